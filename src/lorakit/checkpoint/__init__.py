@@ -1,0 +1,7 @@
+"""Adapter files and what they hold, without a model: file <-> AdapterBundle, one codec a format."""
+
+from lorakit.checkpoint.bundle import AdapterBundle, LowRank
+from lorakit.checkpoint.reading import read
+from lorakit.checkpoint.writing import write
+
+__all__ = ["AdapterBundle", "LowRank", "read", "write"]

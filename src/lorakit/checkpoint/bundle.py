@@ -1,0 +1,64 @@
+"""An adapter without a model: what every file format decodes to and encodes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from lorakit.config import LoraConfig
+from lorakit.functional.slices import Slices
+
+Kind = Literal["linear", "embedding", "conv", "attention", "out_proj"]
+"""What A and B stand beside; `attention` is the fused in_proj of nn.MultiheadAttention and
+`out_proj` its child, which PEFT stores under another name."""
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """A and B of one module, in the shapes that lorakit's layers hold.
+
+    `kind` and `r` are None where a file does not tell, as loralib's does not: the module does.
+    """
+
+    lora_A: Tensor
+    lora_B: Tensor
+    lora_alpha: float
+    r: int | None = None
+    kind: Kind | None = None
+    slices: Slices | None = None
+    fan_in_fan_out: bool = False
+    groups: int = 1
+    weight_shape: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class AdapterBundle:
+    """Configuration and tensors of one adapter.
+
+    `config` says how it was made, `adapters` holds A and B by module name, `trained` the tensors
+    that were trained in full (heads, biases) by their full name.
+    """
+
+    config: LoraConfig
+    adapters: Mapping[str, LowRank]
+    trained: Mapping[str, Tensor] = field(default_factory=dict)
+    base_model: str | None = None
+    """Hub id or path of the base, as its config names it."""
+    base_class: tuple[str, str] | None = None
+    """(module, class) of the model that the adapter was saved from."""
+    task_type: str | None = None
+    """PEFT's name of the task: CAUSAL_LM, SEQ_CLS, ..."""
+    fingerprint: Mapping[str, str] | None = None
+    """The base weights' fingerprint by dtype; see `lorakit.checkpoint.fingerprint`."""
+    format: str = "peft"
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by its name in an adapted model's state_dict."""
+        result: dict[str, Tensor] = {}
+        for name, pair in self.adapters.items():
+            result[f"{name}.lora_A"], result[f"{name}.lora_B"] = pair.lora_A, pair.lora_B
+        return result | dict(self.trained)

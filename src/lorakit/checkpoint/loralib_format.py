@@ -1,0 +1,81 @@
+"""loralib's file: a pickled state dict with `<module>.lora_A`, `<module>.lora_B` and the head.
+
+The file does not say its scale, so the caller must; rank and slices follow from the shapes once
+the modules are known. The wrappings of microsoft/LoRA's examples come off: `model_state_dict`
+around everything (NLG) and `module.` in front of every key (DistributedDataParallel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lorakit.checkpoint.bundle import AdapterBundle, LowRank
+from lorakit.config import LoraConfig
+from lorakit.errors import FormatError, MissingAlphaError
+
+_WRAPPERS = ("model_state_dict", "state_dict", "model")
+_DDP = "module."
+
+
+def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
+    """The bundle that an unpickled loralib file holds.
+
+    Raises FormatError for anything else, listing keys without a partner and base weights that
+    should not be there; MissingAlphaError if `lora_alpha` is None.
+    """
+    tensors = _unwrap(content)
+    pairs: dict[str, dict[str, Tensor]] = {}
+    trained: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        module, _, leaf = key.rpartition(".")
+        if leaf in ("lora_A", "lora_B"):
+            pairs.setdefault(module, {})[leaf] = tensor
+        else:
+            trained[key] = tensor
+    problems = [
+        f"{module} has {next(iter(pair))} and not its partner"
+        for module, pair in pairs.items()
+        if len(pair) == 1
+    ]
+    problems += [
+        f"{module}.weight is a base weight, so this is a whole model (saved by loralib in "
+        "evaluation mode, its weights may be merged already); extract the adapter from the "
+        "model in training mode with lora_state_dict"
+        for module in pairs
+        if f"{module}.weight" in trained
+    ][:1]
+    if not pairs:
+        problems.append("no key ends in lora_A or lora_B")
+    if problems:
+        raise FormatError("This is no loralib adapter:", problems)
+    if lora_alpha is None:
+        raise MissingAlphaError(
+            "A loralib file does not say its lora_alpha, and the result depends on it. Pass the "
+            "value that it was trained with (lora_alpha=..., --lora-alpha); microsoft/LoRA's "
+            "scripts use 16 for RoBERTa and 32 for DeBERTa and GPT-2."
+        )
+    adapters = {
+        module: LowRank(pair["lora_A"], pair["lora_B"], lora_alpha)
+        for module, pair in pairs.items()
+    }
+    rank = min(pair["lora_B"].shape[1] for pair in pairs.values())
+    config = LoraConfig(r=rank, lora_alpha=lora_alpha, target_modules=list(adapters))
+    return AdapterBundle(config, adapters, trained, format="loralib")
+
+
+def _unwrap(content: Any) -> dict[str, Tensor]:
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(value, Tensor) for value in content.values())
+    ):
+        raise FormatError("This file does not hold a state dict of tensors.")
+    if all(key.startswith(_DDP) for key in content):
+        return {key.removeprefix(_DDP): tensor for key, tensor in content.items()}
+    return dict(content)

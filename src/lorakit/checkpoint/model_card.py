@@ -1,0 +1,55 @@
+"""The README.md beside an adapter's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lorakit.checkpoint.bundle import AdapterBundle
+
+_MARK = "<!-- written by lorakit; edit it and remove this line, and it will be kept -->"
+
+
+def model_card(bundle: AdapterBundle) -> str:
+    """What this adapter is and how to load it, with the metadata that the Hub reads."""
+    base = bundle.base_model or "unknown"
+    config = bundle.config
+    parameters = sum(p.lora_A.numel() + p.lora_B.numel() for p in bundle.adapters.values())
+    trained = sum(tensor.numel() for tensor in bundle.trained.values())
+    targets = config.target_modules
+    names = targets if isinstance(targets, str) else ", ".join(targets or ())
+    front = ["library_name: peft", "tags:", "- lora", "- lorakit"]
+    if bundle.base_model:
+        front.insert(0, f"base_model: {base}")
+    return "\n".join(
+        [
+            "---",
+            *front,
+            "---",
+            _MARK,
+            "# LoRA adapter",
+            "",
+            f"- Base model: {base}",
+            f"- Rank {config.r}, lora_alpha {config.lora_alpha:g}, dropout {config.lora_dropout:g}"
+            + (", rsLoRA" if config.use_rslora else ""),
+            f"- Adapted modules: {len(bundle.adapters)} ({names})",
+            f"- Parameters: {parameters:,} in the adapter, {trained:,} trained in full",
+            "",
+            "```python",
+            "import lorakit as lora",
+            "",
+            "lora.load_adapter(model, path)",
+            "```",
+            "",
+            "```python",
+            "from peft import PeftModel",
+            "",
+            "model = PeftModel.from_pretrained(model, path)",
+            "```",
+            "",
+        ]
+    )
+
+
+def is_ours(card: Path) -> bool:
+    """Whether this card was written by lorakit and never edited."""
+    return _MARK in card.read_text(encoding="utf-8", errors="replace")

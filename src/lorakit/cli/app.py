@@ -1,0 +1,59 @@
+"""The commands together, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from lorakit.cli import inspect, merge, targets
+from lorakit.cli.output import print_error
+from lorakit.errors import LorakitError
+
+app = typer.Typer(
+    name="lorakit",
+    help="LoRA for any PyTorch model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command("targets")(targets.targets)
+app.command("inspect")(inspect.inspect)
+app.command("merge")(merge.merge)
+
+
+_debug = False
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(version("lorakit"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """LoRA for any PyTorch model."""
+    global _debug
+    _debug = debug
+
+
+def run() -> None:
+    """Parse and run; a failure prints one message and exits with 1, a wrong call with 2."""
+    arguments = sys.argv[1:]
+    try:
+        app(arguments)
+    except LorakitError as error:
+        if _debug:
+            raise
+        print_error(str(error), as_json="--json" in arguments)
+        sys.exit(1)

@@ -1,0 +1,40 @@
+"""What commands print: tables for people, JSON for programs, errors for both."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Revision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit on the Hub.", show_default=False)
+]
+
+
+def show(value: Any, as_json: bool) -> None:
+    """A report as a table, or as JSON with its fields."""
+    if as_json:
+        data = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
+        print(json.dumps(data, indent=2))
+    else:
+        print(value)
+
+
+def print_error(message: str, as_json: bool) -> None:
+    """To standard error; as JSON also to standard output."""
+    if as_json:
+        print(json.dumps({"error": message}))
+    print(message, file=sys.stderr)
+
+
+def quiet_libraries(as_json: bool) -> None:
+    """Keep transformers' load report away; lorakit reports what matters itself."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    if as_json or not sys.stderr.isatty():
+        transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]

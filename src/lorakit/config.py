@@ -1,0 +1,222 @@
+"""What is adapted, and how: one frozen value, checked when it is made, standard library only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeVar
+
+from lorakit.errors import ConfigError
+
+T = TypeVar("T")
+
+Bias = Literal["none", "all", "lora_only"]
+BIASES: tuple[Bias, ...] = ("none", "all", "lora_only")
+
+INITIALISERS = (True, False, "gaussian")
+
+Slice = tuple[int | None, bool]
+"""Height of one slice of a fused weight (None: an equal share), and whether it is adapted."""
+
+ALL_LINEAR = "all-linear"
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Which modules get an update `scaling * B @ A` beside their weight, and of what kind.
+
+    The field names are PEFT's, so a config reads the same in both libraries.
+
+    >>> config = LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"],
+    ...                     rank_pattern={"layer.0.*query": 4})
+    >>> config.rank_of("encoder.layer.0.attention.query"), config.rank_of("encoder.layer.1.query")
+    (4, 8)
+    """
+
+    r: int = 8
+    """Rank of the update: A is (r, in), B is (out, r)."""
+
+    lora_alpha: float = 8
+    """Numerator of the scale; `scaling = lora_alpha / r` (LoRA, arXiv 2106.09685, section 4.1)."""
+
+    lora_dropout: float = 0.0
+    """Probability with which an input of A is zeroed in training."""
+
+    target_modules: str | Sequence[str] | None = None
+    """Names or dotted suffixes; one string is a regular expression for the whole name, or
+    "all-linear" (every linear layer of the backbone). None: the paper's query and value, for
+    the architectures that lorakit knows."""
+
+    exclude_modules: str | Sequence[str] | None = None
+    """Left out of what `target_modules` matched; suffixes or a regular expression."""
+
+    layers_to_transform: int | Sequence[int] | None = None
+    """Only these layers: the first number in a module's name."""
+
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    """Rank for the modules whose name matches the key (a regular expression or a suffix)."""
+
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    """`lora_alpha` for the modules whose name matches the key."""
+
+    modules_to_save: Sequence[str] | None = None
+    """Modules that are trained in full and saved with the adapter, such as a new head."""
+
+    bias: Bias = "none"
+    """Which biases train: "none", "all" of the model's, or "lora_only" those of adapted modules."""
+
+    use_rslora: bool = False
+    """`scaling = lora_alpha / sqrt(r)` (rsLoRA, arXiv 2312.03732)."""
+
+    init_lora_weights: bool | Literal["gaussian"] = True
+    """True: A is Kaiming-uniform, B zero. "gaussian": A is normal with deviation 1/r, B zero.
+    False: both random, so the update is not zero (for tests)."""
+
+    merge_weights: bool = False
+    """Let `eval()` keep `W + scaling * B @ A` as a cache for forwards without gradient, at the
+    price of the adapted weights once more in memory. See also `lorakit.merged`."""
+
+    slices: Mapping[str, Sequence[bool | tuple[int, bool]]] = field(default_factory=dict)
+    """For modules that hold several projections in one weight: the name's suffix -> which parts
+    of the output get a low-rank pair of their own. `[True, False, True]` is three equal parts;
+    `[(2048, True), (512, False), (512, True)]` gives their heights."""
+
+    def __post_init__(self) -> None:
+        for name in ("target_modules", "exclude_modules", "modules_to_save", "layers_to_transform"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str | int):
+                object.__setattr__(self, name, tuple(value))
+        for name in ("rank_pattern", "alpha_pattern"):
+            object.__setattr__(self, name, dict(getattr(self, name)))
+        problems = [*self._range_problems(), *self._pattern_problems()]
+        slices, slice_problems = _normalised_slices(self.slices)
+        object.__setattr__(self, "slices", slices)
+        if problems + slice_problems:
+            raise ConfigError("This LoraConfig cannot work:", problems + slice_problems)
+
+    @property
+    def parts(self) -> dict[str, tuple[Slice, ...]]:
+        """`slices` as (height or None for an equal share, adapted) pairs."""
+        return _normalised_slices(self.slices)[0]
+
+    def rank_of(self, name: str) -> int:
+        """The rank for the module of this name."""
+        return _lookup(self.rank_pattern, name, self.r)
+
+    def alpha_of(self, name: str) -> float:
+        """The `lora_alpha` for the module of this name."""
+        return _lookup(self.alpha_pattern, name, self.lora_alpha)
+
+    def replace(self, **changes: Any) -> LoraConfig:
+        """A copy with some fields changed."""
+        return LoraConfig(**{f.name: getattr(self, f.name) for f in fields(self)} | changes)
+
+    def _range_problems(self) -> list[str]:
+        ranks = {"r": self.r, **{f"rank_pattern[{k!r}]": v for k, v in self.rank_pattern.items()}}
+        alphas = {
+            "lora_alpha": self.lora_alpha,
+            **{f"alpha_pattern[{k!r}]": v for k, v in self.alpha_pattern.items()},
+        }
+        problems = [
+            f"{name} is {value!r}; a rank is a whole number from 1 upwards"
+            for name, value in ranks.items()
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1
+        ]
+        problems += [
+            f"{name} is {value!r}; it must be a number above 0"
+            for name, value in alphas.items()
+            if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0
+        ]
+        if not isinstance(self.lora_dropout, int | float) or not 0 <= self.lora_dropout < 1:
+            problems.append(f"lora_dropout is {self.lora_dropout!r}; it must be in [0, 1)")
+        if self.bias not in BIASES:
+            problems.append(f"bias is {self.bias!r}; it must be one of {', '.join(BIASES)}")
+        if self.init_lora_weights not in INITIALISERS:
+            choices = ", ".join(map(repr, INITIALISERS))
+            problems.append(
+                f"init_lora_weights is {self.init_lora_weights!r}; it must be one of {choices}"
+            )
+        return problems
+
+    def _pattern_problems(self) -> list[str]:
+        problems = []
+        for name in ("target_modules", "exclude_modules", "modules_to_save"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and (not value or not all(map(_is_name, value))):
+                problems.append(f"{name} is {value!r}; list at least one module name, or leave it")
+        if isinstance(self.modules_to_save, str):
+            problems.append(f"modules_to_save is a string; write [{self.modules_to_save!r}]")
+        regexes = [
+            (name, value)
+            for name in ("target_modules", "exclude_modules")
+            if isinstance(value := getattr(self, name), str)
+        ]
+        regexes += [("rank_pattern", key) for key in self.rank_pattern]
+        regexes += [("alpha_pattern", key) for key in self.alpha_pattern]
+        for name, pattern in regexes:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                problems.append(f"{name}: {pattern!r} is not a regular expression ({error})")
+        return problems
+
+
+def scaling(r: int, lora_alpha: float, use_rslora: bool) -> float:
+    """`lora_alpha / r`, or `lora_alpha / sqrt(r)` for rsLoRA (arXiv 2312.03732, section 3.2)."""
+    return lora_alpha / (r**0.5 if use_rslora else r)
+
+
+def alpha_for(scale: float, r: int, use_rslora: bool) -> float:
+    """The `lora_alpha` that gives `scale` at rank `r`; a whole number stays one."""
+    alpha = scale * (r**0.5 if use_rslora else r)
+    return int(alpha) if alpha == int(alpha) else alpha
+
+
+def is_bias(leaf: str) -> bool:
+    """Whether a parameter of this name is a bias vector.
+
+    Such are `bias`, attention's `in_proj_bias` and `bias_k`, an LSTM's `bias_ih_l0`. The tables of
+    relative positions (Swin's `relative_position_bias_table`) are not.
+    """
+    return leaf == "bias" or leaf.startswith("bias_") or leaf.endswith("_bias")
+
+
+def key_matches(key: str, name: str) -> bool:
+    """Whether a pattern's key, a regular expression or a dotted suffix, means this module."""
+    return re.fullmatch(rf"(.*\.)?({key})", name) is not None
+
+
+def _lookup(pattern: Mapping[str, T], name: str, default: T) -> T:
+    return next((value for key, value in pattern.items() if key_matches(key, name)), default)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _normalised_slices(
+    given: Mapping[str, Sequence[Any]],
+) -> tuple[dict[str, tuple[Slice, ...]], list[str]]:
+    """Each value as a tuple of (height or None, adapted); what cannot be read as that."""
+    slices: dict[str, tuple[Slice, ...]] = {}
+    problems = []
+    for name, parts in given.items():
+        pairs = [(None, part) if isinstance(part, bool) else part for part in parts]
+        readable = all(
+            isinstance(pair, list | tuple)
+            and len(pair) == 2
+            and isinstance(pair[1], bool)
+            and (pair[0] is None or (type(pair[0]) is int and pair[0] > 0))
+            for pair in pairs
+        )
+        if not readable or len({pair[0] is None for pair in pairs}) > 1:
+            problems.append(
+                f"slices[{name!r}] is {list(parts)!r}; write booleans for equal parts, "
+                "or (height, boolean) pairs"
+            )
+        elif not any(pair[1] for pair in pairs):
+            problems.append(f"slices[{name!r}] adapts none of its {len(pairs)} parts")
+        else:
+            slices[name] = tuple((pair[0], pair[1]) for pair in pairs)
+    return slices, problems

@@ -1,0 +1,1 @@
+"""Adapters into and out of a live model, on and off disk."""

@@ -1,0 +1,66 @@
+"""The query and value projections of the architectures that lorakit knows, by `model_type`.
+
+The paper adapts W_q and W_v (arXiv 2106.09685, sections 4.2 and 7.1). The names are read off
+transformers' modeling files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+_QUERY_VALUE = {
+    (
+        "query",
+        "value",
+    ): "albert bert camembert data2vec-text data2vec-vision electra ernie layoutlm roberta "
+    "roberta-prelayernorm xlm-roberta",
+    ("query_proj", "value_proj"): "deberta-v2",
+    ("q_lin", "v_lin"): "distilbert",
+    ("q", "v"): "mt5 t5 umt5",
+    ("q_proj", "v_proj"): "bart beit blenderbot clip_text_model clip_vision_model cohere cohere2 "
+    "deit gemma gemma2 gemma3_text granite llama m2m_100 marian mbart mistral mixtral olmo olmo2 "
+    "opt pegasus phi qwen2 qwen3 siglip_vision_model smollm3 stablelm starcoder2 vit whisper",
+}
+_FUSED_QKV = {"gpt2": "c_attn"}
+
+Parts = tuple[tuple[int | None, bool], ...]
+
+
+@dataclass(frozen=True)
+class DefaultTargets:
+    """What `target_modules=None` means for one architecture."""
+
+    modules: tuple[str, ...]
+    slices: dict[str, Parts]
+
+
+def default_targets(model: nn.Module) -> DefaultTargets | None:
+    """The entry for this model's `config.model_type`; None for an unknown or plain model."""
+    model_type = getattr(getattr(model, "config", None), "model_type", None)
+    for modules, types in _QUERY_VALUE.items():
+        if model_type in types.split():
+            return DefaultTargets(modules, {})
+    if model_type in _FUSED_QKV:
+        name = _FUSED_QKV[model_type]
+        return DefaultTargets((name,), {name: ((None, True), (None, False), (None, True))})
+    return None
+
+
+def backbone(model: nn.Module) -> str | None:
+    """The name of a transformers model's body below its head; None if there is no such split."""
+    prefix = getattr(model, "base_model_prefix", "")
+    return prefix if prefix and prefix in model._modules else None
+
+
+def unloaded(model: nn.Module) -> list[str]:
+    """Names of the parameters that `from_pretrained` did not find in the checkpoint.
+
+    transformers marks what it has loaded; on a model without any mark nothing is known.
+    """
+    marks = {
+        name: getattr(parameter, "_is_hf_initialized", False)
+        for name, parameter in model.named_parameters()
+    }
+    return [name for name, marked in marks.items() if not marked] if any(marks.values()) else []

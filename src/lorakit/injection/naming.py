@@ -1,0 +1,89 @@
+"""Dotted names of modules: how patterns mean them, and how messages and files say them briefly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from torch import nn
+
+
+def matches_suffix(name: str, suffix: str) -> bool:
+    """Whether `suffix` is the name or its end after a dot."""
+    return name == suffix or name.endswith(f".{suffix}")
+
+
+def within(name: str, container: str) -> bool:
+    """Whether this is the container or something in it."""
+    return name == container or name.startswith(f"{container}.")
+
+
+def layer_index(name: str) -> int | None:
+    """The first number in a dotted name, the index of its layer.
+
+    >>> layer_index("encoder.layer.3.attention.0.query")
+    3
+    """
+    return next((int(part) for part in name.split(".") if part.isdigit()), None)
+
+
+def without_indices(name: str) -> str:
+    """A name with its layer numbers replaced, to group layers that differ in nothing else.
+
+    >>> without_indices("encoder.layer.3.attention.query")
+    'encoder.layer.*.attention.query'
+    """
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+
+
+def grouped(problems: Iterable[tuple[str, str]]) -> list[str]:
+    """(name, what is wrong) pairs as sentences; one for all layers that have the same problem.
+
+    >>> grouped([("layer.0.q", "is lost"), ("layer.1.q", "is lost"), ("head", "is odd")])
+    ['layer.{0,1}.q is lost', 'head is odd']
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, text in problems:
+        groups.setdefault((without_indices(name), text), []).append(name)
+    return [f"{_joined(names)} {text}" for (_, text), names in groups.items()]
+
+
+def _joined(names: list[str]) -> str:
+    """Names that differ in one number as one, with all of its values; else a list."""
+    columns = [
+        list(dict.fromkeys(parts)) for parts in zip(*(n.split(".") for n in names), strict=True)
+    ]
+    if len(names) == 1 or sum(len(column) > 1 for column in columns) != 1:
+        return ", ".join(names)
+    return ".".join(c[0] if len(c) == 1 else "{" + ",".join(c) + "}" for c in columns)
+
+
+def shortest_suffixes(model: nn.Module, names: list[str]) -> list[str] | str:
+    """Suffixes, as short as they can be, that match exactly `names` among the model's modules.
+
+    Where a whole name is also the end of another one, no suffix can tell them apart: then it is one
+    regular expression.
+
+    >>> net = nn.ModuleDict({"a": nn.ModuleDict({"q": nn.Linear(1, 1)}),
+    ...                      "b": nn.ModuleDict({"q": nn.Linear(1, 1), "k": nn.Linear(1, 1)})})
+    >>> shortest_suffixes(net, ["a.q", "b.q"]), shortest_suffixes(net, ["a.q"])
+    (['q'], ['a.q'])
+    """
+    wanted = set(names)
+    owners: dict[str, set[str]] = {}
+    for name, _ in model.named_modules(remove_duplicate=False):
+        for suffix in _suffixes(name):
+            owners.setdefault(suffix, set()).add(name)
+    shortest: dict[str, None] = {}
+    for name in names:
+        exact = next((s for s in _suffixes(name) if owners[s] <= wanted), None)
+        if exact is None:
+            return "|".join(re.escape(name) for name in names)
+        shortest[exact] = None
+    return list(shortest)
+
+
+def _suffixes(name: str) -> list[str]:
+    """Every dotted ending of a name, the shortest first."""
+    parts = name.split(".")
+    return [".".join(parts[i:]) for i in reversed(range(len(parts)))]

@@ -1,0 +1,244 @@
+"""Where each tensor of an adapter belongs in a model, and everything that does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor, nn
+
+from lorakit.checkpoint import AdapterBundle, LowRank
+from lorakit.checkpoint.fingerprint import compare
+from lorakit.config import ALL_LINEAR, LoraConfig
+from lorakit.errors import suggest
+from lorakit.functional import slices
+from lorakit.functional.initialise import adapter_dtype
+from lorakit.functional.slices import Slices
+from lorakit.injection.architectures import default_targets, unloaded
+from lorakit.injection.naming import matches_suffix, without_indices
+from lorakit.injection.selection import target_names
+from lorakit.layers import conversion
+from lorakit.layers.base import LoraLayer
+from lorakit.layers.conv import LoraConv
+from lorakit.layers.spec import AdapterSpec
+
+Slot = tuple[nn.Module, str]
+
+
+@dataclass
+class Placement:
+    """The settings and values for each module, and what is wrong."""
+
+    config: LoraConfig
+    specs: dict[str, AdapterSpec] = field(default_factory=dict)
+    factors: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    trained: tuple[Slot, ...] = ()
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    """(name, what is wrong with it) pairs."""
+    base_verified: bool | None = None
+
+
+def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
+    """Match the bundle to the model without touching it."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    adapted = dict(conversion.lora_layers(model))
+    placement = Placement(bundle.config)
+    missing = []
+    for name, pair in bundle.adapters.items():
+        module = modules.get(name)
+        if module is None:
+            missing.append(name)
+            continue
+        problem = _place_pair(placement, model, name, module, pair)
+        if problem:
+            placement.problems.append((name, problem))
+    if missing:
+        near = suggest(missing[0], modules)
+        placement.problems += [(name, f"is not in the model{near}") for name in missing]
+    placement.problems += _without_tensors(model, bundle, adapted)
+    placement.trained = _place_trained(placement, modules, bundle)
+    placement.problems += _made_up(model, bundle)
+    placement.config = _config_here(bundle, placement.specs)
+    if not placement.problems:
+        weights = {name: conversion.base_weight(modules[name]).detach() for name in bundle.adapters}
+        placement.base_verified = compare(bundle.fingerprint, weights)
+    return placement
+
+
+def _place_pair(
+    placement: Placement, model: nn.Module, name: str, module: nn.Module, pair: LowRank
+) -> str | None:
+    """Settle one module; what is wrong with it, if anything."""
+    layer = module if isinstance(module, LoraLayer) else None
+    if layer is None and (reason := conversion.refusal(module)):
+        return reason
+    pair = _resolved(model, name, module, pair)
+    if pair.r is None:
+        return (
+            f"gets A {tuple(pair.lora_A.shape)} and B {tuple(pair.lora_B.shape)}, pairs for some "
+            "slices of a fused weight, and the file does not say which; inject with "
+            "LoraConfig(slices=...) first"
+        )
+    expected = _expected_shapes(module, pair)
+    shapes = tuple(pair.lora_A.shape), tuple(pair.lora_B.shape)
+    if shapes not in expected:
+        a, b = expected[0]
+        weight = tuple(conversion.base_weight(module).shape)
+        return (
+            f"has a weight of shape {weight}, which takes A {a} and B {b} at rank {pair.r}; the "
+            f"file has A {shapes[0]} and B {shapes[1]}"
+        )
+    config = placement.config
+    spec = AdapterSpec(
+        r=pair.r,
+        lora_alpha=pair.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        merge_weights=config.merge_weights,
+        use_rslora=config.use_rslora,
+        slices=pair.slices,
+    )
+    placement.specs[name] = spec
+    placement.factors[name] = _master(module, pair.lora_A), _master(module, pair.lora_B)
+    if layer is not None:
+        return _difference(layer, spec)
+    return None
+
+
+def _resolved(model: nn.Module, name: str, module: nn.Module, pair: LowRank) -> LowRank:
+    """Rank and slices filled in from the module, where the file does not tell."""
+    if pair.r is not None:
+        return pair
+    a, b = pair.lora_A, pair.lora_B
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return replace(pair, r=a.shape[0] // module.kernel_size[0], groups=module.groups)
+    if a.shape[0] == b.shape[1]:
+        return replace(pair, r=a.shape[0])
+    parts = _known_slices(model, name, module)
+    matches = parts is not None and a.shape[0] == b.shape[1] * len(slices.adapted_heights(parts))
+    return replace(pair, r=b.shape[1], slices=parts) if matches else pair
+
+
+def _known_slices(model: nn.Module, name: str, module: nn.Module) -> Slices | None:
+    """Which slices of a fused weight are adapted: as on the model, or as in the paper."""
+    if isinstance(module, LoraLayer):
+        return module.spec.slices
+    default = default_targets(model)
+    for suffix, parts in (default.slices if default else {}).items():
+        if matches_suffix(name, suffix):
+            return slices.resolve(parts, conversion.features(module)[1])
+    return None
+
+
+def _expected_shapes(module: nn.Module, pair: LowRank) -> list[tuple[tuple[int, ...], ...]]:
+    """The shapes that A and B may have beside this module's weight."""
+    assert pair.r is not None
+    r, (in_features, out_features) = pair.r, conversion.features(module)
+    if isinstance(module, nn.modules.conv._ConvNd):
+        k, ones = module.kernel_size[0], (1,) * len(module.kernel_size)
+        kernel_form = (r, *module.weight.shape[1:]), (out_features, r // module.groups, *ones)
+        height = out_features // module.groups * k
+        return [kernel_form, ((r * k, module.in_channels * k), (height, r * k))]
+    if pair.slices is not None:
+        heights = slices.adapted_heights(pair.slices)
+        if sum(height for height, _ in pair.slices) == out_features:
+            return [((r * len(heights), in_features), (sum(heights), r))]
+    return [((r, in_features), (out_features, r))]
+
+
+def _difference(layer: LoraLayer, spec: AdapterSpec) -> str | None:
+    """Why the values do not fit the adapter that is there."""
+    here = layer.spec
+    if isinstance(layer, LoraConv) and layer.lora_A.ndim == 2:
+        here = replace(here, r=layer.r)
+    for what, mine, theirs in (
+        ("rank", here.r, spec.r),
+        ("scaling", here.scaling, spec.scaling),
+        ("slices", here.slices, spec.slices),
+    ):
+        if mine != theirs:
+            return (
+                f"is adapted with {what} {mine}, the file has {theirs}; eject the adapter first "
+                "and let load_adapter adapt the model"
+            )
+    return None
+
+
+def _master(module: nn.Module, tensor: Tensor) -> Tensor:
+    """A copy on the module's device, at least as wide as float32."""
+    weight = conversion.base_weight(module)
+    dtype = adapter_dtype(weight.dtype)
+    return tensor.detach().to(device=weight.device, dtype=dtype, copy=True)
+
+
+def _without_tensors(
+    model: nn.Module, bundle: AdapterBundle, adapted: Mapping[str, LoraLayer]
+) -> list[tuple[str, str]]:
+    """Modules that should have an adapter by the config, by their like or by now, and get none."""
+    names = set(bundle.adapters)
+    if adapted:
+        missing = [name for name in adapted if name not in names]
+        extra = [name for name in names if name not in adapted]
+        return [(name, "is adapted, and the file has no tensors for it") for name in missing] + [
+            (name, "is not adapted, and the file has tensors for it; eject the adapter first")
+            for name in extra
+        ]
+    config = bundle.config
+    if bundle.format == "peft" and config.target_modules not in (None, ALL_LINEAR):
+        meant, problems = target_names(model, config)
+        if problems:
+            return [("the config's", problem) for problem in problems]
+        missing = [name for name in meant if name not in names]
+    else:
+        alike = {without_indices(name) for name in names}
+        missing = [
+            name
+            for name, module in model.named_modules()
+            if without_indices(name) in alike and name not in names
+        ]
+    return [(name, "is a target too, and the file has no tensors for it") for name in missing]
+
+
+def _place_trained(
+    placement: Placement, modules: Mapping[str, nn.Module], bundle: AdapterBundle
+) -> tuple[Slot, ...]:
+    slots = []
+    for name, value in bundle.trained.items():
+        owner, _, leaf = name.rpartition(".")
+        module = modules.get(owner)
+        tensors = {**module._parameters, **module._buffers} if module is not None else {}
+        here = tensors.get(leaf)
+        if module is None or here is None:
+            near = suggest(owner, modules)
+            placement.problems.append(
+                (name, f"has no place in the model{near}; load a base with that head")
+            )
+        elif here.shape != value.shape:
+            labels = here.ndim == 2 and here.shape[1:] == value.shape[1:]
+            hint = f"; load the base with num_labels={value.shape[0]}" if labels else ""
+            text = f"has shape {tuple(here.shape)} here and {tuple(value.shape)} in the file{hint}"
+            placement.problems.append((name, text))
+        else:
+            slots.append((module, leaf))
+    for pattern in bundle.config.modules_to_save or ():
+        if not any(
+            matches_suffix(n.rpartition(".")[0], pattern) or f".{pattern}." in f".{n}"
+            for n in bundle.trained
+        ):
+            placement.problems.append((pattern, "was saved by the config, and there is no tensor"))
+    return tuple(slots)
+
+
+def _made_up(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, str]]:
+    """Base weights that were not in the base's checkpoint and that the adapter does not bring."""
+    text = "is newly initialised: neither the base's checkpoint nor the adapter brings it"
+    return [
+        (name, text)
+        for name in unloaded(model)
+        if name not in bundle.trained and name.rpartition(".")[2] not in ("lora_A", "lora_B")
+    ]
+
+
+def _config_here(bundle: AdapterBundle, specs: Mapping[str, AdapterSpec]) -> LoraConfig:
+    """The bundle's config with what the modules told."""
+    found = {name: spec.slices for name, spec in specs.items() if spec.slices is not None}
+    return bundle.config.replace(slices=found) if found else bundle.config

@@ -1,0 +1,211 @@
+"""From an adapted model to an AdapterBundle, and to disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from lorakit.checkpoint import AdapterBundle, LowRank, write
+from lorakit.checkpoint.bundle import Kind
+from lorakit.checkpoint.fingerprint import fingerprint
+from lorakit.config import Bias, LoraConfig
+from lorakit.errors import SaveError
+from lorakit.injection import copies
+from lorakit.injection.adaptation import Record, record_of, require_adapters
+from lorakit.injection.naming import matches_suffix, shortest_suffixes
+from lorakit.layers.attention import MultiheadAttention
+from lorakit.layers.base import LoraLayer
+from lorakit.layers.conv import LoraConv
+from lorakit.layers.conversion import lora_layers
+from lorakit.layers.embedding import Embedding
+from lorakit.layers.linear import Linear
+
+_TASK_TYPES = {
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+}
+
+
+def save_adapter(model: nn.Module, path: str | Path) -> Path:
+    """Save A, B and everything else that trains as a PEFT directory, atomically.
+
+    adapter_config.json, adapter_model.safetensors and a model card; other files there stay. The
+    safetensors header also holds the config, the base's fingerprint and what fused slices need.
+    A parameter that requires a gradient without being an adapter's is saved in full, like
+    `modules_to_save`.
+
+    Raises StateError if the model has no adapters, SaveError if nothing could be written.
+    """
+    return write(bundle_of(model), path)
+
+
+def bundle_of(model: nn.Module) -> AdapterBundle:
+    """The adapter that this model carries; its tensors are the model's own, not copies."""
+    require_adapters(model)
+    layers = dict(lora_layers(model))
+    record = record_of(model)
+    attention = {n for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)}
+    adapters = {
+        name: _low_rank(layer, name.rpartition(".")[0] in attention)
+        for name, layer in layers.items()
+    }
+    saved = _saved_modules(model, record)
+    trained = _trained(model, saved)
+    meta = [name for name, layer in layers.items() if layer.lora_A.is_meta]
+    if meta:
+        raise SaveError(f"{meta[0]} is on the meta device and has no values to save.")
+    return AdapterBundle(
+        config=_config(model, layers, saved, trained, record),
+        adapters=adapters,
+        trained=trained,
+        base_model=_base_name(model),
+        base_class=(type(model).__module__, type(model).__name__),
+        task_type=_task_type(model, saved),
+        fingerprint=fingerprint(base_weights(layers)),
+    )
+
+
+def base_weights(layers: dict[str, LoraLayer]) -> dict[str, Tensor]:
+    """The frozen weight of each adapted layer by module name."""
+    return {name: layer.base_weight.detach() for name, layer in layers.items()}
+
+
+def _low_rank(layer: LoraLayer, under_attention: bool) -> LowRank:
+    return LowRank(
+        lora_A=layer.lora_A.detach(),
+        lora_B=layer.lora_B.detach(),
+        lora_alpha=layer.lora_alpha,
+        r=layer.r,
+        kind="out_proj" if under_attention else _kind(layer),
+        slices=layer.spec.slices,
+        fan_in_fan_out=isinstance(layer, Linear) and layer.fan_in_fan_out,
+        groups=layer.groups if isinstance(layer, LoraConv) else 1,
+        weight_shape=tuple(layer.base_weight.shape),
+    )
+
+
+def _kind(layer: LoraLayer) -> Kind:
+    kinds: dict[type[LoraLayer], Kind] = {
+        Embedding: "embedding",
+        LoraConv: "conv",
+        MultiheadAttention: "attention",
+    }
+    return next((kind for cls, kind in kinds.items() if isinstance(layer, cls)), "linear")
+
+
+def _saved_modules(model: nn.Module, record: Record | None) -> list[str]:
+    """Names of the modules that are trained in full: as configured, and what the user unfroze."""
+    patterns = record.config.modules_to_save if record else None
+    names = [
+        name
+        for name, _ in model.named_modules()
+        if any(matches_suffix(name, pattern) for pattern in patterns or ())
+    ]
+    for name, module in model.named_modules():
+        covered = any(name == n or name.startswith(f"{n}.") for n in names)
+        loose = [
+            leaf
+            for leaf, parameter in module._parameters.items()
+            if parameter is not None
+            and parameter.requires_grad
+            and not _is_adapter(module, leaf)
+            and not _is_bias(leaf)
+        ]
+        if loose and not covered and name:
+            names.append(name)
+    return names
+
+
+def _trained(model: nn.Module, saved: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors of these modules, and every bias that trains."""
+    state = model.state_dict(keep_vars=True)
+    prefixes = tuple(f"{name}." for name in saved)
+    copied = set(copies.names(model))
+    return {
+        name: tensor.detach()
+        for name, tensor in state.items()
+        if (prefixes and name.startswith(prefixes))
+        or name in copied
+        or (_is_bias(name.rpartition(".")[2]) and tensor.requires_grad)
+    }
+
+
+def _is_adapter(module: nn.Module, leaf: str) -> bool:
+    return isinstance(module, LoraLayer) and module.r > 0 and leaf in ("lora_A", "lora_B")
+
+
+def _is_bias(leaf: str) -> bool:
+    return leaf == "bias" or leaf.endswith("_bias")
+
+
+def _config(
+    model: nn.Module,
+    layers: dict[str, LoraLayer],
+    saved: list[str],
+    trained: dict[str, Tensor],
+    record: Record | None,
+) -> LoraConfig:
+    """The config that selects exactly the adapted modules of this model again."""
+    config = record.config if record is not None else LoraConfig()
+    first = next(iter(layers.values()), None)
+    if first is not None:
+        spec = first.spec
+        config = config.replace(
+            r=spec.r,
+            lora_alpha=spec.lora_alpha,
+            lora_dropout=max(layer.lora_dropout for layer in layers.values()),
+            use_rslora=spec.use_rslora,
+        )
+    return config.replace(
+        rank_pattern={f"^{n}": x.r for n, x in layers.items() if x.r != config.r},
+        alpha_pattern={
+            f"^{n}": x.lora_alpha for n, x in layers.items() if x.lora_alpha != config.lora_alpha
+        },
+        slices={n: x.spec.slices for n, x in layers.items() if x.spec.slices is not None},
+        target_modules=_target_modules(model, layers) if layers else None,
+        exclude_modules=None,
+        layers_to_transform=None,
+        modules_to_save=saved or None,
+        bias=_bias(layers, saved, trained),
+    )
+
+
+def _bias(layers: dict[str, LoraLayer], saved: list[str], trained: dict[str, Tensor]) -> Bias:
+    """Which biases the saved tensors are, apart from those of modules that are saved in full."""
+    inside = tuple(f"{name}." for name in saved)
+    owners = {
+        module
+        for module, _, leaf in (name.rpartition(".") for name in trained)
+        if _is_bias(leaf) and not f"{module}.".startswith(inside or ("\0",))
+    }
+    return "none" if not owners else "lora_only" if owners <= set(layers) else "all"
+
+
+def _target_modules(model: nn.Module, layers: dict[str, LoraLayer]) -> list[str] | str:
+    """What `target_modules` must say to mean these layers and no others."""
+    parents = {name: model.get_submodule(name.rpartition(".")[0]) for name in layers}
+    names = [
+        name.rpartition(".")[0] if isinstance(parents[name], nn.MultiheadAttention) else name
+        for name in layers
+    ]
+    return shortest_suffixes(model, list(dict.fromkeys(names)))
+
+
+def _base_name(model: nn.Module) -> str | None:
+    name = getattr(getattr(model, "config", None), "_name_or_path", None)
+    return name or None
+
+
+def _task_type(model: nn.Module, saved: list[str]) -> str | None:
+    """PEFT's task type; classification only with its head, since PEFT then expects one."""
+    name = type(model).__name__
+    for ending, task in _TASK_TYPES.items():
+        if name.endswith(ending):
+            return task
+    has_head = any(part in ("classifier", "score") for part in saved)
+    if name.endswith("ForSequenceClassification") and has_head:
+        return "SEQ_CLS"
+    return "TOKEN_CLS" if name.endswith("ForTokenClassification") and has_head else None

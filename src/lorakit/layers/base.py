@@ -1,0 +1,276 @@
+"""The state machine that all adapted layers share: settings, the merged weight, its life.
+
+The pretrained weight W is never written. Where a merged weight would make a forward cheaper, the
+layer keeps `W + scaling * B @ A` as a cache beside it: a plain attribute, so it is in no
+state_dict, no copy and no pickle. The cache is built by the first forward that may use it
+(evaluation mode, no gradient, allowed by `merge_weights`) and dropped when anything it came from
+may have changed:
+
+- W, A, B or the scale: another object, another memory address or another version counter,
+  compared at every use outside compiled code;
+- the mode changes, a state is loaded, the module is moved or cast;
+- a forward with gradients runs, or any torch optimizer steps. Fused optimizers do not raise the
+  version counters, which is why the comparison alone would not do (torch 2.13).
+
+What nobody can see (writing through `.data`, numpy or a raw pointer, in evaluation mode, without
+one of the above) needs `lorakit.refresh`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from lorakit.functional.merge import merge
+from lorakit.layers.spec import AdapterSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_with_cache: weakref.WeakSet[LoraLayer] = weakref.WeakSet()
+_watching_optimizers = False
+
+
+class LoraLayer(nn.Module):
+    """An nn.Module with a frozen weight and a low-rank update beside it: `lora_A`, `lora_B`.
+
+    Leaves say which weight it is, how A and B look and start, what dW is, and what forward does.
+    """
+
+    lora_A: nn.Parameter
+    lora_B: nn.Parameter
+    spec: AdapterSpec
+    scaling: float
+
+    torch_class: ClassVar[type[nn.Module]]
+    """The plain class this one adapts; a converted module may remember another one."""
+
+    _active: bool = True
+    _merged: Tensor | None = None
+    _merged_from: tuple[Any, ...] | None = None
+
+    # --- what a leaf defines
+
+    @property
+    def base_weight(self) -> Tensor:
+        """W, as it is stored."""
+        raise NotImplementedError
+
+    def initial_factors(self) -> tuple[Tensor, Tensor]:
+        """Starting values of A and B for the settings in `spec`."""
+        raise NotImplementedError
+
+    def delta_weight(self) -> Tensor:
+        """dW = scaling * B @ A, laid out as the weight is stored."""
+        raise NotImplementedError
+
+    @property
+    def max_rank(self) -> int:
+        """The rank above which another row of A adds nothing: min(in, out)."""
+        raise NotImplementedError
+
+    def expose(self) -> None:
+        """Make reading the weight give W + dW, for a parent that never calls forward."""
+
+    # --- settings
+
+    def attach(self, spec: AdapterSpec, factors: tuple[Tensor, Tensor] | None = None) -> None:
+        """Add A and B, from `factors` or freshly initialised, and freeze W. Rank 0 adds nothing."""
+        self.spec = spec
+        if spec.r == 0:
+            return
+        self.scaling = spec.scaling
+        a, b = factors if factors is not None else self.initial_factors()
+        self.lora_A = nn.Parameter(a.contiguous())
+        self.lora_B = nn.Parameter(b.contiguous())
+        self.base_weight.requires_grad_(False)
+
+    def reset_lora_parameters(self) -> None:
+        """Draw A and B anew, in place."""
+        if self.r:
+            with torch.no_grad():
+                for parameter, value in zip(
+                    (self.lora_A, self.lora_B), self.initial_factors(), strict=True
+                ):
+                    parameter.copy_(value)
+
+    @property
+    def r(self) -> int:
+        """The rank. It is the shape of A and B, so it cannot be changed; see `lorakit.inject`."""
+        return self.spec.r
+
+    @property
+    def lora_alpha(self) -> float:
+        """Numerator of the scale; setting it changes `scaling` at once."""
+        return self.spec.lora_alpha
+
+    @lora_alpha.setter
+    def lora_alpha(self, value: float) -> None:
+        self.spec = replace(self.spec, lora_alpha=value)
+        self.scaling = self.spec.scaling
+
+    @property
+    def lora_dropout(self) -> float:
+        """Probability with which an input of A is zeroed in training."""
+        return self.spec.lora_dropout
+
+    @lora_dropout.setter
+    def lora_dropout(self, value: float) -> None:
+        self.spec = replace(self.spec, lora_dropout=value)
+
+    @property
+    def merge_weights(self) -> bool:
+        """Whether the merged weight may be kept as a cache in evaluation mode."""
+        return self.spec.merge_weights
+
+    @merge_weights.setter
+    def merge_weights(self, value: bool) -> None:
+        self.spec = replace(self.spec, merge_weights=value)
+        if not value:
+            self.drop_cache()
+
+    @property
+    def active(self) -> bool:
+        """Whether the adapter takes part; see `lorakit.disabled`."""
+        return self._active and self.spec.r > 0
+
+    @active.setter
+    def active(self, value: bool) -> None:
+        self._active = value
+
+    @property
+    def dropout_now(self) -> float:
+        """The dropout probability in force: 0 in evaluation mode."""
+        return self.spec.lora_dropout if self.training else 0.0
+
+    def extra_repr(self) -> str:
+        text = super().extra_repr()
+        if self.r == 0:
+            return text
+        text = f"{text}, r={self.r}, lora_alpha={self.lora_alpha}"
+        return f"{text} (r above min(in, out)={self.max_rank})" if self.r > self.max_rank else text
+
+    # --- the merged weight
+
+    @property
+    def merged(self) -> bool:
+        """Whether a merged weight is in the cache now."""
+        return self._merged is not None
+
+    def settled_weight(self) -> Tensor | None:
+        """The weight with which the plain layer gives this output; None if A and B must be used.
+
+        That is W itself where there is no active adapter, and the merged weight where it may be
+        kept. Compiled code only reads the cache, so it must be built before: `lorakit.merged`.
+        """
+        if not self.active:
+            return self.base_weight
+        compiling = torch.compiler.is_compiling()
+        if torch.is_grad_enabled() or self.training or not self.spec.merge_weights:
+            if self._merged is not None and not compiling:
+                self.drop_cache()
+            return None
+        return self._merged if compiling else self._fresh_cache()
+
+    def effective_weight(self) -> Tensor:
+        """W + dW, differentiable in A and B; the cache where it may be used."""
+        settled = self.settled_weight()
+        return merge(self.base_weight, self.delta_weight()) if settled is None else settled
+
+    def drop_cache(self) -> None:
+        """Forget the merged weight; the next forward that may use one builds it anew."""
+        self._merged = self._merged_from = None
+
+    def build_cache(self) -> Tensor | None:
+        """Merge now, if `settled_weight` would; None where it would not."""
+        with torch.no_grad():
+            return self.settled_weight() if self.active else None
+
+    def _fresh_cache(self) -> Tensor | None:
+        sources = (self.base_weight, self.lora_A, self.lora_B)
+        if not all(map(_can_be_watched, sources)) or _in_transform():
+            return None
+        origin = (*sources, *((t.data_ptr(), t._version) for t in sources), self.scaling)
+        if self._merged is None or not _same_origin(self._merged_from, origin):
+            with torch.inference_mode(False), torch.no_grad(), _full_precision(sources[0]):
+                merged = merge(sources[0], self.delta_weight())
+            if not _can_be_watched(merged):
+                return None
+            self._merged = merged
+            # With the storages: an address that became free could be the next tensor's.
+            self._merged_from = (*origin, *(t.untyped_storage() for t in sources))
+            _watch(self)
+        return self._merged
+
+    # --- events that end the cache's life
+
+    def train(self, mode: bool = True) -> Self:
+        if mode != self.training:
+            self.drop_cache()
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.drop_cache()
+        was_meta = self.r > 0 and self.lora_A.is_meta
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if was_meta and not self.lora_A.is_meta:
+            self.reset_lora_parameters()  # to_empty leaves whatever was in memory
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.drop_cache()
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_merged": None, "_merged_from": None}
+
+
+def _same_origin(old: tuple[Any, ...] | None, new: tuple[Any, ...]) -> bool:
+    """Tensors by identity, their addresses, versions and the scale by value."""
+    if old is None:
+        return False
+    same_tensors = all(a is b for a, b in zip(old[:3], new[:3], strict=True))
+    return same_tensors and old[3 : len(new)] == new[3:]
+
+
+def _can_be_watched(tensor: Tensor) -> bool:
+    """Whether address and version tell that it changed.
+
+    Inference tensors count no versions; the fake tensors of tracing have no address.
+    """
+    return not tensor.is_inference() and not isinstance(tensor, FakeTensor)
+
+
+def _in_transform() -> bool:
+    """Whether torch.func's grad, jvp or vmap runs; its tensors must not outlive it in a cache."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def _full_precision(weight: Tensor) -> AbstractContextManager[Any]:
+    """Autocast off, so that merging rounds once and not to the autocast type."""
+    device = weight.device.type
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
+
+
+def _watch(layer: LoraLayer) -> None:
+    """Drop this layer's cache at any optimizer's next step."""
+    global _watching_optimizers
+    if not _watching_optimizers:
+        register_optimizer_step_post_hook(_drop_all)
+        _watching_optimizers = True
+    _with_cache.add(layer)
+
+
+def _drop_all(*_: Any) -> None:
+    while _with_cache:
+        _with_cache.pop().drop_cache()

@@ -1,0 +1,162 @@
+"""Turn a live torch module into an adapted one, and back.
+
+The module object stays: its class changes, as `torch.nn.utils.parametrize` does it, so every name,
+Parameter, tie, hook and reference stays too. Exact types only: a subclass may compute something
+else in its forward, so one that is not registered is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from torch.nn.parameter import UninitializedParameter
+
+from lorakit.errors import ConfigError, TargetError
+from lorakit.layers.attention import MultiheadAttention
+from lorakit.layers.base import LoraLayer
+from lorakit.layers.conv import Conv1d, Conv2d, Conv3d
+from lorakit.layers.embedding import Embedding
+from lorakit.layers.linear import Linear, MergedLinear
+from lorakit.layers.spec import AdapterSpec
+from lorakit.surgery.split import is_conv1d
+
+_ADAPTED: dict[type[nn.Module], type[LoraLayer]] = {
+    nn.Linear: Linear,
+    NonDynamicallyQuantizableLinear: Linear,
+    nn.Embedding: Embedding,
+    nn.Conv1d: Conv1d,
+    nn.Conv2d: Conv2d,
+    nn.Conv3d: Conv3d,
+    nn.MultiheadAttention: MultiheadAttention,
+}
+
+
+def register(torch_class: type[nn.Module], lora_class: type[LoraLayer]) -> None:
+    """Let `inject` adapt modules of exactly `torch_class` as `lora_class`.
+
+    `torch_class` must compute what the torch class of `lora_class` computes.
+
+    Raises ConfigError if it is not a subclass of that.
+    """
+    if not issubclass(torch_class, lora_class.torch_class):
+        raise ConfigError(
+            f"{torch_class.__name__} is no {lora_class.torch_class.__name__}, "
+            f"so {lora_class.__name__} cannot adapt it."
+        )
+    _ADAPTED[torch_class] = lora_class
+
+
+def kind(module: nn.Module) -> type[LoraLayer] | None:
+    """The class that adapts this module, None if there is none; whether it may is `refusal`'s."""
+    return Linear if is_conv1d(module) else _ADAPTED.get(type(module))
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether this is a linear layer by its mathematics: nn.Linear, Conv1D or fused attention."""
+    return (
+        isinstance(module, nn.Linear | nn.MultiheadAttention) or is_conv1d(module)
+    ) and not isinstance(module, LoraLayer)
+
+
+def refusal(module: nn.Module) -> str | None:
+    """Why this module cannot be adapted, or None if it can."""
+    name = type(module).__name__
+    if isinstance(module, LoraLayer):
+        return "is adapted already"
+    if isinstance(module, _ConvTransposeNd):
+        return f"is a {name}; transposed convolutions have no adapter"
+    if kind(module) is None:
+        known = next((c for c in _ADAPTED if isinstance(module, c)), None)
+        if known is None:
+            return f"is a {name}, which has no adapter"
+        return (
+            f"is a {name}, an unknown subclass of {known.__name__}; if it computes the same, "
+            "name it with lorakit.layers.register"
+        )
+    if isinstance(module, nn.MultiheadAttention) and module._parameters["in_proj_weight"] is None:
+        return "is a MultiheadAttention with kdim or vdim of its own, which has no fused weight"
+    return _weight_refusal(base_weight(module))
+
+
+def _weight_refusal(weight: Tensor) -> str | None:
+    if isinstance(weight, UninitializedParameter):
+        return "has no shape yet; run one forward first"
+    if hasattr(weight, "ds_id"):
+        return "is sharded by ZeRO-3, which is not supported"
+    if type(weight) not in (nn.Parameter, Tensor):
+        return f"has a weight of type {type(weight).__name__} (quantised or sharded)"
+    if not weight.is_floating_point():
+        return f"has a quantised weight of type {weight.dtype}"
+    return None
+
+
+def base_weight(module: nn.Module) -> Tensor:
+    """The weight that an adapter of this module would stand beside."""
+    name = "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight"
+    weight = module._parameters[name]
+    assert weight is not None
+    return weight
+
+
+def features(module: nn.Module) -> tuple[int, int]:
+    """(in, out) of the linear map that this module's weight stands for."""
+    weight = base_weight(module)
+    if isinstance(module, nn.Embedding) or is_conv1d(module):
+        return weight.shape[0], weight.shape[1]
+    if isinstance(module, _ConvNd):
+        return weight[0].numel() * module.groups, weight.shape[0]
+    return weight.shape[1], weight.shape[0]
+
+
+def adapt(
+    module: nn.Module, spec: AdapterSpec, factors: tuple[Tensor, Tensor] | None = None
+) -> LoraLayer:
+    """Change the module's class and attach A and B; the module must pass `refusal`.
+
+    `factors` gives A and B their values; without it they are drawn.
+    """
+    lora_class = kind(module)
+    if lora_class is None:
+        raise TargetError(f"{type(module).__name__} cannot be adapted.")
+    if spec.slices is not None:
+        lora_class = MergedLinear
+    before, original = set(module.__dict__), type(module)
+    if is_conv1d(module):
+        module.in_features, module.out_features = features(module)  # type: ignore[assignment]
+        module.fan_in_fan_out = True  # type: ignore[assignment]
+    module.__class__ = lora_class
+    assert isinstance(module, LoraLayer)
+    module.attach(spec, factors)
+    added = set(module.__dict__) - before | {"_original_class", "_added"}
+    module.__dict__.update(_original_class=original, _added=frozenset(added))
+    return module
+
+
+def restore(module: LoraLayer, weight: Tensor | None = None) -> None:
+    """Give the module its class back and remove A and B; `weight` replaces its parameter."""
+    original = module.__dict__.get("_original_class", module.torch_class)
+    if original is nn.Linear and getattr(module, "fan_in_fan_out", False):
+        raise TargetError(
+            "A layer constructed with fan_in_fan_out=True has no plain form: nn.Linear stores "
+            "its weight (out, in)."
+        )
+    own = {"spec", "scaling", "_active", "_merged", "_merged_from", "_square_form"}
+    for name in own | module.__dict__.get("_added", frozenset()):
+        module.__dict__.pop(name, None)
+    for name in ("lora_A", "lora_B"):
+        module._parameters.pop(name, None)
+    module.__class__ = original
+    if weight is not None:
+        name = "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight"
+        old = module._parameters[name]
+        module._parameters[name] = nn.Parameter(weight, requires_grad=bool(old.requires_grad))  # type: ignore[union-attr]
+
+
+def lora_layers(model: nn.Module) -> Iterable[tuple[str, LoraLayer]]:
+    """(name, layer) of every adapted layer in the model; a shared one once."""
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer) and module.r:
+            yield name, module

@@ -1,0 +1,37 @@
+"""The settings of one adapted layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lorakit.config import scaling
+from lorakit.errors import ConfigError
+from lorakit.functional.slices import Slices
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """Rank, scale and behaviour of the adapter of one layer; rank 0 means that it has none."""
+
+    r: int
+    lora_alpha: float = 1
+    lora_dropout: float = 0.0
+    merge_weights: bool = True
+    use_rslora: bool = False
+    init_lora_weights: bool | Literal["gaussian"] = True
+    slices: Slices | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not isinstance(self.r, int) or isinstance(self.r, bool) or self.r < 0:
+            problems.append(f"r is {self.r!r}; a rank is a whole number, 0 for no adapter")
+        if not 0 <= self.lora_dropout < 1:
+            problems.append(f"lora_dropout is {self.lora_dropout!r}; it must be in [0, 1)")
+        if problems:
+            raise ConfigError("This LoRA layer cannot be made:", problems)
+
+    @property
+    def scaling(self) -> float:
+        """The factor of B @ A: lora_alpha / r, or lora_alpha / sqrt(r) with rsLoRA."""
+        return scaling(self.r, self.lora_alpha, self.use_rslora) if self.r else 0.0

@@ -1,0 +1,52 @@
+"""loralib's two functions on whole models, by the type of the layers instead of by name."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from lorakit.config import BIASES, Bias, is_bias
+from lorakit.errors import ConfigError
+from lorakit.layers.base import LoraLayer
+
+
+def mark_only_lora_as_trainable(model: nn.Module, bias: Bias = "none") -> None:
+    """Freeze every parameter but A, B and the biases asked for; those are made trainable.
+
+    `bias` is "none", "all" (every parameter called bias) or "lora_only" (of adapted layers).
+    A head stays frozen: unfreeze it afterwards.
+
+    Raises ConfigError for another `bias`, before anything is frozen.
+    Source: loralib's function of that name.
+    """
+    wanted = _lora_names(model, bias)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        parameter.requires_grad_(name in wanted)
+
+
+def lora_state_dict(model: nn.Module, bias: Bias = "none") -> dict[str, Tensor]:
+    """Copies of A, B and the biases asked for, under their names in the model's state_dict.
+
+    Raises ConfigError for another `bias`.
+    Source: loralib's function of that name. `lorakit.save_adapter` also keeps rank, scale and head.
+    """
+    wanted = _lora_names(model, bias)
+    return {
+        name: tensor.detach().clone()
+        for name, tensor in model.state_dict(keep_vars=True).items()
+        if name in wanted
+    }
+
+
+def _lora_names(model: nn.Module, bias: Bias) -> set[str]:
+    """What both functions speak of."""
+    if bias not in BIASES:
+        raise ConfigError(f"bias is {bias!r}; it must be one of {', '.join(BIASES)}.")
+    names = set()
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        adapted = isinstance(module, LoraLayer) and module.r > 0
+        for leaf in module._parameters:
+            if (adapted and leaf in ("lora_A", "lora_B")) or (
+                is_bias(leaf) and (bias == "all" or (bias == "lora_only" and adapted))
+            ):
+                names.add(f"{prefix}.{leaf}" if prefix else leaf)
+    return names

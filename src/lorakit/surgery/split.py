@@ -1,0 +1,135 @@
+"""Break a fused linear layer into several, and a checkpoint of it likewise.
+
+A layer `qkv` with a weight of height 3n becomes a module `qkv` with children such as `q`, `k`, `v`
+that concatenates their outputs, so the model around it stays as it is and each part can be adapted,
+frozen or quantised on its own:
+
+    qkv.weight (3n, n)  ->  qkv.q.weight, qkv.k.weight, qkv.v.weight, each (n, n)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.errors import ConfigError, TargetError, suggest
+
+
+class SplitLinear(nn.Module):
+    """Several nn.Linear on the same input, their outputs side by side."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.cat([child(input) for child in self.children()], dim=-1)
+
+
+def split_linear(
+    model: nn.Module, name: str, into: Sequence[str], sizes: Sequence[int] | None = None
+) -> list[str]:
+    """Replace every linear layer called `name` (or ending in `.name`) by one layer a part.
+
+    The parts are called `into` and have `sizes` outputs from the top, equal ones by default. The
+    weights are copied; outputs are the same to rounding. Returns the names of the layers replaced.
+    Works on nn.Linear and on GPT-2's Conv1D.
+
+    Raises TargetError if no layer has that name or one is not linear, ConfigError if the sizes do
+    not add up. Source: microsoft/LoRA's README, on breaking up a fused qkv projection.
+
+    >>> block = nn.Sequential()
+    >>> block.qkv = nn.Linear(8, 24)
+    >>> split_linear(block, "qkv", ["q", "k", "v"])
+    ['qkv']
+    >>> block.qkv.v.weight.shape
+    torch.Size([8, 8])
+    """
+    modules = dict(model.named_modules())
+    found = [key for key in modules if key == name or key.endswith(f".{name}")]
+    if not found:
+        raise TargetError(f"No module is called {name!r}{suggest(name, modules)}.")
+    problems = [
+        f"{key} is a {type(modules[key]).__name__}"
+        for key in found
+        if _weight_OI(modules[key]) is None
+    ]
+    if problems:
+        raise TargetError("Only linear layers can be split:", problems)
+    replacements = {key: _split(modules[key], into, sizes) for key in found}
+    for key, replacement in replacements.items():
+        parent, _, child = key.rpartition(".")
+        setattr(model.get_submodule(parent), child, replacement)
+    return found
+
+
+def split_linear_state_dict(
+    state_dict: Mapping[str, Tensor],
+    name: str,
+    into: Sequence[str],
+    sizes: Sequence[int] | None = None,
+    *,
+    fan_in_fan_out: bool = False,
+) -> dict[str, Tensor]:
+    """The same for a checkpoint: `qkv.weight` becomes `qkv.q.weight`, and so on; the rest stays.
+
+    `fan_in_fan_out` says that the weights are stored (in, out), as GPT-2's are.
+    Raises TargetError if no key belongs to a module of that name.
+    """
+    result: dict[str, Tensor] = {}
+    found = False
+    for key, tensor in state_dict.items():
+        module, _, leaf = key.rpartition(".")
+        if leaf not in ("weight", "bias") or not (module == name or module.endswith(f".{name}")):
+            result[key] = tensor
+            continue
+        found = True
+        rows = tensor.t() if fan_in_fan_out and leaf == "weight" else tensor
+        parts = rows.split(_sizes(rows.shape[0], into, sizes))
+        for child, part in zip(into, parts, strict=True):
+            result[f"{module}.{child}.{leaf}"] = part.clone(memory_format=torch.contiguous_format)
+    if not found:
+        raise TargetError(f"No key of the state dict belongs to a module called {name!r}.")
+    return result
+
+
+def _split(module: nn.Module, into: Sequence[str], sizes: Sequence[int] | None) -> SplitLinear:
+    weight_OI, bias = _weight_OI(module), module._parameters["bias"]
+    assert weight_OI is not None
+    heights = _sizes(weight_OI.shape[0], into, sizes)
+    result = SplitLinear()
+    biases = [None] * len(heights) if bias is None else [*bias.detach().split(heights)]
+    for name, weight, part_bias in zip(into, weight_OI.split(heights), biases, strict=True):
+        height, width = weight.shape
+        linear = nn.Linear(width, height, bias=bias is not None, device="meta")
+        linear.weight = nn.Parameter(weight.clone(memory_format=torch.contiguous_format))
+        if part_bias is not None:
+            linear.bias = nn.Parameter(part_bias.clone())
+        result.add_module(name, linear.train(module.training))
+    return result
+
+
+def _weight_OI(module: nn.Module) -> Tensor | None:
+    """The weight as (out, in) of a linear layer; None for anything else."""
+    if type(module) is nn.Linear:
+        return module.weight.detach()
+    weight = module._parameters.get("weight")
+    return weight.detach().t() if weight is not None and is_conv1d(module) else None
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Whether this is GPT-2's Conv1D of transformers: a linear layer with its weight (in, out)."""
+    nx, nf = getattr(module, "nx", None), getattr(module, "nf", None)
+    weight = module._parameters.get("weight")
+    is_named_so = type(module).__name__ == "Conv1D" and nx is not None
+    return is_named_so and weight is not None and weight.shape == (nx, nf)
+
+
+def _sizes(height: int, into: Sequence[str], sizes: Sequence[int] | None) -> list[int]:
+    if sizes is None and height % len(into) == 0:
+        return [height // len(into)] * len(into)
+    if sizes is None or len(sizes) != len(into) or sum(sizes) != height:
+        given = "equal ones" if sizes is None else list(sizes)
+        raise ConfigError(
+            f"A layer with {height} outputs cannot be split into {list(into)}:",
+            [f"sizes are {given}; write one for each part, in sum {height}"],
+        )
+    return list(sizes)

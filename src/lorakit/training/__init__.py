@@ -1,0 +1,1 @@
+"""transformers models: where the base of an adapter comes from."""

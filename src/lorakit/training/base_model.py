@@ -1,0 +1,132 @@
+"""Load the base that an adapter needs, with transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lorakit.checkpoint import AdapterBundle
+from lorakit.errors import FormatError, MismatchError, MissingDependencyError
+
+_AUTO_CLASSES = {
+    "CAUSAL_LM": "AutoModelForCausalLM",
+    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+}
+
+
+def skeleton(name: str, revision: str | None = None) -> nn.Module:
+    """The model that `name` describes, on the meta device: shapes and names, no weights.
+
+    Raises FormatError if there is no such model.
+    """
+    import torch
+
+    transformers = _transformers()
+    config = _config(name, revision)
+    with torch.device("meta"):
+        return _class_of(transformers, config).from_config(config)  # type: ignore[no-any-return]
+
+
+def load_base(
+    name: str, revision: str | None = None, *, bundle: AdapterBundle | None = None
+) -> nn.Module:
+    """The pretrained model, of the class and with the labels that `bundle` was trained with.
+
+    Raises FormatError if there is no such model, MismatchError if its checkpoint lacks weights that
+    the adapter does not bring.
+    """
+    transformers = _transformers()
+    config = _config(name, revision)
+    model_class = _class_of(transformers, config, bundle)
+    labels = _label_count(bundle)
+    if labels is not None:
+        config.num_labels = labels
+    try:
+        model, info = model_class.from_pretrained(
+            name, config=config, revision=revision, output_loading_info=True
+        )
+    except (OSError, ValueError) as error:
+        raise FormatError(f"The base model {name} cannot be loaded: {error}") from error
+    brought = set(bundle.trained) if bundle is not None else set()
+    missing = sorted(set(info["missing_keys"]) - brought)
+    if missing:
+        raise MismatchError(
+            f"The checkpoint of {name} lacks weights of {type(model).__name__}:",
+            [f"{key} would be random; the adapter does not bring it" for key in missing],
+        )
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Loading a base model needs transformers: pip install 'lorakit[transformers]'"
+        ) from error
+    return transformers
+
+
+def _config(name: str, revision: str | None) -> Any:
+    directory = Path(name)
+    if directory.is_dir() and not (directory / "config.json").is_file():
+        raise FormatError(f"{name} is no model: it has no config.json.")
+    try:
+        return _transformers().AutoConfig.from_pretrained(name, revision=revision)
+    except (OSError, ValueError, json.JSONDecodeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FormatError(f"There is no model at {name}: {reason}") from error
+
+
+def _class_of(transformers: Any, config: Any, bundle: AdapterBundle | None = None) -> Any:
+    """The class that the adapter was saved from, else the one for its task, else the base's own."""
+    if bundle is not None and bundle.base_class is not None:
+        library, name = bundle.base_class
+        if library.startswith("transformers.") and hasattr(transformers, name):
+            return _fitting(getattr(transformers, name), config)
+    if bundle is not None and bundle.task_type in _AUTO_CLASSES:
+        return getattr(transformers, _AUTO_CLASSES[bundle.task_type])
+    if bundle is not None and any(_is_head(name) for name in bundle.trained):
+        return transformers.AutoModelForSequenceClassification
+    return _own_auto_class(transformers, config)
+
+
+def _fitting(model_class: Any, config: Any) -> Any:
+    """The class, if it is one for this kind of base."""
+    if not isinstance(config, model_class.config_class):
+        raise MismatchError(
+            f"The adapter was saved from a {model_class.__name__}, and the base is a "
+            f"{config.model_type} model."
+        )
+    return model_class
+
+
+def _own_auto_class(transformers: Any, config: Any) -> Any:
+    """The auto class that gives the architecture that the base's config names."""
+    own = next(iter(config.architectures or ()), None)
+    autos = [*_AUTO_CLASSES.values(), "AutoModelForMaskedLM", "AutoModelForImageClassification"]
+    for auto in (getattr(transformers, name) for name in autos):
+        mapping: Mapping[Any, Any] = auto._model_mapping
+        if type(config) in mapping and getattr(mapping[type(config)], "__name__", None) == own:
+            return auto
+    return transformers.AutoModel
+
+
+def _label_count(bundle: AdapterBundle | None) -> int | None:
+    """Number of labels of a saved classification head: the height of its last matrix."""
+    heights = [
+        tensor.shape[0]
+        for name, tensor in (bundle.trained if bundle is not None else {}).items()
+        if _is_head(name) and tensor.ndim == 2 and "dense" not in name
+    ]
+    return heights[-1] if heights else None
+
+
+def _is_head(name: str) -> bool:
+    return name.split(".")[0] in ("classifier", "score")

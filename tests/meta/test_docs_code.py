@@ -1,0 +1,111 @@
+"""The Python in the documentation runs: each file is one program, made of its blocks in order.
+
+A block that cannot run says why, in one of two ways; without a reason it runs, or the test fails:
+
+    <!-- not run: needs two GPUs -->          ```python notest: needs two GPUs
+    ```python
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = [
+    ROOT / "README.md",
+    *(path for path in sorted(ROOT.glob("docs/**/*.md")) if "_build" not in path.parts),
+]
+NOT_RUN = re.compile(r"<!--\s*not run:(?P<reason>.*?)-->", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    code: str
+    """Padded with empty lines, so that a traceback shows the line of the file."""
+
+    line: int
+    reason: str | None
+    """Why it is not run; None if it is."""
+
+
+def python_blocks(markdown: str) -> list[Block]:
+    """The fenced blocks in Python; raises ValueError if one is skipped without a reason."""
+    tokens = MarkdownIt("commonmark").parse(markdown)
+    blocks = []
+    for before, token in pairwise([None, *tokens]):
+        language, _, rest = token.info.strip().partition(" ")
+        if token.type != "fence" or language != "python" or token.map is None:
+            continue
+        first = token.map[0] + 1  # the fence; the code begins on the next line
+        comment = NOT_RUN.fullmatch(before.content.strip()) if before else None
+        reason = comment["reason"].strip() if comment else None
+        if rest.startswith("notest"):
+            reason = rest.removeprefix("notest").strip(" :")
+        if reason == "":
+            raise ValueError(f"line {first}: the block is not run, and no reason is given")
+        blocks.append(Block("\n" * first + token.content, first, reason))
+    return blocks
+
+
+def run(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run the blocks of a file in one new `__main__`, as a reader would; returns how many ran."""
+    main = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)  # where pickle looks for their classes
+    blocks = [b for b in python_blocks(path.read_text(encoding="utf-8")) if b.reason is None]
+    for block in blocks:
+        exec(compile(block.code, str(path), "exec"), vars(main))
+    return len(blocks)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_code_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(path, monkeypatch)
+
+
+def write(folder: Path, markdown: str) -> Path:
+    path = folder / "page.md"
+    path.write_text(markdown, encoding="utf-8")
+    return path
+
+
+def test_blocks_share_one_namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = write(tmp_path, "```python\nx = 1\n```\n- item\n  ```python\n  assert x == 1\n  ```\n")
+    assert run(page, monkeypatch) == 2
+
+
+def test_failing_block_fails_at_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = write(tmp_path, "# A page\n\n```python\nx = 1\nassert x == 2\n```\n")
+    with pytest.raises(AssertionError) as error:
+        run(page, monkeypatch)
+    assert error.traceback[-1].lineno + 1 == 5  # pytest counts from 0
+
+
+@pytest.mark.parametrize(
+    "markdown",
+    [
+        "<!-- not run: needs a GPU -->\n```python\n1 / 0\n```\n",
+        "```python notest: needs a GPU\n1 / 0\n```\n",
+        "```console\n1 / 0\n```\n",
+    ],
+)
+def test_other_blocks_do_not_run(
+    markdown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(write(tmp_path, markdown), monkeypatch) == 0
+
+
+@pytest.mark.parametrize(
+    "markdown", ["<!-- not run: -->\n```python\n1 / 0\n```\n", "```python notest\n1 / 0\n```\n"]
+)
+def test_block_without_a_reason_is_an_error(markdown: str) -> None:
+    with pytest.raises(ValueError, match="no reason is given"):
+        python_blocks(markdown)
