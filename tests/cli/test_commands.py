@@ -1,0 +1,152 @@
+"""The command line as a user meets it: output, JSON, exit codes, messages."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+import lorakit as lora
+from lorakit.cli import main
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run `lorakit` with these arguments; (exit code, standard output, standard error)."""
+
+    def run_command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lorakit", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run_command
+
+
+@pytest.fixture(scope="module")
+def adapter(minilm: Path, tmp_path_factory) -> Path:
+    """An adapter of MiniLM whose update is not zero."""
+    model = AutoModel.from_pretrained(minilm)
+    config = lora.LoraConfig(
+        r=4, lora_alpha=8, target_modules=["query", "value"], init_lora_weights=False
+    )
+    lora.inject(model, config)
+    return lora.save_adapter(model, tmp_path_factory.mktemp("adapter"))
+
+
+def test_targets_lists_layers_without_reading_weights(run, minilm):
+    code, out, _ = run("targets", minilm, "--rank", 4)
+    assert code == 0
+    row = next(line for line in out.splitlines() if line.startswith("query"))
+    assert row.split() == [
+        "query", "encoder.layer.*.attention.self.query", "6", "Linear", "384", "384", "18,432",
+    ]  # fmt: skip
+
+
+def test_targets_json_is_the_report(run, minilm):
+    code, out, _ = run("targets", minilm, "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert report["r"] == 8
+    assert sum(group["count"] for group in report["groups"]) == 40
+
+
+def test_inspect_says_what_the_file_holds(run, adapter):
+    code, out, _ = run("inspect", adapter, "--json")
+    assert code == 0
+    summary = json.loads(out)
+    assert (summary["r"], summary["lora_alpha"]) == (4, 8)
+    assert summary["target_modules"] == ["query", "value"]
+    assert summary["ranks"] == {"4": 12}
+    assert summary["adapter_parameters"] == 12 * 4 * 2 * 384
+
+
+def test_inspect_checks_the_base(run, adapter, minilm):
+    code, out, _ = run("inspect", adapter, "--base", minilm)
+    assert code == 0
+    assert "its weights are the ones" in out
+
+
+def test_merge_gives_a_plain_model_with_the_same_output(run, adapter, minilm, tmp_path):
+    output = tmp_path / "merged"
+    code, out, _ = run("merge", adapter, "--base", minilm, "--output", output, "--json")
+    assert code == 0
+    assert json.loads(out)["folded_layers"] == 12
+    batch = AutoTokenizer.from_pretrained(output)(["a joy"], return_tensors="pt")
+    adapted = AutoModel.from_pretrained(minilm).eval()
+    lora.load_adapter(adapted, adapter)
+    plain = AutoModel.from_pretrained(output).eval()
+    with torch.no_grad():
+        expected = adapted(**batch).last_hidden_state
+        torch.testing.assert_close(plain(**batch).last_hidden_state, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_merge_takes_the_base_from_the_adapter(run, adapter, tmp_path):
+    code, _, err = run("merge", adapter, "--output", tmp_path / "merged")
+    assert (code, err) == (0, "")
+
+
+def test_merge_refuses_an_output_that_exists(run, adapter, minilm, tmp_path):
+    (tmp_path / "mine.txt").write_text("keep me")
+    code, out, err = run("merge", adapter, "--base", minilm, "--output", tmp_path)
+    assert (code, out) == (1, "")
+    assert "exists already" in err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("targets", "/nowhere/model"), "There is no model at /nowhere/model"),
+        (("inspect", "/nowhere/adapter"), "There is no adapter at /nowhere/adapter"),
+        (("merge", "/nowhere/adapter", "--output", "out"), "There is no adapter"),
+    ],
+)
+def test_a_failure_prints_one_message(run, arguments, message):
+    code, out, err = run(*arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith(message)
+    assert "Traceback" not in err
+
+
+def test_a_failure_as_json_is_an_object_with_the_error(run):
+    code, out, _ = run("inspect", "/nowhere/adapter", "--json")
+    assert code == 1
+    assert "There is no adapter" in json.loads(out)["error"]
+
+
+def test_debug_shows_the_traceback(run):
+    with pytest.raises(lora.errors.FormatError):
+        run("--debug", "inspect", "/nowhere/adapter")
+
+
+def test_a_wrong_call_exits_with_two(run):
+    code, _, err = run("inspekt")
+    assert code == 2
+    assert "No such command" in err
+
+
+def test_version_is_the_packages(run):
+    code, out, _ = run("--version")
+    assert (code, out.strip()) == (0, lora.__version__)
+
+
+@pytest.mark.parametrize("command", ["targets", "inspect", "merge"])
+def test_help_has_an_example(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert f"Example: lorakit {command}" in " ".join(out.split())
+
+
+def test_without_the_extra_main_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "typer", None)
+    with pytest.raises(SystemExit, match=r"pip install 'lorakit\[cli\]'"):
+        main()
