@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
@@ -83,13 +84,8 @@ class LoraConfig:
     `[(2048, True), (512, False), (512, True)]` gives their heights."""
 
     def __post_init__(self) -> None:
-        for name in ("target_modules", "exclude_modules", "modules_to_save", "layers_to_transform"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, str | int):
-                object.__setattr__(self, name, tuple(value))
-        for name in ("rank_pattern", "alpha_pattern"):
-            object.__setattr__(self, name, dict(getattr(self, name)))
-        problems = [*self._range_problems(), *self._pattern_problems()]
+        problems = self._normalise()
+        problems += [*self._range_problems(), *self._pattern_problems()]
         slices, slice_problems = _normalised_slices(self.slices)
         object.__setattr__(self, "slices", slices)
         if problems + slice_problems:
@@ -112,6 +108,27 @@ class LoraConfig:
         """A copy with some fields changed."""
         return LoraConfig(**{f.name: getattr(self, f.name) for f in fields(self)} | changes)
 
+    def _normalise(self) -> list[str]:
+        """Own copies, as tuples and dicts; a field that cannot be read as one counts as empty."""
+        problems = []
+        for name in ("target_modules", "exclude_modules", "modules_to_save", "layers_to_transform"):
+            value: Any = getattr(self, name)
+            if value is None or isinstance(value, str):
+                continue
+            if isinstance(value, int) and name == "layers_to_transform":
+                continue
+            if not isinstance(value, Iterable):
+                problems.append(f"{name} is {value!r}; write a list")
+                value = None
+            object.__setattr__(self, name, None if value is None else tuple(value))
+        for name in ("rank_pattern", "alpha_pattern", "slices"):
+            value = getattr(self, name)
+            if not isinstance(value, Mapping) or not all(map(_is_name, value)):
+                problems.append(f"{name} is {value!r}; write a mapping from names")
+                value = {}
+            object.__setattr__(self, name, dict(value))
+        return problems
+
     def _range_problems(self) -> list[str]:
         ranks = {"r": self.r, **{f"rank_pattern[{k!r}]": v for k, v in self.rank_pattern.items()}}
         alphas = {
@@ -126,10 +143,14 @@ class LoraConfig:
         problems += [
             f"{name} is {value!r}; it must be a number above 0"
             for name, value in alphas.items()
-            if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0
+            if not is_number(value) or value <= 0
         ]
-        if not isinstance(self.lora_dropout, int | float) or not 0 <= self.lora_dropout < 1:
+        if not is_number(self.lora_dropout) or not 0 <= self.lora_dropout < 1:
             problems.append(f"lora_dropout is {self.lora_dropout!r}; it must be in [0, 1)")
+        layers: Any = self.layers_to_transform
+        numbers = [layers] if isinstance(layers, int) else layers
+        if numbers is not None and not (numbers and all(map(_is_index, numbers))):
+            problems.append(f"layers_to_transform is {layers!r}; write whole numbers from 0")
         if self.bias not in BIASES:
             problems.append(f"bias is {self.bias!r}; it must be one of {', '.join(BIASES)}")
         if self.init_lora_weights not in INITIALISERS:
@@ -157,6 +178,7 @@ class LoraConfig:
         for name, pattern in regexes:
             try:
                 re.compile(pattern)
+                re.compile(_key_regex(pattern) if name.endswith("pattern") else "")
             except re.error as error:
                 problems.append(f"{name}: {pattern!r} is not a regular expression ({error})")
         return problems
@@ -184,11 +206,24 @@ def is_bias(leaf: str) -> bool:
 
 def key_matches(key: str, name: str) -> bool:
     """Whether a pattern's key, a regular expression or a dotted suffix, means this module."""
-    return re.fullmatch(rf"(.*\.)?({key})", name) is not None
+    return re.fullmatch(_key_regex(key), name) is not None
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a finite number, and not a boolean."""
+    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+
+
+def _key_regex(key: str) -> str:
+    return rf"(.*\.)?({key})"
 
 
 def _lookup(pattern: Mapping[str, T], name: str, default: T) -> T:
     return next((value for key, value in pattern.items() if key_matches(key, name)), default)
+
+
+def _is_index(value: object) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _is_name(value: object) -> bool:
@@ -202,8 +237,9 @@ def _normalised_slices(
     slices: dict[str, tuple[Slice, ...]] = {}
     problems = []
     for name, parts in given.items():
-        pairs = [(None, part) if isinstance(part, bool) else part for part in parts]
-        readable = all(
+        listed = isinstance(parts, list | tuple)
+        pairs = [(None, p) if isinstance(p, bool) else p for p in (parts if listed else ())]
+        readable = listed and all(
             isinstance(pair, list | tuple)
             and len(pair) == 2
             and isinstance(pair[1], bool)
@@ -212,7 +248,7 @@ def _normalised_slices(
         )
         if not readable or len({pair[0] is None for pair in pairs}) > 1:
             problems.append(
-                f"slices[{name!r}] is {list(parts)!r}; write booleans for equal parts, "
+                f"slices[{name!r}] is {parts!r}; write booleans for equal parts, "
                 "or (height, boolean) pairs"
             )
         elif not any(pair[1] for pair in pairs):

@@ -1,9 +1,10 @@
 """Which base weights an adapter belongs to, in 64 hexadecimal digits.
 
-From every adapted module's weight a few elements are taken at even distances, and hashed together
-with the names and shapes. Two fine-tunes of one model differ in all of them. A base that is later
-loaded in another precision is still the same base, so a float32 base gets one digest for each type
-it may be rounded to; rounding commutes with taking elements, so no tolerance is needed.
+From every adapted module's weight a few elements are taken at even distances, the first and the
+last among them, and hashed together with the names and shapes. Two fine-tunes of one model differ
+in all of them. A base that is later loaded in another precision is still the same base, so a
+float32 base gets one digest for each type it may be rounded to; rounding commutes with taking
+elements, so no tolerance is needed.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def _digest(weights: Mapping[str, Tensor], dtype: torch.dtype) -> str:
     for name, weight in sorted(weights.items()):
         flat = weight.detach().reshape(-1)
         count = min(SAMPLES, flat.numel())
-        places = torch.arange(count, device=flat.device) * flat.numel() // max(1, count)
+        places = torch.arange(count, device=flat.device) * (flat.numel() - 1) // max(1, count - 1)
         sample = flat[places].to(dtype).cpu()
         numbers = sample.view(_INTEGER[sample.element_size()]).tolist()
         digest.update(f"{name} {tuple(weight.shape)} {numbers}\n".encode())

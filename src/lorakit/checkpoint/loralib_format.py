@@ -7,7 +7,7 @@ around everything (NLG) and `module.` in front of every key (DistributedDataPara
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -35,6 +35,7 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
             pairs.setdefault(module, {})[leaf] = tensor
         else:
             trained[key] = tensor
+    trained = {_own_name(key, pairs): tensor for key, tensor in trained.items()}
     problems = [
         f"{module} has {next(iter(pair))} and not its partner"
         for module, pair in pairs.items()
@@ -47,6 +48,12 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
         for module in pairs
         if f"{module}.weight" in trained
     ][:1]
+    problems += [
+        f"{module} has A {tuple(pair['lora_A'].shape)} and B {tuple(pair['lora_B'].shape)}, which "
+        "are no matrices"
+        for module, pair in pairs.items()
+        if len(pair) == 2 and {pair["lora_A"].ndim, pair["lora_B"].ndim} != {2}
+    ]
     if not pairs:
         problems.append("no key ends in lora_A or lora_B")
     if problems:
@@ -66,6 +73,13 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
     return AdapterBundle(config, adapters, trained, format="loralib")
 
 
+def _own_name(key: str, modules: Container[str]) -> str:
+    """`a.conv.bias` as `a.bias`: loralib keeps an adapted convolution in a child called conv."""
+    child, _, leaf = key.rpartition(".")
+    module, _, last = child.rpartition(".")
+    return f"{module}.{leaf}" if last == "conv" and module in modules else key
+
+
 def _unwrap(content: Any) -> dict[str, Tensor]:
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -73,7 +87,7 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
     if (
         not isinstance(content, Mapping)
         or not content
-        or not all(isinstance(value, Tensor) for value in content.values())
+        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
     ):
         raise FormatError("This file does not hold a state dict of tensors.")
     if all(key.startswith(_DDP) for key in content):

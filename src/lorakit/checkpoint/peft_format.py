@@ -19,6 +19,7 @@ ignores that.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -56,6 +57,9 @@ _IGNORED = {
 }  # fmt: skip
 """Fields that say how an adapter was trained or found, not what it computes."""
 
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Values of `init_lora_weights` with which PEFT writes to the base weights."""
+
 
 @dataclass(frozen=True)
 class PeftFiles:
@@ -84,9 +88,22 @@ def encode(bundle: AdapterBundle) -> PeftFiles:
         module, _, leaf = name.rpartition(".")
         inner = f"{module}.base_layer.{leaf}" if module in portable else name
         tensors[PREFIX + inner] = tensor
-    tensors = {key: tensors[key].detach().cpu().contiguous() for key in sorted(tensors)}
+    tensors = _on_their_own({key: tensors[key] for key in sorted(tensors)})
     config = _encode_config(bundle, portable)
     return PeftFiles(config, tensors, _encode_header(bundle, config))
+
+
+def _on_their_own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous on the CPU, each in memory of its own, as safetensors wants tied ones too."""
+    seen: set[int] = set()
+    result = {}
+    for key, tensor in tensors.items():
+        alone = tensor.detach().cpu().contiguous()
+        if alone.untyped_storage().data_ptr() in seen:
+            alone = alone.clone()
+        seen.add(alone.untyped_storage().data_ptr())
+        result[key] = alone
+    return result
 
 
 def _portable(name: str, pair: LowRank, rslora: bool) -> LowRank:
@@ -171,8 +188,8 @@ def _encode_config(bundle: AdapterBundle, portable: Mapping[str, LowRank]) -> di
         "modules_to_save": _plain(config.modules_to_save),
         "peft_type": "LORA",
         "r": r,
-        "rank_pattern": {f"^{n}": v for n, v in ranks.items() if v != r},
-        "alpha_pattern": {f"^{n}": v for n, v in alphas.items() if v != alpha},
+        "rank_pattern": {f"^{re.escape(n)}": v for n, v in ranks.items() if v != r},
+        "alpha_pattern": {f"^{re.escape(n)}": v for n, v in alphas.items() if v != alpha},
         "target_modules": _plain(config.target_modules),
         "task_type": bundle.task_type,
         "use_rslora": config.use_rslora,
@@ -194,6 +211,7 @@ def _encode_header(bundle: AdapterBundle, config: dict[str, Any]) -> dict[str, A
         "version": HEADER_VERSION,
         "config": config,
         "fingerprint": dict(bundle.fingerprint or {}),
+        "base_class": bundle.base_class,
         "dtypes": dtypes,
         "modules": restored,
     }
@@ -231,13 +249,14 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
     if problems:
         raise FormatError("This adapter contradicts itself:", problems)
     mapping = files.config.get("auto_mapping") or {}
-    base_class = mapping.get("parent_library"), mapping.get("base_model_class")
+    named = mapping.get("parent_library"), mapping.get("base_model_class")
+    base_class: Any = (files.header or {}).get("base_class") or named
     return AdapterBundle(
         config=config,
         adapters=adapters,
         trained=trained,
         base_model=files.config.get("base_model_name_or_path"),
-        base_class=base_class if all(base_class) else None,  # type: ignore[arg-type]
+        base_class=(base_class[0], base_class[1]) if all(base_class) else None,
         task_type=files.config.get("task_type"),
         fingerprint=(files.header or {}).get("fingerprint") or None,
     )
@@ -251,6 +270,12 @@ def _decode_config(raw: Mapping[str, Any]) -> LoraConfig:
         for name, value in raw.items()
         if name not in _READ | _IGNORED and value not in (None, False, {}, [], "")
     ]
+    init = raw.get("init_lora_weights")
+    if isinstance(init, str) and init.startswith(_CHANGES_BASE):
+        problems.append(
+            f"init_lora_weights={init!r} changed the base weights, so A and B alone are another "
+            "function; convert it with PEFT's path_initial_model_for_weight_conversion"
+        )
     if type(raw.get("r")) is not int:
         problems.append(f"r is {raw.get('r')!r}; it must be a whole number")
     if problems:
@@ -318,22 +343,21 @@ def _decode_pair(
     name: str, a: Tensor, b: Tensor, kind: Kind | None, config: LoraConfig, saved: Mapping[str, Any]
 ) -> tuple[LowRank, str | None]:
     """One module's pair in lorakit's shapes, and what contradicts the config."""
+    if a.ndim != b.ndim or a.ndim < 2 or 0 in (*a.shape, *b.shape):
+        return LowRank(a, b, config.lora_alpha), (
+            f"{name}: A {tuple(a.shape)} and B {tuple(b.shape)} are no pair of matrices or kernels"
+        )
     settings = name.removesuffix(".out_proj") if kind == "out_proj" else name
     r, alpha = config.rank_of(settings), config.alpha_of(settings)
     groups = a.shape[0] // max(1, b.shape[1]) if a.ndim > 2 else 1
     pair = LowRank(a, b, alpha, r=a.shape[0], kind=kind, groups=groups)
-    if a.shape[0] != r or b.shape[1] * groups != r or a.ndim != b.ndim:
+    if a.shape[0] != r or b.shape[1] * groups != r:
         return pair, (
             f"{name}: the config gives rank {r}, the tensors are A {tuple(a.shape)} and "
             f"B {tuple(b.shape)}"
         )
     if saved:
-        parts = tuple((int(height), bool(adapted)) for height, adapted in saved["slices"])
-        compact = slices.from_block(a, b, parts)
-        if compact is None:
-            return pair, f"{name}: B has numbers outside the slices that the header names"
-        a, b = compact
-        return LowRank(a, b, saved["lora_alpha"], r=saved["r"], kind=kind, slices=parts), None
+        return _decode_slices(name, pair, saved)
     if groups > 1:
         compact_a = conv.gather_groups(a, groups)
         if compact_a is None:
@@ -343,6 +367,22 @@ def _decode_pair(
             )
         return replace(pair, lora_A=compact_a), None
     return pair, None
+
+
+def _decode_slices(
+    name: str, pair: LowRank, saved: Mapping[str, Any]
+) -> tuple[LowRank, str | None]:
+    """The pairs of a fused weight's slices out of their common block form."""
+    try:
+        parts = tuple((int(height), bool(adapted)) for height, adapted in saved["slices"])
+        r, alpha = int(saved["r"]), saved["lora_alpha"]
+        compact = slices.from_block(pair.lora_A, pair.lora_B, parts)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        return pair, f"{name}: what the header says of its slices is damaged ({error!r})"
+    if compact is None:
+        return pair, f"{name}: B has numbers outside the slices that the header names"
+    a, b = compact
+    return replace(pair, lora_A=a, lora_B=b, lora_alpha=alpha, r=r, slices=parts), None
 
 
 def header_text(header: Mapping[str, Any]) -> dict[str, str]:
@@ -359,6 +399,8 @@ def parse_header(metadata: Mapping[str, str] | None) -> dict[str, Any] | None:
         header = json.loads(text)
     except json.JSONDecodeError as error:
         raise FormatError(f"The file's lorakit header is damaged: {error}") from error
+    if not isinstance(header, dict) or not isinstance(header.get("config"), dict):
+        raise FormatError("The file's lorakit header is damaged: it holds no config.")
     if header.get("version") != HEADER_VERSION:
         raise FormatError(
             f"The file's lorakit header has version {header.get('version')!r}; this lorakit reads "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from lorakit.checkpoint import loralib_format, peft_format
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.peft_format import PeftFiles
-from lorakit.errors import FormatError, MissingDependencyError
+from lorakit.errors import ConfigError, FormatError, MissingDependencyError
 
 CONFIG_NAME = "adapter_config.json"
 TENSORS_NAME = "adapter_model.safetensors"
@@ -34,9 +33,12 @@ def read(
     `weights_only=True`, so no code in them runs.
 
     Raises FormatError that says what is wrong with the file, MissingAlphaError for a missing
-    `lora_alpha`, MissingDependencyError for a hub id without huggingface_hub.
+    `lora_alpha`, MissingDependencyError for a hub id without huggingface_hub, ConfigError for a
+    `revision` of a local path.
     """
     local = Path(path)
+    if revision is not None and local.exists():
+        raise ConfigError(f"revision={revision!r} names a version on the Hub, and {path} is local.")
     if local.is_dir():
         bundle = _read_directory(local, lora_alpha)
     elif local.is_file():
@@ -59,8 +61,10 @@ def _read_directory(directory: Path, lora_alpha: float | None) -> AdapterBundle:
     tensors, legacy = directory / TENSORS_NAME, directory / LEGACY_NAME
     if tensors.is_file():
         return _read_safetensors(tensors, lora_alpha)
-    if legacy.is_file() and (directory / CONFIG_NAME).is_file():
-        config = _read_config(directory / CONFIG_NAME)
+    # The aside alone is there if a save was interrupted.
+    configs = [f for n in (CONFIG_NAME, ASIDE_NAME) if (f := directory / n).is_file()]
+    if legacy.is_file() and configs:
+        config = _read_config(configs[0])
         return peft_format.decode(PeftFiles(config, _unpickle(legacy), None), lora_alpha)
     there = ", ".join(sorted(entry.name for entry in directory.iterdir())) or "nothing"
     raise FormatError(f"{directory} is no adapter: it has no {TENSORS_NAME} (there is {there}).")
@@ -112,7 +116,7 @@ def _unpickle(file: Path) -> Any:
             f"{file} is refused: it holds something else than tensors, which might run code. "
             f"({reason})"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # torch's unpickler raises whatever a damaged file leads to
         raise FormatError(f"{file} is damaged or no torch file: {error}") from error
 
 

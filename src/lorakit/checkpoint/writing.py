@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -18,6 +20,7 @@ from safetensors.torch import save_file
 from lorakit.checkpoint import peft_format
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.model_card import is_ours, model_card
+from lorakit.checkpoint.peft_format import PeftFiles
 from lorakit.checkpoint.reading import ASIDE_NAME, CONFIG_NAME, TENSORS_NAME
 from lorakit.errors import SaveError
 
@@ -35,43 +38,52 @@ def write(bundle: AdapterBundle, path: str | Path) -> Path:
         name: directory / f".{name}.{os.getpid()}.tmp"
         for name in (TENSORS_NAME, CONFIG_NAME, CARD_NAME)
     }
-    card = directory / CARD_NAME
-    created: list[Path] = []
+    created = [p for p in (directory, *directory.parents) if not p.exists()]
     try:
-        created = _make_directory(directory)
-        metadata = peft_format.header_text(files.header or {})
-        save_file(files.tensors, temporary[TENSORS_NAME], metadata=metadata)
-        text = json.dumps(files.config, indent=2, sort_keys=True)
-        temporary[CONFIG_NAME].write_text(text, encoding="utf-8")
-        temporary[CARD_NAME].write_text(model_card(bundle), encoding="utf-8")
-        for file in temporary.values():
-            _flush(file)
-    except Exception as error:
+        directory.mkdir(parents=True, exist_ok=True)
+        _write_temporary(bundle, files, temporary)
+        _put_in_place(directory, temporary)
+    except BaseException as error:
         _clean(temporary.values(), created)
+        if not isinstance(error, Exception):
+            raise
         raise SaveError(
             f"The adapter could not be saved to {directory}: {error}. Nothing there was changed."
         ) from error
-    _put_in_place(directory, temporary, keep_card=card.exists() and not is_ours(card))
     return directory
 
 
-def _make_directory(directory: Path) -> list[Path]:
-    """Make it and its parents; those that were not there, innermost first."""
-    missing = [p for p in (directory, *directory.parents) if not p.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
-    return missing
+def _write_temporary(bundle: AdapterBundle, files: PeftFiles, paths: dict[str, Path]) -> None:
+    save_file(
+        files.tensors, paths[TENSORS_NAME], metadata=peft_format.header_text(files.header or {})
+    )
+    text = json.dumps(files.config, indent=2, sort_keys=True)
+    paths[CONFIG_NAME].write_text(text, encoding="utf-8")
+    paths[CARD_NAME].write_text(model_card(bundle), encoding="utf-8")
+    for file in paths.values():
+        _flush(file)
 
 
-def _put_in_place(directory: Path, temporary: dict[str, Path], keep_card: bool) -> None:
-    if (directory / CONFIG_NAME).exists():
-        os.replace(directory / CONFIG_NAME, directory / ASIDE_NAME)
-    os.replace(temporary[TENSORS_NAME], directory / TENSORS_NAME)
-    os.replace(temporary[CONFIG_NAME], directory / CONFIG_NAME)
+def _put_in_place(directory: Path, temporary: dict[str, Path]) -> None:
+    config, aside, card = (directory / n for n in (CONFIG_NAME, ASIDE_NAME, CARD_NAME))
+    for name in (CONFIG_NAME, TENSORS_NAME):
+        if (directory / name).is_dir():
+            raise IsADirectoryError(f"{name} is a directory there")
+    keep_card = card.exists() and not (card.is_file() and is_ours(card))
+    if config.exists():
+        os.replace(config, aside)
+    try:
+        os.replace(temporary[TENSORS_NAME], directory / TENSORS_NAME)
+    except OSError:
+        if aside.exists():
+            os.replace(aside, config)
+        raise
+    os.replace(temporary[CONFIG_NAME], config)
     if keep_card:
         temporary[CARD_NAME].unlink()
     else:
-        os.replace(temporary[CARD_NAME], directory / CARD_NAME)
-    (directory / ASIDE_NAME).unlink(missing_ok=True)
+        os.replace(temporary[CARD_NAME], card)
+    aside.unlink(missing_ok=True)
     if os.name == "posix":
         _flush(directory)
 
@@ -84,9 +96,11 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _clean(files: object, directories: list[Path]) -> None:
-    for file in files:  # type: ignore[attr-defined]
-        file.unlink(missing_ok=True)
+def _clean(files: Iterable[Path], directories: Iterable[Path]) -> None:
+    """Take away what was made; `directories` innermost first."""
+    for file in files:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
     for directory in directories:
-        if directory.is_dir() and not any(directory.iterdir()):
-            directory.rmdir()
+        with suppress(OSError):
+            directory.rmdir()  # only an empty one goes

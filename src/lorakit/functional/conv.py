@@ -22,6 +22,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lorakit.functional import linear
+
 
 def fits_square_form(kernel_size: Sequence[int]) -> bool:
     """Whether loralib's matrix form exists: equal sides and k * k positions (2-d, or k = 1)."""
@@ -32,10 +34,10 @@ def fits_square_form(kernel_size: Sequence[int]) -> bool:
 def delta(a: Tensor, b: Tensor, s: float, weight_shape: torch.Size, groups: int) -> Tensor:
     """dW in the weight's shape, for either form of A and B."""
     if a.ndim == 2:
-        return (b @ a).reshape(weight_shape) * s
+        return linear.delta(a, b, s).reshape(weight_shape)
     a_GRK = a.reshape(groups, a.shape[0] // groups, -1)
     b_GOR = b.reshape(groups, b.shape[0] // groups, -1)
-    return (b_GOR @ a_GRK).reshape(weight_shape) * s
+    return linear.delta(a_GRK, b_GOR, s).reshape(weight_shape)
 
 
 def square_as_kernel_form(a: Tensor, b: Tensor, weight_shape: torch.Size) -> tuple[Tensor, Tensor]:

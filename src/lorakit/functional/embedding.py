@@ -16,14 +16,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lorakit.functional import linear
+
 
 def shorten(rows: Tensor, max_norm: float, norm_type: float) -> Tensor:
     """Each row times min(1, max_norm / its norm), as `torch.embedding_renorm_` computes it.
 
     nn.Embedding writes the shortened rows back into the weight; a frozen weight stays as it is.
     """
-    norm = torch.linalg.vector_norm(rows, norm_type, dim=-1, keepdim=True)
-    return rows * torch.where(norm > max_norm, max_norm / (norm + 1e-7), 1.0)
+    norm = torch.linalg.vector_norm(rows, norm_type, dim=-1, keepdim=True).double()
+    quotient = torch.full_like(norm, max_norm) / (
+        norm + 1e-7
+    )  # 2.0 / norm would multiply a reciprocal
+    scale = torch.where(norm > max_norm, quotient, 1.0)
+    return rows * scale.to(rows.dtype)
 
 
 def low_rank(
@@ -43,4 +49,4 @@ def low_rank(
 
 def delta(a_RV: Tensor, b_OR: Tensor, s: float) -> Tensor:
     """dW = s * (B A)^T, of shape (V, O)."""
-    return (b_OR @ a_RV).t() * s
+    return linear.delta(a_RV, b_OR, s).t()

@@ -53,9 +53,21 @@ def lora_linear(
     tensor([[2., 1.]])
     """
     y = project(x_TI, weight, bias_O, transposed)
-    return torch.add(y, low_rank(x_TI, a_RI, b_OR, dropout), alpha=s)
+    return add_scaled(y, low_rank(x_TI, a_RI, b_OR, dropout), s)
+
+
+def add_scaled(y: Tensor, update: Tensor, s: float) -> Tensor:
+    """y + s * update, in one pass.
+
+    Inductor of torch 2.13 fuses `add(y, mm(a, b), alpha=s)` to an addmm that forgets s, so compiled
+    code multiplies; it fuses that too.
+    """
+    if torch.compiler.is_compiling():
+        return y + update * s
+    return torch.add(y, update, alpha=s)
 
 
 def delta(a_RI: Tensor, b_OR: Tensor, s: float) -> Tensor:
-    """dW = s * B A, of shape (O, I)."""
-    return (b_OR @ a_RI) * s
+    """dW = s * B A, of shape (O, I), in at least float32: rounding is left to `merge`."""
+    wide = torch.promote_types(a_RI.dtype, torch.float32)
+    return (b_OR.to(wide) @ a_RI.to(wide)) * s

@@ -74,15 +74,19 @@ def lora_slices(
     """The adapted fused layer; one dropout mask for all slices, as in loralib."""
     y = linear.project(x_TI, weight, bias_O, transposed)
     x = F.dropout(x_TI, dropout) if dropout else x_TI
-    for (start, stop), a_RI, b_HR in pairs(a, b, slices):
-        y[..., start:stop].add_(linear.low_rank(x, a_RI, b_HR), alpha=s)
-    return y
+    updates = (linear.low_rank(x, a_RI, b_HR) for _, a_RI, b_HR in pairs(a, b, slices))
+    parts = zip(y.split([height for height, _ in slices], dim=-1), slices, strict=True)
+    return torch.cat(
+        [linear.add_scaled(part, next(updates), s) if on else part for part, (_, on) in parts],
+        dim=-1,
+    )
 
 
 def delta(a: Tensor, b: Tensor, s: float, slices: Slices) -> Tensor:
     """dW of the whole fused weight (O, I), zero in the slices that are not adapted."""
     out_features = sum(height for height, _ in slices)
-    dw_OI = a.new_zeros(out_features, a.shape[1])
+    wide = torch.promote_types(a.dtype, torch.float32)
+    dw_OI = a.new_zeros(out_features, a.shape[1], dtype=wide)
     for (start, stop), a_RI, b_HR in pairs(a, b, slices):
         dw_OI[start:stop] = linear.delta(a_RI, b_HR, s)
     return dw_OI

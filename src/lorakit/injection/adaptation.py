@@ -14,7 +14,7 @@ from lorakit.injection import copies
 from lorakit.injection.report import Report, describe
 from lorakit.injection.selection import Selection, select
 from lorakit.layers.base import LoraLayer
-from lorakit.layers.conversion import adapt, lora_layers, restore
+from lorakit.layers.conversion import adapt, lora_layers, require_plain_form, restore
 from lorakit.layers.readers import expose_if_read
 
 Factors = Mapping[str, tuple[Tensor, Tensor]]
@@ -27,8 +27,8 @@ class Record:
     """What `eject` and `save_adapter` need to know of an injection; kept on the model itself."""
 
     config: LoraConfig
-    trainable: frozenset[str]
-    """The parameters that required a gradient before."""
+    required_grad: Mapping[str, bool]
+    """Whether each parameter required a gradient before."""
 
 
 def inject(model: nn.Module, config: LoraConfig) -> Report:
@@ -59,10 +59,8 @@ def install(
     model: nn.Module, config: LoraConfig, selection: Selection, factors: Factors | None = None
 ) -> Report:
     """Carry out a selection; `factors` gives A and B of some modules by name."""
-    trainable = frozenset(
-        name for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad
-    )
-    model.__dict__[_RECORD] = Record(config, trainable)
+    required_grad = {n: p.requires_grad for n, p in model.named_parameters(remove_duplicate=False)}
+    model.__dict__[_RECORD] = Record(config, required_grad)
     try:
         for parameter in model.parameters():
             parameter.requires_grad_(False)
@@ -70,7 +68,7 @@ def install(
             adapt(target.module, target.spec, (factors or {}).get(target.name))
             parent, _, child = target.name.rpartition(".")
             expose_if_read(model.get_submodule(parent), child, target.module)
-        copies.make(selection.trained)
+        copies.make(model, selection.trained)
         _let_checkpoints_backpropagate(model)
     except BaseException:
         eject(model)
@@ -84,15 +82,16 @@ def eject(model: nn.Module) -> None:
     Base weights are bit-identical to what they were before `inject`. What the adapters learned is
     gone from the model; `save_adapter` before keeps it, `fold` makes it part of the weights.
 
-    Raises StateError if nothing is adapted.
+    Raises StateError if nothing is adapted, or inside `lorakit.disabled`.
     """
-    layers = [layer for _, layer in lora_layers(model)]
-    require_adapters(model, layers)
+    layers = require_enabled(model)
+    require_plain_form(layers)
+    copies.require_values(model)
+    for _, module in copies.owners(model):
+        copies.swap(module)
+    copies.forget(model)
     for layer in layers:
         restore(layer)
-    if any(True for _ in copies.owners(model)):
-        copies.swap(model)
-        copies.forget(model)
     close_record(model)
 
 
@@ -103,7 +102,8 @@ def close_record(model: nn.Module) -> None:
         if record is None:
             continue
         for name, parameter in owner.named_parameters(remove_duplicate=False):
-            parameter.requires_grad_(name in record.trainable)
+            if name in record.required_grad:
+                parameter.requires_grad_(record.required_grad[name])
         for module in owner.modules():
             for key, hook in list(module._forward_hooks.items()):
                 if hook is _require_grad:
@@ -115,9 +115,9 @@ def record_of(model: nn.Module) -> Record | None:
     return next((m.__dict__[_RECORD] for m in model.modules() if _RECORD in m.__dict__), None)
 
 
-def require_adapters(model: nn.Module, layers: list[LoraLayer] | None = None) -> list[LoraLayer]:
+def require_adapters(model: nn.Module) -> list[LoraLayer]:
     """The adapted layers; raises StateError if there are none."""
-    layers = [layer for _, layer in lora_layers(model)] if layers is None else layers
+    layers = [layer for _, layer in lora_layers(model)]
     if not layers and record_of(model) is None:
         raise StateError(
             f"This {type(model).__name__} has no adapters. Add them with lorakit.inject or "
@@ -126,18 +126,41 @@ def require_adapters(model: nn.Module, layers: list[LoraLayer] | None = None) ->
     return layers
 
 
+def require_enabled(model: nn.Module) -> list[LoraLayer]:
+    """The adapted layers; raises StateError if there are none, or they are switched off."""
+    layers = require_adapters(model)
+    if not all(layer.active for layer in layers):
+        raise StateError(
+            "The adapters are switched off, and the original heads and biases are in their "
+            "place; leave `with lorakit.disabled(model)` first."
+        )
+    return layers
+
+
 def _let_checkpoints_backpropagate(model: nn.Module) -> None:
     """Make re-entrant gradient checkpointing see an input that requires a gradient.
 
     It records nothing if no input of a block does, and with a frozen base none would. transformers
-    takes care of this for models of token ids (`gradient_checkpointing_enable`), not for others.
+    takes care of this for models of token ids (`gradient_checkpointing_enable`), not for others,
+    nor for the parts of a model that take something else, such as Whisper's encoder.
     """
-    if getattr(model, "main_input_name", "input_ids") == "input_ids":
-        return
+    embeddings = {
+        _input_embeddings(part): None
+        for part in model.modules()
+        if getattr(part, "main_input_name", "input_ids") != "input_ids"
+    }
+    for module in embeddings:
+        if isinstance(module, nn.Module):
+            module.register_forward_hook(_require_grad)
+
+
+def _input_embeddings(model: nn.Module) -> object:
+    """transformers' `get_input_embeddings`; None for a model that has none."""
     get_embeddings = getattr(model, "get_input_embeddings", None)
-    embeddings = get_embeddings() if get_embeddings else None
-    if isinstance(embeddings, nn.Module):
-        embeddings.register_forward_hook(_require_grad)
+    try:
+        return get_embeddings() if get_embeddings else None
+    except NotImplementedError:
+        return None
 
 
 def _require_grad(module: nn.Module, args: object, output: object) -> None:

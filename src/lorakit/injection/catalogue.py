@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from lorakit.injection.naming import without_indices
 from lorakit.injection.report import table
@@ -58,7 +59,7 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
     members: dict[tuple[str, str, int, int], list[str]] = {}
     refused: dict[str, str] = {}
     for name, module in model.named_modules():
-        if not name or all(p is None or p.ndim < 2 for p in module._parameters.values()):
+        if not name or not any(map(_is_weighty, module._parameters.values())):
             continue
         reason = conversion.refusal(module)
         if reason is None:
@@ -79,3 +80,10 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
         for (group, kind, i, o), names in members.items()
     )
     return Targets(r, groups, refused)
+
+
+def _is_weighty(parameter: nn.Parameter | None) -> bool:
+    """Whether it is a weight matrix, or will be one."""
+    if parameter is None or isinstance(parameter, UninitializedParameter):
+        return parameter is not None
+    return parameter.ndim > 1

@@ -19,7 +19,7 @@ from lorakit.errors import StateError
 ATTRIBUTE = "_lora_originals"
 
 
-def make(slots: Iterable[tuple[nn.Module, str]]) -> None:
+def make(model: nn.Module, slots: Iterable[tuple[nn.Module, str]]) -> None:
     """Put a trainable copy into each (module, name); tensors that were one stay one."""
     copies: dict[int, Tensor] = {}
     for module, name in slots:
@@ -31,11 +31,10 @@ def make(slots: Iterable[tuple[nn.Module, str]]) -> None:
             if name in module._parameters:
                 copy = nn.Parameter(copy, requires_grad=copy.is_floating_point())
             copies[id(original)] = copy
-        if ATTRIBUTE not in module.__dict__:
-            module.__dict__[ATTRIBUTE] = {}
-            module.register_load_state_dict_pre_hook(_load_originals)
-        module.__dict__[ATTRIBUTE][name] = original
+        module.__dict__.setdefault(ATTRIBUTE, {})[name] = original
         slot(module, name)[name] = copy
+    if copies:
+        _watch_loading(model)
 
 
 def owners(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -47,38 +46,48 @@ def owners(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def names(model: nn.Module) -> list[str]:
     """The full names of the tensors that train in full."""
-    return [
-        f"{prefix}.{name}" if prefix else name
-        for prefix, module in owners(model)
-        for name in module.__dict__[ATTRIBUTE]
-    ]
+    return [name for name, _, _ in _slots(model)]
 
 
-def swap(model: nn.Module) -> None:
-    """Exchange every copy and its original; a second call undoes the first."""
-    for prefix, module in list(owners(model)):
-        originals = module.__dict__[ATTRIBUTE]
-        for name in originals:
-            table = slot(module, name)
-            copy, original = table[name], originals[name]
-            assert copy is not None
-            if original.is_meta and not copy.is_meta:
+def originals(model: nn.Module) -> dict[str, Tensor]:
+    """What waits beside the trained copies, by their names."""
+    return {name: module.__dict__[ATTRIBUTE][leaf] for name, module, leaf in _slots(model)}
+
+
+def _slots(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """(full name, module, own name) of every trained copy."""
+    for prefix, module in owners(model):
+        for leaf in module.__dict__[ATTRIBUTE]:
+            yield f"{prefix}.{leaf}" if prefix else leaf, module, leaf
+
+
+def require_values(model: nn.Module) -> None:
+    """Raises StateError if an original has no values, for a model adapted on the meta device."""
+    for prefix, module in owners(model):
+        for name, original in module.__dict__[ATTRIBUTE].items():
+            if original.is_meta and not slot(module, name)[name].is_meta:
                 raise StateError(
                     f"The original values of {prefix}.{name} are unknown: the model was adapted "
                     "on the meta device and no base checkpoint was loaded since."
                 )
-            original.data = original.data.to(device=copy.device, dtype=copy.dtype)
-            table[name], originals[name] = original, copy
+
+
+def swap(module: nn.Module) -> None:
+    """Exchange this module's own copies and their originals; a second call undoes the first."""
+    waiting = module.__dict__.get(ATTRIBUTE, {})
+    for name, original in waiting.items():
+        table = slot(module, name)
+        copy = table[name]
+        original.data = original.data.to(device=copy.device, dtype=copy.dtype)
+        table[name], waiting[name] = original, copy
 
 
 def forget(model: nn.Module) -> None:
     """Let go of what waits beside the tensors in place."""
-    for _, module in list(owners(model)):
-        del module.__dict__[ATTRIBUTE]
-        hooks = module._load_state_dict_pre_hooks
-        for key, hook in list(hooks.items()):
-            if getattr(hook, "hook", None) is _load_originals:
-                del hooks[key]
+    for module in model.modules():
+        module.__dict__.pop(ATTRIBUTE, None)
+        for key in _loading_hooks(module):
+            del module._load_state_dict_pre_hooks[key]
 
 
 def slot(module: nn.Module, name: str) -> dict[str, Any]:
@@ -86,15 +95,42 @@ def slot(module: nn.Module, name: str) -> dict[str, Any]:
     return module._parameters if name in module._parameters else module._buffers
 
 
+def _watch_loading(model: nn.Module) -> None:
+    """Once a model: only its own hook sees the whole checkpoint, a part's sees that part of it."""
+    if not _loading_hooks(model):
+        model.register_load_state_dict_pre_hook(_load_originals)
+
+
+def _loading_hooks(module: nn.Module) -> list[int]:
+    hooks = module._load_state_dict_pre_hooks.items()
+    return [key for key, hook in hooks if getattr(hook, "hook", None) is _load_originals]
+
+
 def _load_originals(
-    module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object
+    model: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object
 ) -> None:
-    """Before a load: a checkpoint without A and B is a base, so it is the original's value too."""
-    if any(key.endswith(("lora_A", "lora_B")) for key in state_dict):
+    """Before a load: a checkpoint without A and B is a base, so it is the originals' value too.
+
+    Unless it holds nothing but what trains: then it is a trained head.
+    """
+    waiting = originals(model)
+    with_adapters = any(key.endswith(("lora_A", "lora_B")) for key in state_dict)
+    if with_adapters or state_dict.keys() <= {prefix + name for name in waiting}:
         return
-    for name, original in module.__dict__[ATTRIBUTE].items():
-        value = state_dict.get(prefix + name)
-        if value is not None and value.shape == original.shape:
-            device = slot(module, name)[name].device
-            with torch.no_grad():
-                original.data = value.detach().to(device, original.dtype, copy=True)
+    for name, module, leaf in _slots(model):
+        value, original = state_dict.get(prefix + name), waiting[name]
+        if value is None or value.shape != original.shape:
+            continue
+        device = slot(module, leaf)[leaf].device
+        value = value.detach().to(device, original.dtype, copy=True)
+        if original.is_meta:
+            _materialise(original, value)
+        else:
+            original.data = value
+
+
+def _materialise(original: Tensor, value: Tensor) -> None:
+    """Give a tensor on the meta device its value and stay the same object."""
+    if isinstance(original, nn.Parameter):
+        value = nn.Parameter(value, original.requires_grad)
+    torch.utils.swap_tensors(original, value)

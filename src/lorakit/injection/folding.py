@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lorakit.errors import TargetError
 from lorakit.functional.merge import merge
 from lorakit.injection import copies
-from lorakit.injection.adaptation import close_record, require_adapters
+from lorakit.injection.adaptation import close_record, require_enabled
 from lorakit.injection.switches import MergeReport, merge_report
-from lorakit.layers.conversion import lora_layers, restore
+from lorakit.layers.conversion import lora_layers, require_plain_form, restore
 from lorakit.layers.embedding import Embedding
+from lorakit.surgery.parameters import parameter_like
 from lorakit.surgery.ties import storage_key
 
 
@@ -20,12 +23,14 @@ def fold(model: nn.Module) -> MergeReport:
 
     Layer by layer, so the memory for one extra weight is enough. The old weight tensor is not
     written: whoever else holds it keeps it. A weight that was tied to another module's is untied by
-    that, and a transformers config says so (`tie_word_embeddings = False`).
+    that, and a transformers config says so (`tie_word_embeddings = False`). It says it for all of
+    the model's tied weights, so the others become copies too.
 
     Returns what rounding to the weights' type took from each update. Raises StateError if the
-    model has no adapters, TargetError for an embedding with max_norm, which cannot be merged.
+    model has no adapters or inside `lorakit.disabled`, TargetError for an embedding with max_norm,
+    which cannot be merged.
     """
-    require_adapters(model)
+    require_plain_form(require_enabled(model))
     layers = dict(lora_layers(model))
     problems = [
         f"{name} shortens its rows to max_norm before the update is added"
@@ -35,23 +40,48 @@ def fold(model: nn.Module) -> MergeReport:
     if problems:
         raise TargetError("Some layers have no merged form:", problems)
     report = merge_report(model)
-    folded = {storage_key(layer.base_weight) for layer in layers.values()}
+    before = _memory(model, copies.originals(model))
     with torch.no_grad():
         for layer in layers.values():
             weight = merge(layer.base_weight, layer.delta_weight()).contiguous()
             restore(layer, weight)
     copies.forget(model)
     close_record(model)
-    _untie(model, folded)
+    if _parted(before, _memory(model, {})):
+        for module in model.modules():
+            _untie(module)
     return report
 
 
-def _untie(model: nn.Module, folded: set[object]) -> None:
-    """Let the configs say that a folded weight is no longer shared, if someone still holds it."""
-    shared = any(storage_key(parameter) in folded for parameter in model.parameters())
-    for module in model.modules() if shared else ():
-        config = getattr(module, "config", None)
-        if getattr(config, "tie_word_embeddings", False):
-            config.tie_word_embeddings = False  # type: ignore[union-attr]
-        if getattr(module, "all_tied_weights_keys", None):
-            module.all_tied_weights_keys = {}  # type: ignore[assignment]
+def _memory(model: nn.Module, instead: Mapping[str, Tensor]) -> dict[str, object]:
+    """Where each parameter lies, or the tensor that `instead` has under its name."""
+    parameters = model.named_parameters(remove_duplicate=False)
+    return {name: storage_key(instead.get(name, parameter)) for name, parameter in parameters}
+
+
+def _parted(before: Mapping[str, object], now: Mapping[str, object]) -> bool:
+    """Whether two parameters were in one memory and no longer are."""
+    places: dict[object, set[object]] = {}
+    for name, place in now.items():
+        places.setdefault(before[name], set()).add(place)
+    return any(len(here) > 1 for here in places.values())
+
+
+def _untie(module: nn.Module) -> None:
+    """Let a transformers model save and load each weight by itself."""
+    config = getattr(module, "config", None)
+    if getattr(config, "tie_word_embeddings", False):
+        config.tie_word_embeddings = False  # type: ignore[union-attr]
+    tied: Mapping[str, str] | None = getattr(module, "all_tied_weights_keys", None)
+    if not tied:
+        return
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    taken = {storage_key(parameters[source]) for source in tied.values() if source in parameters}
+    for name in parameters.keys() & tied.keys():
+        parameter = parameters[name]
+        if storage_key(parameter) in taken:
+            owner, _, leaf = name.rpartition(".")
+            copy = parameter_like(parameter, parameter.detach().clone())
+            module.get_submodule(owner)._parameters[leaf] = parameter = copy
+        taken.add(storage_key(parameter))
+    module.all_tied_weights_keys = {}  # type: ignore[assignment]

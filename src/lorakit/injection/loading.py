@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from lorakit.checkpoint import AdapterBundle, read
 from lorakit.errors import MismatchError
 from lorakit.injection import copies
-from lorakit.injection.adaptation import install
+from lorakit.injection.adaptation import install, require_enabled
 from lorakit.injection.naming import grouped
-from lorakit.injection.placement import Placement, place
+from lorakit.injection.placement import Placement, place, without_base_copies
 from lorakit.injection.report import Report, describe
 from lorakit.injection.selection import Selection, Target
 from lorakit.injection.switches import merge_report
@@ -69,6 +69,7 @@ def load_bundle(
     model: nn.Module, bundle: AdapterBundle, origin: str, check_base: bool = True
 ) -> LoadReport:
     """The same for a bundle in memory; `origin` names it in errors."""
+    bundle = without_base_copies(model, bundle)
     placement = place(model, bundle)
     problems = grouped(placement.problems)
     verified = placement.base_verified
@@ -81,6 +82,7 @@ def load_bundle(
     if problems:
         raise MismatchError(f"{origin} does not fit this {type(model).__name__}:", problems)
     if any(True for _ in lora_layers(model)):
+        require_enabled(model)
         _overwrite(model, placement)
         report = describe(model)
     else:
@@ -109,7 +111,7 @@ def _overwrite(model: nn.Module, placement: Placement) -> None:
         for _, module in copies.owners(model)
         for leaf in module.__dict__[copies.ATTRIBUTE]
     }
-    copies.make(s for s in placement.trained if (id(s[0]), s[1]) not in copied)
+    copies.make(model, (s for s in placement.trained if (id(s[0]), s[1]) not in copied))
 
 
 def _fill(model: nn.Module, trained: Mapping[str, Tensor]) -> None:
@@ -117,7 +119,12 @@ def _fill(model: nn.Module, trained: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in trained.items():
             module, _, leaf = name.rpartition(".")
-            copies.slot(model.get_submodule(module), leaf)[leaf].copy_(value)
+            table = copies.slot(model.get_submodule(module), leaf)
+            if table[leaf].is_meta:
+                real = value.to(table[leaf].dtype, copy=True)
+                table[leaf] = nn.Parameter(real) if table[leaf].requires_grad else real
+            else:
+                table[leaf].copy_(value)
 
 
 def _worst_rounding(model: nn.Module) -> float | None:

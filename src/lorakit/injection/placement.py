@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor, nn
 
 from lorakit.checkpoint import AdapterBundle, LowRank
 from lorakit.checkpoint.fingerprint import compare
-from lorakit.config import ALL_LINEAR, LoraConfig
+from lorakit.config import ALL_LINEAR, LoraConfig, is_bias
 from lorakit.errors import suggest
 from lorakit.functional import slices
 from lorakit.functional.initialise import adapter_dtype
 from lorakit.functional.slices import Slices
+from lorakit.injection import copies
 from lorakit.injection.architectures import default_targets, unloaded
 from lorakit.injection.naming import matches_suffix, without_indices
 from lorakit.injection.selection import target_names
@@ -23,6 +25,8 @@ from lorakit.layers.conv import LoraConv
 from lorakit.layers.spec import AdapterSpec
 
 Slot = tuple[nn.Module, str]
+
+_MISSING = "is a target too, and the file has no tensors for it"
 
 
 @dataclass
@@ -57,6 +61,11 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
         placement.problems += [(name, f"is not in the model{near}") for name in missing]
     placement.problems += _without_tensors(model, bundle, adapted)
     placement.trained = _place_trained(placement, modules, bundle)
+    placement.problems += [
+        (name, "trains in full here, and the file has no tensor for it")
+        for name in copies.names(model)
+        if name not in bundle.trained
+    ]
     placement.problems += _made_up(model, bundle)
     placement.config = _config_here(bundle, placement.specs)
     if not placement.problems:
@@ -164,17 +173,18 @@ def _difference(layer: LoraLayer, spec: AdapterSpec) -> str | None:
 
 
 def _master(module: nn.Module, tensor: Tensor) -> Tensor:
-    """A copy on the module's device, at least as wide as float32."""
+    """A copy on the module's device, at least as wide as float32; a meta device has no values."""
     weight = conversion.base_weight(module)
     dtype = adapter_dtype(weight.dtype)
-    return tensor.detach().to(device=weight.device, dtype=dtype, copy=True)
+    device = tensor.device if weight.is_meta else weight.device
+    return tensor.detach().to(device=device, dtype=dtype, copy=True)
 
 
 def _without_tensors(
     model: nn.Module, bundle: AdapterBundle, adapted: Mapping[str, LoraLayer]
 ) -> list[tuple[str, str]]:
     """Modules that should have an adapter by the config, by their like or by now, and get none."""
-    names = set(bundle.adapters)
+    names = dict.fromkeys(bundle.adapters)
     if adapted:
         missing = [name for name in adapted if name not in names]
         extra = [name for name in names if name not in adapted]
@@ -182,20 +192,29 @@ def _without_tensors(
             (name, "is not adapted, and the file has tensors for it; eject the adapter first")
             for name in extra
         ]
-    config = bundle.config
-    if bundle.format == "peft" and config.target_modules not in (None, ALL_LINEAR):
-        meant, problems = target_names(model, config)
-        if problems:
-            return [("the config's", problem) for problem in problems]
-        missing = [name for name in meant if name not in names]
-    else:
-        alike = {without_indices(name) for name in names}
-        missing = [
-            name
-            for name, module in model.named_modules()
-            if without_indices(name) in alike and name not in names
-        ]
-    return [(name, "is a target too, and the file has no tensors for it") for name in missing]
+    if bundle.format == "peft" and bundle.config.target_modules not in (None, ALL_LINEAR):
+        return _against_config(model, bundle)
+    # A name that ends in its index, as in nn.Sequential, says nothing of what the module is.
+    alike = {without_indices(name) for name in names if not name.rpartition(".")[2].isdigit()}
+    return [
+        (name, _MISSING)
+        for name, _ in model.named_modules()
+        if without_indices(name) in alike and name not in names
+    ]
+
+
+def _against_config(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, str]]:
+    """Modules that the file's config and its tensors disagree on.
+
+    A target that matches nothing is no mistake in a file: PEFT keeps the names it did not find.
+    """
+    meant, _ = target_names(model, bundle.config)
+    modules = dict(model.named_modules())
+    return [(name, _MISSING) for name in meant if name not in bundle.adapters] + [
+        (name, "has tensors in the file, and the file's config does not target it")
+        for name in bundle.adapters
+        if name in modules and name not in meant
+    ]
 
 
 def _place_trained(
@@ -219,13 +238,48 @@ def _place_trained(
             placement.problems.append((name, text))
         else:
             slots.append((module, leaf))
-    for pattern in bundle.config.modules_to_save or ():
-        if not any(
-            matches_suffix(n.rpartition(".")[0], pattern) or f".{pattern}." in f".{n}"
-            for n in bundle.trained
-        ):
-            placement.problems.append((pattern, "was saved by the config, and there is no tensor"))
+    placement.problems += _unsaved(modules, bundle)
     return tuple(slots)
+
+
+def _unsaved(modules: Mapping[str, nn.Module], bundle: AdapterBundle) -> list[tuple[str, str]]:
+    """Tensors of modules that the config says were saved, and that the file does not have.
+
+    A name that no module has is no loss: PEFT writes "classifier" and "score" for each classifier.
+    """
+    saved = bundle.config.modules_to_save or ()
+    return [
+        (f"{name}.{leaf}", "was saved by the config, and there is no tensor")
+        for name, module in modules.items()
+        if any(matches_suffix(name, pattern) for pattern in saved)
+        for leaf in module.state_dict()
+        if f"{name}.{leaf}" not in bundle.trained
+    ]
+
+
+def without_base_copies(model: nn.Module, bundle: AdapterBundle) -> AdapterBundle:
+    """The bundle without base weights that are the model's own, to the last bit.
+
+    Beside an adapted embedding PEFT stores the whole table, which may have grown; one that did not
+    neither trains nor belongs to the adapter.
+    """
+    here, copied = model.state_dict(), set(copies.names(model))
+    saved = bundle.config.modules_to_save or ()
+    kept = {
+        name: value
+        for name, value in bundle.trained.items()
+        if name in copied
+        or is_bias(name.rpartition(".")[2])
+        or any(f".{pattern}." in f".{name}" for pattern in saved)
+        or not _is_same(here.get(name), value)
+    }
+    return replace(bundle, trained=kept)
+
+
+def _is_same(here: Tensor | None, value: Tensor) -> bool:
+    if here is None or here.is_meta or here.shape != value.shape:
+        return False
+    return torch.equal(here, value.to(here.device, here.dtype))
 
 
 def _made_up(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from lorakit.functional.slices import Slices
 from lorakit.injection import copies
 from lorakit.injection.naming import without_indices
 from lorakit.layers.base import LoraLayer
-from lorakit.layers.conversion import lora_layers
+from lorakit.layers.conversion import lora_layers, original_class
 from lorakit.surgery.ties import tied_names
 
 
@@ -21,6 +21,7 @@ class AdaptedLayer:
 
     name: str
     type: str
+    """Its class before."""
     weight_shape: tuple[int, ...]
     r: int
     scaling: float
@@ -121,7 +122,7 @@ def table(rows: Iterable[Sequence[object]]) -> list[str]:
 def _adapted(name: str, layer: LoraLayer) -> AdaptedLayer:
     return AdaptedLayer(
         name=name,
-        type=type(layer).__name__,
+        type=original_class(layer).__name__,
         weight_shape=tuple(layer.base_weight.shape),
         r=layer.r,
         scaling=layer.scaling,

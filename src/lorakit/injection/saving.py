@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,10 +11,10 @@ from torch import Tensor, nn
 from lorakit.checkpoint import AdapterBundle, LowRank, write
 from lorakit.checkpoint.bundle import Kind
 from lorakit.checkpoint.fingerprint import fingerprint
-from lorakit.config import Bias, LoraConfig
+from lorakit.config import Bias, LoraConfig, is_bias
 from lorakit.errors import SaveError
 from lorakit.injection import copies
-from lorakit.injection.adaptation import Record, record_of, require_adapters
+from lorakit.injection.adaptation import Record, record_of, require_enabled
 from lorakit.injection.naming import matches_suffix, shortest_suffixes
 from lorakit.layers.attention import MultiheadAttention
 from lorakit.layers.base import LoraLayer
@@ -37,14 +38,15 @@ def save_adapter(model: nn.Module, path: str | Path) -> Path:
     A parameter that requires a gradient without being an adapter's is saved in full, like
     `modules_to_save`.
 
-    Raises StateError if the model has no adapters, SaveError if nothing could be written.
+    Raises StateError if the model has no adapters or inside `lorakit.disabled`, SaveError if
+    nothing could be written.
     """
     return write(bundle_of(model), path)
 
 
 def bundle_of(model: nn.Module) -> AdapterBundle:
     """The adapter that this model carries; its tensors are the model's own, not copies."""
-    require_adapters(model)
+    require_enabled(model)
     layers = dict(lora_layers(model))
     record = record_of(model)
     attention = {n for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)}
@@ -112,7 +114,7 @@ def _saved_modules(model: nn.Module, record: Record | None) -> list[str]:
             if parameter is not None
             and parameter.requires_grad
             and not _is_adapter(module, leaf)
-            and not _is_bias(leaf)
+            and not is_bias(leaf)
         ]
         if loose and not covered and name:
             names.append(name)
@@ -129,16 +131,12 @@ def _trained(model: nn.Module, saved: Iterable[str]) -> dict[str, Tensor]:
         for name, tensor in state.items()
         if (prefixes and name.startswith(prefixes))
         or name in copied
-        or (_is_bias(name.rpartition(".")[2]) and tensor.requires_grad)
+        or (is_bias(name.rpartition(".")[2]) and tensor.requires_grad)
     }
 
 
 def _is_adapter(module: nn.Module, leaf: str) -> bool:
     return isinstance(module, LoraLayer) and module.r > 0 and leaf in ("lora_A", "lora_B")
-
-
-def _is_bias(leaf: str) -> bool:
-    return leaf == "bias" or leaf.endswith("_bias")
 
 
 def _config(
@@ -160,9 +158,11 @@ def _config(
             use_rslora=spec.use_rslora,
         )
     return config.replace(
-        rank_pattern={f"^{n}": x.r for n, x in layers.items() if x.r != config.r},
+        rank_pattern={f"^{re.escape(n)}": x.r for n, x in layers.items() if x.r != config.r},
         alpha_pattern={
-            f"^{n}": x.lora_alpha for n, x in layers.items() if x.lora_alpha != config.lora_alpha
+            f"^{re.escape(n)}": x.lora_alpha
+            for n, x in layers.items()
+            if x.lora_alpha != config.lora_alpha
         },
         slices={n: x.spec.slices for n, x in layers.items() if x.spec.slices is not None},
         target_modules=_target_modules(model, layers) if layers else None,
@@ -179,7 +179,7 @@ def _bias(layers: dict[str, LoraLayer], saved: list[str], trained: dict[str, Ten
     owners = {
         module
         for module, _, leaf in (name.rpartition(".") for name in trained)
-        if _is_bias(leaf) and not f"{module}.".startswith(inside or ("\0",))
+        if is_bias(leaf) and not f"{module}.".startswith(inside or ("\0",))
     }
     return "none" if not owners else "lora_only" if owners <= set(layers) else "all"
 
@@ -200,7 +200,12 @@ def _base_name(model: nn.Module) -> str | None:
 
 
 def _task_type(model: nn.Module, saved: list[str]) -> str | None:
-    """PEFT's task type; classification only with its head, since PEFT then expects one."""
+    """PEFT's task type, for models of token ids: with one, PEFT's model passes those on.
+
+    Classification only with its head, since PEFT then expects one.
+    """
+    if getattr(model, "main_input_name", None) != "input_ids":
+        return None
     name = type(model).__name__
     for ending, task in _TASK_TYPES.items():
         if name.endswith(ending):

@@ -72,6 +72,8 @@ class _Finder:
     problems: list[str] = field(default_factory=list)
     misfits: list[tuple[str, str]] = field(default_factory=list)
     """(name, what is wrong with it) pairs."""
+    saved: list[str] = field(default_factory=list)
+    """What `modules_to_save` means, once `target_names` has run."""
 
     def __post_init__(self) -> None:
         self.modules = {n: m for n, m in self.model.named_modules(remove_duplicate=False) if n}
@@ -80,8 +82,8 @@ class _Finder:
     # --- names
 
     def target_names(self) -> list[str]:
-        saved = self._saved_names()
-        names = [n for n in self._included() if not any(within(n, s) for s in saved)]
+        self.saved = self._saved_names()
+        names = [n for n in self._included() if not any(within(n, s) for s in self.saved)]
         names = self._with_out_proj(names)
         if self.config.exclude_modules is not None:
             excluded = self._matching("exclude_modules", self.config.exclude_modules, names)
@@ -240,24 +242,21 @@ class _Finder:
     def _saved_names(self) -> list[str]:
         if self.config.modules_to_save is None:
             return []
-        before = len(self.problems)
         names = self._matching("modules_to_save", self.config.modules_to_save, list(self.modules))
-        for name in names if len(self.problems) == before else []:
+        for name in names:
             if not any(True for _ in self.modules[name].parameters()):
                 self.misfits.append((name, "is in modules_to_save and has no parameters"))
         return names
 
     def trained(self, targets: list[Target]) -> list[tuple[nn.Module, str]]:
         slots: dict[tuple[int, str], tuple[nn.Module, str]] = {}
-        known = len(self.problems)
-        for name in self._saved_names():
+        for name in self.saved:
             for module in self.modules[name].modules():
                 transient = module._non_persistent_buffers_set
                 tensors = {**module._parameters, **module._buffers}
                 for leaf, tensor in tensors.items():
                     if tensor is not None and leaf not in transient:
                         slots[id(module), leaf] = module, leaf
-        del self.problems[known:]  # target_names has listed them
         adapted = {id(target.module) for target in targets}
         for module in self.model.modules():
             wanted = self.config.bias == "all" or (
@@ -275,7 +274,7 @@ class _Finder:
             parent, _, leaf = name.rpartition(".")
             if (id(self.model.get_submodule(parent)), leaf) not in slots:
                 text = (
-                    "was not in the checkpoint, so it is random and would stay so; add "
-                    f"{parent!r} to modules_to_save, or load the model without it"
+                    "was not in the checkpoint, so it is random and would stay so; add its module "
+                    "to modules_to_save, or load the model without it"
                 )
                 self.misfits.append((name, text))

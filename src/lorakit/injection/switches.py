@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import RLock
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -32,6 +34,68 @@ class MergeReport:
         return max(self.rounding.values(), default=0.0)
 
 
+class Switch:
+    """A state of modules for a while: on with the first caller, off with the last.
+
+    So the switches nest, and threads that share a model may overlap in them. `on` returns the
+    module's state before, which `off` gets back.
+    """
+
+    def __init__(
+        self, on: Callable[[nn.Module], bool], off: Callable[[nn.Module, bool], None]
+    ) -> None:
+        self._on, self._off = on, off
+        self._before: WeakKeyDictionary[nn.Module, tuple[int, bool]] = WeakKeyDictionary()
+        self._lock = RLock()
+
+    @contextmanager
+    def held(self, modules: Iterable[nn.Module]) -> Iterator[None]:
+        """On inside, for every one of the modules."""
+        modules = list(dict.fromkeys(modules))
+        with self._lock:
+            for module in modules:
+                callers, before = self._before.get(module) or (0, self._on(module))
+                self._before[module] = callers + 1, before
+        try:
+            yield
+        finally:
+            with self._lock:
+                for module in modules:
+                    callers, before = self._before.pop(module)
+                    if callers > 1:
+                        self._before[module] = callers - 1, before
+                    else:
+                        self._off(module, before)
+
+
+def _allow_cache(layer: nn.Module) -> bool:
+    assert isinstance(layer, LoraLayer)
+    before, layer.merge_weights = layer.merge_weights, True
+    return before
+
+
+def _allow_cache_as_before(layer: nn.Module, before: bool) -> None:
+    if isinstance(layer, LoraLayer):  # unless it was ejected or folded inside
+        layer.merge_weights = before
+
+
+def _disable(module: nn.Module) -> bool:
+    copies.swap(module)
+    if isinstance(module, LoraLayer):
+        module.active = False
+    return True
+
+
+def _enable(module: nn.Module, _: bool) -> None:
+    copies.swap(module)
+    if isinstance(module, LoraLayer):
+        module.active = True
+
+
+_MERGED = Switch(_allow_cache, _allow_cache_as_before)
+_DISABLED = Switch(_disable, _enable)
+
+
 @contextmanager
 def merged(model: nn.Module) -> Iterator[MergeReport]:
     """Inference at the base's speed: inside, every layer uses a cached W + scaling * B A.
@@ -54,15 +118,10 @@ def merged(model: nn.Module) -> Iterator[MergeReport]:
     layers = require_adapters(model)
     if any(layer.training for layer in layers):
         raise StateError("This model is in training mode; call model.eval() before merging.")
-    before = [layer.merge_weights for layer in layers]
-    try:
+    with _MERGED.held(layers):
         for layer in layers:
-            layer.merge_weights = True
             layer.build_cache()
         yield merge_report(model)
-    finally:
-        for layer, allowed in zip(layers, before, strict=True):
-            layer.merge_weights = allowed
 
 
 def merge_report(model: nn.Module) -> MergeReport:
@@ -84,18 +143,13 @@ def layer_rounding(layer: LoraLayer) -> float:
 def disabled(model: nn.Module) -> Iterator[None]:
     """The base's own output inside, heads and biases included: reference logits, comparisons.
 
-    All threads see it. Raises StateError if the model has no adapters.
+    All threads see it. Raises StateError if the model has no adapters, or if the values of a head
+    or bias before `inject` are unknown.
     """
     layers = require_adapters(model)
-    copies.swap(model)
-    for layer in layers:
-        layer.active = False
-    try:
+    copies.require_values(model)
+    with _DISABLED.held([*layers, *(module for _, module in copies.owners(model))]):
         yield
-    finally:
-        for layer in layers:
-            layer.active = True
-        copies.swap(model)
 
 
 def refresh(model: nn.Module) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
@@ -18,6 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 from lorakit.errors import ConfigError
 from lorakit.functional import conv
 from lorakit.functional.initialise import INITIALISERS
+from lorakit.functional.linear import add_scaled
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.spec import AdapterSpec
 
@@ -46,13 +46,13 @@ class LoraConv(LoraLayer, _ConvNd):
             self.to(self.weight.dtype)
 
     def attach(self, spec: AdapterSpec, factors: tuple[Tensor, Tensor] | None = None) -> None:
+        if factors is not None:
+            self._square_form = factors[0].ndim == 2
         if not self._square_form and spec.r % self.groups:
             raise ConfigError(
                 "This convolution cannot be adapted:",
                 [f"r is {spec.r}; with groups={self.groups} it must be a multiple of that"],
             )
-        if factors is not None:
-            self._square_form = factors[0].ndim == 2
         super().attach(spec, factors)
 
     def reset_parameters(self) -> None:
@@ -106,7 +106,7 @@ class LoraConv(LoraLayer, _ConvNd):
         if self.lora_A.ndim == 2:
             return y + self._convolve(x, self.delta_weight().to(x.dtype), None)
         h = self._convolve(x, self.lora_A.to(x.dtype), None)
-        return torch.add(y, self._pointwise(h), alpha=self.scaling)
+        return add_scaled(y, self._pointwise(h), self.scaling)
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """This layer's convolution (stride, padding, dilation, groups) with another weight."""
@@ -125,6 +125,7 @@ class Conv1d(LoraConv, nn.Conv1d):
     Raises ConfigError for a negative rank, or one that the groups do not divide.
     Source: loralib's ConvLoRA, https://github.com/microsoft/LoRA/blob/c4593f0/loralib/layers.py.
 
+    >>> import torch
     >>> Conv1d(4, 8, 3, r=2)(torch.randn(2, 4, 9)).shape
     torch.Size([2, 8, 7])
     """

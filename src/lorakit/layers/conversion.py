@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils.parametrize import is_parametrized
 
 from lorakit.errors import ConfigError, TargetError
 from lorakit.layers.attention import MultiheadAttention
@@ -21,6 +22,7 @@ from lorakit.layers.conv import Conv1d, Conv2d, Conv3d
 from lorakit.layers.embedding import Embedding
 from lorakit.layers.linear import Linear, MergedLinear
 from lorakit.layers.spec import AdapterSpec
+from lorakit.surgery.parameters import parameter_like
 from lorakit.surgery.split import is_conv1d
 
 _ADAPTED: dict[type[nn.Module], type[LoraLayer]] = {
@@ -66,6 +68,10 @@ def refusal(module: nn.Module) -> str | None:
     name = type(module).__name__
     if isinstance(module, LoraLayer):
         return "is adapted already"
+    if any(isinstance(p, UninitializedParameter) for p in module._parameters.values()):
+        return "has no shape yet; run one forward first"
+    if is_parametrized(module):
+        return "is parametrised; torch.nn.utils.parametrize.remove_parametrizations comes first"
     if isinstance(module, _ConvTransposeNd):
         return f"is a {name}; transposed convolutions have no adapter"
     if kind(module) is None:
@@ -78,12 +84,12 @@ def refusal(module: nn.Module) -> str | None:
         )
     if isinstance(module, nn.MultiheadAttention) and module._parameters["in_proj_weight"] is None:
         return "is a MultiheadAttention with kdim or vdim of its own, which has no fused weight"
+    if module._parameters.get(_weight_name(module)) is None:
+        return "has no parameter called weight (pruned, weight-normalised or quantised)"
     return _weight_refusal(base_weight(module))
 
 
 def _weight_refusal(weight: Tensor) -> str | None:
-    if isinstance(weight, UninitializedParameter):
-        return "has no shape yet; run one forward first"
     if hasattr(weight, "ds_id"):
         return "is sharded by ZeRO-3, which is not supported"
     if type(weight) not in (nn.Parameter, Tensor):
@@ -95,10 +101,13 @@ def _weight_refusal(weight: Tensor) -> str | None:
 
 def base_weight(module: nn.Module) -> Tensor:
     """The weight that an adapter of this module would stand beside."""
-    name = "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight"
-    weight = module._parameters[name]
+    weight = module._parameters[_weight_name(module)]
     assert weight is not None
     return weight
+
+
+def _weight_name(module: nn.Module) -> str:
+    return "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight"
 
 
 def features(module: nn.Module) -> tuple[int, int]:
@@ -116,7 +125,8 @@ def adapt(
 ) -> LoraLayer:
     """Change the module's class and attach A and B; the module must pass `refusal`.
 
-    `factors` gives A and B their values; without it they are drawn.
+    `factors` gives A and B their values; without it they are drawn. If that fails, the module is
+    as it was, apart from a frozen weight.
     """
     lora_class = kind(module)
     if lora_class is None:
@@ -129,30 +139,55 @@ def adapt(
         module.fan_in_fan_out = True  # type: ignore[assignment]
     module.__class__ = lora_class
     assert isinstance(module, LoraLayer)
-    module.attach(spec, factors)
+    try:
+        module.attach(spec, factors)
+    except BaseException:
+        _strip(module, original, set(module.__dict__) - before)
+        raise
     added = set(module.__dict__) - before | {"_original_class", "_added"}
     module.__dict__.update(_original_class=original, _added=frozenset(added))
     return module
 
 
+def original_class(layer: LoraLayer) -> type[nn.Module]:
+    """The class that the module had, or would have without LoRA."""
+    found: type[nn.Module] = layer.__dict__.get("_original_class", layer.torch_class)
+    return found
+
+
+def require_plain_form(layers: Iterable[LoraLayer]) -> None:
+    """Raises TargetError if `restore` cannot make plain modules of these layers."""
+    for layer in layers:
+        if original_class(layer) is nn.Linear and getattr(layer, "fan_in_fan_out", False):
+            raise TargetError(
+                "A layer constructed with fan_in_fan_out=True has no plain form: nn.Linear stores "
+                "its weight (out, in)."
+            )
+
+
 def restore(module: LoraLayer, weight: Tensor | None = None) -> None:
-    """Give the module its class back and remove A and B; `weight` replaces its parameter."""
-    original = module.__dict__.get("_original_class", module.torch_class)
-    if original is nn.Linear and getattr(module, "fan_in_fan_out", False):
-        raise TargetError(
-            "A layer constructed with fan_in_fan_out=True has no plain form: nn.Linear stores "
-            "its weight (out, in)."
-        )
+    """Give the module its class back and remove A and B; `weight` replaces its parameter.
+
+    Raises TargetError if there is no class to give back.
+    """
+    require_plain_form([module])
+    original = original_class(module)
     own = {"spec", "scaling", "_active", "_merged", "_merged_from", "_square_form"}
-    for name in own | module.__dict__.get("_added", frozenset()):
+    _strip(module, original, own | module.__dict__.get("_added", frozenset()))
+    if weight is not None:
+        name = _weight_name(module)
+        old = module._parameters[name]
+        assert old is not None
+        module._parameters[name] = parameter_like(old, weight)
+
+
+def _strip(module: nn.Module, original: type[nn.Module], attributes: Iterable[str]) -> None:
+    """Give the class back; remove A, B and the attributes that came with them."""
+    for name in attributes:
         module.__dict__.pop(name, None)
     for name in ("lora_A", "lora_B"):
         module._parameters.pop(name, None)
     module.__class__ = original
-    if weight is not None:
-        name = "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight"
-        old = module._parameters[name]
-        module._parameters[name] = nn.Parameter(weight, requires_grad=bool(old.requires_grad))  # type: ignore[union-attr]
 
 
 def lora_layers(model: nn.Module) -> Iterable[tuple[str, LoraLayer]]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lorakit.functional import embedding
 from lorakit.functional.initialise import embedding_factors
+from lorakit.functional.linear import add_scaled
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.spec import AdapterSpec
 
@@ -86,7 +87,7 @@ class Embedding(LoraLayer, nn.Embedding):
             self.dropout_now,
         )
         y = self._rows(input, self.weight)
-        return y.add(update.to(y.dtype), alpha=self.scaling)
+        return add_scaled(y, update.to(y.dtype), self.scaling)
 
     def _rows(self, ids: Tensor, weight: Tensor) -> Tensor:
         rows = F.embedding(

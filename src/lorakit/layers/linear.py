@@ -143,8 +143,13 @@ class MergedLinear(Linear):
         merge_weights: bool = True,
         **kwargs: Any,
     ) -> None:
-        parts = _equal_slices(out_features, enable_lora, r)
-        spec = AdapterSpec(r, lora_alpha, lora_dropout, merge_weights, slices=parts)
+        parts, problems = _equal_slices(out_features, enable_lora)
+        try:
+            spec = AdapterSpec(r, lora_alpha, lora_dropout, merge_weights, slices=parts)
+        except ConfigError as error:
+            problems += error.problems
+        if problems:
+            raise ConfigError("This MergedLinear cannot be made:", problems)
         self._construct(in_features, out_features, spec, fan_in_fan_out, **kwargs)
 
     @property
@@ -215,14 +220,13 @@ class ExposedMergedLinear(ExposedLinear, MergedLinear):
     """The same for a MergedLinear."""
 
 
-def _equal_slices(out_features: int, enable_lora: Sequence[bool], r: int) -> Slices:
-    if not enable_lora or not all(isinstance(flag, bool) for flag in enable_lora):
-        problem = f"enable_lora is {enable_lora!r}; write one boolean for each slice"
-    elif out_features % len(enable_lora):
+def _equal_slices(out_features: int, enable_lora: Sequence[bool]) -> tuple[Slices, list[str]]:
+    """The slices, and why there can be none of that kind."""
+    listed = isinstance(enable_lora, list | tuple) and len(enable_lora) > 0
+    if not listed or not all(isinstance(flag, bool) for flag in enable_lora):
+        return (), [f"enable_lora is {enable_lora!r}; write one boolean for each slice"]
+    height, rest = divmod(out_features, len(enable_lora))
+    if rest:
         problem = f"{len(enable_lora)} equal slices do not divide out_features={out_features}"
-    elif r > 0 and not any(enable_lora):
-        problem = f"r is {r} and enable_lora={list(enable_lora)} adapts no slice"
-    else:
-        height = out_features // len(enable_lora)
-        return tuple((height, flag) for flag in enable_lora)
-    raise ConfigError("This MergedLinear cannot be made:", [problem])
+        return (), [problem]
+    return tuple((height, flag) for flag in enable_lora), []

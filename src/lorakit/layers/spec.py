@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lorakit.config import scaling
+from lorakit.config import is_number, scaling
 from lorakit.errors import ConfigError
 from lorakit.functional.slices import Slices
 
@@ -26,8 +26,12 @@ class AdapterSpec:
         problems = []
         if not isinstance(self.r, int) or isinstance(self.r, bool) or self.r < 0:
             problems.append(f"r is {self.r!r}; a rank is a whole number, 0 for no adapter")
-        if not 0 <= self.lora_dropout < 1:
+        if not is_number(self.lora_alpha):
+            problems.append(f"lora_alpha is {self.lora_alpha!r}; it must be a finite number")
+        if not is_number(self.lora_dropout) or not 0 <= self.lora_dropout < 1:
             problems.append(f"lora_dropout is {self.lora_dropout!r}; it must be in [0, 1)")
+        if self.r and self.slices and not any(adapted for _, adapted in self.slices):
+            problems.append(f"r is {self.r!r} and none of the {len(self.slices)} slices is adapted")
         if problems:
             raise ConfigError("This LoRA layer cannot be made:", problems)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.errors import ConfigError, TargetError, suggest
+from lorakit.surgery.parameters import parameter_like
 
 
 class SplitLinear(nn.Module):
@@ -33,8 +34,9 @@ def split_linear(
     weights are copied; outputs are the same to rounding. Returns the names of the layers replaced.
     Works on nn.Linear and on GPT-2's Conv1D.
 
-    Raises TargetError if no layer has that name or one is not linear, ConfigError if the sizes do
-    not add up. Source: microsoft/LoRA's README, on breaking up a fused qkv projection.
+    Raises TargetError if no layer has that name or one is not linear, ConfigError if the names
+    cannot be those of modules or the sizes do not add up; nothing is replaced then.
+    Source: microsoft/LoRA's README, on breaking up a fused qkv projection.
 
     >>> block = nn.Sequential()
     >>> block.qkv = nn.Linear(8, 24)
@@ -43,10 +45,10 @@ def split_linear(
     >>> block.qkv.v.weight.shape
     torch.Size([8, 8])
     """
-    modules = dict(model.named_modules())
-    found = [key for key in modules if key == name or key.endswith(f".{name}")]
+    modules = dict(model.named_modules(remove_duplicate=False))
+    found = [key for key in modules if key and (key == name or key.endswith(f".{name}"))]
     if not found:
-        raise TargetError(f"No module is called {name!r}{suggest(name, modules)}.")
+        raise TargetError(f"No module is called {name!r}{suggest(name, filter(None, modules))}.")
     problems = [
         f"{key} is a {type(modules[key]).__name__}"
         for key in found
@@ -54,10 +56,11 @@ def split_linear(
     ]
     if problems:
         raise TargetError("Only linear layers can be split:", problems)
-    replacements = {key: _split(modules[key], into, sizes) for key in found}
-    for key, replacement in replacements.items():
+    fused = {modules[key] for key in found}
+    replacements = {module: _split(module, into, sizes) for module in fused}
+    for key in found:
         parent, _, child = key.rpartition(".")
-        setattr(model.get_submodule(parent), child, replacement)
+        setattr(modules[parent], child, replacements[modules[key]])
     return found
 
 
@@ -72,7 +75,7 @@ def split_linear_state_dict(
     """The same for a checkpoint: `qkv.weight` becomes `qkv.q.weight`, and so on; the rest stays.
 
     `fan_in_fan_out` says that the weights are stored (in, out), as GPT-2's are.
-    Raises TargetError if no key belongs to a module of that name.
+    Raises TargetError if no key belongs to a module of that name, ConfigError as `split_linear`.
     """
     result: dict[str, Tensor] = {}
     found = False
@@ -92,7 +95,9 @@ def split_linear_state_dict(
 
 
 def _split(module: nn.Module, into: Sequence[str], sizes: Sequence[int] | None) -> SplitLinear:
-    weight_OI, bias = _weight_OI(module), module._parameters["bias"]
+    fused, bias = module._parameters["weight"], module._parameters["bias"]
+    weight_OI = _weight_OI(module)
+    assert fused is not None
     assert weight_OI is not None
     heights = _sizes(weight_OI.shape[0], into, sizes)
     result = SplitLinear()
@@ -100,11 +105,12 @@ def _split(module: nn.Module, into: Sequence[str], sizes: Sequence[int] | None) 
     for name, weight, part_bias in zip(into, weight_OI.split(heights), biases, strict=True):
         height, width = weight.shape
         linear = nn.Linear(width, height, bias=bias is not None, device="meta")
-        linear.weight = nn.Parameter(weight.clone(memory_format=torch.contiguous_format))
-        if part_bias is not None:
-            linear.bias = nn.Parameter(part_bias.clone())
-        result.add_module(name, linear.train(module.training))
-    return result
+        copy = weight.clone(memory_format=torch.contiguous_format)
+        linear.weight = parameter_like(fused, copy)
+        if bias is not None and part_bias is not None:
+            linear.bias = parameter_like(bias, part_bias.clone())
+        result.add_module(name, linear)
+    return result.train(module.training)
 
 
 def _weight_OI(module: nn.Module) -> Tensor | None:
@@ -124,12 +130,19 @@ def is_conv1d(module: nn.Module) -> bool:
 
 
 def _sizes(height: int, into: Sequence[str], sizes: Sequence[int] | None) -> list[int]:
-    if sizes is None and height % len(into) == 0:
-        return [height // len(into)] * len(into)
-    if sizes is None or len(sizes) != len(into) or sum(sizes) != height:
-        given = "equal ones" if sizes is None else list(sizes)
-        raise ConfigError(
-            f"A layer with {height} outputs cannot be split into {list(into)}:",
-            [f"sizes are {given}; write one for each part, in sum {height}"],
-        )
-    return list(sizes)
+    """The height of each part; ConfigError if the names or the sizes cannot be used."""
+    problems = [
+        f"{name!r} cannot be the name of a part"
+        for name in into
+        if not name or "." in name or hasattr(SplitLinear(), name)
+    ]
+    if not into or len(set(into)) < len(into):
+        problems.append("write at least one name, and each once")
+    heights = [height // max(len(into), 1)] * len(into) if sizes is None else list(sizes)
+    if len(heights) != len(into) or sum(heights) != height or min(heights, default=1) < 1:
+        given = "equal ones" if sizes is None else heights
+        problems.append(f"sizes are {given}; write one for each part, in sum {height}")
+    if problems:
+        message = f"A layer with {height} outputs cannot be split into {list(into)}:"
+        raise ConfigError(message, problems)
+    return heights

@@ -1,0 +1,30 @@
+"""The list of benchmarks, and what they share.
+
+Benchmark NAME is benchmarks/NAME.py. Its docstring is the title; `check(settings)` raises
+AssertionError if it would not measure what it says; `rows(settings)` yields the rows of its
+table; `CONDITIONS` says what a full run holds fixed.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NAMES = ("imports", "forward_calls", "merge_cycles")
+
+Spread = dict[str, float]
+Row = dict[str, str | int | float | Spread]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked for."""
+
+    device: str = "cpu"
+    seed: int = 0
+    quick: bool = False
+
+
+def spread(values: Sequence[float]) -> Spread:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}

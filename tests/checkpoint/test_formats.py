@@ -1,0 +1,505 @@
+"""File <-> AdapterBundle without a model: nothing is lost, and nothing wrong is let through."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lorakit.checkpoint import AdapterBundle, LowRank, loralib_format, peft_format, read
+from lorakit.checkpoint.peft_format import PeftFiles, decode, encode, header_text, parse_header
+from lorakit.config import LoraConfig
+from lorakit.errors import FormatError, MissingAlphaError, SaveError
+
+CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "target_modules": ["q"]}
+
+
+def pair(r: int = 2, i: int = 5, o: int = 4, alpha: float = 6, **options: Any) -> LowRank:
+    options.setdefault("kind", "linear")
+    return LowRank(torch.randn(r, i), torch.randn(o, r), alpha, r=r, **options)
+
+
+def tensors(r: int = 2, i: int = 5, o: int = 4, module: str = "q") -> dict[str, Tensor]:
+    key = f"base_model.model.{module}"
+    return {f"{key}.lora_A.weight": torch.randn(r, i), f"{key}.lora_B.weight": torch.randn(o, r)}
+
+
+def there_and_back(bundle: AdapterBundle) -> AdapterBundle:
+    files = encode(bundle)
+    header = parse_header(header_text(files.header or {}))
+    return decode(PeftFiles(json.loads(json.dumps(files.config)), files.tensors, header))
+
+
+def assert_same_bundle(found: AdapterBundle, expected: AdapterBundle) -> None:
+    assert found.tensors.keys() == expected.tensors.keys()
+    for name, tensor in expected.tensors.items():
+        assert torch.equal(found.tensors[name], tensor), name
+        assert found.tensors[name].dtype == tensor.dtype
+    for name, low_rank in expected.adapters.items():
+        other = found.adapters[name]
+        assert (other.r, other.lora_alpha) == (low_rank.r, low_rank.lora_alpha), name
+        assert (other.slices, other.groups) == (low_rank.slices, low_rank.groups), name
+
+
+def write_files(directory: Path, config: Mapping[str, Any], content: dict[str, Tensor]) -> Path:
+    (directory / "adapter_config.json").write_text(json.dumps(config))
+    save_file(content, directory / "adapter_model.safetensors")
+    return directory
+
+
+# --- there and back
+
+
+@given(
+    shapes=st.lists(
+        st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 7), st.integers(1, 40)),
+        min_size=1,
+        max_size=5,
+    ),
+    rslora=st.booleans(),
+)
+def test_linear_pairs_come_back_as_they_were(
+    shapes: list[tuple[int, int, int, int]], rslora: bool
+) -> None:
+    pairs = {f"layer.{n}.q": pair(r, i, o, alpha) for n, (r, i, o, alpha) in enumerate(shapes)}
+    config = LoraConfig(r=shapes[0][0], target_modules=["q"], use_rslora=rslora)
+    bundle = AdapterBundle(config, pairs, {"head.weight": torch.randn(2, 3)}, base_model="org/base")
+    found = there_and_back(bundle)
+    assert_same_bundle(found, bundle)
+    assert (found.base_model, found.config.use_rslora) == ("org/base", rslora)
+
+
+@given(
+    r=st.integers(1, 3),
+    parts=st.lists(st.tuples(st.integers(1, 4), st.booleans()), min_size=1, max_size=4).filter(
+        lambda parts: any(adapted for _, adapted in parts)
+    ),
+    rslora=st.booleans(),
+)
+def test_slices_come_back_as_they_were(r: int, parts: list[tuple[int, bool]], rslora: bool) -> None:
+    count = sum(adapted for _, adapted in parts)
+    height = sum(size for size, adapted in parts if adapted)
+    a, b = torch.randn(r * count, 5), torch.randn(height, r)
+    low_rank = LowRank(a, b, 7, r=r, kind="linear", slices=tuple(parts))
+    config = LoraConfig(r=r, lora_alpha=7, target_modules=["qkv"], use_rslora=rslora)
+    bundle = AdapterBundle(config, {"qkv": low_rank})
+    files = encode(bundle)
+    written = files.config["lora_alpha"] / (
+        math.sqrt(files.config["r"]) if rslora else files.config["r"]
+    )
+    assert written == pytest.approx(7 / (math.sqrt(r) if rslora else r), rel=1e-12)
+    assert files.config["r"] == r * count
+    assert_same_bundle(there_and_back(bundle), bundle)
+
+
+@pytest.mark.parametrize(
+    "low_rank",
+    [
+        LowRank(torch.randn(2, 9), torch.randn(4, 2), 6, r=2, kind="embedding"),
+        LowRank(torch.randn(2, 3, 5), torch.randn(4, 2, 1), 6, r=2, kind="conv"),
+        LowRank(torch.randn(2, 3, 5, 1), torch.randn(4, 2, 1, 1), 6, r=2, kind="conv"),
+        LowRank(torch.randn(4, 3, 5), torch.randn(4, 2, 1), 6, r=4, kind="conv", groups=2),
+    ],
+    ids=["embedding", "1-d kernel", "2-d kernel", "groups"],
+)
+def test_other_kinds_come_back_as_they_were(low_rank: LowRank) -> None:
+    bundle = AdapterBundle(LoraConfig(r=low_rank.r or 0, target_modules=["m"]), {"m": low_rank})
+    found = there_and_back(bundle)
+    assert_same_bundle(found, bundle)
+    assert found.adapters["m"].kind == low_rank.kind
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_dtype_of_the_tensors_stays_and_is_named(dtype: torch.dtype) -> None:
+    low_rank = LowRank(
+        torch.randn(2, 5, dtype=dtype), torch.randn(4, 2, dtype=dtype), 6, r=2, kind="linear"
+    )
+    bundle = AdapterBundle(LoraConfig(r=2, target_modules=["q"]), {"q": low_rank})
+    files = encode(bundle)
+    assert files.header is not None
+    assert files.header["dtypes"] == [str(dtype).removeprefix("torch.")]
+    assert_same_bundle(there_and_back(bundle), bundle)
+
+
+def test_fingerprint_and_task_come_back() -> None:
+    bundle = AdapterBundle(
+        LoraConfig(r=2, target_modules=["q"]),
+        {"q": pair()},
+        task_type="CAUSAL_LM",
+        fingerprint={"float32": "ab" * 32},
+    )
+    found = there_and_back(bundle)
+    assert (found.task_type, found.fingerprint) == ("CAUSAL_LM", {"float32": "ab" * 32})
+
+
+def test_loralib_form_of_a_grouped_convolution_is_refused() -> None:
+    low_rank = LowRank(
+        torch.randn(6, 12), torch.randn(9, 6), 6, r=2, kind="conv", groups=2,
+        weight_shape=(6, 2, 3, 3),
+    )  # fmt: skip
+    bundle = AdapterBundle(LoraConfig(r=2, target_modules=["m"]), {"m": low_rank})
+    with pytest.raises(SaveError, match="m is a grouped convolution in loralib's matrix form"):
+        encode(bundle)
+
+
+def test_attention_projections_of_unequal_rank_are_refused() -> None:
+    bundle = AdapterBundle(
+        LoraConfig(r=2, target_modules=["attn"]),
+        {
+            "attn": pair(2, 4, 12, kind="attention"),
+            "attn.out_proj": pair(3, 4, 4, kind="out_proj"),
+        },
+    )
+    with pytest.raises(SaveError, match="attn has rank 2 and alpha 6, its out_proj 3 and 6"):
+        encode(bundle)
+
+
+@pytest.mark.parametrize("there", ["attn", "attn.out_proj"])
+def test_attention_projection_that_is_not_adapted_gets_zeros(there: str) -> None:
+    given = pair(2, 4, 12, kind="attention") if there == "attn" else pair(2, 4, 4, kind="out_proj")
+    files = encode(AdapterBundle(LoraConfig(r=2, target_modules=["attn"]), {there: given}))
+    zeros = {key for key, tensor in files.tensors.items() if not tensor.any()}
+    prefix = "base_model.model.attn."
+    missing = prefix + ("base_layer.out_proj." if there == "attn" else "")
+    assert zeros == {f"{missing}lora_A.weight", f"{missing}lora_B.weight"}
+    assert files.tensors[f"{prefix}lora_B.weight"].shape == (12, 2)
+
+
+# --- what a PEFT file may not be
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"peft_type": "LOHA"}, "peft_type is 'LOHA'"),
+        ({"peft_type": None}, "peft_type is None"),
+        ({"r": None}, "r is None"),
+        ({"r": "8"}, "r is '8'"),
+        ({"r": 0}, "r is 0"),
+        ({"lora_alpha": -1}, "lora_alpha is -1"),
+        ({"lora_dropout": 1.5}, "lora_dropout is 1.5"),
+        ({"bias": "some"}, "bias is 'some'"),
+        ({"use_dora": True}, "use_dora=True is a feature that lorakit does not have"),
+        ({"lora_bias": True}, "lora_bias=True is a feature"),
+        ({"target_parameters": ["experts.w"]}, r"target_parameters=\['experts.w'\] is a feature"),
+        ({"trainable_token_indices": [1]}, r"trainable_token_indices=\[1\] is a feature"),
+        ({"alora_invocation_tokens": [1]}, "alora_invocation_tokens"),
+        ({"use_qalora": True}, "use_qalora=True"),
+        ({"layer_replication": [[0, 2]]}, "layer_replication"),
+        ({"invented_next_year": 3}, "invented_next_year=3 is a feature"),
+        ({"init_lora_weights": "pissa_niter_16"}, "'pissa_niter_16' changed the base"),
+        ({"init_lora_weights": "loftq"}, "'loftq' changed the base"),
+        ({"target_modules": "("}, "not a regular expression"),
+        ({"r": 3}, r"q: the config gives rank 3, the tensors are A \(2, 5\) and B \(4, 2\)"),
+        ({"rank_pattern": {"q": 4}}, "q: the config gives rank 4"),
+    ],
+)
+def test_config_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        decode(PeftFiles(CONFIG | change, tensors(), None))
+
+
+def test_unknown_features_are_listed_together() -> None:
+    config = CONFIG | {"use_dora": True, "lora_bias": True, "target_parameters": ["w"]}
+    with pytest.raises(FormatError) as caught:
+        decode(PeftFiles(config, tensors(), None))
+    assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize("unused", [None, False, {}, [], ""])
+def test_unknown_field_that_is_off_is_no_obstacle(unused: object) -> None:
+    decode(PeftFiles(CONFIG | {"invented_next_year": unused}, tensors(), None))
+
+
+def test_alpha_that_peft_may_leave_out_is_its_default() -> None:
+    config = {name: value for name, value in CONFIG.items() if name != "lora_alpha"}
+    assert decode(PeftFiles(config, tensors(), None)).adapters["q"].lora_alpha == 8
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "it holds no tensors"),
+        (
+            {"base_model.model.q.lora_A.weight": torch.ones(2, 5)},
+            "q has lora_A and not its partner",
+        ),
+        (
+            {"base_model.model.q.lora_B.weight": torch.ones(4, 2)},
+            "q has lora_B and not its partner",
+        ),
+        (
+            tensors() | {"base_model.model.q.lora_magnitude_vector": torch.ones(4)},
+            "q.lora_magnitude_vector is of a kind that lorakit does not have",
+        ),
+        (
+            tensors() | {"base_model.model.e.token_adapter.trainable_tokens_delta": torch.ones(2)},
+            "trainable_tokens_delta is of a kind",
+        ),
+        (tensors() | {"base_model.model.q.lora_B.bias": torch.ones(4)}, "q.lora_B.bias is of a"),
+        (
+            {
+                "base_model.model.q.lora_A.weight": torch.ones(2),
+                "base_model.model.q.lora_B.weight": torch.ones(4),
+            },
+            r"q: A \(2,\) and B \(4,\) are no pair",
+        ),
+        (
+            {
+                "base_model.model.q.lora_A.weight": torch.ones(2, 5, 3),
+                "base_model.model.q.lora_B.weight": torch.ones(4, 2),
+            },
+            "are no pair of matrices or kernels",
+        ),
+        (
+            {
+                "base_model.model.q.lora_A.weight": torch.ones(2, 5, 3),
+                "base_model.model.q.lora_B.weight": torch.ones(4, 0, 1),
+            },
+            "are no pair of matrices or kernels",
+        ),
+    ],
+)
+def test_tensors_that_cannot_be_are_refused(content: dict[str, Tensor], message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        decode(PeftFiles(CONFIG, content, None))
+
+
+def test_every_contradiction_is_listed() -> None:
+    content = {
+        **tensors(3),
+        **tensors(3, module="v"),
+        "base_model.model.k.lora_A.weight": torch.ones(2, 5),
+        "base_model.model.q.lora_magnitude_vector": torch.ones(4),
+    }
+    with pytest.raises(FormatError) as caught:
+        decode(PeftFiles(CONFIG, content, None), lora_alpha=99)
+    assert len(caught.value.problems) == 5
+    for word in ("q:", "v:", "k has lora_A", "lora_magnitude_vector", "lora_alpha=99 was passed"):
+        assert word in str(caught.value)
+
+
+def test_lora_alpha_that_agrees_with_the_file_may_be_passed() -> None:
+    assert decode(PeftFiles(CONFIG, tensors(), None), lora_alpha=6).adapters["q"].lora_alpha == 6
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lora_alpha": 12},
+        {"use_rslora": True},
+        {"alpha_pattern": {"q": 12}},
+        {"r": 4, "rank_pattern": {"q": 2}},
+    ],
+)
+def test_config_that_contradicts_the_header_is_refused(change: dict[str, Any]) -> None:
+    files = encode(
+        AdapterBundle(LoraConfig(r=2, lora_alpha=6, target_modules=["q"]), {"q": pair()})
+    )
+    decode(files)
+    with pytest.raises(
+        FormatError, match=r"adapter_config\.json says .*, the tensor file was saved"
+    ):
+        decode(PeftFiles(files.config | change, files.tensors, files.header))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({}, "what the header says of its slices is damaged"),
+        ({"r": 2, "lora_alpha": 6, "slices": [3]}, "is damaged"),
+        ({"r": 2, "lora_alpha": 6, "slices": [[4, False]]}, "is damaged"),
+        ({"r": 2, "lora_alpha": 6, "slices": [[1, True], [1, True]]}, "numbers outside the slices"),
+        ({"r": 1, "lora_alpha": 6, "slices": [[2, True], [2, True]]}, "numbers outside the slices"),
+    ],
+)
+def test_header_that_lies_about_slices_is_refused(entry: dict[str, Any], message: str) -> None:
+    files = encode(
+        AdapterBundle(LoraConfig(r=2, lora_alpha=6, target_modules=["q"]), {"q": pair()})
+    )
+    header = {**(files.header or {}), "modules": {"q": entry or {"r": 2}}}
+    with pytest.raises(FormatError, match=message):
+        decode(PeftFiles(files.config, files.tensors, header))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "header is damaged"),
+        ("[]", "header is damaged"),
+        ('{"version": 1}', "it holds no config"),
+        ('{"version": 2, "config": {}}', "version 2; this lorakit reads version 1. Update"),
+    ],
+)
+def test_header_that_cannot_be_read_is_refused(text: str, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        parse_header({"lorakit": text})
+
+
+# --- files
+
+
+@pytest.mark.parametrize("cut", [0, 5, 100, -1])
+def test_truncated_safetensors_is_refused(cut: int, tmp_path: Path) -> None:
+    write_files(tmp_path, CONFIG, tensors())
+    file = tmp_path / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:cut])
+    with pytest.raises(FormatError, match="damaged or no safetensors file"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[1]", b"\xff\xff", b"null"])
+def test_config_file_that_cannot_be_read_is_refused(text: bytes, tmp_path: Path) -> None:
+    write_files(tmp_path, CONFIG, tensors())
+    (tmp_path / "adapter_config.json").write_bytes(text)
+    with pytest.raises(FormatError, match=r"adapter_config\.json"):
+        read(tmp_path)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="no such file or directory"):
+        read(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(FormatError, match=r"no adapter_model\.safetensors \(there is notes.txt\)"):
+        read(tmp_path)
+    save_file(tensors(), tmp_path / "adapter_model.safetensors")
+    with pytest.raises(FormatError, match=r"is missing, and adapter_model\.safetensors does not"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_no_numbers_are_listed(bad: float, tmp_path: Path) -> None:
+    content = tensors() | {"base_model.model.head.weight": torch.ones(2, 3)}
+    content["base_model.model.q.lora_A.weight"][1, :2] = bad
+    content["base_model.model.head.weight"][0, 0] = bad
+    with pytest.raises(FormatError) as caught:
+        read(write_files(tmp_path, CONFIG, content))
+    assert caught.value.problems == (
+        "q.lora_A has 2 of 10 values NaN or infinite",
+        "head.weight has 1 of 6 values NaN or infinite",
+    )
+
+
+def test_tensors_without_a_prefix_are_read(tmp_path: Path) -> None:
+    content = {key.removeprefix("base_model.model."): t for key, t in tensors().items()}
+    assert list(read(write_files(tmp_path, CONFIG, content)).adapters) == ["q"]
+
+
+def test_pickled_adapter_of_peft_is_read(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps(CONFIG))
+    content = tensors()
+    torch.save(content, tmp_path / "adapter_model.bin")
+    for path in (tmp_path, tmp_path / "adapter_model.bin"):
+        found = read(path)
+        assert found.format == "peft"
+        assert torch.equal(found.adapters["q"].lora_A, content["base_model.model.q.lora_A.weight"])
+
+
+# --- loralib's file
+
+
+def loralib(r: int = 2) -> dict[str, Tensor]:
+    return {"m.q.lora_A": torch.randn(r, 5), "m.q.lora_B": torch.randn(4, r)}
+
+
+@pytest.mark.parametrize("wrapper", [None, "model_state_dict", "state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("suffix", [".pt", ".bin", ".pth"])
+def test_loralib_file_is_read_in_its_wrappings(
+    wrapper: str | None, prefix: str, suffix: str, tmp_path: Path
+) -> None:
+    content: Any = loralib() | {"m.head.bias": torch.randn(3)}
+    saved: Any = {prefix + key: tensor for key, tensor in content.items()}
+    if wrapper:
+        saved = {wrapper: saved}
+    torch.save(saved, tmp_path / f"a{suffix}")
+    found = read(tmp_path / f"a{suffix}", lora_alpha=5)
+    assert (found.format, list(found.adapters)) == ("loralib", ["m.q"])
+    assert found.tensors.keys() == content.keys()
+    for key, tensor in content.items():
+        assert torch.equal(found.tensors[key], tensor)
+    assert (found.adapters["m.q"].lora_alpha, found.adapters["m.q"].r) == (5, None)
+
+
+def test_loralib_file_needs_its_alpha(tmp_path: Path) -> None:
+    torch.save(loralib(), tmp_path / "a.pt")
+    with pytest.raises(MissingAlphaError, match=r"Pass the value .* \(lora_alpha=\.\.\."):
+        read(tmp_path / "a.pt")
+
+
+def test_wrapping_is_only_taken_off_where_it_is_around_everything() -> None:
+    content = loralib() | {"module.other.lora_A": torch.ones(1, 5)}
+    with pytest.raises(FormatError, match=r"module\.other has lora_A and not its partner"):
+        loralib_format.decode(content, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "does not hold a state dict"),
+        ([torch.ones(2)], "does not hold a state dict"),
+        (torch.ones(2), "does not hold a state dict"),
+        ({"epoch": 3}, "does not hold a state dict"),
+        ({1: torch.ones(2)}, "does not hold a state dict"),
+        ({"m.weight": torch.ones(2)}, "no key ends in lora_A or lora_B"),
+        ({"m.lora_A": torch.ones(2, 5)}, "m has lora_A and not its partner"),
+        ({"m.lora_A": torch.ones(5), "m.lora_B": torch.ones(4)}, "which are no matrices"),
+        (loralib() | {"m.q.weight": torch.ones(4, 5)}, "m.q.weight is a base weight, so this is"),
+    ],
+)
+def test_loralib_content_that_cannot_be_is_refused(content: Any, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        loralib_format.decode(content, 1)
+
+
+class Runs:
+    """A pickle of this creates a file when it is opened without care."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["adapter.pt", "adapter.bin", "adapter_model.bin"])
+def test_pickle_with_code_in_it_does_not_run(name: str, tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    (tmp_path / "adapter_config.json").write_text(json.dumps(CONFIG))
+    torch.save(loralib() | {"m.head": Runs(marker)}, tmp_path / name)
+    with pytest.raises(FormatError, match="refused: it holds something else than tensors"):
+        read(tmp_path / name, lora_alpha=1)
+    assert not marker.exists()
+    torch.load(tmp_path / name, weights_only=False)
+    assert marker.exists(), "the file would have run"
+
+
+@given(junk=st.binary(max_size=200))
+def test_junk_is_refused(junk: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    for name in ("a.pt", "a.safetensors"):
+        file = tmp_path_factory.getbasetemp() / name
+        file.write_bytes(junk)
+        with pytest.raises(FormatError, match=name):
+            read(file, lora_alpha=1)
+
+
+@pytest.mark.parametrize("cut", [1, 100, 600, -1, -200])
+def test_truncated_loralib_file_is_refused(cut: int, tmp_path: Path) -> None:
+    torch.save(loralib(), tmp_path / "a.pt")
+    whole = (tmp_path / "a.pt").read_bytes()
+    (tmp_path / "a.pt").write_bytes(whole[:cut])
+    with pytest.raises(FormatError, match=r"a\.pt"):
+        read(tmp_path / "a.pt", lora_alpha=1)
+
+
+def test_prefix_is_the_one_of_peft() -> None:
+    assert peft_format.PREFIX == "base_model.model."

@@ -1,0 +1,137 @@
+"""`eject` gives the original modules back: the same objects with the same numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+import lorakit as lora
+from lorakit.errors import StateError
+from tests.injection import zoo
+from tests.injection.checks import assert_same, outputs, q_and_v, snapshot, train
+from tests.tolerances import EXACT
+
+
+@pytest.mark.parametrize("name", zoo.CASES)
+def test_a_trained_model_comes_back_bit_for_bit(name: str) -> None:
+    case = zoo.CASES[name]
+    model = case.build()
+    before, y = snapshot(model), outputs(case, model)
+    lora.inject(model, q_and_v(case))
+    train(model, case)
+    assert (outputs(case, model) - y).abs().max() > 1e-3
+    with lora.merged(model):
+        outputs(case, model)
+    lora.eject(model)
+    assert_same(before, snapshot(model))
+    assert_close(outputs(case, model), y, **EXACT)
+
+
+def test_trained_heads_and_biases_come_back_bit_for_bit() -> None:
+    case = zoo.CASES["roberta"]
+    model = case.build()
+    before = snapshot(model)
+    lora.inject(model, q_and_v(case, modules_to_save=["classifier"], bias="all"))
+    train(model, case)
+    changed = [
+        n
+        for n, value in model.state_dict().items()
+        if not torch.equal(value, before["values"].get(n, value))
+    ]
+    assert {"classifier.dense.weight", "classifier.out_proj.bias"} < set(changed)
+    assert any(n.endswith("attention.self.key.bias") or "LayerNorm.bias" in n for n in changed)
+    lora.eject(model)
+    assert_same(before, snapshot(model))
+
+
+def test_many_cycles_leave_the_same_bits_in_half_precision() -> None:
+    """loralib adds and subtracts the update in place and drifts (B4)."""
+    case = zoo.CASES["gpt2"]
+    model = case.build().bfloat16()
+    before = snapshot(model)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        lora.inject(model, q_and_v(case, init_lora_weights=False, merge_weights=True))
+        model.eval()
+        outputs(case, model)
+        model.train()
+        model.eval()
+        lora.eject(model)
+    assert_same(before, snapshot(model))
+
+
+def test_an_ejected_model_can_be_adapted_again() -> None:
+    case = zoo.CASES["t5"]
+    model = case.build()
+    first = lora.inject(model, q_and_v(case))
+    lora.eject(model)
+    assert lora.inject(model, q_and_v(case)) == first
+
+
+def test_ties_come_back() -> None:
+    model = zoo.gpt2()
+    before = snapshot(model)
+    config = lora.LoraConfig(r=2, target_modules=["c_attn"], modules_to_save=["lm_head"])
+    lora.inject(model, config)
+    assert model.lm_head.weight is not model.transformer.wte.weight
+    lora.eject(model)
+    assert model.lm_head.weight is model.transformer.wte.weight
+    assert_same(before, snapshot(model))
+
+
+def test_what_the_user_added_meanwhile_keeps_its_own_requires_grad() -> None:
+    model = zoo.sequential()
+    lora.inject(model, lora.LoraConfig(r=2, target_modules=["0"]))
+    model.append(nn.Linear(4, 2))
+    lora.eject(model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_part_is_ejected_through_the_whole() -> None:
+    model = zoo.bert("BertForSequenceClassification")
+    before = snapshot(model)
+    lora.inject(model.bert, lora.LoraConfig(r=2, modules_to_save=["pooler"]))
+    lora.eject(model)
+    assert_same(before, snapshot(model))
+
+
+def test_a_moved_and_cast_model_is_ejected_in_its_new_type() -> None:
+    case = zoo.CASES["roberta"]
+    model, expected = case.build(), case.build().double()
+    lora.inject(model, q_and_v(case, modules_to_save=["classifier"]))
+    train(model, case)
+    model.double()
+    lora.eject(model)
+    assert_close(model.state_dict(), expected.state_dict(), **EXACT)
+    assert_close(outputs(case, model), outputs(case, expected), **EXACT)
+
+
+def test_a_plain_model_has_nothing_to_eject() -> None:
+    model = zoo.bert()
+    with pytest.raises(StateError, match=r"This BertModel has no adapters\. Add them with"):
+        lora.eject(model)
+
+
+def test_inside_disabled_it_is_refused() -> None:
+    """The originals stand in the copies' places there."""
+    case = zoo.CASES["roberta"]
+    model = case.build()
+    before = snapshot(model)
+    lora.inject(model, q_and_v(case, modules_to_save=["classifier"]))
+    train(model, case)
+    with lora.disabled(model), pytest.raises(StateError, match="switched off"):
+        lora.eject(model)
+    lora.eject(model)
+    assert_same(before, snapshot(model))
+
+
+def test_inside_merged_it_leaves_nothing_behind() -> None:
+    case = zoo.CASES["sequential"]
+    model = case.build()
+    before = snapshot(model)
+    lora.inject(model, q_and_v(case))
+    with lora.merged(model):
+        lora.eject(model)
+    assert_same(before, snapshot(model))
