@@ -312,3 +312,22 @@ def test_tensor_file_alone_is_an_adapter(tmp_path: Path) -> None:
 def test_config_is_written_for_people_too(tmp_path: Path) -> None:
     text = (writing.write(bundle(2), tmp_path) / "adapter_config.json").read_text()
     assert text == json.dumps(json.loads(text), indent=2, sort_keys=True)
+
+
+def test_a_failure_after_the_tensors_says_that_they_are_new(tmp_path, monkeypatch) -> None:
+    """Only the very last renames are left then, and lorakit reads the new adapter."""
+    writing.write(bundle(2), tmp_path)
+    replace = os.replace
+
+    def fail_for_the_config(source: object, target: Path) -> None:
+        if Path(target).name == writing.CONFIG_NAME:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_for_the_config)
+    with pytest.raises(SaveError, match="The new tensors are in"):
+        writing.write(bundle(3), tmp_path)
+    monkeypatch.undo()
+    assert same(read(tmp_path), bundle(3))
+    writing.write(bundle(1), tmp_path)
+    assert same(read(tmp_path), bundle(1))

@@ -72,3 +72,9 @@ def test_transformers_ties_are_found():
 
     config = GPT2Config(n_layer=1, n_embd=8, n_head=2, n_positions=8, vocab_size=20)
     assert tied_names(GPT2LMHeadModel(config)) == [("transformer.wte.weight", "lm_head.weight")]
+
+
+def test_views_of_one_buffer_at_different_places_are_not_tied() -> None:
+    buffer = torch.randn(8)
+    model = nn.ParameterDict({"a": nn.Parameter(buffer[:4]), "b": nn.Parameter(buffer[4:])})
+    assert tied_names(model) == []

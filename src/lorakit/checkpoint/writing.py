@@ -42,13 +42,21 @@ def write(bundle: AdapterBundle, path: str | Path) -> Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _write_temporary(bundle, files, temporary)
-        _put_in_place(directory, temporary)
+        _replace_tensors(directory, temporary[TENSORS_NAME])
     except BaseException as error:
         _clean(temporary.values(), created)
         if not isinstance(error, Exception):
             raise
         raise SaveError(
             f"The adapter could not be saved to {directory}: {error}. Nothing there was changed."
+        ) from error
+    try:
+        _replace_the_rest(directory, temporary)
+    except OSError as error:
+        _clean(temporary.values(), ())
+        raise SaveError(
+            f"The new tensors are in {directory}, but its other files could not be replaced: "
+            f"{error}. lorakit reads the new adapter from there; save again for other tools."
         ) from error
     return directory
 
@@ -64,20 +72,25 @@ def _write_temporary(bundle: AdapterBundle, files: PeftFiles, paths: dict[str, P
         _flush(file)
 
 
-def _put_in_place(directory: Path, temporary: dict[str, Path]) -> None:
-    config, aside, card = (directory / n for n in (CONFIG_NAME, ASIDE_NAME, CARD_NAME))
+def _replace_tensors(directory: Path, tensors: Path) -> None:
+    """The moment at which the new adapter becomes the one that is there."""
+    config, aside = directory / CONFIG_NAME, directory / ASIDE_NAME
     for name in (CONFIG_NAME, TENSORS_NAME):
         if (directory / name).is_dir():
             raise IsADirectoryError(f"{name} is a directory there")
-    keep_card = card.exists() and not (card.is_file() and is_ours(card))
     if config.exists():
         os.replace(config, aside)
     try:
-        os.replace(temporary[TENSORS_NAME], directory / TENSORS_NAME)
+        os.replace(tensors, directory / TENSORS_NAME)
     except OSError:
         if aside.exists():
             os.replace(aside, config)
         raise
+
+
+def _replace_the_rest(directory: Path, temporary: dict[str, Path]) -> None:
+    config, aside, card = (directory / n for n in (CONFIG_NAME, ASIDE_NAME, CARD_NAME))
+    keep_card = card.exists() and not (card.is_file() and is_ours(card))
     os.replace(temporary[CONFIG_NAME], config)
     if keep_card:
         temporary[CARD_NAME].unlink()

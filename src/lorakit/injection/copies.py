@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.errors import StateError
+from lorakit.injection.architectures import mark_loaded
 
 ATTRIBUTE = "_lora_originals"
 
@@ -34,6 +35,7 @@ def make(model: nn.Module, slots: Iterable[tuple[nn.Module, str]]) -> None:
         module.__dict__.setdefault(ATTRIBUTE, {})[name] = original
         slot(module, name)[name] = copy
     if copies:
+        mark_loaded(model, (c for c in copies.values() if isinstance(c, nn.Parameter)))
         _watch_loading(model)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -56,9 +57,7 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
         problem = _place_pair(placement, model, name, module, pair)
         if problem:
             placement.problems.append((name, problem))
-    if missing:
-        near = suggest(missing[0], modules)
-        placement.problems += [(name, f"is not in the model{near}") for name in missing]
+    placement.problems += _absent(missing, modules)
     placement.problems += _without_tensors(model, bundle, adapted)
     placement.trained = _place_trained(placement, modules, bundle)
     placement.problems += [
@@ -72,6 +71,18 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
         weights = {name: conversion.base_weight(modules[name]).detach() for name in bundle.adapters}
         placement.base_verified = compare(bundle.fingerprint, weights)
     return placement
+
+
+def _absent(names: list[str], modules: Mapping[str, nn.Module]) -> list[tuple[str, str]]:
+    """What to say of modules that are not there; many layers get one suggestion for all."""
+    groups = Counter(map(without_indices, names))
+    patterns = sorted(set(map(without_indices, modules)))
+    return [
+        (name, f"is not in the model{suggest(name, modules)}")
+        if groups[without_indices(name)] == 1
+        else (name, f"is not in the model{suggest(without_indices(name), patterns)}")
+        for name in names
+    ]
 
 
 def _place_pair(

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def tied_names(model: nn.Module) -> list[tuple[str, ...]]:
-    """The groups of parameter names that stand for one storage, each group in model order.
+    """The groups of parameter names that stand for one memory, each group in model order.
 
     Two Parameter objects over the same memory count as tied, as well as one object under two names.
 
@@ -25,4 +25,4 @@ def storage_key(tensor: Tensor) -> object:
     """Equal for tensors in the same memory; a meta tensor equals itself alone."""
     if tensor.is_meta or tensor.numel() == 0:
         return id(tensor)
-    return tensor.device, tensor.untyped_storage().data_ptr()
+    return tensor.device, tensor.data_ptr()
