@@ -16,7 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lorakit.checkpoint import AdapterBundle, LowRank, loralib_format, peft_format, read
-from lorakit.checkpoint.peft_format import PeftFiles, decode, encode, header_text, parse_header
+from lorakit.checkpoint.peft_decoding import decode
+from lorakit.checkpoint.peft_encoding import encode
+from lorakit.checkpoint.peft_format import PeftFiles, header_text, parse_header
 from lorakit.config import LoraConfig
 from lorakit.errors import FormatError, MissingAlphaError, SaveError
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 import lorakit as lora
-from lorakit.checkpoint import peft_format
+from lorakit.checkpoint.peft_encoding import encode
 from lorakit.injection.saving import bundle_of
 from tests.compat.peft_cases import CASES, DECODER, ENCODER, GPT2, Case, conv, hf, ids
 from tests.tolerances import EXACT, MODEL, TOLERANCES
@@ -147,7 +147,7 @@ def assert_same_gradients(
     differences: Differences, ours: nn.Module, theirs: nn.Module, case: Case
 ) -> None:
     """Every trainable tensor's gradient, under the name that it has in the file."""
-    values = peft_format.encode(bundle_of(ours)).tensors
+    values = encode(bundle_of(ours)).tensors
     for model in (ours, theirs):
         model.zero_grad()
         output(model, case.batch()).square().sum().backward()
@@ -155,7 +155,7 @@ def assert_same_gradients(
     for name, parameter in trained.items():
         assert parameter.grad is not None, name
         parameter.data = parameter.grad
-    mine = peft_format.encode(bundle_of(ours)).tensors
+    mine = encode(bundle_of(ours)).tensors
     found = 0
     for name, parameter in theirs.named_parameters():
         if parameter.requires_grad:

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from lorakit.checkpoint import loralib_format, peft_format
+from lorakit.checkpoint import loralib_format
 from lorakit.checkpoint.bundle import AdapterBundle
-from lorakit.checkpoint.peft_format import PeftFiles
+from lorakit.checkpoint.peft_decoding import decode
+from lorakit.checkpoint.peft_format import PeftFiles, parse_header
 from lorakit.errors import ConfigError, FormatError, MissingDependencyError
 
 CONFIG_NAME = "adapter_config.json"
@@ -65,7 +66,7 @@ def _read_directory(directory: Path, lora_alpha: float | None) -> AdapterBundle:
     configs = [f for n in (CONFIG_NAME, ASIDE_NAME) if (f := directory / n).is_file()]
     if legacy.is_file() and configs:
         config = _read_config(configs[0])
-        return peft_format.decode(PeftFiles(config, _unpickle(legacy), None), lora_alpha)
+        return decode(PeftFiles(config, _unpickle(legacy), None), lora_alpha)
     there = ", ".join(sorted(entry.name for entry in directory.iterdir())) or "nothing"
     raise FormatError(f"{directory} is no adapter: it has no {TENSORS_NAME} (there is {there}).")
 
@@ -81,7 +82,7 @@ def _read_file(file: Path, lora_alpha: float | None) -> AdapterBundle:
 def _read_safetensors(file: Path, lora_alpha: float | None) -> AdapterBundle:
     try:
         with safe_open(file, framework="pt") as opened:
-            header = peft_format.parse_header(opened.metadata())
+            header = parse_header(opened.metadata())
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise FormatError(f"{file} is damaged or no safetensors file: {error}") from error
@@ -94,7 +95,7 @@ def _read_safetensors(file: Path, lora_alpha: float | None) -> AdapterBundle:
         config = _read_config(aside)  # the same, over an adapter of another tool
     else:
         raise FormatError(f"{config_file} is missing, and {file.name} does not say its rank.")
-    return peft_format.decode(PeftFiles(config, tensors, header), lora_alpha)
+    return decode(PeftFiles(config, tensors, header), lora_alpha)
 
 
 def _read_config(file: Path) -> dict[str, Any]:

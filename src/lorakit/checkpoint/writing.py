@@ -17,10 +17,10 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from lorakit.checkpoint import peft_format
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.model_card import is_ours, model_card
-from lorakit.checkpoint.peft_format import PeftFiles
+from lorakit.checkpoint.peft_encoding import encode
+from lorakit.checkpoint.peft_format import PeftFiles, header_text
 from lorakit.checkpoint.reading import ASIDE_NAME, CONFIG_NAME, TENSORS_NAME
 from lorakit.errors import SaveError
 
@@ -33,7 +33,7 @@ def write(bundle: AdapterBundle, path: str | Path) -> Path:
     Raises SaveError if that fails; what was there before is then untouched.
     """
     directory = Path(path)
-    files = peft_format.encode(bundle)
+    files = encode(bundle)
     temporary = {
         name: directory / f".{name}.{os.getpid()}.tmp"
         for name in (TENSORS_NAME, CONFIG_NAME, CARD_NAME)
@@ -62,9 +62,7 @@ def write(bundle: AdapterBundle, path: str | Path) -> Path:
 
 
 def _write_temporary(bundle: AdapterBundle, files: PeftFiles, paths: dict[str, Path]) -> None:
-    save_file(
-        files.tensors, paths[TENSORS_NAME], metadata=peft_format.header_text(files.header or {})
-    )
+    save_file(files.tensors, paths[TENSORS_NAME], metadata=header_text(files.header or {}))
     text = json.dumps(files.config, indent=2, sort_keys=True)
     paths[CONFIG_NAME].write_text(text, encoding="utf-8")
     paths[CARD_NAME].write_text(model_card(bundle), encoding="utf-8")

@@ -103,6 +103,10 @@ class Linear(LoraLayer, nn.Linear):
         weight = self.settled_weight()
         if weight is not None:
             return linear.project(input, weight, self.bias, self.fan_in_fan_out)
+        return self.adapted(input)
+
+    def adapted(self, input: Tensor) -> Tensor:
+        """The output through A and B."""
         return linear.lora_linear(
             input,
             self.base_weight,
@@ -185,10 +189,7 @@ class MergedLinear(Linear):
         dw_OI = slices.delta(self.lora_A, self.lora_B, self.scaling, self.slices)
         return dw_OI.t() if self.fan_in_fan_out else dw_OI
 
-    def forward(self, input: Tensor) -> Tensor:
-        weight = self.settled_weight()
-        if weight is not None:
-            return linear.project(input, weight, self.bias, self.fan_in_fan_out)
+    def adapted(self, input: Tensor) -> Tensor:
         return slices.lora_slices(
             input,
             self.base_weight,

@@ -1,0 +1,197 @@
+"""From the contents of PEFT's files to an AdapterBundle; everything wrong in one error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from lorakit.checkpoint.bundle import AdapterBundle, Kind, LowRank
+from lorakit.checkpoint.peft_format import (
+    FACTORS,
+    OUT_PROJ,
+    PREFIX,
+    PeftFiles,
+)
+from lorakit.config import LoraConfig
+from lorakit.errors import ConfigError, FormatError
+from lorakit.functional import conv, slices
+
+_READ = {
+    "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform", "rank_pattern",
+    "alpha_pattern", "modules_to_save", "bias", "use_rslora",
+}  # fmt: skip
+_IGNORED = {
+    "auto_mapping", "base_model_name_or_path", "corda_config", "eva_config", "fan_in_fan_out",
+    "inference_mode", "init_lora_weights", "loftq_config", "lora_ga_config", "lora_alpha",
+    "megatron_core", "peft_type", "peft_version", "qalora_group_size", "r", "revision",
+    "runtime_config", "task_type", "velora_config", "monteclora_config", "ensure_weight_tying",
+    "layers_pattern",
+}  # fmt: skip
+"""Fields that say how an adapter was trained or found, not what it computes."""
+
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Values of `init_lora_weights` with which PEFT writes to the base weights."""
+
+
+def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
+    """The bundle that the files hold.
+
+    Raises FormatError that lists everything that is wrong: features that lorakit does not have,
+    tensors without a partner, a config that says something else than the tensors.
+    """
+    config = _decode_config(files.config)
+    problems = _header_problems(files)
+    if lora_alpha is not None and lora_alpha != config.lora_alpha:
+        problems.append(
+            f"lora_alpha={lora_alpha:g} was passed, and the file says {config.lora_alpha:g}"
+        )
+    pairs, trained, key_problems = _decode_tensors(files.tensors)
+    problems += key_problems
+    modules = (files.header or {}).get("modules", {})
+    adapters = {}
+    for name, (a, b, kind) in pairs.items():
+        pair, problem = _decode_pair(name, a, b, kind, config, modules.get(name, {}))
+        adapters[name] = pair
+        problems += [problem] if problem else []
+    if not adapters and not trained:
+        problems.append("it holds no tensors")
+    if problems:
+        raise FormatError("This adapter contradicts itself:", problems)
+    mapping = files.config.get("auto_mapping") or {}
+    named = mapping.get("parent_library"), mapping.get("base_model_class")
+    base_class: Any = (files.header or {}).get("base_class") or named
+    return AdapterBundle(
+        config=config,
+        adapters=adapters,
+        trained=trained,
+        base_model=files.config.get("base_model_name_or_path"),
+        base_class=(base_class[0], base_class[1]) if all(base_class) else None,
+        task_type=files.config.get("task_type"),
+        fingerprint=(files.header or {}).get("fingerprint") or None,
+    )
+
+
+def _decode_config(raw: Mapping[str, Any]) -> LoraConfig:
+    if raw.get("peft_type") != "LORA":
+        raise FormatError(f"peft_type is {raw.get('peft_type')!r}; lorakit reads LORA adapters.")
+    problems = [
+        f"{name}={value!r} is a feature that lorakit does not have"
+        for name, value in raw.items()
+        if name not in _READ | _IGNORED and value not in (None, False, {}, [], "")
+    ]
+    init = raw.get("init_lora_weights")
+    if isinstance(init, str) and init.startswith(_CHANGES_BASE):
+        problems.append(
+            f"init_lora_weights={init!r} changed the base weights, so A and B alone are another "
+            "function; convert it with PEFT's path_initial_model_for_weight_conversion"
+        )
+    if type(raw.get("r")) is not int:
+        problems.append(f"r is {raw.get('r')!r}; it must be a whole number")
+    if problems:
+        raise FormatError("adapter_config.json cannot be used:", problems)
+    values = {name: raw[name] for name in _READ if raw.get(name) is not None}
+    if not values.get("modules_to_save"):
+        values.pop("modules_to_save", None)
+    if not values.get("exclude_modules"):
+        values.pop("exclude_modules", None)
+    try:
+        return LoraConfig(r=raw["r"], lora_alpha=raw.get("lora_alpha", 8), **values)
+    except (ConfigError, TypeError) as error:
+        raise FormatError(f"adapter_config.json cannot be used: {error}") from error
+
+
+def _header_problems(files: PeftFiles) -> list[str]:
+    """Settings of the function that adapter_config.json and the file's own header disagree on."""
+    header = (files.header or {}).get("config")
+    if header is None:
+        return []
+    return [
+        f"adapter_config.json says {name}={files.config.get(name)!r}, the tensor file was saved "
+        f"with {header.get(name)!r}"
+        for name in ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora")
+        if files.config.get(name) != header.get(name)
+    ]
+
+
+def _decode_tensors(
+    tensors: Mapping[str, Tensor],
+) -> tuple[dict[str, tuple[Tensor, Tensor, Kind | None]], dict[str, Tensor], list[str]]:
+    """(A, B, kind if known) by module, other tensors by name, and what fits neither."""
+    found: dict[str, dict[str, Tensor]] = {}
+    kinds: dict[str, Kind] = {}
+    trained: dict[str, Tensor] = {}
+    problems = []
+    for key, tensor in tensors.items():
+        name = key.removeprefix(PREFIX)
+        suffix = next((s for s in FACTORS if name.endswith(s)), None)
+        if suffix is not None:
+            factor, kind = FACTORS[suffix]
+            module = name.removesuffix(suffix)
+            if module.endswith(OUT_PROJ):
+                module, kind = module.replace(OUT_PROJ, ".out_proj"), "out_proj"
+            kind = kind or ("conv" if tensor.ndim > 2 else None)
+            found.setdefault(module, {})[factor] = tensor
+            if kind:
+                kinds[module] = kind
+        elif "lora_" in name or ".token_adapter." in name:
+            problems.append(f"{key} is of a kind that lorakit does not have")
+        elif ".modules_to_save." not in name and ".original_module." not in name:
+            trained[name.replace(".base_layer.", ".")] = tensor
+    for module, pair in found.items():
+        if len(pair) == 1:
+            problems.append(f"{module} has {next(iter(pair))} and not its partner")
+    pairs = {
+        module: (pair["lora_A"], pair["lora_B"], kinds.get(module))
+        for module, pair in found.items()
+        if len(pair) == 2
+    }
+    return pairs, trained, problems
+
+
+def _decode_pair(
+    name: str, a: Tensor, b: Tensor, kind: Kind | None, config: LoraConfig, saved: Mapping[str, Any]
+) -> tuple[LowRank, str | None]:
+    """One module's pair in lorakit's shapes, and what contradicts the config."""
+    if a.ndim != b.ndim or a.ndim < 2 or 0 in (*a.shape, *b.shape):
+        return LowRank(a, b, config.lora_alpha), (
+            f"{name}: A {tuple(a.shape)} and B {tuple(b.shape)} are no pair of matrices or kernels"
+        )
+    settings = name.removesuffix(".out_proj") if kind == "out_proj" else name
+    r, alpha = config.rank_of(settings), config.alpha_of(settings)
+    groups = a.shape[0] // max(1, b.shape[1]) if a.ndim > 2 else 1
+    pair = LowRank(a, b, alpha, r=a.shape[0], kind=kind, groups=groups)
+    if a.shape[0] != r or b.shape[1] * groups != r:
+        return pair, (
+            f"{name}: the config gives rank {r}, the tensors are A {tuple(a.shape)} and "
+            f"B {tuple(b.shape)}"
+        )
+    if saved:
+        return _decode_slices(name, pair, saved)
+    if groups > 1:
+        compact_a = conv.gather_groups(a, groups)
+        if compact_a is None:
+            return pair, (
+                f"{name}: A mixes channels of different groups, so it is no update of a "
+                f"convolution with groups={groups} and cannot be merged"
+            )
+        return replace(pair, lora_A=compact_a), None
+    return pair, None
+
+
+def _decode_slices(
+    name: str, pair: LowRank, saved: Mapping[str, Any]
+) -> tuple[LowRank, str | None]:
+    """The pairs of a fused weight's slices out of their common block form."""
+    try:
+        parts = tuple((int(height), bool(adapted)) for height, adapted in saved["slices"])
+        r, alpha = int(saved["r"]), saved["lora_alpha"]
+        compact = slices.from_block(pair.lora_A, pair.lora_B, parts)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        return pair, f"{name}: what the header says of its slices is damaged ({error!r})"
+    if compact is None:
+        return pair, f"{name}: B has numbers outside the slices that the header names"
+    a, b = compact
+    return replace(pair, lora_A=a, lora_B=b, lora_alpha=alpha, r=r, slices=parts), None
