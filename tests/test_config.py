@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft.utils.other import get_pattern_key
 
-from lorakit.config import LoraConfig, alpha_for, is_bias, is_number, key_matches, scaling
+from lorakit.config import LoraConfig, alpha_for, is_bias, is_number, scaling
 from lorakit.errors import ConfigError
 
 # --- what is refused
@@ -25,6 +25,8 @@ from lorakit.errors import ConfigError
         *[("lora_alpha", value) for value in (0, -1, math.nan, math.inf, "8", True, None)],
         *[("lora_dropout", value) for value in (-0.1, 1, 1.0, math.nan, "0", None, False)],
         *[("bias", value) for value in ("lora", None, True, ["none"])],
+        *[("use_rslora", value) for value in ("false", 0, 1, None)],
+        *[("merge_weights", value) for value in ("false", 0, None)],
         *[("init_lora_weights", value) for value in ("pissa", None, 2, ["gaussian"])],
         *[("target_modules", value) for value in ([], [""], [1], 5, "(", ["q", None])],
         *[("exclude_modules", value) for value in ([], [""], [1], 5, "(")],
@@ -145,8 +147,8 @@ def test_it_is_a_value_that_survives_copying_and_pickling():
 )
 def test_slices_are_normalised_to_heights_and_flags(given, normal):
     config = LoraConfig(slices={"qkv": given})
-    assert config.parts == {"qkv": normal}
-    assert LoraConfig(slices=config.parts).parts == config.parts
+    assert config.slices == {"qkv": normal}
+    assert LoraConfig(slices=config.slices).slices == config.slices
 
 
 # --- patterns, with PEFT as the peer
@@ -158,7 +160,7 @@ keys = st.sampled_from(
     [
         *("q", "query", "layer.0.q", r"layer\.0\.q", "layer.[01].*", "0.q", ".*q", "^q", "q$"),
         *("^layer", "c_attn|q", r"layer\.1\d*\.q", r".*\.(q|query)", "layer", "attn.c_attn"),
-        *("", r"h\.\d+\..*"),
+        *(r"h\.\d+\..*", r"^layer\.0\.q", r"^q", r"^model\.layer\.1\.query"),
     ]
 )
 
@@ -176,7 +178,19 @@ def test_patterns_are_read_as_peft_reads_them(pattern, name):
 @settings(max_examples=200)
 @given(keys, names)
 def test_a_key_matches_where_peft_finds_it(key, name):
-    assert key_matches(key, name) == (get_pattern_key([key], name) == key)
+    config = LoraConfig(rank_pattern={key: 2}, alpha_pattern={key: 3})
+    matches = get_pattern_key([key], name) == key
+    assert (config.rank_of(name), config.alpha_of(name)) == ((2, 3) if matches else (8, 8))
+    unmatched = [] if matches else [("rank_pattern", key), ("alpha_pattern", key)]
+    assert config.unmatched_keys([name]) == unmatched
+
+
+@settings(max_examples=200)
+@given(st.lists(keys, unique=True, max_size=5), names)
+def test_the_first_of_several_keys_counts_whether_it_is_spelt_or_an_expression(given_keys, name):
+    config = LoraConfig(rank_pattern={key: 10 + i for i, key in enumerate(given_keys)})
+    first = next((i for i, k in enumerate(given_keys) if get_pattern_key([k], name) == k), -2)
+    assert config.rank_of(name) == 10 + first
 
 
 def test_the_first_key_that_matches_wins():

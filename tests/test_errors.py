@@ -24,6 +24,7 @@ BUILT_IN = {
     errors.FormatError: ValueError,
     errors.MissingAlphaError: errors.FormatError,
     errors.MismatchError: ValueError,
+    errors.TrainingError: RuntimeError,
     errors.SaveError: OSError,
     errors.MissingDependencyError: ImportError,
 }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lorakit.injection.adaptation import inject as inject
     from lorakit.injection.catalogue import targets as targets
     from lorakit.injection.folding import fold as fold
+    from lorakit.injection.health import check_training as check_training
     from lorakit.injection.loading import load_adapter as load_adapter
     from lorakit.injection.saving import save_adapter as save_adapter
     from lorakit.injection.switches import disabled as disabled
@@ -40,6 +41,7 @@ _HOME = {
     "Linear": "lorakit.layers",
     "LoraConfig": "lorakit.config",
     "MergedLinear": "lorakit.layers",
+    "check_training": "lorakit.injection.health",
     "disabled": "lorakit.injection.switches",
     "eject": "lorakit.injection.adaptation",
     "fold": "lorakit.injection.folding",

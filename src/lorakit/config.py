@@ -6,7 +6,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from functools import cached_property
+from typing import Any, Generic, Literal, TypeVar
 
 from lorakit.errors import ConfigError
 
@@ -78,10 +79,11 @@ class LoraConfig:
     """Let `eval()` keep `W + scaling * B @ A` as a cache for forwards without gradient, at the
     price of the adapted weights once more in memory. See also `lorakit.merged`."""
 
-    slices: Mapping[str, Sequence[bool | tuple[int, bool]]] = field(default_factory=dict)
+    slices: Mapping[str, Sequence[bool | Slice]] = field(default_factory=dict)
     """For modules that hold several projections in one weight: the name's suffix -> which parts
     of the output get a low-rank pair of their own. `[True, False, True]` is three equal parts;
-    `[(2048, True), (512, False), (512, True)]` gives their heights."""
+    `[(2048, True), (512, False), (512, True)]` gives their heights. Kept as such pairs, with
+    height None for an equal part."""
 
     def __post_init__(self) -> None:
         problems = self._normalise()
@@ -91,18 +93,26 @@ class LoraConfig:
         if problems + slice_problems:
             raise ConfigError("This LoraConfig cannot work:", problems + slice_problems)
 
-    @property
-    def parts(self) -> dict[str, tuple[Slice, ...]]:
-        """`slices` as (height or None for an equal share, adapted) pairs."""
-        return _normalised_slices(self.slices)[0]
-
     def rank_of(self, name: str) -> int:
         """The rank for the module of this name."""
-        return _lookup(self.rank_pattern, name, self.r)
+        return self._ranks.of(name, self.r)
 
     def alpha_of(self, name: str) -> float:
         """The `lora_alpha` for the module of this name."""
-        return _lookup(self.alpha_pattern, name, self.lora_alpha)
+        return self._alphas.of(name, self.lora_alpha)
+
+    def unmatched_keys(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """(field, key) of every pattern's key that means none of these modules."""
+        ranks = [("rank_pattern", key) for key in self._ranks.without_match(names)]
+        return ranks + [("alpha_pattern", key) for key in self._alphas.without_match(names)]
+
+    @cached_property
+    def _ranks(self) -> _Pattern[int]:
+        return _Pattern(self.rank_pattern)
+
+    @cached_property
+    def _alphas(self) -> _Pattern[float]:
+        return _Pattern(self.alpha_pattern)
 
     def replace(self, **changes: Any) -> LoraConfig:
         """A copy with some fields changed."""
@@ -158,6 +168,12 @@ class LoraConfig:
             problems.append(
                 f"init_lora_weights is {self.init_lora_weights!r}; it must be one of {choices}"
             )
+        flags = {"use_rslora": self.use_rslora, "merge_weights": self.merge_weights}
+        problems += [
+            f"{name} is {value!r}; it must be True or False"
+            for name, value in flags.items()
+            if not isinstance(value, bool)
+        ]
         return problems
 
     def _pattern_problems(self) -> list[str]:
@@ -204,11 +220,6 @@ def is_bias(leaf: str) -> bool:
     return leaf == "bias" or leaf.startswith("bias_") or leaf.endswith("_bias")
 
 
-def key_matches(key: str, name: str) -> bool:
-    """Whether a pattern's key, a regular expression or a dotted suffix, means this module."""
-    return re.fullmatch(_key_regex(key), name) is not None
-
-
 def is_number(value: object) -> bool:
     """Whether this is a finite number, and not a boolean."""
     return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
@@ -218,8 +229,48 @@ def _key_regex(key: str) -> str:
     return rf"(.*\.)?({key})"
 
 
-def _lookup(pattern: Mapping[str, T], name: str, default: T) -> T:
-    return next((value for key, value in pattern.items() if key_matches(key, name)), default)
+class _Pattern(Generic[T]):
+    """A value by module name: that of the first key that means the module.
+
+    A key is a regular expression or a dotted suffix. One that spells a whole name, `^` and the
+    escaped name, is looked up; a file may have one for each module.
+    """
+
+    def __init__(self, given: Mapping[str, T]) -> None:
+        self._values = list(given.values())
+        self._positions: dict[str, int] = {}
+        """Whole name -> the position of its key."""
+        self._regexes: list[tuple[int, str, re.Pattern[str]]] = []
+        self._spelt: dict[str, str] = {}
+        for position, key in enumerate(given):
+            name = _spelt_name(key)
+            if name is None:
+                self._regexes.append((position, key, re.compile(_key_regex(key))))
+            else:
+                self._positions[name] = position
+                self._spelt[name] = key
+
+    def of(self, name: str, default: T) -> T:
+        """The value for this module."""
+        found = self._positions.get(name, len(self._values))
+        for position, _, regex in self._regexes:
+            if position > found:
+                break
+            if regex.fullmatch(name):
+                return self._values[position]
+        return self._values[found] if found < len(self._values) else default
+
+    def without_match(self, names: Sequence[str]) -> list[str]:
+        """The keys that mean none of these modules."""
+        missing = [self._spelt[name] for name in self._spelt.keys() - set(names)]
+        regexes = self._regexes
+        return missing + [key for _, key, regex in regexes if not any(map(regex.fullmatch, names))]
+
+
+def _spelt_name(key: str) -> str | None:
+    """The one name that a key means as `^` and that name, escaped; None for any other key."""
+    name = re.sub(r"\\(.)", r"\1", key[1:])
+    return name if key == "^" + re.escape(name) else None
 
 
 def _is_index(value: object) -> bool:

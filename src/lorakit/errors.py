@@ -7,11 +7,14 @@
     ├── FormatError           a file is not what it claims to be
     │   └── MissingAlphaError a file cannot tell its scale, and the caller did not
     ├── MismatchError         an adapter does not fit this model
-    ├── SaveError             nothing was written, and what was there before is still there
+    ├── TrainingError         a run was stopped: something in it cannot learn
+    ├── SaveError             saving failed; what was there before is untouched, or it says so
     └── MissingDependencyError an optional package is not installed
 
 A message has one headline and, below it, every problem that was found: what was asked, what was
-there, what to do. Nothing has changed in the model or on disk when one of these is raised.
+there, what to do. Nothing has changed in the model or on disk when one of these is raised, but for
+a SaveError that says "The new tensors are in ...": then lorakit reads the new adapter from there,
+and other tools need another save.
 """
 
 from __future__ import annotations
@@ -59,8 +62,12 @@ class MismatchError(LorakitError, ValueError):
     """An adapter does not fit this model: names, shapes, head or base weights differ."""
 
 
+class TrainingError(LorakitError, RuntimeError):
+    """A run was stopped, since something in it stands still; its checkpoints are kept."""
+
+
 class SaveError(LorakitError, OSError):
-    """Saving failed; the files that were there before are untouched."""
+    """Saving failed; what was there before is untouched, unless the message says otherwise."""
 
 
 class MissingDependencyError(LorakitError, ImportError):

@@ -153,6 +153,22 @@ def test_loralib_form_of_a_grouped_convolution_is_refused() -> None:
         encode(bundle)
 
 
+def test_everything_that_peft_has_no_form_for_is_listed() -> None:
+    grouped = LowRank(torch.randn(6, 12), torch.randn(9, 6), 6, r=2, kind="conv", groups=2)
+    bundle = AdapterBundle(
+        LoraConfig(r=2, target_modules=["m"]),
+        {
+            "m": grouped,
+            "n": grouped,
+            "attn": pair(2, 4, 12, kind="attention"),
+            "attn.out_proj": pair(3, 4, 4, kind="out_proj"),
+        },
+    )
+    with pytest.raises(SaveError) as caught:
+        encode(bundle)
+    assert [problem.split()[0] for problem in caught.value.problems] == ["m", "n", "attn"]
+
+
 def test_attention_projections_of_unequal_rank_are_refused() -> None:
     bundle = AdapterBundle(
         LoraConfig(r=2, target_modules=["attn"]),
@@ -203,6 +219,22 @@ def test_attention_projection_that_is_not_adapted_gets_zeros(there: str) -> None
         ({"target_modules": "("}, "not a regular expression"),
         ({"r": 3}, r"q: the config gives rank 3, the tensors are A \(2, 5\) and B \(4, 2\)"),
         ({"rank_pattern": {"q": 4}}, "q: the config gives rank 4"),
+        ({"use_rslora": "false"}, "use_rslora is 'false'; it must be true or false"),
+        ({"use_rslora": 1}, "use_rslora is 1; it must be true or false"),
+        ({"auto_mapping": "x"}, "auto_mapping is 'x'; it must be a table of strings"),
+        ({"auto_mapping": {"base_model_class": 5}}, "auto_mapping is .*; it must be a table"),
+        ({"base_model_name_or_path": 5}, "base_model_name_or_path is 5; it must be a string"),
+        ({"task_type": ["x"]}, "task_type is .*; it must be a string"),
+        ({"bias": ["none"]}, "bias is .*; it must be a string"),
+        ({"target_modules": 5}, "target_modules is 5; it must be a string or a list"),
+        ({"target_modules": {"q": 1}}, "target_modules is .*; it must be a string or a list"),
+        ({"modules_to_save": [5]}, "modules_to_save is .*; it must be a string or a list"),
+        ({"rank_pattern": [1]}, "rank_pattern is"),
+        ({"layers_to_transform": ["x"]}, "layers_to_transform is"),
+        (
+            {"layers_pattern": "h", "layers_to_transform": [0]},
+            "layers_pattern='h' says which number",
+        ),
     ],
 )
 def test_config_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
@@ -290,6 +322,54 @@ def test_every_contradiction_is_listed() -> None:
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "dtype", [torch.float8_e4m3fn, torch.complex64, torch.int64, torch.bool], ids=str
+)
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_factors_of_a_type_that_nobody_trains_are_listed(
+    dtype: torch.dtype, suffix: str, tmp_path: Path
+) -> None:
+    content = {key: tensor.to(dtype) for key, tensor in tensors().items()}
+    write_files(tmp_path, CONFIG, content)
+    if suffix == ".bin":
+        (tmp_path / "adapter_model.safetensors").unlink()
+        torch.save(content, tmp_path / "adapter_model.bin")
+    with pytest.raises(FormatError, match=f"has type {dtype}") as caught:
+        read(tmp_path)
+    assert len(caught.value.problems) == 2
+
+
+def test_trained_tensor_of_eight_bits_is_refused(tmp_path: Path) -> None:
+    head = {"head.weight": torch.ones(2, 2).to(torch.float8_e5m2), "head.steps": torch.tensor(3)}
+    with pytest.raises(FormatError, match=r"head\.weight has type torch\.float8_e5m2") as caught:
+        read(write_files(tmp_path, CONFIG, tensors() | head))
+    assert len(caught.value.problems) == 1
+
+
+def test_pair_that_is_there_twice_is_refused() -> None:
+    content = tensors()
+    again = {key.removeprefix("base_model.model."): tensor for key, tensor in content.items()}
+    with pytest.raises(FormatError, match=r"q\.lora_A\.weight is there twice, also as base_model"):
+        decode(PeftFiles(CONFIG, content | again, None))
+
+
+@pytest.mark.parametrize("inner", ["modules_to_save.default", "modules_to_save", "original_module"])
+def test_second_copy_of_peft_counts_only_beside_the_first(inner: str) -> None:
+    copy = {f"base_model.model.a.head.{inner}.dense.bias": torch.ones(3)}
+    plain = {"base_model.model.a.head.dense.bias": torch.zeros(3)}
+    found = decode(PeftFiles(CONFIG, tensors() | copy | plain, None))
+    assert list(found.trained) == ["a.head.dense.bias"]
+    assert not found.trained["a.head.dense.bias"].any()
+    with pytest.raises(FormatError, match=rf"head\.{inner}\.dense\.bias is PEFT's second copy"):
+        decode(PeftFiles(CONFIG, tensors() | copy, None))
+
+
+def test_base_layer_without_a_pair_is_refused() -> None:
+    stray = {"base_model.model.v.base_layer.weight": torch.ones(3, 3)}
+    with pytest.raises(FormatError, match=r"v\.base_layer\.weight belongs to an adapted module"):
+        decode(PeftFiles(CONFIG, tensors() | stray, None))
+
+
 def test_lora_alpha_that_agrees_with_the_file_may_be_passed() -> None:
     assert decode(PeftFiles(CONFIG, tensors(), None), lora_alpha=6).adapters["q"].lora_alpha == 6
 
@@ -333,6 +413,16 @@ def test_header_that_lies_about_slices_is_refused(entry: dict[str, Any], message
         decode(PeftFiles(files.config, files.tensors, header))
 
 
+def in_header(**fields: object) -> str:
+    return json.dumps({"version": 1, "config": {}, **fields})
+
+
+def test_everything_that_is_wrong_in_a_header_is_listed() -> None:
+    with pytest.raises(FormatError) as caught:
+        parse_header({"lorakit": in_header(modules=[], base_class=5, fingerprint=[], num_labels=0)})
+    assert len(caught.value.problems) == 4
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -340,6 +430,14 @@ def test_header_that_lies_about_slices_is_refused(entry: dict[str, Any], message
         ("[]", "header is damaged"),
         ('{"version": 1}', "it holds no config"),
         ('{"version": 2, "config": {}}', "version 2; this lorakit reads version 1. Update"),
+        (in_header(modules=[]), r"modules is \[\]; it must be a table of tables"),
+        (in_header(modules={"q": 3}), "modules is .*; it must be a table of tables"),
+        (in_header(base_class="x"), "base_class is 'x'; it must be a module and a class"),
+        (in_header(base_class=5), "base_class is 5; it must be a module and a class"),
+        (in_header(base_class=["a", None]), "base_class is .*; it must be a module and a class"),
+        (in_header(fingerprint=["float32"]), "fingerprint is .*; it must be a table of strings"),
+        (in_header(fingerprint={"float32": 5}), "fingerprint is .*; it must be a table of strings"),
+        (in_header(num_labels="3"), "num_labels is '3'; it must be a whole number above 0"),
     ],
 )
 def test_header_that_cannot_be_read_is_refused(text: str, message: str) -> None:
@@ -413,16 +511,27 @@ def loralib(r: int = 2) -> dict[str, Tensor]:
     return {"m.q.lora_A": torch.randn(r, 5), "m.q.lora_B": torch.randn(4, r)}
 
 
-@pytest.mark.parametrize("wrapper", [None, "model_state_dict", "state_dict", "model"])
+@pytest.mark.parametrize(
+    "wrappers",
+    [
+        (),
+        ("model_state_dict",),
+        ("state_dict",),
+        ("model",),
+        ("model", "model_state_dict"),
+        ("model_state_dict", "state_dict", "model"),
+    ],
+    ids="/".join,
+)
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("suffix", [".pt", ".bin", ".pth"])
 def test_loralib_file_is_read_in_its_wrappings(
-    wrapper: str | None, prefix: str, suffix: str, tmp_path: Path
+    wrappers: tuple[str, ...], prefix: str, suffix: str, tmp_path: Path
 ) -> None:
     content: Any = loralib() | {"m.head.bias": torch.randn(3)}
     saved: Any = {prefix + key: tensor for key, tensor in content.items()}
-    if wrapper:
-        saved = {wrapper: saved}
+    for wrapper in reversed(wrappers):
+        saved = {wrapper: saved, "epoch": 3}
     torch.save(saved, tmp_path / f"a{suffix}")
     found = read(tmp_path / f"a{suffix}", lora_alpha=5)
     assert (found.format, list(found.adapters)) == ("loralib", ["m.q"])
@@ -456,6 +565,7 @@ def test_wrapping_is_only_taken_off_where_it_is_around_everything() -> None:
         ({"m.lora_A": torch.ones(2, 5)}, "m has lora_A and not its partner"),
         ({"m.lora_A": torch.ones(5), "m.lora_B": torch.ones(4)}, "which are no matrices"),
         (loralib() | {"m.q.weight": torch.ones(4, 5)}, "m.q.weight is a base weight, so this is"),
+        ({key: t.long() for key, t in loralib().items()}, "m.q.lora_A has type torch.int64"),
     ],
 )
 def test_loralib_content_that_cannot_be_is_refused(content: Any, message: str) -> None:

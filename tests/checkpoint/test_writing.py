@@ -331,3 +331,16 @@ def test_a_failure_after_the_tensors_says_that_they_are_new(tmp_path, monkeypatc
     assert same(read(tmp_path), bundle(3))
     writing.write(bundle(1), tmp_path)
     assert same(read(tmp_path), bundle(1))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077], ids=oct)
+def test_files_have_the_mode_that_the_umask_gives(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        written = writing.write(bundle(2), tmp_path / "a")
+        writing.write(bundle(3), tmp_path / "a")
+    finally:
+        os.umask(before)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in written.iterdir()}
+    assert set(modes.values()) == {0o666 & ~umask}, modes

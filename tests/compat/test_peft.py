@@ -21,6 +21,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 import lorakit as lora
 from lorakit.checkpoint.peft_encoding import encode
+from lorakit.errors import MismatchError
 from lorakit.injection.saving import bundle_of
 from tests.compat.peft_cases import CASES, DECODER, ENCODER, GPT2, Case, conv, hf, ids
 from tests.tolerances import EXACT, MODEL, TOLERANCES
@@ -372,18 +373,17 @@ def test_unchanged_embedding_in_a_file_of_peft_does_not_train(
     assert_same_outputs(differences, ours, theirs, case)
 
 
-def test_changed_embedding_in_a_file_of_peft_is_brought_along(
-    tmp_path: Path, differences: Differences
+def test_changed_table_of_an_adapted_embedding_in_a_file_of_peft_is_refused(
+    tmp_path: Path,
 ) -> None:
+    """It is a base weight: loading it as a trained tensor would let W train beside A and B."""
     case = grown_llama()
     grown = case.model()
     with torch.no_grad():
         grown.get_input_embeddings().weight[-4:] += 1
-    theirs = saved_by_peft(grown, case, tmp_path)
-    ours = case.model()
-    report = lora.load_adapter(ours, tmp_path)
-    assert list(report.adapter.trained) == ["model.embed_tokens.weight"]
-    assert_same_outputs(differences, ours, theirs, case)
+    saved_by_peft(grown, case, tmp_path)
+    with pytest.raises(MismatchError, match=r"embed_tokens\.weight is the base weight of an adap"):
+        lora.load_adapter(case.model(), tmp_path)
 
 
 def test_classifier_that_peft_saves_without_being_asked_is_loaded(

@@ -326,3 +326,41 @@ def test_a_base_checkpoint_of_a_wrapper_reaches_the_originals() -> None:
     wrapped.load_state_dict(changed, strict=False)
     lora.eject(model)
     assert_close({f"inner.{k}": v for k, v in model.state_dict().items()}, changed, **EXACT)
+
+
+def test_eject_restores_a_tie_that_was_tied_again_meanwhile() -> None:
+    """transformers' resize and init_weights call tie_weights, which hands the copy to the head."""
+    case = zoo.CASES["llama"]
+    model = zoo.llama(tie_word_embeddings=True)
+    original = model.lm_head.weight
+    assert model.model.embed_tokens.weight is original
+    before, base = snapshot(model), outputs(case, model)
+    lora.inject(model, q_and_v(case, modules_to_save=["embed_tokens"]))
+    assert model.lm_head.weight is original
+    model.tie_weights()
+    assert model.lm_head.weight is model.model.embed_tokens.weight is not original
+    train(model, case)
+    model.eval()
+    assert (outputs(case, model) - base).abs().max() > 1e-3
+    with lora.disabled(model):
+        assert_close(outputs(case, model), base, **EXACT)
+    assert model.lm_head.weight is model.model.embed_tokens.weight is not original
+    lora.eject(model)
+    assert model.lm_head.weight is model.model.embed_tokens.weight is original
+    assert_same(before, snapshot(model))
+
+
+def test_the_report_says_that_a_tie_is_undone() -> None:
+    case = zoo.CASES["llama"]
+    names = ("model.embed_tokens.weight", "lm_head.weight")
+    report = lora.inject(
+        zoo.llama(tie_word_embeddings=True), q_and_v(case, modules_to_save=["embed_tokens"])
+    )
+    assert report.parted == (names,)
+    assert f"tied until one side trains: {' = '.join(names)}" in str(report)
+    both = lora.inject(
+        zoo.llama(tie_word_embeddings=True),
+        q_and_v(case, modules_to_save=["embed_tokens", "lm_head"]),
+    )
+    assert both.parted == ()
+    assert lora.inject(zoo.llama(), q_and_v(case, modules_to_save=["embed_tokens"])).parted == ()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -135,3 +138,45 @@ def test_inside_merged_it_leaves_nothing_behind() -> None:
     with lora.merged(model):
         lora.eject(model)
     assert_same(before, snapshot(model))
+
+
+@pytest.mark.parametrize("verb", [lora.eject, lora.fold])
+def test_a_part_of_what_was_injected_is_refused(verb: Any) -> None:
+    model = nn.ModuleDict(
+        {"a": nn.Sequential(nn.Linear(4, 4)), "b": nn.Sequential(nn.Linear(4, 4))}
+    )
+    before = snapshot(model)
+    lora.inject(model, lora.LoraConfig(r=2, target_modules="all-linear"))
+    for part in (model["a"], copy.deepcopy(model)["b"]):
+        with pytest.raises(StateError, match="Sequential is a part of the ModuleDict that"):
+            verb(part)
+    verb(copy.deepcopy(model))
+    lora.eject(model)
+    assert_same(before, snapshot(model))
+
+
+def test_parts_injected_one_by_one_are_ejected_one_by_one() -> None:
+    model = nn.ModuleDict(
+        {"a": nn.Sequential(nn.Linear(4, 4)), "b": nn.Sequential(nn.Linear(4, 4))}
+    )
+    before = snapshot(model)
+    for part in ("a", "b"):
+        lora.inject(model[part], lora.LoraConfig(r=2, target_modules="all-linear"))
+    lora.eject(model["a"])
+    lora.eject(model)
+    assert_same(before, snapshot(model))
+
+
+@pytest.mark.parametrize("verb", [lora.eject, lora.fold])
+@pytest.mark.parametrize("name", ["roberta", "gpt2", "vit"])
+def test_nothing_of_lorakit_stays_on_any_module(verb: Any, name: str) -> None:
+    case = zoo.CASES[name]
+    model = case.build()
+    heads = {"roberta": ["classifier"], "gpt2": ["wte"], "vit": ["classifier"]}[name]
+    lora.inject(model, q_and_v(case, modules_to_save=heads))
+    with lora.disabled(model):
+        pass
+    verb(model)
+    left = [key for m in model.modules() for key in m.__dict__ if "lora" in key or "reduce" in key]
+    assert not left
+    assert not any(module._forward_hooks for module in model.modules())

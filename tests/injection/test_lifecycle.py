@@ -391,3 +391,25 @@ def test_a_fused_step_in_evaluation_mode_is_seen() -> None:
             with torch.no_grad():
                 weight += layer.delta_weight()
         assert_close(fresh, outputs(case, plain), **MODEL)
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_the_trunk_of_an_image_model_is_differentiated_for_checkpointing_alone(
+    copied: bool,
+) -> None:
+    """Otherwise backward ends at the first adapter."""
+    case = zoo.CASES["vit"]
+    model = case.build()
+    lora.inject(model, q_and_v(case, layers_to_transform=1))
+    model = copy.deepcopy(model) if copied else model
+    model.train()
+    seen: list[bool] = []
+    model.get_input_embeddings().register_forward_hook(
+        lambda _, __, output: seen.append(output.requires_grad)
+    )
+    case.output(model)
+    model.activation_checkpointing_enable()
+    case.output(model)
+    model.activation_checkpointing_disable()
+    case.output(model)
+    assert seen == [False, True, False]

@@ -18,6 +18,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 import lorakit as lora
 from lorakit.checkpoint import read
 from lorakit.errors import ConfigError, FormatError, LorakitError, MismatchError, StateError
+from lorakit.injection.naming import grouped
 from tests.tolerances import EXACT, TOLERANCES
 
 SMALL = BertConfig(
@@ -663,3 +664,70 @@ def test_reading_needs_no_model(saved: Path) -> None:
         for name in ("query", "value")
     }
     assert set(bundle.trained) == {"classifier.weight", "classifier.bias"}
+
+
+# --- base weights in files, wrong bases beside other problems, many lost names
+
+
+@pytest.mark.parametrize("header", [True, False], ids=["ours", "PEFT's"])
+@pytest.mark.parametrize("value", ["the model's own", "another"])
+def test_base_weight_in_a_file_never_trains(value: str, header: bool, saved: Path) -> None:
+    model = base()
+    weight = model.get_submodule(QUERY.format(0)).weight.detach().clone()
+    key = f"base_model.model.{QUERY.format(0)}.base_layer.weight"
+    if value == "the model's own":
+        edit_tensors(saved, lambda tensors: tensors | {key: weight}, header)
+        assert f"{QUERY.format(0)}.weight" not in lora.load_adapter(model, saved).adapter.trained
+        assert not model.get_submodule(QUERY.format(0)).weight.requires_grad
+        return
+    edit_tensors(saved, lambda tensors: tensors | {key: weight + 1}, header)
+    with refused(model, saved) as problems:
+        lora.load_adapter(model, saved)
+    assert len(problems) == 2
+    assert problems[1].startswith(f"{QUERY.format(0)}.weight is the base weight of an adapted")
+
+
+def test_another_base_is_named_beside_other_problems(saved: Path) -> None:
+    edit_tensors(
+        saved, lambda tensors: tensors | {"base_model.model.extra.weight": torch.ones(2)}, True
+    )
+    model = base(seed=5)
+    with refused(model, saved) as problems:
+        lora.load_adapter(model, saved)
+    assert len(problems) == 3
+    assert "extra.weight has no place" in problems[1]
+    assert "not those that the adapter was trained on" in problems[2]
+
+
+def test_suggestions_for_many_lost_tensors_are_few(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = {f"base_model.model.h{n}ead.part{n % 2}.weight": torch.ones(2) for n in range(500)}
+    edit_tensors(saved, lambda tensors: tensors | extra, True)
+    asked: list[str] = []
+
+    def count(name: str, candidates: object) -> str:
+        asked.append(name)
+        return f" (did you mean {name}'s neighbour?)"
+
+    monkeypatch.setattr("lorakit.injection.placement.suggest", count)
+    with refused(base(), saved) as problems:
+        lora.load_adapter(base(), saved)
+    assert len(asked) == 10
+    assert len(problems) == 1 + 500
+    assert sum("neighbour" in problem for problem in problems) == 10
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ([0, 1], "l.{0,1}.q is lost"),
+        ([10, 9, 2], "l.{2,9,10}.q is lost"),
+        ([*range(12), 20], "l.{0-11,20}.q is lost"),
+        ([3, 11, 1, 2, 12, 13, 5, 6], "l.{1-3,5,6,11-13}.q is lost"),
+        ([7], "l.7.q is lost"),
+    ],
+    ids=str,
+)
+def test_layers_with_one_problem_are_named_in_order(numbers: list[int], expected: str) -> None:
+    assert grouped((f"l.{n}.q", "is lost") for n in numbers) == [expected]

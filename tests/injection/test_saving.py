@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -21,6 +23,8 @@ from transformers import (
     BertForTokenClassification,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     ViTConfig,
     ViTModel,
 )
@@ -377,3 +381,164 @@ def test_bundle_holds_the_model_s_tensors_and_no_copies() -> None:
     found: Tensor = bundle_of(model).adapters["0"].lora_A
     assert found.data_ptr() == model[0].lora_A.data_ptr()
     assert not found.requires_grad
+
+
+# --- adapters that were lost, and what has no place
+
+
+LLAMA = {**ENCODER, "num_key_value_heads": 2, "tie_word_embeddings": False}
+
+
+@pytest.mark.parametrize(
+    ("targets", "lost"),
+    [
+        (["lm_head"], r"lm_head was adapted and has no adapter now"),
+        (["q_proj", "lm_head"], r"lm_head was adapted and has no adapter now"),
+        (["embed_tokens"], r"model\.embed_tokens has A \(2, 40\).*takes A \(2, 50\)"),
+    ],
+    ids=str,
+)
+def test_adapters_that_the_model_lost_are_not_saved_as_less(
+    targets: list[str], lost: str, tmp_path: Path
+) -> None:
+    model = LlamaForCausalLM(LlamaConfig(**LLAMA))
+    lora.inject(model, lora.LoraConfig(r=2, target_modules=targets))
+    model.resize_token_embeddings(50, mean_resizing=False)
+    with pytest.raises(StateError, match=lost) as caught:
+        lora.save_adapter(model, tmp_path / "a")
+    assert len(caught.value.problems) == 1
+    assert not (tmp_path / "a").exists()
+
+
+def test_every_lost_adapter_is_listed_by_its_full_name() -> None:
+    body = nn.Sequential(*(nn.Linear(4, 4) for _ in range(3)))
+    lora.inject(body, lora.LoraConfig(r=2, target_modules="all-linear"))
+    model = nn.Sequential(body, nn.Linear(4, 2))
+    body[0] = nn.Linear(4, 4)
+    body[2].weight = nn.Parameter(torch.ones(7, 4))
+    with pytest.raises(StateError) as caught:
+        bundle_of(model)
+    gone, outgrown = caught.value.problems
+    assert gone.startswith("0.0 was adapted")
+    assert outgrown.startswith("0.2 has A (2, 4) and B (4, 2), and its weight (7, 4)")
+
+
+@pytest.mark.parametrize("fan_in_fan_out", [True, False])
+def test_weight_that_is_stored_transposed_is_no_loss(fan_in_fan_out: bool, tmp_path: Path) -> None:
+    def build() -> nn.Sequential:
+        return nn.Sequential(lora.Linear(5, 3, r=2, fan_in_fan_out=fan_in_fan_out))
+
+    model, again = build(), build()
+    again[0].weight = model[0].weight
+    lora.load_adapter(again, lora.save_adapter(model, tmp_path))
+    torch.testing.assert_close(again[0].lora_A, model[0].lora_A, **EXACT)
+
+
+class WithToken(nn.Module):
+    """A model with a parameter of its own, as vision transformers' class token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.q = nn.Linear(4, 4)
+        self.token = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.q(x) + self.token.sum()
+        return result
+
+
+@pytest.mark.parametrize("value", [0.0, 2.0], ids=["unchanged", "changed"])
+def test_parameter_of_the_model_itself_is_saved_and_loaded(value: float, tmp_path: Path) -> None:
+    model = WithToken()
+    lora.inject(model, lora.LoraConfig(r=2, target_modules=["q"]))
+    model.token.requires_grad_(True)
+    with torch.no_grad():
+        model.token.fill_(value)
+    path = lora.save_adapter(model, tmp_path)
+    assert keys(path) == {"q.lora_A.weight", "q.lora_B.weight", "token"}
+    again = WithToken()
+    lora.load_adapter(again, path)
+    assert again.token.requires_grad
+    torch.testing.assert_close(again.token, model.token, **EXACT)
+    in_peft = PeftModel.from_pretrained(WithToken(), path).base_model.model
+    torch.testing.assert_close(in_peft.token.detach(), model.token.detach(), **EXACT)
+
+
+def test_base_weight_that_trains_beside_its_adapter_is_named(tmp_path: Path) -> None:
+    model = net()
+    lora.inject(model, lora.LoraConfig(r=2, target_modules="all-linear"))
+    model[0].weight.requires_grad_(True)
+    model[3].weight.requires_grad_(True)
+    with pytest.raises(SaveError) as caught:
+        lora.save_adapter(model, tmp_path / "a")
+    (problem,) = caught.value.problems
+    assert problem.startswith("{0,3}.weight trains beside its adapter")
+
+
+def test_everything_without_values_is_listed() -> None:
+    with torch.device("meta"):
+        model = net()
+    lora.inject(model, lora.LoraConfig(r=2, target_modules=["0"], modules_to_save=["3"]))
+    with pytest.raises(SaveError) as caught:
+        bundle_of(model)
+    text = "\n".join(caught.value.problems)
+    for name in ("0", "3.weight", "3.bias"):
+        assert re.search(rf"\b{re.escape(name)}\b.* is on the meta device", text), name
+
+
+# --- wrappers
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    return torch.compile(model)  # type: ignore[return-value]
+
+
+def doubly(model: nn.Module) -> nn.Module:
+    return nn.DataParallel(compiled(model))
+
+
+@pytest.mark.parametrize("wrap", [compiled, nn.DataParallel, doubly])
+@pytest.mark.parametrize("inside", [True, False], ids=["inject, wrap", "wrap, inject"])
+def test_file_of_a_wrapped_model_is_the_plain_model_s(
+    wrap: Callable[[nn.Module], nn.Module], inside: bool, tmp_path: Path
+) -> None:
+    def build() -> BertForSequenceClassification:
+        torch.manual_seed(0)
+        return BertForSequenceClassification(BertConfig(**ENCODER))
+
+    changes = QUERY.replace(modules_to_save=["classifier"])
+    plain = build()
+    torch.manual_seed(1)
+    lora.inject(plain, changes)
+    expected = lora.save_adapter(plain, tmp_path / "plain")
+    model = build()
+    wrapped = wrap(model)
+    torch.manual_seed(1)
+    lora.inject(model if inside else wrapped, changes)
+    path = lora.save_adapter(wrapped, tmp_path / "wrapped")
+    assert (config(path), header(path)) == (config(expected), header(expected))
+    found = load_file(path / "adapter_model.safetensors")
+    for name, tensor in load_file(expected / "adapter_model.safetensors").items():
+        torch.testing.assert_close(found.pop(name), tensor, **EXACT)
+    assert not found
+    again = build()
+    assert lora.load_adapter(wrap(again), path).base_verified is True
+    assert bundle_of(again).tensors.keys() == bundle_of(plain).tensors.keys()
+    lora.load_adapter(wrapped, expected)
+
+
+def test_file_of_a_distributed_model_is_the_plain_model_s(tmp_path: Path) -> None:
+    model = net()
+    lora.inject(model, lora.LoraConfig(r=2, target_modules=["0"], modules_to_save=["3"]))
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    try:
+        path = lora.save_adapter(nn.parallel.DistributedDataParallel(model), tmp_path)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert keys(path) == LORA_0 | {"3.weight", "3.bias"}
+    assert header(path)["base_class"] == ["torch.nn.modules.container", "Sequential"]
+    again = net()
+    assert lora.load_adapter(again, path).base_verified is True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import warnings
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.nn.utils import prune
 from transformers.pytorch_utils import Conv1D
 
 import lorakit as lora
-from lorakit.errors import TargetError
+from lorakit.errors import ConfigError, TargetError
 from lorakit.injection import architectures
 from lorakit.injection.selection import select, target_names
 from tests.injection import zoo
@@ -242,8 +243,11 @@ def test_an_unmatched_pattern_among_matched_ones_is_an_error() -> None:
 
 
 def test_an_expression_without_a_match_is_an_error() -> None:
-    problem = r"target_modules: the expression 'quer' matches no layer"
-    assert_problems(zoo.bert(), [problem], target_modules="quer")
+    problem = (
+        "target_modules: the expression 'query' matches no layer; one string is a regular "
+        "expression for the whole name, so for modules of this name write ['query']"
+    )
+    assert_problems(zoo.bert(), [problem], target_modules="query")
 
 
 def test_patterns_that_cancel_out_are_an_error() -> None:
@@ -495,3 +499,71 @@ def test_patterns_give_the_same_rank_and_scale_as_in_peft(name: str) -> None:
 def test_conv1d_is_recognised_without_transformers() -> None:
     model = nn.Sequential(Conv1D(6, 4))
     assert names(model, target_modules="all-linear") == ["0"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"r": 8}, peft.LoraConfig(r=8, target_modules=["query"]), None, "all-linear"]
+)
+def test_what_is_no_lora_config_is_refused_with_what_to_pass(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=r"pass a lorakit\.LoraConfig, whose fields have PEFT's"):
+        lora.inject(zoo.bert(), wrong)
+
+
+def test_a_pattern_may_exclude_what_was_not_selected_anyway() -> None:
+    model = zoo.llama()
+    report = lora.inject(
+        model, lora.LoraConfig(target_modules="all-linear", exclude_modules=["lm_head", "q_proj"])
+    )
+    assert {layer.name.rpartition(".")[2] for layer in report.layers} == {
+        *("k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    }
+
+
+@pytest.mark.parametrize("pattern", ["lm_haed", "self_attn"])
+def test_a_pattern_that_can_exclude_nothing_is_an_error(pattern: str) -> None:
+    """A container has no weight of its own."""
+    with pytest.raises(TargetError, match=f"exclude_modules: '{pattern}' matches no module"):
+        lora.inject(
+            zoo.llama(), lora.LoraConfig(target_modules="all-linear", exclude_modules=[pattern])
+        )
+
+
+def test_many_wrong_names_are_refused_soon() -> None:
+    model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(500)))
+    wrong = [f"layers.{n}.wrong_projection" for n in range(300)]
+    started = time.perf_counter()
+    with pytest.raises(TargetError) as caught:
+        lora.inject(model, lora.LoraConfig(target_modules=wrong))
+    assert len(caught.value.problems) == 300
+    assert time.perf_counter() - started < 5
+
+
+def test_many_keys_for_one_module_each_are_resolved_soon() -> None:
+    model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(2000)))
+    ranks = {f"^{n}": 1 + n % 2 for n in range(2000)}
+    started = time.perf_counter()
+    report = lora.inject(
+        model, lora.LoraConfig(target_modules="all-linear", rank_pattern=ranks, alpha_pattern=ranks)
+    )
+    assert [layer.r for layer in report.layers] == list(ranks.values())
+    assert time.perf_counter() - started < 15
+
+
+@pytest.mark.parametrize("name", ["CLIP", "Siglip"])
+def test_both_towers_of_an_image_and_text_model_have_default_targets(name: str) -> None:
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+    }
+    config = getattr(transformers, f"{name}Config")(
+        text_config={**sizes, "vocab_size": 40, "projection_size": 16},
+        vision_config={**sizes, "image_size": 8, "patch_size": 4},
+    )
+    report = lora.inject(getattr(transformers, f"{name}Model")(config), lora.LoraConfig(r=2))
+    assert {layer.name for layer in report.layers} == {
+        f"{tower}.encoder.layers.0.self_attn.{projection}"
+        for tower in ("text_model", "vision_model")
+        for projection in ("q_proj", "v_proj")
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from contextlib import nullcontext
 from typing import Any
@@ -103,7 +105,7 @@ def test_merged_refuses_training_mode() -> None:
         lora.merged(model),
     ):
         pass
-    assert not any(layer.merge_weights for _, layer in lora_layers(model))
+    assert not any(layer.merging or layer.merge_weights for _, layer in lora_layers(model))
 
 
 @pytest.mark.parametrize("switch", [lora.merged, lora.disabled])
@@ -131,7 +133,7 @@ def test_a_failure_while_merging_leaves_nothing_switched(monkeypatch: pytest.Mon
     with pytest.raises(MemoryError, match="no room"), lora.merged(model):
         pass
     assert not any(caches(model))
-    assert not any(layer.merge_weights for _, layer in lora_layers(model))
+    assert not any(layer.merging or layer.merge_weights for _, layer in lora_layers(model))
 
 
 def test_merged_nests_and_keeps_what_the_config_allowed() -> None:
@@ -147,7 +149,7 @@ def test_merged_nests_and_keeps_what_the_config_allowed() -> None:
             pass
         outputs(case, model)
         assert all(caches(model))
-    assert not any(layer.merge_weights for _, layer in lora_layers(model))
+    assert not any(layer.merging or layer.merge_weights for _, layer in lora_layers(model))
 
 
 # --- what merging costs
@@ -250,7 +252,7 @@ def test_disabled_and_merged_nest_either_way() -> None:
             assert_close(outputs(case, model), base, **EXACT)
         assert_close(outputs(case, model), expected, **MODEL)
     assert_close(outputs(case, model), expected, **EXACT)
-    assert not any(layer.merge_weights for _, layer in lora_layers(model))
+    assert not any(layer.merging or layer.merge_weights for _, layer in lora_layers(model))
 
 
 def test_disabled_layers_give_no_gradient_to_a_and_b() -> None:
@@ -319,7 +321,7 @@ def test_many_threads_at_once_compute_the_same(switch: Any) -> None:
         thread.join()
     assert_close(results, [expected] * 20, **EXACT)
     assert_close(outputs(case, model), y, **EXACT)
-    assert not any(layer.merge_weights for _, layer in lora_layers(model))
+    assert not any(layer.merging or layer.merge_weights for _, layer in lora_layers(model))
 
 
 # --- refresh
@@ -349,3 +351,35 @@ def use(switch: Any, model: nn.Module) -> None:
 def test_a_plain_model_has_nothing_to_switch(switch: Any) -> None:
     with pytest.raises(StateError, match="This BertModel has no adapters"):
         use(switch, zoo.bert())
+
+
+def copies_of(model: nn.Module) -> dict[str, nn.Module]:
+    return {
+        "deepcopy": copy.deepcopy(model),
+        "pickle": pickle.loads(pickle.dumps(model)),
+    }
+
+
+@pytest.mark.parametrize("switch", [lora.merged, lora.disabled])
+def test_a_copy_made_inside_is_not_switched(switch: Any) -> None:
+    case = zoo.CASES["roberta"]
+    model = case.build()
+    before = outputs(case, model)
+    lora.inject(model, q_and_v(case, modules_to_save=["classifier"], bias="lora_only"))
+    train(model, case)
+    model.eval()
+    expected, state = outputs(case, model), model.state_dict()
+    with switch(model):
+        made = copies_of(model)
+    assert_close(outputs(case, model), expected, **EXACT)
+    for kind, copied in made.items():
+        assert not any(layer.merging or not layer.active for _, layer in lora_layers(copied)), kind
+        assert not any(caches(copied)), kind
+        assert_close(outputs(case, copied), expected, **EXACT)
+        assert_close(copied.state_dict(), state, **EXACT)
+        with lora.disabled(copied):
+            assert_close(outputs(case, copied), before, **EXACT)
+        assert not any(caches(copied))
+        lora.eject(copied)
+        assert_close(outputs(case, copied), before, **EXACT)
+        assert not any("__reduce_ex__" in module.__dict__ for module in copied.modules())

@@ -178,10 +178,12 @@ def edit_data(layer: LoraLayer) -> None:
     assert version == (layer.lora_A._version, layer.base_weight._version)
 
 
-def step_of_another_model(_: LoraLayer) -> None:
-    other = nn.Parameter(torch.ones(1))
-    other.grad = torch.ones(1)
-    SGD([other], lr=0.1).step()
+def step_that_moves_nothing(layer: LoraLayer) -> None:
+    SGD([layer.lora_B], lr=0.1).step()
+
+
+def step_on_a_flat_view(layer: LoraLayer) -> None:
+    SGD([layer.lora_A.detach().flatten()[1:].requires_grad_()], lr=0.1).step()
 
 
 def forward_with_gradients(layer: LoraLayer) -> None:
@@ -199,7 +201,8 @@ def load_part_of_it(layer: LoraLayer) -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        step_of_another_model,
+        step_that_moves_nothing,
+        step_on_a_flat_view,
         forward_with_gradients,
         load_own_state,
         load_part_of_it,
@@ -211,7 +214,14 @@ def load_part_of_it(layer: LoraLayer) -> None:
         lora.refresh,
     ],
     ids=[
-        *("another optimizer", "forward with gradients", "load", "partial load", "mode"),
+        *(
+            "its optimizer",
+            "flat optimizer",
+            "forward with gradients",
+            "load",
+            "partial load",
+            "mode",
+        ),
         *("mode, frozen", "float", "to", "drop_cache", "refresh"),
     ],
 )
@@ -643,3 +653,19 @@ def test_a_changing_adapter_in_evaluation_leaves_the_base_bit_identical(layer, d
         assert_right(layer, x)
         layer.train()
     assert_close(layer.base_weight.detach(), before, **EXACT)
+
+
+def test_another_model_s_optimizer_leaves_the_cache() -> None:
+    """A teacher stays merged while its student trains; its own fused step is still seen."""
+    layer = lora.Linear(8, 12, r=2).eval()
+    x = torch.ones(2, 8)
+    before = build(layer, x)
+    merged = layer._merged
+    student = nn.Parameter(torch.ones(1))
+    student.grad = torch.ones(1)
+    torch.optim.AdamW([student], lr=0.1, fused=True).step()
+    assert layer._merged is merged is not None
+    layer.lora_B.grad = torch.ones_like(layer.lora_B)
+    torch.optim.AdamW([student, layer.lora_B], lr=0.1, fused=True).step()
+    assert not layer.merged
+    assert (build(layer, x) - before).abs().max() > 1e-3

@@ -174,3 +174,12 @@ def test_any_sequence_of_events_keeps_base_and_output():
     run_state_machine_as_test(
         LifeOfAModel, settings=settings(max_examples=40, stateful_step_count=20, deadline=None)
     )
+
+
+def test_to_empty_keeps_what_was_loaded_beside_a_base_without_values() -> None:
+    layer = lora.Linear(8, 12, r=2, device="meta")
+    loaded = {"lora_A": torch.randn(2, 8), "lora_B": torch.randn(12, 2)}
+    layer.load_state_dict(loaded, strict=False, assign=True)
+    layer.to_empty(device="cpu")
+    assert not layer.weight.is_meta
+    assert_close({name: getattr(layer, name).detach() for name in loaded}, loaded, **EXACT)

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from lorakit.config import LoraConfig
 from lorakit.functional.slices import Slices
+
+_FACTOR_TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 Kind = Literal["linear", "embedding", "conv", "attention", "out_proj"]
 """What A and B stand beside; `attention` is the fused in_proj of nn.MultiheadAttention and
@@ -53,6 +56,8 @@ class AdapterBundle:
     """PEFT's name of the task: CAUSAL_LM, SEQ_CLS, ..."""
     fingerprint: Mapping[str, str] | None = None
     """The base weights' fingerprint by dtype; see `lorakit.checkpoint.fingerprint`."""
+    num_labels: int | None = None
+    """What a saved head was built for, as transformers' config counts it."""
     format: str = "peft"
 
     @property
@@ -62,3 +67,11 @@ class AdapterBundle:
         for name, pair in self.adapters.items():
             result[f"{name}.lora_A"], result[f"{name}.lora_B"] = pair.lora_A, pair.lora_B
         return result | dict(self.trained)
+
+
+def type_problem(key: str, tensor: Tensor) -> str | None:
+    """What is wrong with the type of a file's tensor: A and B are floats of 16 bits or more."""
+    is_small_float = tensor.is_floating_point() and tensor.dtype not in _FACTOR_TYPES
+    if is_small_float or ("lora_" in key and tensor.dtype not in _FACTOR_TYPES):
+        return f"{key} has type {tensor.dtype}, which no adapter is trained in"
+    return None

@@ -2,7 +2,8 @@
 
 The file does not say its scale, so the caller must; rank and slices follow from the shapes once
 the modules are known. The wrappings of microsoft/LoRA's examples come off: `model_state_dict`
-around everything (NLG) and `module.` in front of every key (DistributedDataParallel).
+around everything (NLG), others like it in any order, and `module.` in front of every key
+(DistributedDataParallel).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lorakit.checkpoint.bundle import AdapterBundle, LowRank
+from lorakit.checkpoint.bundle import AdapterBundle, LowRank, type_problem
 from lorakit.config import LoraConfig
 from lorakit.errors import FormatError, MissingAlphaError
 
@@ -48,6 +49,7 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
         for module in pairs
         if f"{module}.weight" in trained
     ][:1]
+    problems += [p for key, t in tensors.items() if (p := type_problem(key, t))]
     problems += [
         f"{module} has A {tuple(pair['lora_A'].shape)} and B {tuple(pair['lora_B'].shape)}, which "
         "are no matrices"
@@ -81,9 +83,11 @@ def _own_name(key: str, modules: Container[str]) -> str:
 
 
 def _unwrap(content: Any) -> dict[str, Tensor]:
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
+    while isinstance(content, Mapping):
+        inner = [content[w] for w in _WRAPPERS if isinstance(content.get(w), Mapping)]
+        if not inner:
+            break
+        content = inner[0]
     if (
         not isinstance(content, Mapping)
         or not content

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from lorakit.checkpoint.bundle import AdapterBundle, Kind, LowRank
+from lorakit.checkpoint.bundle import AdapterBundle, Kind, LowRank, type_problem
 from lorakit.checkpoint.peft_format import (
     FACTORS,
     OUT_PROJ,
     PREFIX,
+    Check,
     PeftFiles,
+    type_problems,
 )
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError, FormatError
@@ -32,8 +35,42 @@ _IGNORED = {
 }  # fmt: skip
 """Fields that say how an adapter was trained or found, not what it computes."""
 
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(name, str) for name in value)
+    )
+
+
+def _is_mapping(value: Any) -> bool:
+    parts = value.values() if isinstance(value, dict) else (0,)
+    return all(part is None or isinstance(part, str) for part in parts)
+
+
+_TEXT: Check = ("a string", lambda value: isinstance(value, str))
+_NAMES: Check = ("a string or a list of strings", _is_names)
+_TYPES: dict[str, Check] = {
+    "auto_mapping": ("a table of strings", _is_mapping),
+    "base_model_name_or_path": _TEXT,
+    "task_type": _TEXT,
+    "bias": _TEXT,
+    "use_rslora": ("true or false", lambda value: type(value) is bool),
+    "target_modules": _NAMES,
+    "exclude_modules": _NAMES,
+    "modules_to_save": _NAMES,
+}
+"""Types that `LoraConfig` does not look at, or that it does not have."""
+
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of `init_lora_weights` with which PEFT writes to the base weights."""
+
+
+_WRAPPERS = (
+    re.compile(r"\.(modules_to_save|original_module)\."),
+    re.compile(r"\.modules_to_save\.[^.]+\."),
+)
+"""Where PEFT keeps a trained module and its original; with bias="all" it writes both of them once
+more, with or without the adapter's name, beside the module under its own name."""
 
 
 def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
@@ -50,7 +87,7 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
         )
     pairs, trained, key_problems = _decode_tensors(files.tensors)
     problems += key_problems
-    modules = (files.header or {}).get("modules", {})
+    modules = (files.header or {}).get("modules") or {}
     adapters = {}
     for name, (a, b, kind) in pairs.items():
         pair, problem = _decode_pair(name, a, b, kind, config, modules.get(name, {}))
@@ -60,9 +97,10 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
         problems.append("it holds no tensors")
     if problems:
         raise FormatError("This adapter contradicts itself:", problems)
+    header = files.header or {}
     mapping = files.config.get("auto_mapping") or {}
     named = mapping.get("parent_library"), mapping.get("base_model_class")
-    base_class: Any = (files.header or {}).get("base_class") or named
+    base_class: Any = header.get("base_class") or named
     return AdapterBundle(
         config=config,
         adapters=adapters,
@@ -70,7 +108,8 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
         base_model=files.config.get("base_model_name_or_path"),
         base_class=(base_class[0], base_class[1]) if all(base_class) else None,
         task_type=files.config.get("task_type"),
-        fingerprint=(files.header or {}).get("fingerprint") or None,
+        fingerprint=header.get("fingerprint") or None,
+        num_labels=header.get("num_labels"),
     )
 
 
@@ -88,6 +127,12 @@ def _decode_config(raw: Mapping[str, Any]) -> LoraConfig:
             f"init_lora_weights={init!r} changed the base weights, so A and B alone are another "
             "function; convert it with PEFT's path_initial_model_for_weight_conversion"
         )
+    if raw.get("layers_pattern") and raw.get("layers_to_transform") is not None:
+        problems.append(
+            f"layers_pattern={raw['layers_pattern']!r} says which number layers_to_transform "
+            "means, and lorakit always means the first one in a name"
+        )
+    problems += type_problems(raw, _TYPES)
     if type(raw.get("r")) is not int:
         problems.append(f"r is {raw.get('r')!r}; it must be a whole number")
     if problems:
@@ -123,7 +168,12 @@ def _decode_tensors(
     found: dict[str, dict[str, Tensor]] = {}
     kinds: dict[str, Kind] = {}
     trained: dict[str, Tensor] = {}
-    problems = []
+    extra: dict[str, list[str]] = {}
+    owners: dict[str, str] = {}
+    problems = [p for key, tensor in tensors.items() if (p := type_problem(key, tensor))]
+    problems += [
+        f"{key} is there twice, also as {PREFIX}{key}" for key in tensors if PREFIX + key in tensors
+    ]
     for key, tensor in tensors.items():
         name = key.removeprefix(PREFIX)
         suffix = next((s for s in FACTORS if name.endswith(s)), None)
@@ -138,8 +188,22 @@ def _decode_tensors(
                 kinds[module] = kind
         elif "lora_" in name or ".token_adapter." in name:
             problems.append(f"{key} is of a kind that lorakit does not have")
-        elif ".modules_to_save." not in name and ".original_module." not in name:
+        elif _WRAPPERS[0].search(name):
+            extra[key] = [wrapper.sub(".", name) for wrapper in _WRAPPERS]
+        else:
             trained[name.replace(".base_layer.", ".")] = tensor
+            module = name.rpartition(".base_layer.")[0].replace(".base_layer.", ".")
+            owners |= {module: key} if module else {}
+    problems += [
+        f"{key} belongs to an adapted module, and there is no pair for {module}"
+        for module, key in owners.items()
+        if module not in found and f"{module}.out_proj" not in found
+    ]
+    problems += [
+        f"{key} is PEFT's second copy of a tensor that is not there under its own name"
+        for key, plain in extra.items()
+        if not trained.keys() & set(plain)
+    ]
     for module, pair in found.items():
         if len(pair) == 1:
             problems.append(f"{module} has {next(iter(pair))} and not its partner")

@@ -26,7 +26,10 @@ from lorakit.functional import conv, slices
 def encode(bundle: AdapterBundle) -> PeftFiles:
     """The bundle as PEFT's config and tensors; raises SaveError for what has no such form."""
     rslora = bundle.config.use_rslora
-    portable = {name: _portable(name, pair, rslora) for name, pair in bundle.adapters.items()}
+    problems = _without_form(bundle.adapters)
+    if problems:
+        raise SaveError("PEFT's format cannot hold this adapter:", problems)
+    portable = {name: _portable(pair, rslora) for name, pair in bundle.adapters.items()}
     portable |= _attention_partners(portable)
     tensors: dict[str, Tensor] = {}
     for name, pair in portable.items():
@@ -56,18 +59,36 @@ def _on_their_own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def _portable(name: str, pair: LowRank, rslora: bool) -> LowRank:
+def _without_form(adapters: Mapping[str, LowRank]) -> list[str]:
+    """What is wrong with the pairs that have no form in PEFT."""
+    problems = [
+        f"{name} is a grouped convolution in loralib's matrix form, which no other format can "
+        "express; adapt a plain convolution with lorakit.inject instead"
+        for name, pair in adapters.items()
+        if pair.kind == "conv" and pair.lora_A.ndim == 2 and pair.slices is None
+        if pair.groups != 1 or pair.weight_shape is None
+    ]
+    for name, pair in adapters.items():
+        parent = name.removesuffix(".out_proj")
+        other = adapters.get(parent)
+        if pair.kind != "out_proj" or other is None:
+            continue
+        if (other.r, other.lora_alpha) != (pair.r, pair.lora_alpha):
+            problems.append(
+                f"{parent} has rank {other.r} and alpha {other.lora_alpha:g}, its out_proj "
+                f"{pair.r} and {pair.lora_alpha:g}; PEFT's format has one of each for both"
+            )
+    return problems
+
+
+def _portable(pair: LowRank, rslora: bool) -> LowRank:
     """The same update as a pair of the shapes that PEFT has, at the same scale."""
     assert pair.r is not None
     a, b = pair.lora_A, pair.lora_B
     if pair.slices is not None:
         a, b = slices.as_block(a, b, pair.slices)
     elif pair.kind == "conv" and a.ndim == 2:
-        if pair.groups != 1 or pair.weight_shape is None:
-            raise SaveError(
-                f"{name} is a grouped convolution in loralib's matrix form, which no other format "
-                "can express. Adapt a plain convolution with lorakit.inject instead."
-            )
+        assert pair.weight_shape is not None
         a, b = conv.square_as_kernel_form(a, b, torch.Size(pair.weight_shape))
     elif pair.kind == "conv" and pair.groups > 1:
         a = conv.spread_groups(a, pair.groups)
@@ -87,13 +108,6 @@ def _attention_partners(portable: Mapping[str, LowRank]) -> dict[str, LowRank]:
         parent = name.removesuffix(".out_proj")
         if pair.kind == "out_proj" and parent not in portable:
             partners[parent] = _zero_pair(pair, "attention", 3 * width)
-        if pair.kind == "out_proj" and parent in portable:
-            other = portable[parent]
-            if (other.r, other.lora_alpha) != (pair.r, pair.lora_alpha):
-                raise SaveError(
-                    f"{parent} has rank {other.r} and alpha {other.lora_alpha:g}, its out_proj "
-                    f"{pair.r} and {pair.lora_alpha:g}; PEFT's format has one of each for both."
-                )
     return partners
 
 
@@ -164,6 +178,7 @@ def _encode_header(bundle: AdapterBundle, config: dict[str, Any]) -> dict[str, A
         "base_class": bundle.base_class,
         "dtypes": dtypes,
         "modules": restored,
+        "num_labels": bundle.num_labels,
     }
 
 

@@ -19,7 +19,7 @@ ignores that.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,10 @@ FACTORS: dict[str, tuple[str, Kind | None]] = {
     ".lora_embedding_A": ("lora_A", "embedding"),
     ".lora_embedding_B": ("lora_B", "embedding"),
 }
+
+
+Check = tuple[str, Callable[[Any], bool]]
+"""What a field must be, in words and as a test."""
 
 
 @dataclass(frozen=True)
@@ -71,4 +75,33 @@ def parse_header(metadata: Mapping[str, str] | None) -> dict[str, Any] | None:
             f"The file's lorakit header has version {header.get('version')!r}; this lorakit reads "
             f"version {HEADER_VERSION}. Update lorakit."
         )
+    problems = type_problems(header, _HEADER_TYPES)
+    if problems:
+        raise FormatError("The file's lorakit header is damaged:", problems)
     return dict(header)
+
+
+def type_problems(table: Mapping[str, Any], types: Mapping[str, Check]) -> list[str]:
+    """The fields that are there, not null, and of another type than `types` says."""
+    return [
+        f"{name} is {table[name]!r}; it must be {what}"
+        for name, (what, fits) in types.items()
+        if table.get(name) is not None and not fits(table[name])
+    ]
+
+
+def _table_of(kind: type) -> Callable[[Any], bool]:
+    """Whether a value is a table with values of this type; JSON has no other keys than strings."""
+    return lambda value: isinstance(value, dict) and all(type(v) is kind for v in value.values())
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, list) and [type(part) for part in value] == [str, str]
+
+
+_HEADER_TYPES: dict[str, Check] = {
+    "modules": ("a table of tables", _table_of(dict)),
+    "fingerprint": ("a table of strings", _table_of(str)),
+    "base_class": ("a module and a class", _is_class),
+    "num_labels": ("a whole number above 0", lambda value: type(value) is int and value > 0),
+}

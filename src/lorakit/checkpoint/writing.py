@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -30,7 +31,8 @@ CARD_NAME = "README.md"
 def write(bundle: AdapterBundle, path: str | Path) -> Path:
     """Write the bundle as a PEFT directory; other files in it stay.
 
-    Raises SaveError if that fails; what was there before is then untouched.
+    Raises SaveError if that fails; what was there before is then untouched, unless the error says
+    that the new tensors are there and only the files beside them are missing.
     """
     directory = Path(path)
     files = encode(bundle)
@@ -65,6 +67,7 @@ def _write_temporary(bundle: AdapterBundle, files: PeftFiles, paths: dict[str, P
     save_file(files.tensors, paths[TENSORS_NAME], metadata=header_text(files.header or {}))
     text = json.dumps(files.config, indent=2, sort_keys=True)
     paths[CONFIG_NAME].write_text(text, encoding="utf-8")
+    shutil.copymode(paths[CONFIG_NAME], paths[TENSORS_NAME])  # safetensors makes it private
     paths[CARD_NAME].write_text(model_card(bundle), encoding="utf-8")
     for file in paths.values():
         _flush(file)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from lorakit.config import LoraConfig
-from lorakit.errors import StateError
+from lorakit.errors import ConfigError, StateError
 from lorakit.injection import copies
+from lorakit.injection.health import forget_training_start, mark_training_start
 from lorakit.injection.report import Report, describe
 from lorakit.injection.selection import Selection, select
 from lorakit.layers.base import LoraLayer
@@ -20,6 +21,8 @@ from lorakit.layers.readers import expose_if_read
 Factors = Mapping[str, tuple[Tensor, Tensor]]
 
 _RECORD = "_lorakit_record"
+_PART_OF = "_lorakit_part_of"
+"""On every adapted layer: the record of the injection that made it."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Record:
     config: LoraConfig
     required_grad: Mapping[str, bool]
     """Whether each parameter required a gradient before."""
+    adapted: tuple[str, ...]
+    """The adapted modules, by their names below the model that holds this record."""
+    whole: str
+    """The class of the model that was injected."""
 
 
 def inject(model: nn.Module, config: LoraConfig) -> Report:
@@ -39,13 +46,15 @@ def inject(model: nn.Module, config: LoraConfig) -> Report:
     output does not change, bit for bit, as B starts at zero.
 
     Raises TargetError that lists every pattern without a match and every module that cannot be
-    adapted, StateError if the model has adapters already. The model is then as it was.
+    adapted, StateError if the model has adapters already, ConfigError for a config that is no
+    LoraConfig. The model is then as it was.
 
     >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     >>> report = inject(model, LoraConfig(r=2, target_modules=["0"]))
     >>> report.trainable_parameters
     16
     """
+    _require_config(config)
     adapted = [name for name, _ in lora_layers(model)]
     if adapted:
         raise StateError(
@@ -55,21 +64,35 @@ def inject(model: nn.Module, config: LoraConfig) -> Report:
     return install(model, config, select(model, config))
 
 
+def _require_config(config: object) -> None:
+    if not isinstance(config, LoraConfig):
+        kind = type(config)
+        raise ConfigError(
+            f"The config is a {kind.__module__}.{kind.__qualname__}; pass a lorakit.LoraConfig, "
+            "whose fields have PEFT's names: lorakit.LoraConfig(r=8, target_modules=[...]), or "
+            "lorakit.LoraConfig(**fields) for a dict of them."
+        )
+
+
 def install(
     model: nn.Module, config: LoraConfig, selection: Selection, factors: Factors | None = None
 ) -> Report:
     """Carry out a selection; `factors` gives A and B of some modules by name."""
     required_grad = {n: p.requires_grad for n, p in model.named_parameters(remove_duplicate=False)}
-    model.__dict__[_RECORD] = Record(config, required_grad)
+    names = tuple(target.name for target in selection.targets)
+    record = Record(config, required_grad, names, type(model).__name__)
+    model.__dict__[_RECORD] = record
     try:
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         for target in selection.targets:
             adapt(target.module, target.spec, (factors or {}).get(target.name))
+            target.module.__dict__[_PART_OF] = record
             parent, _, child = target.name.rpartition(".")
             expose_if_read(model.get_submodule(parent), child, target.module)
         copies.make(model, selection.trained)
         _let_checkpoints_backpropagate(model)
+        mark_training_start(model)
     except BaseException:
         eject(model)
         raise
@@ -82,12 +105,13 @@ def eject(model: nn.Module) -> None:
     Base weights are bit-identical to what they were before `inject`. What the adapters learned is
     gone from the model; `save_adapter` before keeps it, `fold` makes it part of the weights.
 
-    Raises StateError if nothing is adapted, or inside `lorakit.disabled`.
+    Raises StateError if nothing is adapted, inside `lorakit.disabled`, or for a part of the model
+    that was injected.
     """
-    layers = require_enabled(model)
+    layers = require_whole(model)
     require_plain_form(layers)
     copies.require_values(model)
-    for _, module in copies.owners(model):
+    for module in copies.holders(model):
         copies.swap(module)
     copies.forget(model)
     for layer in layers:
@@ -97,22 +121,29 @@ def eject(model: nn.Module) -> None:
 
 def close_record(model: nn.Module) -> None:
     """Give requires_grad back as it was, and forget the injection."""
-    for owner in model.modules():
-        record = owner.__dict__.pop(_RECORD, None)
-        if record is None:
-            continue
-        for name, parameter in owner.named_parameters(remove_duplicate=False):
-            if name in record.required_grad:
-                parameter.requires_grad_(record.required_grad[name])
-        for module in owner.modules():
-            for key, hook in list(module._forward_hooks.items()):
-                if hook is _require_grad:
-                    del module._forward_hooks[key]
+    for module in model.modules():
+        module.__dict__.pop(_PART_OF, None)
+        record = module.__dict__.pop(_RECORD, None)
+        if record is not None:
+            for name, parameter in module.named_parameters(remove_duplicate=False):
+                if name in record.required_grad:
+                    parameter.requires_grad_(record.required_grad[name])
+        for key, hook in list(module._forward_hooks.items()):
+            if isinstance(hook, _RequireGrad):
+                del module._forward_hooks[key]
+    forget_training_start(model)
 
 
 def record_of(model: nn.Module) -> Record | None:
     """The record of the injection into this model or into a part of it."""
-    return next((m.__dict__[_RECORD] for m in model.modules() if _RECORD in m.__dict__), None)
+    return next((record for _, record in records(model)), None)
+
+
+def records(model: nn.Module) -> Iterator[tuple[str, Record]]:
+    """(name of the part, its record) of every injection into this model or into a part of it."""
+    for name, module in model.named_modules():
+        if _RECORD in module.__dict__:
+            yield name, module.__dict__[_RECORD]
 
 
 def require_adapters(model: nn.Module) -> list[LoraLayer]:
@@ -137,21 +168,37 @@ def require_enabled(model: nn.Module) -> list[LoraLayer]:
     return layers
 
 
+def require_whole(model: nn.Module) -> list[LoraLayer]:
+    """As `require_enabled`; also raises StateError for a part of the model that was injected."""
+    layers = require_enabled(model)
+    here = {id(module.__dict__.get(_RECORD)) for module in model.modules()}
+    made_by = [layer.__dict__[_PART_OF] for layer in layers if _PART_OF in layer.__dict__]
+    whole = next((record.whole for record in made_by if id(record) not in here), None)
+    if whole is not None:
+        raise StateError(
+            f"This {type(model).__name__} is a part of the {whole} that was injected as a whole, "
+            f"and only the whole can be given back; pass the {whole} itself."
+        )
+    return layers
+
+
 def _let_checkpoints_backpropagate(model: nn.Module) -> None:
     """Make re-entrant gradient checkpointing see an input that requires a gradient.
 
     It records nothing if no input of a block does, and with a frozen base none would. transformers
     takes care of this for models of token ids (`gradient_checkpointing_enable`), not for others,
-    nor for the parts of a model that take something else, such as Whisper's encoder.
+    nor for the parts of a model that take something else, such as Whisper's encoder. Without
+    checkpointing the input requires none, so backward ends at the first adapter.
     """
     embeddings = {
         _input_embeddings(part): None
         for part in model.modules()
         if getattr(part, "main_input_name", "input_ids") != "input_ids"
     }
+    switches = [module for module in model.modules() if hasattr(module, _CHECKPOINTING)]
     for module in embeddings:
         if isinstance(module, nn.Module):
-            module.register_forward_hook(_require_grad)
+            module.register_forward_hook(_RequireGrad(switches))
 
 
 def _input_embeddings(model: nn.Module) -> object:
@@ -163,6 +210,18 @@ def _input_embeddings(model: nn.Module) -> object:
         return None
 
 
-def _require_grad(module: nn.Module, args: object, output: object) -> None:
-    if torch.is_grad_enabled() and module.training and isinstance(output, Tensor):
-        output.requires_grad_(True)
+_CHECKPOINTING = "gradient_checkpointing"
+"""What transformers sets on the modules that would checkpoint."""
+
+
+@dataclass(frozen=True, eq=False)
+class _RequireGrad:
+    """A forward hook; an object and not a closure, so that a copied model looks at its own."""
+
+    switches: list[nn.Module]
+
+    def __call__(self, module: nn.Module, args: object, output: object) -> None:
+        if not (torch.is_grad_enabled() and module.training and isinstance(output, Tensor)):
+            return
+        if any(getattr(switch, _CHECKPOINTING) for switch in self.switches):
+            output.requires_grad_(True)

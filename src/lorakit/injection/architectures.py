@@ -20,9 +20,10 @@ _QUERY_VALUE = {
     ("query_proj", "value_proj"): "deberta-v2",
     ("q_lin", "v_lin"): "distilbert",
     ("q", "v"): "mt5 t5 umt5",
-    ("q_proj", "v_proj"): "bart beit blenderbot clip_text_model clip_vision_model cohere cohere2 "
-    "deit gemma gemma2 gemma3_text granite llama m2m_100 marian mbart mistral mixtral olmo olmo2 "
-    "opt pegasus phi qwen2 qwen3 siglip_vision_model smollm3 stablelm starcoder2 vit whisper",
+    ("q_proj", "v_proj"): "bart beit blenderbot clip clip_text_model clip_vision_model cohere "
+    "cohere2 deit gemma gemma2 gemma3_text granite llama m2m_100 marian mbart mistral mixtral olmo "
+    "olmo2 opt pegasus phi qwen2 qwen3 siglip siglip_vision_model smollm3 "
+    "stablelm starcoder2 vit whisper",
 }
 _FUSED_QKV = {"gpt2": "c_attn"}
 

@@ -10,6 +10,7 @@ from torch.nn.parameter import UninitializedParameter
 from lorakit.injection.naming import without_indices
 from lorakit.injection.report import table
 from lorakit.layers import conversion
+from lorakit.layers.readers import reader_problem
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,9 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
     for name, module in model.named_modules():
         if not name or not any(map(_is_weighty, module._parameters.values())):
             continue
+        parent, _, child = name.rpartition(".")
         reason = conversion.refusal(module)
+        reason = reason or reader_problem(model.get_submodule(parent), child)
         if reason is None:
             key = (without_indices(name), type(module).__name__, *conversion.features(module))
             members.setdefault(key, []).append(name)

@@ -4,11 +4,15 @@ The pretrained tensor is never written. The copy stands under its name, so every
 and optimizer sees it; the original waits beside it in `module._lora_originals`, comes back with
 `eject`, and takes its place inside `lorakit.disabled`. A base checkpoint that is loaded later
 reaches both.
+
+A tensor that was tied to the original keeps it, so the two part. `module._lora_ties` remembers
+which it was: transformers' `tie_weights` may put the trained copy there as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,12 +20,17 @@ from torch import Tensor, nn
 
 from lorakit.errors import StateError
 from lorakit.injection.architectures import mark_loaded
+from lorakit.surgery.ties import storage_key
 
 ATTRIBUTE = "_lora_originals"
+_TIES = "_lora_ties"
+_REDUCE = "__reduce_ex__"
 
 
 def make(model: nn.Module, slots: Iterable[tuple[nn.Module, str]]) -> None:
     """Put a trainable copy into each (module, name); tensors that were one stay one."""
+    slots = list(slots)
+    _remember_ties(model, slots)
     copies: dict[int, Tensor] = {}
     for module, name in slots:
         original = slot(module, name)[name]
@@ -37,6 +46,38 @@ def make(model: nn.Module, slots: Iterable[tuple[nn.Module, str]]) -> None:
     if copies:
         mark_loaded(model, (c for c in copies.values() if isinstance(c, nn.Parameter)))
         _watch_loading(model)
+
+
+def _remember_ties(model: nn.Module, slots: list[tuple[nn.Module, str]]) -> None:
+    """Keep what else lies in the memory of these slots."""
+    chosen = {(id(module), name) for module, name in slots}
+    taken = {storage_key(slot(module, name)[name]) for module, name in slots}
+    for module in model.modules() if chosen else ():
+        ties = module.__dict__.get(_TIES, {})
+        for name, parameter in module._parameters.items():
+            if (id(module), name) in chosen:
+                ties.pop(name, None)
+            elif parameter is not None and storage_key(parameter) in taken:
+                module.__dict__.setdefault(_TIES, ties)[name] = parameter
+
+
+def parted(model: nn.Module) -> list[tuple[str, ...]]:
+    """Groups of names that were one memory until some of them, which come first, had a copy."""
+    groups: dict[object, list[str]] = {}
+    for name, original in originals(model).items():
+        groups.setdefault(storage_key(original), []).append(name)
+    parted = set()
+    for prefix, module in model.named_modules():
+        for leaf, tensor in module.__dict__.get(_TIES, {}).items():
+            key = storage_key(tensor)
+            groups.setdefault(key, []).append(f"{prefix}.{leaf}" if prefix else leaf)
+            parted.add(key)
+    return [tuple(names) for key, names in groups.items() if key in parted]
+
+
+def holders(model: nn.Module) -> Iterator[nn.Module]:
+    """Every module that holds a trained copy, or may hold one by a tie."""
+    return (m for m in model.modules() if ATTRIBUTE in m.__dict__ or _TIES in m.__dict__)
 
 
 def owners(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -76,18 +117,47 @@ def require_values(model: nn.Module) -> None:
 
 def swap(module: nn.Module) -> None:
     """Exchange this module's own copies and their originals; a second call undoes the first."""
-    waiting = module.__dict__.get(ATTRIBUTE, {})
-    for name, original in waiting.items():
-        table = slot(module, name)
-        copy = table[name]
-        original.data = original.data.to(device=copy.device, dtype=copy.dtype)
-        table[name], waiting[name] = original, copy
+    for attribute in (ATTRIBUTE, _TIES):
+        waiting = module.__dict__.get(attribute, {})
+        for name, original in waiting.items():
+            table = slot(module, name)
+            copy = table[name]
+            if copy is original or (attribute == _TIES and original.is_meta):
+                continue
+            original.data = original.data.to(device=copy.device, dtype=copy.dtype)
+            table[name], waiting[name] = original, copy
+
+
+def set_aside(module: nn.Module, aside: bool) -> None:
+    """Swap, so that what is copied or pickled meanwhile (`aside`) has the trained copies."""
+    swap(module)
+    if aside:
+        module.__dict__[_REDUCE] = partial(_reduce_with_copies, module)
+    else:
+        module.__dict__.pop(_REDUCE, None)
+
+
+def _reduce_with_copies(module: nn.Module, protocol: int) -> tuple[Any, ...]:
+    """What copy and pickle ask for, for the module as it is when nothing is set aside."""
+    reduced: Any = type(module).__reduce_ex__(module, protocol)
+    maker, arguments, state, *rest = reduced
+    state = dict(state)
+    del state[_REDUCE]
+    for table in ("_parameters", "_buffers", ATTRIBUTE, _TIES):
+        if table in state:
+            state[table] = dict(state[table])
+    for attribute in (ATTRIBUTE, _TIES):
+        for name, copy in state.get(attribute, {}).items():
+            table = "_parameters" if name in state["_parameters"] else "_buffers"
+            state[attribute][name], state[table][name] = state[table][name], copy
+    return maker, arguments, state, *rest
 
 
 def forget(model: nn.Module) -> None:
     """Let go of what waits beside the tensors in place."""
     for module in model.modules():
-        module.__dict__.pop(ATTRIBUTE, None)
+        for attribute in (ATTRIBUTE, _TIES):
+            module.__dict__.pop(attribute, None)
         for key in _loading_hooks(module):
             del module._load_state_dict_pre_hooks[key]
 

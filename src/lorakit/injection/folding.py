@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lorakit.errors import TargetError
 from lorakit.functional.merge import merge
 from lorakit.injection import copies
-from lorakit.injection.adaptation import close_record, require_enabled
+from lorakit.injection.adaptation import close_record, require_whole
 from lorakit.injection.switches import MergeReport, merge_report
 from lorakit.layers.conversion import lora_layers, require_plain_form, restore
 from lorakit.layers.embedding import Embedding
@@ -27,10 +27,10 @@ def fold(model: nn.Module) -> MergeReport:
     the model's tied weights, so the others become copies too.
 
     Returns what rounding to the weights' type took from each update. Raises StateError if the
-    model has no adapters or inside `lorakit.disabled`, TargetError for an embedding with max_norm,
-    which cannot be merged.
+    model has no adapters, inside `lorakit.disabled` or for a part of the model that was injected,
+    TargetError for an embedding with max_norm, which cannot be merged.
     """
-    require_plain_form(require_enabled(model))
+    require_plain_form(require_whole(model))
     layers = dict(lora_layers(model))
     problems = [
         f"{name} shortens its rows to max_norm before the update is added"

@@ -13,12 +13,14 @@ from lorakit.checkpoint import AdapterBundle, read
 from lorakit.errors import MismatchError
 from lorakit.injection import copies
 from lorakit.injection.adaptation import install, require_enabled
+from lorakit.injection.health import mark_training_start
 from lorakit.injection.naming import grouped
 from lorakit.injection.placement import Placement, place, without_base_copies
 from lorakit.injection.report import Report, describe
 from lorakit.injection.selection import Selection, Target
 from lorakit.injection.switches import merge_report
 from lorakit.layers.conversion import lora_layers
+from lorakit.surgery.wrappers import unwrapped
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def load_adapter(
 ) -> LoadReport:
     """Load an adapter onto a model, adapting it first if it is plain.
 
+    Of torch.compile's and DataParallel's wrappers the model within is meant.
     `path` is a PEFT directory, a hub id (`revision` names a branch, tag or commit), a
     .safetensors file, or a loralib .pt/.bin file, for which `lora_alpha` is required. Afterwards A,
     B and what was trained in full require gradients, as after `inject`. On a model that is adapted
@@ -69,11 +72,12 @@ def load_bundle(
     model: nn.Module, bundle: AdapterBundle, origin: str, check_base: bool = True
 ) -> LoadReport:
     """The same for a bundle in memory; `origin` names it in errors."""
+    model = unwrapped(model)
     bundle = without_base_copies(model, bundle)
     placement = place(model, bundle)
     problems = grouped(placement.problems)
     verified = placement.base_verified
-    if check_base and verified is False and not problems:
+    if check_base and verified is False:
         problems.append(
             "the base weights are not those that the adapter was trained on (fingerprint "
             f"{_short(bundle.fingerprint)}, base {bundle.base_model or 'unknown'}); load that "
@@ -88,6 +92,7 @@ def load_bundle(
     else:
         report = install(model, placement.config, _selection(model, placement), placement.factors)
     _fill(model, bundle.trained)
+    mark_training_start(model)
     return LoadReport(bundle.format, report, verified, _worst_rounding(model))
 
 

@@ -39,8 +39,8 @@ def without_indices(name: str) -> str:
 def grouped(problems: Iterable[tuple[str, str]]) -> list[str]:
     """(name, what is wrong) pairs as sentences; one for all layers that have the same problem.
 
-    >>> grouped([("layer.0.q", "is lost"), ("layer.1.q", "is lost"), ("head", "is odd")])
-    ['layer.{0,1}.q is lost', 'head is odd']
+    >>> grouped([(f"layer.{n}.q", "is lost") for n in (10, 2, 1, 0)] + [("head", "is odd")])
+    ['layer.{0-2,10}.q is lost', 'head is odd']
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for name, text in problems:
@@ -55,7 +55,20 @@ def _joined(names: list[str]) -> str:
     ]
     if len(names) == 1 or sum(len(column) > 1 for column in columns) != 1:
         return ", ".join(names)
-    return ".".join(c[0] if len(c) == 1 else "{" + ",".join(c) + "}" for c in columns)
+    return ".".join(c[0] if len(c) == 1 else f"{{{_ranges(map(int, c))}}}" for c in columns)
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Numbers in order, three or more in a row as first-last."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(
+        f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs
+    )
 
 
 def shortest_suffixes(model: nn.Module, names: list[str]) -> list[str] | str:

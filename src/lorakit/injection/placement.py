@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -23,9 +23,13 @@ from lorakit.injection.selection import target_names
 from lorakit.layers import conversion
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conv import LoraConv
+from lorakit.layers.linear import Linear
 from lorakit.layers.spec import AdapterSpec
 
 Slot = tuple[nn.Module, str]
+
+_SUGGESTIONS = 10
+"""How many lost names get one: the search costs time, and one that is right explains the others."""
 
 _MISSING = "is a target too, and the file has no tensors for it"
 
@@ -67,7 +71,7 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
     ]
     placement.problems += _made_up(model, bundle)
     placement.config = _config_here(bundle, placement.specs)
-    if not placement.problems:
+    if placement.specs.keys() == bundle.adapters.keys():
         weights = {name: conversion.base_weight(modules[name]).detach() for name in bundle.adapters}
         placement.base_verified = compare(bundle.fingerprint, weights)
     return placement
@@ -75,14 +79,23 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
 
 def _absent(names: list[str], modules: Mapping[str, nn.Module]) -> list[tuple[str, str]]:
     """What to say of modules that are not there; many layers get one suggestion for all."""
-    groups = Counter(map(without_indices, names))
+    hints = _hints(names, modules)
+    return [(name, f"is not in the model{hints[name]}") for name in names]
+
+
+def _hints(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    """The nearest names in the model for the first of these, layers that are alike as one."""
+    groups = Counter(map(without_indices, dict.fromkeys(names)))
     patterns = sorted(set(map(without_indices, modules)))
-    return [
-        (name, f"is not in the model{suggest(name, modules)}")
-        if groups[without_indices(name)] == 1
-        else (name, f"is not in the model{suggest(without_indices(name), patterns)}")
-        for name in names
-    ]
+    found: dict[str, str] = {}
+    hints = {}
+    for name in names:
+        alike = without_indices(name)
+        asked, there = (name, list(modules)) if groups[alike] == 1 else (alike, patterns)
+        if asked not in found:
+            found[asked] = suggest(asked, there) if len(found) < _SUGGESTIONS else ""
+        hints[name] = found[asked]
+    return hints
 
 
 def _place_pair(
@@ -99,7 +112,7 @@ def _place_pair(
             "slices of a fused weight, and the file does not say which; inject with "
             "LoraConfig(slices=...) first"
         )
-    expected = _expected_shapes(module, pair)
+    expected = expected_shapes(module, pair)
     shapes = tuple(pair.lora_A.shape), tuple(pair.lora_B.shape)
     if shapes not in expected:
         a, b = expected[0]
@@ -149,10 +162,12 @@ def _known_slices(model: nn.Module, name: str, module: nn.Module) -> Slices | No
     return None
 
 
-def _expected_shapes(module: nn.Module, pair: LowRank) -> list[tuple[tuple[int, ...], ...]]:
+def expected_shapes(module: nn.Module, pair: LowRank) -> list[tuple[tuple[int, ...], ...]]:
     """The shapes that A and B may have beside this module's weight."""
     assert pair.r is not None
     r, (in_features, out_features) = pair.r, conversion.features(module)
+    if isinstance(module, Linear) and module.fan_in_fan_out:
+        in_features, out_features = out_features, in_features
     if isinstance(module, nn.modules.conv._ConvNd):
         k, ones = module.kernel_size[0], (1,) * len(module.kernel_size)
         kernel_form = (r, *module.weight.shape[1:]), (out_features, r // module.groups, *ones)
@@ -232,13 +247,21 @@ def _place_trained(
     placement: Placement, modules: Mapping[str, nn.Module], bundle: AdapterBundle
 ) -> tuple[Slot, ...]:
     slots = []
+    owners = [name.rpartition(".")[0] for name in bundle.trained]
+    hints = _hints([owner for owner in owners if owner not in modules], modules)
     for name, value in bundle.trained.items():
         owner, _, leaf = name.rpartition(".")
         module = modules.get(owner)
         tensors = {**module._parameters, **module._buffers} if module is not None else {}
         here = tensors.get(leaf)
-        if module is None or here is None:
-            near = suggest(owner, modules)
+        if owner in bundle.adapters and not is_bias(leaf):
+            text = (
+                "is the base weight of an adapted module, and this model has another one; load "
+                "the base that the adapter was trained on, its vocabulary resized as there"
+            )
+            placement.problems.append((name, text))
+        elif module is None or here is None:
+            near = hints.get(owner, "")
             placement.problems.append(
                 (name, f"has no place in the model{near}; load a base with that head")
             )
@@ -271,8 +294,8 @@ def _unsaved(modules: Mapping[str, nn.Module], bundle: AdapterBundle) -> list[tu
 def without_base_copies(model: nn.Module, bundle: AdapterBundle) -> AdapterBundle:
     """The bundle without base weights that are the model's own, to the last bit.
 
-    Beside an adapted embedding PEFT stores the whole table, which may have grown; one that did not
-    neither trains nor belongs to the adapter.
+    Beside an adapted embedding PEFT stores the whole table, and beside one that has grown the
+    head's; one that is the model's neither trains nor belongs to the adapter.
     """
     here, copied = model.state_dict(), set(copies.names(model))
     saved = bundle.config.modules_to_save or ()
@@ -280,16 +303,19 @@ def without_base_copies(model: nn.Module, bundle: AdapterBundle) -> AdapterBundl
         name: value
         for name, value in bundle.trained.items()
         if name in copied
-        or is_bias(name.rpartition(".")[2])
+        or name.rpartition(".")[2] != "weight"
         or any(f".{pattern}." in f".{name}" for pattern in saved)
-        or not _is_same(here.get(name), value)
+        or not _is_same(here.get(name), value, name.rpartition(".")[0] in bundle.adapters)
     }
     return replace(bundle, trained=kept)
 
 
-def _is_same(here: Tensor | None, value: Tensor) -> bool:
-    if here is None or here.is_meta or here.shape != value.shape:
+def _is_same(here: Tensor | None, value: Tensor, adapted: bool) -> bool:
+    """Whether the values are equal; an adapted weight without values cannot be another one."""
+    if here is None or here.shape != value.shape:
         return False
+    if here.is_meta:
+        return adapted
     return torch.equal(here, value.to(here.device, here.dtype))
 
 

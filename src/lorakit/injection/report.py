@@ -45,6 +45,8 @@ class Report:
     """Weights of two or more dimensions that stay as they are, such as MoE experts."""
     tied: tuple[tuple[str, ...], ...] = field(default=())
     """Groups of names for one memory that an adapted layer shares; only that layer moves."""
+    parted: tuple[tuple[str, ...], ...] = field(default=())
+    """Groups of names that were one memory; what trains in full, named first, has left it."""
 
     @property
     def trainable_parameters(self) -> int:
@@ -69,6 +71,7 @@ class Report:
             "not covered": [f"{name} ({n:,})" for name, n in _by_suffix(self.uncovered).items()],
             "rank above min(in, out)": self.above_max_rank,
             "shares its memory": [" = ".join(names) for names in self.tied],
+            "tied until one side trains": [" = ".join(names) for names in self.parted],
         }
         lines += [f"{title}: {', '.join(items)}" for title, items in notes.items() if items]
         return "\n".join(lines)
@@ -97,6 +100,7 @@ def describe(model: nn.Module) -> Report:
         tied=tuple(
             names for names in ties if any(id(parameters.get(n)) in base_ids for n in names)
         ),
+        parted=tuple(copies.parted(model)),
     )
 
 

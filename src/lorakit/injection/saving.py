@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -12,16 +12,18 @@ from lorakit.checkpoint import AdapterBundle, LowRank, write
 from lorakit.checkpoint.bundle import Kind
 from lorakit.checkpoint.fingerprint import fingerprint
 from lorakit.config import Bias, LoraConfig, is_bias
-from lorakit.errors import SaveError
+from lorakit.errors import SaveError, StateError
 from lorakit.injection import copies
-from lorakit.injection.adaptation import Record, record_of, require_enabled
-from lorakit.injection.naming import matches_suffix, shortest_suffixes
+from lorakit.injection.adaptation import Record, record_of, records, require_enabled
+from lorakit.injection.naming import grouped, matches_suffix, shortest_suffixes
+from lorakit.injection.placement import expected_shapes
 from lorakit.layers.attention import MultiheadAttention
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conv import LoraConv
 from lorakit.layers.conversion import lora_layers
 from lorakit.layers.embedding import Embedding
 from lorakit.layers.linear import Linear
+from lorakit.surgery.wrappers import unwrapped
 
 _TASK_TYPES = {
     "ForCausalLM": "CAUSAL_LM",
@@ -36,19 +38,25 @@ def save_adapter(model: nn.Module, path: str | Path) -> Path:
     adapter_config.json, adapter_model.safetensors and a model card; other files there stay. The
     safetensors header also holds the config, the base's fingerprint and what fused slices need.
     A parameter that requires a gradient without being an adapter's is saved in full, like
-    `modules_to_save`.
+    `modules_to_save`. Of torch.compile's and DataParallel's wrappers the model within is saved.
 
-    Raises StateError if the model has no adapters or inside `lorakit.disabled`, SaveError if
-    nothing could be written.
+    Raises StateError if the model has no adapters, inside `lorakit.disabled`, or if adapters of the
+    injection are gone or no longer fit their weights; SaveError if something has no place in the
+    format or could not be written. Unless it says that the new tensors are there, the directory is
+    as it was.
     """
     return write(bundle_of(model), path)
 
 
 def bundle_of(model: nn.Module) -> AdapterBundle:
-    """The adapter that this model carries; its tensors are the model's own, not copies."""
+    """The adapter that this model carries; its tensors are the model's own, not copies.
+
+    Raises StateError and SaveError as `save_adapter` does.
+    """
     require_enabled(model)
+    _require_all_adapters(model)
+    record, model = record_of(model), unwrapped(model)
     layers = dict(lora_layers(model))
-    record = record_of(model)
     attention = {n for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)}
     adapters = {
         name: _low_rank(layer, name.rpartition(".")[0] in attention)
@@ -56,9 +64,7 @@ def bundle_of(model: nn.Module) -> AdapterBundle:
     }
     saved = _saved_modules(model, record)
     trained = _trained(model, saved)
-    meta = [name for name, layer in layers.items() if layer.lora_A.is_meta]
-    if meta:
-        raise SaveError(f"{meta[0]} is on the meta device and has no values to save.")
+    _require_savable(adapters, trained)
     return AdapterBundle(
         config=_config(model, layers, saved, trained, record),
         adapters=adapters,
@@ -67,7 +73,59 @@ def bundle_of(model: nn.Module) -> AdapterBundle:
         base_class=(type(model).__module__, type(model).__name__),
         task_type=_task_type(model, saved),
         fingerprint=fingerprint(base_weights(layers)),
+        num_labels=_label_count(model) if saved else None,
     )
+
+
+def _require_all_adapters(model: nn.Module) -> None:
+    """Raises StateError that lists adapters that were lost, or that their weight has outgrown."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    adapted = [
+        f"{part}.{name}" if part else name
+        for part, record in records(model)
+        for name in record.adapted
+    ]
+    problems = [
+        (name, "was adapted and has no adapter now; something replaced or restored the module")
+        for name in adapted
+        if not isinstance(modules.get(name), LoraLayer)
+    ]
+    for name, layer in lora_layers(model):
+        pair = _low_rank(layer, under_attention=False)
+        shapes = tuple(pair.lora_A.shape), tuple(pair.lora_B.shape)
+        expected = expected_shapes(layer, pair)
+        if shapes not in expected:
+            problems.append(
+                (
+                    name,
+                    f"has A {shapes[0]} and B {shapes[1]}, and its weight {pair.weight_shape} "
+                    f"takes A {expected[0][0]} and B {expected[0][1]} at rank {pair.r}",
+                )
+            )
+    if problems:
+        raise StateError(
+            "The adapters are not those of the injection. Change the model (as "
+            "resize_token_embeddings does) before lorakit.inject, not after:",
+            grouped(problems),
+        )
+
+
+def _require_savable(adapters: Mapping[str, LowRank], trained: Mapping[str, Tensor]) -> None:
+    """Raises SaveError that lists what has no values and what PEFT's format has no place for."""
+    problems = [
+        (name, "is on the meta device and has no values to save")
+        for name, pair in adapters.items()
+        if pair.lora_A.is_meta or pair.lora_B.is_meta
+    ]
+    for name, tensor in trained.items():
+        owner, _, leaf = name.rpartition(".")
+        if owner in adapters and not is_bias(leaf):
+            text = "trains beside its adapter, and an adapter file has no place for the base weight"
+            problems.append((name, text))
+        elif tensor.is_meta:
+            problems.append((name, "is on the meta device and has no values to save"))
+    if problems:
+        raise SaveError("This adapter cannot be saved:", grouped(problems))
 
 
 def base_weights(layers: dict[str, LoraLayer]) -> dict[str, Tensor]:
@@ -116,27 +174,43 @@ def _saved_modules(model: nn.Module, record: Record | None) -> list[str]:
             and not _is_adapter(module, leaf)
             and not is_bias(leaf)
         ]
-        if loose and not covered and name:
+        # The model itself is no module to list; its own parameters are saved by their names.
+        if loose and not covered and name and not _is_adapted(module):
             names.append(name)
     return names
 
 
 def _trained(model: nn.Module, saved: Iterable[str]) -> dict[str, Tensor]:
-    """The tensors of these modules, and every bias that trains."""
+    """The tensors of these modules, every bias that trains, and what else does of its owner's own.
+
+    That is a parameter of the model itself, or an adapted module's weight.
+    """
     state = model.state_dict(keep_vars=True)
     prefixes = tuple(f"{name}." for name in saved)
     copied = set(copies.names(model))
+    alone = {
+        f"{owner}.{leaf}" if owner else leaf
+        for owner, module in model.named_modules()
+        if not owner or _is_adapted(module)
+        for leaf, parameter in module._parameters.items()
+        if parameter is not None and parameter.requires_grad and not _is_adapter(module, leaf)
+    }
     return {
         name: tensor.detach()
         for name, tensor in state.items()
         if (prefixes and name.startswith(prefixes))
         or name in copied
+        or name in alone
         or (is_bias(name.rpartition(".")[2]) and tensor.requires_grad)
     }
 
 
 def _is_adapter(module: nn.Module, leaf: str) -> bool:
-    return isinstance(module, LoraLayer) and module.r > 0 and leaf in ("lora_A", "lora_B")
+    return _is_adapted(module) and leaf in ("lora_A", "lora_B")
+
+
+def _is_adapted(module: nn.Module) -> bool:
+    return isinstance(module, LoraLayer) and module.r > 0
 
 
 def _config(
@@ -197,6 +271,12 @@ def _target_modules(model: nn.Module, layers: dict[str, LoraLayer]) -> list[str]
 def _base_name(model: nn.Module) -> str | None:
     name = getattr(getattr(model, "config", None), "_name_or_path", None)
     return name or None
+
+
+def _label_count(model: nn.Module) -> int | None:
+    """What transformers builds the model's head for."""
+    labels = getattr(getattr(model, "config", None), "num_labels", None)
+    return labels if type(labels) is int and labels > 0 else None
 
 
 def _task_type(model: nn.Module, saved: list[str]) -> str | None:

@@ -9,16 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import cast
 
 from torch import nn
 
-from lorakit.config import ALL_LINEAR, LoraConfig, is_bias, key_matches
+from lorakit.config import ALL_LINEAR, LoraConfig, is_bias
 from lorakit.errors import TargetError, suggest
 from lorakit.functional import slices
 from lorakit.injection.architectures import Parts, backbone, default_targets, unloaded
-from lorakit.injection.naming import grouped, layer_index, matches_suffix, within
+from lorakit.injection.naming import (
+    grouped,
+    layer_index,
+    matches_suffix,
+    within,
+    without_indices,
+)
 from lorakit.layers import conversion
-from lorakit.layers.readers import dropout_problem
+from lorakit.layers.readers import reader_problem
 from lorakit.layers.spec import AdapterSpec
 
 
@@ -47,6 +55,11 @@ def select(model: nn.Module, config: LoraConfig) -> Selection:
     adapted as asked.
     """
     finder = _Finder(model, config)
+    if not finder.modules:
+        raise TargetError(
+            f"This {type(model).__name__} has no modules in it, and the root itself has no name by "
+            "which it could be adapted; wrap it: nn.Sequential(module)."
+        )
     names = finder.target_names()
     targets = finder.specify(names)
     trained = finder.trained(targets)
@@ -86,7 +99,9 @@ class _Finder:
         names = [n for n in self._included() if not any(within(n, s) for s in self.saved)]
         names = self._with_out_proj(names)
         if self.config.exclude_modules is not None:
-            excluded = self._matching("exclude_modules", self.config.exclude_modules, names)
+            everything = [name for name in self.modules if self._has_weight(name)]
+            given = self.config.exclude_modules
+            excluded = set(self._matching("exclude_modules", given, everything))
             names = [name for name in names if name not in excluded]
         if self.config.layers_to_transform is not None:
             names = self._in_layers(names, self.config.layers_to_transform)
@@ -125,20 +140,29 @@ class _Finder:
     def _matching(self, field: str, patterns: Iterable[str] | str, names: list[str]) -> list[str]:
         """The `names` that the patterns match; a pattern that matches none is a problem."""
         if isinstance(patterns, str):
-            found = [n for n in names if re.fullmatch(patterns, n) and self._has_weight(n)]
+            regex = re.compile(patterns)
+            found = [n for n in names if regex.fullmatch(n) and self._has_weight(n)]
             if not found:
-                self.problems.append(f"{field}: the expression {patterns!r} matches no layer")
+                self.problems.append(
+                    f"{field}: the expression {patterns!r} matches no layer; one string is a "
+                    "regular expression for the whole name, so for modules of this name write "
+                    f"[{patterns!r}]"
+                )
             return found
         matched: set[str] = set()
         for pattern in patterns:
             hits = {name for name in names if matches_suffix(name, pattern)}
             if not hits:
-                endings = {n.rpartition(".")[2] for n in self.modules} | set(self.modules)
-                self.problems.append(
-                    f"{field}: {pattern!r} matches no module{suggest(pattern, sorted(endings))}"
-                )
+                near = suggest(pattern, self._candidates)
+                self.problems.append(f"{field}: {pattern!r} matches no module{near}")
             matched |= hits
         return [name for name in names if name in matched]
+
+    @cached_property
+    def _candidates(self) -> list[str]:
+        """What a wrong name may have meant: the last parts of names, and whole names by group."""
+        endings = {name.rpartition(".")[2] for name in self.modules}
+        return sorted(endings | set(map(without_indices, self.modules)))
 
     def _has_weight(self, name: str) -> bool:
         """An expression for whole names matches containers too; those are not meant."""
@@ -171,9 +195,12 @@ class _Finder:
 
     def specify(self, names: list[str]) -> list[Target]:
         default = self.default if self.config.target_modules is None else None
-        parts = {**(default.slices if default else {}), **self.config.parts}
-        self._check_keys("rank_pattern", self.config.rank_pattern, names)
-        self._check_keys("alpha_pattern", self.config.alpha_pattern, names)
+        given = cast("Mapping[str, Parts]", self.config.slices)
+        parts = {**(default.slices if default else {}), **given}
+        self.problems += [
+            f"{field}: {key!r} matches none of the adapted modules"
+            for field, key in self.config.unmatched_keys(names)
+        ]
         for suffix in parts:
             if not any(matches_suffix(name, suffix) for name in names):
                 self.problems.append(f"slices: {suffix!r} matches none of the adapted modules")
@@ -181,7 +208,7 @@ class _Finder:
         for name in names:
             reason = conversion.refusal(self.modules[name])
             if reason is None:
-                reason = self._dropout_problem(name)
+                reason = self._reading_problem(name)
             if reason is not None:
                 self.misfits.append((name, reason))
                 continue
@@ -190,21 +217,13 @@ class _Finder:
                 targets.append(Target(name, self.modules[name], spec))
         return targets
 
-    def _check_keys(self, field: str, pattern: Mapping[str, object], names: list[str]) -> None:
-        self.problems += [
-            f"{field}: {key!r} matches none of the adapted modules"
-            for key in pattern
-            if not any(key_matches(key, name) for name in names)
-        ]
-
-    def _dropout_problem(self, name: str) -> str | None:
-        if not self.config.lora_dropout:
-            return None
-        if isinstance(self.modules[name], nn.MultiheadAttention):
+    def _reading_problem(self, name: str) -> str | None:
+        """What stands against it where a weight is read and the module's forward never runs."""
+        dropout = self.config.lora_dropout
+        if dropout and isinstance(self.modules[name], nn.MultiheadAttention):
             return "hands its weight to a function, so lora_dropout must be 0 there"
         parent, _, child = name.rpartition(".")
-        problem = dropout_problem(self.model.get_submodule(parent), child)
-        return f"cannot have lora_dropout: {problem}" if problem else None
+        return reader_problem(self.model.get_submodule(parent), child, dropout)
 
     def _spec(self, name: str, parts: Mapping[str, Parts]) -> AdapterSpec | None:
         config, module = self.config, self.modules[name]

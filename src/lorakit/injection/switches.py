@@ -37,15 +37,12 @@ class MergeReport:
 class Switch:
     """A state of modules for a while: on with the first caller, off with the last.
 
-    So the switches nest, and threads that share a model may overlap in them. `on` returns the
-    module's state before, which `off` gets back.
+    So the switches nest, and threads that share a model may overlap in them.
     """
 
-    def __init__(
-        self, on: Callable[[nn.Module], bool], off: Callable[[nn.Module, bool], None]
-    ) -> None:
-        self._on, self._off = on, off
-        self._before: WeakKeyDictionary[nn.Module, tuple[int, bool]] = WeakKeyDictionary()
+    def __init__(self, switch: Callable[[nn.Module, bool], None]) -> None:
+        self._switch = switch
+        self._callers: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
         self._lock = RLock()
 
     @contextmanager
@@ -54,46 +51,34 @@ class Switch:
         modules = list(dict.fromkeys(modules))
         with self._lock:
             for module in modules:
-                callers, before = self._before.get(module) or (0, self._on(module))
-                self._before[module] = callers + 1, before
+                if module not in self._callers:
+                    self._switch(module, True)
+                self._callers[module] = self._callers.get(module, 0) + 1
         try:
             yield
         finally:
             with self._lock:
                 for module in modules:
-                    callers, before = self._before.pop(module)
+                    callers = self._callers.pop(module)
                     if callers > 1:
-                        self._before[module] = callers - 1, before
+                        self._callers[module] = callers - 1
                     else:
-                        self._off(module, before)
+                        self._switch(module, False)
 
 
-def _allow_cache(layer: nn.Module) -> bool:
-    assert isinstance(layer, LoraLayer)
-    before, layer.merge_weights = layer.merge_weights, True
-    return before
-
-
-def _allow_cache_as_before(layer: nn.Module, before: bool) -> None:
+def _set_merging(layer: nn.Module, on: bool) -> None:
     if isinstance(layer, LoraLayer):  # unless it was ejected or folded inside
-        layer.merge_weights = before
+        layer.merging = on
 
 
-def _disable(module: nn.Module) -> bool:
-    copies.swap(module)
+def _set_disabled(module: nn.Module, on: bool) -> None:
+    copies.set_aside(module, on)
     if isinstance(module, LoraLayer):
-        module.active = False
-    return True
+        module.active = not on
 
 
-def _enable(module: nn.Module, _: bool) -> None:
-    copies.swap(module)
-    if isinstance(module, LoraLayer):
-        module.active = True
-
-
-_MERGED = Switch(_allow_cache, _allow_cache_as_before)
-_DISABLED = Switch(_disable, _enable)
+_MERGED = Switch(_set_merging)
+_DISABLED = Switch(_set_disabled)
 
 
 @contextmanager
@@ -148,7 +133,7 @@ def disabled(model: nn.Module) -> Iterator[None]:
     """
     layers = require_adapters(model)
     copies.require_values(model)
-    with _DISABLED.held([*layers, *(module for _, module in copies.owners(model))]):
+    with _DISABLED.held([*layers, *copies.holders(model)]):
         yield
 
 

@@ -9,8 +9,9 @@ may have changed:
 - W, A, B or the scale: another object, another memory address or another version counter,
   compared at every use outside compiled code;
 - the mode changes, a state is loaded, the module is moved or cast;
-- a forward with gradients runs, or any torch optimizer steps. Fused optimizers do not raise the
-  version counters, which is why the comparison alone would not do (torch 2.13).
+- a forward with gradients runs, or a torch optimizer that holds W, A, B or a view of their memory
+  steps. Fused optimizers do not raise the version counters, which is why the comparison alone would
+  not do (torch 2.13).
 
 What nobody can see (writing through `.data`, numpy or a raw pointer, in evaluation mode, without
 one of the above) needs `lorakit.refresh`.
@@ -54,6 +55,7 @@ class LoraLayer(nn.Module):
     """The plain class this one adapts; a converted module may remember another one."""
 
     _active: bool = True
+    _merging: bool = False
     _merged: Tensor | None = None
     _merged_from: tuple[Any, ...] | None = None
 
@@ -147,6 +149,17 @@ class LoraLayer(nn.Module):
         self._active = value
 
     @property
+    def merging(self) -> bool:
+        """Whether the cache is allowed for a while; see `lorakit.merged`."""
+        return self._merging
+
+    @merging.setter
+    def merging(self, value: bool) -> None:
+        self._merging = value
+        if not (value or self.spec.merge_weights):
+            self.drop_cache()
+
+    @property
     def dropout_now(self) -> float:
         """The dropout probability in force: 0 in evaluation mode."""
         return self.spec.lora_dropout if self.training else 0.0
@@ -174,7 +187,8 @@ class LoraLayer(nn.Module):
         if not self.active:
             return self.base_weight
         compiling = torch.compiler.is_compiling()
-        if torch.is_grad_enabled() or self.training or not self.spec.merge_weights:
+        may_keep = self.spec.merge_weights or self._merging
+        if torch.is_grad_enabled() or self.training or not may_keep:
             if self._merged is not None and not compiling:
                 self.drop_cache()
             return None
@@ -219,18 +233,30 @@ class LoraLayer(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self.drop_cache()
-        was_meta = self.r > 0 and self.lora_A.is_meta
+        base_was_meta = self.r > 0 and self.base_weight.is_meta
+        values = (self.lora_A.detach(), self.lora_B.detach()) if base_was_meta else ()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if was_meta and not self.lora_A.is_meta:
-            self.reset_lora_parameters()  # to_empty leaves whatever was in memory
+        if base_was_meta and not self.base_weight.is_meta:
+            self._fill_after_to_empty(values)
         return self
+
+    def _fill_after_to_empty(self, values: tuple[Tensor, ...]) -> None:
+        """A and B as they were, or drawn anew: to_empty leaves whatever was in memory."""
+        if any(value.is_meta for value in values):
+            self.reset_lora_parameters()
+            return
+        with torch.no_grad():
+            for parameter, value in zip((self.lora_A, self.lora_B), values, strict=True):
+                parameter.copy_(value)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self.drop_cache()
         super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_merged": None, "_merged_from": None}
+        """Without the cache and the switches: a copy is as the layer is outside of them."""
+        passing = {"_active", "_merging", "_merged", "_merged_from"}
+        return {name: value for name, value in self.__dict__.items() if name not in passing}
 
 
 def _same_origin(old: tuple[Any, ...] | None, new: tuple[Any, ...]) -> bool:
@@ -263,14 +289,25 @@ def _full_precision(weight: Tensor) -> AbstractContextManager[Any]:
 
 
 def _watch(layer: LoraLayer) -> None:
-    """Drop this layer's cache at any optimizer's next step."""
+    """Drop this layer's cache when an optimizer steps on what it came from."""
     global _watching_optimizers
     if not _watching_optimizers:
-        register_optimizer_step_post_hook(_drop_all)
+        register_optimizer_step_post_hook(_drop_stepped)
         _watching_optimizers = True
     _with_cache.add(layer)
 
 
-def _drop_all(*_: Any) -> None:
-    while _with_cache:
-        _with_cache.pop().drop_cache()
+def _drop_stepped(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    if not _with_cache:
+        return
+    tensors = (tensor for group in optimizer.param_groups for tensor in group["params"])
+    stepped = {_memory(tensor.untyped_storage()) for tensor in tensors}
+    for layer in list(_with_cache):
+        origin = layer._merged_from
+        if origin is None or not stepped.isdisjoint(map(_memory, origin[-3:])):
+            layer.drop_cache()
+            _with_cache.discard(layer)
+
+
+def _memory(storage: torch.UntypedStorage) -> tuple[torch.device, int]:
+    return storage.device, storage.data_ptr()

@@ -70,6 +70,12 @@ def refusal(module: nn.Module) -> str | None:
         return "is adapted already"
     if any(isinstance(p, UninitializedParameter) for p in module._parameters.values()):
         return "has no shape yet; run one forward first"
+    if "forward" in module.__dict__ and not _repeats_its_class(module):
+        return (
+            "has a forward of its own in place of its class's, which would pass the adapter by; if "
+            "that is accelerate's hook, load the model without device_map or offload, or call "
+            "accelerate.hooks.remove_hook_from_module on it first"
+        )
     if is_parametrized(module):
         return "is parametrised; torch.nn.utils.parametrize.remove_parametrizations comes first"
     if isinstance(module, _ConvTransposeNd):
@@ -87,6 +93,13 @@ def refusal(module: nn.Module) -> str | None:
     if module._parameters.get(_weight_name(module)) is None:
         return "has no parameter called weight (pruned, weight-normalised or quantised)"
     return _weight_refusal(base_weight(module))
+
+
+def _repeats_its_class(module: nn.Module) -> bool:
+    """Whether the module's own forward is its class's, which accelerate's hooks leave behind."""
+    own = module.__dict__["forward"]
+    same_function = getattr(own, "__func__", None) is type(module).forward
+    return same_function and getattr(own, "__self__", None) is module
 
 
 def _weight_refusal(weight: Tensor) -> str | None:
@@ -137,6 +150,7 @@ def adapt(
     if is_conv1d(module):
         module.in_features, module.out_features = features(module)  # type: ignore[assignment]
         module.fan_in_fan_out = True  # type: ignore[assignment]
+    module.__dict__.pop("forward", None)  # the class's own, or `refusal` had refused
     module.__class__ = lora_class
     assert isinstance(module, LoraLayer)
     try:
@@ -172,7 +186,7 @@ def restore(module: LoraLayer, weight: Tensor | None = None) -> None:
     """
     require_plain_form([module])
     original = original_class(module)
-    own = {"spec", "scaling", "_active", "_merged", "_merged_from", "_square_form"}
+    own = {"spec", "scaling", "_active", "_merging", "_merged", "_merged_from", "_square_form"}
     _strip(module, original, own | module.__dict__.get("_added", frozenset()))
     if weight is not None:
         name = _weight_name(module)

@@ -1,12 +1,19 @@
 """Parents that read a child's weight instead of calling its forward.
 
-nn.MultiheadAttention computes with `out_proj.weight`, and nn.TransformerEncoderLayer's fast path
-with `linear1.weight` and `linear2.weight`; the adapter in the child's forward would never run.
-Such a child is exposed: reading its `weight` gives W + scaling * B A, with its gradient, while
-the parameter under that name stays W.
+nn.MultiheadAttention computes with `out_proj.weight`, nn.TransformerEncoderLayer's fast path with
+`linear1.weight` and `linear2.weight`, Mamba with `dt_proj.weight`; the adapter in the child's
+forward would never run. Such a child is exposed: reading its `weight` gives W + scaling * B A, with
+its gradient, while the parameter under that name stays W. A child that is no linear layer cannot
+be exposed and is refused.
+
+Parents are known by the names of their classes, since this room imports torch alone. The names are
+read off the modeling files of transformers; a fused kernel there may read what the plain code
+calls, and counts.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
@@ -14,27 +21,72 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from lorakit.errors import ConfigError
 from lorakit.layers.base import LoraLayer
 
-_READ_BY: dict[type[nn.Module], frozenset[str]] = {
-    nn.MultiheadAttention: frozenset({"out_proj"}),
-    nn.TransformerEncoderLayer: frozenset({"linear1", "linear2"}),
+_READ_IN_TRAINING = {
+    "MultiheadAttention": "out_proj",
+    "MambaMixer FalconMambaMixer": "conv1d x_proj dt_proj out_proj",
+    "JambaMambaMixer": "conv1d dt_proj",
+    "Mamba2Mixer BambaMixer FalconH1Mixer GraniteMoeHybridMambaLayer NemotronHMamba2Mixer "
+    "Zamba2MambaMixer": "conv1d out_proj",
+    "ZambaMambaMixer Qwen3NextGatedDeltaNet Qwen3_5GatedDeltaNet Qwen3_5MoeGatedDeltaNet "
+    "OlmoHybridGatedDeltaNet KimiLinearDeltaAttention": "conv1d",
+    "RecurrentGemmaRecurrentBlock": "conv_1d",
+    "Lfm2ShortConv Lfm2MoeShortConv Lfm3ShortConv": "conv",
+    "MobileBertLMPredictionHead": "dense decoder",
+    "WavLMAttention": "q_proj k_proj v_proj out_proj",
+    "TDNNLayer": "kernel",
+    "DetrMHAttentionMap ConditionalDetrMHAttentionMap MaskFormerDetrMHAttentionMap": "k_proj",
+    "DabDetrMHAttentionMap": "k_linear",
+    "DetrModel ConditionalDetrModel DeformableDetrModel TableTransformerModel GroundingDinoModel "
+    "MMGroundingDinoModel": "query_position_embeddings",
+    "DebertaEncoder DebertaV2Encoder SEWDTransformerEncoder": "rel_embeddings",
+    "SamMaskDecoder Sam2MaskDecoder SamHQMaskDecoder": "iou_token mask_tokens",
+    "LayoutLMv2Encoder LayoutLMv3Encoder": "rel_pos_bias rel_pos_x_bias rel_pos_y_bias",
+    "Gemma3nTextAltUp": "correction_coefs",
+    "Gemma4AssistantForCausalLM Gemma4UnifiedAssistantForCausalLM": "lm_head",
+    "LongcatFlashTopkRouter": "classifier",
 }
+"""Classes of parents -> children whose forward may not run in training, so neither dropout."""
+
+_READ_AT_TIMES = {
+    "TransformerEncoderLayer": "linear1 linear2",  # in inference
+    "BloomAttention": "dense",  # with pretraining_tp and slow_but_exact
+    "BloomMLP": "dense_4h_to_h",
+    "DisentangledSelfAttention": "in_proj",  # with query states of its own
+    "LSHSelfAttention": "query_key value",  # with a cache
+}
+"""The same for children that are called in ordinary training."""
+
+
+def _by_class(table: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    return {
+        name: frozenset(children.split())
+        for names, children in table.items()
+        for name in names.split()
+    }
+
+
+_IN_TRAINING, _AT_TIMES = _by_class(_READ_IN_TRAINING), _by_class(_READ_AT_TIMES)
 _watching = False
+
+
+def _reads(table: Mapping[str, frozenset[str]], parent: nn.Module, child: str) -> bool:
+    return any(child in table.get(kind.__name__, ()) for kind in type(parent).__mro__)
 
 
 def reads_weight(parent: nn.Module, child: str) -> bool:
     """Whether `parent` may compute with the weight of its `child` without calling it."""
-    return any(
-        isinstance(parent, kind) and child in children for kind, children in _READ_BY.items()
-    )
+    return _reads(_IN_TRAINING, parent, child) or _reads(_AT_TIMES, parent, child)
 
 
-def dropout_problem(parent: nn.Module, child: str) -> str | None:
-    """Why the child cannot have dropout on its input, or None: its forward never runs."""
-    if isinstance(parent, nn.MultiheadAttention) and reads_weight(parent, child):
-        return (
-            f"{type(parent).__name__} reads {child}.weight and never calls {child}, "
-            "so lora_dropout must be 0 there"
-        )
+def reader_problem(parent: nn.Module, child: str, dropout: float = 0) -> str | None:
+    """What forbids to adapt the child (with dropout on its input): its weight is read; or None."""
+    if not reads_weight(parent, child):
+        return None
+    reads = f"is read by its {type(parent).__name__}"
+    if not isinstance(parent._modules.get(child), nn.Linear):
+        return f"{reads}, which never calls it, so an adapter would do nothing there"
+    if dropout and _reads(_IN_TRAINING, parent, child):
+        return f"{reads}, which never calls it, so lora_dropout must be 0 there"
     return None
 
 
@@ -49,7 +101,7 @@ def watch_parents(layer: LoraLayer) -> None:
 def expose_if_read(parent: nn.Module, name: str, child: nn.Module | None) -> None:
     """Expose the weight of an adapted `child` if `parent` reads it."""
     if isinstance(child, LoraLayer) and child.r and reads_weight(parent, name):
-        problem = dropout_problem(parent, name)
-        if problem and child.lora_dropout:
+        problem = reader_problem(parent, name, child.lora_dropout)
+        if problem:
             raise ConfigError(f"{name} cannot be adapted as it is:", [problem])
         child.expose()

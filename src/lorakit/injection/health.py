@@ -1,0 +1,107 @@
+"""Does everything that should train, train?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+_MARK = "_lorakit_training_mark"
+
+
+@dataclass(frozen=True)
+class TrainingCheck:
+    """The trainable tensors of a model, and those that stand still."""
+
+    trainable: int
+    stuck: dict[str, str]
+    """Name -> why, for every trainable tensor that has not moved since the mark."""
+
+    def __str__(self) -> str:
+        if not self.stuck:
+            return f"all {self.trainable} trainable tensors have moved"
+        lines = [f"{len(self.stuck)} of {self.trainable} trainable tensors have not moved:"]
+        return "\n".join([*lines, *(f"  - {name}: {why}" for name, why in self.stuck.items())])
+
+
+def mark_training_start(model: nn.Module) -> None:
+    """Remember the values of all trainable tensors, for `check_training` to compare with."""
+    model.__dict__[_MARK] = {
+        name: _digest(parameter)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and not parameter.is_meta
+    }
+
+
+def forget_training_start(model: nn.Module) -> None:
+    """Forget those values, of the model and of its parts."""
+    for module in model.modules():
+        module.__dict__.pop(_MARK, None)
+
+
+def check_training(model: nn.Module, called: frozenset[str] | None = None) -> TrainingCheck:
+    """Which trainable tensors have not moved since injection, loading or the last mark, and why.
+
+    Call it after some optimizer steps. lora_A stands still in the very first step, since its
+    gradient is a multiple of lora_B, which starts at zero. `called` names the modules whose forward
+    ran, where that is known; the others are left out.
+
+    >>> from lorakit.config import LoraConfig
+    >>> from lorakit.injection.adaptation import inject
+    >>> model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    >>> _ = inject(model, LoraConfig(r=2, target_modules="all-linear"))
+    >>> sorted(check_training(model).stuck)[0]
+    '0.lora_A'
+    """
+    before = model.__dict__.get(_MARK, {})
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    stuck = {
+        name: _reason(parameter)
+        for name, parameter in parameters.items()
+        if (called is None or name.rpartition(".")[0] in called)
+        and before.get(name) == _digest(parameter)
+    }
+    return TrainingCheck(len(parameters), stuck)
+
+
+@contextmanager
+def recording_calls(model: nn.Module) -> Iterator[set[str]]:
+    """The names of the modules whose forward runs inside."""
+    called: set[str] = set()
+
+    def hook_for(name: str) -> Callable[..., None]:
+        return lambda *_: called.add(name)
+
+    handles = [
+        module.register_forward_pre_hook(hook_for(name))
+        for name, module in model.named_modules()
+        if any(
+            parameter.requires_grad
+            for parameter in module._parameters.values()
+            if parameter is not None
+        )
+    ]
+    try:
+        yield called
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _digest(parameter: Tensor) -> tuple[float, float]:
+    """Two sums that a change of any size in any element moves, up to rounding."""
+    with torch.no_grad():
+        values = parameter.detach().double().flatten()
+        weights = torch.linspace(1, 2, values.numel(), dtype=torch.float64, device=values.device)
+        return float(values.abs().sum()), float(values @ weights)
+
+
+def _reason(parameter: nn.Parameter) -> str:
+    if parameter.grad is None:
+        return "it has no gradient: the loss does not depend on it, or gradients were cleared"
+    if not parameter.grad.any():
+        return "its gradient is zero"
+    return "it has a gradient, so no optimizer moves it (or the learning rate is 0)"
