@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install test test-slow check format bench docs clean
+.PHONY: help install demo test test-slow check format bench docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 install: $(INSTALLED) ## Make .venv with the package, its extras and the tools, in the tested versions
+
+demo: ## Train on real reviews: LoRA next to a trained head (FULL=1: and full fine-tuning)
+	@$(MAKE) --question $(INSTALLED) || echo "First .venv: 2,200 MB on disk with a CPU build of torch, and a few minutes."
+	@$(MAKE) --no-print-directory install
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m demo $(if $(FULL),--full)
 
 test: $(INSTALLED) ## Run the tests that are not slow, and hold coverage to 95%
 	$(PYTHON) -m pytest --cov --cov-fail-under=95

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-NAMES = ("imports", "forward_calls", "merge_cycles")
+NAMES = ("imports", "forward_calls", "merge_cycles", "reviews")
 
 Spread = dict[str, float]
 Row = dict[str, str | int | float | Spread]

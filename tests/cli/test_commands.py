@@ -8,27 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertForSequenceClassification
 
 import lorakit as lora
 from lorakit.cli import main
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run `lorakit` with these arguments; (exit code, standard output, standard error)."""
-
-    def run_command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lorakit", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_command
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +122,15 @@ def test_version_is_the_packages(run):
     assert (code, out.strip()) == (0, lora.__version__)
 
 
-@pytest.mark.parametrize("command", ["targets", "inspect", "merge"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train", "evaluate", "predict", "generate", "compare", "recipes list", "recipes show",
+        "targets", "inspect", "merge",
+    ],
+)  # fmt: skip
 def test_help_has_an_example(run, command):
-    code, out, _ = run(command, "--help")
+    code, out, _ = run(*command.split(), "--help")
     assert code == 0
     assert f"Example: lorakit {command}" in " ".join(out.split())
 
@@ -150,3 +139,32 @@ def test_without_the_extra_main_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "typer", None)
     with pytest.raises(SystemExit, match=r"pip install 'lorakit\[cli\]'"):
         main()
+
+
+def test_base_with_another_number_of_labels_gets_the_adapters_head(run, tmp_path):
+    sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16}
+    config = BertConfig(**sizes, num_attention_heads=2, num_labels=3)
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "base")
+    model = BertForSequenceClassification.from_pretrained(
+        tmp_path / "base", num_labels=2, ignore_mismatched_sizes=True
+    )
+    lora.inject(model, lora.LoraConfig(r=2, modules_to_save=["classifier"]))
+    path = lora.save_adapter(model, tmp_path / "adapter")
+    code, out, err = run("inspect", path, "--base", tmp_path / "base")
+    assert (code, err) == (0, "")
+    assert "its weights are the ones" in out
+    code, _, err = run("merge", path, "--output", tmp_path / "merged")
+    assert (code, err) == (0, "")
+    merged = BertForSequenceClassification.from_pretrained(tmp_path / "merged")
+    assert torch.equal(merged.classifier.weight, model.classifier.weight)
+
+
+@pytest.mark.parametrize("change", [{"hidden_size": "x"}, {"num_attention_heads": 7}], ids=str)
+def test_targets_of_a_broken_config_is_one_message(run, change, tmp_path):
+    BertConfig(hidden_size=16, num_attention_heads=2).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    code, out, err = run("targets", tmp_path)
+    assert (code, out) == (1, "")
+    assert str(tmp_path) in err
+    assert "Traceback" not in err

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from lorakit.cli import inspect, merge, targets
+from lorakit.cli import (
+    compare,
+    evaluate,
+    generate,
+    inspect,
+    merge,
+    predict,
+    recipes,
+    targets,
+    train,
+)
 from lorakit.cli.output import print_error
 from lorakit.errors import LorakitError
 
@@ -20,6 +30,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("generate")(generate.generate)
+app.command("compare")(compare.compare)
+app.add_typer(recipes.app, name="recipes")
 app.command("targets")(targets.targets)
 app.command("inspect")(inspect.inspect)
 app.command("merge")(merge.merge)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,10 @@ _AUTO_CLASSES = {
 }
 
 
+_HEADS = ("classifier", "classification_head", "score", "qa_outputs")
+"""What transformers calls the modules whose last matrix has a row for each label."""
+
+
 def skeleton(name: str, revision: str | None = None) -> nn.Module:
     """The model that `name` describes, on the meta device: shapes and names, no weights.
 
@@ -29,8 +32,12 @@ def skeleton(name: str, revision: str | None = None) -> nn.Module:
 
     transformers = _transformers()
     config = _config(name, revision)
-    with torch.device("meta"):
-        return _class_of(transformers, config).from_config(config)  # type: ignore[no-any-return]
+    model_class = _class_of(transformers, config)
+    try:
+        with torch.device("meta"):
+            return model_class.from_config(config)  # type: ignore[no-any-return]
+    except Exception as error:  # a model's constructor raises whatever a broken config leads to
+        raise FormatError(f"The config of {name} describes no model: {error}") from error
 
 
 def load_base(
@@ -39,28 +46,71 @@ def load_base(
     """The pretrained model, of the class and with the labels that `bundle` was trained with.
 
     Raises FormatError if there is no such model, MismatchError if its checkpoint lacks weights that
-    the adapter does not bring.
+    the adapter does not bring, or has them in another shape.
     """
     transformers = _transformers()
     config = _config(name, revision)
     model_class = _class_of(transformers, config, bundle)
     labels = _label_count(bundle)
-    if labels is not None:
+    if labels is not None and labels != config.num_labels:
         config.num_labels = labels
     try:
         model, info = model_class.from_pretrained(
-            name, config=config, revision=revision, output_loading_info=True
+            name,
+            config=config,
+            revision=revision,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # looked at below
+        )
+    except Exception as error:  # as in `skeleton`; damaged weights raise more kinds still
+        raise FormatError(f"The base model {name} cannot be loaded: {error}") from error
+    problems = _not_loaded(info, set(bundle.trained) if bundle is not None else set())
+    if problems:
+        raise MismatchError(
+            f"The checkpoint of {name} lacks weights of {type(model).__name__}:", problems
+        )
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def load_for_task(
+    name: str, auto_class: str, head: Mapping[str, Any], revision: str | None = None
+) -> tuple[nn.Module, list[str]]:
+    """The pretrained model with a head for a task, and the modules that are new in it.
+
+    Raises FormatError if there is no such model, or none with that head.
+    """
+    transformers = _transformers()
+    config = _config(name, revision)
+    for key, value in head.items():
+        setattr(config, key, value)
+    try:
+        model, info = getattr(transformers, auto_class).from_pretrained(
+            name,
+            config=config,
+            revision=revision,
+            output_loading_info=True,
+            dtype="float32",
+            ignore_mismatched_sizes=True,
         )
     except (OSError, ValueError) as error:
         raise FormatError(f"The base model {name} cannot be loaded: {error}") from error
-    brought = set(bundle.trained) if bundle is not None else set()
-    missing = sorted(set(info["missing_keys"]) - brought)
-    if missing:
-        raise MismatchError(
-            f"The checkpoint of {name} lacks weights of {type(model).__name__}:",
-            [f"{key} would be random; the adapter does not bring it" for key in missing],
-        )
-    return model.eval()  # type: ignore[no-any-return]
+    mismatched = {entry[0] for entry in info["mismatched_keys"]}
+    new = dict.fromkeys(k.rpartition(".")[0] for k in sorted({*info["missing_keys"], *mismatched}))
+    return model, list(new)
+
+
+def _not_loaded(info: Mapping[str, Any], brought: Collection[str]) -> list[str]:
+    """The weights that transformers made up and that the adapter does not bring."""
+    problems = [
+        f"{key} would be random; the adapter does not bring it"
+        for key in sorted(set(info["missing_keys"]) - set(brought))
+    ]
+    return problems + [
+        f"{key} has shape {tuple(there)} there and {tuple(here)} in the model; the adapter does "
+        "not bring it"
+        for key, there, here in sorted(info["mismatched_keys"])
+        if key not in brought
+    ]
 
 
 def _transformers() -> Any:
@@ -77,10 +127,11 @@ def _config(name: str, revision: str | None) -> Any:
     directory = Path(name)
     if directory.is_dir() and not (directory / "config.json").is_file():
         raise FormatError(f"{name} is no model: it has no config.json.")
+    auto_config = _transformers().AutoConfig
     try:
-        return _transformers().AutoConfig.from_pretrained(name, revision=revision)
-    except (OSError, ValueError, json.JSONDecodeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        return auto_config.from_pretrained(name, revision=revision)
+    except Exception as error:  # a config's constructor raises whatever a broken file leads to
+        reason = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
         raise FormatError(f"There is no model at {name}: {reason}") from error
 
 
@@ -119,7 +170,9 @@ def _own_auto_class(transformers: Any, config: Any) -> Any:
 
 
 def _label_count(bundle: AdapterBundle | None) -> int | None:
-    """Number of labels of a saved classification head: the height of its last matrix."""
+    """As the file says, else the height of the last matrix of a saved classification head."""
+    if bundle is not None and bundle.num_labels is not None:
+        return bundle.num_labels
     heights = [
         tensor.shape[0]
         for name, tensor in (bundle.trained if bundle is not None else {}).items()
@@ -129,4 +182,4 @@ def _label_count(bundle: AdapterBundle | None) -> int | None:
 
 
 def _is_head(name: str) -> bool:
-    return name.split(".")[0] in ("classifier", "score")
+    return name.split(".")[0] in _HEADS

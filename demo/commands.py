@@ -1,0 +1,37 @@
+"""The commands that the demo runs and that the documentation prints: these and no others."""
+
+from __future__ import annotations
+
+SENTENCES = (
+    "A joy from the first scene to the last.",
+    "Two hours that feel like four.",
+    "It never quite earns its tears, but the cast is a delight.",
+    "Not bad at all.",
+)
+FULL_RESULT = "demo/full.json"
+"""The result of full fine-tuning, recorded with `make demo FULL=1`."""
+
+METHODS = {
+    "lora": "",
+    "head": " --set method=head --set training.learning_rate=2e-2",
+    "full": " --set method=full --set training.learning_rate=5e-5",
+}
+"""What the recipe is changed by for each method."""
+
+
+def training(method: str, cache: str, runs: str) -> str:
+    """The command that trains by one method."""
+    return (
+        f"lorakit train reviews --base {cache}/all-MiniLM-L6-v2 --data {cache}/reviews.csv "
+        f"--output {runs}/{method}{METHODS[method]}"
+    )
+
+
+def comparison(runs: str, reference: str | None) -> str:
+    """The command that puts the runs side by side."""
+    return f"lorakit compare {runs}" + (f" --reference {reference}" if reference else "")
+
+
+def prediction(method: str, runs: str) -> str:
+    """The command that classifies a few sentences."""
+    return f"lorakit predict {runs}/{method}" + "".join(f' --text "{s}"' for s in SENTENCES)

@@ -1,0 +1,40 @@
+"""`lorakit recipes list|show`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lorakit.cli.output import Json, show
+
+app = typer.Typer(
+    help="The recipes that come with lorakit.", no_args_is_help=True, rich_markup_mode="markdown"
+)
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """Name the recipes that `lorakit train NAME` runs.
+
+    Example: `lorakit recipes list`
+    """
+    from lorakit.training.shipped_recipes import shipped_recipes
+
+    show(shipped_recipes(), json)
+
+
+@app.command("show")
+def show_(
+    name: Annotated[str, typer.Argument(help="One of `lorakit recipes list`.")],
+    json: Json = False,
+) -> None:
+    """Print a recipe, to change it and train with it.
+
+    Example: `lorakit recipes show reviews > my.yaml`
+    """
+    from lorakit.training.recipe_file import load_recipe
+    from lorakit.training.shipped_recipes import recipe_file
+
+    file = recipe_file(name)
+    show(load_recipe(file) if json else file.read_text(encoding="utf-8").rstrip(), json)

@@ -1,0 +1,79 @@
+"""`lorakit train RECIPE` or `lorakit train --base M --data FILE`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lorakit.cli.output import Json, print_error, quiet_libraries, show
+
+if TYPE_CHECKING:
+    from lorakit.training.run import RunResult
+
+INTERRUPTED = 130
+"""The exit code of shells for Ctrl-C."""
+
+
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A YAML file, or a name of `lorakit recipes list`.")
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="Directory or hub id of the base.")] = None,
+    data: Annotated[str | None, typer.Option(help="CSV, TSV, JSONL or Parquet file.")] = None,
+    output: Annotated[str | None, typer.Option(help="The run's directory.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, such as training.epochs=3.")
+    ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Same bits again, on the same machine.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Fine-tune a model on your data; an interrupted run continues where it was.
+
+    Example: `lorakit train --base FacebookAI/roberta-base --data reviews.csv --output runs/reviews`
+    """
+    from lorakit.training.distributed import is_first_process
+    from lorakit.training.recipe import from_mapping
+    from lorakit.training.recipe_file import load_recipe, with_settings, with_values
+    from lorakit.training.run import run
+    from lorakit.training.shipped_recipes import recipe_file
+
+    quiet_libraries(json)
+    mapping: dict[str, Any] = load_recipe(recipe_file(recipe)) if recipe is not None else {}
+    given: dict[str, Any] = {"base": base, "data.train": data, "output": output}
+    if deterministic:
+        given["training.deterministic"] = True
+    mapping = with_values(mapping, {k: v for k, v in given.items() if v is not None})
+    checked = from_mapping(with_settings(mapping, set_ or []))
+    try:
+        result = run(checked, say=lambda text: None if json else print(text, flush=True))
+    except KeyboardInterrupt:
+        print_error(f"Interrupted; the same command continues the run in {checked.output}.", json)
+        raise typer.Exit(INTERRUPTED) from None
+    if is_first_process():
+        show(result if json else _closing(result), json)
+
+
+def _closing(result: RunResult) -> str:
+    """What a person wants to know at the end: how good it is, and how to use it."""
+    from lorakit.training.comparison import size_text
+    from lorakit.training.inference import metric_lines
+    from lorakit.training.run import ADAPTER, CURVE
+    from lorakit.training.usage import usage
+
+    majority = {} if result.majority is None else {"accuracy of the majority": result.majority}
+    return "\n".join(
+        [
+            "",
+            f"{result.examples['test']:,} test rows after {result.steps:,} steps, "
+            f"{result.seconds:,.0f} s, {result.trainable_parameters:,} parameters trained:",
+            *metric_lines({**result.metrics, **majority}),
+            "",
+            f"adapter  {result.output}/{ADAPTER} ({size_text(result.adapter_bytes)})",
+            f"curve    {result.output}/{CURVE}",
+            "",
+            usage(result.output),
+        ]
+    )

@@ -1,0 +1,1 @@
+"""What is learned: columns of a table become examples, predictions become scores."""

@@ -1,0 +1,178 @@
+"""Text from a prompt: the loss counts the completion only.
+
+    ids     p p p p c c c e        p: the prompt's tokens, c: the completion's, e: end of text
+    labels  - - - - c c c e        -: IGNORED
+
+Prompt and completion are tokenized together, as they stand in the text, unless the tokenizer would
+then join the end of one with the beginning of the other: a model that is asked sees the prompt's
+own tokens.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lorakit.tasks.base import CUT, Example, Rows, Task
+from lorakit.tasks.values import is_blank
+
+IGNORED = -100
+"""The label of a token that no loss counts, as in torch's cross_entropy."""
+
+Labelled = tuple[list[int], list[int]]
+"""Ids and labels of one example."""
+
+
+@dataclass(frozen=True)
+class CausalTask(Task):
+    """What every task of next-token prediction shares."""
+
+    auto_class: ClassVar[str] = "AutoModelForCausalLM"
+    best_metric: ClassVar[str] = "loss"
+    higher_is_better: ClassVar[bool] = False
+    generates: ClassVar[bool] = True
+
+    @abstractmethod
+    def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
+        """Columns of ids and masks and CUT of what the model is asked; no labels."""
+
+    @abstractmethod
+    def references(self, rows: Rows) -> list[str]:
+        """The text that should follow each prompt."""
+
+    def head(self) -> dict[str, Any]:
+        return {}
+
+    def target(self, value: Any) -> str:
+        """The text itself."""
+        return str(value)
+
+    def predictions(self, outputs: Tensor) -> list[Any]:
+        raise NotImplementedError("completions are generated, not read off the logits")
+
+    def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
+        """Perplexity and accuracy over the completion's tokens."""
+        logits, targets = outputs[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+        kept = targets != IGNORED
+        loss = F.cross_entropy(logits[kept].float(), targets[kept])
+        hits = (logits[kept].argmax(-1) == targets[kept]).float().mean()
+        return {"perplexity": float(loss.exp()), "token_accuracy": float(hits)}
+
+    def weight(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The number of tokens that the loss counts."""
+        return (batch["labels"][:, 1:] != IGNORED).sum()
+
+    def collate(self, tokenizer: Any, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Padded to the right; padding is masked and has no label."""
+        longest = max(len(example["input_ids"]) for example in examples)
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        fill = {"input_ids": pad, "attention_mask": 0, "labels": IGNORED}
+        return {
+            key: torch.tensor([e[key] + [value] * (longest - len(e[key])) for e in examples])
+            for key, value in fill.items()
+            if key in examples[0]
+        }
+
+
+@dataclass(frozen=True)
+class Generation(CausalTask):
+    """`text` is the prompt's column, `label` the completion's.
+
+    Several columns of text become one prompt, with an empty line between them; cells of all but
+    the first may be empty.
+    """
+
+    name: ClassVar[str] = "generation"
+
+    def text_problem(self, column: str, value: Any) -> str | None:
+        return super().text_problem(column, value) if column == self.text[0] else None
+
+    def encode(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
+        if self.label is None or self.label not in rows:
+            return self.prompts(tokenizer, rows)
+        prompts = self._texts(rows)
+        completions = [
+            _continuing(prompt, completion)
+            for prompt, completion in zip(prompts, self.references(rows), strict=True)
+        ]
+        pairs = _ids(tokenizer, prompts, completions)
+        end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        examples = [(p + c + end, [IGNORED] * len(p) + c + end) for p, c in pairs]
+        return columns_of(examples, self.max_length)
+
+    def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
+        """What is too long loses its beginning."""
+        return last_tokens(_open_ended(tokenizer, self._texts(rows)), self.max_length)
+
+    def references(self, rows: Rows) -> list[str]:
+        return [str(value) for value in rows[str(self.label)]]
+
+    def _texts(self, rows: Rows) -> list[str]:
+        parts = zip(*(rows[column] for column in self.text), strict=True)
+        return ["\n\n".join(str(cell) for cell in row if not is_blank(cell)) for row in parts]
+
+
+def columns_of(examples: Sequence[Labelled], max_length: int) -> dict[str, list[Any]]:
+    """The columns of an encoded table from each example's ids and labels, cut where too long."""
+    kept = [fit(ids, labels, max_length) for ids, labels in examples]
+    return {
+        "input_ids": [ids for ids, _ in kept],
+        "attention_mask": [[1] * len(ids) for ids, _ in kept],
+        "labels": [labels for _, labels in kept],
+        CUT: [len(ids) > max_length for ids, _ in examples],
+    }
+
+
+def last_tokens(prompts: Sequence[list[int]], max_length: int) -> dict[str, list[Any]]:
+    """The columns of prompts without labels; what is too long loses its beginning."""
+    kept = [ids[-max_length:] for ids in prompts]
+    masks = [[1] * len(ids) for ids in kept]
+    cut = [len(ids) > max_length for ids in prompts]
+    return {"input_ids": kept, "attention_mask": masks, CUT: cut}
+
+
+def fit(ids: list[int], labels: list[int], max_length: int) -> Labelled:
+    """At most `max_length` tokens, with something to learn among them.
+
+    The first answer stays: what stands before it loses its beginning, what comes after it its end.
+
+    >>> fit([1, 2, 3, 4], [IGNORED, IGNORED, 3, 4], 3)
+    ([2, 3, 4], [-100, 3, 4])
+    >>> fit([1, 2, 3, 4], [IGNORED, 2, IGNORED, 4], 3)
+    ([1, 2, 3], [-100, 2, -100])
+    """
+    first = next((i for i, label in enumerate(labels) if label != IGNORED), 0)
+    stop = next((i for i in range(first, len(labels)) if labels[i] == IGNORED), len(labels))
+    start = max(0, min(stop - max_length, first - 1))
+    return ids[start : start + max_length], labels[start : start + max_length]
+
+
+def _continuing(prompt: str, completion: str) -> str:
+    """The completion as it goes on after the prompt: with a space, unless one has white space."""
+    apart = not prompt or prompt[-1].isspace() or completion[:1].isspace()
+    return completion if apart else f" {completion}"
+
+
+def _ids(
+    tokenizer: Any, prompts: list[str], completions: list[str]
+) -> list[tuple[list[int], list[int]]]:
+    """The ids of each prompt and of what follows it."""
+    starts = _open_ended(tokenizer, prompts)
+    whole = _open_ended(tokenizer, [p + c for p, c in zip(prompts, completions, strict=True)])
+    alone = tokenizer(completions, add_special_tokens=False, verbose=False)["input_ids"]
+    return [
+        (start, ids[len(start) :] if ids[: len(start)] == start else own)
+        for start, ids, own in zip(starts, whole, alone, strict=True)
+    ]
+
+
+def _open_ended(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """The ids of texts that go on: without the end of text that some tokenizers add."""
+    ids: list[list[int]] = tokenizer(texts, verbose=False)["input_ids"]
+    return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in ids]

@@ -1,0 +1,137 @@
+"""Which task a table is for, and which columns it uses, from the names and the values.
+
+Names that data sets on the Hub use decide first. Of two columns without such names, the one with
+fewer distinct values is the label.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lorakit.tasks.values import is_blank, label_name, number
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is known or guessed of a table; None is still open."""
+
+    task: str | None = None
+    text: tuple[str, ...] | None = None
+    label: str | None = None
+
+
+_MESSAGES = ("messages", "conversation", "conversations")
+_TEXTS = ("text", "sentence", "review", "content", "body", "comment", "tweet", "title")
+_PAIRS = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"),
+          ("question", "sentence"), ("question", "answer"),
+          ("text1", "text2"), ("text_a", "text_b"))  # fmt: skip
+_LABELS = ("label", "labels", "target", "class", "category", "sentiment", "rating", "score", "y")
+_PROMPTS = (("prompt", "completion"), ("instruction", "input", "output"),
+            ("instruction", "context", "response"), ("instruction", "output"),
+            ("instruction", "response"), ("prompt", "response"))  # fmt: skip
+_UNSURE_PROMPTS = (("question", "answer"), ("input", "output"), ("source", "target"))
+_CHOICE = re.compile(r"(choice|ending|option|answer)_?\d+")
+_MOST_CLASSES = 50
+
+
+def guess(table: Any, given: Columns) -> Columns:
+    """`given` with what can be told from the table; the rest stays open."""
+    names = {name.lower(): name for name in table.column_names}
+    for kind, find in (
+        ("chat", _chat), ("generation", _generation), ("multiple_choice", _choices)
+    ):  # fmt: skip
+        if given.task in (None, kind) and given.text is None:
+            found = find(names, given)
+            if found is not None:
+                return found
+    return _labelled(table, names, given)
+
+
+def _chat(names: Mapping[str, str], given: Columns) -> Columns | None:
+    column = next((names[name] for name in _MESSAGES if name in names), None)
+    return replace(given, task="chat", text=(column,)) if column and not given.label else None
+
+
+def _generation(names: Mapping[str, str], given: Columns) -> Columns | None:
+    if given.label is not None:
+        return None
+    for group in (*_PROMPTS, *_UNSURE_PROMPTS):
+        other_label = any(name in names and name not in group for name in _LABELS)
+        unsure = group in _UNSURE_PROMPTS and other_label and given.task is None
+        if all(name in names for name in group) and not unsure:
+            *prompts, completion = (names[name] for name in group)
+            return Columns("generation", tuple(prompts), completion)
+    if given.task == "generation" and len(names) == 2:
+        prompt, completion = names.values()
+        return Columns("generation", (prompt,), completion)
+    return None
+
+
+def _choices(names: Mapping[str, str], given: Columns) -> Columns | None:
+    choices = [name for lower, name in names.items() if _CHOICE.fullmatch(lower)]
+    label = given.label or next((names[name] for name in _LABELS if name in names), None)
+    texts = [name for name in names.values() if name not in (*choices, label)]
+    if len(choices) < 2 or label is None or not texts:
+        return None
+    known = (*_TEXTS, "question", "prompt", "context", "startphrase")
+    question = next((name for name in texts if name.lower() in known), texts[0])
+    return Columns("multiple_choice", (question, *choices), label)
+
+
+def _labelled(table: Any, names: Mapping[str, str], given: Columns) -> Columns:
+    found = given
+    if found.label is None and found.task != "chat":
+        found = replace(found, label=_label(table, names, found.text))
+    if found.text is None and found.task not in ("chat", "multiple_choice"):
+        found = replace(found, text=_texts(table, names, found.label))
+    if found.task is None and found.label is not None:
+        found = replace(found, task=_kind(table[found.label][:]))
+    return found
+
+
+def _label(table: Any, names: Mapping[str, str], text: Sequence[str] | None) -> str | None:
+    free = {lower: name for lower, name in names.items() if name not in (text or ())}
+    named = next((free[name] for name in _LABELS if name in free), None)
+    if named is not None or len(free) != (2 if text is None else 1):
+        return named
+    others = [name for name in free.values() if name.lower() not in _TEXTS] or list(free.values())
+    distinct = {name: len(set(map(str, table[name][:]))) for name in others}
+    return min(reversed(others), key=distinct.__getitem__)
+
+
+def _texts(table: Any, names: Mapping[str, str], label: str | None) -> tuple[str, ...] | None:
+    free = {lower: name for lower, name in names.items() if name != label}
+    for first, second in _PAIRS:
+        if first in free and second in free:
+            return free[first], free[second]
+    named = next((free[name] for name in _TEXTS if name in free), None)
+    if named is not None:
+        return (named,)
+    samples = {name: table[name][:100] for name in free.values()}
+    strings = [
+        name
+        for name, values in samples.items()
+        if all(isinstance(v, str) and number(v) is None for v in values if not is_blank(v))
+    ]
+    return (
+        (max(strings, key=lambda name: sum(map(len, map(str, samples[name])))),)
+        if strings
+        else None
+    )
+
+
+def _kind(values: Sequence[Any]) -> str | None:
+    """Numbers with a fraction, or many of them, are measured; few values are classes.
+
+    Texts that are nearly all different are neither: None.
+    """
+    names = {label_name(value) for value in values if not is_blank(value)}
+    numbers = [number(name) for name in names]
+    measured = [value for value in numbers if value is not None]
+    if len(measured) == len(names):
+        fractions = any(not value.is_integer() for value in measured)
+        return "regression" if fractions or len(names) > _MOST_CLASSES else "classification"
+    return None if len(names) > max(_MOST_CLASSES, len(values) / 2) else "classification"

@@ -1,0 +1,72 @@
+"""One of several continuations of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lorakit.errors import ConfigError
+from lorakit.metrics import classification_metrics
+from lorakit.tasks.base import CUT, Example, Rows, Task, inputs_of
+from lorakit.tasks.classification import tokenize_texts
+from lorakit.tasks.values import label_name
+
+
+@dataclass(frozen=True)
+class MultipleChoice(Task):
+    """`text` is the question's column and one column a choice.
+
+    `label` names the right one by its column, or by its number, counted from 0.
+    """
+
+    name: ClassVar[str] = "multiple_choice"
+    auto_class: ClassVar[str] = "AutoModelForMultipleChoice"
+    best_metric: ClassVar[str] = "accuracy"
+
+    def head(self) -> dict[str, Any]:
+        return {}
+
+    def target(self, value: Any) -> int:
+        """The right choice's place among the columns."""
+        choices, name = self.text[1:], label_name(value)
+        if name in choices:
+            return choices.index(name)
+        if not name.isascii() or not name.isdigit() or int(name) >= len(choices):
+            hint = "; count from 0" if name == str(len(choices)) else ""
+            raise ConfigError(
+                f"holds {name!r}, which names none of the {len(choices)} choices: write 0 to "
+                f"{len(choices) - 1} or a column's name{hint}"
+            )
+        return int(name)
+
+    def encode(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
+        question, *choices = self.text
+        n, size = len(choices), len(rows[question])
+        first = [str(value) for value in rows[question] for _ in choices]
+        second = [str(rows[choice][i]) for i in range(size) for choice in choices]
+        flat = tokenize_texts(tokenizer, [first, second], self.max_length)
+        encoded: dict[str, list[Any]] = {
+            k: [v[i * n : (i + 1) * n] for i in range(size)] for k, v in flat.items()
+        }
+        encoded[CUT] = [any(cut) for cut in encoded[CUT]]
+        return {**encoded, **self.targets(rows)}
+
+    def collate(self, tokenizer: Any, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """(examples, choices, tokens): padded over all choices."""
+        n = len(self.text) - 1
+        flat = [{k: v[i] for k, v in inputs_of(e).items()} for e in examples for i in range(n)]
+        padded = tokenizer.pad(flat, return_tensors="pt")
+        batch = {k: v.view(len(examples), n, -1) for k, v in padded.items()}
+        if "labels" in examples[0]:
+            batch["labels"] = torch.tensor([example["labels"] for example in examples])
+        return batch
+
+    def predictions(self, outputs: Tensor) -> list[str]:
+        return [self.text[1 + i] for i in outputs.argmax(-1).tolist()]
+
+    def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
+        return classification_metrics(outputs.argmax(-1).tolist(), labels.tolist())

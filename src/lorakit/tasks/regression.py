@@ -1,0 +1,43 @@
+"""One number for one text or a pair of texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from lorakit.errors import ConfigError
+from lorakit.metrics import regression_metrics
+from lorakit.tasks.base import Rows, Task
+from lorakit.tasks.classification import tokenize
+from lorakit.tasks.values import number
+
+
+@dataclass(frozen=True)
+class Regression(Task):
+    """The loss is the mean squared error."""
+
+    name: ClassVar[str] = "regression"
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    best_metric: ClassVar[str] = "pearson"
+
+    def head(self) -> dict[str, Any]:
+        return {"num_labels": 1, "problem_type": "regression"}
+
+    def target(self, value: Any) -> float:
+        """The number itself."""
+        found = number(value)
+        if found is None:
+            raise ConfigError(f"holds {value!r}, which is no finite number")
+        return found
+
+    def encode(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
+        return {**tokenize(tokenizer, rows, self.text, self.max_length), **self.targets(rows)}
+
+    def predictions(self, outputs: Tensor) -> list[float]:
+        values: list[float] = outputs.squeeze(-1).tolist()
+        return values
+
+    def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
+        return regression_metrics(outputs.squeeze(-1).tolist(), labels.tolist())

@@ -1,0 +1,121 @@
+"""Callbacks that work in anyone's own transformers Trainer as well."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers import TrainingArguments as Arguments
+
+from lorakit.errors import TrainingError
+from lorakit.injection.health import check_training, mark_training_start, recording_calls
+
+CHECKED_STEPS = 3
+
+
+class HealthCheck(TrainerCallback):
+    """Stops after three steps with a learning rate above zero if a trainable tensor has not moved.
+
+    Modules whose forward never ran are left out. Raises TrainingError that names the tensors.
+
+    ``Trainer(..., callbacks=[HealthCheck()])``
+    """
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.calls: Any = None
+        self.called: set[str] = set()
+
+    def on_train_begin(
+        self, args: Arguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._stop_recording()
+        model: nn.Module = kwargs["model"]
+        mark_training_start(model)
+        self.steps = 0
+        self.calls = recording_calls(model)
+        self.called = self.calls.__enter__()
+
+    def on_optimizer_step(
+        self, args: Arguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        optimizer = kwargs["optimizer"]
+        rates = [group["lr"] for group in optimizer.param_groups]
+        skipped = getattr(optimizer, "step_was_skipped", False)  # by fp16's loss scaling
+        if self.calls is None or skipped or max(rates, default=0) == 0:
+            return
+        self.steps += 1
+        if self.steps < CHECKED_STEPS:
+            return
+        self._stop_recording()
+        check = check_training(kwargs["model"], frozenset(self.called))
+        if check.stuck:
+            raise TrainingError(
+                f"After {self.steps} steps, {len(check.stuck)} of {check.trainable} trainable "
+                "tensors have not moved (training.check: off allows that):",
+                [f"{name}: {why}" for name, why in check.stuck.items()],
+            )
+
+    def on_train_end(
+        self, args: Arguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._stop_recording()
+
+    def _stop_recording(self) -> None:
+        if self.calls is not None:
+            self.calls.__exit__(None, None, None)
+            self.calls = None
+
+
+class ProgressBar(ProgressCallback):
+    """transformers' bars with the last numbers behind them, instead of a line for each."""
+
+    def on_log(
+        self,
+        args: Arguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        bar: Any = self.training_bar
+        if state.is_world_process_zero and bar is not None:
+            bar.set_postfix_str(spoken(logs or {}))
+
+
+class ProgressLines(TrainerCallback):
+    """Where there is no terminal: one line at every checkpoint."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+
+    def on_save(
+        self, args: Arguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            numbers: dict[str, Any] = {}
+            for entry in state.log_history:
+                numbers |= entry
+            self.say(f"step {state.global_step} of {state.max_steps}  {spoken(numbers)}")
+
+
+def progress(say: Callable[[str], None]) -> TrainerCallback:
+    """Bars on a terminal, else lines."""
+    return ProgressBar() if sys.stderr.isatty() else ProgressLines(say)
+
+
+def spoken(numbers: dict[str, Any]) -> str:
+    """The numbers of a log entry that people follow.
+
+    >>> spoken({"loss": 0.51234, "eval_accuracy": 0.5, "epoch": 1})
+    'loss 0.5123, validation accuracy 0.5'
+    """
+    followed = {
+        name.replace("eval_", "validation "): value
+        for name, value in numbers.items()
+        if name in ("loss", "eval_loss", "eval_accuracy", "eval_pearson")
+    }
+    return ", ".join(f"{name} {value:.4g}" for name, value in followed.items())

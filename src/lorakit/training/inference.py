@@ -1,0 +1,208 @@
+"""Evaluate and predict with a saved model: rows in, scores or one prediction a row out.
+
+Batches are formed by length, so that little is computed for padding; results come back in the
+order of the rows. Adapters run merged (`lorakit.merged`), at the base's speed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from lorakit.errors import ConfigError
+from lorakit.injection.switches import merged
+from lorakit.layers.conversion import lora_layers
+from lorakit.tasks.base import CUT, Example, Task, missing_columns
+from lorakit.tasks.columns import Columns, resolve
+from lorakit.tasks.values import plural
+from lorakit.training.batching import length
+from lorakit.training.saved import Saved
+
+AnyTask = TypeVar("AnyTask", bound=Task)
+TOKENS, ROWS = 8192, 128
+"""Of one batch at most; a batch has at least one row."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good the predictions for a table are."""
+
+    source: str
+    data: str
+    task: str
+    rows: int
+    truncated_rows: int
+    """Those that were longer than the model reads."""
+    metrics: dict[str, float]
+    seconds: float
+
+    def __str__(self) -> str:
+        title = f"{self.source} on {self.data}: {self.rows:,} rows, {self.seconds:.1f} s"
+        return "\n".join([title, *truncation(self.truncated_rows), *metric_lines(self.metrics)])
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One prediction a row, in the rows' order."""
+
+    values: list[Any]
+    truncated_rows: int
+
+
+@dataclass(frozen=True)
+class Passed:
+    """One batch after the model: the rows' numbers, logits, labels and mean loss."""
+
+    rows: list[int]
+    logits: Tensor
+    labels: Tensor | None
+    loss: float
+    weight: float
+
+
+def evaluate(saved: Saved, table: Any, data: str, progress: bool = False) -> Evaluation:
+    """Metrics of the predictions for the rows of `table`, which needs the label's column.
+
+    Raises ConfigError for missing columns and unknown labels.
+    """
+    started = time.perf_counter()
+    task = fitted(saved.task, table, data, with_label=True)
+    task.check(table, data)
+    examples = as_examples(task.encode(saved.tokenizer, columns_read(task, table)))
+    passed = list(run_model(saved, task, examples, progress))
+    metrics = _token_metrics(task, passed) if task.generates else _row_metrics(task, passed)
+    seconds = round(time.perf_counter() - started, 2)
+    cut = sum(bool(example.get(CUT)) for example in examples)
+    return Evaluation(saved.source, data, task.name, len(examples), cut, metrics, seconds)
+
+
+def predict(saved: Saved, table: Any, data: str, progress: bool = False) -> Predictions:
+    """One prediction for each row of `table`: a label, a number or a choice's column.
+
+    Raises ConfigError for missing columns, empty texts, and for a task that generates text.
+    """
+    if saved.task.generates:
+        raise ConfigError(f"{saved.source} generates text; use lorakit generate.")
+    task = replace(fitted(saved.task, table, data, with_label=False), label=None)
+    task.check(table, data, labelled=False)
+    examples = as_examples(task.encode(saved.tokenizer, columns_read(task, table)))
+    values: list[Any] = [None] * len(examples)
+    for batch in run_model(saved, task, examples, progress):
+        for row, prediction in zip(batch.rows, task.predictions(batch.logits), strict=True):
+            values[row] = prediction
+    return Predictions(values, sum(bool(example.get(CUT)) for example in examples))
+
+
+def run_model(
+    saved: Saved, task: Task, examples: Sequence[Example], progress: bool = False
+) -> Iterator[Passed]:
+    """The model's logits for every example, in batches of like length."""
+    model = saved.model
+    device = next(model.parameters()).device
+    with torch.no_grad(), running(model), bar(len(examples), progress) as shown:
+        for rows in batches([length(example) for example in examples]):
+            batch = task.collate(saved.tokenizer, [dict(examples[i]) for i in rows])
+            labels = batch.get("labels")
+            result = model(**{name: tensor.to(device) for name, tensor in batch.items()})
+            yield Passed(
+                rows,
+                result.logits.float().cpu(),
+                labels,
+                float(result.loss) if labels is not None else math.nan,
+                float(task.weight(batch)) if labels is not None else 0.0,
+            )
+            shown.update(len(rows))
+
+
+def batches(lengths: Sequence[int], tokens: int = TOKENS, rows: int = ROWS) -> list[list[int]]:
+    """The rows' numbers, sorted by length and cut into batches, the longest first.
+
+    >>> batches([3, 9, 3, 4], tokens=10)
+    [[1], [3, 0], [2]]
+    """
+    result: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        room = result and len(result[-1]) < rows
+        if room and (len(result[-1]) + 1) * lengths[result[-1][0]] <= tokens:
+            result[-1].append(i)
+        else:
+            result.append([i])
+    return result
+
+
+def running(model: Any) -> AbstractContextManager[Any]:
+    """Merged, where the model has adapters."""
+    return merged(model) if any(True for _ in lora_layers(model)) else nullcontext()
+
+
+def bar(total: int, progress: bool) -> Any:
+    """A progress bar over rows that goes away when it is full."""
+    return tqdm(total=total, unit="row", leave=False, disable=not progress)
+
+
+def fitted(task: AnyTask, table: Any, data: str, with_label: bool) -> AnyTask:
+    """The task with its columns found in this table.
+
+    Raises ConfigError that lists the columns that are missing, with the nearest names.
+    """
+    if not task.text or (with_label and task.label is None and task.name != "chat"):
+        columns = resolve(table, Columns(task.name, task.text or None, task.label))
+        task = replace(task, text=columns.text or (), label=columns.label)
+    wanted = [*task.text, *([task.label] if with_label and task.label else [])]
+    if missing := missing_columns(table.column_names, wanted):
+        raise ConfigError(f"{data} does not fit what was learned:", missing)
+    return task
+
+
+def columns_read(task: Task, table: Any) -> dict[str, list[Any]]:
+    """The columns that the task knows, as lists."""
+    known = [*task.text, *([task.label] if task.label in table.column_names else [])]
+    return {name: list(table[name]) for name in known if name}
+
+
+def as_examples(columns: Mapping[str, Sequence[Any]]) -> list[Example]:
+    """Encoded columns, row by row."""
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def truncation(rows: int) -> list[str]:
+    """A line about texts that were too long, if there were any."""
+    return [f"  {plural(rows, 'row')} longer than the model reads: cut"] if rows else []
+
+
+def metric_lines(metrics: Mapping[str, float]) -> list[str]:
+    """One aligned line a metric."""
+    width = max(map(len, metrics), default=0)
+    return [f"  {name.ljust(width)}  {value:.4f}" for name, value in metrics.items()]
+
+
+def _row_metrics(task: Task, passed: Sequence[Passed]) -> dict[str, float]:
+    logits = torch.cat([batch.logits for batch in passed])
+    labels = torch.cat([batch.labels for batch in passed if batch.labels is not None])
+    return {"loss": _mean_loss(passed), **task.score(logits, labels)}
+
+
+def _token_metrics(task: Task, passed: Sequence[Passed]) -> dict[str, float]:
+    """Loss and accuracy a token, perplexity = exp(loss)."""
+    loss, total = _mean_loss(passed), sum(batch.weight for batch in passed)
+    hits = [
+        task.score(batch.logits, batch.labels)["token_accuracy"] * batch.weight
+        for batch in passed
+        if batch.labels is not None and batch.weight
+    ]
+    return {"loss": loss, "perplexity": math.exp(loss), "token_accuracy": sum(hits) / total}
+
+
+def _mean_loss(passed: Sequence[Passed]) -> float:
+    total = sum(batch.weight for batch in passed)
+    if total == 0:
+        raise ConfigError("There is nothing to evaluate: no row has a label that counts.")
+    return sum(batch.loss * batch.weight for batch in passed if batch.weight) / total

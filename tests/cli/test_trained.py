@@ -1,0 +1,262 @@
+"""`train`, `evaluate`, `predict`, `compare` and `recipes`, on a small encoder and little data."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+
+import lorakit as lora
+from lorakit.cli import train as train_command
+from lorakit.training import run as run_module
+from lorakit.training.recipe import from_mapping
+from lorakit.training.task_file import TASK_FILE
+
+GOOD = ("a joy", "warm and wise", "a delight", "loved every minute")
+BAD = ("a bore", "cold and flat", "a mess", "hated every minute")
+
+
+def write_csv(file: Path, rows: list[tuple[str, ...]]) -> Path:
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        csv.writer(opened).writerows(rows)
+    return file
+
+
+@pytest.fixture(scope="module")
+def base(minilm, tmp_path_factory) -> Path:
+    """A BERT of one layer with random weights, and the real one's tokenizer."""
+    directory = tmp_path_factory.mktemp("bert")
+    sizes = {"num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 64}
+    config = AutoConfig.from_pretrained(minilm, num_attention_heads=2, **sizes)
+    AutoModel.from_config(config).save_pretrained(directory)
+    AutoTokenizer.from_pretrained(minilm).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory) -> Path:
+    """48 sentences with a label each."""
+    starts = ("it is", "what", "truly", "so", "this", "oh")
+    labelled = [*((words, "good") for words in GOOD), *((words, "bad") for words in BAD)]
+    rows = [(f"{start} {words}", label) for start in starts for words, label in labelled]
+    return write_csv(tmp_path_factory.mktemp("data") / "reviews.csv", [("text", "label"), *rows])
+
+
+@pytest.fixture(scope="module")
+def runs(reviews, base, tmp_path_factory) -> Path:
+    """A directory with two finished runs: lora and head."""
+    folder = tmp_path_factory.mktemp("runs")
+    for method in ("lora", "head"):
+        data = {"train": str(reviews), "test": 8, "task": "classification", "text": ["text"],
+                "label": "label"}  # fmt: skip
+        training = {"max_steps": 5, "total_batch": 16, "learning_rate": 1e-2, "evaluations": 1}
+        recipe = {"base": str(base), "data": data, "output": str(folder / method),
+                  "method": method, "training": training}  # fmt: skip
+        run_module.run(from_mapping(recipe), say=lambda text: None)
+    return folder
+
+
+def test_train_guesses_says_so_and_ends_with_the_lines_that_use_it(run, reviews, base, tmp_path):
+    output = tmp_path / "run"
+    code, out, err = run(
+        "train", "--base", base, "--data", reviews, "--output", output,
+        "--set", "training.max_steps=4", "--set", "training.evaluations=1",
+        "--set", "lora.target_modules=[query]",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "guessed from" in out
+    assert "task classification, text text, label label" in out
+    recipe = yaml.safe_load((output / "recipe.yaml").read_text())
+    assert recipe["data"]["label"] == "label"
+    assert "accuracy of the majority" in out
+    for line in (
+        f'lorakit predict {output} --text "..."',
+        f'lora.load_adapter(model, "{output}/adapter")',
+        f'PeftModel.from_pretrained(model, "{output}/adapter")',
+        f"--max-lora-rank 8 --lora-modules run={output}/adapter",
+    ):
+        assert line in out
+    assert (output / "curve.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_the_printed_python_lines_run(runs, base):
+    model = AutoModelForSequenceClassification.from_pretrained(str(base), num_labels=2)
+    assert lora.load_adapter(model, f"{runs}/lora/adapter").base_verified
+
+
+def test_ctrl_c_says_how_to_go_on(run, runs, monkeypatch, tmp_path):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "run", interrupted)
+    output = tmp_path / "run"
+    code, _, err = run("train", "--base", "b", "--data", "d.csv", "--output", output)
+    assert code == train_command.INTERRUPTED
+    assert f"the same command continues the run in {output}" in err
+
+
+def test_train_lists_every_mistake_of_a_recipe(run):
+    code, _, err = run("train", "reviews", "--set", "training.epoch=3", "--set", "data.test=-1")
+    assert code == 1
+    assert "training.epoch is no setting (did you mean 'epochs'?)" in err
+    assert "data.test" in err
+
+
+def test_evaluate_a_run_on_its_test_rows_gives_the_metrics_of_training(run, runs):
+    for method in ("lora", "head"):
+        code, out, _ = run("evaluate", runs / method, "--json")
+        assert code == 0
+        told = json.loads((runs / method / "result.json").read_text())["metrics"]
+        report = json.loads(out)
+        assert report["rows"] == 8
+        assert report["metrics"] == pytest.approx(told, abs=1e-4)
+
+
+def test_evaluate_an_adapter_alone(run, runs, reviews, base, tmp_path):
+    bare = tmp_path / "adapter"
+    shutil.copytree(runs / "lora" / "adapter", bare)
+    whole = json.loads(run("evaluate", bare, "--data", reviews, "--json")[1])
+    (bare / TASK_FILE).unlink()
+    code, out, err = run(
+        "evaluate", bare, "--data", reviews, "--base", base, "--labels", "bad,good", "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["metrics"] == whole["metrics"]
+
+
+def test_evaluate_says_what_is_missing(run, runs, tmp_path):
+    other = write_csv(tmp_path / "other.csv", [("txt", "label"), ("fine", "good")])
+    code, _, err = run("evaluate", runs / "lora", "--data", other)
+    assert code == 1
+    assert "column 'text' is not there (did you mean 'txt'?)" in err
+    code, _, err = run("evaluate", runs / "lora" / "adapter")
+    assert code == 1
+    assert "pass --data FILE" in err
+    unknown = write_csv(tmp_path / "new.csv", [("text", "label"), ("fine", "so-so")])
+    code, _, err = run("evaluate", runs / "lora", "--data", unknown)
+    assert code == 1
+    assert "'so-so'" in err
+
+
+def test_evaluate_says_which_texts_were_cut(run, runs, tmp_path):
+    long = write_csv(
+        tmp_path / "long.csv", [("text", "label"), ("so " * 600, "bad"), ("a", "good")]
+    )
+    code, out, err = run("evaluate", runs / "head", "--data", long)
+    assert code == 0, err
+    assert "1 row longer than the model reads: cut" in out
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_predict_keeps_the_rows_and_their_order(run, runs, tmp_path, suffix):
+    texts = ["a joy " * n for n in (3, 90, 1, 40)]
+    data = write_csv(
+        tmp_path / "new.csv", [("id", "text"), *((str(i), t) for i, t in enumerate(texts))]
+    )
+    output = tmp_path / f"out{suffix}"
+    code, out, err = run("predict", runs / "lora", "--data", data, "--output", output)
+    assert code == 0, err
+    assert "4 rows with their predictions" in out
+    text = output.read_text(encoding="utf-8")
+    rows = (
+        list(csv.DictReader(text.splitlines()))
+        if suffix == ".csv"
+        else [json.loads(line) for line in text.splitlines()]
+    )
+    assert [str(row["id"]) for row in rows] == ["0", "1", "2", "3"]
+    alone = json.loads(run("predict", runs / "lora", "--json", *with_text(texts))[1])
+    assert [row["prediction"] for row in rows] == alone["predictions"]
+
+
+def with_text(texts: list[str]) -> list[str]:
+    return [part for text in texts for part in ("--text", text)]
+
+
+def test_predict_never_overwrites_silently(run, runs, reviews, tmp_path):
+    output = tmp_path / "out.csv"
+    output.write_text("mine")
+    code, _, err = run("predict", runs / "lora", "--data", reviews, "--output", output)
+    assert code == 1
+    assert "exists already" in err
+    assert output.read_text() == "mine"
+    code, _, err = run(
+        "predict", runs / "lora", "--data", reviews, "--output", output, "--overwrite"
+    )
+    assert code == 0, err
+    assert output.read_text().startswith("text,label,prediction")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "Pass --data FILE with --output FILE, or --text TEXT."),
+        (("--data", "x.csv"), "Pass --data FILE with --output FILE"),
+        (("--data", "x.csv", "--output", "out.xlsx"), "must end in .jsonl, .csv, .tsv"),
+        (("--text", "a joy", "--task", "chat"), "was trained for classification, not for chat"),
+    ],
+)
+def test_predict_refuses_what_it_cannot_do(run, runs, arguments, message):
+    code, _, err = run("predict", runs / "lora", *arguments)
+    assert code == 1
+    assert message in err
+
+
+def test_an_unfinished_run_says_how_to_finish_it(run, runs, tmp_path):
+    shutil.copy(runs / "lora" / "recipe.yaml", tmp_path)
+    code, _, err = run("evaluate", tmp_path)
+    assert code == 1
+    assert f"lorakit train {tmp_path}/recipe.yaml continues it" in err
+
+
+def test_compare_puts_runs_and_a_recorded_result_side_by_side(run, runs, tmp_path):
+    recorded = json.loads((runs / "head" / "result.json").read_text())
+    recorded |= {"method": "full", "trainable_parameters": 22_000_000}
+    file = tmp_path / "full.json"
+    file.write_text(json.dumps(recorded))
+    code, out, err = run("compare", runs, "--reference", file)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert [line.split("  ")[0] for line in lines[1:5]] == [
+        "majority", "head only", "LoRA", "full fine-tuning",
+    ]  # fmt: skip
+    assert lines[4].endswith(f"recorded in {file}")
+    assert "8 test rows: one standard error is" in lines[5]
+    rows = json.loads(run("compare", runs / "lora", "--json")[1])["rows"]
+    assert [row["name"] for row in rows] == ["majority", "LoRA"]
+
+
+def test_compare_refuses_what_is_no_run(run, tmp_path):
+    code, _, err = run("compare", tmp_path)
+    assert code == 1
+    assert "holds no finished run" in err
+
+
+def test_every_shipped_recipe_is_listed_shown_and_valid(run):
+    listed = json.loads(run("recipes", "list", "--json")[1])["recipes"]
+    assert "reviews" in [recipe["name"] for recipe in listed]
+    for recipe in listed:
+        assert recipe["about"]
+        assert from_mapping(json.loads(run("recipes", "show", recipe["name"], "--json")[1]))
+        code, out, _ = run("recipes", "show", recipe["name"])
+        assert code == 0
+        assert out.rstrip() == Path(recipe["file"]).read_text(encoding="utf-8").rstrip()
+
+
+def test_an_unknown_recipe_names_the_nearest(run):
+    code, _, err = run("recipes", "show", "review")
+    assert code == 1
+    assert "did you mean 'reviews'?" in err
+
+
+def test_the_tokenizer_travels_with_the_adapter(runs):
+    assert AutoTokenizer.from_pretrained(runs / "lora" / "adapter")("a joy")["input_ids"]

@@ -1,0 +1,202 @@
+"""Task and columns are guessed or refused, and a table that does not fit is described."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from lorakit.errors import ConfigError
+from lorakit.tasks.columns import Columns, make_task, resolve
+
+TALK = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+
+def table(**columns: list[Any]) -> Any:
+    return Dataset.from_dict(columns)
+
+
+def numbered(count: int) -> list[str]:
+    return [f"{i} is a number" for i in range(count)]
+
+
+GUESSES: dict[str, tuple[dict[str, list[Any]], Columns]] = {
+    "named": (
+        {"id": ["1", "2"], "text": ["a", "b"], "label": ["0", "1"]},
+        Columns("classification", ("text",), "label"),
+    ),
+    "case": (
+        {"Review": ["a", "b"], "Sentiment": ["pos", "neg"]},
+        Columns("classification", ("Review",), "Sentiment"),
+    ),
+    "pair": (
+        {"premise": ["a", "b"], "hypothesis": ["c", "d"], "label": [0, 1]},
+        Columns("classification", ("premise", "hypothesis"), "label"),
+    ),
+    "label first": (
+        {"kind": ["x", "y", "x"], "words": ["a b", "c d", "e f"]},
+        Columns("classification", ("words",), "kind"),
+    ),
+    "label last": (
+        {"words": ["a b", "c d", "e f"], "kind": ["x", "y", "x"]},
+        Columns("classification", ("words",), "kind"),
+    ),
+    "booleans": (
+        {"text": ["a", "b"], "label": [True, False]},
+        Columns("classification", ("text",), "label"),
+    ),
+    "stars": (
+        {"text": ["a", "b"], "rating": ["1.0", "5.0"]},
+        Columns("classification", ("text",), "rating"),
+    ),
+    "measured": (
+        {"text": ["a", "b"], "score": ["1.5", "2"]},
+        Columns("regression", ("text",), "score"),
+    ),
+    "many numbers": (
+        {"text": numbered(60), "score": list(range(60))},
+        Columns("regression", ("text",), "score"),
+    ),
+    "longest text": (
+        {"id": ["x1", "x2"], "says": ["a long one", "another"], "label": ["0", "1"]},
+        Columns("classification", ("says",), "label"),
+    ),
+    "prompt": (
+        {"prompt": ["a"], "completion": ["b"], "category": ["c"]},
+        Columns("generation", ("prompt",), "completion"),
+    ),
+    "alpaca": (
+        {"instruction": ["a"], "input": [""], "output": ["b"]},
+        Columns("generation", ("instruction", "input"), "output"),
+    ),
+    "question and answer": (
+        {"question": ["a"], "answer": ["b"]},
+        Columns("generation", ("question",), "answer"),
+    ),
+    "answer that is judged": (
+        {"question": ["a", "b"], "answer": ["c", "d"], "label": ["0", "1"]},
+        Columns("classification", ("question", "answer"), "label"),
+    ),
+    "choices": (
+        {"ctx": ["a"], "ending0": ["b"], "ending1": ["c"], "label": ["1"]},
+        Columns("multiple_choice", ("ctx", "ending0", "ending1"), "label"),
+    ),
+    "chat": ({"messages": [TALK]}, Columns("chat", ("messages",))),
+}
+
+
+@pytest.mark.parametrize("name", GUESSES)
+def test_task_and_columns_are_guessed(name: str) -> None:
+    columns, expected = GUESSES[name]
+    assert resolve(table(**columns), Columns()) == expected
+    assert resolve(table(**columns), expected) == expected
+
+
+def test_what_is_said_is_kept() -> None:
+    rows = table(text=["a", "b"], label=["0", "1"], other=["1.5", "2"])
+    assert resolve(rows, Columns(label="other")).task == "regression"
+    assert resolve(rows, Columns(task="regression")).label == "label"
+    assert resolve(rows, Columns(text=("other",))).text == ("other",)
+
+
+BAD_TABLES: dict[str, tuple[dict[str, list[Any]], Columns, str]] = {
+    "missing columns": (
+        {"text": ["a"], "label": ["0"]},
+        Columns("classify", ("txt",), "labels"),
+        r"'txt' is not there \(did you mean 'text'\?\)(.|\n)*'labels' (.|\n)*task is 'classify'",
+    ),
+    "one column": ({"text": ["a", "b"]}, Columns(), "there is 'text'; please set data.task and"),
+    "semicolons": ({"text;label": ["a;1"]}, Columns(), "separated by ';'"),
+    "nothing to tell": (
+        {"a": ["x"], "b": ["y"], "c": ["z"]},
+        Columns(),
+        "there are 'a', 'b', 'c'; please set data.task and data.label",
+    ),
+    "free texts": (
+        {"text": numbered(60), "label": numbered(60)},
+        Columns(),
+        "please set data.task",
+    ),
+    "one class": (
+        {"text": ["a", "b"], "label": ["x", "x"]},
+        Columns(),
+        "single label 'x'; there is nothing to learn",
+    ),
+    "three texts": (
+        {"a": ["x"], "b": ["y"], "c": ["z"], "label": ["0"]},
+        Columns("regression", ("a", "b", "c"), "label"),
+        "names 3 columns; regression reads one column or two",
+    ),
+    "one choice": (
+        {"q": ["x"], "a": ["y"], "label": ["0"]},
+        Columns("multiple_choice", ("q", "a"), "label"),
+        "multiple_choice reads the question's column and two or more",
+    ),
+    "two roles": (
+        {"text": ["a", "b"], "label": ["0", "1"]},
+        Columns("classification", ("text",), "text"),
+        "'text' is named more than once",
+    ),
+    "no header": (
+        {"I liked it": ["no", "good film", "bad film"], "1": ["0", "1", "0"]},
+        Columns(),
+        "first line seems to hold data, since '1'",
+    ),
+    "empty cells": (
+        {"text": ["a", "", None, "b", "c"], "label": ["0", "1", "0", " ", None]},
+        Columns(),
+        "'text' is empty: rows 2, 3(.|\n)*'label' is empty: rows 4, 5",
+    ),
+    "no numbers": (
+        {"text": ["a", "b", "c"], "score": ["1.5", "high", "inf"]},
+        Columns("regression"),
+        "'high', which is no finite number: 1 row(.|\n)*'inf'",
+    ),
+    "choice out of range": (
+        {"q": ["x"] * 3, "choice1": ["y"] * 3, "choice2": ["z"] * 3, "label": ["2", "1", "1.5"]},
+        Columns(),
+        "'2', which names none of the 2 choices: write 0 to 1 .*count from 0(.|\n)*'1.5'",
+    ),
+    "nothing said": (
+        {"messages": [TALK, TALK[:1]]},
+        Columns(),
+        "no turn of the assistant, so there is nothing to learn: row 2",
+    ),
+    "no messages": (
+        {"messages": ["hello", "[1]", '{"a": 1}']},
+        Columns(),
+        "holds no list.*rows 1, 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_a_table_that_does_not_fit_is_described(name: str) -> None:
+    columns, given, message = BAD_TABLES[name]
+    with pytest.raises(ConfigError, match=message):
+        resolve(table(**columns), given)
+
+
+def test_labels_are_those_of_the_training_table() -> None:
+    task = make_task(table(text=["a"] * 3, label=["10", "9", "10.0"]), Columns(
+        "classification", ("text",), "label"), 16)  # fmt: skip
+    assert task.head()["id2label"] == {0: "9", 1: "10"}
+    with pytest.raises(ConfigError, match=r"reviews\.csv does not fit(.|\n)*'8'.*1 row"):
+        task.check(table(text=["a", "b"], label=["8", "9"]), "reviews.csv")
+
+
+def test_a_test_table_without_the_columns_is_refused() -> None:
+    task = make_task(table(text=["a", "b"], label=["0", "1"]), Columns(
+        "classification", ("text",), "label"), 16)  # fmt: skip
+    other = table(txt=["a"], label=["0"])
+    with pytest.raises(ConfigError, match="column 'text' is not there"):
+        task.check(other)
+    task.check(table(text=["a"]), labelled=False)
+
+
+def test_many_wrong_labels_are_counted() -> None:
+    rows = table(text=["a"] * 30, label=[f"x{i}" for i in range(30)])
+    with pytest.raises(ConfigError, match="and 20 more values") as caught:
+        resolve(rows, Columns("regression", ("text",), "label"))
+    assert len(caught.value.problems) == 11
