@@ -731,3 +731,16 @@ def test_suggestions_for_many_lost_tensors_are_few(
 )
 def test_layers_with_one_problem_are_named_in_order(numbers: list[int], expected: str) -> None:
     assert grouped((f"l.{n}.q", "is lost") for n in numbers) == [expected]
+
+
+def test_a_child_that_its_parent_only_reads_is_refused_in_the_list(tmp_path: Path) -> None:
+    """With dropout on its input: attention never calls its out_proj."""
+    model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    lora.inject(model, lora.LoraConfig(r=2, target_modules=["self_attn"]))
+    lora.save_adapter(model, tmp_path)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(file.read_text().replace('"lora_dropout": 0.0', '"lora_dropout": 0.1'))
+    plain = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    with pytest.raises(lora.errors.MismatchError, match=r"out_proj .*lora_dropout must be 0"):
+        lora.load_adapter(plain, tmp_path)
+    assert type(plain.self_attn) is nn.MultiheadAttention

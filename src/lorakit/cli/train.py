@@ -9,7 +9,7 @@ import typer
 from lorakit.cli.output import Json, print_error, quiet_libraries, show
 
 if TYPE_CHECKING:
-    from lorakit.training.run import RunResult
+    from lorakit.training.run_directory import RunResult
 
 INTERRUPTED = 130
 """The exit code of shells for Ctrl-C."""
@@ -60,7 +60,7 @@ def _closing(result: RunResult) -> str:
     """What a person wants to know at the end: how good it is, and how to use it."""
     from lorakit.training.comparison import size_text
     from lorakit.training.inference import metric_lines
-    from lorakit.training.run import ADAPTER, CURVE
+    from lorakit.training.run_directory import ADAPTER, CURVE
     from lorakit.training.usage import usage
 
     majority = {} if result.majority is None else {"accuracy of the majority": result.majority}

@@ -24,6 +24,7 @@ from lorakit.layers import conversion
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conv import LoraConv
 from lorakit.layers.linear import Linear
+from lorakit.layers.readers import reader_problem
 from lorakit.layers.spec import AdapterSpec
 
 Slot = tuple[nn.Module, str]
@@ -103,8 +104,13 @@ def _place_pair(
 ) -> str | None:
     """Settle one module; what is wrong with it, if anything."""
     layer = module if isinstance(module, LoraLayer) else None
-    if layer is None and (reason := conversion.refusal(module)):
-        return reason
+    if layer is None:
+        parent, _, child = name.rpartition(".")
+        dropout = placement.config.lora_dropout
+        reason = conversion.refusal(module)
+        reason = reason or reader_problem(model.get_submodule(parent), child, dropout)
+        if reason:
+            return reason
     pair = _resolved(model, name, module, pair)
     if pair.r is None:
         return (

@@ -10,7 +10,7 @@ from typing import Any
 
 from lorakit.errors import ConfigError, FormatError
 from lorakit.injection.report import table
-from lorakit.training.run import RESULT
+from lorakit.training.run_directory import RESULT
 
 _TITLES = {"lora": "LoRA", "head": "head only", "full": "full fine-tuning"}
 

@@ -20,9 +20,10 @@ from lorakit.tasks.base import Task
 from lorakit.tasks.classification import Classification
 from lorakit.training.base_model import load_for_task
 from lorakit.training.checkpoints import load_trained
+from lorakit.training.preparation import prepare, split
 from lorakit.training.recipe import Recipe, from_mapping
 from lorakit.training.recipe_file import load_recipe
-from lorakit.training.run import ADAPTER, RECIPE, prepare, split
+from lorakit.training.run_directory import ADAPTER, RECIPE
 from lorakit.training.task_file import KINDS, load_task
 
 TASK_OF = {"CAUSAL_LM": "generation", "SEQ_CLS": "classification"}

@@ -10,7 +10,7 @@ from lorakit.checkpoint import AdapterBundle, LowRank, read
 from lorakit.config import scaling
 from lorakit.training.recipe import Recipe, from_mapping
 from lorakit.training.recipe_file import load_recipe
-from lorakit.training.run import ADAPTER, RECIPE
+from lorakit.training.run_directory import ADAPTER, RECIPE
 from lorakit.training.task_file import KINDS, load_task
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)

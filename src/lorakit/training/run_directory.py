@@ -1,0 +1,102 @@
+"""What a run leaves on disk, and who may write there."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lorakit.errors import ConfigError, StateError
+from lorakit.tasks.base import Task
+from lorakit.training.recipe import Recipe, differences, from_mapping
+from lorakit.training.recipe_file import load_recipe, to_yaml
+
+RECIPE, RESULT, ADAPTER = "recipe.yaml", "result.json", "adapter"
+PREDICTIONS, CURVE, LOG = "predictions.jsonl", "curve.png", "log.json"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What result.json holds."""
+
+    method: str
+    task: str
+    metrics: dict[str, float]
+    majority: float | None
+    """Accuracy of always saying the most frequent label, for classification."""
+    trainable_parameters: int
+    adapter_bytes: int
+    examples: dict[str, int]
+    steps: int
+    seconds: float
+    peak_memory_bytes: int
+    seed: int
+    versions: dict[str, str]
+    commit: str | None
+    output: str
+
+
+def claim(output: Path, recipe: Recipe) -> RunResult | None:
+    """Take the directory for this recipe; its result if the run is finished."""
+    file = output / RECIPE
+    try:
+        if file.exists():
+            _require_same(output, recipe)
+        elif output.exists() and any(p.suffix != ".tmp" for p in output.iterdir()):
+            raise StateError(f"{output} is not empty and holds no run; choose another output.")
+        if (output / RESULT).exists():
+            return RunResult(**json.loads((output / RESULT).read_text(encoding="utf-8")))
+        output.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            _replace(file, to_yaml(recipe))
+        if not os.access(output, os.W_OK):
+            raise PermissionError(f"no permission to write in {output}")
+    except OSError as error:
+        raise ConfigError(f"The output {output} cannot be written: {error}") from error
+    return None
+
+
+def _require_same(output: Path, recipe: Recipe) -> None:
+    try:
+        there = from_mapping(load_recipe(output / RECIPE))
+    except ConfigError as error:
+        raise StateError(f"{output} holds a run whose recipe cannot be read: {error}") from error
+    if found := differences(there, recipe):
+        raise StateError(
+            f"{output} holds a run of another recipe; choose another output, or remove it:", found
+        )
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write the file at once: after a kill it is there whole or not at all."""
+    temporary = file.with_name(f"{file.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
+
+
+def write_files(
+    output: Path,
+    result: RunResult,
+    predictions: list[Any],
+    test: Any,
+    task: Task,
+    log: list[dict[str, Any]],
+) -> None:
+    """The files of a finished run; result.json last, since it says that the run is finished."""
+    from lorakit.training.curve import draw_curve
+
+    log = [entry for entry in log if "train_runtime" not in entry]  # it is of the last start only
+    columns = [*task.text, *([task.label] if task.label else [])]
+    if predictions:
+        rows = zip(test.select_columns(columns), predictions, strict=True)
+        lines = [_json({**row, "prediction": prediction}) for row, prediction in rows]
+        (output / PREDICTIONS).write_text("\n".join([*lines, ""]), encoding="utf-8")
+    (output / LOG).write_text(json.dumps(log, indent=1), encoding="utf-8")
+    draw_curve(log, output / CURVE)
+    _replace(output / RESULT, json.dumps(asdict(result), indent=2))
+
+
+def _json(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, default=str)
