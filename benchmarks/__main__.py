@@ -12,7 +12,7 @@ from types import ModuleType
 import torch
 
 from benchmarks import peers, provenance
-from benchmarks.registry import NAMES, Row, Settings
+from benchmarks.registry import NAMES, Row, Settings, Unavailable
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -50,7 +50,11 @@ def is_present(device: str) -> bool:
 
 def run(name: str, benchmark: ModuleType, settings: Settings) -> None:
     """Check, measure, print; keep the result of a full run."""
-    benchmark.check(settings)
+    try:
+        benchmark.check(settings)
+    except Unavailable as reason:
+        print(f"\n## {name}\n\nSkipped: {reason}")
+        return
     result = {"benchmark": name, "title": title(benchmark)}
     result["provenance"] = provenance.describe(settings)
     rows = list(benchmark.rows(settings))

@@ -13,6 +13,11 @@ from dataclasses import dataclass
 
 NAMES = ("imports", "forward_calls", "merge_cycles", "reviews")
 
+
+class Unavailable(Exception):
+    """What a benchmark needs is not on this machine; it says what, and is left out."""
+
+
 Spread = dict[str, float]
 Row = dict[str, str | int | float | Spread]
 
