@@ -13,7 +13,8 @@ from lorakit.cli.output import Json, Revision, quiet_libraries, show
 def evaluate(
     source: options.Source,
     data: Annotated[
-        str | None, typer.Option(help="CSV, TSV, JSONL or Parquet file; a run's own test rows.")
+        str | None,
+        typer.Option(help="CSV, TSV, JSONL or Parquet file; GLUE's folder."),
     ] = None,
     base: options.Base = None,
     lora_alpha: options.Alpha = None,
@@ -25,17 +26,17 @@ def evaluate(
     revision: Revision = None,
     json: Json = False,
 ) -> None:
-    """Say how good a run or an adapter is on labelled rows.
+    """Say how good a run or an adapter is on labelled rows: by default a run's own test rows.
 
     Example: `lorakit evaluate runs/reviews --data new-reviews.csv`
     """
-    from lorakit.tasks.tables import read_table
-    from lorakit.training.inference import evaluate as evaluate_rows
-    from lorakit.training.saved import open_saved, run_rows
+    from lorakit.tasks.glue import HUB
+    from lorakit.training.inference import evaluate_tables
+    from lorakit.training.saved import open_saved, test_tables
 
     quiet_libraries(json)
     asked = options.ask(base, lora_alpha, revision, check_base, task, column, label, labels)
-    table = read_table(data, "test") if data is not None else None
     saved = open_saved(source, asked)
-    rows = run_rows(saved) if table is None else table
-    show(evaluate_rows(saved, rows, data or "its test rows", options.shows_progress(json)), json)
+    tables = test_tables(saved, data)
+    origin = data or ("its test rows" if saved.recipe is not None else HUB)
+    show(evaluate_tables(saved, tables, origin, options.shows_progress(json)), json)

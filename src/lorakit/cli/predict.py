@@ -1,19 +1,21 @@
-"""`lorakit predict RUN|ADAPTER --data FILE --output FILE | --text TEXT`."""
+"""`lorakit predict RUN|ADAPTER --data FILE --output FILE | --text TEXT | --glue DIR`."""
 
 from __future__ import annotations
 
 import json as json_module
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lorakit.cli import options
-from lorakit.cli.output import Json, Revision, quiet_libraries
+from lorakit.cli.output import Json, Revision, quiet_libraries, show
 from lorakit.errors import ConfigError
 
 if TYPE_CHECKING:
     from lorakit.training.inference import Predictions
+    from lorakit.training.saved import Ask
 
 
 def predict(
@@ -24,6 +26,10 @@ def predict(
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="File for the rows with their predictions: .jsonl or .csv.")
+    ] = None,
+    glue: Annotated[
+        Path | None,
+        typer.Option(help="Directory for the files of GLUE's test server, from its test files."),
     ] = None,
     overwrite: options.Overwrite = False,
     base: options.Base = None,
@@ -43,12 +49,18 @@ def predict(
     from lorakit.training.prediction_files import check_columns, check_output, write_predictions
     from lorakit.training.saved import open_saved
 
-    if (data is None) == (not text) or (data is not None and output is None):
-        raise ConfigError("Pass --data FILE with --output FILE, or --text TEXT.")
+    asked = options.ask(base, lora_alpha, revision, check_base, task, column, None, labels)
+    if glue is not None and not text and output is None:
+        _for_server(source, asked, data, glue, overwrite, json)
+        return
+    if glue is not None or (data is None) == (not text) or (data is not None and output is None):
+        raise ConfigError(
+            "Pass --data FILE with --output FILE, or --text TEXT. For GLUE's test server pass "
+            "--glue DIR, with --data FOLDER."
+        )
     if output is not None:
         check_output(output, overwrite)
     quiet_libraries(json)
-    asked = options.ask(base, lora_alpha, revision, check_base, task, column, None, labels)
     table = _table(data) if data is not None else None
     if table is not None:
         check_columns(table.column_names)
@@ -58,6 +70,20 @@ def predict(
     if output is not None:
         write_predictions(output, rows, found.values)
     _tell(source, output, text, found, json)
+
+
+def _for_server(
+    source: str, asked: Ask, data: str | None, directory: Path, overwrite: bool, json: bool
+) -> None:
+    from lorakit.tasks.glue import HUB
+    from lorakit.training.glue_server import write_server_files
+    from lorakit.training.saved import open_saved
+
+    quiet_libraries(json)
+    progress = options.shows_progress(json)
+    saved = open_saved(source, asked)
+    files = write_server_files(saved, data or HUB, directory, overwrite, progress)
+    show([asdict(file) for file in files] if json else "\n".join(map(str, files)), json)
 
 
 def _table(data: str) -> Any:

@@ -45,8 +45,8 @@ def train(
     given: dict[str, Any] = {"base": base, "data.train": data, "output": output}
     if deterministic:
         given["training.deterministic"] = True
-    mapping = with_values(mapping, {k: v for k, v in given.items() if v is not None})
-    checked = from_mapping(with_settings(mapping, set_ or []))
+    mapping = with_settings(mapping, set_ or [])
+    checked = from_mapping(with_values(mapping, {k: v for k, v in given.items() if v is not None}))
     try:
         result = run(checked, say=lambda text: None if json else print(text, flush=True))
     except KeyboardInterrupt:

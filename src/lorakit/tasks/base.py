@@ -39,10 +39,13 @@ class Task(ABC):
     name: ClassVar[str]
     auto_class: ClassVar[str]
     """The class of transformers that has the head: "AutoModelForSequenceClassification", ..."""
-    best_metric: ClassVar[str]
-    """What decides between two checkpoints."""
     higher_is_better: ClassVar[bool] = True
     generates: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def best_metric(self) -> str:
+        """What decides between two checkpoints."""
 
     @abstractmethod
     def head(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lorakit.errors import ConfigError
-from lorakit.metrics import classification_metrics
+from lorakit.metrics.classification import DEFAULT, classification_metrics
 from lorakit.tasks.base import CUT, Rows, Task
 from lorakit.tasks.values import label_name
 
@@ -19,10 +19,20 @@ class Classification(Task):
     """`labels` are the names in the order of the logits."""
 
     labels: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = DEFAULT
+    """Of those that `classification_metrics` knows; the first decides between checkpoints."""
+    blank_texts: bool = False
+    """Whether a text may be empty."""
 
     name: ClassVar[str] = "classification"
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
-    best_metric: ClassVar[str] = "accuracy"
+
+    @property
+    def best_metric(self) -> str:
+        return self.metrics[0]
+
+    def text_problem(self, column: str, value: Any) -> str | None:
+        return None if self.blank_texts else super().text_problem(column, value)
 
     def head(self) -> dict[str, Any]:
         return {
@@ -49,7 +59,8 @@ class Classification(Task):
         return [self.labels[i] for i in outputs.argmax(-1).tolist()]
 
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
-        return classification_metrics(outputs.argmax(-1).tolist(), labels.tolist())
+        predicted = outputs.argmax(-1).tolist()
+        return classification_metrics(predicted, labels.tolist(), self.metrics)
 
 
 def tokenize(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from lorakit.errors import ConfigError
+from lorakit.errors import ConfigError, suggest
 from lorakit.tasks.base import Task, missing_columns
 from lorakit.tasks.chat import Chat
 from lorakit.tasks.classification import Classification
 from lorakit.tasks.generation import Generation
+from lorakit.tasks.glue import GLUE, LABEL, make_glue_task, require_glue_columns
 from lorakit.tasks.guessing import Columns as Columns
 from lorakit.tasks.guessing import guess
 from lorakit.tasks.multiple_choice import MultipleChoice
@@ -41,10 +42,17 @@ def resolve(table: Any, given: Columns, name: str = "the table") -> Columns:
     problems = missing_columns(
         names, [*(given.text or ()), *([given.label] if given.label else [])]
     )
-    if given.task is not None and given.task not in TASKS:
-        problems.append(f"task is {given.task!r}; it must be one of {', '.join(TASKS)}")
+    if given.task is not None and given.task not in (*TASKS, *GLUE):
+        choices = f"{', '.join(TASKS)}, or GLUE's {', '.join(GLUE)}"
+        near = suggest(given.task, [*TASKS, *GLUE])
+        problems.append(f"task is {given.task!r}{near}; it must be one of {choices}")
     if problems:
         raise ConfigError(f"{name} does not fit:", problems)
+    if given.task in GLUE:
+        task = GLUE[given.task]
+        require_glue_columns(task, given.text, given.label)
+        make_glue_task(task, max_length=1).check(table, name)
+        return Columns(task.name, task.text, LABEL)
     found = guess(table, given)
     if problems := _open_parts(names, found) or _contradictions(table, given, found):
         raise ConfigError(f"The columns of {name} do not make a task:", problems)
@@ -58,6 +66,8 @@ def make_task(table: Any, columns: Columns, max_length: int) -> Task:
     Raises ConfigError if there is only one.
     """
     text, label = columns.text or (), columns.label
+    if columns.task in GLUE:
+        return make_glue_task(GLUE[columns.task], max_length)
     if columns.task != "classification":
         return _KINDS[str(columns.task)](text, label, max_length)
     labels = label_names(table[label][:])

@@ -29,7 +29,12 @@ def parse_tsv(text: str) -> Columns:
     try:
         return parse_csv(text, "\t")
     except FormatError:
-        return _columns(_records(text, "\t", csv.QUOTE_NONE), "\t")
+        return _columns(parse_records(text), "\t")
+
+
+def parse_records(text: str) -> list[list[str]]:
+    """The cells of each line between tabs, in which quotes mean nothing; empty lines are none."""
+    return _records(text, "\t", csv.QUOTE_NONE)
 
 
 def _records(text: str, separator: str, quoting: int) -> list[list[str]]:

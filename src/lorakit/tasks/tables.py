@@ -50,7 +50,15 @@ def _kind(path: Path) -> str:
     return "".join(suffixes[:-1][-1:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
 
 
-def _from_file(path: Path, kind: str) -> Any:
+def read_text(path: Path) -> str:
+    """The text of a file, gzipped or not.
+
+    Raises FormatError if it cannot be read, is empty or not UTF-8.
+    """
+    return _decoded(path, _content(path))
+
+
+def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix.lower() == ".gz" else content
@@ -58,6 +66,11 @@ def _from_file(path: Path, kind: str) -> Any:
         raise FormatError(f"{path} cannot be read: {error}") from error
     if not content.strip():
         raise FormatError(f"{path} is empty.")
+    return content
+
+
+def _from_file(path: Path, kind: str) -> Any:
+    content = _content(path)
     if kind == ".parquet":
         return _from_parquet(path, content)
     text = _decoded(path, content)

@@ -64,20 +64,23 @@ def load_base(
         )
     except Exception as error:  # as in `skeleton`; damaged weights raise more kinds still
         raise FormatError(f"The base model {name} cannot be loaded: {error}") from error
-    problems = _not_loaded(info, set(bundle.trained) if bundle is not None else set())
-    if problems:
-        raise MismatchError(
-            f"The checkpoint of {name} lacks weights of {type(model).__name__}:", problems
-        )
+    brought = set(bundle.trained) if bundle is not None else set()
+    _require_loaded(model, name, _not_loaded(info, brought))
     return model.eval()  # type: ignore[no-any-return]
 
 
 def load_for_task(
-    name: str, auto_class: str, head: Mapping[str, Any], revision: str | None = None
+    name: str,
+    auto_class: str,
+    head: Mapping[str, Any],
+    revision: str | None = None,
+    brought: Collection[str] | None = None,
 ) -> tuple[nn.Module, list[str]]:
     """The pretrained model with a head for a task, and the modules that are new in it.
 
-    Raises FormatError if there is no such model, or none with that head.
+    `brought` are the weights that an adapter fills; without it, what is new will be trained. Raises
+    FormatError if there is no such model, or none with that head, MismatchError for weights that
+    are new and that the adapter does not bring.
     """
     transformers = _transformers()
     config = _config(name, revision)
@@ -94,9 +97,18 @@ def load_for_task(
         )
     except (OSError, ValueError) as error:
         raise FormatError(f"The base model {name} cannot be loaded: {error}") from error
+    if brought is not None:
+        _require_loaded(model, name, _not_loaded(info, brought))
     mismatched = {entry[0] for entry in info["mismatched_keys"]}
     new = dict.fromkeys(k.rpartition(".")[0] for k in sorted({*info["missing_keys"], *mismatched}))
     return model, list(new)
+
+
+def _require_loaded(model: nn.Module, name: str, problems: list[str]) -> None:
+    if problems:
+        raise MismatchError(
+            f"The checkpoint of {name} lacks weights of {type(model).__name__}:", problems
+        )
 
 
 def _not_loaded(info: Mapping[str, Any], brought: Collection[str]) -> list[str]:

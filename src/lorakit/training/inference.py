@@ -22,6 +22,7 @@ from lorakit.injection.switches import merged
 from lorakit.layers.conversion import lora_layers
 from lorakit.tasks.base import CUT, Example, Task, missing_columns
 from lorakit.tasks.columns import Columns, resolve
+from lorakit.tasks.glue import MISMATCHED, with_mismatched
 from lorakit.tasks.values import plural
 from lorakit.training.batching import length
 from lorakit.training.saved import Saved
@@ -66,6 +67,26 @@ class Passed:
     labels: Tensor | None
     loss: float
     weight: float
+
+
+def evaluate_tables(
+    saved: Saved, tables: Mapping[str, Any], data: str, progress: bool = False
+) -> Evaluation:
+    """Metrics of the predictions for the table "test", and for MNLI's mismatched one beside it.
+
+    Raises ConfigError for missing columns and unknown labels.
+    """
+    found = evaluate(saved, tables["test"], data, progress)
+    if MISMATCHED not in tables:
+        return found
+    other = evaluate(saved, tables[MISMATCHED], data, progress)
+    return replace(
+        found,
+        rows=found.rows + other.rows,
+        truncated_rows=found.truncated_rows + other.truncated_rows,
+        metrics=with_mismatched(found.metrics, other.metrics),
+        seconds=round(found.seconds + other.seconds, 2),
+    )
 
 
 def evaluate(saved: Saved, table: Any, data: str, progress: bool = False) -> Evaluation:

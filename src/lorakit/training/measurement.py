@@ -27,7 +27,7 @@ def run_result(
     files = list((output / ADAPTER).glob("*.safetensors"))
     return RunResult(
         method=recipe.method,
-        task=task.name,
+        task=str(recipe.data.task),
         metrics=metrics,
         majority=_majority(tables["test"], task),
         trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),

@@ -17,6 +17,8 @@ from lorakit.injection.adaptation import inject
 from lorakit.tasks.base import Task
 from lorakit.tasks.columns import Columns, make_task, resolve
 from lorakit.tasks.encoding import cut_text, encode_table
+from lorakit.tasks.glue import GLUE
+from lorakit.tasks.glue_files import glue_tables, is_file
 from lorakit.tasks.tables import read_table
 from lorakit.training.recipe import DataConfig, Recipe
 
@@ -24,13 +26,13 @@ Say = Callable[[str], None]
 
 
 def split(data: DataConfig) -> dict[str, Any]:
-    """The tables `train`, `test` and, where asked for, `validation`."""
-    table = read_table(data.train)
+    """The tables `train`, `test` and, where asked for, `validation`; for MNLI `mismatched` too."""
+    table = read_tables(data.train, data.task, "train")["train"]
     tables: dict[str, Any] = {}
-    for name, part in (("test", data.test if data.test is not None else 0.1),
+    for name, part in (("test", data.test if data.test is not None else _own_test(data)),
                        ("validation", data.validation)):  # fmt: skip
         if isinstance(part, str):
-            tables[name] = read_table(part, "validation" if name == "validation" else "test")
+            tables |= read_tables(part, data.task, name)
         elif part is not None:
             size = int(part) if part >= 1 else max(1, round(part * len(table)))
             if size >= len(table):
@@ -43,6 +45,18 @@ def split(data: DataConfig) -> dict[str, Any]:
     return {"train": table, **tables}
 
 
+def read_tables(source: str, task: str | None, role: str) -> dict[str, Any]:
+    """The table for "train", "validation" or "test" by its role; MNLI's `mismatched` beside it."""
+    if task in GLUE:
+        return glue_tables(source, GLUE[task], role)
+    return {role: read_table(source, role)}
+
+
+def _own_test(data: DataConfig) -> str | float:
+    """What is tested on where a recipe does not say it."""
+    return data.train if data.task in GLUE and not is_file(data.train) else 0.1
+
+
 def prepare(recipe: Recipe, train: Any) -> tuple[Any, Task]:
     """The tokenizer, and the task with the labels of the training table."""
     tokenizer = AutoTokenizer.from_pretrained(recipe.base, revision=recipe.revision)
@@ -51,10 +65,16 @@ def prepare(recipe: Recipe, train: Any) -> tuple[Any, Task]:
     data = recipe.data
     columns = Columns(data.task, tuple(data.text or ()) or None, data.label)
     config = AutoConfig.from_pretrained(recipe.base, revision=recipe.revision)
-    limit = min(
-        tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or 1 << 20
-    )
+    limit = length_limit(tokenizer, config)
     return tokenizer, make_task(train, columns, min(data.max_length or limit, limit))
+
+
+def length_limit(tokenizer: Any, config: Any) -> int:
+    """Tokens of one example at most; RoBERTa's first positions are for padding."""
+    positions = getattr(config, "max_position_embeddings", None) or 1 << 20
+    if "roberta" in config.model_type:
+        positions -= config.pad_token_id + 1
+    return min(int(tokenizer.model_max_length), positions)
 
 
 def encode(task: Task, tokenizer: Any, table: Any, name: str, say: Say) -> Any:
@@ -82,9 +102,10 @@ def _bars(wanted: bool) -> Iterator[None]:
 
 def build_model(recipe: Recipe, task: Task, say: Say) -> Any:
     """The base with the task's head, prepared by the recipe's method."""
-    model, head = base_model.load_for_task(
-        recipe.base, task.auto_class, task.head(), recipe.revision
-    )
+    settings = task.head()
+    if recipe.training.classifier_dropout is not None:
+        settings[_dropout_setting(recipe, task)] = recipe.training.classifier_dropout
+    model, head = base_model.load_for_task(recipe.base, task.auto_class, settings, recipe.revision)
     if recipe.method == "full":
         train_full(model)
     elif recipe.method == "head":
@@ -95,10 +116,27 @@ def build_model(recipe: Recipe, task: Task, say: Say) -> Any:
     return model
 
 
+def _dropout_setting(recipe: Recipe, task: Task) -> str:
+    """What the base's config calls the dropout before its head; DeBERTa has a name of its own.
+
+    Raises ConfigError if it has none.
+    """
+    config = AutoConfig.from_pretrained(recipe.base, revision=recipe.revision)
+    if config.model_type.startswith("deberta"):
+        return "cls_dropout"
+    known = [n for n in ("classifier_dropout", "seq_classif_dropout") if hasattr(config, n)]
+    if not known or task.auto_class != "AutoModelForSequenceClassification":
+        raise ConfigError(
+            f"training.classifier_dropout is set, and {recipe.base} ({config.model_type}) has no "
+            f"such setting for the task {task.name}; leave it out."
+        )
+    return known[0]
+
+
 def with_guesses(recipe: Recipe, say: Say) -> Recipe:
     """The recipe with its columns filled in from the table."""
-    table = read_table(recipe.data.train)
     data = recipe.data
+    table = read_tables(data.train, data.task, "train")["train"]
     given = Columns(data.task, tuple(data.text or ()) or None, data.label)
     columns = resolve(table, given, data.train)
     if columns != given:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError
 from lorakit.training.checked import build
+from lorakit.training.recipe_tasks import TASK, TASKS, unchosen
 
 Method = Literal["lora", "full", "head"]
 Schedule = Literal["linear", "cosine", "constant", "inverse_sqrt"]
@@ -23,17 +24,20 @@ class DataConfig:
     """Where the examples are and what they mean."""
 
     train: str
-    """A CSV, TSV, JSON-lines or Parquet file, or a name that `datasets` knows."""
+    """A CSV, TSV, JSON-lines or Parquet file, or a name that `datasets` knows; for a task of GLUE
+    also the folder of its TSV files."""
 
     test: str | float | None = None
-    """A file, or the share or number of rows of `train` that are set apart; None: 10%."""
+    """A file, or the share or number of rows of `train` that are set apart; None: 10%, or GLUE's
+    dev set."""
 
     validation: str | float | None = None
     """The same, for evaluations during training; None: none, or 10% with early stopping, which
     chooses between checkpoints by them."""
 
     task: str | None = None
-    """classification, regression, multiple_choice, generation or chat; None: guessed."""
+    """classification, regression, multiple_choice, generation or chat, or a task of GLUE, whose
+    columns, labels and metrics are known; None: guessed."""
 
     text: Sequence[str] | None = None
     """The columns that are read, in order; None: guessed."""
@@ -72,6 +76,9 @@ class TrainingConfig:
     max_steps: int | None = None
     """Stop after that many steps; None: after the epochs."""
     warmup_ratio: float = 0.06
+    """Share of the steps in which the learning rate rises."""
+    warmup_steps: int | None = None
+    """Their number; None: as `warmup_ratio` says."""
     weight_decay: float = 0.01
     schedule: Schedule = "linear"
     """Of the learning rate after the warmup."""
@@ -85,6 +92,8 @@ class TrainingConfig:
     deterministic: bool = False
     """Use deterministic algorithms, at some cost."""
     gradient_checkpointing: bool = False
+    classifier_dropout: float | None = None
+    """Dropout before the head of a sequence classification model; None: as the base's config."""
     early_stopping: int | None = None
     """Stop after that many evaluations without a better one, and keep the best checkpoint."""
     evaluations: int = 10
@@ -94,6 +103,7 @@ class TrainingConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        dropout = self.classifier_dropout
         counts = ("total_batch", "token_budget", "evaluations", "max_steps", "early_stopping")
         values = {name: getattr(self, name) for name in counts}
         _require(
@@ -103,6 +113,8 @@ class TrainingConfig:
                 "warmup_ratio must be in [0, 1)": 0 <= self.warmup_ratio < 1,
                 "weight_decay must not be negative": self.weight_decay >= 0,
                 "max_grad_norm must not be negative": self.max_grad_norm >= 0,
+                "warmup_steps must not be negative": (self.warmup_steps or 0) >= 0,
+                "classifier_dropout must be in [0, 1)": dropout is None or 0 <= dropout < 1,
                 "seed must be in [0, 2**32)": 0 <= self.seed < 2**32,
             }
             | {f"{n} must be at least 1": v is None or v >= 1 for n, v in values.items()}
@@ -132,6 +144,9 @@ def from_mapping(mapping: Mapping[str, Any]) -> Recipe:
     16
     """
     problems: list[str] = []
+    if TASKS in mapping:
+        problems.append(unchosen(mapping))
+        mapping = {name: part for name, part in mapping.items() if name not in (TASK, TASKS)}
     lora = mapping.get("lora")
     if isinstance(lora, Mapping):
         mapping = {**mapping, "lora": {**LORA_DEFAULTS, **lora}}

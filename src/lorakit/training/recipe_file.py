@@ -18,6 +18,7 @@ import yaml
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError
 from lorakit.training.recipe import LORA_DEFAULTS, Recipe
+from lorakit.training.recipe_tasks import TASK, TASKS, filled, settings_of
 
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 _FLOAT = re.compile(
@@ -97,6 +98,8 @@ def load_recipe(path: Path) -> dict[str, Any]:
 def with_settings(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """The mapping with `a.b=value` settings applied; values are read as YAML.
 
+    In a file for several tasks `task` chooses one, over whose settings the others apply.
+
     >>> with_settings({"training": {"seed": 0}}, ["training.seed=3", "data.text=[a, b]"])
     {'training': {'seed': 3}, 'data': {'text': ['a', 'b']}}
     """
@@ -111,10 +114,23 @@ def with_settings(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[s
             values[name] = _read(text)
         except yaml.YAMLError:
             problems.append(f"{setting!r}: {text!r} is no YAML value; put quotes around text")
-    result, conflicts = _merged(mapping, values)
-    if problems + conflicts:
-        raise ConfigError("Some settings cannot be used:", problems + conflicts)
+    chosen, own_conflicts = _for_task(mapping, values.get(TASK, mapping.get(TASK)))
+    if chosen is not mapping:
+        values.pop(TASK, None)
+    result, conflicts = _merged(chosen, values)
+    if problems := problems + own_conflicts + conflicts:
+        raise ConfigError("Some settings cannot be used:", problems)
     return result
+
+
+def _for_task(mapping: Mapping[str, Any], name: Any) -> tuple[Mapping[str, Any], list[str]]:
+    """The plain recipe of one of the file's tasks; the mapping itself if it has no such task."""
+    settings = settings_of(mapping, name)
+    if settings is None:
+        return mapping, []
+    shared = {key: value for key, value in mapping.items() if key not in (TASK, TASKS)}
+    result, conflicts = _merged(shared, settings)
+    return filled(result, name), conflicts
 
 
 def with_values(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
+from lorakit.tasks.glue import MISMATCHED, with_mismatched
 from lorakit.training.checkpoints import complete_checkpoints, save_trained
 from lorakit.training.measurement import run_result
 from lorakit.training.preparation import Say, build_model, encode, prepare, split, with_guesses
@@ -58,6 +59,8 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
         tokenizer.save_pretrained(output / ADAPTER)
         save_task(task, output / ADAPTER)
     metrics, predictions = trainer.examine(encoded["test"])
+    if MISMATCHED in encoded:
+        metrics = with_mismatched(metrics, trainer.examine(encoded[MISMATCHED])[0])
     process.wait_for_everyone()
     result = run_result(recipe, task, trainer, tables, metrics, seconds, output)
     if process.is_main_process:

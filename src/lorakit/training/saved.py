@@ -14,20 +14,22 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from lorakit.checkpoint import AdapterBundle, read
-from lorakit.errors import ConfigError, FormatError
+from lorakit.errors import ConfigError, FormatError, MismatchError, suggest
 from lorakit.injection.loading import load_bundle
 from lorakit.tasks.base import Task
 from lorakit.tasks.classification import Classification
+from lorakit.tasks.glue import GLUE, HUB, MISMATCHED, GlueTask, make_glue_task, require_label_order
+from lorakit.tasks.values import plural
 from lorakit.training.base_model import load_for_task
 from lorakit.training.checkpoints import load_trained
-from lorakit.training.preparation import prepare, split
+from lorakit.training.preparation import length_limit, prepare, read_tables, split
 from lorakit.training.recipe import Recipe, from_mapping
 from lorakit.training.recipe_file import load_recipe
 from lorakit.training.run_directory import ADAPTER, RECIPE
 from lorakit.training.task_file import KINDS, load_task
 
+_CHOICES = f"{', '.join(KINDS)}, or GLUE's {', '.join(GLUE)}"
 TASK_OF = {"CAUSAL_LM": "generation", "SEQ_CLS": "classification"}
-UNLIMITED = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Saved:
     tokenizer: Any
     task: Task
     recipe: Recipe | None
+    glue: str | None
+    """The task's name in GLUE, if it is one of GLUE's."""
 
 
 def open_saved(source: str, ask: Ask | None = None, needed: str | None = None) -> Saved:
@@ -78,17 +82,19 @@ def open_saved(source: str, ask: Ask | None = None, needed: str | None = None) -
     assert named is not None
     task = _asked(stored, ask, source) or _bare_task(named, ask, bundle, base)
     model = _load_adapted(base, task, bundle, source, ask)
-    return _saved(source, base, "lora", model, task, Path(source), None)
+    return _saved(source, base, "lora", model, task, Path(source), None, ask.task)
 
 
-def run_rows(saved: Saved) -> Any:
-    """The rows that a run set apart for testing.
+def test_tables(saved: Saved, data: str | None) -> dict[str, Any]:
+    """What is evaluated on: `data`, else a run's test rows, else GLUE's; for MNLI two tables.
 
-    Raises ConfigError if `saved` is an adapter alone.
+    Raises ConfigError for an adapter alone, unless its task is GLUE's.
     """
-    if saved.recipe is None:
+    if data is None and saved.recipe is not None:
+        return {n: t for n, t in split(saved.recipe.data).items() if n in ("test", MISMATCHED)}
+    if data is None and saved.glue is None:
         raise ConfigError(f"{saved.source} is an adapter without test rows; pass --data FILE.")
-    return split(saved.recipe.data)["test"]
+    return read_tables(data or HUB, saved.glue, "test")
 
 
 def _open_run(directory: Path, ask: Ask) -> Saved:
@@ -110,7 +116,8 @@ def _open_run(directory: Path, ask: Ask) -> Saved:
     else:
         bundle = read(adapter, ask.lora_alpha)
         model = _load_adapted(base, task, bundle, str(adapter), ask, recipe.revision)
-    return _saved(str(directory), base, recipe.method, model, task, adapter, recipe)
+    name = ask.task or recipe.data.task
+    return _saved(str(directory), base, recipe.method, model, task, adapter, recipe, name)
 
 
 def _load_adapted(
@@ -121,26 +128,41 @@ def _load_adapted(
     ask: Ask,
     revision: str | None = None,
 ) -> Any:
-    model, _ = load_for_task(base, task.auto_class, task.head(), revision)
+    brought = set(bundle.trained)
+    model, _ = load_for_task(base, task.auto_class, task.head(), revision, brought)
     load_bundle(model, bundle, origin, ask.check_base)
     return model
 
 
 def _saved(
-    source: str, base: str, method: str, model: Any, task: Task, files: Path, recipe: Recipe | None
+    source: str,
+    base: str,
+    method: str,
+    model: Any,
+    task: Task,
+    files: Path,
+    recipe: Recipe | None,
+    name: str | None,
 ) -> Saved:
     own = (files / "tokenizer_config.json").is_file()
     tokenizer = AutoTokenizer.from_pretrained(files if own else base)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    return Saved(source, base, method, model, tokenizer, task, recipe)
+    glue = name if name in GLUE else None
+    return Saved(source, base, method, model, tokenizer, task, recipe, glue)
 
 
 def _asked(task: Task | None, ask: Ask, source: str) -> Task | None:
-    """The stored task with the columns that were asked for."""
+    """The stored task with the columns that were asked for, or the task of GLUE that it fits."""
     if task is None:
         return None
+    if ask.task in GLUE and task.name in ("classification", "regression"):
+        glue = GLUE[ask.task]
+        stored: tuple[str, ...] = getattr(task, "labels", ())
+        named = ask.labels or stored
+        require_label_order(glue, named, source)
+        return make_glue_task(glue, task.max_length)
     if ask.task is not None and ask.task != task.name:
         raise ConfigError(f"{source} was trained for {task.name}, not for {ask.task}.")
     return replace(task, text=ask.text or task.text, label=ask.label or task.label)
@@ -149,8 +171,11 @@ def _asked(task: Task | None, ask: Ask, source: str) -> Task | None:
 def _bare_task(name: str, ask: Ask, bundle: AdapterBundle, base: str) -> Task:
     """The task of an adapter that brings no file about it."""
     config = AutoConfig.from_pretrained(base)
-    limit = getattr(config, "max_position_embeddings", None) or UNLIMITED
+    limit = length_limit(AutoTokenizer.from_pretrained(base), config)
     text, label = ask.text or (), ask.label
+    if name in GLUE:
+        _require_head(GLUE[name], ask, bundle, config)
+        return make_glue_task(GLUE[name], limit)
     if name != "classification":
         return KINDS[name](text, label, limit)
     count = _head_height(bundle)
@@ -158,6 +183,24 @@ def _bare_task(name: str, ask: Ask, bundle: AdapterBundle, base: str) -> Task:
     if len(labels) != count:
         raise ConfigError(f"The adapter's head has {count} labels, and {len(labels)} are named.")
     return Classification(text, label, limit, labels)
+
+
+def _require_head(task: GlueTask, ask: Ask, bundle: AdapterBundle, config: Any) -> None:
+    """Raise MismatchError unless the head has a logit for each label, in GLUE's order.
+
+    Of an adapter that does not say what its logits mean, microsoft/LoRA's files among them, the
+    base's own names are believed where they are the task's: run_glue trains in that order.
+    """
+    height, wanted = _head_height(bundle), len(task.labels) or 1
+    if height != wanted:
+        raise MismatchError(
+            f"The adapter's head has {plural(height, 'logit')}, and {task.name} needs {wanted}."
+        )
+    own = tuple(str(label).lower() for _, label in sorted(config.id2label.items()))
+    if ask.labels is not None:
+        require_label_order(task, ask.labels, "--labels")
+    elif set(own) == set(task.labels):
+        require_label_order(task, own, "The base, whose order of labels its adapters follow,")
 
 
 def _head_height(bundle: AdapterBundle) -> int:
@@ -173,8 +216,9 @@ def _require(source: str, base: str | None, task: str | None) -> None:
     if base is None:
         problems.append("the base model is not said; pass --base MODEL")
     if task is None:
-        problems.append(f"the task is not said; pass --task, one of {', '.join(KINDS)}")
-    elif task not in KINDS:
-        problems.append(f"task is {task!r}; it must be one of {', '.join(KINDS)}")
+        problems.append(f"the task is not said; pass --task, one of {_CHOICES}")
+    elif task not in (*KINDS, *GLUE):
+        near = suggest(task, [*KINDS, *GLUE])
+        problems.append(f"task is {task!r}{near}; it must be one of {_CHOICES}")
     if problems:
         raise ConfigError(f"{source} cannot be used as it is:", problems)

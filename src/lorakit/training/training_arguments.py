@@ -73,7 +73,9 @@ def _optimisation(training: TrainingConfig, steps: int) -> dict[str, Any]:
         "num_train_epochs": training.epochs,
         "max_steps": training.max_steps or -1,
         "lr_scheduler_type": _SCHEDULES.get(training.schedule, training.schedule),
-        "warmup_steps": math.ceil(training.warmup_ratio * steps),
+        "warmup_steps": math.ceil(training.warmup_ratio * steps)
+        if training.warmup_steps is None
+        else training.warmup_steps,
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
         "seed": training.seed,

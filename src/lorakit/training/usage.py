@@ -8,10 +8,11 @@ from pathlib import Path
 
 from lorakit.checkpoint import AdapterBundle, LowRank, read
 from lorakit.config import scaling
+from lorakit.tasks.base import Task
 from lorakit.training.recipe import Recipe, from_mapping
 from lorakit.training.recipe_file import load_recipe
 from lorakit.training.run_directory import ADAPTER, RECIPE
-from lorakit.training.task_file import KINDS, load_task
+from lorakit.training.task_file import load_task
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's --max-lora-rank accepts."""
@@ -23,13 +24,11 @@ def usage(output: str) -> str:
     directory = Path(output)
     recipe = from_mapping(load_recipe(directory / RECIPE))
     task = load_task(directory / ADAPTER)
-    generates = KINDS[str(recipe.data.task)].generates
+    generates = task is not None and task.generates
     paragraphs = [_on_the_command_line(output, generates)]
     if recipe.method == "lora":
         bundle = read(directory / ADAPTER)
-        auto_class = KINDS[str(recipe.data.task)].auto_class
-        labels = len(getattr(task, "labels", ())) if task else 0
-        paragraphs += [_in_python(recipe, output, auto_class, labels), _in_peft(output)]
+        paragraphs += [_in_python(recipe, output, task), _in_peft(output)]
         paragraphs.append(_in_vllm(recipe, output, bundle, generates))
     return "\n\n".join(paragraphs)
 
@@ -77,7 +76,9 @@ def _on_the_command_line(output: str, generates: bool) -> str:
     )
 
 
-def _in_python(recipe: Recipe, output: str, auto_class: str, labels: int) -> str:
+def _in_python(recipe: Recipe, output: str, task: Task | None) -> str:
+    auto_class = task.auto_class if task is not None else "AutoModel"
+    labels = task.head().get("num_labels") if task is not None else None
     count = f", num_labels={labels}" if labels else ""
     return "\n".join(
         [

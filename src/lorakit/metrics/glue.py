@@ -1,0 +1,39 @@
+"""One number for GLUE, as microsoft/LoRA's README averages its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import fmean
+
+from lorakit.errors import ConfigError
+
+AVERAGED = ("mnli", "sst2", "mrpc", "cola", "qnli", "qqp", "rte", "stsb")
+"""The README's rows; WNLI is none of them."""
+_HEADLINES = {"cola": "matthews_correlation", "stsb": "pearson"}
+
+
+def glue_headline(task: str, metrics: Mapping[str, float]) -> tuple[str, float]:
+    """The metric of a task that the README shows, and its value.
+
+    Matthews' correlation for CoLA, Pearson's r for STS-B, else accuracy; for MNLI the mean of
+    matched and mismatched, where both are given.
+
+    >>> glue_headline("mnli", {"accuracy": 91.7, "mismatched_accuracy": 91.9})
+    ('accuracy', 91.8)
+    """
+    name = _HEADLINES.get(task, "accuracy")
+    both = [metrics[key] for key in (name, f"mismatched_{name}") if key in metrics]
+    if not both:
+        raise ConfigError(f"The metrics of {task} lack {name}.")
+    return name, fmean(both)
+
+
+def glue_average(metrics: Mapping[str, Mapping[str, float]]) -> float:
+    """The mean of the eight tasks' headlines, in the unit they are given in.
+
+    Raises ConfigError that lists the tasks which are missing.
+    Source: the table in https://github.com/microsoft/LoRA/blob/main/README.md.
+    """
+    if missing := [task for task in AVERAGED if task not in metrics]:
+        raise ConfigError("The average is over eight tasks:", [f"{t} is missing" for t in missing])
+    return fmean(glue_headline(task, metrics[task])[1] for task in AVERAGED)
