@@ -206,3 +206,47 @@ def test_differences_name_settings_and_both_values():
         "training.seed is 0 there and 1 here",
         "revision is None there and 'main' here",
     ]
+
+
+def test_a_loss_fills_in_what_its_kind_uses():
+    loss = from_mapping({**SMALLEST, "loss": {"kind": "cutoff_span", "weight": 2}}).loss
+    assert (loss.weight, loss.copy_weight, loss.ratio) == (2, 1, 0.1)
+    loss = from_mapping({**SMALLEST, "loss": {"kind": "rdrop"}}).loss
+    assert (loss.weight, loss.copy_weight, loss.ratio) == (1, None, None)
+    assert from_mapping(SMALLEST).loss.weight is None
+
+
+def test_every_mistake_of_a_loss_is_told_at_once():
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(
+            {**SMALLEST, "loss": {"kind": "rdrop", "weight": -1, "ratio": 0.2, "wieght": 1}}
+        )
+    text = str(caught.value)
+    assert "loss.weight must not be negative" in text
+    assert "loss.ratio is set, and kind rdrop does not use it" in text
+    assert "loss.wieght is no setting (did you mean 'weight'?)" in text
+    with pytest.raises(ConfigError, match=r"loss\.ratio must be in"):
+        from_mapping({**SMALLEST, "loss": {"kind": "cutoff_token", "ratio": 1.0}})
+    with pytest.raises(ConfigError, match=r"loss\.kind is 'dropr'; it must be one of plain, rdrop"):
+        from_mapping({**SMALLEST, "loss": {"kind": "dropr"}})
+
+
+def test_what_a_loss_and_a_warm_start_mean_nothing_for_is_refused_together():
+    mapping = {**SMALLEST, "loss": {"kind": "rdrop"}, "init_adapter": "a", "method": "head"}
+    mapping["data"] = {"train": "t.csv", "task": "chat"}
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(mapping)
+    assert "the task chat has none; use plain" in str(caught.value)
+    assert "init_adapter starts adapters, and method head has none" in str(caught.value)
+
+
+def test_a_guessed_task_is_checked_as_well():
+    recipe = from_mapping({**SMALLEST, "loss": {"kind": "rdrop"}})
+    with pytest.raises(ConfigError, match="the task generation has none"):
+        replace(recipe, data=replace(recipe.data, task="generation"))
+
+
+@pytest.mark.parametrize("kind", ["plain", "rdrop", "cutoff_token", "loralib_cutoff"])
+def test_a_loss_reads_back_equal(kind, tmp_path):
+    recipe = from_mapping({**SMALLEST, "loss": {"kind": kind}, "init_adapter": "runs/mnli"})
+    assert read(to_yaml(recipe), tmp_path / "recipe.yaml") == recipe

@@ -116,6 +116,8 @@ def recipe(base: Path, data: Path, output: Path, /, **sections: Any) -> Recipe:
             "data": {"train": str(data), "test": 12, **sections.get("data", {})},
             "lora": {"r": 2, "lora_dropout": 0.1, **sections.get("lora", {})},
             "training": {**training, **sections.get("training", {})},
+            "loss": sections.get("loss", {}),
+            "init_adapter": sections.get("init_adapter"),
         }
     )
 

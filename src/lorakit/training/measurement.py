@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from lorakit.tasks.base import Task
 from lorakit.training.recipe import Recipe
 from lorakit.training.run_directory import ADAPTER, RunResult
+from lorakit.training.warm_start import WarmStart
 
 
 def run_result(
@@ -23,6 +25,7 @@ def run_result(
     metrics: dict[str, float],
     seconds: float,
     output: Path,
+    start: WarmStart | None = None,
 ) -> RunResult:
     files = list((output / ADAPTER).glob("*.safetensors"))
     return RunResult(
@@ -40,6 +43,7 @@ def run_result(
         versions={name: _version(name) for name in ("lorakit", "torch", "transformers")},
         commit=_commit(),
         output=str(output),
+        warm_start=asdict(start) if start is not None else None,
     )
 
 

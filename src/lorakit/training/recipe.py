@@ -9,14 +9,39 @@ from typing import Any, Literal
 
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError
+from lorakit.tasks.columns import task_problem
 from lorakit.training.checked import build
 from lorakit.training.recipe_tasks import TASK, TASKS, unchosen
 
 Method = Literal["lora", "full", "head"]
 Schedule = Literal["linear", "cosine", "constant", "inverse_sqrt"]
+LossKind = Literal[
+    "plain",
+    "rdrop",
+    "cutoff_token",
+    "cutoff_feature",
+    "cutoff_span",
+    "loralib_rdrop",
+    "loralib_cutoff",
+]
 
 LORA_DEFAULTS: dict[str, Any] = {"lora_alpha": 16, "target_modules": "all-linear"}
 """Where a recipe's `lora` differs from LoraConfig's own defaults."""
+
+_CUTOFF = {"weight": 1.0, "copy_weight": 1.0, "ratio": 0.1}
+_LOSS_DEFAULTS: dict[str, dict[str, float]] = {
+    "plain": {},
+    "rdrop": {"weight": 1.0},
+    "cutoff_token": _CUTOFF,
+    "cutoff_feature": _CUTOFF,
+    "cutoff_span": _CUTOFF,
+    "loralib_rdrop": {"weight": 1.0},
+    "loralib_cutoff": {"weight": 1.0, "ratio": 0.1},
+}
+"""What each kind of loss can be told, with the values of its authors' code."""
+
+_ONE_PASS_TASKS = ("multiple_choice", "generation", "chat")
+"""Tasks without one row of logits for each example, which is what two passes are compared by."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +87,7 @@ class DataConfig:
                 if isinstance(value, int | float)
             }
             | {"max_length must be at least 1": self.max_length is None or self.max_length >= 1}
+            | {problem: False for problem in [task_problem(self.task)] if problem}
         )
 
 
@@ -122,6 +148,35 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class LossConfig:
+    """A second pass over the same examples, and what it adds to the loss."""
+
+    kind: LossKind = "plain"
+    """plain is the model's own loss; the others stand in `lorakit.training.losses`."""
+    weight: float | None = None
+    """Of the distance between the two passes; 1 if it is not said."""
+    copy_weight: float | None = None
+    """Of the second pass's own loss, for the three kinds of cutoff; 1 if it is not said."""
+    ratio: float | None = None
+    """The share of tokens or features that a cutoff takes away; 0.1 if it is not said."""
+
+    def __post_init__(self) -> None:
+        used, names = _LOSS_DEFAULTS[self.kind], ("weight", "copy_weight", "ratio")
+        unused = [n for n in names if n not in used and getattr(self, n) is not None]
+        for name, value in used.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        _require(
+            {f"{name} is set, and kind {self.kind} does not use it": False for name in unused}
+            | {
+                f"{name} must not be negative": (getattr(self, name) or 0) >= 0
+                for name in ("weight", "copy_weight")
+            }
+            | {"ratio must be in (0, 1)": self.ratio is None or 0 < self.ratio < 1}
+        )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Base, data, method and settings of one run."""
 
@@ -133,8 +188,23 @@ class Recipe:
     method: Method = "lora"
     lora: LoraConfig = field(default_factory=lambda: LoraConfig(**LORA_DEFAULTS))
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    init_adapter: str | None = None
+    """A run, an adapter or a name of `lorakit checkpoints list` whose weights this run starts
+    from; a head of another size stays new."""
     revision: str | None = None
     """Branch, tag or commit of the base on the Hub."""
+
+    def __post_init__(self) -> None:
+        one_pass = self.loss.kind != "plain" and self.data.task in _ONE_PASS_TASKS
+        _require(
+            {
+                f"loss.kind is {self.loss.kind}, which compares one row of logits for each "
+                f"example, and the task {self.data.task} has none; use plain": not one_pass,
+                f"init_adapter starts adapters, and method {self.method} has none; leave one of "
+                "them out": self.init_adapter is None or self.method == "lora",
+            }
+        )
 
 
 def from_mapping(mapping: Mapping[str, Any]) -> Recipe:

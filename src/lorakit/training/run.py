@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -15,9 +16,17 @@ from lorakit.training.checkpoints import complete_checkpoints, save_trained
 from lorakit.training.measurement import run_result
 from lorakit.training.preparation import Say, build_model, encode, prepare, split, with_guesses
 from lorakit.training.recipe import Recipe
-from lorakit.training.run_directory import ADAPTER, RunResult, claim, write_files
+from lorakit.training.run_directory import (
+    ADAPTER,
+    CHECKPOINTS,
+    RunResult,
+    claim,
+    released_if_refused,
+    write_files,
+)
 from lorakit.training.task_file import save_task
 from lorakit.training.training_arguments import make_trainer
+from lorakit.training.warm_start import WarmStart, read_source, warm_start
 
 
 def run(recipe: Recipe, say: Say = print) -> RunResult:
@@ -43,12 +52,14 @@ def run(recipe: Recipe, say: Say = print) -> RunResult:
 
 def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> RunResult:
     set_seed(recipe.training.seed)
-    tables = split(recipe.data)
-    tokenizer, task = prepare(recipe, tables["train"])
-    encoded = {n: encode(task, tokenizer, table, n, say) for n, table in tables.items()}
-    model = build_model(recipe, task, say)
-    trainer = make_trainer(recipe, model, task, tokenizer, encoded, output, say)
-    checkpoints = complete_checkpoints(output / "checkpoints")
+    with released_if_refused(output, process.is_main_process):
+        tables = split(recipe.data)
+        tokenizer, task = prepare(recipe, tables["train"])
+        encoded = {n: encode(task, tokenizer, table, n, say) for n, table in tables.items()}
+        model = build_model(recipe, task, say)
+        start = _start(recipe, model, process, say)
+        trainer = make_trainer(recipe, model, task, tokenizer, encoded, output, say)
+    checkpoints = complete_checkpoints(output / CHECKPOINTS)
     if checkpoints:
         say(f"continuing from {checkpoints[-1]}")
     process.wait_for_everyone()  # all have seen the same checkpoints before one writes
@@ -62,10 +73,21 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
     if MISMATCHED in encoded:
         metrics = with_mismatched(metrics, trainer.examine(encoded[MISMATCHED])[0])
     process.wait_for_everyone()
-    result = run_result(recipe, task, trainer, tables, metrics, seconds, output)
+    result = run_result(recipe, task, trainer, tables, metrics, seconds, output, start)
     if process.is_main_process:
         write_files(output, result, predictions, tables["test"], task, trainer.state.log_history)
     return result
+
+
+def _start(recipe: Recipe, model: Any, process: PartialState, say: Say) -> WarmStart | None:
+    """Put the values of `init_adapter` into the model, and say which."""
+    if recipe.init_adapter is None:
+        return None
+    with process.main_process_first():  # it may be downloaded
+        bundle = read_source(recipe.init_adapter, recipe.lora.lora_alpha)
+    start = warm_start(model, bundle, recipe.init_adapter)
+    say(str(start))
+    return start
 
 
 @contextmanager

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lorakit.errors import ConfigError, StateError
+from lorakit.errors import ConfigError, LorakitError, StateError
 from lorakit.tasks.base import Task
 from lorakit.training.recipe import Recipe, differences, from_mapping
 from lorakit.training.recipe_file import load_recipe, to_yaml
 
 RECIPE, RESULT, ADAPTER = "recipe.yaml", "result.json", "adapter"
 PREDICTIONS, CURVE, LOG = "predictions.jsonl", "curve.png", "log.json"
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class RunResult:
     versions: dict[str, str]
     commit: str | None
     output: str
+    warm_start: dict[str, Any] | None = None
+    """What was taken from `init_adapter`, what was left, and what is new."""
 
 
 def claim(output: Path, recipe: Recipe) -> RunResult | None:
@@ -56,6 +62,22 @@ def claim(output: Path, recipe: Recipe) -> RunResult | None:
     except OSError as error:
         raise ConfigError(f"The output {output} cannot be written: {error}") from error
     return None
+
+
+@contextmanager
+def released_if_refused(output: Path, owner: bool) -> Iterator[None]:
+    """Give a claimed directory back if the recipe turns out not to fit its base or data.
+
+    It is empty then; one that holds anything of a run but its recipe stays as it is.
+    """
+    try:
+        yield
+    except LorakitError:
+        files = [path for path in output.rglob("*") if not path.is_dir()]
+        if owner and files == [output / RECIPE]:
+            shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)  # empty; the Trainer's
+            (output / RECIPE).unlink()
+        raise
 
 
 def _require_same(output: Path, recipe: Recipe) -> None:

@@ -30,6 +30,7 @@ from lorakit.training.checkpoints import (
     seconds_until,
 )
 from lorakit.training.distributed import gathered, sum_gradients, total
+from lorakit.training.two_passes import TwoPasses
 
 _SORTED_TOGETHER = 512
 """Examples among which an evaluation looks for those of like length."""
@@ -49,10 +50,12 @@ class LoraTrainer(Trainer):
         tokenizer: Any,
         total_batch: int,
         token_budget: int,
+        two_passes: TwoPasses | None = None,
         **kwargs: Any,
     ) -> None:
         self.task, self.tokenizer = task, tokenizer
         self.total_batch, self.token_budget = total_batch, token_budget
+        self.two_passes = two_passes
         self._earlier, self._started = 0.0, time.perf_counter()
         super().__init__(model=model, processing_class=tokenizer, **kwargs)
         self.callback_handler.callbacks = [
@@ -88,7 +91,8 @@ class LoraTrainer(Trainer):
             self.args.process_index,
             self.args.world_size,
         )
-        collate = MicroBatches(self._collate, self.token_budget)
+        budget = max(1, self.token_budget // (1 if self.two_passes is None else 2))
+        collate = MicroBatches(self._collate, budget)
         return StepLoader(self.train_dataset, batch_sampler=sampler, collate_fn=collate)
 
     def _collate(self, examples: list[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -111,11 +115,16 @@ class LoraTrainer(Trainer):
             if weight == 0:
                 continue  # nothing in it counts
             with self.compute_loss_context_manager():
-                loss: Any = self.compute_loss(self.model, self._prepare_inputs(batch))
+                loss = self._loss(self._prepare_inputs(batch))
             loss = loss * (weight / whole)
             self.accelerator.backward(loss)
             step_loss += loss.detach()
         return sum_gradients(self.model.parameters(), step_loss)
+
+    def _loss(self, batch: dict[str, Any]) -> Any:
+        if self.two_passes is None:
+            return self.compute_loss(self.model, batch)
+        return self.two_passes(self.model, batch)
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0

@@ -17,7 +17,9 @@ from lorakit.errors import ConfigError, MissingDependencyError
 from lorakit.tasks.base import Task
 from lorakit.training.callbacks import HealthCheck, progress
 from lorakit.training.recipe import Recipe, TrainingConfig
+from lorakit.training.run_directory import CHECKPOINTS
 from lorakit.training.trainer import LoraTrainer
+from lorakit.training.two_passes import two_passes
 
 _SCHEDULES = {"constant": "constant_with_warmup"}
 _LOG_ENTRIES = 50
@@ -34,8 +36,8 @@ def make_trainer(
 ) -> LoraTrainer:
     """A LoraTrainer with the recipe's settings, checks and checkpoints.
 
-    Raises ConfigError for a dtype that this machine cannot train in, MissingDependencyError for
-    tensorboard.
+    Raises ConfigError for a dtype that this machine cannot train in and for a loss that means
+    nothing here, MissingDependencyError for tensorboard.
     """
     training = recipe.training
     _require_dtype(training.dtype)
@@ -55,8 +57,9 @@ def make_trainer(
         tokenizer,
         training.total_batch,
         training.token_budget,
+        two_passes(recipe.loss, model, task, tokenizer),
         args=TrainingArguments(
-            output_dir=str(output / "checkpoints"),
+            output_dir=str(output / CHECKPOINTS),
             **_optimisation(training, steps),
             **_events(training, steps, task, "validation" in data),
             **_computation(training),

@@ -1,0 +1,133 @@
+"""A run that starts from the adapter of another one, as the paper's MRPC, RTE and STS-B from MNLI.
+
+Every adapter of the source has to find one of its rank, widths and scale here, on the same base.
+Of what was trained in full (heads, biases), tensors of the same name and shape are taken; a head
+for another number of labels stays new. Nothing has changed if anything does not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.checkpoint import AdapterBundle, LowRank, read
+from lorakit.checkpoint.fingerprint import compare
+from lorakit.errors import FormatError, MismatchError, MissingAlphaError
+from lorakit.injection import copies
+from lorakit.injection.naming import grouped
+from lorakit.layers.base import LoraLayer
+from lorakit.layers.conversion import lora_layers
+from lorakit.training.run_directory import ADAPTER, RECIPE
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """What was taken from another adapter, and what was not."""
+
+    source: str
+    taken: tuple[str, ...]
+    """Adapted modules, and tensors that train in full, that start from the source's values."""
+    left: Mapping[str, str]
+    """What the source holds and this run does not use, and why."""
+    new: tuple[str, ...]
+    """What trains here and the source has no values for."""
+
+    def __str__(self) -> str:
+        lines = grouped((name, "is taken") for name in self.taken)
+        lines += grouped((name, f"is left: it {why}") for name, why in self.left.items())
+        lines += grouped((name, "is new") for name in self.new)
+        return "\n".join([f"starting from {self.source}:", *(f"  {line}" for line in lines)])
+
+
+def read_source(source: str, lora_alpha: float) -> AdapterBundle:
+    """The adapter of a run, or one by path or name; `lora_alpha` is for files that do not say it.
+
+    Raises FormatError if there is none, or the run is not finished.
+    """
+    path: str | Path = source
+    if (Path(source) / RECIPE).is_file():
+        path = Path(source) / ADAPTER
+        if not path.is_dir():
+            raise FormatError(f"{source} holds a run that is not finished; finish it first.")
+    try:
+        return read(path)
+    except MissingAlphaError:
+        return read(path, lora_alpha)
+
+
+def warm_start(model: nn.Module, bundle: AdapterBundle, source: str) -> WarmStart:
+    """Write the bundle's values over the fresh ones of an adapted model.
+
+    Raises MismatchError that lists every adapter that does not fit.
+    """
+    layers = dict(lora_layers(model))
+    _require_fit(layers, bundle, source)
+    state, copied = model.state_dict(), copies.names(model)
+    left = {
+        name: problem
+        for name, value in bundle.trained.items()
+        if (problem := _why_left(name, value, state, copied)) is not None
+    }
+    trained = {name: value for name, value in bundle.trained.items() if name not in left}
+    with torch.no_grad():
+        for name, pair in bundle.adapters.items():
+            layers[name].lora_A.copy_(pair.lora_A)
+            layers[name].lora_B.copy_(pair.lora_B)
+            layers[name].drop_cache()
+        for name, value in trained.items():
+            state[name].copy_(value)
+    taken = (*bundle.adapters, *trained)
+    new = tuple(name for name in (*layers, *copied) if name not in taken)
+    return WarmStart(source, taken, left, new)
+
+
+def _require_fit(layers: Mapping[str, LoraLayer], bundle: AdapterBundle, source: str) -> None:
+    problems = grouped(
+        (name, problem)
+        for name, pair in bundle.adapters.items()
+        if (problem := _problem(name, pair, bundle.config.use_rslora, layers)) is not None
+    )
+    if not problems:
+        weights = {name: layers[name].base_weight for name in bundle.adapters}
+        if compare(bundle.fingerprint, weights) is False:
+            problems = [
+                "the base weights are not those that it was trained on (base "
+                f"{bundle.base_model or 'unknown'}); start from that base"
+            ]
+    if problems:
+        raise MismatchError(f"This run cannot start from {source}:", problems)
+
+
+def _problem(
+    name: str, pair: LowRank, use_rslora: bool, layers: Mapping[str, LoraLayer]
+) -> str | None:
+    """Why a pair of the source cannot be the start of an adapter here."""
+    if name not in layers:
+        return "is not adapted in this run; see lora.target_modules"
+    layer = layers[name]
+    a, b = tuple(pair.lora_A.shape), tuple(pair.lora_B.shape)
+    here = tuple(layer.lora_A.shape), tuple(layer.lora_B.shape)
+    if (a, b) != here:
+        same_width = a[1:] == here[0][1:] and b[0] == here[1][0]
+        what = "is of another rank; set lora.r" if same_width else "is of another width"
+        return f"{what}: A {a} and B {b} there, A {here[0]} and B {here[1]} here"
+    there = replace(layer.spec, lora_alpha=pair.lora_alpha, use_rslora=use_rslora).scaling
+    if there != layer.scaling:
+        return (
+            f"is scaled by {there:g} there and by {layer.scaling:g} here; set lora.lora_alpha to "
+            f"{pair.lora_alpha:g}" + (" and lora.use_rslora to true" if use_rslora else "")
+        )
+    return None
+
+
+def _why_left(name: str, value: Tensor, state: Mapping[str, Any], copied: list[str]) -> str | None:
+    if name not in copied:
+        return "does not train in this run"
+    if state[name].shape != value.shape:
+        return f"has shape {tuple(value.shape)} there and {tuple(state[name].shape)} here"
+    return None

@@ -1,0 +1,217 @@
+"""A run that starts from another one's adapter: what is taken, what is left, what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import BertForMaskedLM
+
+import lorakit as lora
+import lorakit.training.run as module
+from lorakit.checkpoint import read
+from lorakit.errors import FormatError, MismatchError, TargetError
+from lorakit.training.recipe import Recipe
+from lorakit.training.run import build_model, prepare, run, split, with_guesses
+from lorakit.training.warm_start import read_source, warm_start
+from tests.tolerances import EXACT
+from tests.training import tiny
+from tests.training.test_resuming import KillAfter, Killed
+
+
+@pytest.fixture(scope="module")
+def source(encoder, reviews, tmp_path_factory) -> Path:
+    """A finished run with two labels."""
+    output = tmp_path_factory.mktemp("runs") / "source"
+    run(tiny.recipe(encoder, reviews, output, training={"max_steps": 4}), lambda text: None)
+    return output
+
+
+@pytest.fixture(scope="module")
+def ratings(reviews, tmp_path_factory) -> Path:
+    """The same texts with three labels."""
+    path = tmp_path_factory.mktemp("data") / "ratings.csv"
+    with reviews.open(encoding="utf-8") as there, path.open("w", encoding="utf-8") as here:
+        rows = list(csv.DictReader(there))
+        writer = csv.writer(here)
+        writer.writerow(["text", "label"])
+        writer.writerows([row["text"], "abc"[i % 3]] for i, row in enumerate(rows))
+    return path
+
+
+def fresh(recipe: Recipe) -> Any:
+    """The model of a run before its first step, without a warm start."""
+    recipe = with_guesses(recipe, lambda text: None)
+    _, task = prepare(recipe, split(recipe.data)["train"])
+    return build_model(recipe, task, lambda text: None)
+
+
+def started(recipe: Recipe, source: Path) -> tuple[Any, Any]:
+    model = fresh(recipe)
+    return model, warm_start(model, read_source(str(source), recipe.lora.lora_alpha), str(source))
+
+
+def refusal(recipe: Recipe) -> str:
+    """What a run of this recipe is refused with; it leaves nothing."""
+    with pytest.raises(MismatchError) as caught:
+        run(recipe, lambda text: None)
+    assert not list(Path(recipe.output).iterdir())
+    return str(caught.value)
+
+
+def test_adapters_are_taken_and_a_head_of_another_size_is_new(encoder, ratings, source, tmp_path):
+    model, start = started(tiny.recipe(encoder, ratings, tmp_path), source)
+    file, state = read(source / "adapter"), model.state_dict()
+    for name, pair in file.adapters.items():
+        torch.testing.assert_close(state[f"{name}.lora_A"], pair.lora_A, **EXACT)
+        torch.testing.assert_close(state[f"{name}.lora_B"], pair.lora_B, **EXACT)
+    pooler = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
+    assert set(start.taken) == {*file.adapters, *pooler & set(file.trained)}
+    assert set(start.left) == set(start.new) == {"classifier.weight", "classifier.bias"}
+    assert start.left["classifier.weight"] == "has shape (2, 16) there and (3, 16) here"
+    assert "classifier.weight" in str(start)
+
+
+def test_a_head_of_the_same_size_is_taken(encoder, reviews, source, tmp_path):
+    model, start = started(tiny.recipe(encoder, reviews, tmp_path), source)
+    file = read(source / "adapter")
+    assert not start.left
+    assert not start.new
+    for name, value in file.tensors.items():
+        torch.testing.assert_close(model.state_dict()[name], value, **EXACT)
+    loaded = fresh(tiny.recipe(encoder, reviews, tmp_path))
+    lora.load_adapter(loaded, source / "adapter")
+    ids = torch.randint(5, 20, (3, 7))
+    with torch.no_grad():
+        one, other = (m.eval()(input_ids=ids).logits for m in (model, loaded))
+    torch.testing.assert_close(one, other, **EXACT)
+
+
+def test_the_result_says_what_was_taken(encoder, ratings, source, tmp_path):
+    said: list[str] = []
+    recipe = tiny.recipe(
+        encoder, ratings, tmp_path, init_adapter=str(source), training={"max_steps": 2}
+    )
+    run(recipe, said.append)
+    kept = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["warm_start"]
+    assert kept["source"] == str(source)
+    assert "bert.encoder.layer.0.attention.self.query" in kept["taken"]
+    assert set(kept["left"]) == {"classifier.weight", "classifier.bias"}
+    (text,) = [line for line in said if "starting from" in line]
+    assert "bert.encoder.layer.{0,1}.attention.self.query is taken" in text
+    assert "classifier.weight is left: it has shape (2, 16) there and (3, 16) here" in text
+
+
+def test_a_run_without_one_says_so(source):
+    assert json.loads((source / "result.json").read_text(encoding="utf-8"))["warm_start"] is None
+
+
+def test_more_targets_than_the_source_are_new(encoder, reviews, tmp_path):
+    few = {"target_modules": ["query", "value"]}
+    output = tmp_path / "few"
+    few_recipe = tiny.recipe(encoder, reviews, output, lora=few, training={"max_steps": 1})
+    run(few_recipe, lambda text: None)
+    _, start = started(tiny.recipe(encoder, reviews, tmp_path / "all"), output)
+    assert "bert.encoder.layer.1.attention.self.key" in start.new
+    assert "bert.encoder.layer.1.attention.self.query" in start.taken
+    text = refusal(
+        tiny.recipe(encoder, reviews, tmp_path / "fewer", lora={"target_modules": ["key"]},
+                    init_adapter=str(output))
+    )  # fmt: skip
+    assert "layer.{0,1}.attention.self.query is not adapted in this run" in text
+    assert "see lora.target_modules" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"r": 4}, "layer.{0,1}.attention.self.query is of another rank; set lora.r: A (2, 16)"),
+        ({"lora_alpha": 4}, "is scaled by 8 there and by 2 here; set lora.lora_alpha to 16"),
+    ],
+)
+def test_another_rank_or_scale_is_refused(settings, expected, encoder, reviews, source, tmp_path):
+    recipe = tiny.recipe(
+        encoder, reviews, tmp_path / "run", lora=settings, init_adapter=str(source)
+    )
+    assert expected in refusal(recipe)
+
+
+def test_another_width_is_refused_and_nothing_has_changed(encoder, reviews, source, tmp_path):
+    recipe = tiny.recipe(encoder, reviews, tmp_path)
+    bundle = read(source / "adapter")
+    wide = torch.zeros(2, 24)
+    for pair in bundle.adapters.values():
+        object.__setattr__(pair, "lora_A", wide)
+    model = fresh(recipe)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(MismatchError, match=r"is of another width: A \(2, 24\)"):
+        warm_start(model, bundle, "there")
+    tiny.assert_same(before, model.state_dict())
+
+
+def test_another_base_is_refused(reviews, source, tmp_path):
+    other = tiny.save_encoder(tmp_path / "other")
+    changed = BertForMaskedLM.from_pretrained(other)
+    with torch.no_grad():
+        for parameter in changed.parameters():
+            parameter.add_(0.1)
+    changed.save_pretrained(other)
+    recipe = tiny.recipe(other, reviews, tmp_path / "run", init_adapter=str(source))
+    assert "base weights are not those that it was trained on" in refusal(recipe)
+
+
+def test_a_loralib_file_takes_the_recipes_alpha(encoder, reviews, source, tmp_path):
+    bundle = read(source / "adapter")
+    file = tmp_path / "lora.bin"
+    torch.save(dict(bundle.tensors), file)
+    model, start = started(tiny.recipe(encoder, reviews, tmp_path), file)
+    assert set(start.taken) == {*bundle.adapters, *bundle.trained}
+    tensors = {name: model.state_dict()[name] for name in bundle.tensors}
+    tiny.assert_same(tensors, dict(bundle.tensors))
+
+
+def test_a_run_that_is_not_finished_is_no_source(encoder, reviews, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("base: b\n", encoding="utf-8")
+    with pytest.raises(FormatError, match="not finished"):
+        read_source(str(tmp_path), 16)
+    with pytest.raises(FormatError, match="There is no adapter"):
+        read_source(str(tmp_path / "nothing"), 16)
+
+
+def test_an_interrupted_warm_start_continues_from_its_checkpoint(
+    encoder, ratings, source, tmp_path, monkeypatch
+):
+    settings = {"init_adapter": str(source), "training": {"max_steps": 6}}
+    whole = tiny.recipe(encoder, ratings, tmp_path / "whole", **settings)
+    run(whole, lambda text: None)
+    cut = tiny.recipe(encoder, ratings, tmp_path / "cut", **settings)
+    make = module.make_trainer
+
+    def made(*arguments: Any) -> Any:
+        trainer = make(*arguments)
+        trainer.add_callback(KillAfter(4))
+        return trainer
+
+    monkeypatch.setattr(module, "make_trainer", made)
+    with pytest.raises(Killed):
+        run(cut, lambda text: None)
+    monkeypatch.setattr(module, "make_trainer", make)
+    said: list[str] = []
+    run(cut, said.append)
+    assert any("continuing from" in line for line in said)
+    files = (load_file(Path(r.output) / "adapter/adapter_model.safetensors") for r in (whole, cut))
+    tiny.assert_same(*files)
+
+
+def test_a_recipe_that_does_not_fit_its_base_gives_the_directory_back(encoder, reviews, tmp_path):
+    wrong = tiny.recipe(encoder, reviews, tmp_path / "run", lora={"target_modules": ["qeury"]})
+    with pytest.raises(TargetError):
+        run(wrong, lambda text: None)
+    assert not list((tmp_path / "run").iterdir())
+    right = tiny.recipe(encoder, reviews, tmp_path / "run", training={"max_steps": 1})
+    assert run(right, lambda text: None).steps == 1
