@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from lorakit.checkpoint import loralib_format
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.peft_decoding import decode
 from lorakit.checkpoint.peft_format import PeftFiles, parse_header
-from lorakit.errors import ConfigError, FormatError, MissingDependencyError
+from lorakit.checkpoint.releases import RELEASES, fetch
+from lorakit.errors import ConfigError, FormatError, MissingDependencyError, suggest
 
 CONFIG_NAME = "adapter_config.json"
 TENSORS_NAME = "adapter_model.safetensors"
@@ -28,9 +30,11 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 def read(
     path: str | Path, lora_alpha: float | None = None, revision: str | None = None
 ) -> AdapterBundle:
-    """Read a PEFT directory, a hub id, a .safetensors file or a loralib .pt/.bin file.
+    """Read a PEFT directory, a hub id, a .safetensors file, a loralib .pt/.bin file or a release.
 
-    `lora_alpha` is required where the file cannot say it. Pickles are opened with
+    A release is a name of `releases.RELEASES`; it is downloaded when it is first read, and the
+    catalogue says its base and its alpha. Otherwise `lora_alpha` is required where the file cannot
+    say it. Pickles are opened with
     `weights_only=True`, so no code in them runs.
 
     Raises FormatError that says what is wrong with the file, MissingAlphaError for a missing
@@ -38,16 +42,24 @@ def read(
     `revision` of a local path.
     """
     local = Path(path)
-    if revision is not None and local.exists():
-        raise ConfigError(f"revision={revision!r} names a version on the Hub, and {path} is local.")
+    release = None if local.exists() else RELEASES.get(str(path))
+    if revision is not None and (local.exists() or release is not None):
+        where = "local" if release is None else "a release of microsoft/LoRA"
+        raise ConfigError(
+            f"revision={revision!r} names a version on the Hub, and {path} is {where}."
+        )
     if local.is_dir():
         bundle = _read_directory(local, lora_alpha)
     elif local.is_file():
         bundle = _read_file(local, lora_alpha)
+    elif release is not None:
+        alpha = release.lora_alpha if lora_alpha is None else lora_alpha
+        bundle = replace(_read_file(fetch(release), alpha), base_model=release.base)
     elif _HUB_ID.fullmatch(str(path)):
         bundle = _read_directory(_download(str(path), revision), lora_alpha)
     else:
-        raise FormatError(f"There is no adapter at {path}: no such file or directory.")
+        near = suggest(str(path), RELEASES)
+        raise FormatError(f"There is no adapter at {path}: no such file or directory{near}.")
     broken = [
         f"{name} has {int((~tensor.isfinite()).sum())} of {tensor.numel()} values NaN or infinite"
         for name, tensor in bundle.tensors.items()

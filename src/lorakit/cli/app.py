@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lorakit.cli import (
+    checkpoints,
     compare,
     evaluate,
     generate,
@@ -36,6 +37,7 @@ app.command("predict")(predict.predict)
 app.command("generate")(generate.generate)
 app.command("compare")(compare.compare)
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(checkpoints.app, name="checkpoints")
 app.command("targets")(targets.targets)
 app.command("inspect")(inspect.inspect)
 app.command("merge")(merge.merge)

@@ -56,9 +56,10 @@ def load_adapter(
 
     Of torch.compile's and DataParallel's wrappers the model within is meant.
     `path` is a PEFT directory, a hub id (`revision` names a branch, tag or commit), a
-    .safetensors file, or a loralib .pt/.bin file, for which `lora_alpha` is required. Afterwards A,
-    B and what was trained in full require gradients, as after `inject`. On a model that is adapted
-    already, exactly the same modules must be.
+    .safetensors file, a loralib .pt/.bin file, for which `lora_alpha` is required, or a name of
+    `lorakit checkpoints list`, which is downloaded and brings its alpha. Afterwards A, B and what
+    was trained in full require gradients, as after `inject`. On a model that is adapted already,
+    exactly the same modules must be.
 
     Raises FormatError or MissingAlphaError for the file, and MismatchError that lists every
     tensor without a place, every place without a tensor, wrong shapes, base weights that

@@ -1,0 +1,174 @@
+"""A file over HTTP: resumed where it was, checked, and whole or not there at all.
+
+Bytes arrive in `<name>.part` beside the target, and a rename at the end puts them in place. A
+transfer that breaks off is continued, within one call and by the next one, with HTTP's Range; the
+server is asked (If-Range) whether the file is still the one that the first bytes came from, and
+sends it from the start if it is not. A lock keeps two processes from writing one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from lorakit.errors import FormatError, SaveError
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are there and, where the server says it, the size of the file."""
+
+_ATTEMPTS = 5
+_CHUNK = 1 << 16
+_SECONDS = 30
+_BROKEN = (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ConnectionError,
+    TimeoutError,
+    ssl.SSLError,
+)
+_PARTIAL, _NOT_SATISFIABLE = 206, 416
+
+
+def download(
+    address: str,
+    target: Path,
+    *,
+    size: int | None = None,
+    sha256: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Fetch `address` into `target`, unless that exists; returns `target`.
+
+    Raises FormatError if the server cannot be reached, has no such file, breaks off again and
+    again, or sends something else than `size` and `sha256` say; SaveError if it cannot be written.
+    """
+    part = target.with_name(f"{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f"{target.name}.lock")):
+            if not target.is_file():
+                _fetch(address, part, progress)
+                _check(address, part, size, sha256)
+                os.replace(part, target)
+                _validator(part).unlink(missing_ok=True)
+    except urllib.error.HTTPError as error:
+        raise FormatError(f"{address} cannot be downloaded: the server answers {error}.") from error
+    except _BROKEN as error:
+        raise FormatError(
+            f"{address} cannot be downloaded: {error}. The same command continues; or put the file "
+            f"at {target} yourself."
+        ) from error
+    except OSError as error:
+        raise SaveError(f"{target} cannot be written: {error}") from error
+    return target
+
+
+def _fetch(address: str, part: Path, progress: Progress | None) -> None:
+    """Continue `part` until it is whole; gives up when nothing has come for some attempts."""
+    failures = 0
+    while True:
+        before = _length(part)
+        try:
+            if _transfer(address, part, progress):
+                return
+            reason: Exception = ConnectionError("the connection broke off")
+        except urllib.error.HTTPError:
+            raise
+        except _BROKEN as error:
+            reason = error
+        failures = 0 if _length(part) > before else failures + 1
+        if failures >= _ATTEMPTS:
+            raise reason
+
+
+def _transfer(address: str, part: Path, progress: Progress | None) -> bool:
+    """One request; whether the file is whole then."""
+    have = _length(part)
+    request = urllib.request.Request(address, headers=_range(part, have))
+    try:
+        response = urllib.request.urlopen(request, timeout=_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code != _NOT_SATISFIABLE or not have:
+            raise
+        if error.headers.get("Content-Range") == f"bytes */{have}":
+            return True  # it was whole already
+        part.unlink()
+        return False
+    with response:
+        if response.status != _PARTIAL:
+            have = 0
+        rest = response.headers.get("Content-Length")
+        total = have + int(rest) if rest is not None else None
+        if not have:
+            _remember(part, response.headers)
+        with part.open("ab" if have else "wb") as file:
+            while chunk := _read(response):
+                file.write(chunk)
+                have += len(chunk)
+                if progress is not None:
+                    progress(have, total)
+    return total is None or have == total
+
+
+def _read(response: Any) -> bytes:
+    try:
+        chunk: bytes = response.read(_CHUNK)
+    except http.client.IncompleteRead as error:
+        chunk = error.partial
+    return chunk
+
+
+def _range(part: Path, have: int) -> dict[str, str]:
+    """Ask for the rest, if there is a start and the server has named its version."""
+    validator = _validator(part)
+    if not have or not validator.is_file():
+        return {}
+    return {"Range": f"bytes={have}-", "If-Range": validator.read_text(encoding="utf-8")}
+
+
+def _remember(part: Path, headers: Any) -> None:
+    """Keep the server's name for this version of the file beside its first bytes."""
+    tag = headers.get("ETag", "")
+    version = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
+    if version:
+        _validator(part).write_text(version, encoding="utf-8")
+    else:
+        _validator(part).unlink(missing_ok=True)
+
+
+def _validator(part: Path) -> Path:
+    return part.with_name(f"{part.name}.version")
+
+
+def _length(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0
+
+
+def _check(address: str, part: Path, size: int | None, sha256: str | None) -> None:
+    """Raise FormatError, and leave nothing, if these are not the bytes that were expected."""
+    problems = []
+    if size is not None and _length(part) != size:
+        problems.append(f"it has {_length(part):,} bytes and should have {size:,}")
+    if sha256 is not None and (found := _digest(part)) != sha256:
+        problems.append(f"its sha256 is {found} and should be {sha256}")
+    if problems:
+        part.unlink()
+        _validator(part).unlink(missing_ok=True)
+        raise FormatError(f"{address} is not the file that was expected:", problems)
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while chunk := opened.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
