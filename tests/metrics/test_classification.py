@@ -39,3 +39,11 @@ def test_matthews_correlation_equals_the_binary_formula() -> None:
 def test_matthews_correlation_has_the_right_ends(predicted, expected) -> None:
     scores = classification_metrics(predicted, [0, 1])
     assert scores["matthews_correlation"] == pytest.approx(expected)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40))
+def test_binary_f1_is_that_of_class_one(pairs) -> None:
+    predicted, labels = [p for p, _ in pairs], [t for _, t in pairs]
+    hits, named = sum(p == t == 1 for p, t in pairs), sum(predicted) + sum(labels)
+    scores = classification_metrics(predicted, labels, ["f1_binary"])
+    assert scores == {"f1_binary": pytest.approx(2 * hits / named if named else 0.0)}

@@ -17,6 +17,7 @@ from lorakit.tasks.regression import Regression
 from lorakit.tasks.values import label_names
 
 TASKS = ("classification", "regression", "multiple_choice", "generation", "chat")
+CHOICES = f"{', '.join(TASKS)}, or GLUE's {', '.join(GLUE)}"
 _KINDS: dict[str, type[Task]] = {
     "regression": Regression,
     "multiple_choice": MultipleChoice,
@@ -42,10 +43,8 @@ def resolve(table: Any, given: Columns, name: str = "the table") -> Columns:
     problems = missing_columns(
         names, [*(given.text or ()), *([given.label] if given.label else [])]
     )
-    if given.task is not None and given.task not in (*TASKS, *GLUE):
-        choices = f"{', '.join(TASKS)}, or GLUE's {', '.join(GLUE)}"
-        near = suggest(given.task, [*TASKS, *GLUE])
-        problems.append(f"task is {given.task!r}{near}; it must be one of {choices}")
+    if problem := task_problem(given.task):
+        problems.append(problem)
     if problems:
         raise ConfigError(f"{name} does not fit:", problems)
     if given.task in GLUE:
@@ -58,6 +57,14 @@ def resolve(table: Any, given: Columns, name: str = "the table") -> Columns:
         raise ConfigError(f"The columns of {name} do not make a task:", problems)
     make_task(table, found, max_length=1).check(table, name)
     return found
+
+
+def task_problem(name: str | None) -> str | None:
+    """What is wrong with the name of a task, if anything is; None is to be guessed."""
+    if name is None or name in (*TASKS, *GLUE):
+        return None
+    near = suggest(name, [*TASKS, *GLUE])
+    return f"task is {name!r}{near}; it must be one of {CHOICES}"
 
 
 def make_task(table: Any, columns: Columns, max_length: int) -> Task:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lorakit.errors import ConfigError, MismatchError, suggest
+from lorakit.errors import ConfigError, MismatchError
 from lorakit.tasks.base import Task
 from lorakit.tasks.classification import Classification
 from lorakit.tasks.regression import Regression
@@ -81,15 +81,6 @@ GLUE: dict[str, GlueTask] = {
         GlueTask("wnli", "WNLI", _SENTENCES, "label", _ENTAILMENT[::-1], _ACCURACY),
     )
 }  # fmt: skip
-
-
-def glue_task(name: str) -> GlueTask:
-    """The row of that name; raises ConfigError, with the nearest names, if there is none."""
-    if name not in GLUE:
-        raise ConfigError(
-            f"{name!r} is no task of GLUE{suggest(name, GLUE)}; there are {', '.join(GLUE)}."
-        )
-    return GLUE[name]
 
 
 def make_glue_task(task: GlueTask, max_length: int) -> Task:

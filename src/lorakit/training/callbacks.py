@@ -19,13 +19,15 @@ CHECKED_STEPS = 3
 class HealthCheck(TrainerCallback):
     """Stops after three steps with a learning rate above zero if a trainable tensor has not moved.
 
-    Modules whose forward never ran are left out. Raises TrainingError that names the tensors.
+    Modules whose forward never ran are left out. Where everything has a gradient, it waits until
+    the end of the warmup, whose first steps can be too small for a float32 to move. Raises
+    TrainingError that names the tensors.
 
     ``Trainer(..., callbacks=[HealthCheck()])``
     """
 
     def __init__(self) -> None:
-        self.steps = 0
+        self.steps, self.due = 0, CHECKED_STEPS
         self.calls: Any = None
         self.called: set[str] = set()
 
@@ -35,7 +37,7 @@ class HealthCheck(TrainerCallback):
         self._stop_recording()
         model: nn.Module = kwargs["model"]
         mark_training_start(model)
-        self.steps = 0
+        self.steps, self.due = 0, CHECKED_STEPS
         self.calls = recording_calls(model)
         self.called = self.calls.__enter__()
 
@@ -48,10 +50,15 @@ class HealthCheck(TrainerCallback):
         if self.calls is None or skipped or max(rates, default=0) == 0:
             return
         self.steps += 1
-        if self.steps < CHECKED_STEPS:
+        if self.steps < self.due:
+            return
+        model: nn.Module = kwargs["model"]
+        check = check_training(model, frozenset(self.called))
+        cut_off = any(model.get_parameter(name).grad is None for name in check.stuck)
+        if check.stuck and not cut_off and state.global_step < args.warmup_steps:
+            self.due *= 2
             return
         self._stop_recording()
-        check = check_training(kwargs["model"], frozenset(self.called))
         if check.stuck:
             raise TrainingError(
                 f"After {self.steps} steps, {len(check.stuck)} of {check.trainable} trainable "

@@ -10,8 +10,11 @@ from typing import Any
 
 from lorakit.errors import ConfigError, FormatError
 from lorakit.injection.report import table
+from lorakit.training.glue_comparison import GlueComparison, compare_glue, is_glue
 from lorakit.training.run_directory import RESULT
 
+_METRICS = ("accuracy", "matthews_correlation", "pearson", "perplexity")
+"""A task is compared by the first of these that it has."""
 _TITLES = {"lora": "LoRA", "head": "head only", "full": "full fine-tuning"}
 
 
@@ -46,16 +49,19 @@ class Comparison:
         return "\n".join(text)
 
 
-def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Comparison:
+def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Comparison | GlueComparison:
     """The runs' results in one table, and with them result files that were made elsewhere.
 
-    `runs` are run directories, or directories of them. Raises FormatError for what is no finished
-    run, ConfigError if there is none or the tasks differ.
+    `runs` are run directories, or directories of them; of several tasks only if all are GLUE's.
+    Raises FormatError for what is no finished run, ConfigError if there is none or the tasks
+    differ.
     """
     found = [_result(path / RESULT) for name in runs for path in _directories(Path(name))]
     recorded = [_result(Path(name)) for name in references]
     if not found:
         raise ConfigError("There is no run to compare.")
+    if is_glue([*found, *recorded]):
+        return compare_glue([*found, *recorded])
     if len({result["task"] for result in [*found, *recorded]}) > 1:
         raise ConfigError("Runs of different tasks have no metric in common.")
     metric = _main_metric(found[0])
@@ -88,7 +94,7 @@ def _result(file: Path) -> dict[str, Any]:
 
 def _main_metric(result: dict[str, Any]) -> str:
     names = list(result["metrics"])
-    return next((n for n in ("accuracy", "pearson", "perplexity") if n in names), names[0])
+    return next((n for n in _METRICS if n in names), names[0])
 
 
 def _row(result: dict[str, Any], metric: str, source: str) -> Row:

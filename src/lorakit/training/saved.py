@@ -14,10 +14,11 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from lorakit.checkpoint import AdapterBundle, read
-from lorakit.errors import ConfigError, FormatError, MismatchError, suggest
+from lorakit.errors import ConfigError, FormatError, MismatchError
 from lorakit.injection.loading import load_bundle
 from lorakit.tasks.base import Task
 from lorakit.tasks.classification import Classification
+from lorakit.tasks.columns import CHOICES, task_problem
 from lorakit.tasks.glue import GLUE, HUB, MISMATCHED, GlueTask, make_glue_task, require_label_order
 from lorakit.tasks.values import plural
 from lorakit.training.base_model import load_for_task
@@ -28,7 +29,6 @@ from lorakit.training.recipe_file import load_recipe
 from lorakit.training.run_directory import ADAPTER, RECIPE
 from lorakit.training.task_file import KINDS, load_task
 
-_CHOICES = f"{', '.join(KINDS)}, or GLUE's {', '.join(GLUE)}"
 TASK_OF = {"CAUSAL_LM": "generation", "SEQ_CLS": "classification"}
 
 
@@ -216,9 +216,8 @@ def _require(source: str, base: str | None, task: str | None) -> None:
     if base is None:
         problems.append("the base model is not said; pass --base MODEL")
     if task is None:
-        problems.append(f"the task is not said; pass --task, one of {_CHOICES}")
-    elif task not in (*KINDS, *GLUE):
-        near = suggest(task, [*KINDS, *GLUE])
-        problems.append(f"task is {task!r}{near}; it must be one of {_CHOICES}")
+        problems.append(f"the task is not said; pass --task, one of {CHOICES}")
+    elif problem := task_problem(task):
+        problems.append(problem)
     if problems:
         raise ConfigError(f"{source} cannot be used as it is:", problems)
