@@ -219,12 +219,12 @@ def test_a_loss_fills_in_what_its_kind_uses():
 def test_every_mistake_of_a_loss_is_told_at_once():
     with pytest.raises(ConfigError) as caught:
         from_mapping(
-            {**SMALLEST, "loss": {"kind": "rdrop", "weight": -1, "ratio": 0.2, "wieght": 1}}
+            {**SMALLEST, "loss": {"kind": "rdrop", "weight": -1, "ratio": 0.2, "weight_": 1}}
         )
     text = str(caught.value)
     assert "loss.weight must not be negative" in text
     assert "loss.ratio is set, and kind rdrop does not use it" in text
-    assert "loss.wieght is no setting (did you mean 'weight'?)" in text
+    assert "loss.weight_ is no setting (did you mean 'weight'?)" in text
     with pytest.raises(ConfigError, match=r"loss\.ratio must be in"):
         from_mapping({**SMALLEST, "loss": {"kind": "cutoff_token", "ratio": 1.0}})
     with pytest.raises(ConfigError, match=r"loss\.kind is 'dropr'; it must be one of plain, rdrop"):

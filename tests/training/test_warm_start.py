@@ -209,7 +209,7 @@ def test_an_interrupted_warm_start_continues_from_its_checkpoint(
 
 
 def test_a_recipe_that_does_not_fit_its_base_gives_the_directory_back(encoder, reviews, tmp_path):
-    wrong = tiny.recipe(encoder, reviews, tmp_path / "run", lora={"target_modules": ["qeury"]})
+    wrong = tiny.recipe(encoder, reviews, tmp_path / "run", lora={"target_modules": ["nothing"]})
     with pytest.raises(TargetError):
         run(wrong, lambda text: None)
     assert not list((tmp_path / "run").iterdir())
