@@ -224,7 +224,7 @@ def test_every_mistake_of_a_loss_is_told_at_once():
     text = str(caught.value)
     assert "loss.weight must not be negative" in text
     assert "loss.ratio is set, and kind rdrop does not use it" in text
-    assert "loss.weight_ is no setting (did you mean 'weight'?)" in text
+    assert "loss.weight_ is no setting (did you mean 'weight', 'copy_weight'?)" in text
     with pytest.raises(ConfigError, match=r"loss\.ratio must be in"):
         from_mapping({**SMALLEST, "loss": {"kind": "cutoff_token", "ratio": 1.0}})
     with pytest.raises(ConfigError, match=r"loss\.kind is 'dropr'; it must be one of plain, rdrop"):

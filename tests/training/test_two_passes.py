@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 from transformers import AutoModelForSequenceClassification
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from lorakit.errors import ConfigError, StateError
 from lorakit.tasks.classification import Classification
@@ -61,14 +62,18 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "xlm": ("Embedding", {"emb_dim": 16, "n_layers": 2, "n_heads": 2}),
     "xlnet": ("Embedding", {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32}),
 }
+_IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "vocab_size": 50}
 CUTOFFS = ["cutoff_token", "cutoff_feature", "cutoff_span"]
 TASK = Classification(("text",), "label", 40, ("a", "b", "c"))
 
 
+def _type_of(config_class: Any) -> str:
+    return str(config_class.model_type)
+
+
 def classifier(name: str, labels: int = 3) -> Any:
     """A random model of this type, without dropout."""
-    ids = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "vocab_size": 50}
-    settings = {**ids, **ARCHITECTURES[name][1], "num_labels": labels}
+    settings = {**_IDS, **ARCHITECTURES[name][1], "num_labels": labels}
     config = transformers.AutoConfig.for_model(name, **settings)
     model = AutoModelForSequenceClassification.from_config(config).eval()
     with torch.no_grad():
@@ -235,3 +240,32 @@ def test_embeddings_that_are_never_called_are_an_error():
         second_half_edited(model, model.model.shared, ids, lambda states: states),
     ):
         pass
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("config_class", MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, ids=_type_of)
+def test_whatever_can_be_built_small_has_both_passes(config_class, passes):
+    """All of transformers' architectures; those whose settings have other names are skipped."""
+    settings = {**_WIDTHS, **_IDS, "num_key_value_heads": 1, "num_labels": 3}
+    try:
+        known = {k: v for k, v in settings.items() if hasattr(config_class(), k)}
+        config = config_class(**known)
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config)
+        assert sum(weight.numel() for weight in model.parameters()) < 10_000_000
+        model = AutoModelForSequenceClassification.from_config(config).eval()
+        batch = batch_of(model)
+        inputs = {key: value for key, value in batch.items() if key != "labels"}
+        with torch.no_grad():
+            plain = model(**inputs).logits
+        embedding_module(model)
+    except Exception as error:
+        pytest.skip(f"{type(error).__name__}: {str(error)[:80]}")
+    with torch.no_grad():
+        for kind in ("rdrop", "cutoff_feature"):
+            two_passes(LossConfig(kind), model, TASK, None)(model, batch)
+    (z1, z2), (clean, cut) = passes
+    for z in (z1, z2, clean):
+        torch.testing.assert_close(z, plain, **MODEL)
+    assert not torch.equal(cut, clean)
