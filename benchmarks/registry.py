@@ -11,7 +11,14 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-NAMES = ("imports", "forward_calls", "merge_cycles", "reviews")
+NAMES = (
+    "imports",
+    "forward_calls",
+    "merge_cycles",
+    "reviews",
+    "glue",
+    "glue_padding",
+)
 
 
 class Unavailable(Exception):

@@ -1,0 +1,88 @@
+"""GLUE's small tasks on MiniLM: LoRA beside PEFT, a trained head and full fine-tuning, by seed."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.glue_runs import (
+    EPOCHS,
+    METHODS,
+    SEEDS,
+    SST2_ROWS,
+    require_data,
+    settings_of,
+    train,
+    train_peft,
+    train_source,
+)
+from benchmarks.registry import Row, Settings, spread
+from lorakit.metrics.glue import glue_headline
+
+WARM = "lora from QNLI"
+CONDITIONS = {
+    "seeds": SEEDS,
+    "recipe": "recipes/glue-minilm.yaml; head: learning rate 2e-2; full: learning rate 5e-5",
+    "training": f"epochs {EPOCHS}; rows: CoLA 8,551, SST-2 {SST2_ROWS:,} of 67,349, MRPC 3,668",
+    "tested on": "GLUE's dev sets: 1,043, 872 and 408 rows, after the last step",
+    "peft": "its layers in lorakit's Trainer: the same rows, seeds and batches",
+    WARM: "init_adapter: a LoRA run of seed 0 on 2,500 rows of QNLI's dev set",
+    "difference": "LoRA minus the method, mean over the seeds, and its standard error from them",
+}
+
+
+def check(settings: Settings) -> None:
+    """The data is there."""
+    require_data()
+
+
+def rows(settings: Settings) -> Iterator[Row]:
+    """Every seed runs every method; a difference is taken within a seed."""
+    seeds = SEEDS[:1] if settings.quick else SEEDS
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        source = train_source(settings.quick, directory)
+        for task in EPOCHS:
+            found: dict[str, list[dict[str, Any]]] = {method: [] for method in _methods(task)}
+            for seed in seeds:
+                given = settings_of(task, seed, settings.quick, directory)
+                for method, results in found.items():
+                    output = directory / f"{task}-{method}-{seed}".replace(" ", "-")
+                    results.append(_run(method, given, source, output))
+            yield from _rows(task, found)
+
+
+def _methods(task: str) -> tuple[str, ...]:
+    return (*METHODS, "peft", *([WARM] if task == "mrpc" else []))
+
+
+def _run(method: str, settings: list[str], source: Path, output: Path) -> dict[str, Any]:
+    if method == "peft":
+        return train_peft(settings, output)
+    more = [f"init_adapter={source}"] if method == WARM else METHODS[method]
+    return train([*settings, *more], output)
+
+
+def _rows(task: str, found: dict[str, list[dict[str, Any]]]) -> Iterator[Row]:
+    scores = {m: [glue_headline(task, r["metrics"])[1] for r in found[m]] for m in found}
+    for method, results in found.items():
+        gaps = [a - b for a, b in zip(scores["lora"], scores[method], strict=True)]
+        yield {
+            "task": task,
+            "method": method,
+            "metric": glue_headline(task, results[0]["metrics"])[0],
+            "mean": statistics.fmean(scores[method]),
+            "by seed": " ".join(f"{score:.4f}" for score in scores[method]),
+            "LoRA ahead by": statistics.fmean(gaps),
+            "standard error": _error(gaps),
+            "trainable parameters": results[0]["trainable_parameters"],
+            "seconds": spread([result["seconds"] for result in results]),
+        }
+
+
+def _error(values: list[float]) -> float:
+    """Of the mean; 0 for a single value."""
+    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0

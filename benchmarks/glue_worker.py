@@ -1,0 +1,44 @@
+"""One run of glue-minilm.yaml with PEFT's layers in lorakit's Trainer: OUTPUT SETTING ..."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from peft import LoraConfig, get_peft_model
+from transformers import logging, set_seed
+
+from benchmarks.reviews_worker import quiet
+from lorakit.training import run
+from lorakit.training.base_model import load_for_task
+from lorakit.training.recipe import from_mapping
+from lorakit.training.recipe_file import load_recipe, with_settings
+from lorakit.training.shipped_recipes import recipe_file
+from lorakit.training.training_arguments import make_trainer
+
+
+def main() -> None:
+    output, *settings = sys.argv[1:]
+    logging.set_verbosity_error()
+    mapping = with_settings(load_recipe(recipe_file("glue-minilm")), settings)
+    recipe = run.with_guesses(from_mapping({**mapping, "output": output}), quiet)
+    set_seed(recipe.training.seed)
+    tables = run.split(recipe.data)
+    tokenizer, task = run.prepare(recipe, tables["train"])
+    encoded = {n: run.encode(task, tokenizer, t, n, quiet) for n, t in tables.items()}
+    model, _ = load_for_task(recipe.base, task.auto_class, task.head(), None)
+    lora = recipe.lora
+    config = LoraConfig(
+        r=lora.r, lora_alpha=lora.lora_alpha, target_modules="all-linear", task_type="SEQ_CLS"
+    )
+    adapted = get_peft_model(model, config)
+    trainer = make_trainer(recipe, adapted, task, tokenizer, encoded, Path(output), quiet)
+    trainer.train_from(None)
+    trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    result = {"metrics": trainer.examine(encoded["test"])[0], "seconds": trainer.seconds}
+    print(json.dumps({**result, "trainable_parameters": trainable}))
+
+
+if __name__ == "__main__":
+    main()
