@@ -20,8 +20,10 @@ from transformers import (
 
 import lorakit as lora
 from lorakit.errors import ConfigError
+from lorakit.tasks.classification import Classification
 from lorakit.training import saved as saved_runs
 from lorakit.training.inference import evaluate_tables
+from lorakit.training.preparation import build_model, length_limit
 from lorakit.training.recipe import Recipe, from_mapping
 from lorakit.training.recipe_file import load_recipe, with_settings
 from lorakit.training.run import run
@@ -244,8 +246,6 @@ def test_a_warm_start_takes_the_adapter_of_mnli(name, task, trained):
 
 
 def test_dropout_before_the_head_is_the_recipes(trained, bases):
-    from lorakit.tasks.classification import Classification
-    from lorakit.training.preparation import build_model
 
     task = Classification(("sentence",), "label", 20, ("a", "b"))
     for name, base, found in (
@@ -261,3 +261,16 @@ def test_dropout_for_a_head_that_has_none_is_refused(decoder, reviews, tmp_path)
     recipe = tiny.recipe(decoder, reviews, tmp_path / "run", training={"classifier_dropout": 0.1})
     with pytest.raises(ConfigError, match=r"classifier_dropout is set, and .* \(gpt2\) has no"):
         run(recipe, lambda text: None)
+
+
+def test_the_small_recipe_is_checked_for_each_of_its_tasks():
+    for task in load_recipe(recipe_file("glue-minilm"))["tasks"]:
+        recipe = shipped("glue-minilm", task)
+        assert (recipe.data.task, recipe.output) == (task, f"runs/glue-minilm/{task}")
+
+
+def test_roberta_reads_two_tokens_less_than_it_has_positions():
+    words = tiny.tokenizer()
+    words.model_max_length = 1 << 30  # as tokenizers without a limit say
+    assert length_limit(words, ROBERTA_BASE) == 512
+    assert length_limit(words, DEBERTA_XXL) == 512

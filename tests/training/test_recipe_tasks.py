@@ -60,6 +60,7 @@ def test_a_task_that_cannot_be_chosen_is_told_with_the_other_mistakes(setting, p
         from_mapping(with_settings(FILE, [setting, "training.epoch=2", "method=lroa"]))
     problems = "\n".join(caught.value.problems)
     assert problem in problems
+    assert len(caught.value.problems) == (4 if "tasks" in setting else 3)
     assert "training.epoch is no setting" in problems
     assert "method is 'lroa'" in problems
 

@@ -18,8 +18,8 @@ def glue_headline(task: str, metrics: Mapping[str, float]) -> tuple[str, float]:
     Matthews' correlation for CoLA, Pearson's r for STS-B, else accuracy; for MNLI the mean of
     matched and mismatched, where both are given.
 
-    >>> glue_headline("mnli", {"accuracy": 91.7, "mismatched_accuracy": 91.9})
-    ('accuracy', 91.8)
+    >>> glue_headline("mnli", {"accuracy": 0.5, "mismatched_accuracy": 0.75})
+    ('accuracy', 0.625)
     """
     name = _HEADLINES.get(task, "accuracy")
     both = [metrics[key] for key in (name, f"mismatched_{name}") if key in metrics]

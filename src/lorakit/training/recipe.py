@@ -11,7 +11,7 @@ from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError
 from lorakit.tasks.columns import task_problem
 from lorakit.training.checked import build
-from lorakit.training.recipe_tasks import TASK, TASKS, unchosen
+from lorakit.training.recipe_tasks import TASKS, as_one_of_them, unchosen
 
 Method = Literal["lora", "full", "head"]
 Schedule = Literal["linear", "cosine", "constant", "inverse_sqrt"]
@@ -216,7 +216,7 @@ def from_mapping(mapping: Mapping[str, Any]) -> Recipe:
     problems: list[str] = []
     if TASKS in mapping:
         problems.append(unchosen(mapping))
-        mapping = {name: part for name, part in mapping.items() if name not in (TASK, TASKS)}
+        mapping = as_one_of_them(mapping)
     lora = mapping.get("lora")
     if isinstance(lora, Mapping):
         mapping = {**mapping, "lora": {**LORA_DEFAULTS, **lora}}

@@ -18,7 +18,7 @@ import yaml
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError
 from lorakit.training.recipe import LORA_DEFAULTS, Recipe
-from lorakit.training.recipe_tasks import TASK, TASKS, filled, settings_of
+from lorakit.training.recipe_tasks import TASK, filled, settings_of, shared
 
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 _FLOAT = re.compile(
@@ -128,8 +128,7 @@ def _for_task(mapping: Mapping[str, Any], name: Any) -> tuple[Mapping[str, Any],
     settings = settings_of(mapping, name)
     if settings is None:
         return mapping, []
-    shared = {key: value for key, value in mapping.items() if key not in (TASK, TASKS)}
-    result, conflicts = _merged(shared, settings)
+    result, conflicts = _merged(shared(mapping), settings)
     return filled(result, name), conflicts
 
 

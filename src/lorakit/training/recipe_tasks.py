@@ -39,6 +39,17 @@ def filled(value: Any, name: str) -> Any:
     return value.replace(_PLACE, name) if isinstance(value, str) else value
 
 
+def shared(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """What the tasks of the file share."""
+    return {key: value for key, value in mapping.items() if key not in (TASK, TASKS)}
+
+
+def as_one_of_them(mapping: Mapping[str, Any]) -> Any:
+    """The shared part with some task's name in its places, to look for other mistakes in it."""
+    names = mapping[TASKS] if isinstance(mapping[TASKS], Mapping) else ()
+    return filled(shared(mapping), str(next(iter(names), TASK)))
+
+
 def unchosen(mapping: Mapping[str, Any]) -> str:
     """Why no task of the file could be chosen."""
     tasks, name = mapping[TASKS], mapping.get(TASK)
