@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.glue_runs import (
     EPOCHS,
     METHODS,
+    QNLI_STEPS,
     SEEDS,
     SST2_ROWS,
     require_data,
@@ -29,7 +30,7 @@ CONDITIONS = {
     "training": f"epochs {EPOCHS}; rows: CoLA 8,551, SST-2 {SST2_ROWS:,} of 67,349, MRPC 3,668",
     "tested on": "GLUE's dev sets: 1,043, 872 and 408 rows, after the last step",
     "peft": "its layers in lorakit's Trainer: the same rows, seeds and batches",
-    WARM: "init_adapter: a LoRA run of seed 0 on 2,500 rows of QNLI's dev set",
+    WARM: f"init_adapter: a LoRA run of seed 0, {QNLI_STEPS} steps on rows of QNLI's dev set",
     "difference": "LoRA minus the method, mean over the seeds, and its standard error from them",
 }
 
