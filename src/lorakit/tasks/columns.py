@@ -12,15 +12,18 @@ from lorakit.tasks.generation import Generation
 from lorakit.tasks.guessing import Columns as Columns
 from lorakit.tasks.guessing import guess
 from lorakit.tasks.multiple_choice import MultipleChoice
+from lorakit.tasks.nlg.inputs import INPUT, REFERENCES
+from lorakit.tasks.nlg.task import CORPORA
 from lorakit.tasks.regression import Regression
 from lorakit.tasks.values import label_names
 
-TASKS = ("classification", "regression", "multiple_choice", "generation", "chat")
+TASKS = ("classification", "regression", "multiple_choice", "generation", "chat", *CORPORA)
 _KINDS: dict[str, type[Task]] = {
     "regression": Regression,
     "multiple_choice": MultipleChoice,
     "generation": Generation,
     "chat": Chat,
+    **CORPORA,
 }
 _TEXTS = {
     "classification": (1, 2, "one column or two"),
@@ -28,6 +31,7 @@ _TEXTS = {
     "multiple_choice": (3, None, "the question's column and two or more columns of choices"),
     "generation": (1, None, "the prompt's column"),
     "chat": (1, 1, "the column of messages"),
+    **dict.fromkeys(CORPORA, (1, 1, "the input")),
 }
 
 
@@ -37,6 +41,8 @@ def resolve(table: Any, given: Columns, name: str = "the table") -> Columns:
     Raises ConfigError that lists missing columns with the nearest names, what could not be guessed,
     or the bad cells by their rows.
     """
+    if given.task in CORPORA:
+        given = Columns(given.task, (INPUT,), REFERENCES)  # what its reader makes
     names: list[str] = list(table.column_names)
     problems = missing_columns(
         names, [*(given.text or ()), *([given.label] if given.label else [])]
@@ -45,7 +51,7 @@ def resolve(table: Any, given: Columns, name: str = "the table") -> Columns:
         problems.append(f"task is {given.task!r}; it must be one of {', '.join(TASKS)}")
     if problems:
         raise ConfigError(f"{name} does not fit:", problems)
-    found = guess(table, given)
+    found = given if given.task in CORPORA else guess(table, given)
     if problems := _open_parts(names, found) or _contradictions(table, given, found):
         raise ConfigError(f"The columns of {name} do not make a task:", problems)
     make_task(table, found, max_length=1).check(table, name)
