@@ -77,7 +77,11 @@ def load_for_task(
 ) -> tuple[nn.Module, list[str]]:
     """The pretrained model with a head for a task, and the modules that are new in it.
 
-    Raises FormatError if there is no such model, or none with that head.
+    `head` are settings of the model's config. A language model brings its head, and nothing in it
+    may be new: an adapter on random weights says nothing.
+
+    Raises FormatError if there is no such model, or none with that head, MismatchError for a
+    language model whose checkpoint lacks weights.
     """
     transformers = _transformers()
     config = _config(name, revision)
@@ -94,9 +98,22 @@ def load_for_task(
         )
     except (OSError, ValueError) as error:
         raise FormatError(f"The base model {name} cannot be loaded: {error}") from error
+    if auto_class == _AUTO_CLASSES["CAUSAL_LM"] and (problems := _not_loaded(info, ())):
+        raise MismatchError(f"The checkpoint of {name} lacks weights of the model:", problems)
     mismatched = {entry[0] for entry in info["mismatched_keys"]}
     new = dict.fromkeys(k.rpartition(".")[0] for k in sorted({*info["missing_keys"], *mismatched}))
     return model, list(new)
+
+
+def no_dropout(name: str, revision: str | None = None) -> dict[str, float]:
+    """The settings of a base's config that turn its dropout off."""
+    config = _config(name, revision).to_dict()
+    return {key: 0.0 for key, value in config.items() if _is_dropout(key) and value}
+
+
+def _is_dropout(key: str) -> bool:
+    """`attn_pdrop`, `hidden_dropout_prob`, `attention_dropout`; not a rate of another thing."""
+    return key.endswith(("_pdrop", "dropout", "dropout_prob"))
 
 
 def _not_loaded(info: Mapping[str, Any], brought: Collection[str]) -> list[str]:

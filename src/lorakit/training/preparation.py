@@ -25,12 +25,13 @@ Say = Callable[[str], None]
 
 def split(data: DataConfig) -> dict[str, Any]:
     """The tables `train`, `test` and, where asked for, `validation`."""
-    table = read_table(data.train)
+    table = read_table(data.train, task=data.task)
     tables: dict[str, Any] = {}
     for name, part in (("test", data.test if data.test is not None else 0.1),
                        ("validation", data.validation)):  # fmt: skip
         if isinstance(part, str):
-            tables[name] = read_table(part, "validation" if name == "validation" else "test")
+            named = "validation" if name == "validation" else "test"
+            tables[name] = read_table(part, named, data.task)
         elif part is not None:
             size = int(part) if part >= 1 else max(1, round(part * len(table)))
             if size >= len(table):
@@ -62,7 +63,7 @@ def encode(task: Task, tokenizer: Any, table: Any, name: str, say: Say) -> Any:
     with _bars(sys.stderr.isatty()):
         encoded, cut = encode_table(task, tokenizer, table, name)
     if cut:
-        say(cut_text(cut, len(table), name, task.max_length))
+        say(cut_text(cut, len(encoded), name, task.max_length))
     return encoded
 
 
@@ -82,9 +83,10 @@ def _bars(wanted: bool) -> Iterator[None]:
 
 def build_model(recipe: Recipe, task: Task, say: Say) -> Any:
     """The base with the task's head, prepared by the recipe's method."""
-    model, head = base_model.load_for_task(
-        recipe.base, task.auto_class, task.head(), recipe.revision
-    )
+    settings = task.head()
+    if recipe.training.base_dropout == "off":
+        settings |= base_model.no_dropout(recipe.base, recipe.revision)
+    model, head = base_model.load_for_task(recipe.base, task.auto_class, settings, recipe.revision)
     if recipe.method == "full":
         train_full(model)
     elif recipe.method == "head":
@@ -97,8 +99,8 @@ def build_model(recipe: Recipe, task: Task, say: Say) -> Any:
 
 def with_guesses(recipe: Recipe, say: Say) -> Recipe:
     """The recipe with its columns filled in from the table."""
-    table = read_table(recipe.data.train)
     data = recipe.data
+    table = read_table(data.train, task=data.task)
     given = Columns(data.task, tuple(data.text or ()) or None, data.label)
     columns = resolve(table, given, data.train)
     if columns != given:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError
 from lorakit.training.checked import build
+from lorakit.training.decoding import Sampling, decoding_defaults
 
 Method = Literal["lora", "full", "head"]
 Schedule = Literal["linear", "cosine", "constant", "inverse_sqrt"]
@@ -33,7 +34,8 @@ class DataConfig:
     chooses between checkpoints by them."""
 
     task: str | None = None
-    """classification, regression, multiple_choice, generation or chat; None: guessed."""
+    """classification, regression, multiple_choice, generation, chat, or a corpus of data-to-text:
+    e2e, webnlg, dart, data_to_text; None: guessed, a corpus never."""
 
     text: Sequence[str] | None = None
     """The columns that are read, in order; None: guessed."""
@@ -72,7 +74,14 @@ class TrainingConfig:
     max_steps: int | None = None
     """Stop after that many steps; None: after the epochs."""
     warmup_ratio: float = 0.06
+    warmup_steps: int | None = None
+    """Steps of warmup, instead of the ratio."""
     weight_decay: float = 0.01
+    adam_epsilon: float = 1e-8
+    label_smoothing: float = 0.0
+    """Share of the target that is spread evenly over all tokens or labels, in training only."""
+    base_dropout: Literal["on", "off"] = "on"
+    """The base's own dropout; off: only the adapters' (`lora.lora_dropout`)."""
     schedule: Schedule = "linear"
     """Of the learning rate after the warmup."""
     max_grad_norm: float = 1.0
@@ -101,7 +110,10 @@ class TrainingConfig:
                 "learning_rate must be above 0": self.learning_rate > 0,
                 "epochs must be above 0": self.epochs > 0,
                 "warmup_ratio must be in [0, 1)": 0 <= self.warmup_ratio < 1,
+                "warmup_steps must not be negative": (self.warmup_steps or 0) >= 0,
                 "weight_decay must not be negative": self.weight_decay >= 0,
+                "adam_epsilon must be above 0": self.adam_epsilon > 0,
+                "label_smoothing must be in [0, 1)": 0 <= self.label_smoothing < 1,
                 "max_grad_norm must not be negative": self.max_grad_norm >= 0,
                 "seed must be in [0, 2**32)": 0 <= self.seed < 2**32,
             }
@@ -121,6 +133,8 @@ class Recipe:
     method: Method = "lora"
     lora: LoraConfig = field(default_factory=lambda: LoraConfig(**LORA_DEFAULTS))
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    decoding: Sampling = field(default_factory=Sampling)
+    """How the test set's texts are generated, where the task generates text."""
     revision: str | None = None
     """Branch, tag or commit of the base on the Hub."""
 
@@ -135,6 +149,10 @@ def from_mapping(mapping: Mapping[str, Any]) -> Recipe:
     lora = mapping.get("lora")
     if isinstance(lora, Mapping):
         mapping = {**mapping, "lora": {**LORA_DEFAULTS, **lora}}
+    data, decoding = mapping.get("data"), mapping.get("decoding", {})
+    if isinstance(data, Mapping) and isinstance(decoding, Mapping):
+        defaults = decoding_defaults(data.get("task"))
+        mapping = {**mapping, "decoding": {**defaults, **decoding}}
     recipe: Recipe | None = build(Recipe, mapping, "", problems)
     if problems or recipe is None:
         raise ConfigError("This recipe cannot be run:", problems)

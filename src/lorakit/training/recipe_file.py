@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from lorakit.config import LoraConfig
-from lorakit.errors import ConfigError
+from lorakit.errors import ConfigError, suggest
 from lorakit.training.recipe import LORA_DEFAULTS, Recipe
 
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
@@ -92,6 +92,43 @@ def load_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"The recipe {path} holds no settings.")
     return content
+
+
+def with_variant(
+    mapping: Mapping[str, Any], settings: Sequence[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """The mapping with the variant that `task` names merged in, and the settings without `task`.
+
+    A recipe for several data sets says under `variants` what each of them changes, and under `task`
+    which one is meant where `task=name` is not among the settings. Raises ConfigError, with their
+    names, if it names none.
+
+    >>> with_variant({"base": "b", "variants": {"x": {"data": {"train": "x.csv"}}}}, ["task=x"])
+    ({'base': 'b', 'data': {'train': 'x.csv'}}, [])
+    """
+    common = _copy(mapping)
+    variants = common.pop("variants", None)
+    if variants is None:
+        return common, list(settings)
+    named = [setting.partition("=")[2] for setting in settings if setting.startswith("task=")]
+    name = [str(common.pop("task", None)), *named][-1]
+    if not isinstance(variants, dict) or not isinstance(variants.get(name), dict):
+        raise ConfigError(
+            f"This recipe is for several tasks, and {name!r} is none of them"
+            f"{suggest(name, variants)}; choose one with --set task=NAME: {', '.join(variants)}."
+        )
+    rest = [setting for setting in settings if not setting.startswith("task=")]
+    return _overlaid(common, variants[name]), rest
+
+
+def _overlaid(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """`one` with the values of `other` over it, section by section."""
+    result = dict(one)
+    for name, value in other.items():
+        there = result.get(name)
+        both = isinstance(value, Mapping) and isinstance(there, Mapping)
+        result[name] = _overlaid(there, value) if both else value  # type: ignore[arg-type]
+    return result
 
 
 def with_settings(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +11,15 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
+from lorakit.tasks.nlg.task import DataToText
 from lorakit.training.checkpoints import complete_checkpoints, save_trained
+from lorakit.training.data_to_text import score_texts
+from lorakit.training.generating import finished, generate_answers
 from lorakit.training.measurement import run_result
 from lorakit.training.preparation import Say, build_model, encode, prepare, split, with_guesses
 from lorakit.training.recipe import Recipe
-from lorakit.training.run_directory import ADAPTER, RunResult, claim, write_files
+from lorakit.training.run_directory import ADAPTER, PREDICTIONS, RunResult, claim, write_files
+from lorakit.training.saved import Saved
 from lorakit.training.task_file import save_task
 from lorakit.training.training_arguments import make_trainer
 
@@ -58,10 +63,18 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
         tokenizer.save_pretrained(output / ADAPTER)
         save_task(task, output / ADAPTER)
     metrics, predictions = trainer.examine(encoded["test"])
+    if task.generates and process.is_main_process:
+        saved = Saved(str(output), recipe.base, recipe.method, model, tokenizer, task, recipe)
+        predictions = generate_answers(
+            saved, tables["test"], output / PREDICTIONS, sys.stderr.isatty()
+        )
+        if isinstance(task, DataToText):
+            metrics |= score_texts(task, tables["test"], predictions, output)
     process.wait_for_everyone()
     result = run_result(recipe, task, trainer, tables, metrics, seconds, output)
     if process.is_main_process:
         write_files(output, result, predictions, tables["test"], task, trainer.state.log_history)
+        finished(output / PREDICTIONS)
     return result
 
 

@@ -18,6 +18,7 @@ from lorakit.errors import ConfigError, FormatError
 from lorakit.injection.loading import load_bundle
 from lorakit.tasks.base import Task
 from lorakit.tasks.classification import Classification
+from lorakit.tasks.nlg.task import CORPORA
 from lorakit.training.base_model import load_for_task
 from lorakit.training.checkpoints import load_trained
 from lorakit.training.preparation import prepare, split
@@ -151,6 +152,8 @@ def _bare_task(name: str, ask: Ask, bundle: AdapterBundle, base: str) -> Task:
     config = AutoConfig.from_pretrained(base)
     limit = getattr(config, "max_position_embeddings", None) or UNLIMITED
     text, label = ask.text or (), ask.label
+    if name in CORPORA:
+        return CORPORA[name](max_length=limit)
     if name != "classification":
         return KINDS[name](text, label, limit)
     count = _head_height(bundle)
