@@ -62,10 +62,13 @@ def generate(
     from lorakit.training.decoding import Sampling
     from lorakit.training.generating import finished, generate_rows, generate_texts, sampling_of
     from lorakit.training.prediction_files import check_columns, check_output, write_predictions
-    from lorakit.training.saved import open_saved
+    from lorakit.training.saved import open_saved, run_rows
 
-    if (data is None) == (not prompt) or (output is not None and data is None):
-        raise ConfigError("Pass --prompt TEXT, or --data FILE (with --output FILE to keep it).")
+    if bool(prompt) == (data is not None or output is not None):
+        raise ConfigError(
+            "Pass --prompt TEXT, or --data FILE (with --output FILE to keep it), or --output FILE "
+            "alone for a run's own test rows."
+        )
     given = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -85,12 +88,12 @@ def generate(
     saved = open_saved(source, asked, needed="generation")
     sampling = replace(sampling_of(saved), **said)
     progress = options.shows_progress(json)
-    if data is None:
-        found = generate_texts(saved, prompt or [], sampling, progress)
+    if prompt:
+        found = generate_texts(saved, prompt, sampling, progress)
     else:
-        table = read_table(data, "test", saved.task.name)
+        table = read_table(data, "test", saved.task.name) if data else run_rows(saved)
         check_columns(table.column_names)
-        found = generate_rows(saved, table, data, sampling, progress, output)
+        found = generate_rows(saved, table, data or "test", sampling, progress, output)
     if output is not None:
         write_predictions(output, table, found.texts)
         finished(output)
