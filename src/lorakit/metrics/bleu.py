@@ -35,7 +35,7 @@ def multi_bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) 
 
 
 def multi_bleu_detok(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """0 to 100, as Moses' `multi-bleu-detok.perl` in WebNLG/GenerationEval: case counts, 13a tokens.
+    """0 to 100, as Moses' `multi-bleu-detok.perl` in WebNLG/GenerationEval: with case, 13a tokens.
 
     A blank reference is one of length 0.
     """

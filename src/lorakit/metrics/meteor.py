@@ -46,7 +46,7 @@ class Meteor:
         traceback: TracebackType | None,
     ) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.__exit__(None, None, None)  # closes the pipes and waits
 
     def __call__(
         self, predictions: Sequence[str], references: Sequence[Sequence[str]]
@@ -63,18 +63,25 @@ class Meteor:
 
     def _say(self, *parts: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(f" {_SEPARATOR} ".join(parts) + "\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(f" {_SEPARATOR} ".join(parts) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise _ended() from error
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise MissingDependencyError(
-                "METEOR's program ended; its message is above. It needs 2 GB of memory."
-            )
+            raise _ended()
         return line.strip()
 
 
 def _line(text: str) -> str:
     return " ".join(text.replace(_SEPARATOR, " ").split())
+
+
+def _ended() -> MissingDependencyError:
+    return MissingDependencyError(
+        "METEOR's program ended; Java says above why. It needs Java 8 or later and 2 GB of memory."
+    )

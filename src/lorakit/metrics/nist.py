@@ -86,4 +86,4 @@ def _ngrams(tokens: Tokens, n: int) -> Ngrams:
 def _penalty(ratio: float) -> float:
     if ratio <= 0:
         return 0.0
-    return 0.5 ** ((math.log(min(1.0, ratio)) / math.log(1.5)) ** 2)
+    return math.pow(0.5, (math.log(min(1.0, ratio)) / math.log(1.5)) ** 2)
