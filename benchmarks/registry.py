@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-NAMES = ("imports", "forward_calls", "merge_cycles", "reviews")
+NAMES = ("imports", "forward_calls", "merge_cycles", "reviews", "data_to_text")
 
 
 class Unavailable(Exception):

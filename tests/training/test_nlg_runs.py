@@ -14,8 +14,10 @@ from transformers import logging as transformers_logging
 import lorakit as lora
 from lorakit.errors import ConfigError, MismatchError
 from lorakit.injection.adaptation import inject
+from lorakit.tasks.nlg.task import WebNLG
 from lorakit.tasks.tables import read_table
 from lorakit.training.base_model import load_for_task, no_dropout
+from lorakit.training.data_to_text import score_texts
 from lorakit.training.generating import Sampling, generate_rows
 from lorakit.training.recipe import from_mapping
 from lorakit.training.recipe_file import load_recipe, to_yaml, with_settings, with_variant
@@ -140,23 +142,48 @@ def test_only_the_adapters_have_dropout(base, data, tmp_path):
 
 
 def test_a_run_trains_decodes_scores_and_leaves_all_of_it(base, data, tmp_path):
-    pytest.importorskip("lorakit.metrics.data_to_text")
     output = tmp_path / "run"
     result = run(recipe(base, data, output), say=lambda text: None)
-    assert {"loss", "BLEU"} <= set(result.metrics)
+    assert {"loss", "bleu"} <= set(result.metrics)
     test = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
     assert len(test) == 4
     texts = (output / "predictions.txt").read_text().split("\n")
     assert texts == [*(" ".join(row["prediction"].split()) for row in test), ""]
     groups = (output / "references.txt").read_text().rstrip("\n").split("\n\n")
     assert [group.split("\n") for group in groups] == [row["references"] for row in test]
-    assert f"| BLEU | {result.metrics['BLEU']:.4f} |" in (output / "scores.md").read_text()
+    assert f"| bleu | {result.metrics['bleu']:.4f} |" in (output / "scores.md").read_text()
     assert not list(output.glob(".*kept"))
     saved = open_saved(str(output))
     table = read_table(str(data), task="e2e")
     again = generate_rows(saved, table, "data", saved.recipe.decoding).texts
     by_input = dict(zip(table["input"], again, strict=True))
     assert [by_input[row["input"]] for row in test] == [row["prediction"] for row in test]
+
+
+def test_scores_of_webnlg_have_a_column_for_unseen_and_seen_categories(tmp_path):
+    import datasets
+
+    table = datasets.Dataset.from_dict(
+        {
+            "input": ["a", "b"],
+            "references": [["The pub is old .", "An old pub ."], ["A cat ."]],
+            "seen": [True, False],
+        }
+    )
+    said: list[str] = []
+    metrics = score_texts(
+        WebNLG(), table, ["The pub is\nold .", "A dog sleeps ."], tmp_path, said.append
+    )
+    assert metrics["ter_seen"] == 0.0 < metrics["ter_unseen"]
+    lines = (tmp_path / "scores.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    rows = {name: values for name, *values in cells}
+    assert rows["metric"] == ["all", "unseen", "seen"]
+    assert rows["ter"] == [f"{metrics[name]:.4f}" for name in ("ter", "ter_unseen", "ter_seen")]
+    assert (tmp_path / "predictions.txt").read_text() == "The pub is old .\nA dog sleeps .\n"
+    assert (tmp_path / "references.txt").read_text() == (
+        "The pub is old .\nAn old pub .\n\nA cat .\n"
+    )
 
 
 def test_a_base_with_missing_weights_is_refused(base, tmp_path):

@@ -35,7 +35,6 @@ def evaluate(
 
     quiet_libraries(json)
     asked = options.ask(base, lora_alpha, revision, check_base, task, column, label, labels)
-    table = read_table(data, "test") if data is not None else None
     saved = open_saved(source, asked)
-    rows = run_rows(saved) if table is None else table
+    rows = run_rows(saved) if data is None else read_table(data, "test", saved.task.name)
     show(evaluate_rows(saved, rows, data or "its test rows", options.shows_progress(json)), json)

@@ -23,7 +23,6 @@ _KINDS: dict[str, type[Task]] = {
     "multiple_choice": MultipleChoice,
     "generation": Generation,
     "chat": Chat,
-    **CORPORA,
 }
 _TEXTS = {
     "classification": (1, 2, "one column or two"),
@@ -63,6 +62,8 @@ def make_task(table: Any, columns: Columns, max_length: int) -> Task:
 
     Raises ConfigError if there is only one.
     """
+    if columns.task in CORPORA:
+        return CORPORA[columns.task](max_length=max_length)
     text, label = columns.text or (), columns.label
     if columns.task != "classification":
         return _KINDS[str(columns.task)](text, label, max_length)

@@ -88,7 +88,7 @@ def _result(file: Path) -> dict[str, Any]:
 
 def _main_metric(result: dict[str, Any]) -> str:
     names = list(result["metrics"])
-    return next((n for n in ("accuracy", "pearson", "perplexity") if n in names), names[0])
+    return next((n for n in ("accuracy", "pearson", "bleu", "perplexity") if n in names), names[0])
 
 
 def _row(result: dict[str, Any], metric: str, source: str) -> Row:

@@ -69,7 +69,7 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
             saved, tables["test"], output / PREDICTIONS, sys.stderr.isatty()
         )
         if isinstance(task, DataToText):
-            metrics |= score_texts(task, tables["test"], predictions, output)
+            metrics |= score_texts(task, tables["test"], predictions, output, say)
     process.wait_for_everyone()
     result = run_result(recipe, task, trainer, tables, metrics, seconds, output)
     if process.is_main_process:

@@ -30,7 +30,7 @@ PREDICTION = "prediction"
 
 @dataclass(frozen=True)
 class Truth:
-    """The references of each text, and whether its category was seen in training, if that is known."""
+    """The references of each text, and whether its category was seen in training, if known."""
 
     references: list[list[str]]
     seen: list[bool | None] | None = None
