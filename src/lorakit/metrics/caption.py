@@ -4,9 +4,10 @@ Both read texts as Penn Treebank tokens without case and punctuation (`ptb`).
 
     ROUGE-L = (1 + b²) P R / (R + b² P), b = 1.2        P, R: longest common subsequence over the
                                                         length of the text, of the reference; the
-                                                        best over the references each (Lin, W04-1013)
+                                                        best of each (Lin, W04-1013)
     CIDEr   = 10 · mean cosine of the TF-IDF vectors of 1- to 4-grams, clipped, with a Gaussian
-              penalty on lengths, averaged over the references (Vedantam et al., 1411.5726: CIDEr-D)
+              penalty on lengths, averaged over the references (CIDEr-D; Vedantam et al.,
+              arXiv 1411.5726)
 
 A document of IDF is the set of one text's references, so with one text alone CIDEr is 0.
 """

@@ -3,7 +3,7 @@
 | task | metrics | as |
 | --- | --- | --- |
 | e2e | BLEU, NIST, METEOR, ROUGE-L, CIDEr | tuetschek/e2e-metrics |
-| webnlg, dart | BLEU, METEOR, TER, chrF++ of prepared texts | the scripts of WebNLG 2017, for DART too |
+| webnlg, dart | BLEU, METEOR, TER, chrF++ of prepared texts | WebNLG 2017's scripts |
 | data_to_text | BLEU, METEOR, TER, chrF++ of texts as they are | WebNLG/GenerationEval |
 
 Prepared: in lower case, with spaces around everything that is no letter, digit or underscore.
@@ -22,6 +22,7 @@ from lorakit.metrics.chrf import chrf_plus_plus
 from lorakit.metrics.java import missing_java
 from lorakit.metrics.meteor import Meteor
 from lorakit.metrics.nist import nist, nist_mteval
+from lorakit.metrics.optional import package_directory
 from lorakit.metrics.ter import ter
 
 Texts = Sequence[str]
@@ -55,12 +56,14 @@ def score(
 
 
 def check_task(task: str) -> None:
-    """Raise ConfigError unless the task has scores."""
+    """Raise ConfigError unless the task has scores, MissingDependencyError without packages."""
     if task not in SUITES:
         raise ConfigError(
             f"There are no scores for {task!r}{suggest(task, SUITES)}; there are: "
             f"{', '.join(SUITES)}."
         )
+    for package in ("pycocoevalcap", "sacrebleu"):
+        package_directory(package)
 
 
 def check(

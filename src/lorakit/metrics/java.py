@@ -15,8 +15,8 @@ def missing_java() -> str | None:
     if shutil.which("java"):
         return None
     return (
-        "Java is missing (there is no `java` on the PATH); install a runtime of version 8 or later, "
-        "as with: apt-get install default-jre-headless"
+        "Java is missing (there is no `java` on the PATH); install a runtime of version 8 or "
+        "later, as with: apt-get install default-jre-headless"
     )
 
 

@@ -1,7 +1,7 @@
 """METEOR 1.5 (Denkowski and Lavie, W14-3348), computed by its own program, which needs Java.
 
-The program comes with pycocoevalcap. It reads English with `-norm`, as in tuetschek/e2e-metrics, the
-WebNLG scripts and GenerationEval. Of several references the best one counts; the metric of many
+The program comes with pycocoevalcap. It reads English with `-norm`, as in tuetschek/e2e-metrics,
+the WebNLG scripts and GenerationEval. Of several references the best one counts; the metric of many
 texts is that of their summed statistics, not the mean of theirs.
 
 It answers line by line: `SCORE ||| reference ||| ... ||| text` with statistics, and

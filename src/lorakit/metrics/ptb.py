@@ -16,12 +16,8 @@ from collections.abc import Sequence
 
 from lorakit.errors import MissingDependencyError
 from lorakit.metrics.java import java, missing_java
-from lorakit.metrics.optional import package_directory
+from lorakit.metrics.optional import imported, package_directory
 
-_DROPPED = frozenset(
-    ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-"]
-    + [".", "?", "!", ",", ":", "-", "--", "...", ";"]
-)
 _ABBREVIATIONS = (
     "mr mrs ms dr st ave inc corp co ltd jr sr prof gen col lt sgt capt gov sen rep vs etc mt ft "
     "jan feb mar apr jun jul aug sep sept oct nov dec bros rev hon maj cpl cmdr adv sq blvd"
@@ -42,7 +38,8 @@ TOKEN = re.compile(
 )
 _NAMES = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 _SIGNS = _NAMES | {"£": "#", "€": "$"}
-_MARKS = frozenset("–—‘’“”…\"'`?!,:-;")
+_MARKS = frozenset("\N{EN DASH}—“”…\"'`?!,:-;")
+_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019", "'"))
 
 
 def tokenized(texts: Sequence[str]) -> list[str]:
@@ -58,7 +55,7 @@ def simple_tokens(text: str) -> str:
     >>> simple_tokens("It's a family-friendly pub, it costs less than £20.")
     "it 's a family-friendly pub it costs less than # 20"
     """
-    found = TOKEN.findall(re.sub("[‘’]", "'", text))
+    found = TOKEN.findall(text.translate(_APOSTROPHES))
     kept = [token for token in found if token not in _MARKS and token.strip(".") and token != "--"]
     return " ".join(_SIGNS.get(token, token) for token in kept).lower()
 
@@ -78,4 +75,5 @@ def stanford_tokens(texts: Sequence[str]) -> list[str]:
     found = done.stdout.decode().split("\n")[: len(texts)]
     if done.returncode or len(found) != len(texts):
         raise MissingDependencyError(f"Stanford's tokenizer failed: {done.stderr.decode()[-500:]}")
-    return [" ".join(token for token in line.split() if token not in _DROPPED) for line in found]
+    marks = imported("pycocoevalcap.tokenizer.ptbtokenizer").PUNCTUATIONS
+    return [" ".join(token for token in line.split() if token not in marks) for line in found]

@@ -8,8 +8,8 @@ with the fewest edits counts. Words stand between spaces, without case.
 
 sacrebleu computes the same, but fills a table of distances for each shift that it tries, which
 takes a quarter of an hour for WebNLG's test set. Here the distance alone is computed, bit-parallel
-(`Distance`), and the table once for each shift that is done. tercom looks for the distance in a beam around the diagonal;
-here it is exact.
+(`Distance`), and the table once for each shift that is done. tercom looks for the distance in a
+beam around the diagonal; here it is exact.
 Source: the rules of tercom as sacrebleu 2.6 states them, `sacrebleu/metrics/lib_ter.py`.
 """
 
