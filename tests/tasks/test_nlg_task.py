@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,11 +48,10 @@ def test_a_prompt_is_the_example_up_to_the_first_token_that_counts(gpt):
 
 def test_the_first_token_separates_where_there_is_one(gpt):
     assert separator(gpt) == gpt.eos_token_id
-    gpt.bos_token = "<|im_start|>"
+    gpt.add_special_tokens({"bos_token": "<|im_start|>"})
     assert separator(gpt) == gpt.convert_tokens_to_ids("<|im_start|>") != gpt.eos_token_id
-    gpt.bos_token = gpt.eos_token = None
     with pytest.raises(ConfigError, match="a first or a last token"):
-        separator(gpt)
+        separator(SimpleNamespace(bos_token_id=None, eos_token_id=None))
 
 
 def test_a_long_input_loses_its_beginning_and_is_counted(gpt):
