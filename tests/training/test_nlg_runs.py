@@ -16,6 +16,7 @@ from lorakit.errors import ConfigError, MismatchError
 from lorakit.injection.adaptation import inject
 from lorakit.tasks.nlg.task import WebNLG
 from lorakit.tasks.tables import read_table
+from lorakit.training import data_to_text, generating
 from lorakit.training.base_model import load_for_task, no_dropout
 from lorakit.training.data_to_text import score_texts
 from lorakit.training.generating import Sampling, generate_rows
@@ -158,6 +159,30 @@ def test_a_run_trains_decodes_scores_and_leaves_all_of_it(base, data, tmp_path):
     again = generate_rows(saved, table, "data", saved.recipe.decoding).texts
     by_input = dict(zip(table["input"], again, strict=True))
     assert [by_input[row["input"]] for row in test] == [row["prediction"] for row in test]
+
+
+def test_a_run_that_was_interrupted_while_decoding_continues_there(
+    base, data, tmp_path, monkeypatch
+):
+    settings = recipe(base, data, tmp_path / "run", "decoding.batch_rows=1")
+    asked: list[int] = []
+    real = generating.answer
+
+    def stopping(*arguments: Any) -> list[str]:
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        asked.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(generating, "answer", stopping)
+    monkeypatch.setattr(data_to_text, "score", lambda *arguments: {"bleu": 0.5})
+    with pytest.raises(KeyboardInterrupt):
+        run(settings, say=lambda text: None)
+    asked.clear()
+    said: list[str] = []
+    result = run(settings, say=said.append)
+    assert (len(asked), result.metrics["bleu"]) == (1, 0.5)
+    assert any(text.startswith("continuing from") for text in said)
 
 
 def test_scores_of_webnlg_have_a_column_for_unseen_and_seen_categories(tmp_path):

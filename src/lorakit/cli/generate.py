@@ -59,7 +59,6 @@ def generate(
     Example: `lorakit generate ./adapter --base HuggingFaceTB/SmolLM2-135M --prompt "Once upon"`
     """
     from lorakit.tasks.tables import read_table
-    from lorakit.training.decoding import Sampling
     from lorakit.training.generating import finished, generate_rows, generate_texts, sampling_of
     from lorakit.training.prediction_files import check_columns, check_output, write_predictions
     from lorakit.training.saved import open_saved, run_rows
@@ -69,18 +68,16 @@ def generate(
             "Pass --prompt TEXT, or --data FILE (with --output FILE to keep it), or --output FILE "
             "alone for a run's own test rows."
         )
-    given = {
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "seed": seed,
-        "beams": beams,
-        "length_penalty": length_penalty,
-        "no_repeat_ngram": no_repeat_ngram,
-        "batch_rows": batch_rows,
-    }
-    said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    Sampling(**said)  # wrong values are told before a model is loaded
+    said = _said(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        beams=beams,
+        length_penalty=length_penalty,
+        no_repeat_ngram=no_repeat_ngram,
+        batch_rows=batch_rows,
+    )
     if output is not None:
         check_output(output, overwrite)
     quiet_libraries(json)
@@ -98,6 +95,15 @@ def generate(
         write_predictions(output, table, found.texts)
         finished(output)
     _tell(source, output, found, json)
+
+
+def _said(**options: float | None) -> dict[str, Any]:
+    """The settings of decoding that were given; wrong ones are told before a model is loaded."""
+    from lorakit.training.decoding import Sampling
+
+    said: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    Sampling(**said)
+    return said
 
 
 def _tell(source: str, output: Path | None, found: Generated, as_json: bool) -> None:

@@ -25,7 +25,7 @@ def score_texts(
     references = table[REFERENCES][:]
     seen = table[SEEN][:] if SEEN in table.column_names else None
     if missing := missing_java():
-        say(missing)
+        say(f"No METEOR: {missing}.")
     lines = [_line(text) for text in texts]
     metrics = score(task.name, lines, references, seen)
     (output / PREDICTED).write_text("\n".join([*lines, ""]), encoding="utf-8")
