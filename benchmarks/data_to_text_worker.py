@@ -33,7 +33,7 @@ from lorakit.training.generating import generate_rows
 from lorakit.training.inference import evaluate
 from lorakit.training.preparation import build_model, encode, prepare
 from lorakit.training.recipe import Recipe, from_mapping
-from lorakit.training.recipe_file import load_recipe, with_settings, with_variant
+from lorakit.training.recipe_file import load_recipe, with_settings
 from lorakit.training.saved import Saved
 from lorakit.training.shipped_recipes import recipe_file
 from lorakit.training.training_arguments import make_trainer
@@ -63,8 +63,7 @@ def recipe(size: str, output: str) -> Recipe:
     settings = ["task=e2e", f"base={os.environ['LORAKIT_SMOLLM2']}", f"output={output}"]
     settings += [f"training.total_batch={TOTAL_BATCH}", f"training.max_steps={STEPS[size]}"]
     settings += [f"decoding.max_new_tokens={NEW_TOKENS[size]}"]
-    mapping, rest = with_variant(load_recipe(recipe_file("nlg-smollm2")), settings)
-    return from_mapping(with_settings(mapping, rest))
+    return from_mapping(with_settings(load_recipe(recipe_file("nlg-smollm2")), settings))
 
 
 def sizes(size: str) -> dict[str, int]:

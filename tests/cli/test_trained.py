@@ -20,6 +20,7 @@ import lorakit as lora
 from lorakit.cli import train as train_command
 from lorakit.training import run as run_module
 from lorakit.training.recipe import from_mapping
+from lorakit.training.recipe_file import with_settings
 from lorakit.training.task_file import TASK_FILE
 
 GOOD = ("a joy", "warm and wise", "a delight", "loved every minute")
@@ -246,7 +247,9 @@ def test_every_shipped_recipe_is_listed_shown_and_valid(run):
     assert "reviews" in [recipe["name"] for recipe in listed]
     for recipe in listed:
         assert recipe["about"]
-        assert from_mapping(json.loads(run("recipes", "show", recipe["name"], "--json")[1]))
+        shown = json.loads(run("recipes", "show", recipe["name"], "--json")[1])
+        for choice in [[f"task={task}"] for task in shown.get("tasks", ())] or [[]]:
+            assert from_mapping(with_settings(shown, choice))
         code, out, _ = run("recipes", "show", recipe["name"])
         assert code == 0
         assert out.rstrip() == Path(recipe["file"]).read_text(encoding="utf-8").rstrip()

@@ -12,7 +12,7 @@ from demo.commands import data_to_text
 from demo.generate import before_and_after
 from lorakit.tasks.tables import read_table
 from lorakit.training.recipe import from_mapping
-from lorakit.training.recipe_file import load_recipe, with_settings, with_values, with_variant
+from lorakit.training.recipe_file import load_recipe, with_settings, with_values
 from lorakit.training.run import run
 from lorakit.training.shipped_recipes import recipe_file
 from tests.training.tiny_gpt2 import save_e2e, save_gpt2
@@ -40,14 +40,14 @@ def test_the_demo_trains_on_a_part_and_shows_texts_before_and_after(folder, tmp_
     settings = [
         value for name, value in zip(words[3::2], words[4::2], strict=True) if name == "--set"
     ]
-    mapping, rest = with_variant(load_recipe(recipe_file(words[2])), settings)
+    mapping = load_recipe(recipe_file(words[2]))
     named = {
         "base": options["--base"],
         "data.train": options["--data"],
         "output": options["--output"],
     }
     small = ["decoding.max_new_tokens=6", "data.max_length=100"]
-    recipe = from_mapping(with_settings(with_values(mapping, named), [*rest, *small]))
+    recipe = from_mapping(with_values(with_settings(mapping, [*settings, *small]), named))
     assert run(recipe, say=lambda text: None).metrics["bleu"] >= 0
     shown = before_and_after(tmp_path / "run")
     assert shown.count("before:") == shown.count("after:") == 3

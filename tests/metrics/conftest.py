@@ -32,12 +32,9 @@ class Reference:
 
     def e2e(self, system: str):
         """Texts and references of a system on E2E's test set, UKP's on the dev set."""
-        split = "devset" if system.startswith("UKP") else "testset_w_refs"
         references: dict[str, list[str]] = {}
-        path = self.data / f"e2e_nlg/{split}.csv.gz"
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                references.setdefault(row["mr"], []).append(row["ref"])
+        for row in self._e2e_rows("devset" if system.startswith("UKP") else "testset_w_refs"):
+            references.setdefault(row["mr"], []).append(row["ref"])
         if system.startswith("UKP"):
             return self.lines("e2e/ukp_dev_seed1_epoch16"), [*references.values()]
         path = self.directory / f"e2e/{system.lower()}.tsv.gz"
@@ -46,6 +43,16 @@ class Reference:
         # SLUG quotes texts that have a comma; the official scores are of the texts.
         texts = {source.strip('"'): text.strip('"') for source, text in rows}
         return [*texts.values()], [references[source] for source in texts]
+
+    def e2e_references(self) -> list[str]:
+        """All references of E2E."""
+        splits = ("trainset", "devset", "testset_w_refs")
+        return [row["ref"] for split in splits for row in self._e2e_rows(split)]
+
+    def _e2e_rows(self, split: str) -> list[dict[str, str]]:
+        path = self.data / f"e2e_nlg/{split}.csv.gz"
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+            return [*csv.DictReader(file)]
 
     def segments(self) -> list[dict]:
         """TGEN's texts, as tokens too, with the official metrics of each."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+from lorakit.errors import MissingDependencyError
 from lorakit.metrics.bleu import mteval_bleu, multi_bleu, multi_bleu_detok
 
 
@@ -47,3 +50,9 @@ def test_case_counts_in_detok_only():
     assert mteval_bleu(texts, references) == pytest.approx(1)
     assert multi_bleu(texts, references) == pytest.approx(100)
     assert multi_bleu_detok(texts, references) == 0
+
+
+def test_without_sacrebleu_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
+    with pytest.raises(MissingDependencyError, match=r"sacrebleu.*lorakit\[nlg\]"):
+        multi_bleu(["a"], [["a"]])

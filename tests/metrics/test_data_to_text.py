@@ -65,6 +65,14 @@ def test_seen_and_unseen_are_scored_apart(meteor):
     assert "ter_unseen" not in metrics
 
 
+@pytest.mark.parametrize("task", data_to_text.SUITES)
+def test_the_order_of_texts_and_of_references_changes_nothing(meteor, task):
+    texts = [*TEXTS, "An airport by the river in Spain.", ""]
+    references = [*REFERENCES, ["A river.", "An airport by a river."], ["A pub.", "A cheap pub."]]
+    turned = score(task, texts[::-1], [group[::-1] for group in references[::-1]])
+    assert turned == pytest.approx(score(task, texts, references))
+
+
 def test_everything_that_is_wrong_is_said_at_once():
     with pytest.raises(ConfigError) as caught:
         score("e2e", ["a"], [["a"], [" "], []], seen=[True])

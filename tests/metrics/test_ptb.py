@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lorakit.errors import MissingDependencyError
 from lorakit.metrics import ptb
 from tests.metrics.conftest import needs_java
 
@@ -43,6 +44,15 @@ def test_stanfords_tokens_are_the_official_ones(official):
     assert ptb.stanford_tokens(texts) == tokens
 
 
+@pytest.mark.slow
+@needs_java
+def test_all_but_seven_references_of_e2e_have_stanfords_tokens(official):
+    texts = official.e2e_references()
+    stanford = ptb.stanford_tokens(texts)
+    different = sum(ptb.simple_tokens(a) != b for a, b in zip(texts, stanford, strict=True))
+    assert (len(texts), different) == (51_426, 7)
+
+
 @needs_java
 def test_stanfords_tokens_stay_with_their_texts():
     texts = ["", "a\x0bpub", "café\u2028£5", "\n", "end"]
@@ -52,3 +62,12 @@ def test_stanfords_tokens_stay_with_their_texts():
 def test_without_java_the_simple_tokens_are_taken(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert ptb.tokenized(["A pub."]) == ["a pub"]
+
+
+def test_a_tokenizer_that_fails_is_an_error(monkeypatch, tmp_path):
+    program = tmp_path / "java"
+    program.write_text("#!/bin/sh\necho no memory >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(ptb, "java", lambda: str(program))
+    with pytest.raises(MissingDependencyError, match="tokenizer failed: no memory"):
+        ptb.stanford_tokens(["A pub."])

@@ -36,23 +36,17 @@ def train(
     """
     from lorakit.training.distributed import is_first_process
     from lorakit.training.recipe import from_mapping
-    from lorakit.training.recipe_file import (
-        load_recipe,
-        with_settings,
-        with_values,
-        with_variant,
-    )
+    from lorakit.training.recipe_file import load_recipe, with_settings, with_values
     from lorakit.training.run import run
     from lorakit.training.shipped_recipes import recipe_file
 
     quiet_libraries(json)
     mapping: dict[str, Any] = load_recipe(recipe_file(recipe)) if recipe is not None else {}
-    mapping, settings = with_variant(mapping, set_ or [])
     given: dict[str, Any] = {"base": base, "data.train": data, "output": output}
     if deterministic:
         given["training.deterministic"] = True
-    mapping = with_values(mapping, {k: v for k, v in given.items() if v is not None})
-    checked = from_mapping(with_settings(mapping, settings))
+    mapping = with_settings(mapping, set_ or [])
+    checked = from_mapping(with_values(mapping, {k: v for k, v in given.items() if v is not None}))
     try:
         result = run(checked, say=lambda text: None if json else print(text, flush=True))
     except KeyboardInterrupt:

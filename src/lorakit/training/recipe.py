@@ -11,6 +11,7 @@ from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError
 from lorakit.training.checked import build
 from lorakit.training.decoding import Sampling, decoding_defaults
+from lorakit.training.recipe_tasks import TASKS, as_one_of_them, unchosen
 
 Method = Literal["lora", "full", "head"]
 Schedule = Literal["linear", "cosine", "constant", "inverse_sqrt"]
@@ -146,6 +147,9 @@ def from_mapping(mapping: Mapping[str, Any]) -> Recipe:
     16
     """
     problems: list[str] = []
+    if TASKS in mapping:
+        problems.append(unchosen(mapping))
+        mapping = as_one_of_them(mapping)
     lora = mapping.get("lora")
     if isinstance(lora, Mapping):
         mapping = {**mapping, "lora": {**LORA_DEFAULTS, **lora}}

@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 
 from lorakit.config import LoraConfig
-from lorakit.errors import ConfigError, suggest
+from lorakit.errors import ConfigError
 from lorakit.training.recipe import LORA_DEFAULTS, Recipe
+from lorakit.training.recipe_tasks import TASK, filled, settings_of, shared
 
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 _FLOAT = re.compile(
@@ -94,45 +95,10 @@ def load_recipe(path: Path) -> dict[str, Any]:
     return content
 
 
-def with_variant(
-    mapping: Mapping[str, Any], settings: Sequence[str] = ()
-) -> tuple[dict[str, Any], list[str]]:
-    """The mapping with the variant that `task` names merged in, and the settings without `task`.
-
-    A recipe for several data sets says under `variants` what each of them changes, and under `task`
-    which one is meant where `task=name` is not among the settings. Raises ConfigError, with their
-    names, if it names none.
-
-    >>> with_variant({"base": "b", "variants": {"x": {"data": {"train": "x.csv"}}}}, ["task=x"])
-    ({'base': 'b', 'data': {'train': 'x.csv'}}, [])
-    """
-    common = _copy(mapping)
-    variants = common.pop("variants", None)
-    if variants is None:
-        return common, list(settings)
-    named = [setting.partition("=")[2] for setting in settings if setting.startswith("task=")]
-    name = [str(common.pop("task", None)), *named][-1]
-    if not isinstance(variants, dict) or not isinstance(variants.get(name), dict):
-        raise ConfigError(
-            f"This recipe is for several tasks, and {name!r} is none of them"
-            f"{suggest(name, variants)}; choose one with --set task=NAME: {', '.join(variants)}."
-        )
-    rest = [setting for setting in settings if not setting.startswith("task=")]
-    return _overlaid(common, variants[name]), rest
-
-
-def _overlaid(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """`one` with the values of `other` over it, section by section."""
-    result = dict(one)
-    for name, value in other.items():
-        there = result.get(name)
-        both = isinstance(value, Mapping) and isinstance(there, Mapping)
-        result[name] = _overlaid(there, value) if both else value  # type: ignore[arg-type]
-    return result
-
-
 def with_settings(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """The mapping with `a.b=value` settings applied; values are read as YAML.
+
+    In a file for several tasks `task` chooses one, over whose settings the others apply.
 
     >>> with_settings({"training": {"seed": 0}}, ["training.seed=3", "data.text=[a, b]"])
     {'training': {'seed': 3}, 'data': {'text': ['a', 'b']}}
@@ -148,10 +114,22 @@ def with_settings(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[s
             values[name] = _read(text)
         except yaml.YAMLError:
             problems.append(f"{setting!r}: {text!r} is no YAML value; put quotes around text")
-    result, conflicts = _merged(mapping, values)
-    if problems + conflicts:
-        raise ConfigError("Some settings cannot be used:", problems + conflicts)
+    chosen, own_conflicts = _for_task(mapping, values.get(TASK, mapping.get(TASK)))
+    if chosen is not mapping:
+        values.pop(TASK, None)
+    result, conflicts = _merged(chosen, values)
+    if problems := problems + own_conflicts + conflicts:
+        raise ConfigError("Some settings cannot be used:", problems)
     return result
+
+
+def _for_task(mapping: Mapping[str, Any], name: Any) -> tuple[Mapping[str, Any], list[str]]:
+    """The plain recipe of one of the file's tasks; the mapping itself if it has no such task."""
+    settings = settings_of(mapping, name)
+    if settings is None:
+        return mapping, []
+    result, conflicts = _merged(shared(mapping), settings)
+    return filled(result, name), conflicts
 
 
 def with_values(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

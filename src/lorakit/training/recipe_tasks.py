@@ -1,0 +1,61 @@
+"""A recipe file for several tasks: what they share, and a line for what each has of its own.
+
+    base: FacebookAI/roberta-base
+    output: runs/glue/{task}
+    tasks:
+      sst2: { training.learning_rate: 5e-4, training.epochs: 60 }
+      mnli: { training.learning_rate: 5e-4, training.epochs: 30 }
+      mnli.rdrop: { data.task: mnli, loss.kind: rdrop }
+
+`task: NAME` chooses one, mostly as `--set task=NAME`. Its settings, named as `--set` names them,
+take the place of the file's own, and `{task}` in any text becomes NAME. A name with a dot is built
+on the one before the dot: `mnli.rdrop` is `mnli` with other settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lorakit.errors import suggest
+
+TASKS, TASK = "tasks", "task"
+_PLACE = "{task}"
+
+
+def settings_of(mapping: Mapping[str, Any], name: Any) -> dict[str, Any] | None:
+    """The dotted settings of a task of the file; None if it has no such task."""
+    tasks = mapping.get(TASKS)
+    if not isinstance(tasks, Mapping) or not isinstance(tasks.get(name), Mapping):
+        return None
+    below = settings_of(mapping, name.rpartition(".")[0]) if "." in name else None
+    return {**(below or {}), **tasks[name]}
+
+
+def filled(value: Any, name: str) -> Any:
+    """The value with the task's name in the place of `{task}`."""
+    if isinstance(value, Mapping):
+        return {key: filled(part, name) for key, part in value.items()}
+    return value.replace(_PLACE, name) if isinstance(value, str) else value
+
+
+def shared(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """What the tasks of the file share."""
+    return {key: value for key, value in mapping.items() if key not in (TASK, TASKS)}
+
+
+def as_one_of_them(mapping: Mapping[str, Any]) -> Any:
+    """The shared part with some task's name in its places, to look for other mistakes in it."""
+    names = mapping[TASKS] if isinstance(mapping[TASKS], Mapping) else ()
+    return filled(shared(mapping), str(next(iter(names), TASK)))
+
+
+def unchosen(mapping: Mapping[str, Any]) -> str:
+    """Why no task of the file could be chosen."""
+    tasks, name = mapping[TASKS], mapping.get(TASK)
+    if not isinstance(tasks, Mapping) or not all(isinstance(t, Mapping) for t in tasks.values()):
+        return "tasks must be a mapping of names to settings, such as sst2: {training.epochs: 60}"
+    choices = f"one of {', '.join(map(str, tasks))}"
+    if name is None:
+        return f"task is missing; this recipe is for several: set it to {choices}"
+    return f"task is {name!r}{suggest(str(name), map(str, tasks))}; it must be {choices}"
