@@ -27,7 +27,7 @@ def score(
     """
     from lorakit.metrics import data_to_text
     from lorakit.metrics.java import missing_java
-    from lorakit.tasks.nlg.outputs import read_outputs
+    from lorakit.tasks.outputs import read_outputs
 
     data_to_text.check_task(task)
     texts, truth = read_outputs(task, predictions, references or ())

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from lorakit.errors import ConfigError, FormatError
-from lorakit.tasks.nlg.outputs import read_lines, read_outputs, read_references
+from lorakit.tasks.outputs import read_lines, read_outputs, read_references
 
 
 @pytest.fixture
