@@ -6,10 +6,10 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow check format bench docs clean
+.PHONY: help install demo demo-generate test test-slow check format bench docs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # torch goes first, so that nothing that depends on it can choose its version. The test model's
 # package names dependencies that reading its files does not need.
@@ -26,6 +26,9 @@ demo: ## Train on real reviews: LoRA next to a trained head (FULL=1: and full fi
 	@$(MAKE) --question $(INSTALLED) || echo "First .venv: 2,200 MB on disk with a CPU build of torch, and a few minutes."
 	@$(MAKE) --no-print-directory install
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m demo $(if $(FULL),--full)
+
+demo-generate: $(INSTALLED) ## Adapt SmolLM2 to a part of E2E, and print texts before and after (E2E=FOLDER)
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m demo.generate $(if $(E2E),--data $(E2E))
 
 test: $(INSTALLED) ## Run the tests that are not slow, and hold coverage to 95%
 	$(PYTHON) -m pytest --cov --cov-fail-under=95

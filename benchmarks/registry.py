@@ -18,6 +18,7 @@ NAMES = (
     "reviews",
     "glue",
     "glue_padding",
+    "data_to_text",
 )
 
 

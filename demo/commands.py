@@ -35,3 +35,14 @@ def comparison(runs: str, reference: str | None) -> str:
 def prediction(method: str, runs: str) -> str:
     """The command that classifies a few sentences."""
     return f"lorakit predict {runs}/{method}" + "".join(f' --text "{s}"' for s in SENTENCES)
+
+
+def data_to_text(base: str, train: str, test: str, run: str) -> str:
+    """The command that trains, decodes and scores a small part of E2E."""
+    settings = (
+        f"data.test={test}", "data.validation=null", "training.total_batch=8", "decoding.beams=4",
+    )  # fmt: skip
+    return (
+        f"lorakit train nlg-smollm2 --set task=e2e --base {base} --data {train} --output {run}"
+        + "".join(f" --set {setting}" for setting in settings)
+    )

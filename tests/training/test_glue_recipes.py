@@ -21,12 +21,12 @@ from transformers import (
 import lorakit as lora
 from lorakit.errors import ConfigError
 from lorakit.tasks.classification import Classification
-from lorakit.training import saved as saved_runs
 from lorakit.training.inference import evaluate_tables
 from lorakit.training.preparation import build_model, length_limit
 from lorakit.training.recipe import Recipe, from_mapping
 from lorakit.training.recipe_file import load_recipe, with_settings
 from lorakit.training.run import run
+from lorakit.training.saved import held_out_tables, open_saved
 from lorakit.training.shipped_recipes import recipe_file
 from tests import glue_samples
 from tests.training import tiny
@@ -227,8 +227,8 @@ def test_every_recipe_trains_and_its_adapter_reads_back(name, task, trained, fol
     deberta, labels = "deberta" in name, {"mnli": 3, "stsb": 1}.get(glue, 2)
     rank = 16 if deberta else 8
     assert result["trainable_parameters"] == 2 * 2 * 2 * 16 * rank + (16 + 1) * (16 + labels)
-    saved = saved_runs.open_saved(str(directory))
-    again = evaluate_tables(saved, saved_runs.test_tables(saved, None), "dev")
+    saved = open_saved(str(directory))
+    again = evaluate_tables(saved, held_out_tables(saved, None), "dev")
     assert again.metrics == pytest.approx(result["metrics"], rel=1e-4, abs=1e-6)
     head = (
         ("pooler.dense", "classifier") if deberta else ("classifier.dense", "classifier.out_proj")

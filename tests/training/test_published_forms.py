@@ -21,12 +21,11 @@ from transformers import (
 )
 
 import lorakit as lora
-import lorakit.training.saved as saved_module
 from lorakit.checkpoint.releases import RELEASES
 from lorakit.errors import MismatchError
 from lorakit.tasks.glue import GLUE
 from lorakit.training.inference import evaluate
-from lorakit.training.saved import Ask, open_saved
+from lorakit.training.saved import Ask, held_out_tables, open_saved
 from tests import glue_samples
 from tests.checkpoint.http_files import serving
 from tests.tolerances import MODEL
@@ -139,7 +138,7 @@ def test_it_is_evaluated_on_its_task(form, base, task, tmp_path):
     alpha = RELEASES[f"{form}-{task}"].lora_alpha
     ask = Ask(base=str(base), lora_alpha=alpha, task=task)
     saved = open_saved(str(tmp_path / "lora.bin"), ask)
-    tables = saved_module.test_tables(saved, str(folder))
+    tables = held_out_tables(saved, str(folder))
     metrics = evaluate(saved, tables["test"], "its rows", False).metrics
     assert set(GLUE[task].metrics) <= set(metrics)
 

@@ -17,6 +17,7 @@ from lorakit.cli import (
     merge,
     predict,
     recipes,
+    score,
     targets,
     train,
 )
@@ -35,6 +36,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("generate")(generate.generate)
+app.command("score")(score.score)
 app.command("compare")(compare.compare)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(checkpoints.app, name="checkpoints")

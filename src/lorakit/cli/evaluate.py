@@ -32,11 +32,11 @@ def evaluate(
     """
     from lorakit.tasks.glue import HUB
     from lorakit.training.inference import evaluate_tables
-    from lorakit.training.saved import open_saved, test_tables
+    from lorakit.training.saved import held_out_tables, open_saved
 
     quiet_libraries(json)
     asked = options.ask(base, lora_alpha, revision, check_base, task, column, label, labels)
     saved = open_saved(source, asked)
-    tables = test_tables(saved, data)
+    tables = held_out_tables(saved, data)
     origin = data or ("its test rows" if saved.recipe is not None else HUB)
     show(evaluate_tables(saved, tables, origin, options.shows_progress(json)), json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,10 +27,22 @@ def generate(
         Path | None, typer.Option(help="File for the rows with their texts: .jsonl or .csv.")
     ] = None,
     overwrite: options.Overwrite = False,
-    max_new_tokens: Annotated[int, typer.Option(help="Tokens of one answer at most.")] = 128,
-    temperature: Annotated[float, typer.Option(help="0: always the most likely token.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Draw from the most likely ones up to here.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="For drawing, with a temperature.")] = 0,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of one answer at most; 128 if nothing says it.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="0: nothing is drawn.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the most likely ones up to here.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="For drawing, with a temperature.")] = None,
+    beams: Annotated[int | None, typer.Option(help="Texts that are followed at once.")] = None,
+    length_penalty: Annotated[
+        float | None, typer.Option(help="Exponent of the length that divides a beam's score.")
+    ] = None,
+    no_repeat_ngram: Annotated[
+        int | None, typer.Option(help="So many tokens in a row occur once in an answer.")
+    ] = None,
+    batch_rows: Annotated[int | None, typer.Option(help="Prompts of one batch at most.")] = None,
     base: options.Base = None,
     lora_alpha: options.Alpha = None,
     task: options.TaskName = None,
@@ -40,37 +53,56 @@ def generate(
 ) -> None:
     """Let a run or an adapter of a language model answer prompts.
 
+    What is not said about decoding is as in the run's recipe, or as the task's corpus has it. The
+    same command continues what was interrupted, if it has an output and nothing is drawn.
+
     Example: `lorakit generate ./adapter --base HuggingFaceTB/SmolLM2-135M --prompt "Once upon"`
     """
-    from lorakit.training.generating import Sampling, generate_rows, generate_texts
+    from lorakit.training.generating import finished, generate_rows, generate_texts, sampling_of
     from lorakit.training.prediction_files import check_columns, check_output, write_predictions
-    from lorakit.training.saved import open_saved
+    from lorakit.training.saved import held_out_tables, open_saved
 
-    if (data is None) == (not prompt) or (output is not None and data is None):
-        raise ConfigError("Pass --prompt TEXT, or --data FILE (with --output FILE to keep it).")
-    sampling = Sampling(max_new_tokens, temperature, top_p, seed)
+    if bool(prompt) == (data is not None or output is not None):
+        raise ConfigError(
+            "Pass --prompt TEXT, or --data FILE (with --output FILE to keep it), or --output FILE "
+            "alone for a run's own test rows."
+        )
+    said = _said(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        beams=beams,
+        length_penalty=length_penalty,
+        no_repeat_ngram=no_repeat_ngram,
+        batch_rows=batch_rows,
+    )
     if output is not None:
         check_output(output, overwrite)
     quiet_libraries(json)
     asked = options.ask(base, lora_alpha, revision, check_base, task, column)
-    table = _table(data) if data is not None else None
-    if table is not None:
-        check_columns(table.column_names)
     saved = open_saved(source, asked, needed="generation")
+    sampling = replace(sampling_of(saved), **said)
     progress = options.shows_progress(json)
-    if table is None:
-        found = generate_texts(saved, prompt or [], sampling, progress)
+    if prompt:
+        found = generate_texts(saved, prompt, sampling, progress)
     else:
-        found = generate_rows(saved, table, str(data), sampling, progress)
+        table = held_out_tables(saved, data)["test"]
+        check_columns(table.column_names)
+        found = generate_rows(saved, table, data or "test", sampling, progress, output)
     if output is not None:
         write_predictions(output, table, found.texts)
+        finished(output)
     _tell(source, output, found, json)
 
 
-def _table(data: str) -> Any:
-    from lorakit.tasks.tables import read_table
+def _said(**options: float | None) -> dict[str, Any]:
+    """The settings of decoding that were given; wrong ones are told before a model is loaded."""
+    from lorakit.training.decoding import Sampling
 
-    return read_table(data, "test")
+    said: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    Sampling(**said)
+    return said
 
 
 def _tell(source: str, output: Path | None, found: Generated, as_json: bool) -> None:

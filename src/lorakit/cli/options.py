@@ -18,7 +18,7 @@ Base = Annotated[
 ]
 Alpha = Annotated[float | None, typer.Option(help="For files that do not say it (loralib's).")]
 TaskName = Annotated[
-    str | None, typer.Option("--task", help="For an adapter that does not say it.")
+    str | None, typer.Option("--task", help="For an adapter that does not say it, such as e2e.")
 ]
 Column = Annotated[
     list[str] | None, typer.Option(help="A column to read; more than once for a pair of texts.")

@@ -13,10 +13,12 @@ from lorakit.tasks.glue import GLUE, LABEL, make_glue_task, require_glue_columns
 from lorakit.tasks.guessing import Columns as Columns
 from lorakit.tasks.guessing import guess
 from lorakit.tasks.multiple_choice import MultipleChoice
+from lorakit.tasks.nlg.inputs import INPUT, REFERENCES
+from lorakit.tasks.nlg.task import CORPORA
 from lorakit.tasks.regression import Regression
 from lorakit.tasks.values import label_names
 
-TASKS = ("classification", "regression", "multiple_choice", "generation", "chat")
+TASKS = ("classification", "regression", "multiple_choice", "generation", "chat", *CORPORA)
 CHOICES = f"{', '.join(TASKS)}, or GLUE's {', '.join(GLUE)}"
 _KINDS: dict[str, type[Task]] = {
     "regression": Regression,
@@ -30,6 +32,7 @@ _TEXTS = {
     "multiple_choice": (3, None, "the question's column and two or more columns of choices"),
     "generation": (1, None, "the prompt's column"),
     "chat": (1, 1, "the column of messages"),
+    **dict.fromkeys(CORPORA, (1, 1, "the input")),
 }
 
 
@@ -39,6 +42,8 @@ def resolve(table: Any, given: Columns, name: str = "the table") -> Columns:
     Raises ConfigError that lists missing columns with the nearest names, what could not be guessed,
     or the bad cells by their rows.
     """
+    if given.task in CORPORA:
+        given = Columns(given.task, (INPUT,), REFERENCES)  # what its reader makes
     names: list[str] = list(table.column_names)
     problems = missing_columns(
         names, [*(given.text or ()), *([given.label] if given.label else [])]
@@ -52,7 +57,7 @@ def resolve(table: Any, given: Columns, name: str = "the table") -> Columns:
         require_glue_columns(task, given.text, given.label)
         make_glue_task(task, max_length=1).check(table, name)
         return Columns(task.name, task.text, LABEL)
-    found = guess(table, given)
+    found = given if given.task in CORPORA else guess(table, given)
     if problems := _open_parts(names, found) or _contradictions(table, given, found):
         raise ConfigError(f"The columns of {name} do not make a task:", problems)
     make_task(table, found, max_length=1).check(table, name)
@@ -72,6 +77,8 @@ def make_task(table: Any, columns: Columns, max_length: int) -> Task:
 
     Raises ConfigError if there is only one.
     """
+    if columns.task in CORPORA:
+        return CORPORA[columns.task](max_length=max_length)
     text, label = columns.text or (), columns.label
     if columns.task in GLUE:
         return make_glue_task(GLUE[columns.task], max_length)

@@ -5,33 +5,41 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lorakit.errors import ConfigError, FormatError, MissingDependencyError, suggest
 from lorakit.tasks.delimited import parse_csv, parse_tsv
 from lorakit.tasks.json_rows import parse_json, parse_json_lines
+from lorakit.tasks.nlg import corpora
 
 _PARSERS = {".csv": parse_csv, ".tsv": parse_tsv, ".jsonl": parse_json_lines, ".json": parse_json}
 SUFFIXES = (*_PARSERS, ".parquet")
 
 
-def read_table(source: str, split: str = "train") -> Any:
+def read_table(source: str, split: str = "train", task: str | None = None) -> Any:
     """The rows as a `datasets.Dataset`.
 
     `source` is a file, or what `datasets` loads: the name of a data set, with a configuration and
-    a split where it has several (`glue:sst2:validation`), or a directory.
+    a split where it has several (`glue:sst2:validation`), or a directory. A `task` that is a corpus
+    (e2e, webnlg, dart) says that the file is one of the corpus' own.
 
     Raises FormatError for data that are not there, empty, damaged or not UTF-8, ConfigError for a
     kind of file that is not read.
     """
     path = Path(source)
     kind = _kind(path)
-    if path.is_dir() or (not path.exists() and kind not in SUFFIXES):
+    if task not in corpora.PARSERS and (
+        path.is_dir() or (not path.exists() and kind not in SUFFIXES)
+    ):
         table = _by_name(source, split)
     elif not path.exists():
         near = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
         raise FormatError(f"{path} does not exist{suggest(path.name, near)}.")
+    elif task in corpora.PARSERS:
+        parser = corpora.parser_for(path, kind, str(task))
+        table = _from_text(path, _content(path), parser)
     elif kind not in SUFFIXES:
         raise ConfigError(
             f"{path} cannot be read as a table; give a file that ends in {', '.join(SUFFIXES)}, "
@@ -58,6 +66,13 @@ def read_text(path: Path) -> str:
     return _decoded(path, _content(path))
 
 
+def _from_file(path: Path, kind: str) -> Any:
+    content = _content(path)
+    if kind == ".parquet":
+        return _from_parquet(path, content)
+    return _from_text(path, content, _PARSERS[kind])
+
+
 def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
@@ -69,13 +84,10 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _from_file(path: Path, kind: str) -> Any:
-    content = _content(path)
-    if kind == ".parquet":
-        return _from_parquet(path, content)
+def _from_text(path: Path, content: bytes, parser: Callable[[str], Mapping[str, Any]]) -> Any:
     text = _decoded(path, content)
     try:
-        return _datasets().Dataset.from_dict(_PARSERS[kind](text))
+        return _datasets().Dataset.from_dict(parser(text))
     except FormatError as error:
         raise FormatError(f"{path} cannot be read: {error.headline}", error.problems) from error
     except (ValueError, TypeError, OverflowError) as error:  # pyarrow's kinds of error

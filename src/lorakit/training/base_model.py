@@ -78,9 +78,12 @@ def load_for_task(
 ) -> tuple[nn.Module, list[str]]:
     """The pretrained model with a head for a task, and the modules that are new in it.
 
-    `brought` are the weights that an adapter fills; without it, what is new will be trained. Raises
-    FormatError if there is no such model, or none with that head, MismatchError for weights that
-    are new and that the adapter does not bring.
+    `head` are settings of the model's config. `brought` are the weights that an adapter fills;
+    without it, a new head will be trained. A language model brings its head: an adapter on random
+    weights says nothing.
+
+    Raises FormatError if there is no such model, or none with that head, MismatchError for weights
+    that are new and that nothing brings.
     """
     transformers = _transformers()
     config = _config(name, revision)
@@ -97,6 +100,8 @@ def load_for_task(
         )
     except (OSError, ValueError) as error:
         raise FormatError(f"The base model {name} cannot be loaded: {error}") from error
+    if brought is None and auto_class == _AUTO_CLASSES["CAUSAL_LM"]:
+        brought = ()
     if brought is not None:
         _require_loaded(model, name, _not_loaded(info, brought))
     mismatched = {entry[0] for entry in info["mismatched_keys"]}
@@ -109,6 +114,17 @@ def _require_loaded(model: nn.Module, name: str, problems: list[str]) -> None:
         raise MismatchError(
             f"The checkpoint of {name} lacks weights of {type(model).__name__}:", problems
         )
+
+
+def no_dropout(name: str, revision: str | None = None) -> dict[str, float]:
+    """The settings of a base's config that turn its dropout off."""
+    config = _config(name, revision).to_dict()
+    return {key: 0.0 for key, value in config.items() if _is_dropout(key) and value}
+
+
+def _is_dropout(key: str) -> bool:
+    """`attn_pdrop`, `hidden_dropout_prob`, `attention_dropout`; not a rate of another thing."""
+    return key.endswith(("_pdrop", "dropout", "dropout_prob"))
 
 
 def _not_loaded(info: Mapping[str, Any], brought: Collection[str]) -> list[str]:

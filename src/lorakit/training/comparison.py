@@ -13,7 +13,7 @@ from lorakit.injection.report import table
 from lorakit.training.glue_comparison import GlueComparison, compare_glue, is_glue
 from lorakit.training.run_directory import RESULT
 
-_METRICS = ("accuracy", "matthews_correlation", "pearson", "perplexity")
+_METRICS = ("accuracy", "matthews_correlation", "pearson", "bleu", "perplexity")
 """A task is compared by the first of these that it has."""
 _TITLES = {"lora": "LoRA", "head": "head only", "full": "full fine-tuning"}
 

@@ -7,7 +7,8 @@ end. The adapter runs merged, at the base's speed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,42 +17,14 @@ from lorakit.errors import ConfigError
 from lorakit.tasks.base import CUT
 from lorakit.tasks.chat import Chat
 from lorakit.tasks.generation import CausalTask
+from lorakit.training.answering import answer
+from lorakit.training.decoding import Sampling, decoding_defaults
 from lorakit.training.inference import bar, batches, columns_read, fitted, running
+from lorakit.training.kept_texts import KeptTexts, adapter_digest
 from lorakit.training.saved import Saved
 
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are chosen."""
-
-    max_new_tokens: int = 128
-    temperature: float = 0.0
-    """0: always the most likely token."""
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        problems = {
-            f"max_new_tokens is {self.max_new_tokens}; at least 1": self.max_new_tokens < 1,
-            f"temperature is {self.temperature}; 0 or above": self.temperature < 0,
-            f"top_p is {self.top_p}; above 0, at most 1": not 0 < self.top_p <= 1,
-        }
-        if any(problems.values()):
-            raise ConfigError(
-                "Text cannot be generated so:", [p for p, bad in problems.items() if bad]
-            )
-
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of transformers' `generate`; neutral ones where nothing is drawn."""
-        if self.temperature == 0:
-            drawing: dict[str, Any] = {"do_sample": False, "temperature": 1.0, "top_p": 1.0}
-        else:
-            drawing = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p}
-        return {
-            "max_new_tokens": self.max_new_tokens,
-            "top_k": 50 if self.temperature else 0,
-            **drawing,
-        }
+TOKENS = 8192
+"""Of one batch at most, prompts, answers and beams together; a batch has at least one row."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +55,46 @@ def generate_rows(
     data: str,
     sampling: Sampling | None = None,
     progress: bool = False,
+    output: Path | None = None,
 ) -> Generated:
     """What the model says to each row: to its prompt, or its messages up to the last answer.
+
+    With an `output`, where the caller will write the texts, they are kept beside it batch by batch
+    until `finished` says that it is written: what was interrupted continues.
 
     Raises ConfigError for missing columns, and as `generate_texts` does.
     """
     task = fitted(_generating(saved), table, data, with_label=False)
     task = replace(task, label=None)
-    return _generate(saved, task, columns_read(task, table), sampling or Sampling(), progress)
+    rows = columns_read(task, table)
+    return _generate(saved, task, rows, sampling or Sampling(), progress, output)
+
+
+def sampling_of(saved: Saved) -> Sampling:
+    """How a run's recipe says that texts are generated; else as its task's corpus has it."""
+    if saved.recipe is not None:
+        return saved.recipe.decoding
+    return Sampling(**decoding_defaults(saved.task.name))
+
+
+def generate_answers(saved: Saved, table: Any, output: Path, progress: bool = False) -> list[str]:
+    """What the model says to each row of a run's data, decoded as its recipe says.
+
+    Where that leaves the length open, an answer has at most as many tokens as the longest reference
+    and its end, and leaves the prompt half of what the model reads.
+    """
+    sampling = sampling_of(saved)
+    if sampling.max_new_tokens is None:
+        references = _generating(saved).references(columns_read(saved.task, table))
+        ids = saved.tokenizer(references, add_special_tokens=False, verbose=False)["input_ids"]
+        longest = min(max(map(len, ids)) + 1, max(1, saved.task.max_length // 2))
+        sampling = replace(sampling, max_new_tokens=longest)
+    return generate_rows(saved, table, "test", sampling, progress, output).texts
+
+
+def finished(output: Path) -> None:
+    """Say that the texts are written to `output`; nothing is kept beside it any more."""
+    KeptTexts(output, {}).remove()
 
 
 def _generate(
@@ -98,37 +103,59 @@ def _generate(
     rows: dict[str, list[Any]],
     sampling: Sampling,
     progress: bool,
+    output: Path | None = None,
 ) -> Generated:
-    room = task.max_length - sampling.max_new_tokens
+    room = task.max_length - sampling.longest
     if room < 1:
         raise ConfigError(
-            f"The model reads {task.max_length} tokens in all, so {sampling.max_new_tokens} new "
+            f"The model reads {task.max_length} tokens in all, so {sampling.longest} new "
             "ones leave none for the prompt; lower --max-new-tokens."
         )
     encoded = replace(task, max_length=room).prompts(saved.tokenizer, rows)
-    prompts = [ids or [_first_token(saved)] for ids in encoded["input_ids"]]
-    texts = [""] * len(prompts)
-    torch.manual_seed(sampling.seed)
-    with torch.no_grad(), running(saved.model), bar(len(prompts), progress) as shown:
-        for batch in batches([len(ids) + sampling.max_new_tokens for ids in prompts]):
-            answers = _generate_batch(saved, [prompts[i] for i in batch], sampling)
-            for row, answer in zip(batch, answers, strict=True):
-                texts[row] = answer
-            shown.update(len(batch))
+    prompts = [tuple(ids) or (_first_token(saved),) for ids in encoded["input_ids"]]
+    drawn = sampling.temperature > 0
+    asked = prompts if drawn else list(dict.fromkeys(prompts))  # the same prompt, the same answer
+    kept = None if drawn or output is None else _kept(saved, asked, sampling, output)
+    texts = _answers(saved, asked, sampling, progress, kept)
+    if not drawn:
+        by_prompt = dict(zip(asked, texts, strict=True))
+        texts = [by_prompt[prompt] for prompt in prompts]
     return Generated(texts, sum(map(bool, encoded[CUT])))
 
 
-def _generate_batch(saved: Saved, prompts: list[list[int]], sampling: Sampling) -> list[str]:
-    tokenizer, device = saved.tokenizer, saved.model.device
-    longest = max(map(len, prompts))
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=device)
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
-    output = saved.model.generate(
-        input_ids=ids, attention_mask=mask, pad_token_id=pad, **sampling.arguments()
-    )
-    answers: list[str] = tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)
-    return [answer.strip() for answer in answers]
+def _answers(
+    saved: Saved,
+    prompts: Sequence[tuple[int, ...]],
+    sampling: Sampling,
+    progress: bool,
+    kept: KeptTexts | None,
+) -> list[str]:
+    """One text a prompt, in batches of like length; what is kept is not computed again."""
+    texts = kept.read() if kept is not None else {}
+    if kept is not None:
+        kept.start(texts)
+    torch.manual_seed(sampling.seed)
+    missing = [i for i in range(len(prompts)) if i not in texts]
+    costs = [(len(prompts[i]) + sampling.longest) * sampling.beams for i in missing]
+    with torch.no_grad(), running(saved.model), bar(len(prompts), progress) as shown:
+        shown.update(len(texts))
+        for batch in batches(costs, TOKENS, sampling.batch_rows):
+            rows = [missing[i] for i in batch]
+            said = answer(saved.model, saved.tokenizer, [[*prompts[i]] for i in rows], sampling)
+            found = dict(zip(rows, said, strict=True))
+            texts |= found
+            if kept is not None:
+                kept.add(found)
+            shown.update(len(rows))
+    return [texts[i] for i in range(len(prompts))]
+
+
+def _kept(
+    saved: Saved, prompts: Sequence[tuple[int, ...]], sampling: Sampling, output: Path
+) -> KeptTexts:
+    settings = {name: value for name, value in asdict(sampling).items() if name != "batch_rows"}
+    model = {"base": saved.base, "adapter": adapter_digest(saved.model)}
+    return KeptTexts(output, {"prompts": prompts, **settings, **model})
 
 
 def _generating(saved: Saved) -> CausalTask:

@@ -49,7 +49,7 @@ def read_tables(source: str, task: str | None, role: str) -> dict[str, Any]:
     """The table for "train", "validation" or "test" by its role; MNLI's `mismatched` beside it."""
     if task in GLUE:
         return glue_tables(source, GLUE[task], role)
-    return {role: read_table(source, role)}
+    return {role: read_table(source, role, task)}
 
 
 def _own_test(data: DataConfig) -> str | float:
@@ -82,7 +82,7 @@ def encode(task: Task, tokenizer: Any, table: Any, name: str, say: Say) -> Any:
     with _bars(sys.stderr.isatty()):
         encoded, cut = encode_table(task, tokenizer, table, name)
     if cut:
-        say(cut_text(cut, len(table), name, task.max_length))
+        say(cut_text(cut, len(encoded), name, task.max_length))
     return encoded
 
 
@@ -103,6 +103,8 @@ def _bars(wanted: bool) -> Iterator[None]:
 def build_model(recipe: Recipe, task: Task, say: Say) -> Any:
     """The base with the task's head, prepared by the recipe's method."""
     settings = task.head()
+    if recipe.training.base_dropout == "off":
+        settings |= base_model.no_dropout(recipe.base, recipe.revision)
     if recipe.training.classifier_dropout is not None:
         settings[_dropout_setting(recipe, task)] = recipe.training.classifier_dropout
     model, head = base_model.load_for_task(recipe.base, task.auto_class, settings, recipe.revision)

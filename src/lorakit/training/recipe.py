@@ -10,7 +10,9 @@ from typing import Any, Literal
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError
 from lorakit.tasks.columns import task_problem
+from lorakit.tasks.nlg.task import CORPORA
 from lorakit.training.checked import build
+from lorakit.training.decoding import Sampling, decoding_defaults
 from lorakit.training.recipe_tasks import TASKS, as_one_of_them, unchosen
 
 Method = Literal["lora", "full", "head"]
@@ -40,7 +42,7 @@ _LOSS_DEFAULTS: dict[str, dict[str, float]] = {
 }
 """What each kind of loss can be told, with the values of its authors' code."""
 
-_ONE_PASS_TASKS = ("multiple_choice", "generation", "chat")
+_ONE_PASS_TASKS = ("multiple_choice", "generation", "chat", *CORPORA)
 """Tasks without one row of logits for each example, which is what two passes are compared by."""
 
 
@@ -61,8 +63,9 @@ class DataConfig:
     chooses between checkpoints by them."""
 
     task: str | None = None
-    """classification, regression, multiple_choice, generation or chat, or a task of GLUE, whose
-    columns, labels and metrics are known; None: guessed."""
+    """classification, regression, multiple_choice, generation or chat, or a task of GLUE, or a
+    corpus of data-to-text (e2e, webnlg, dart, data_to_text), whose columns are known; None:
+    guessed, but neither of the last two."""
 
     text: Sequence[str] | None = None
     """The columns that are read, in order; None: guessed."""
@@ -104,8 +107,13 @@ class TrainingConfig:
     warmup_ratio: float = 0.06
     """Share of the steps in which the learning rate rises."""
     warmup_steps: int | None = None
-    """Their number; None: as `warmup_ratio` says."""
+    """Their number, instead of the share."""
     weight_decay: float = 0.01
+    adam_epsilon: float = 1e-8
+    label_smoothing: float = 0.0
+    """Share of the target that is spread evenly over all tokens or labels, in training only."""
+    base_dropout: Literal["on", "off"] = "on"
+    """The base's own dropout; off: only the adapters' (`lora.lora_dropout`)."""
     schedule: Schedule = "linear"
     """Of the learning rate after the warmup."""
     max_grad_norm: float = 1.0
@@ -137,9 +145,11 @@ class TrainingConfig:
                 "learning_rate must be above 0": self.learning_rate > 0,
                 "epochs must be above 0": self.epochs > 0,
                 "warmup_ratio must be in [0, 1)": 0 <= self.warmup_ratio < 1,
-                "weight_decay must not be negative": self.weight_decay >= 0,
-                "max_grad_norm must not be negative": self.max_grad_norm >= 0,
                 "warmup_steps must not be negative": (self.warmup_steps or 0) >= 0,
+                "weight_decay must not be negative": self.weight_decay >= 0,
+                "adam_epsilon must be above 0": self.adam_epsilon > 0,
+                "label_smoothing must be in [0, 1)": 0 <= self.label_smoothing < 1,
+                "max_grad_norm must not be negative": self.max_grad_norm >= 0,
                 "classifier_dropout must be in [0, 1)": dropout is None or 0 <= dropout < 1,
                 "seed must be in [0, 2**32)": 0 <= self.seed < 2**32,
             }
@@ -192,6 +202,8 @@ class Recipe:
     init_adapter: str | None = None
     """A run, an adapter or a name of `lorakit checkpoints list` whose weights this run starts
     from; a head of another size stays new."""
+    decoding: Sampling = field(default_factory=Sampling)
+    """How the test set's texts are generated, where the task generates text."""
     revision: str | None = None
     """Branch, tag or commit of the base on the Hub."""
 
@@ -220,6 +232,10 @@ def from_mapping(mapping: Mapping[str, Any]) -> Recipe:
     lora = mapping.get("lora")
     if isinstance(lora, Mapping):
         mapping = {**mapping, "lora": {**LORA_DEFAULTS, **lora}}
+    data, decoding = mapping.get("data"), mapping.get("decoding", {})
+    if isinstance(data, Mapping) and isinstance(decoding, Mapping):
+        defaults = decoding_defaults(data.get("task"))
+        mapping = {**mapping, "decoding": {**defaults, **decoding}}
     recipe: Recipe | None = build(Recipe, mapping, "", problems)
     if problems or recipe is None:
         raise ConfigError("This recipe cannot be run:", problems)

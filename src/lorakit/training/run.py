@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,18 +13,23 @@ from accelerate import PartialState
 from transformers import set_seed
 
 from lorakit.tasks.glue import MISMATCHED, with_mismatched
+from lorakit.tasks.nlg.task import DataToText
 from lorakit.training.checkpoints import complete_checkpoints, save_trained
+from lorakit.training.data_to_text import score_texts
+from lorakit.training.generating import finished, generate_answers
 from lorakit.training.measurement import run_result
 from lorakit.training.preparation import Say, build_model, encode, prepare, split, with_guesses
 from lorakit.training.recipe import Recipe
 from lorakit.training.run_directory import (
     ADAPTER,
     CHECKPOINTS,
+    PREDICTIONS,
     RunResult,
     claim,
     released_if_refused,
     write_files,
 )
+from lorakit.training.saved import Saved
 from lorakit.training.task_file import save_task
 from lorakit.training.training_arguments import make_trainer
 from lorakit.training.warm_start import WarmStart, read_source, warm_start
@@ -42,10 +48,10 @@ def run(recipe: Recipe, say: Say = print) -> RunResult:
     output = Path(recipe.output)
     with process.main_process_first():
         recipe = with_guesses(recipe, say)
-        finished = claim(output, recipe)
-    if finished is not None:
+        result = claim(output, recipe)
+    if result is not None:
         say(f"{output} holds this run already; its result:")
-        return finished
+        return result
     with _determinism(recipe.training.deterministic):
         return _train(recipe, output, process, say)
 
@@ -72,10 +78,18 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
     metrics, predictions = trainer.examine(encoded["test"])
     if MISMATCHED in encoded:
         metrics = with_mismatched(metrics, trainer.examine(encoded[MISMATCHED])[0])
+    if task.generates and process.is_main_process:
+        saved = Saved(str(output), recipe.base, recipe.method, model, tokenizer, task, recipe)
+        predictions = generate_answers(
+            saved, tables["test"], output / PREDICTIONS, sys.stderr.isatty()
+        )
+        if isinstance(task, DataToText):
+            metrics |= score_texts(task, tables["test"], predictions, output, say)
     process.wait_for_everyone()
     result = run_result(recipe, task, trainer, tables, metrics, seconds, output, start)
     if process.is_main_process:
         write_files(output, result, predictions, tables["test"], task, trainer.state.log_history)
+        finished(output / PREDICTIONS)
     return result
 
 

@@ -20,6 +20,7 @@ from lorakit.tasks.base import Task
 from lorakit.tasks.classification import Classification
 from lorakit.tasks.columns import CHOICES, task_problem
 from lorakit.tasks.glue import GLUE, HUB, MISMATCHED, GlueTask, make_glue_task, require_label_order
+from lorakit.tasks.nlg.task import CORPORA
 from lorakit.tasks.values import plural
 from lorakit.training.base_model import load_for_task
 from lorakit.training.checkpoints import load_trained
@@ -59,7 +60,7 @@ class Saved:
     tokenizer: Any
     task: Task
     recipe: Recipe | None
-    glue: str | None
+    glue: str | None = None
     """The task's name in GLUE, if it is one of GLUE's."""
 
 
@@ -85,7 +86,7 @@ def open_saved(source: str, ask: Ask | None = None, needed: str | None = None) -
     return _saved(source, base, "lora", model, task, Path(source), None, ask.task)
 
 
-def test_tables(saved: Saved, data: str | None) -> dict[str, Any]:
+def held_out_tables(saved: Saved, data: str | None) -> dict[str, Any]:
     """What is evaluated on: `data`, else a run's test rows, else GLUE's; for MNLI two tables.
 
     Raises ConfigError for an adapter alone, unless its task is GLUE's.
@@ -94,7 +95,7 @@ def test_tables(saved: Saved, data: str | None) -> dict[str, Any]:
         return {n: t for n, t in split(saved.recipe.data).items() if n in ("test", MISMATCHED)}
     if data is None and saved.glue is None:
         raise ConfigError(f"{saved.source} is an adapter without test rows; pass --data FILE.")
-    return read_tables(data or HUB, saved.glue, "test")
+    return read_tables(data or HUB, saved.glue or saved.task.name, "test")
 
 
 def _open_run(directory: Path, ask: Ask) -> Saved:
@@ -176,6 +177,8 @@ def _bare_task(name: str, ask: Ask, bundle: AdapterBundle, base: str) -> Task:
     if name in GLUE:
         _require_head(GLUE[name], ask, bundle, config)
         return make_glue_task(GLUE[name], limit)
+    if name in CORPORA:
+        return CORPORA[name](max_length=limit)
     if name != "classification":
         return KINDS[name](text, label, limit)
     count = _head_height(bundle)

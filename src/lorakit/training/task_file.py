@@ -17,12 +17,12 @@ from lorakit.tasks.chat import Chat
 from lorakit.tasks.classification import Classification
 from lorakit.tasks.generation import Generation
 from lorakit.tasks.multiple_choice import MultipleChoice
+from lorakit.tasks.nlg.task import CORPORA
 from lorakit.tasks.regression import Regression
 
 TASK_FILE = "lorakit_task.json"
-KINDS: dict[str, type[Task]] = {
-    kind.name: kind for kind in (Classification, Regression, MultipleChoice, Generation, Chat)
-}
+_KINDS: tuple[type[Task], ...] = (Classification, Regression, MultipleChoice, Generation, Chat)
+KINDS: dict[str, type[Task]] = {**{kind.name: kind for kind in _KINDS}, **CORPORA}
 
 
 def save_task(task: Task, directory: Path) -> None:

@@ -76,13 +76,19 @@ def _optimisation(training: TrainingConfig, steps: int) -> dict[str, Any]:
         "num_train_epochs": training.epochs,
         "max_steps": training.max_steps or -1,
         "lr_scheduler_type": _SCHEDULES.get(training.schedule, training.schedule),
-        "warmup_steps": math.ceil(training.warmup_ratio * steps)
-        if training.warmup_steps is None
-        else training.warmup_steps,
+        "warmup_steps": _warmup(training, steps),
         "weight_decay": training.weight_decay,
+        "adam_epsilon": training.adam_epsilon,
+        "label_smoothing_factor": training.label_smoothing,
         "max_grad_norm": training.max_grad_norm,
         "seed": training.seed,
     }
+
+
+def _warmup(training: TrainingConfig, steps: int) -> int:
+    if training.warmup_steps is not None:
+        return training.warmup_steps
+    return math.ceil(training.warmup_ratio * steps)
 
 
 def _events(training: TrainingConfig, steps: int, task: Task, validated: bool) -> dict[str, Any]:

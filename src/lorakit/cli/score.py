@@ -1,0 +1,40 @@
+"""`lorakit score --task TASK --predictions FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lorakit.cli.output import Json, show
+
+
+def score(
+    task: Annotated[str, typer.Option(help="e2e, webnlg, dart or data_to_text.")],
+    predictions: Annotated[
+        Path, typer.Option(help="A text a line, or the JSON lines that lorakit generate writes.")
+    ],
+    references: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file with all references, or one file for each; more than once."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Score texts with the metrics of a task's official scripts.
+
+    Example: `lorakit score --task e2e --predictions texts.txt --references references.txt`
+    """
+    from lorakit.metrics import data_to_text
+    from lorakit.metrics.java import missing_java
+    from lorakit.tasks.outputs import read_outputs
+
+    data_to_text.check_task(task)
+    texts, truth = read_outputs(task, predictions, references or ())
+    metrics = data_to_text.score(task, texts, truth.references, truth.seen)
+    missing = missing_java()
+    notes = [f"No METEOR: {missing}."] if missing else []
+    if json:
+        show({"task": task, "texts": len(texts), "metrics": metrics, "notes": notes}, json)
+    else:
+        show("\n".join([f"{task}, {len(texts)} texts", *data_to_text.lines(metrics), *notes]), json)

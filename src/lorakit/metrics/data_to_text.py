@@ -1,0 +1,178 @@
+"""The scores of generated texts, as each corpus' official scripts give them.
+
+| task | metrics | as |
+| --- | --- | --- |
+| e2e | BLEU, NIST, METEOR, ROUGE-L, CIDEr | tuetschek/e2e-metrics |
+| webnlg, dart | BLEU, METEOR, TER, chrF++ of prepared texts | WebNLG 2017's scripts |
+| data_to_text | BLEU, METEOR, TER, chrF++ of texts as they are | WebNLG/GenerationEval |
+
+Prepared: in lower case, with spaces around everything that is no letter, digit or underscore.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from lorakit.errors import ConfigError, suggest
+from lorakit.metrics import caption, ptb
+from lorakit.metrics.bleu import mteval_bleu, multi_bleu, multi_bleu_detok
+from lorakit.metrics.chrf import chrf_plus_plus
+from lorakit.metrics.java import missing_java
+from lorakit.metrics.meteor import Meteor
+from lorakit.metrics.nist import nist, nist_mteval
+from lorakit.metrics.optional import package_directory
+from lorakit.metrics.ter import ter
+
+Texts = Sequence[str]
+References = Sequence[Sequence[str]]
+Metric = Callable[[Texts, References], float]
+Meter = Callable[[Texts, References], caption.Segmented]
+
+
+def score(
+    task: str,
+    predictions: Texts,
+    references: References,
+    seen: Sequence[bool | None] | None = None,
+) -> dict[str, float]:
+    """The task's metrics of one text for each group of references.
+
+    With `seen`, also of the inputs whose category the training set has (`bleu_seen`), and of the
+    others (`bleu_unseen`). Without Java there is no METEOR: `missing_java` says what to do.
+    Raises ConfigError for an unknown task and texts that do not match their references.
+    """
+    check_task(task)
+    check(predictions, references, seen)
+    with _meteor() as meteor:
+        return {
+            name + suffix: value
+            for suffix, rows in _groups(len(predictions), seen).items()
+            for name, value in SUITES[task](
+                [predictions[row] for row in rows], [references[row] for row in rows], meteor
+            ).items()
+        }
+
+
+def check_task(task: str) -> None:
+    """Raise ConfigError unless the task has scores, MissingDependencyError without packages."""
+    if task not in SUITES:
+        raise ConfigError(
+            f"There are no scores for {task!r}{suggest(task, SUITES)}; there are: "
+            f"{', '.join(SUITES)}."
+        )
+    for package in ("pycocoevalcap", "sacrebleu"):
+        package_directory(package)
+
+
+def check(
+    predictions: Texts, references: References, seen: Sequence[bool | None] | None = None
+) -> None:
+    """Raise ConfigError unless every text has a reference that is not blank."""
+    problems = []
+    if len(predictions) != len(references):
+        problems.append(f"{len(predictions)} texts, but references for {len(references)}")
+    if seen is not None and len(seen) != len(references):
+        problems.append(f"{len(seen)} marks 'seen', but references for {len(references)}")
+    if not references:
+        problems.append("there are no references")
+    blank = [
+        str(row)
+        for row, group in enumerate(references, start=1)
+        if not any(text.strip() for text in group)
+    ]
+    if blank:
+        more = ", ..." if len(blank) > 10 else ""
+        problems.append(f"no reference for {len(blank)} texts: {', '.join(blank[:10])}{more}")
+    if problems:
+        raise ConfigError("These texts cannot be scored:", problems)
+
+
+def lines(metrics: Mapping[str, float]) -> list[str]:
+    """A table of metrics for people: a row a metric, with a column each for all, seen and unseen.
+
+    >>> lines({"bleu": 0.6593, "bleu_seen": 0.7})
+    ['metric      all    seen', 'bleu     0.6593  0.7000']
+    """
+    names = [name for name in metrics if not name.endswith(("_seen", "_unseen"))]
+    groups = [g for g in ("", "_seen", "_unseen") if any(name + g in metrics for name in names)]
+    width = max(map(len, [*names, "metric"]))
+    head = "".join(f"{group.strip('_') or 'all':>8}" for group in groups)
+    rows = [
+        f"{name:{width}} " + "".join(f"{metrics[name + group]:>8.4f}" for group in groups)
+        for name in names
+    ]
+    return [f"{'metric':{width}} {head}", *rows]
+
+
+def prepared(text: str) -> str:
+    r"""In lower case, with spaces around every `\W`; the same for a text that is prepared already.
+
+    >>> prepared("Madrid-Barajas' runway is 4,349.")
+    "madrid - barajas ' runway is 4 , 349 ."
+    """
+    return " ".join(" ".join(re.split(r"(\W)", text.lower())).split())
+
+
+def _groups(count: int, seen: Sequence[bool | None] | None) -> dict[str, list[int]]:
+    """The rows to score, by the suffix of their metrics; no group is empty."""
+    groups = {"": list(range(count))}
+    if seen is not None:
+        groups["_seen"] = [row for row in range(count) if seen[row]]
+        groups["_unseen"] = [row for row in range(count) if seen[row] is False]
+    return {suffix: rows for suffix, rows in groups.items() if rows}
+
+
+def _e2e(predictions: Texts, references: References, meteor: Meter | None) -> dict[str, float]:
+    flat = [text for group in references for text in group if text.strip()]
+    tokens = iter(ptb.tokenized([*predictions, *flat]))
+    texts = [next(tokens) for _ in predictions]
+    groups = [[next(tokens) for text in group if text.strip()] for group in references]
+    return {
+        "bleu": mteval_bleu(predictions, references),
+        "nist": nist(predictions, references),
+        "nist_mteval": nist_mteval(predictions, references),
+        **({"meteor": meteor(texts, groups).score} if meteor else {}),
+        "rouge_l": caption.rouge_l(texts, groups).score,
+        "cider": caption.cider(texts, groups).score,
+    }
+
+
+def _prepared(predictions: Texts, references: References, meteor: Meter | None) -> dict[str, float]:
+    texts = [prepared(text) for text in predictions]
+    groups = [[prepared(text) for text in group] for group in references]
+    return _translated(multi_bleu, texts, groups, meteor)
+
+
+def _as_is(predictions: Texts, references: References, meteor: Meter | None) -> dict[str, float]:
+    return _translated(multi_bleu_detok, predictions, references, meteor)
+
+
+def _translated(
+    bleu: Metric, predictions: Texts, references: References, meteor: Meter | None
+) -> dict[str, float]:
+    return {
+        "bleu": bleu(predictions, references),
+        **({"meteor": meteor(predictions, references).score} if meteor else {}),
+        "ter": ter(predictions, references),
+        "chrf++": chrf_plus_plus(predictions, references),
+    }
+
+
+SUITES: dict[str, Callable[[Texts, References, Meter | None], dict[str, float]]] = {
+    "e2e": _e2e,
+    "webnlg": _prepared,
+    "dart": _prepared,
+    "data_to_text": _as_is,
+}
+
+
+@contextmanager
+def _meteor() -> Iterator[Meter | None]:
+    """METEOR's program for all groups, or None without Java."""
+    if missing_java():
+        yield None
+    else:
+        with Meteor() as meteor:
+            yield meteor

@@ -1,0 +1,36 @@
+"""One's own inputs: JSON lines with a prompt and one reference, or a list of them.
+
+`{"prompt": "...", "references": ["...", "..."]}`, or `{"prompt": "...", "reference": "..."}`. What
+microsoft/LoRA's converters write, `context`, `completion` and `cate`, reads as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lorakit.errors import FormatError
+from lorakit.tasks.json_rows import parse_json_lines
+from lorakit.tasks.nlg.inputs import Entry
+
+_NAMES = (("prompt", "references"), ("prompt", "reference"), ("context", "completion"))
+
+
+def parse_lines(text: str) -> Iterator[Entry]:
+    """The entries; raises FormatError for other keys, and for blank prompts by their rows."""
+    columns = parse_json_lines(text)
+    names = next((pair for pair in _NAMES if set(pair) <= set(columns)), None)
+    if names is None:
+        raise FormatError("it has no 'prompt' with 'references'", [f"there: {[*columns]}"])
+    prompts, references = (columns[name] for name in names)
+    rows = enumerate(zip(prompts, references, strict=True), start=1)
+    if wrong := [f"row {n}" for n, pair in rows if not all(map(_is_said, pair))]:
+        raise FormatError(f"these rows have no {names[0]} or no {names[1]}", wrong[:5])
+    for prompt, found in zip(prompts, references, strict=True):
+        yield Entry(prompt, [found] if isinstance(found, str) else found)
+
+
+def _is_said(value: Any) -> bool:
+    """A text, or a list of texts, that is not blank."""
+    texts = value if isinstance(value, list) else [value]
+    return bool(texts) and all(isinstance(text, str) and text.strip() for text in texts)

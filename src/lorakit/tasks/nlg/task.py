@@ -1,0 +1,96 @@
+"""The tasks of data-to-text: how an input and its references become examples.
+
+    ids     i i i i s r r r e        i: the input's tokens, s: the separator, r: a reference's,
+    labels  - - - - - r r r e        e: end of text, -: IGNORED
+
+The separator is the tokenizer's first token, or its last where it has no first (GPT-2: both are
+50256). This is microsoft/LoRA's encoding, so its checkpoints read what they were trained on. One
+input gives one example a reference in training, and one prompt in decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from lorakit.errors import ConfigError
+from lorakit.tasks.base import Rows
+from lorakit.tasks.generation import IGNORED, CausalTask, columns_of, last_tokens
+from lorakit.tasks.nlg.inputs import INPUT, REFERENCES
+
+
+@dataclass(frozen=True)
+class DataToText(CausalTask):
+    """One's own inputs: `prompt` and `references`."""
+
+    text: tuple[str, ...] = (INPUT,)
+    label: str | None = REFERENCES
+    max_length: int = 512
+
+    name: ClassVar[str] = "data_to_text"
+
+    def encode(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
+        """One example a reference; without references one prompt an input."""
+        if self.label is None or self.label not in rows:
+            return self.prompts(tokenizer, rows)
+        counts = [len(references) for references in rows[self.label]]
+        texts = [f" {text}" for references in rows[self.label] for text in references]
+        answers = iter(_ids(tokenizer, texts))
+        end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        examples = []
+        for prompt, count in zip(self._prompt_ids(tokenizer, rows), counts, strict=True):
+            for _ in range(count):
+                answer = [*next(answers), *end]
+                examples.append((prompt + answer, [IGNORED] * len(prompt) + answer))
+        return columns_of(examples, self.max_length)
+
+    def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
+        """What is too long loses its beginning."""
+        return last_tokens(self._prompt_ids(tokenizer, rows), self.max_length)
+
+    def references(self, rows: Rows) -> list[str]:
+        """The first reference of each input."""
+        return [str(references[0]) for references in rows[str(self.label)]]
+
+    def _prompt_ids(self, tokenizer: Any, rows: Rows) -> list[list[int]]:
+        return [[*ids, separator(tokenizer)] for ids in _ids(tokenizer, rows[self.text[0]])]
+
+
+@dataclass(frozen=True)
+class E2E(DataToText):
+    """Restaurants: attributes to sentences."""
+
+    name: ClassVar[str] = "e2e"
+
+
+@dataclass(frozen=True)
+class WebNLG(DataToText):
+    """Triples from DBpedia to texts; some categories of the test set are unseen."""
+
+    name: ClassVar[str] = "webnlg"
+
+
+@dataclass(frozen=True)
+class Dart(DataToText):
+    """Triples from tables to texts."""
+
+    name: ClassVar[str] = "dart"
+
+
+CORPORA: dict[str, type[DataToText]] = {kind.name: kind for kind in (E2E, WebNLG, Dart, DataToText)}
+
+
+def separator(tokenizer: Any) -> int:
+    """The token between an input and its text; raises ConfigError if the tokenizer has none."""
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    raise ConfigError("Data-to-text needs a tokenizer with a first or a last token; this has none.")
+
+
+def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False)[
+        "input_ids"
+    ]
+    return ids

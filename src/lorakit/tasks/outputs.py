@@ -1,0 +1,119 @@
+"""Texts and references from files, as systems write them and official scorers read them.
+
+Texts: lines, of which an empty one is an empty text, or JSON lines with a column `prediction`, as
+`lorakit generate` writes them. References, in the order of the texts:
+
+- one text file with empty lines: those of one text stand together, an empty line follows
+  (tuetschek/e2e-metrics);
+- one text file without empty lines: one reference a line;
+- several text files: the first references, the second, ..., where a blank line is none
+  (WebNLG's scripts, WebNLG/GenerationEval);
+- a file of the corpus, or JSON lines with a column `references`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorakit.errors import ConfigError, FormatError
+from lorakit.tasks.nlg.corpora import PARSERS
+from lorakit.tasks.nlg.inputs import REFERENCES, SEEN
+from lorakit.tasks.tables import read_table
+
+PREDICTION = "prediction"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The references of each text, and whether its category was seen in training, if known."""
+
+    references: list[list[str]]
+    seen: list[bool | None] | None = None
+
+
+def read_outputs(
+    task: str, predictions: Path, references: Sequence[Path] = ()
+) -> tuple[list[str], Truth]:
+    """The texts and their references; without files of references, those beside the texts' rows.
+
+    Raises FormatError for files that do not hold them, ConfigError if there are no references.
+    """
+    if _kind(predictions) != ".jsonl":
+        if not references:
+            raise ConfigError(f"{predictions} holds no references; pass --references.")
+        return read_lines(predictions), read_references(task, references)
+    table = read_table(str(predictions))
+    texts = ["" if text is None else str(text) for text in _column(table, PREDICTION, predictions)]
+    if references:
+        return texts, read_references(task, references)
+    return texts, _truth(table, predictions)
+
+
+def read_references(task: str, files: Sequence[Path]) -> Truth:
+    """The references from one file, or from one file for each; raises FormatError, ConfigError."""
+    if len(files) > 1:
+        return Truth(_side_by_side(files))
+    file = files[0]
+    if _kind(file) in (".txt", ".lex", "") and not _is_corpus(task, file):
+        return Truth(_grouped(read_lines(file)))
+    rows = _kind(file) == ".jsonl" and REFERENCES in read_table(str(file)).column_names
+    return _truth(read_table(str(file), task=None if rows else task), file)
+
+
+def read_lines(file: Path) -> list[str]:
+    """The lines of a text file, gzipped or not; raises FormatError if it cannot be read."""
+    try:
+        content = file.read_bytes()
+        content = gzip.decompress(content) if file.suffix == ".gz" else content
+        lines = content.decode("utf-8-sig").split("\n")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise FormatError(f"{file} cannot be read: {error}") from error
+    return [line.rstrip("\r") for line in (lines if lines[-1] else lines[:-1])]
+
+
+def _side_by_side(files: Sequence[Path]) -> list[list[str]]:
+    streams = [read_lines(file) for file in files]
+    if len(set(map(len, streams))) > 1:
+        found = [f"{file}: {len(lines)}" for file, lines in zip(files, streams, strict=True)]
+        raise FormatError("These files of references differ in their number of lines:", found)
+    return [list(group) for group in zip(*streams, strict=True)]
+
+
+def _grouped(lines: Sequence[str]) -> list[list[str]]:
+    if all(line.strip() for line in lines):
+        return [[line] for line in lines]
+    groups: list[list[str]] = [[]]
+    for line in lines:
+        if line.strip():
+            groups[-1].append(line)
+        elif groups[-1]:
+            groups.append([])
+    return groups if groups[-1] else groups[:-1]
+
+
+def _is_corpus(task: str, file: Path) -> bool:
+    """Whether a text file is microsoft/LoRA's E2E, `input||reference`."""
+    return _kind(file) in PARSERS.get(task, {}) and "||" in next(iter(read_lines(file)), "")
+
+
+def _truth(table: Any, file: Path) -> Truth:
+    references = _column(table, REFERENCES, file)
+    groups = [[group] if isinstance(group, str) else list(group or []) for group in references]
+    return Truth(groups, table[SEEN][:] if SEEN in table.column_names else None)
+
+
+def _column(table: Any, name: str, file: Path) -> list[Any]:
+    if name not in table.column_names:
+        raise FormatError(f"{file} has no column {name!r}; there: {table.column_names}.")
+    column: list[Any] = table[name][:]
+    return column
+
+
+def _kind(file: Path) -> str:
+    """The suffix before `.gz`."""
+    return Path(file.stem).suffix if file.suffix == ".gz" else file.suffix

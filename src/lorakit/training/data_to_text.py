@@ -1,0 +1,53 @@
+"""What a run on data-to-text leaves: texts and references as the official scorers read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lorakit.metrics.data_to_text import score
+from lorakit.metrics.java import missing_java
+from lorakit.tasks.nlg.inputs import REFERENCES, SEEN
+from lorakit.tasks.nlg.task import DataToText
+
+PREDICTED, REFERENCE, TABLE = "predictions.txt", "references.txt", "scores.md"
+
+
+def score_texts(
+    task: DataToText, table: Any, texts: Sequence[str], output: Path, say: Callable[[str], None]
+) -> dict[str, float]:
+    """The corpus' metrics of one text a row.
+
+    Writes the texts one a line, the references one a line with an empty line after each input, as
+    e2e-metrics reads both, and the metrics as a table.
+    """
+    references = table[REFERENCES][:]
+    seen = table[SEEN][:] if SEEN in table.column_names else None
+    if missing := missing_java():
+        say(f"No METEOR: {missing}.")
+    lines = [_line(text) for text in texts]
+    metrics = score(task.name, lines, references, seen)
+    (output / PREDICTED).write_text("\n".join([*lines, ""]), encoding="utf-8")
+    groups = ["\n".join([*map(_line, group), ""]) for group in references]
+    (output / REFERENCE).write_text("\n".join(groups), encoding="utf-8")
+    (output / TABLE).write_text(_markdown(metrics), encoding="utf-8")
+    return metrics
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _markdown(metrics: Mapping[str, float]) -> str:
+    """A row a metric; with seen and unseen categories a column for each of them."""
+    parts = ["", *(p for p in ("_unseen", "_seen") if any(name.endswith(p) for name in metrics))]
+    names = [name for name in metrics if not name.endswith(("_unseen", "_seen"))]
+    titles = ["all", *(part[1:] for part in parts[1:])]
+    lines = [["metric", *titles], ["---", *("---:" for _ in titles)]]
+    lines += [[name, *(_cell(metrics.get(name + part)) for part in parts)] for name in names]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
