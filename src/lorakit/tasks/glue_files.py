@@ -89,7 +89,9 @@ def _file(folder: Path, task: GlueTask, split: str) -> Path:
 def _parsed(path: Path, task: GlueTask) -> dict[str, list[Any]]:
     """The columns of a TSV file, by our names."""
     records = parse_records(read_text(path))
-    headless = task.name == "cola" and records and "sentence" not in records[0]
+    if not records:
+        raise FormatError(f"{path} is empty.")
+    headless = task.name == "cola" and "sentence" not in records[0]
     header = list(_COLA) if headless else [name.strip() for name in records[0]]
     rows = records if headless else records[1:]
     wanted = dict(task.columns)

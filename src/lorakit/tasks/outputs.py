@@ -13,8 +13,6 @@ Texts: lines, of which an empty one is an empty text, or JSON lines with a colum
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ from typing import Any
 from lorakit.errors import ConfigError, FormatError
 from lorakit.tasks.nlg.corpora import PARSERS
 from lorakit.tasks.nlg.inputs import REFERENCES, SEEN
-from lorakit.tasks.tables import read_table
+from lorakit.tasks.tables import kind_of, read_table, read_text
 
 PREDICTION = "prediction"
 
@@ -43,7 +41,7 @@ def read_outputs(
 
     Raises FormatError for files that do not hold them, ConfigError if there are no references.
     """
-    if _kind(predictions) != ".jsonl":
+    if kind_of(predictions) != ".jsonl":
         if not references:
             raise ConfigError(f"{predictions} holds no references; pass --references.")
         return read_lines(predictions), read_references(task, references)
@@ -59,20 +57,15 @@ def read_references(task: str, files: Sequence[Path]) -> Truth:
     if len(files) > 1:
         return Truth(_side_by_side(files))
     file = files[0]
-    if _kind(file) in (".txt", ".lex", "") and not _is_corpus(task, file):
+    if kind_of(file) in (".txt", ".lex", "") and not _is_corpus(task, file):
         return Truth(_grouped(read_lines(file)))
-    rows = _kind(file) == ".jsonl" and REFERENCES in read_table(str(file)).column_names
+    rows = kind_of(file) == ".jsonl" and REFERENCES in read_table(str(file)).column_names
     return _truth(read_table(str(file), task=None if rows else task), file)
 
 
 def read_lines(file: Path) -> list[str]:
     """The lines of a text file, gzipped or not; raises FormatError if it cannot be read."""
-    try:
-        content = file.read_bytes()
-        content = gzip.decompress(content) if file.suffix == ".gz" else content
-        lines = content.decode("utf-8-sig").split("\n")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise FormatError(f"{file} cannot be read: {error}") from error
+    lines = read_text(file).split("\n")
     return [line.rstrip("\r") for line in (lines if lines[-1] else lines[:-1])]
 
 
@@ -98,7 +91,7 @@ def _grouped(lines: Sequence[str]) -> list[list[str]]:
 
 def _is_corpus(task: str, file: Path) -> bool:
     """Whether a text file is microsoft/LoRA's E2E, `input||reference`."""
-    return _kind(file) in PARSERS.get(task, {}) and "||" in next(iter(read_lines(file)), "")
+    return kind_of(file) in PARSERS.get(task, {}) and "||" in next(iter(read_lines(file)), "")
 
 
 def _truth(table: Any, file: Path) -> Truth:
@@ -112,8 +105,3 @@ def _column(table: Any, name: str, file: Path) -> list[Any]:
         raise FormatError(f"{file} has no column {name!r}; there: {table.column_names}.")
     column: list[Any] = table[name][:]
     return column
-
-
-def _kind(file: Path) -> str:
-    """The suffix before `.gz`."""
-    return Path(file.stem).suffix if file.suffix == ".gz" else file.suffix

@@ -29,7 +29,7 @@ def read_table(source: str, split: str = "train", task: str | None = None) -> An
     kind of file that is not read.
     """
     path = Path(source)
-    kind = _kind(path)
+    kind = kind_of(path)
     if task not in corpora.PARSERS and (
         path.is_dir() or (not path.exists() and kind not in SUFFIXES)
     ):
@@ -39,7 +39,7 @@ def read_table(source: str, split: str = "train", task: str | None = None) -> An
         raise FormatError(f"{path} does not exist{suggest(path.name, near)}.")
     elif task in corpora.PARSERS:
         parser = corpora.parser_for(path, kind, str(task))
-        table = _from_text(path, _content(path), parser)
+        table = _from_text(path, _filled(path), parser)
     elif kind not in SUFFIXES:
         raise ConfigError(
             f"{path} cannot be read as a table; give a file that ends in {', '.join(SUFFIXES)}, "
@@ -52,22 +52,19 @@ def read_table(source: str, split: str = "train", task: str | None = None) -> An
     return _with_class_names(table)
 
 
-def _kind(path: Path) -> str:
+def kind_of(path: Path) -> str:
     """The suffix that says how a file is read: ".csv" for reviews.CSV.gz."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     return "".join(suffixes[:-1][-1:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, gzipped or not.
-
-    Raises FormatError if it cannot be read, is empty or not UTF-8.
-    """
+    """The text of a file, gzipped or not; FormatError if it cannot be read or is not UTF-8."""
     return _decoded(path, _content(path))
 
 
 def _from_file(path: Path, kind: str) -> Any:
-    content = _content(path)
+    content = _filled(path)
     if kind == ".parquet":
         return _from_parquet(path, content)
     return _from_text(path, content, _PARSERS[kind])
@@ -76,9 +73,13 @@ def _from_file(path: Path, kind: str) -> Any:
 def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix.lower() == ".gz" else content
+        return gzip.decompress(content) if path.suffix.lower() == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
         raise FormatError(f"{path} cannot be read: {error}") from error
+
+
+def _filled(path: Path) -> bytes:
+    content = _content(path)
     if not content.strip():
         raise FormatError(f"{path} is empty.")
     return content

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from lorakit.errors import ConfigError, SaveError
+from lorakit.tasks.outputs import PREDICTION
 
-PREDICTION = "prediction"
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 
 
