@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from transformers import logging as transformers_logging
 
 import lorakit as lora
-from lorakit.errors import ConfigError, MismatchError
+from lorakit.errors import ConfigError, MismatchError, MissingDependencyError
 from lorakit.injection.adaptation import inject
 from lorakit.tasks.nlg.task import WebNLG
 from lorakit.tasks.tables import read_table
@@ -206,6 +206,29 @@ def test_scores_of_webnlg_have_a_column_for_unseen_and_seen_categories(tmp_path)
     assert (tmp_path / "references.txt").read_text() == (
         "The pub is old .\nAn old pub .\n\nA cat .\n"
     )
+
+
+def test_packages_that_scores_lack_stop_a_run_before_it_trains(base, data, tmp_path, monkeypatch):
+    def missing(task: str) -> None:
+        raise MissingDependencyError(f"{task} needs sacrebleu")
+
+    monkeypatch.setattr(data_to_text, "check_task", missing)
+    with pytest.raises(MissingDependencyError, match="e2e needs sacrebleu"):
+        run(recipe(base, data, tmp_path / "run"), say=lambda text: None)
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_texts_are_written_before_they_are_scored(tmp_path, monkeypatch):
+    import datasets
+
+    def failing(*arguments: Any) -> None:
+        raise OSError("METEOR stopped")
+
+    monkeypatch.setattr(data_to_text, "score", failing)
+    table = datasets.Dataset.from_dict({"input": ["a"], "references": [["A cat."]]})
+    with pytest.raises(OSError, match="METEOR stopped"):
+        score_texts(WebNLG(), table, ["A dog."], tmp_path, lambda text: None)
+    assert (tmp_path / "predictions.txt").read_text() == "A dog.\n"
 
 
 def test_a_base_with_missing_weights_is_refused(base, tmp_path):

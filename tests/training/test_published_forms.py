@@ -143,7 +143,7 @@ def test_it_is_evaluated_on_its_task(form, base, task, tmp_path):
     assert set(GLUE[task].metrics) <= set(metrics)
 
 
-def test_a_name_of_the_catalogue_needs_neither_base_nor_alpha(form, base, tmp_path, monkeypatch):
+def test_a_name_of_the_catalogue_says_base_alpha_and_task(form, base, tmp_path, monkeypatch):
     torch.save(published(form, 3), tmp_path / "lora.bin")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     name = f"{form}-mnli"
@@ -152,8 +152,8 @@ def test_a_name_of_the_catalogue_needs_neither_base_nor_alpha(form, base, tmp_pa
             RELEASES[name], address=server.address, base=str(base), size=None, sha256=None
         )
         monkeypatch.setitem(RELEASES, name, here)
-        saved = open_saved(name, Ask(task="mnli"))
-    assert saved.base == str(base)
+        saved = open_saved(name)
+    assert (saved.base, saved.glue) == (str(base), "mnli")
     layers = [m for m in saved.model.modules() if hasattr(m, "lora_A")]
     assert {layer.scaling for layer in layers} == {here.lora_alpha / here.r}
 

@@ -250,3 +250,17 @@ def test_a_guessed_task_is_checked_as_well():
 def test_a_loss_reads_back_equal(kind, tmp_path):
     recipe = from_mapping({**SMALLEST, "loss": {"kind": kind}, "init_adapter": "runs/mnli"})
     assert read(to_yaml(recipe), tmp_path / "recipe.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("sections", "problem"),
+    [
+        ({"data": {"train": "t", "task": "stsb"}}, "the task stsb learns a number"),
+        ({"data": {"train": "t", "task": "rte"}, "loss": {"kind": "rdrop"}}, "loss.kind is rdrop"),
+    ],
+)
+def test_label_smoothing_is_for_the_plain_loss_of_labels(sections, problem):
+    mapping = {"base": "b", "output": "o", "training": {"label_smoothing": 0.1}, **sections}
+    with pytest.raises(ConfigError, match=problem):
+        from_mapping(mapping)
+    from_mapping({**mapping, "training": {}})

@@ -16,7 +16,7 @@ from lorakit.checkpoint import loralib_format
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.peft_decoding import decode
 from lorakit.checkpoint.peft_format import PeftFiles, parse_header
-from lorakit.checkpoint.releases import RELEASES, fetch
+from lorakit.checkpoint.releases import RELEASES, fetch, release_of
 from lorakit.errors import ConfigError, FormatError, MissingDependencyError, suggest
 
 CONFIG_NAME = "adapter_config.json"
@@ -42,7 +42,7 @@ def read(
     `revision` of a local path.
     """
     local = Path(path)
-    release = None if local.exists() else RELEASES.get(str(path))
+    release = release_of(path)
     if revision is not None and (local.exists() or release is not None):
         where = "local" if release is None else "a release of microsoft/LoRA"
         raise ConfigError(

@@ -153,6 +153,11 @@ RELEASES = {
 }
 
 
+def release_of(source: str | Path) -> Release | None:
+    """The release of this name, unless a file or directory here has it."""
+    return None if Path(source).exists() else RELEASES.get(str(source))
+
+
 def find(names: Iterable[str]) -> list[Release]:
     """The releases of these names; raises ConfigError that lists the names that there are not."""
     names = list(dict.fromkeys(names))

@@ -6,12 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lorakit.metrics.data_to_text import score
+from lorakit.metrics.data_to_text import check_task, score
 from lorakit.metrics.java import missing_java
+from lorakit.tasks.base import Task
 from lorakit.tasks.nlg.inputs import REFERENCES, SEEN
 from lorakit.tasks.nlg.task import DataToText
 
 PREDICTED, REFERENCE, TABLE = "predictions.txt", "references.txt", "scores.md"
+
+
+def require_scores(task: Task) -> None:
+    """Raise MissingDependencyError if texts of this task are scored and packages are missing."""
+    if isinstance(task, DataToText):
+        check_task(task.name)
 
 
 def score_texts(
@@ -20,17 +27,17 @@ def score_texts(
     """The corpus' metrics of one text a row.
 
     Writes the texts one a line, the references one a line with an empty line after each input, as
-    e2e-metrics reads both, and the metrics as a table.
+    e2e-metrics reads both, and then the metrics as a table.
     """
     references = table[REFERENCES][:]
     seen = table[SEEN][:] if SEEN in table.column_names else None
+    lines = [_line(text) for text in texts]
+    groups = ["\n".join([*map(_line, group), ""]) for group in references]
+    (output / PREDICTED).write_text("\n".join([*lines, ""]), encoding="utf-8")
+    (output / REFERENCE).write_text("\n".join(groups), encoding="utf-8")
     if missing := missing_java():
         say(f"No METEOR: {missing}.")
-    lines = [_line(text) for text in texts]
     metrics = score(task.name, lines, references, seen)
-    (output / PREDICTED).write_text("\n".join([*lines, ""]), encoding="utf-8")
-    groups = ["\n".join([*map(_line, group), ""]) for group in references]
-    (output / REFERENCE).write_text("\n".join(groups), encoding="utf-8")
     (output / TABLE).write_text(_markdown(metrics), encoding="utf-8")
     return metrics
 

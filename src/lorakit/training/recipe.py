@@ -45,6 +45,9 @@ _LOSS_DEFAULTS: dict[str, dict[str, float]] = {
 _ONE_PASS_TASKS = ("multiple_choice", "generation", "chat", *CORPORA)
 """Tasks without one row of logits for each example, which is what two passes are compared by."""
 
+_NUMBERS = ("regression", "stsb")
+"""Tasks that learn a number."""
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -208,11 +211,17 @@ class Recipe:
     """Branch, tag or commit of the base on the Hub."""
 
     def __post_init__(self) -> None:
-        one_pass = self.loss.kind != "plain" and self.data.task in _ONE_PASS_TASKS
+        kind, task = self.loss.kind, self.data.task
+        one_pass = kind != "plain" and task in _ONE_PASS_TASKS
+        smooth = self.training.label_smoothing > 0
         _require(
             {
-                f"loss.kind is {self.loss.kind}, which compares one row of logits for each "
-                f"example, and the task {self.data.task} has none; use plain": not one_pass,
+                f"loss.kind is {kind}, which compares one row of logits for each "
+                f"example, and the task {task} has none; use plain": not one_pass,
+                f"training.label_smoothing is part of the plain loss, and loss.kind is {kind}; "
+                "leave one of them out": not smooth or kind == "plain",
+                f"training.label_smoothing spreads a target over labels, and the task {task} "
+                "learns a number; leave it out": not smooth or task not in _NUMBERS,
                 f"init_adapter starts adapters, and method {self.method} has none; leave one of "
                 "them out": self.init_adapter is None or self.method == "lora",
             }

@@ -15,7 +15,7 @@ from transformers import set_seed
 from lorakit.tasks.glue import MISMATCHED, with_mismatched
 from lorakit.tasks.nlg.task import DataToText
 from lorakit.training.checkpoints import complete_checkpoints, save_trained
-from lorakit.training.data_to_text import score_texts
+from lorakit.training.data_to_text import require_scores, score_texts
 from lorakit.training.generating import finished, generate_answers
 from lorakit.training.measurement import run_result
 from lorakit.training.preparation import Say, build_model, encode, prepare, split, with_guesses
@@ -61,6 +61,7 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
     with released_if_refused(output, process.is_main_process):
         tables = split(recipe.data)
         tokenizer, task = prepare(recipe, tables["train"])
+        require_scores(task)
         encoded = {n: encode(task, tokenizer, table, n, say) for n, table in tables.items()}
         model = build_model(recipe, task, say)
         start = _start(recipe, model, process, say)

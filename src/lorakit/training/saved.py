@@ -14,6 +14,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from lorakit.checkpoint import AdapterBundle, read
+from lorakit.checkpoint.releases import release_of
 from lorakit.errors import ConfigError, FormatError, MismatchError
 from lorakit.injection.loading import load_bundle
 from lorakit.tasks.base import Task
@@ -77,13 +78,13 @@ def open_saved(source: str, ask: Ask | None = None, needed: str | None = None) -
     bundle = read(source, ask.lora_alpha, ask.revision)
     base = ask.base or bundle.base_model
     stored = load_task(Path(source)) if Path(source).is_dir() else None
-    named = ask.task or (stored.name if stored else TASK_OF.get(bundle.task_type or "", needed))
+    named = ask.task or _own_task(source, stored, bundle) or needed
     _require(source, base, named)
     assert base is not None
     assert named is not None
     task = _asked(stored, ask, source) or _bare_task(named, ask, bundle, base)
     model = _load_adapted(base, task, bundle, source, ask)
-    return _saved(source, base, "lora", model, task, Path(source), None, ask.task)
+    return _saved(source, base, "lora", model, task, Path(source), None, named)
 
 
 def held_out_tables(saved: Saved, data: str | None) -> dict[str, Any]:
@@ -152,6 +153,14 @@ def _saved(
     model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     glue = name if name in GLUE else None
     return Saved(source, base, method, model, tokenizer, task, recipe, glue)
+
+
+def _own_task(source: str, stored: Task | None, bundle: AdapterBundle) -> str | None:
+    """What the file beside an adapter says, or the catalogue, or the kind of its base."""
+    if stored is not None:
+        return stored.name
+    release = release_of(source)
+    return release.task if release is not None else TASK_OF.get(bundle.task_type or "")
 
 
 def _asked(task: Task | None, ask: Ask, source: str) -> Task | None:
