@@ -16,8 +16,10 @@ from lorakit.errors import ConfigError
 from lorakit.tasks.base import CUT
 from lorakit.tasks.chat import Chat
 from lorakit.tasks.generation import CausalTask
-from lorakit.training.inference import bar, batches, columns_read, fitted, running
+from lorakit.training.distributed import gathered, share
+from lorakit.training.inference import bar, columns_read, fitted, running
 from lorakit.training.saved import Saved
+from lorakit.training.scoring import batches
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,23 @@ def generate_rows(
     task = fitted(_generating(saved), table, data, with_label=False)
     task = replace(task, label=None)
     return _generate(saved, task, columns_read(task, table), sampling or Sampling(), progress)
+
+
+def generate_answers(saved: Saved, table: Any, data: str, progress: bool = False) -> list[str]:
+    """What the model says to each row of a run's data, over all processes, by the likeliest tokens.
+
+    An answer has at most as many tokens as the longest reference and its end, and leaves the prompt
+    half of what the model reads.
+    """
+    references = _generating(saved).references(columns_read(saved.task, table))
+    ids = saved.tokenizer(references, add_special_tokens=False, verbose=False)["input_ids"]
+    longest = min(max(map(len, ids)) + 1, max(1, saved.task.max_length // 2))
+    mine = list(share(len(table)))
+    texts: list[str] = []
+    if mine:
+        rows = table.select(mine)
+        texts = generate_rows(saved, rows, data, Sampling(longest), progress).texts
+    return [text for _, text in sorted(gathered(list(zip(mine, texts, strict=True))))]
 
 
 def _generate(

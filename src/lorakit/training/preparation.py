@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
 import lorakit.training.base_model as base_model
 from lorakit.baselines import train_full, train_head
@@ -18,6 +18,7 @@ from lorakit.tasks.base import Task
 from lorakit.tasks.columns import Columns, make_task, resolve
 from lorakit.tasks.encoding import cut_text, encode_table
 from lorakit.tasks.tables import read_table
+from lorakit.training.precision import chosen, store_frozen
 from lorakit.training.recipe import DataConfig, Recipe
 
 Say = Callable[[str], None]
@@ -50,9 +51,9 @@ def prepare(recipe: Recipe, train: Any) -> tuple[Any, Task]:
         tokenizer.pad_token = tokenizer.eos_token
     data = recipe.data
     columns = Columns(data.task, tuple(data.text or ()) or None, data.label)
-    config = AutoConfig.from_pretrained(recipe.base, revision=recipe.revision)
     limit = min(
-        tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or 1 << 20
+        tokenizer.model_max_length,
+        base_model.length_limit(recipe.base, recipe.revision) or base_model.UNLIMITED,
     )
     return tokenizer, make_task(train, columns, min(data.max_length or limit, limit))
 
@@ -81,7 +82,8 @@ def _bars(wanted: bool) -> Iterator[None]:
 
 
 def build_model(recipe: Recipe, task: Task, say: Say) -> Any:
-    """The base with the task's head, prepared by the recipe's method."""
+    """The base with the task's head, prepared by the recipe's method, in the types that it says."""
+    dtype = chosen(recipe.training.dtype)
     model, head = base_model.load_for_task(
         recipe.base, task.auto_class, task.head(), recipe.revision
     )
@@ -92,6 +94,7 @@ def build_model(recipe: Recipe, task: Task, say: Say) -> Any:
     else:
         saved = tuple(dict.fromkeys([*(recipe.lora.modules_to_save or ()), *head]))
         say(str(inject(model, recipe.lora.replace(modules_to_save=saved or None))))
+    store_frozen(model, dtype)
     return model
 
 

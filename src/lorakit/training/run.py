@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,12 @@ from accelerate import PartialState
 from transformers import set_seed
 
 from lorakit.training.checkpoints import complete_checkpoints, save_trained
+from lorakit.training.generating import generate_answers
 from lorakit.training.measurement import run_result
 from lorakit.training.preparation import Say, build_model, encode, prepare, split, with_guesses
 from lorakit.training.recipe import Recipe
 from lorakit.training.run_directory import ADAPTER, RunResult, claim, write_files
+from lorakit.training.saved import Saved
 from lorakit.training.task_file import save_task
 from lorakit.training.training_arguments import make_trainer
 
@@ -58,6 +61,10 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
         tokenizer.save_pretrained(output / ADAPTER)
         save_task(task, output / ADAPTER)
     metrics, predictions = trainer.examine(encoded["test"])
+    if task.generates:
+        saved = Saved(str(output), recipe.base, recipe.method, model, tokenizer, task, recipe)
+        with trainer.accelerator.autocast():
+            predictions = generate_answers(saved, tables["test"], "test", sys.stderr.isatty())
     process.wait_for_everyone()
     result = run_result(recipe, task, trainer, tables, metrics, seconds, output)
     if process.is_main_process:

@@ -10,6 +10,8 @@ from typing import Any
 
 from lorakit.errors import ConfigError, StateError
 from lorakit.tasks.base import Task
+from lorakit.tasks.generation import CausalTask
+from lorakit.training.prediction_files import write_predictions
 from lorakit.training.recipe import Recipe, differences, from_mapping
 from lorakit.training.recipe_file import load_recipe, to_yaml
 
@@ -88,15 +90,17 @@ def write_files(
     from lorakit.training.curve import draw_curve
 
     log = [entry for entry in log if "train_runtime" not in entry]  # it is of the last start only
-    columns = [*task.text, *([task.label] if task.label else [])]
-    if predictions:
-        rows = zip(test.select_columns(columns), predictions, strict=True)
-        lines = [_json({**row, "prediction": prediction}) for row, prediction in rows]
-        (output / PREDICTIONS).write_text("\n".join([*lines, ""]), encoding="utf-8")
+    write_predictions(output / PREDICTIONS, _answered(test, task), predictions)
     (output / LOG).write_text(json.dumps(log, indent=1), encoding="utf-8")
     draw_curve(log, output / CURVE)
     _replace(output / RESULT, json.dumps(asdict(result), indent=2))
 
 
-def _json(row: dict[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, default=str)
+def _answered(test: Any, task: Task) -> Any:
+    """The columns that the task knows and, where text is generated, `reference`."""
+    known = test.select_columns([*task.text, *([task.label] if task.label else [])])
+    if not isinstance(task, CausalTask):
+        return known
+    return [
+        {**row, "reference": task.references({k: [v] for k, v in row.items()})[0]} for row in known
+    ]

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
 from lorakit.checkpoint import AdapterBundle, read
 from lorakit.errors import ConfigError, FormatError
 from lorakit.injection.loading import load_bundle
 from lorakit.tasks.base import Task
 from lorakit.tasks.classification import Classification
-from lorakit.training.base_model import load_for_task
+from lorakit.training.base_model import UNLIMITED, length_limit, load_for_task
 from lorakit.training.checkpoints import load_trained
 from lorakit.training.preparation import prepare, split
 from lorakit.training.recipe import Recipe, from_mapping
@@ -27,7 +27,6 @@ from lorakit.training.run_directory import ADAPTER, RECIPE
 from lorakit.training.task_file import KINDS, load_task
 
 TASK_OF = {"CAUSAL_LM": "generation", "SEQ_CLS": "classification"}
-UNLIMITED = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -148,8 +147,7 @@ def _asked(task: Task | None, ask: Ask, source: str) -> Task | None:
 
 def _bare_task(name: str, ask: Ask, bundle: AdapterBundle, base: str) -> Task:
     """The task of an adapter that brings no file about it."""
-    config = AutoConfig.from_pretrained(base)
-    limit = getattr(config, "max_position_embeddings", None) or UNLIMITED
+    limit = length_limit(base) or UNLIMITED
     text, label = ask.text or (), ask.label
     if name != "classification":
         return KINDS[name](text, label, limit)
