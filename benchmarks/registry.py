@@ -11,7 +11,17 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-NAMES = ("imports", "forward_calls", "merge_cycles", "reviews")
+NAMES = (
+    "imports",
+    "forward_calls",
+    "merge_cycles",
+    "kept_bytes",
+    "operation",
+    "product_costs",
+    "order_of_products",
+    "training_step",
+    "reviews",
+)
 
 
 class Unavailable(Exception):
