@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-generate test test-slow check format bench docs clean
+.PHONY: help install demo demo-generate test test-slow check format bench bench-quick docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,8 +48,12 @@ format: $(INSTALLED) ## Format the code and apply the safe fixes
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 
-bench: $(INSTALLED) ## Run the benchmarks
+bench: $(INSTALLED) ## Run the benchmarks and write their report; under an hour on two idle cores
 	$(PYTHON) -m benchmarks
+	$(PYTHON) -m benchmarks.report
+
+bench-quick: $(INSTALLED) ## Run the benchmarks on small inputs, keeping no result; under 3 minutes
+	$(PYTHON) -m benchmarks --quick
 
 docs: $(INSTALLED) ## Build the documentation into docs/_build/html; a warning is an error
 	$(PYTHON) -m sphinx --fail-on-warning --keep-going docs docs/_build/html

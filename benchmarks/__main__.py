@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +11,8 @@ from types import ModuleType
 import torch
 
 from benchmarks import peers, provenance
-from benchmarks.registry import NAMES, Row, Settings, Unavailable
+from benchmarks.registry import NAMES, Settings, Unavailable
+from benchmarks.tables import markdown
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -31,11 +31,13 @@ def main() -> None:
         print(f"Skipped: no device {arguments.device} here.")
         return
     settings = Settings(arguments.device, arguments.seed, arguments.quick)
+    threads = torch.get_num_threads()
     for name in arguments.names or NAMES:
         benchmark = import_module(f"benchmarks.{name}")
         if arguments.list:
-            print(f"{name:15}{title(benchmark)}")
+            print(f"{name:19}{title(benchmark)}")
         else:
+            torch.set_num_threads(threads)  # what the one before may have changed
             run(name, benchmark, settings)
 
 
@@ -71,18 +73,6 @@ def run(name: str, benchmark: ModuleType, settings: Settings) -> None:
 
 def title(benchmark: ModuleType) -> str:
     return (benchmark.__doc__ or "").splitlines()[0]
-
-
-def markdown(rows: Sequence[Row]) -> str:
-    """The rows as a table; a spread is its median with the smallest and the largest value."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([*map(cell, r.values())] for r in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def cell(value: object) -> str:
-    if isinstance(value, dict):
-        return f"{cell(value['median'])} ({cell(value['min'])} to {cell(value['max'])})"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

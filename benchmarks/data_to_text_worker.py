@@ -24,6 +24,7 @@ from transformers import (
 )
 
 import lorakit as lora
+from benchmarks.reviews_worker import quiet
 from lorakit.metrics.data_to_text import score as metrics
 from lorakit.tasks.tables import read_table
 from lorakit.training.answering import AfterPrompt
@@ -62,7 +63,7 @@ def recipe(size: str, output: str) -> Recipe:
     """The shipped recipe, shortened."""
     settings = ["task=e2e", f"base={os.environ['LORAKIT_SMOLLM2']}", f"output={output}"]
     settings += [f"training.total_batch={TOTAL_BATCH}", f"training.max_steps={STEPS[size]}"]
-    settings += [f"decoding.max_new_tokens={NEW_TOKENS[size]}"]
+    settings += [f"decoding.max_new_tokens={NEW_TOKENS[size]}", "training.dtype=fp32"]
     return from_mapping(with_settings(load_recipe(recipe_file("nlg-smollm2")), settings))
 
 
@@ -224,10 +225,6 @@ def differing(some: list[str], others: list[str]) -> int:
 
 def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def quiet(text: str) -> None:
-    """Benchmarks do not comment on their runs."""
 
 
 TASKS: dict[str, Callable[..., dict[str, Any]]] = {

@@ -55,7 +55,7 @@ def rows(settings: Settings) -> Iterator[Row]:
 def layers(settings: Settings) -> tuple[nn.Linear, Tensor, dict[str, peers.Peer]]:
     torch.manual_seed(settings.seed)
     base = nn.Linear(FEATURES, FEATURES, device=settings.device)
-    adapted = {name: make(base) for name, make in peers.INSTALLED.items()}
+    adapted = {name: peers.adapted_layer(name, base) for name in peers.INSTALLED}
     for peer in adapted.values():
         peers.set_update(peer, base, 0.5, settings.seed)
     return base, torch.randn(TOKENS, FEATURES, device=settings.device), adapted

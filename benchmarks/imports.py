@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from benchmarks.registry import Row, Settings, spread
+from benchmarks.rounds import turning
 
 ROUNDS = 15
 CONDITIONS = {"rounds": ROUNDS, "rounds discarded before": 1, "timed": "without interpreter start"}
@@ -42,9 +43,8 @@ def rows(settings: Settings) -> Iterator[Row]:
     """Each round times every statement, in turning order; ratios are taken within a round."""
     labels = [label for label, code in STATEMENTS.items() if find_spec(code.split()[1].strip(";"))]
     ratios: dict[str, list[tuple[float, float]]] = {label: [] for label in labels}
-    for turn in range(1 + (2 if settings.quick else ROUNDS)):
-        order = ["", *labels]
-        order = order[turn % len(order) :] + order[: turn % len(order)]
+    orders = turning(["", *labels], 1 + (1 if settings.quick else ROUNDS))
+    for turn, order in enumerate(orders):
         times = {label: timed(STATEMENTS.get(label, "import torch")) for label in order}
         for label in labels if turn else []:  # the first round only warms the disk's cache
             ratios[label].append((times[label][0] / times[""][0], times[label][1] / times[""][1]))

@@ -28,8 +28,8 @@ def check(settings: Settings) -> None:
     """Every layer computes LoRA, merged too; the comparison tells -0.0 from 0.0."""
     torch.set_num_threads(1)  # these tensors are small: threads would only wait for each other
     base = nn.Linear(FEATURES, FEATURES, device=settings.device)
-    for make in peers.INSTALLED.values():
-        peer = make(base)
+    for name in peers.INSTALLED:
+        peer = peers.adapted_layer(name, base)
         peers.set_update(peer, base, 0.5, settings.seed)
         peers.assert_computes_lora(peer, base, torch.ones(1, FEATURES, device=settings.device))
     for dtype in DTYPES:
@@ -56,7 +56,7 @@ def cycle(
     torch.manual_seed(settings.seed + seed)
     base = nn.Linear(FEATURES, FEATURES, device=settings.device).to(dtype)
     x = torch.ones(1, FEATURES, device=settings.device, dtype=dtype)
-    peer = peers.INSTALLED[name](base)
+    peer = peers.adapted_layer(name, base)
     for turn in range(20 if settings.quick else CYCLES):
         peers.set_update(peer, base, update, (settings.seed + seed) * CYCLES + turn)
         with peer.merged():

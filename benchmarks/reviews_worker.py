@@ -1,58 +1,61 @@
-"""One training run of the `reviews` benchmark: VARIANT SEED MAX_STEPS DIRECTORY."""
+"""One training run of the `reviews` benchmark, as its only argument says, a JSON object."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import LoraConfig, get_peft_model
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
-from lorakit.training import run
 from lorakit.training.base_model import load_for_task
+from lorakit.training.precision import chosen, store_frozen
+from lorakit.training.preparation import build_model, encode, prepare, split
 from lorakit.training.recipe import Recipe, from_mapping
 from lorakit.training.training_arguments import make_trainer
 
 
 def main() -> None:
-    variant, seed, max_steps, directory = sys.argv[1:]
+    asked = json.loads(sys.argv[1])
     recipe = from_mapping(
         {
             "base": str(model_directory()),
-            "output": f"{directory}/run",
+            "output": asked["output"],
             "data": {
-                "train": os.environ["LORAKIT_REVIEWS"],
-                "test": 1000,
+                "train": asked["data"],
+                "test": asked["test"],
                 "task": "classification",
                 "text": ["text"],
                 "label": "label",
             },
-            "training": {"seed": int(seed), "max_steps": int(max_steps) or None},
+            "training": asked["training"],
         }
     )
-    set_seed(int(seed))
-    tables = run.split(recipe.data)
-    tokenizer, task = run.prepare(recipe, tables["train"])
-    encoded = {n: run.encode(task, tokenizer, t, n, quiet) for n, t in tables.items()}
-    if variant == "lorakit":
-        model = run.build_model(recipe, task, quiet)
+    set_seed(recipe.training.seed)
+    tables = split(recipe.data)
+    tokenizer, task = prepare(recipe, tables["train"])
+    encoded = {n: encode(task, tokenizer, t, n, quiet) for n, t in tables.items()}
+    if asked["variant"] == "lorakit":
+        model = build_model(recipe, task, quiet)
     else:
         model, _ = load_for_task(recipe.base, task.auto_class, task.head(), None)
         config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="SEQ_CLS")
         model = get_peft_model(model, config)
+        if asked["variant"] == "peft-batches":
+            store_frozen(model, chosen(recipe.training.dtype))
     trainer = make_trainer(recipe, model, task, tokenizer, encoded, Path(recipe.output), quiet)
-    loop = plain_trainer(recipe, model, tokenizer, encoded) if variant == "peft" else trainer
+    plain = asked["variant"] == "peft"
+    loop = plain_trainer(recipe, model, tokenizer, encoded) if plain else trainer
     started = time.perf_counter()
     loop.train()
     seconds = time.perf_counter() - started
     accuracy = trainer.examine(encoded["test"])[0]["accuracy"]
-    print(json.dumps({"accuracy": accuracy, "seconds": seconds}))
+    computed = "bf16" if loop.args.bf16 else "fp32"
+    print(json.dumps({"accuracy": accuracy, "seconds": seconds, "dtype": computed}))
 
 
 def plain_trainer(recipe: Recipe, model: Any, tokenizer: Any, encoded: dict[str, Any]) -> Trainer:
@@ -94,5 +97,4 @@ def quiet(text: str) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(os.cpu_count() or 1)
     main()

@@ -13,7 +13,7 @@ FULL_RESULT = "demo/full.json"
 
 METHODS = {
     "lora": "",
-    "head": " --set method=head --set training.learning_rate=2e-2",
+    "head": " --set method=head --set training.learning_rate=1e-1",
     "full": " --set method=full --set training.learning_rate=5e-5",
 }
 """What the recipe is changed by for each method."""

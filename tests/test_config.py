@@ -26,6 +26,7 @@ from lorakit.errors import ConfigError
         *[("lora_dropout", value) for value in (-0.1, 1, 1.0, math.nan, "0", None, False)],
         *[("bias", value) for value in ("lora", None, True, ["none"])],
         *[("use_rslora", value) for value in ("false", 0, 1, None)],
+        *[("use_dora", value) for value in ("false", 0, 1, None)],
         *[("merge_weights", value) for value in ("false", 0, None)],
         *[("init_lora_weights", value) for value in ("pissa", None, 2, ["gaussian"])],
         *[("target_modules", value) for value in ([], [""], [1], 5, "(", ["q", None])],
@@ -66,7 +67,7 @@ def test_every_problem_is_listed_at_once():
     named = "\n".join(caught.value.problems)
     assert len(caught.value.problems) == 14
     for field in dataclasses.fields(LoraConfig):
-        if field.name not in ("use_rslora", "merge_weights"):
+        if field.name not in ("use_rslora", "use_dora", "merge_weights"):
             assert field.name in named, field.name
 
 

@@ -71,6 +71,10 @@ class LoraConfig:
     use_rslora: bool = False
     """`scaling = lora_alpha / sqrt(r)` (rsLoRA, arXiv 2312.03732)."""
 
+    use_dora: bool = False
+    """Learn the length of each row of the weight apart from its direction, which A and B turn
+    (DoRA, arXiv 2402.09353). For linear layers and GPT-2's Conv1D, whole and not in slices."""
+
     init_lora_weights: bool | Literal["gaussian"] = True
     """True: A is Kaiming-uniform, B zero. "gaussian": A is normal with deviation 1/r, B zero.
     False: both random, so the update is not zero (for tests)."""
@@ -168,12 +172,13 @@ class LoraConfig:
             problems.append(
                 f"init_lora_weights is {self.init_lora_weights!r}; it must be one of {choices}"
             )
-        flags = {"use_rslora": self.use_rslora, "merge_weights": self.merge_weights}
         problems += [
             f"{name} is {value!r}; it must be True or False"
-            for name, value in flags.items()
-            if not isinstance(value, bool)
+            for name in ("use_rslora", "use_dora", "merge_weights")
+            if not isinstance(value := getattr(self, name), bool)
         ]
+        if self.use_dora and self.slices:
+            problems.append("use_dora is for whole weights, and slices gives parts of some a pair")
         return problems
 
     def _pattern_problems(self) -> list[str]:

@@ -206,7 +206,8 @@ def test_attention_projection_that_is_not_adapted_gets_zeros(there: str) -> None
         ({"lora_alpha": -1}, "lora_alpha is -1"),
         ({"lora_dropout": 1.5}, "lora_dropout is 1.5"),
         ({"bias": "some"}, "bias is 'some'"),
-        ({"use_dora": True}, "use_dora=True is a feature that lorakit does not have"),
+        ({"use_dora": True}, "q: the config says use_dora=True, and there is no lora_magnitude_v"),
+        ({"use_dora": 1}, "use_dora is 1; it must be true or false"),
         ({"lora_bias": True}, "lora_bias=True is a feature"),
         ({"target_parameters": ["experts.w"]}, r"target_parameters=\['experts.w'\] is a feature"),
         ({"trainable_token_indices": [1]}, r"trainable_token_indices=\[1\] is a feature"),
@@ -243,7 +244,7 @@ def test_config_that_cannot_be_is_refused(change: dict[str, Any], message: str) 
 
 
 def test_unknown_features_are_listed_together() -> None:
-    config = CONFIG | {"use_dora": True, "lora_bias": True, "target_parameters": ["w"]}
+    config = CONFIG | {"use_qalora": True, "lora_bias": True, "target_parameters": ["w"]}
     with pytest.raises(FormatError) as caught:
         decode(PeftFiles(config, tensors(), None))
     assert len(caught.value.problems) == 3
@@ -273,7 +274,7 @@ def test_alpha_that_peft_may_leave_out_is_its_default() -> None:
         ),
         (
             tensors() | {"base_model.model.q.lora_magnitude_vector": torch.ones(4)},
-            "q.lora_magnitude_vector is of a kind that lorakit does not have",
+            "q: the config says use_dora=False, and there is a lora_magnitude_vector",
         ),
         (
             tensors() | {"base_model.model.e.token_adapter.trainable_tokens_delta": torch.ones(2)},
@@ -379,6 +380,7 @@ def test_lora_alpha_that_agrees_with_the_file_may_be_passed() -> None:
     [
         {"lora_alpha": 12},
         {"use_rslora": True},
+        {"use_dora": True},
         {"alpha_pattern": {"q": 12}},
         {"r": 4, "rank_pattern": {"q": 2}},
     ],

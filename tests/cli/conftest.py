@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from lorakit.cli import main
 
@@ -24,3 +26,14 @@ def run(monkeypatch, capsys):
         return code, captured.out, captured.err
 
     return run_command
+
+
+@pytest.fixture(scope="session")
+def small_bert(minilm, tmp_path_factory) -> Path:
+    """A BERT of one layer with random weights, and the real one's tokenizer."""
+    directory = tmp_path_factory.mktemp("bert")
+    sizes = {"num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 64}
+    config = AutoConfig.from_pretrained(minilm, num_attention_heads=2, **sizes)
+    AutoModel.from_config(config).save_pretrained(directory)
+    AutoTokenizer.from_pretrained(minilm).save_pretrained(directory)
+    return directory

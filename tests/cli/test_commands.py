@@ -77,6 +77,25 @@ def test_merge_takes_the_base_from_the_adapter(run, adapter, tmp_path):
     assert (code, err) == (0, "")
 
 
+def test_inspect_and_merge_know_dora(run, small_bert, tmp_path):
+    model, x = AutoModel.from_pretrained(small_bert).eval(), torch.tensor([[2, 5, 7]])
+    targets = ["query", "dense"]
+    lora.inject(model, lora.LoraConfig(r=4, target_modules=targets, use_dora=True))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        expected = model(x).last_hidden_state
+    adapter = lora.save_adapter(model, tmp_path / "adapter")
+    code, out, _ = run("inspect", adapter, "--base", small_bert)
+    assert (code, "4, 8 (DoRA)" in out, "its weights are the ones" in out) == (0, True, True)
+    code, _, err = run("merge", adapter, "--base", small_bert, "--output", tmp_path / "merged")
+    assert (code, err) == (0, "")
+    plain = AutoModel.from_pretrained(tmp_path / "merged").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(plain(x).last_hidden_state, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_merge_refuses_an_output_that_exists(run, adapter, minilm, tmp_path):
     (tmp_path / "mine.txt").write_text("keep me")
     code, out, err = run("merge", adapter, "--base", minilm, "--output", tmp_path)

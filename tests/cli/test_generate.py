@@ -143,6 +143,7 @@ def test_vllm_is_offered_only_what_it_takes(base):
     targets = ["q_proj", "v_proj"]
     assert obstacles(target_modules=targets) == []
     assert obstacles(target_modules=targets, use_rslora=True) == []
+    assert obstacles(target_modules=targets, use_dora=True) == ["it uses DoRA"]
     assert obstacles(target_modules=targets, alpha_pattern={"q_proj": 16}) == [
         "its layers have several scales"
     ]

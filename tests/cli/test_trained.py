@@ -9,12 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-)
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import lorakit as lora
 from lorakit.cli import train as train_command
@@ -22,26 +17,10 @@ from lorakit.training import run as run_module
 from lorakit.training.recipe import from_mapping
 from lorakit.training.recipe_file import with_settings
 from lorakit.training.task_file import TASK_FILE
+from tests.cli.files import write_csv
 
 GOOD = ("a joy", "warm and wise", "a delight", "loved every minute")
 BAD = ("a bore", "cold and flat", "a mess", "hated every minute")
-
-
-def write_csv(file: Path, rows: list[tuple[str, ...]]) -> Path:
-    with file.open("w", encoding="utf-8", newline="") as opened:
-        csv.writer(opened).writerows(rows)
-    return file
-
-
-@pytest.fixture(scope="module")
-def base(minilm, tmp_path_factory) -> Path:
-    """A BERT of one layer with random weights, and the real one's tokenizer."""
-    directory = tmp_path_factory.mktemp("bert")
-    sizes = {"num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 64}
-    config = AutoConfig.from_pretrained(minilm, num_attention_heads=2, **sizes)
-    AutoModel.from_config(config).save_pretrained(directory)
-    AutoTokenizer.from_pretrained(minilm).save_pretrained(directory)
-    return directory
 
 
 @pytest.fixture(scope="module")
@@ -54,23 +33,25 @@ def reviews(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(reviews, base, tmp_path_factory) -> Path:
+def runs(reviews, small_bert, tmp_path_factory) -> Path:
     """A directory with two finished runs: lora and head."""
     folder = tmp_path_factory.mktemp("runs")
     for method in ("lora", "head"):
         data = {"train": str(reviews), "test": 8, "task": "classification", "text": ["text"],
                 "label": "label"}  # fmt: skip
         training = {"max_steps": 5, "total_batch": 16, "learning_rate": 1e-2, "evaluations": 1}
-        recipe = {"base": str(base), "data": data, "output": str(folder / method),
+        recipe = {"base": str(small_bert), "data": data, "output": str(folder / method),
                   "method": method, "training": training}  # fmt: skip
         run_module.run(from_mapping(recipe), say=lambda text: None)
     return folder
 
 
-def test_train_guesses_says_so_and_ends_with_the_lines_that_use_it(run, reviews, base, tmp_path):
+def test_train_guesses_says_so_and_ends_with_the_lines_that_use_it(
+    run, reviews, small_bert, tmp_path
+):
     output = tmp_path / "run"
     code, out, err = run(
-        "train", "--base", base, "--data", reviews, "--output", output,
+        "train", "--base", small_bert, "--data", reviews, "--output", output,
         "--set", "training.max_steps=4", "--set", "training.evaluations=1",
         "--set", "lora.target_modules=[query]",
     )  # fmt: skip
@@ -90,8 +71,8 @@ def test_train_guesses_says_so_and_ends_with_the_lines_that_use_it(run, reviews,
     assert (output / "curve.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_the_printed_python_lines_run(runs, base):
-    model = AutoModelForSequenceClassification.from_pretrained(str(base), num_labels=2)
+def test_the_printed_python_lines_run(runs, small_bert):
+    model = AutoModelForSequenceClassification.from_pretrained(str(small_bert), num_labels=2)
     assert lora.load_adapter(model, f"{runs}/lora/adapter").base_verified
 
 
@@ -123,13 +104,13 @@ def test_evaluate_a_run_on_its_test_rows_gives_the_metrics_of_training(run, runs
         assert report["metrics"] == pytest.approx(told, abs=1e-4)
 
 
-def test_evaluate_an_adapter_alone(run, runs, reviews, base, tmp_path):
+def test_evaluate_an_adapter_alone(run, runs, reviews, small_bert, tmp_path):
     bare = tmp_path / "adapter"
     shutil.copytree(runs / "lora" / "adapter", bare)
     whole = json.loads(run("evaluate", bare, "--data", reviews, "--json")[1])
     (bare / TASK_FILE).unlink()
     code, out, err = run(
-        "evaluate", bare, "--data", reviews, "--base", base, "--labels", "bad,good", "--json"
+        "evaluate", bare, "--data", reviews, "--base", small_bert, "--labels", "bad,good", "--json"
     )
     assert code == 0, err
     assert json.loads(out)["metrics"] == whole["metrics"]
@@ -263,3 +244,23 @@ def test_an_unknown_recipe_names_the_nearest(run):
 
 def test_the_tokenizer_travels_with_the_adapter(runs):
     assert AutoTokenizer.from_pretrained(runs / "lora" / "adapter")("a joy")["input_ids"]
+
+
+@pytest.mark.slow
+def test_the_shipped_recipe_trains_on_other_columns_and_three_classes(run, minilm, tmp_path):
+    moods = {"a joy": "glad", "a bore": "sad", "a film": "neither"}
+    rows = [
+        (mood, f"{start} {words}") for start in ("what", "it is") for words, mood in moods.items()
+    ]
+    data = write_csv(tmp_path / "moods.csv", [("mood", "sentence"), *rows * 20])
+    output = tmp_path / "run"
+    code, _, err = run(
+        "train", "reviews", "--base", minilm, "--data", data, "--output", output,
+        "--set", "data.text=[sentence]", "--set", "data.label=mood", "--set", "data.test=30",
+        "--set", "training.max_steps=12", "--set", "training.total_batch=12",
+    )  # fmt: skip
+    assert code == 0, err
+    lines = (output / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    answers = [json.loads(line) for line in lines]
+    assert {answer["prediction"] for answer in answers} == set(moods.values())
+    assert sum(answer["prediction"] == answer["mood"] for answer in answers) >= 27

@@ -177,6 +177,23 @@ CASES: dict[str, Case] = {
         {"r": 3, "lora_alpha": 5, "target_modules": ["0", "2"], "use_rslora": True},
         tensor(4, 7),
     ),
+    "DoRA": Case(
+        mlp, {"r": 3, "lora_alpha": 5, "target_modules": ["0", "2"], "use_dora": True}, tensor(4, 7)
+    ),
+    "DoRA with rsLoRA and patterns": Case(
+        mlp,
+        {
+            "r": 3,
+            "target_modules": ["0", "2"],
+            "modules_to_save": ["head"],
+            "bias": "lora_only",
+            "use_dora": True,
+            "use_rslora": True,
+            "rank_pattern": {"0": 5},
+            "alpha_pattern": {"2": 1},
+        },
+        tensor(4, 7),
+    ),
     "patterns": Case(
         mlp,
         {
@@ -300,6 +317,11 @@ CASES: dict[str, Case] = {
         {"r": 2, "target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_out": True},
         ids(2, 6),
     ),
+    "GPT-2, Conv1D, DoRA": Case(
+        hf("GPT2LMHeadModel", **GPT2),
+        {"r": 2, "target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True, "use_dora": True},
+        ids(2, 6),
+    ),
     "GPT-2, q and v": Case(
         hf("GPT2LMHeadModel", **GPT2),
         {"r": 2, "lora_alpha": 8, "target_modules": ["c_attn"]},
@@ -308,6 +330,11 @@ CASES: dict[str, Case] = {
     ),
     "Llama": Case(
         hf("LlamaForCausalLM", **DECODER), {"r": 2, "target_modules": "all-linear"}, ids(2, 6)
+    ),
+    "Llama, DoRA": Case(
+        hf("LlamaForCausalLM", **DECODER),
+        {"r": 2, "target_modules": "all-linear", "use_dora": True},
+        ids(2, 6),
     ),
     "Phi-3, q and v of unequal height": Case(
         hf("Phi3ForCausalLM", **DECODER),

@@ -28,6 +28,8 @@ from tests.tolerances import EXACT, MODEL, TOLERANCES
 
 BOTH = [name for name, case in CASES.items() if not case.slices]
 FLOAT32 = TOLERANCES[torch.float32]
+GRADIENTS = {"rtol": 1e-9, "atol": 1e-9}
+"""Of float64, where gradients of some hundred add up layer by layer."""
 TASKS = {"GPT-2, Conv1D": "CAUSAL_LM", "RoBERTa classifier": "SEQ_CLS", "T5": "SEQ_2_SEQ_LM"}
 
 
@@ -144,14 +146,24 @@ def parts(directory: Path) -> tuple[dict[str, Any], bytes]:
     return json.loads(content[8:end]), content[end:]
 
 
+def doubled(case: Case) -> dict[str, Tensor]:
+    """The batch, its numbers that are no ids in float64."""
+    batch = case.batch()
+    return {name: t.double() if t.is_floating_point() else t for name, t in batch.items()}
+
+
 def assert_same_gradients(
     differences: Differences, ours: nn.Module, theirs: nn.Module, case: Case
 ) -> None:
-    """Every trainable tensor's gradient, under the name that it has in the file."""
+    """Every trainable tensor's gradient, under the name that it has in the file.
+
+    In float64, where nothing but another formula differs: these small models with large adapters
+    multiply a rounding of float32 by thousands, in PEFT as much as here.
+    """
     values = encode(bundle_of(ours)).tensors
-    for model in (ours, theirs):
+    for model in (ours.double(), theirs.double()):
         model.zero_grad()
-        output(model, case.batch()).square().sum().backward()
+        output(model, doubled(case)).square().sum().backward()
     trained = {name: p for name, p in ours.named_parameters() if p.requires_grad}
     for name, parameter in trained.items():
         assert parameter.grad is not None, name
@@ -161,9 +173,10 @@ def assert_same_gradients(
     for name, parameter in theirs.named_parameters():
         if parameter.requires_grad:
             key = name.replace(".default", "").replace(".modules_to_save", "")
+            key = key.replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
             # A block-shaped B and a grouped A have zeros that train in PEFT and not here.
             gradient = parameter.grad * (values[key] != 0) * (2 if ".out_proj.lora_" in key else 1)
-            differences.assert_close("gradients", mine[key], gradient, **MODEL)
+            differences.assert_close("gradients", mine[key], gradient, **GRADIENTS)
             found += 1
     assert found >= len(trained)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shlex
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -130,3 +132,24 @@ def test_the_documentation_prints_the_commands():
     commands = [training(method, "~/.cache/lorakit", "runs/demo") for method in METHODS]
     commands += [prediction("lora", "runs/demo"), comparison("runs/demo", None)]
     assert [command for command in commands if command not in page] == []
+
+
+@pytest.mark.slow
+def test_a_second_run_reuses_what_the_first_made(own_cache, minilm, monkeypatch, tmp_path, capfd):
+    rows = [
+        f"{start} {end}" for start in ("oh", "so") for end in ("a joy,positive", "dull,negative")
+    ]
+    own_cache.mkdir(parents=True)
+    (own_cache / "reviews.csv").write_text("\n".join(["text,label", *rows * 10, ""]))
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    settings = ["data.test=8", "training.max_steps=1", "training.total_batch=4"]
+    options = [part for setting in settings for part in ("--set", setting)]
+    monkeypatch.setattr("sys.argv", ["demo", "--runs", str(tmp_path / "runs"), *options])
+    demo_main.main()
+    assert "holds this run already" not in capfd.readouterr().out
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    assert len([path for path in before if path.name == "result.json"]) == 2
+    demo_main.main()
+    assert capfd.readouterr().out.count("holds this run already") == 2
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before

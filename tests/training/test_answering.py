@@ -14,7 +14,7 @@ from lorakit.errors import ConfigError
 from lorakit.training import answering, generating
 from lorakit.training.answering import answer
 from lorakit.training.decoding import Sampling
-from lorakit.training.kept_texts import KeptTexts
+from lorakit.training.kept_texts import KeptTexts, remove_kept
 from tests.training.tiny_gpt2 import save_gpt2
 
 BEAM = Sampling(max_new_tokens=12, beams=4, length_penalty=0.8, no_repeat_ngram=3)
@@ -140,7 +140,7 @@ def test_kept_texts_are_those_of_the_same_question(tmp_path):
     with kept.file.open("a") as file:
         file.write('{"7": "half')  # a kill while it was written
     assert KeptTexts(output, {"prompts": [[1]]}).read() == {0: "a\u2028b", 3: "c", 1: ""}
-    kept.remove()
+    remove_kept(output)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -170,13 +170,13 @@ def test_an_interrupted_decoding_continues_and_asks_each_prompt_once(base, tmp_p
     monkeypatch.setattr(generating, "answer", counting)
     with pytest.raises(KeyboardInterrupt):
         generating.generate_rows(saved, table, "t", sampling, output=output)
-    kept = (tmp_path / ".out.jsonl.kept").read_text().splitlines()
+    kept = (tmp_path / ".out.jsonl.kept-0").read_text().splitlines()
     assert [json.loads(line) for line in kept[1:]]
     asked.clear()
     assert generating.generate_rows(saved, table, "t", sampling, output=output).texts == whole
     assert sum(asked) == 1
     generating.finished(output)
-    assert not (tmp_path / ".out.jsonl.kept").exists()
+    assert not (tmp_path / ".out.jsonl.kept-0").exists()
 
 
 def saved_adapter(base: Path, directory: Path) -> Any:

@@ -27,7 +27,7 @@ from transformers import (
 
 import lorakit as lora
 from lorakit.checkpoint import read
-from lorakit.training.base_model import load_base, skeleton
+from lorakit.training.base_model import length_limit, load_base, skeleton
 from lorakit.training.merging import merge_to_directory
 
 SMALL = {
@@ -265,3 +265,18 @@ def test_a_failure_of_safetensors_is_a_save_error(masked_lm, tmp_path, monkeypat
     with pytest.raises(lora.errors.SaveError, match="No space left"):
         merge_to_directory(str(adapter), str(masked_lm), tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
+
+
+def test_roberta_has_no_positions_for_its_first_rows(tmp_path):
+    """The limit is the longest input that the model itself takes."""
+    model = RobertaForSequenceClassification(RobertaConfig(**SMALL, num_labels=3)).eval()
+    model.save_pretrained(tmp_path)
+    limit = length_limit(str(tmp_path))
+    assert limit == 38
+    model(torch.full((1, limit), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(torch.full((1, limit + 1), 5))
+
+
+def test_a_bert_reads_as_many_tokens_as_it_has_positions(masked_lm):
+    assert length_limit(str(masked_lm)) == 40

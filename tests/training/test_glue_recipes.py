@@ -22,7 +22,7 @@ import lorakit as lora
 from lorakit.errors import ConfigError
 from lorakit.tasks.classification import Classification
 from lorakit.training.inference import evaluate_tables
-from lorakit.training.preparation import build_model, length_limit
+from lorakit.training.preparation import build_model, text_limit
 from lorakit.training.recipe import Recipe, from_mapping
 from lorakit.training.recipe_file import load_recipe, with_settings
 from lorakit.training.run import run
@@ -269,8 +269,11 @@ def test_the_small_recipe_is_checked_for_each_of_its_tasks():
         assert (recipe.data.task, recipe.output) == (task, f"runs/glue-minilm/{task}")
 
 
-def test_roberta_reads_two_tokens_less_than_it_has_positions():
+@pytest.mark.parametrize("config", [ROBERTA_BASE, DEBERTA_XXL], ids=["roberta", "deberta"])
+def test_roberta_reads_two_tokens_less_than_it_has_positions(config, tmp_path):
     words = tiny.tokenizer()
     words.model_max_length = 1 << 30  # as tokenizers without a limit say
-    assert length_limit(words, ROBERTA_BASE) == 512
-    assert length_limit(words, DEBERTA_XXL) == 512
+    config.save_pretrained(tmp_path)
+    assert text_limit(words, str(tmp_path)) == 512
+    words.model_max_length = 128
+    assert text_limit(words, str(tmp_path)) == 128

@@ -150,7 +150,7 @@ def test_a_run_trains_decodes_scores_and_leaves_all_of_it(base, data, tmp_path):
     groups = (output / "references.txt").read_text().rstrip("\n").split("\n\n")
     assert [group.split("\n") for group in groups] == [row["references"] for row in test]
     assert f"| bleu | {result.metrics['bleu']:.4f} |" in (output / "scores.md").read_text()
-    assert not list(output.glob(".*kept"))
+    assert not list(output.glob(".*"))
     saved = open_saved(str(output))
     table = read_table(str(data), task="e2e")
     again = generate_rows(saved, table, "data", saved.recipe.decoding).texts

@@ -73,7 +73,7 @@ def test_every_mistake_is_told_at_once():
         "lora.lora_alpha is 'x'; it must be a number",
         "training.epochs is 'two'; it must be a number",
         "training.total_batch is True; it must be a whole number",
-        "training.dtype is 'fp8'; it must be one of fp32, bf16, fp16",
+        "training.dtype is 'fp8'; it must be one of auto, fp32, bf16, fp16",
         "training.schedule is 'square'; it must be one of linear",
         "training.learning_rate must be above 0",
         "training.early_stopping must be at least 1",
@@ -154,11 +154,12 @@ def test_yaml_reads_back_equal(recipe, tmp_path_factory):
 
 
 def test_settings_make_their_sections_and_read_yaml():
-    settings = ["training.learning_rate=2e-3", "data.text=[a, b]", "lora.lora_dropout=0"]
+    settings = ["training.learning_rate=2e-3", "data.text=[a, b]", "lora.use_dora=true"]
     mapping = with_settings(SMALLEST, [*settings, "training.check=off"])
     recipe = from_mapping(mapping)
     assert recipe.training == TrainingConfig(learning_rate=0.002, check="off")
     assert recipe.data.text == ("a", "b")
+    assert recipe.lora.use_dora is True
     assert "training" not in SMALLEST
 
 

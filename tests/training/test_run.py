@@ -53,6 +53,16 @@ def test_a_run_directory_holds_everything(encoder, reviews, tmp_path, capsys):
     assert (out, err) == ("", ""), "neither dicts nor bars without a terminal"
 
 
+def test_a_run_with_dora_saves_its_magnitudes(encoder, reviews, tmp_path):
+    training = {"max_steps": 4}
+    result = quietly(
+        tiny.recipe(encoder, reviews, tmp_path, lora={"use_dora": True}, training=training)
+    )
+    magnitudes = [n for n in adapter_of(tmp_path) if n.endswith(".lora_magnitude_vector")]
+    assert len(magnitudes) > 0
+    assert result.steps == 4
+
+
 def test_a_finished_run_returns_its_result(encoder, reviews, tmp_path):
     recipe = tiny.recipe(encoder, reviews, tmp_path, training={"max_steps": 2})
     first = quietly(recipe)
@@ -144,6 +154,8 @@ def test_bf16_computes_so_and_keeps_float32_weights(encoder, reviews, tmp_path):
     trainer.train_from(None)
     assert seen == {torch.bfloat16}
     assert {value.dtype for value in tiny.weights(trainer).values()} == {torch.float32}
+    frozen = [p for p in trainer.model.parameters() if not p.requires_grad]
+    assert {value.dtype for value in frozen} == {torch.bfloat16}
     seen.clear()
     trainer.examine(trainer.train_dataset)
     assert seen == {torch.bfloat16}

@@ -14,6 +14,8 @@ from transformers import (
     BertForMaskedLM,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedTokenizerFast,
     set_seed,
 )
@@ -86,6 +88,31 @@ def save_decoder(path: Path, dropout: float = 0.0) -> Path:
     return path
 
 
+def save_llama(path: Path) -> Path:
+    """A random Llama whose tokenizer has a chat template."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=40,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=3,
+    )
+    LlamaForCausalLM(config).save_pretrained(path)
+    words = tokenizer()
+    words.chat_template = (
+        "{% for m in messages %}{{ '[MASK] ' + m['content'] + ' [SEP] ' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '[MASK] ' }}{% endif %}"
+    )
+    words.save_pretrained(path)
+    return path
+
+
 def save_reviews(path: Path, rows: int = 60) -> Path:
     """Texts of one to twenty words; the label says which kind of word is in them."""
     draw = random.Random(0)
@@ -107,6 +134,7 @@ def recipe(base: Path, data: Path, output: Path, /, **sections: Any) -> Recipe:
         "evaluations": 4,
         "token_budget": 64,
         "learning_rate": 0.02,
+        "dtype": "fp32",  # the same on every machine
     }
     return from_mapping(
         {

@@ -21,7 +21,7 @@ Kind = Literal["linear", "embedding", "conv", "attention", "out_proj"]
 
 @dataclass(frozen=True)
 class LowRank:
-    """A and B of one module, in the shapes that lorakit's layers hold.
+    """A and B of one module (and DoRA's magnitude), in the shapes that lorakit's layers hold.
 
     `kind` and `r` are None where a file does not tell, as loralib's does not: the module does.
     """
@@ -35,6 +35,25 @@ class LowRank:
     fan_in_fan_out: bool = False
     groups: int = 1
     weight_shape: tuple[int, ...] | None = None
+    lora_magnitude_vector: Tensor | None = None
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """By their names in a layer."""
+        found = {"lora_A": self.lora_A, "lora_B": self.lora_B}
+        if self.lora_magnitude_vector is not None:
+            found["lora_magnitude_vector"] = self.lora_magnitude_vector
+        return found
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of these tensors."""
+        return tuple(tuple(tensor.shape) for tensor in self.tensors.values())
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers they hold."""
+        return sum(tensor.numel() for tensor in self.tensors.values())
 
 
 @dataclass(frozen=True)
@@ -65,7 +84,7 @@ class AdapterBundle:
         """Every tensor by its name in an adapted model's state_dict."""
         result: dict[str, Tensor] = {}
         for name, pair in self.adapters.items():
-            result[f"{name}.lora_A"], result[f"{name}.lora_B"] = pair.lora_A, pair.lora_B
+            result |= {f"{name}.{leaf}": tensor for leaf, tensor in pair.tensors.items()}
         return result | dict(self.trained)
 
 

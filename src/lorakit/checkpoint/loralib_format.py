@@ -1,5 +1,7 @@
 """loralib's file: a pickled state dict with `<module>.lora_A`, `<module>.lora_B` and the head.
 
+lorakit's own `lora_state_dict` may add a `lora_magnitude_vector` (DoRA) to a pair.
+
 The file does not say its scale, so the caller must; rank and slices follow from the shapes once
 the modules are known. The wrappings of microsoft/LoRA's examples come off: `model_state_dict`
 around everything (NLG), others like it in any order, and `module.` in front of every key
@@ -32,15 +34,15 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
     trained: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         module, _, leaf = key.rpartition(".")
-        if leaf in ("lora_A", "lora_B"):
+        if leaf in ("lora_A", "lora_B", "lora_magnitude_vector"):
             pairs.setdefault(module, {})[leaf] = tensor
         else:
             trained[key] = tensor
     trained = {_own_name(key, pairs): tensor for key, tensor in trained.items()}
     problems = [
-        f"{module} has {next(iter(pair))} and not its partner"
+        f"{module} has {' and '.join(pair)} and not its partner"
         for module, pair in pairs.items()
-        if len(pair) == 1
+        if not _is_whole(pair)
     ]
     problems += [
         f"{module}.weight is a base weight, so this is a whole model (saved by loralib in "
@@ -54,7 +56,7 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
         f"{module} has A {tuple(pair['lora_A'].shape)} and B {tuple(pair['lora_B'].shape)}, which "
         "are no matrices"
         for module, pair in pairs.items()
-        if len(pair) == 2 and {pair["lora_A"].ndim, pair["lora_B"].ndim} != {2}
+        if _is_whole(pair) and {pair["lora_A"].ndim, pair["lora_B"].ndim} != {2}
     ]
     if not pairs:
         problems.append("no key ends in lora_A or lora_B")
@@ -67,12 +69,25 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
             "scripts use 16 for RoBERTa and 32 for DeBERTa and GPT-2."
         )
     adapters = {
-        module: LowRank(pair["lora_A"], pair["lora_B"], lora_alpha)
+        module: LowRank(
+            pair["lora_A"],
+            pair["lora_B"],
+            lora_alpha,
+            lora_magnitude_vector=pair.get("lora_magnitude_vector"),
+        )
         for module, pair in pairs.items()
     }
-    rank = min(pair["lora_B"].shape[1] for pair in pairs.values())
-    config = LoraConfig(r=rank, lora_alpha=lora_alpha, target_modules=list(adapters))
+    config = LoraConfig(
+        r=min(pair["lora_B"].shape[1] for pair in pairs.values()),
+        lora_alpha=lora_alpha,
+        target_modules=list(adapters),
+        use_dora=any(len(pair) > 2 for pair in pairs.values()),
+    )
     return AdapterBundle(config, adapters, trained, format="loralib")
+
+
+def _is_whole(pair: Mapping[str, Tensor]) -> bool:
+    return {"lora_A", "lora_B"} <= pair.keys()
 
 
 def _own_name(key: str, modules: Container[str]) -> str:

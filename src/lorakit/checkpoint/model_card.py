@@ -13,7 +13,7 @@ def model_card(bundle: AdapterBundle) -> str:
     """What this adapter is and how to load it, with the metadata that the Hub reads."""
     base = bundle.base_model or "unknown"
     config = bundle.config
-    parameters = sum(p.lora_A.numel() + p.lora_B.numel() for p in bundle.adapters.values())
+    parameters = sum(pair.parameters for pair in bundle.adapters.values())
     trained = sum(tensor.numel() for tensor in bundle.trained.values())
     targets = config.target_modules
     names = targets if isinstance(targets, str) else ", ".join(targets or ())
@@ -30,7 +30,8 @@ def model_card(bundle: AdapterBundle) -> str:
             "",
             f"- Base model: {base}",
             f"- Rank {config.r}, lora_alpha {config.lora_alpha:g}, dropout {config.lora_dropout:g}"
-            + (", rsLoRA" if config.use_rslora else ""),
+            + (", rsLoRA" if config.use_rslora else "")
+            + (", DoRA" if config.use_dora else ""),
             f"- Adapted modules: {len(bundle.adapters)} ({names})",
             f"- Parameters: {parameters:,} in the adapter, {trained:,} trained in full",
             "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from lorakit.functional import conv, slices
 
 _READ = {
     "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform", "rank_pattern",
-    "alpha_pattern", "modules_to_save", "bias", "use_rslora",
+    "alpha_pattern", "modules_to_save", "bias", "use_rslora", "use_dora",
 }  # fmt: skip
 _IGNORED = {
     "auto_mapping", "base_model_name_or_path", "corda_config", "eva_config", "fan_in_fan_out",
@@ -47,6 +47,7 @@ def _is_mapping(value: Any) -> bool:
     return all(part is None or isinstance(part, str) for part in parts)
 
 
+_FLAG: Check = ("true or false", lambda value: type(value) is bool)
 _TEXT: Check = ("a string", lambda value: isinstance(value, str))
 _NAMES: Check = ("a string or a list of strings", _is_names)
 _TYPES: dict[str, Check] = {
@@ -54,7 +55,8 @@ _TYPES: dict[str, Check] = {
     "base_model_name_or_path": _TEXT,
     "task_type": _TEXT,
     "bias": _TEXT,
-    "use_rslora": ("true or false", lambda value: type(value) is bool),
+    "use_rslora": _FLAG,
+    "use_dora": _FLAG,
     "target_modules": _NAMES,
     "exclude_modules": _NAMES,
     "modules_to_save": _NAMES,
@@ -89,10 +91,11 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
     problems += key_problems
     modules = (files.header or {}).get("modules") or {}
     adapters = {}
-    for name, (a, b, kind) in pairs.items():
-        pair, problem = _decode_pair(name, a, b, kind, config, modules.get(name, {}))
+    for name, (factors, kind) in pairs.items():
+        pair, problem = _decode_pair(name, factors, kind, config, modules.get(name, {}))
         adapters[name] = pair
         problems += [problem] if problem else []
+    problems += _magnitude_problems(adapters, config.use_dora)
     if not adapters and not trained:
         problems.append("it holds no tensors")
     if problems:
@@ -156,15 +159,15 @@ def _header_problems(files: PeftFiles) -> list[str]:
     return [
         f"adapter_config.json says {name}={files.config.get(name)!r}, the tensor file was saved "
         f"with {header.get(name)!r}"
-        for name in ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora")
+        for name in ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora")
         if files.config.get(name) != header.get(name)
     ]
 
 
 def _decode_tensors(
     tensors: Mapping[str, Tensor],
-) -> tuple[dict[str, tuple[Tensor, Tensor, Kind | None]], dict[str, Tensor], list[str]]:
-    """(A, B, kind if known) by module, other tensors by name, and what fits neither."""
+) -> tuple[dict[str, tuple[dict[str, Tensor], Kind | None]], dict[str, Tensor], list[str]]:
+    """(A, B and m by name, kind if known) by module, other tensors by name, what fits neither."""
     found: dict[str, dict[str, Tensor]] = {}
     kinds: dict[str, Kind] = {}
     trained: dict[str, Tensor] = {}
@@ -204,29 +207,33 @@ def _decode_tensors(
         for key, plain in extra.items()
         if not trained.keys() & set(plain)
     ]
-    for module, pair in found.items():
-        if len(pair) == 1:
-            problems.append(f"{module} has {next(iter(pair))} and not its partner")
-    pairs = {
-        module: (pair["lora_A"], pair["lora_B"], kinds.get(module))
+    whole = {module: pair for module, pair in found.items() if {"lora_A", "lora_B"} <= pair.keys()}
+    problems += [
+        f"{module} has {' and '.join(pair)} and not its partner"
         for module, pair in found.items()
-        if len(pair) == 2
-    }
+        if module not in whole
+    ]
+    pairs = {module: (pair, kinds.get(module)) for module, pair in whole.items()}
     return pairs, trained, problems
 
 
 def _decode_pair(
-    name: str, a: Tensor, b: Tensor, kind: Kind | None, config: LoraConfig, saved: Mapping[str, Any]
+    name: str,
+    factors: Mapping[str, Tensor],
+    kind: Kind | None,
+    config: LoraConfig,
+    saved: Mapping[str, Any],
 ) -> tuple[LowRank, str | None]:
     """One module's pair in lorakit's shapes, and what contradicts the config."""
+    a, b, m = factors["lora_A"], factors["lora_B"], factors.get("lora_magnitude_vector")
     if a.ndim != b.ndim or a.ndim < 2 or 0 in (*a.shape, *b.shape):
-        return LowRank(a, b, config.lora_alpha), (
+        return LowRank(a, b, config.lora_alpha, lora_magnitude_vector=m), (
             f"{name}: A {tuple(a.shape)} and B {tuple(b.shape)} are no pair of matrices or kernels"
         )
     settings = name.removesuffix(".out_proj") if kind == "out_proj" else name
     r, alpha = config.rank_of(settings), config.alpha_of(settings)
     groups = a.shape[0] // max(1, b.shape[1]) if a.ndim > 2 else 1
-    pair = LowRank(a, b, alpha, r=a.shape[0], kind=kind, groups=groups)
+    pair = LowRank(a, b, alpha, a.shape[0], kind, groups=groups, lora_magnitude_vector=m)
     if a.shape[0] != r or b.shape[1] * groups != r:
         return pair, (
             f"{name}: the config gives rank {r}, the tensors are A {tuple(a.shape)} and "
@@ -243,6 +250,19 @@ def _decode_pair(
             )
         return replace(pair, lora_A=compact_a), None
     return pair, None
+
+
+def _magnitude_problems(adapters: Mapping[str, LowRank], use_dora: bool) -> Iterator[str]:
+    """Magnitudes that the config says are not there, or the reverse."""
+    for name, pair in adapters.items():
+        if (pair.lora_magnitude_vector is not None) != use_dora:
+            there = "no" if use_dora else "a"
+            yield (
+                f"{name}: the config says use_dora={use_dora}, and there is {there} "
+                "lora_magnitude_vector"
+            )
+        elif use_dora and pair.slices:
+            yield f"{name}: it has slices, and a lora_magnitude_vector is for whole weights"
 
 
 def _decode_slices(

@@ -14,6 +14,7 @@ from torch import Tensor
 from lorakit.checkpoint.bundle import AdapterBundle, Kind, LowRank
 from lorakit.checkpoint.peft_format import (
     HEADER_VERSION,
+    MAGNITUDE,
     OUT_PROJ,
     PREFIX,
     PeftFiles,
@@ -26,7 +27,7 @@ from lorakit.functional import conv, slices
 def encode(bundle: AdapterBundle) -> PeftFiles:
     """The bundle as PEFT's config and tensors; raises SaveError for what has no such form."""
     rslora = bundle.config.use_rslora
-    problems = _without_form(bundle.adapters)
+    problems = _without_form(bundle.adapters) + _of_two_kinds(bundle)
     if problems:
         raise SaveError("PEFT's format cannot hold this adapter:", problems)
     portable = {name: _portable(pair, rslora) for name, pair in bundle.adapters.items()}
@@ -37,6 +38,8 @@ def encode(bundle: AdapterBundle) -> PeftFiles:
             ".lora_A.weight", ".lora_B.weight")  # fmt: skip
         key = PREFIX + _outer(name, pair)
         tensors[key + a], tensors[key + b] = pair.lora_A, pair.lora_B
+        if pair.lora_magnitude_vector is not None:
+            tensors[key + MAGNITUDE] = pair.lora_magnitude_vector
     for name, tensor in bundle.trained.items():
         module, _, leaf = name.rpartition(".")
         inner = f"{module}.base_layer.{leaf}" if module in portable else name
@@ -79,6 +82,16 @@ def _without_form(adapters: Mapping[str, LowRank]) -> list[str]:
                 f"{pair.r} and {pair.lora_alpha:g}; PEFT's format has one of each for both"
             )
     return problems
+
+
+def _of_two_kinds(bundle: AdapterBundle) -> list[str]:
+    """The modules of which the config's `use_dora` is not true."""
+    use_dora = bundle.config.use_dora
+    return [
+        f"{name} has use_dora={not use_dora} and others {use_dora}; PEFT's format has one for all"
+        for name, pair in bundle.adapters.items()
+        if (pair.lora_magnitude_vector is not None) != use_dora
+    ]
 
 
 def _portable(pair: LowRank, rslora: bool) -> LowRank:
@@ -156,6 +169,7 @@ def _encode_config(bundle: AdapterBundle, portable: Mapping[str, LowRank]) -> di
         "alpha_pattern": {f"^{re.escape(n)}": v for n, v in alphas.items() if v != alpha},
         "target_modules": _plain(config.target_modules),
         "task_type": bundle.task_type,
+        "use_dora": config.use_dora,
         "use_rslora": config.use_rslora,
     }
 

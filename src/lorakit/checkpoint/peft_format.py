@@ -3,6 +3,7 @@
 Tensor names are `base_model.model.` + module + suffix:
 
     linear, attention   .lora_A.weight (R, I)             .lora_B.weight (O, R)
+    linear with DoRA    the same, and .lora_magnitude_vector (O,)
     embedding           .lora_embedding_A (R, V)          .lora_embedding_B (O, R)
     convolution         .lora_A.weight (R, I, *kernel)    .lora_B.weight (O, R/G, 1, ...)
     bias of an adapted module                             .base_layer.bias
@@ -33,11 +34,13 @@ HEADER = "lorakit"
 HEADER_VERSION = 1
 
 OUT_PROJ = ".base_layer.out_proj"
+MAGNITUDE = ".lora_magnitude_vector"
 FACTORS: dict[str, tuple[str, Kind | None]] = {
     ".lora_A.weight": ("lora_A", None),
     ".lora_B.weight": ("lora_B", None),
     ".lora_embedding_A": ("lora_A", "embedding"),
     ".lora_embedding_B": ("lora_B", "embedding"),
+    MAGNITUDE: ("lora_magnitude_vector", None),
 }
 
 

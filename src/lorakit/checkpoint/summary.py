@@ -17,6 +17,7 @@ class Summary:
     r: int
     lora_alpha: float
     use_rslora: bool
+    use_dora: bool
     target_modules: list[str] | str
     adapted_modules: int
     ranks: dict[int, int]
@@ -36,7 +37,8 @@ class Summary:
             "format": self.format,
             "base model": self.base_model or "not said",
             "rank, alpha": f"{self.r}, {self.lora_alpha:g}"
-            + (" (rsLoRA)" if self.use_rslora else ""),
+            + (" (rsLoRA)" if self.use_rslora else "")
+            + (" (DoRA)" if self.use_dora else ""),
             "targets": self.target_modules
             if isinstance(self.target_modules, str)
             else ", ".join(self.target_modules),
@@ -69,12 +71,11 @@ def summarise(
         r=config.r,
         lora_alpha=config.lora_alpha,
         use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
         target_modules=targets if isinstance(targets, str) else list(targets),
         adapted_modules=len(bundle.adapters),
         ranks=dict(ranks),
-        adapter_parameters=sum(
-            pair.lora_A.numel() + pair.lora_B.numel() for pair in bundle.adapters.values()
-        ),
+        adapter_parameters=sum(pair.parameters for pair in bundle.adapters.values()),
         trained={name: tensor.numel() for name, tensor in bundle.trained.items()},
         dtypes=sorted({str(t.dtype).removeprefix("torch.") for t in bundle.tensors.values()}),
         fingerprint=next(iter(bundle.fingerprint.values())) if bundle.fingerprint else None,

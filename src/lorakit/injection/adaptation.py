@@ -18,7 +18,7 @@ from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import adapt, lora_layers, require_plain_form, restore
 from lorakit.layers.readers import expose_if_read
 
-Factors = Mapping[str, tuple[Tensor, Tensor]]
+Factors = Mapping[str, tuple[Tensor, ...]]
 
 _RECORD = "_lorakit_record"
 _PART_OF = "_lorakit_part_of"

@@ -107,11 +107,8 @@ def _selection(model: nn.Module, placement: Placement) -> Selection:
 def _overwrite(model: nn.Module, placement: Placement) -> None:
     """Put new values into the adapters that are there."""
     layers = dict(lora_layers(model))
-    with torch.no_grad():
-        for name, (a, b) in placement.factors.items():
-            layers[name].lora_A.copy_(a)
-            layers[name].lora_B.copy_(b)
-            layers[name].drop_cache()
+    for name, values in placement.factors.items():
+        layers[name].set_adapter_tensors(values)
     copied = {
         (id(module), leaf)
         for _, module in copies.owners(model)

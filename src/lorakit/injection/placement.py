@@ -41,7 +41,7 @@ class Placement:
 
     config: LoraConfig
     specs: dict[str, AdapterSpec] = field(default_factory=dict)
-    factors: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    factors: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
     trained: tuple[Slot, ...] = ()
     problems: list[tuple[str, str]] = field(default_factory=list)
     """(name, what is wrong with it) pairs."""
@@ -111,6 +111,8 @@ def _place_pair(
         reason = reason or reader_problem(model.get_submodule(parent), child, dropout)
         if reason:
             return reason
+    if pair.lora_magnitude_vector is not None and (reason := conversion.dora_refusal(module)):
+        return reason
     pair = _resolved(model, name, module, pair)
     if pair.r is None:
         return (
@@ -119,13 +121,11 @@ def _place_pair(
             "LoraConfig(slices=...) first"
         )
     expected = expected_shapes(module, pair)
-    shapes = tuple(pair.lora_A.shape), tuple(pair.lora_B.shape)
-    if shapes not in expected:
-        a, b = expected[0]
+    if pair.shapes not in expected:
         weight = tuple(conversion.base_weight(module).shape)
         return (
-            f"has a weight of shape {weight}, which takes A {a} and B {b} at rank {pair.r}; the "
-            f"file has A {shapes[0]} and B {shapes[1]}"
+            f"has a weight of shape {weight}, which takes {in_words(expected[0])} at rank "
+            f"{pair.r}; the file has {in_words(pair.shapes)}"
         )
     config = placement.config
     spec = AdapterSpec(
@@ -135,9 +135,10 @@ def _place_pair(
         merge_weights=config.merge_weights,
         use_rslora=config.use_rslora,
         slices=pair.slices,
+        use_dora=pair.lora_magnitude_vector is not None,
     )
     placement.specs[name] = spec
-    placement.factors[name] = _master(module, pair.lora_A), _master(module, pair.lora_B)
+    placement.factors[name] = tuple(_master(module, tensor) for tensor in pair.tensors.values())
     if layer is not None:
         return _difference(layer, spec)
     return None
@@ -183,7 +184,16 @@ def expected_shapes(module: nn.Module, pair: LowRank) -> list[tuple[tuple[int, .
         heights = slices.adapted_heights(pair.slices)
         if sum(height for height, _ in pair.slices) == out_features:
             return [((r * len(heights), in_features), (sum(heights), r))]
+    if pair.lora_magnitude_vector is not None:
+        return [((r, in_features), (out_features, r), (out_features,))]
     return [((r, in_features), (out_features, r))]
+
+
+def in_words(shapes: tuple[tuple[int, ...], ...]) -> str:
+    """Shapes of A, B and what a variant has beside them."""
+    names = ("A", "B", "magnitude")
+    named = [f"{name} {shape}" for name, shape in zip(names, shapes, strict=False)]
+    return f"{', '.join(named[:-1])} and {named[-1]}"
 
 
 def _difference(layer: LoraLayer, spec: AdapterSpec) -> str | None:
@@ -195,6 +205,7 @@ def _difference(layer: LoraLayer, spec: AdapterSpec) -> str | None:
         ("rank", here.r, spec.r),
         ("scaling", here.scaling, spec.scaling),
         ("slices", here.slices, spec.slices),
+        ("use_dora", here.use_dora, spec.use_dora),
     ):
         if mine != theirs:
             return (
@@ -331,7 +342,7 @@ def _made_up(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, str]]:
     return [
         (name, text)
         for name in unloaded(model)
-        if name not in bundle.trained and name.rpartition(".")[2] not in ("lora_A", "lora_B")
+        if name not in bundle.trained and not name.rpartition(".")[2].startswith("lora_")
     ]
 
 

@@ -28,6 +28,7 @@ class AdaptedLayer:
     parameters: int
     max_rank: int
     slices: Slices | None
+    use_dora: bool
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def describe(model: nn.Module) -> Report:
     layers = dict(lora_layers(model))
     trained = set(copies.names(model))
     parameters = dict(model.named_parameters())
-    factors = {f"{name}.{leaf}" for name in layers for leaf in ("lora_A", "lora_B")}
+    factors = {f"{name}.{leaf}" for name, layer in layers.items() for leaf in layer.tensor_names}
     covered = factors | trained | {id(layer.base_weight) for layer in layers.values()}
     base_ids = {id(layer.base_weight) for layer in layers.values()}
     ties = tied_names(model)
@@ -105,8 +106,8 @@ def describe(model: nn.Module) -> Report:
 
 
 def layer_size(layer: LoraLayer) -> int:
-    """Number of parameters in A and B."""
-    return layer.lora_A.numel() + layer.lora_B.numel()
+    """Number of parameters in A and B, and in DoRA's magnitude."""
+    return sum(tensor.numel() for tensor in layer.adapter_tensors())
 
 
 def table(rows: Iterable[Sequence[object]]) -> list[str]:
@@ -133,6 +134,7 @@ def _adapted(name: str, layer: LoraLayer) -> AdaptedLayer:
         parameters=layer_size(layer),
         max_rank=layer.max_rank,
         slices=layer.spec.slices,
+        use_dora=layer.spec.use_dora,
     )
 
 
@@ -140,7 +142,8 @@ def _layer_table(layers: Iterable[AdaptedLayer]) -> list[str]:
     groups: dict[tuple[object, ...], list[AdaptedLayer]] = {}
     for layer in layers:
         shape = " x ".join(map(str, layer.weight_shape))
-        key = (without_indices(layer.name), layer.type, shape, layer.r, f"{layer.scaling:g}")
+        kind = f"{layer.type}, DoRA" if layer.use_dora else layer.type
+        key = (without_indices(layer.name), kind, shape, layer.r, f"{layer.scaling:g}")
         groups.setdefault(key, []).append(layer)
     rows: list[tuple[object, ...]] = [
         ("layers", "count", "type", "weight", "r", "scaling", "parameters")

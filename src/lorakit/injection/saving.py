@@ -16,7 +16,7 @@ from lorakit.errors import SaveError, StateError
 from lorakit.injection import copies
 from lorakit.injection.adaptation import Record, record_of, records, require_enabled
 from lorakit.injection.naming import grouped, matches_suffix, shortest_suffixes
-from lorakit.injection.placement import expected_shapes
+from lorakit.injection.placement import expected_shapes, in_words
 from lorakit.layers.attention import MultiheadAttention
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conv import LoraConv
@@ -92,14 +92,13 @@ def _require_all_adapters(model: nn.Module) -> None:
     ]
     for name, layer in lora_layers(model):
         pair = _low_rank(layer, under_attention=False)
-        shapes = tuple(pair.lora_A.shape), tuple(pair.lora_B.shape)
         expected = expected_shapes(layer, pair)
-        if shapes not in expected:
+        if pair.shapes not in expected:
             problems.append(
                 (
                     name,
-                    f"has A {shapes[0]} and B {shapes[1]}, and its weight {pair.weight_shape} "
-                    f"takes A {expected[0][0]} and B {expected[0][1]} at rank {pair.r}",
+                    f"has {in_words(pair.shapes)}, and its weight {pair.weight_shape} "
+                    f"takes {in_words(expected[0])} at rank {pair.r}",
                 )
             )
     if problems:
@@ -115,7 +114,7 @@ def _require_savable(adapters: Mapping[str, LowRank], trained: Mapping[str, Tens
     problems = [
         (name, "is on the meta device and has no values to save")
         for name, pair in adapters.items()
-        if pair.lora_A.is_meta or pair.lora_B.is_meta
+        if any(tensor.is_meta for tensor in pair.tensors.values())
     ]
     for name, tensor in trained.items():
         owner, _, leaf = name.rpartition(".")
@@ -135,8 +134,7 @@ def base_weights(layers: dict[str, LoraLayer]) -> dict[str, Tensor]:
 
 def _low_rank(layer: LoraLayer, under_attention: bool) -> LowRank:
     return LowRank(
-        lora_A=layer.lora_A.detach(),
-        lora_B=layer.lora_B.detach(),
+        **{name: getattr(layer, name).detach() for name in layer.tensor_names},
         lora_alpha=layer.lora_alpha,
         r=layer.r,
         kind="out_proj" if under_attention else _kind(layer),
@@ -206,7 +204,7 @@ def _trained(model: nn.Module, saved: Iterable[str]) -> dict[str, Tensor]:
 
 
 def _is_adapter(module: nn.Module, leaf: str) -> bool:
-    return _is_adapted(module) and leaf in ("lora_A", "lora_B")
+    return isinstance(module, LoraLayer) and leaf in module.tensor_names
 
 
 def _is_adapted(module: nn.Module) -> bool:
@@ -230,6 +228,7 @@ def _config(
             lora_alpha=spec.lora_alpha,
             lora_dropout=max(layer.lora_dropout for layer in layers.values()),
             use_rslora=spec.use_rslora,
+            use_dora=spec.use_dora,
         )
     return config.replace(
         rank_pattern={f"^{re.escape(n)}": x.r for n, x in layers.items() if x.r != config.r},

@@ -207,6 +207,8 @@ class _Finder:
         targets = []
         for name in names:
             reason = conversion.refusal(self.modules[name])
+            if reason is None and self.config.use_dora:
+                reason = conversion.dora_refusal(self.modules[name])
             if reason is None:
                 reason = self._reading_problem(name)
             if reason is not None:
@@ -242,6 +244,13 @@ class _Finder:
                 text = f"has {out_features} outputs; its {len(part)} slices do not add up to that"
                 self.misfits.append((name, text))
                 return None
+        if resolved is not None and config.use_dora:
+            text = (
+                "has slices by default, and use_dora is for whole weights; name it in "
+                "target_modules to adapt it as one"
+            )
+            self.misfits.append((name, text))
+            return None
         groups = getattr(module, "groups", 1)
         if r % groups:
             self.misfits.append((name, f"has groups={groups}; r={r} must be a multiple of that"))
@@ -254,6 +263,7 @@ class _Finder:
             use_rslora=config.use_rslora,
             init_lora_weights=config.init_lora_weights,
             slices=resolved,
+            use_dora=config.use_dora,
         )
 
     # --- what trains in full

@@ -6,12 +6,12 @@ state_dict, no copy and no pickle. The cache is built by the first forward that 
 (evaluation mode, no gradient, allowed by `merge_weights`) and dropped when anything it came from
 may have changed:
 
-- W, A, B or the scale: another object, another memory address or another version counter,
-  compared at every use outside compiled code;
+- W, A, B, what a variant trains beside them, or the scale: another object, another memory address
+  or another version counter, compared at every use outside compiled code;
 - the mode changes, a state is loaded, the module is moved or cast;
-- a forward with gradients runs, or a torch optimizer that holds W, A, B or a view of their memory
-  steps. Fused optimizers do not raise the version counters, which is why the comparison alone would
-  not do (torch 2.13).
+- a forward with gradients runs, or a torch optimizer that holds one of these tensors or a view of
+  its memory steps. Fused optimizers do not raise the version counters, which is why the comparison
+  alone would not do (torch 2.13).
 
 What nobody can see (writing through `.data`, numpy or a raw pointer, in evaluation mode, without
 one of the above) needs `lorakit.refresh`.
@@ -21,9 +21,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from operator import attrgetter, is_
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lorakit.functional.merge import merge
+from lorakit.functional.precision import without_autocast
 from lorakit.layers.spec import AdapterSpec
 
 if TYPE_CHECKING:
@@ -53,11 +54,13 @@ class LoraLayer(nn.Module):
 
     torch_class: ClassVar[type[nn.Module]]
     """The plain class this one adapts; a converted module may remember another one."""
+    tensor_names: ClassVar[tuple[str, ...]] = ("lora_A", "lora_B")
+    """The adapter's own parameters, A and B first; a variant may have more."""
 
     _active: bool = True
     _merging: bool = False
     _merged: Tensor | None = None
-    _merged_from: tuple[Any, ...] | None = None
+    _merged_from: _Origin | None = None
 
     # --- what a leaf defines
 
@@ -71,7 +74,7 @@ class LoraLayer(nn.Module):
         raise NotImplementedError
 
     def delta_weight(self) -> Tensor:
-        """dW = scaling * B @ A, laid out as the weight is stored."""
+        """dW = scaling * B @ A, or what a variant has in its place, laid out as W is stored."""
         raise NotImplementedError
 
     @property
@@ -84,25 +87,37 @@ class LoraLayer(nn.Module):
 
     # --- settings
 
-    def attach(self, spec: AdapterSpec, factors: tuple[Tensor, Tensor] | None = None) -> None:
+    def attach(self, spec: AdapterSpec, factors: tuple[Tensor, ...] | None = None) -> None:
         """Add A and B, from `factors` or freshly initialised, and freeze W. Rank 0 adds nothing."""
         self.spec = spec
         if spec.r == 0:
             return
         self.scaling = spec.scaling
-        a, b = factors if factors is not None else self.initial_factors()
-        self.lora_A = nn.Parameter(a.contiguous())
-        self.lora_B = nn.Parameter(b.contiguous())
+        values = factors if factors is not None else self.initial_tensors()
+        for name, value in zip(self.tensor_names, values, strict=True):
+            self.register_parameter(name, nn.Parameter(value.contiguous()))
         self.base_weight.requires_grad_(False)
 
+    def initial_tensors(self) -> tuple[Tensor, ...]:
+        """Starting values of everything in `tensor_names`."""
+        return self.initial_factors()
+
+    def adapter_tensors(self) -> tuple[Tensor, ...]:
+        """Everything in `tensor_names`."""
+        tensors: tuple[Tensor, ...] = attrgetter(*self.tensor_names)(self)
+        return tensors
+
     def reset_lora_parameters(self) -> None:
-        """Draw A and B anew, in place."""
+        """Give A and B their starting values anew, in place."""
         if self.r:
-            with torch.no_grad():
-                for parameter, value in zip(
-                    (self.lora_A, self.lora_B), self.initial_factors(), strict=True
-                ):
-                    parameter.copy_(value)
+            self.set_adapter_tensors(self.initial_tensors())
+
+    def set_adapter_tensors(self, values: tuple[Tensor, ...]) -> None:
+        """Write these values into the adapter, in the order of `tensor_names`."""
+        with torch.no_grad():
+            for parameter, value in zip(self.adapter_tensors(), values, strict=True):
+                parameter.copy_(value)
+        self.drop_cache()
 
     @property
     def r(self) -> int:
@@ -184,11 +199,11 @@ class LoraLayer(nn.Module):
         That is W itself where there is no active adapter, and the merged weight where it may be
         kept. Compiled code only reads the cache, so it must be built before: `lorakit.merged`.
         """
-        if not self.active:
+        if not (self._active and self.spec.r):
             return self.base_weight
         compiling = torch.compiler.is_compiling()
         may_keep = self.spec.merge_weights or self._merging
-        if torch.is_grad_enabled() or self.training or not may_keep:
+        if self.training or not may_keep or torch.is_grad_enabled():
             if self._merged is not None and not compiling:
                 self.drop_cache()
             return None
@@ -209,18 +224,18 @@ class LoraLayer(nn.Module):
             return self.settled_weight() if self.active else None
 
     def _fresh_cache(self) -> Tensor | None:
-        sources = (self.base_weight, self.lora_A, self.lora_B)
+        sources = (self.base_weight, *self.adapter_tensors())
+        origin = self._merged_from
+        if origin is not None and origin.is_still(sources, self.scaling):
+            return self._merged
+        self.drop_cache()
         if not all(map(_can_be_watched, sources)) or _in_transform():
             return None
-        origin = (*sources, *((t.data_ptr(), t._version) for t in sources), self.scaling)
-        if self._merged is None or not _same_origin(self._merged_from, origin):
-            with torch.inference_mode(False), torch.no_grad(), _full_precision(sources[0]):
-                merged = merge(sources[0], self.delta_weight())
-            if not _can_be_watched(merged):
-                return None
+        with torch.inference_mode(False), torch.no_grad(), without_autocast(sources[0]):
+            merged = merge(sources[0], self.delta_weight())
+        if _can_be_watched(merged):
             self._merged = merged
-            # With the storages: an address that became free could be the next tensor's.
-            self._merged_from = (*origin, *(t.untyped_storage() for t in sources))
+            self._merged_from = _Origin.of(sources, self.scaling)
             _watch(self)
         return self._merged
 
@@ -234,7 +249,7 @@ class LoraLayer(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self.drop_cache()
         base_was_meta = self.r > 0 and self.base_weight.is_meta
-        values = (self.lora_A.detach(), self.lora_B.detach()) if base_was_meta else ()
+        values = tuple(t.detach() for t in self.adapter_tensors()) if base_was_meta else ()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if base_was_meta and not self.base_weight.is_meta:
             self._fill_after_to_empty(values)
@@ -244,10 +259,8 @@ class LoraLayer(nn.Module):
         """A and B as they were, or drawn anew: to_empty leaves whatever was in memory."""
         if any(value.is_meta for value in values):
             self.reset_lora_parameters()
-            return
-        with torch.no_grad():
-            for parameter, value in zip((self.lora_A, self.lora_B), values, strict=True):
-                parameter.copy_(value)
+        else:
+            self.set_adapter_tensors(values)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self.drop_cache()
@@ -259,12 +272,33 @@ class LoraLayer(nn.Module):
         return {name: value for name, value in self.__dict__.items() if name not in passing}
 
 
-def _same_origin(old: tuple[Any, ...] | None, new: tuple[Any, ...]) -> bool:
-    """Tensors by identity, their addresses, versions and the scale by value."""
-    if old is None:
-        return False
-    same_tensors = all(a is b for a, b in zip(old[:3], new[:3], strict=True))
-    return same_tensors and old[3 : len(new)] == new[3:]
+class _Origin(NamedTuple):
+    """What a merged weight was made from."""
+
+    sources: tuple[Tensor, ...]
+    pointers: list[int]
+    versions: list[int]
+    scaling: float
+    storages: tuple[torch.UntypedStorage, ...]
+    """Held, since an address that became free could be the next tensor's."""
+
+    @classmethod
+    def of(cls, sources: tuple[Tensor, ...], scaling: float) -> _Origin:
+        storages = tuple(source.untyped_storage() for source in sources)
+        pointers, versions = list(map(_pointer, sources)), list(map(_version, sources))
+        return cls(sources, pointers, versions, scaling, storages)
+
+    def is_still(self, sources: tuple[Tensor, ...], scaling: float) -> bool:
+        """Tensors by identity, their addresses, versions and the scale by value."""
+        return (
+            all(map(is_, sources, self.sources))
+            and scaling == self.scaling
+            and list(map(_version, sources)) == self.versions
+            and list(map(_pointer, sources)) == self.pointers
+        )
+
+
+_pointer, _version = Tensor.data_ptr, attrgetter("_version")
 
 
 def _can_be_watched(tensor: Tensor) -> bool:
@@ -278,14 +312,6 @@ def _can_be_watched(tensor: Tensor) -> bool:
 def _in_transform() -> bool:
     """Whether torch.func's grad, jvp or vmap runs; its tensors must not outlive it in a cache."""
     return torch._C._functorch.peek_interpreter_stack() is not None
-
-
-def _full_precision(weight: Tensor) -> AbstractContextManager[Any]:
-    """Autocast off, so that merging rounds once and not to the autocast type."""
-    device = weight.device.type
-    if torch.amp.is_autocast_available(device):
-        return torch.autocast(device, enabled=False)
-    return nullcontext()
 
 
 def _watch(layer: LoraLayer) -> None:
@@ -304,7 +330,7 @@ def _drop_stepped(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     stepped = {_memory(tensor.untyped_storage()) for tensor in tensors}
     for layer in list(_with_cache):
         origin = layer._merged_from
-        if origin is None or not stepped.isdisjoint(map(_memory, origin[-3:])):
+        if origin is None or not stepped.isdisjoint(map(_memory, origin.storages)):
             layer.drop_cache()
             _with_cache.discard(layer)
 

@@ -45,7 +45,7 @@ class LoraConv(LoraLayer, _ConvNd):
         if r:
             self.to(self.weight.dtype)
 
-    def attach(self, spec: AdapterSpec, factors: tuple[Tensor, Tensor] | None = None) -> None:
+    def attach(self, spec: AdapterSpec, factors: tuple[Tensor, ...] | None = None) -> None:
         if factors is not None:
             self._square_form = factors[0].ndim == 2
         if not self._square_form and spec.r % self.groups:

@@ -19,6 +19,7 @@ from lorakit.errors import ConfigError, TargetError
 from lorakit.layers.attention import MultiheadAttention
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conv import Conv1d, Conv2d, Conv3d
+from lorakit.layers.dora import DoraLinear
 from lorakit.layers.embedding import Embedding
 from lorakit.layers.linear import Linear, MergedLinear
 from lorakit.layers.spec import AdapterSpec
@@ -95,6 +96,21 @@ def refusal(module: nn.Module) -> str | None:
     return _weight_refusal(base_weight(module))
 
 
+def dora_refusal(module: nn.Module) -> str | None:
+    """Why this module, adapted or not, cannot have DoRA; None if it can."""
+    if isinstance(module, Linear):
+        return "has slices, and use_dora is for whole weights" if module.spec.slices else None
+    within_attention = type(module) is NonDynamicallyQuantizableLinear
+    if kind(module) is Linear and not within_attention:
+        return None
+    what = "is nn.MultiheadAttention's out_proj" if within_attention else f"is a {_named(module)}"
+    return f"{what}; use_dora is for linear layers and GPT-2's Conv1D"
+
+
+def _named(module: nn.Module) -> str:
+    return (original_class(module) if isinstance(module, LoraLayer) else type(module)).__name__
+
+
 def _repeats_its_class(module: nn.Module) -> bool:
     """Whether the module's own forward is its class's, which accelerate's hooks leave behind."""
     own = module.__dict__["forward"]
@@ -134,18 +150,21 @@ def features(module: nn.Module) -> tuple[int, int]:
 
 
 def adapt(
-    module: nn.Module, spec: AdapterSpec, factors: tuple[Tensor, Tensor] | None = None
+    module: nn.Module, spec: AdapterSpec, factors: tuple[Tensor, ...] | None = None
 ) -> LoraLayer:
-    """Change the module's class and attach A and B; the module must pass `refusal`.
+    """Change the module's class and attach A and B; the module must pass `refusal`, and
+    `dora_refusal` if that is what the spec asks for.
 
-    `factors` gives A and B their values; without it they are drawn. If that fails, the module is
-    as it was, apart from a frozen weight.
+    `factors` gives A and B (and DoRA's magnitude) their values; without it they are drawn. If that
+    fails, the module is as it was, apart from a frozen weight.
     """
     lora_class = kind(module)
     if lora_class is None:
         raise TargetError(f"{type(module).__name__} cannot be adapted.")
     if spec.slices is not None:
         lora_class = MergedLinear
+    if spec.use_dora:
+        lora_class = DoraLinear
     before, original = set(module.__dict__), type(module)
     if is_conv1d(module):
         module.in_features, module.out_features = features(module)  # type: ignore[assignment]
@@ -195,13 +214,13 @@ def restore(module: LoraLayer, weight: Tensor | None = None) -> None:
         module._parameters[name] = parameter_like(old, weight)
 
 
-def _strip(module: nn.Module, original: type[nn.Module], attributes: Iterable[str]) -> None:
+def _strip(module: LoraLayer, original: type[nn.Module], attributes: Iterable[str]) -> None:
     """Give the class back; remove A, B and the attributes that came with them."""
     for name in attributes:
         module.__dict__.pop(name, None)
-    for name in ("lora_A", "lora_B"):
+    for name in module.tensor_names:
         module._parameters.pop(name, None)
-    module.__class__ = original
+    module.__class__ = original  # type: ignore[assignment]
 
 
 def lora_layers(model: nn.Module) -> Iterable[tuple[str, LoraLayer]]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lorakit.errors import ConfigError
 from lorakit.functional import linear, slices
+from lorakit.functional.fused import lora_linear
 from lorakit.functional.initialise import INITIALISERS
 from lorakit.functional.slices import Slices
 from lorakit.layers.base import LoraLayer
@@ -100,22 +101,21 @@ class Linear(LoraLayer, nn.Linear):
         return dw_OI.t() if self.fan_in_fan_out else dw_OI
 
     def forward(self, input: Tensor) -> Tensor:
-        weight = self.settled_weight()
-        if weight is not None:
-            return linear.project(input, weight, self.bias, self.fan_in_fan_out)
-        return self.adapted(input)
-
-    def adapted(self, input: Tensor) -> Tensor:
-        """The output through A and B."""
-        return linear.lora_linear(
+        spec = self.spec  # plain attributes only: this line runs in every forward
+        if spec.merge_weights or self._merging or not (self._active and spec.r):
+            weight = self.settled_weight()
+            if weight is not None:
+                return linear.project(input, weight, self.bias, self.fan_in_fan_out)
+        return lora_linear(
             input,
-            self.base_weight,
+            self.weight,
             self.bias,
             self.lora_A,
             self.lora_B,
             self.scaling,
-            self.dropout_now,
+            spec.lora_dropout if self.training else 0.0,
             self.fan_in_fan_out,
+            spec.slices,
         )
 
 
@@ -189,19 +189,6 @@ class MergedLinear(Linear):
         dw_OI = slices.delta(self.lora_A, self.lora_B, self.scaling, self.slices)
         return dw_OI.t() if self.fan_in_fan_out else dw_OI
 
-    def adapted(self, input: Tensor) -> Tensor:
-        return slices.lora_slices(
-            input,
-            self.base_weight,
-            self.bias,
-            self.lora_A,
-            self.lora_B,
-            self.scaling,
-            self.slices,
-            self.dropout_now,
-            self.fan_in_fan_out,
-        )
-
 
 class ExposedLinear(Linear):
     """A Linear whose `weight` reads as W + scaling * B A; the parameter of that name stays W."""
@@ -215,6 +202,22 @@ class ExposedLinear(Linear):
         weight = self._parameters["weight"]
         assert weight is not None
         return weight
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight = self.settled_weight()
+        if weight is not None:
+            return linear.project(input, weight, self.bias, self.fan_in_fan_out)
+        return lora_linear(
+            input,
+            self.base_weight,
+            self.bias,
+            self.lora_A,
+            self.lora_B,
+            self.scaling,
+            self.dropout_now,
+            self.fan_in_fan_out,
+            self.spec.slices,
+        )
 
 
 class ExposedMergedLinear(ExposedLinear, MergedLinear):

@@ -21,6 +21,7 @@ class AdapterSpec:
     use_rslora: bool = False
     init_lora_weights: bool | Literal["gaussian"] = True
     slices: Slices | None = None
+    use_dora: bool = False
 
     def __post_init__(self) -> None:
         problems = []
@@ -32,6 +33,8 @@ class AdapterSpec:
             problems.append(f"lora_dropout is {self.lora_dropout!r}; it must be in [0, 1)")
         if self.r and self.slices and not any(adapted for _, adapted in self.slices):
             problems.append(f"r is {self.r!r} and none of the {len(self.slices)} slices is adapted")
+        if self.use_dora and self.slices:
+            problems.append("use_dora is for whole weights, and this one has slices")
         if problems:
             raise ConfigError("This LoRA layer cannot be made:", problems)
 

@@ -10,7 +10,7 @@ from lorakit.layers.base import LoraLayer
 
 
 def mark_only_lora_as_trainable(model: nn.Module, bias: Bias = "none") -> None:
-    """Freeze every parameter but A, B and the biases asked for; those are made trainable.
+    """Freeze every parameter but A, B (and DoRA's m) and the biases asked for, which then train.
 
     `bias` is "none", "all" (every parameter called bias) or "lora_only" (of adapted layers).
     A head stays frozen: unfreeze it afterwards.
@@ -24,7 +24,7 @@ def mark_only_lora_as_trainable(model: nn.Module, bias: Bias = "none") -> None:
 
 
 def lora_state_dict(model: nn.Module, bias: Bias = "none") -> dict[str, Tensor]:
-    """Copies of A, B and the biases asked for, under their names in the model's state_dict.
+    """Copies of A, B (and DoRA's m) and the biases asked for, named as in the model's state_dict.
 
     Raises ConfigError for another `bias`.
     Source: loralib's function of that name. `lorakit.save_adapter` also keeps rank, scale and head.
@@ -43,10 +43,10 @@ def _lora_names(model: nn.Module, bias: Bias) -> set[str]:
         raise ConfigError(f"bias is {bias!r}; it must be one of {', '.join(BIASES)}.")
     names = set()
     for prefix, module in model.named_modules(remove_duplicate=False):
-        adapted = isinstance(module, LoraLayer) and module.r > 0
+        adapter = module.tensor_names if isinstance(module, LoraLayer) and module.r else ()
         for leaf in module._parameters:
-            if (adapted and leaf in ("lora_A", "lora_B")) or (
-                is_bias(leaf) and (bias == "all" or (bias == "lora_only" and adapted))
+            if leaf in adapter or (
+                is_bias(leaf) and (bias == "all" or (bias == "lora_only" and adapter))
             ):
                 names.add(f"{prefix}.{leaf}" if prefix else leaf)
     return names

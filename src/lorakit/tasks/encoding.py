@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from lorakit.tasks.base import CUT, Task
@@ -23,7 +24,8 @@ def encode_table(
         lambda rows: task.encode(tokenizer, rows),
         batched=True,
         remove_columns=table.column_names,
-        load_from_cache_file=False,
+        keep_in_memory=True,
+        new_fingerprint=uuid.uuid4().hex,  # not a hash of the tokenizer, which takes a second
         desc=f"tokenizing {name}",
     )
     return encoded.remove_columns(CUT), sum(encoded[CUT][:])

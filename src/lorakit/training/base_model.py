@@ -19,6 +19,9 @@ _AUTO_CLASSES = {
 }
 
 
+UNLIMITED = 1 << 20
+"""Tokens of one text where a model has no limit."""
+
 _HEADS = ("classifier", "classification_head", "score", "qa_outputs")
 """What transformers calls the modules whose last matrix has a row for each label."""
 
@@ -38,6 +41,26 @@ def skeleton(name: str, revision: str | None = None) -> nn.Module:
             return model_class.from_config(config)  # type: ignore[no-any-return]
     except Exception as error:  # a model's constructor raises whatever a broken config leads to
         raise FormatError(f"The config of {name} describes no model: {error}") from error
+
+
+def length_limit(name: str, revision: str | None = None) -> int | None:
+    """Tokens of one text that the model has positions for; None where its config says nothing.
+
+    RoBERTa and its relatives count positions from the padding's index + 1 on, so that they never
+    use the first rows of their table: of 514 positions 512 are left.
+
+    Raises FormatError if there is no such model.
+    """
+    limit: int | None = getattr(_config(name, revision), "max_position_embeddings", None)
+    if not limit:
+        return None
+    tables = [
+        module
+        for path, module in skeleton(name, revision).named_modules()
+        if path.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+    ]
+    used = [t.num_embeddings - t.padding_idx - 1 for t in tables if t.padding_idx is not None]
+    return min([limit, *used])
 
 
 def load_base(

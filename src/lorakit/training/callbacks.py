@@ -62,7 +62,7 @@ class HealthCheck(TrainerCallback):
         if check.stuck:
             raise TrainingError(
                 f"After {self.steps} steps, {len(check.stuck)} of {check.trainable} trainable "
-                "tensors have not moved (training.check: off allows that):",
+                "tensors have not moved (a recipe allows that with training.check: off):",
                 [f"{name}: {why}" for name, why in check.stuck.items()],
             )
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+
+Output = TypeVar("Output")
 
 
 def is_first_process() -> bool:
@@ -48,11 +51,21 @@ def sum_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
     return summed
 
 
-def gathered(parts: list[tuple[int, Tensor]]) -> list[tuple[int, Tensor]]:
+def process_number() -> int:
+    """Of this one among all, from 0."""
+    return dist.get_rank() if _several() else 0
+
+
+def share(size: int) -> range:
+    """The rows of `size` that this process answers for."""
+    return range(process_number(), size, dist.get_world_size() if _several() else 1)
+
+
+def gathered(parts: list[tuple[int, Output]]) -> list[tuple[int, Output]]:
     """The numbered outputs of all processes, on each of them."""
     if not _several():
         return parts
-    everyone: list[list[tuple[int, Tensor]]] = [[] for _ in range(dist.get_world_size())]
+    everyone: list[list[tuple[int, Output]]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(everyone, parts)
     return [part for one in everyone for part in one]
 

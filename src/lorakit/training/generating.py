@@ -19,9 +19,11 @@ from lorakit.tasks.chat import Chat
 from lorakit.tasks.generation import CausalTask
 from lorakit.training.answering import answer
 from lorakit.training.decoding import Sampling, decoding_defaults
-from lorakit.training.inference import bar, batches, columns_read, fitted, running
-from lorakit.training.kept_texts import KeptTexts, adapter_digest
+from lorakit.training.distributed import gathered, process_number, share
+from lorakit.training.inference import bar, columns_read, fitted, running
+from lorakit.training.kept_texts import KeptTexts, adapter_digest, remove_kept
 from lorakit.training.saved import Saved
+from lorakit.training.scoring import batches
 
 TOKENS = 8192
 """Of one batch at most, prompts, answers and beams together; a batch has at least one row."""
@@ -78,7 +80,7 @@ def sampling_of(saved: Saved) -> Sampling:
 
 
 def generate_answers(saved: Saved, table: Any, output: Path, progress: bool = False) -> list[str]:
-    """What the model says to each row of a run's data, decoded as its recipe says.
+    """What the model says to each row of a run's data, over all processes, as its recipe says.
 
     Where that leaves the length open, an answer has at most as many tokens as the longest reference
     and its end, and leaves the prompt half of what the model reads.
@@ -89,12 +91,16 @@ def generate_answers(saved: Saved, table: Any, output: Path, progress: bool = Fa
         ids = saved.tokenizer(references, add_special_tokens=False, verbose=False)["input_ids"]
         longest = min(max(map(len, ids)) + 1, max(1, saved.task.max_length // 2))
         sampling = replace(sampling, max_new_tokens=longest)
-    return generate_rows(saved, table, "test", sampling, progress, output).texts
+    mine = list(share(len(table)))
+    texts: list[str] = []
+    if mine:
+        texts = generate_rows(saved, table.select(mine), "test", sampling, progress, output).texts
+    return [text for _, text in sorted(gathered(list(zip(mine, texts, strict=True))))]
 
 
 def finished(output: Path) -> None:
     """Say that the texts are written to `output`; nothing is kept beside it any more."""
-    KeptTexts(output, {}).remove()
+    remove_kept(output)
 
 
 def _generate(
@@ -155,7 +161,8 @@ def _kept(
 ) -> KeptTexts:
     settings = {name: value for name, value in asdict(sampling).items() if name != "batch_rows"}
     model = {"base": saved.base, "adapter": adapter_digest(saved.model)}
-    return KeptTexts(output, {"prompts": prompts, **settings, **model})
+    about = {"prompts": prompts, **settings, **model}
+    return KeptTexts(output, about, process_number())
 
 
 def _generating(saved: Saved) -> CausalTask:

@@ -6,15 +6,12 @@ order of the rows. Adapters run merged (`lorakit.merged`), at the base's speed.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from lorakit.errors import ConfigError
@@ -26,10 +23,9 @@ from lorakit.tasks.glue import MISMATCHED, with_mismatched
 from lorakit.tasks.values import plural
 from lorakit.training.batching import length
 from lorakit.training.saved import Saved
+from lorakit.training.scoring import Passed, batches, passes, scores
 
 AnyTask = TypeVar("AnyTask", bound=Task)
-TOKENS, ROWS = 8192, 128
-"""Of one batch at most; a batch has at least one row."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +52,6 @@ class Predictions:
 
     values: list[Any]
     truncated_rows: int
-
-
-@dataclass(frozen=True)
-class Passed:
-    """One batch after the model: the rows' numbers, logits, labels and mean loss."""
-
-    rows: list[int]
-    logits: Tensor
-    labels: Tensor | None
-    loss: float
-    weight: float
 
 
 def evaluate_tables(
@@ -98,8 +83,7 @@ def evaluate(saved: Saved, table: Any, data: str, progress: bool = False) -> Eva
     task = fitted(saved.task, table, data, with_label=True)
     task.check(table, data)
     examples = as_examples(task.encode(saved.tokenizer, columns_read(task, table)))
-    passed = list(run_model(saved, task, examples, progress))
-    metrics = _token_metrics(task, passed) if task.generates else _row_metrics(task, passed)
+    metrics, _ = scores(task, run_model(saved, task, examples, progress), saved.model.device)
     seconds = round(time.perf_counter() - started, 2)
     cut = sum(bool(example.get(CUT)) for example in examples)
     return Evaluation(saved.source, data, task.name, len(examples), cut, metrics, seconds)
@@ -117,7 +101,8 @@ def predict(saved: Saved, table: Any, data: str, progress: bool = False) -> Pred
     examples = as_examples(task.encode(saved.tokenizer, columns_read(task, table)))
     values: list[Any] = [None] * len(examples)
     for batch in run_model(saved, task, examples, progress):
-        for row, prediction in zip(batch.rows, task.predictions(batch.logits), strict=True):
+        found = task.predictions(batch.logits.float().cpu())
+        for row, prediction in zip(batch.rows, found, strict=True):
             values[row] = prediction
     return Predictions(values, sum(bool(example.get(CUT)) for example in examples))
 
@@ -125,38 +110,12 @@ def predict(saved: Saved, table: Any, data: str, progress: bool = False) -> Pred
 def run_model(
     saved: Saved, task: Task, examples: Sequence[Example], progress: bool = False
 ) -> Iterator[Passed]:
-    """The model's logits for every example, in batches of like length."""
-    model = saved.model
-    device = next(model.parameters()).device
-    with torch.no_grad(), running(model), bar(len(examples), progress) as shown:
-        for rows in batches([length(example) for example in examples]):
-            batch = task.collate(saved.tokenizer, [dict(examples[i]) for i in rows])
-            labels = batch.get("labels")
-            result = model(**{name: tensor.to(device) for name, tensor in batch.items()})
-            yield Passed(
-                rows,
-                result.logits.float().cpu(),
-                labels,
-                float(result.loss) if labels is not None else math.nan,
-                float(task.weight(batch)) if labels is not None else 0.0,
-            )
-            shown.update(len(rows))
-
-
-def batches(lengths: Sequence[int], tokens: int = TOKENS, rows: int = ROWS) -> list[list[int]]:
-    """The rows' numbers, sorted by length and cut into batches, the longest first.
-
-    >>> batches([3, 9, 3, 4], tokens=10)
-    [[1], [3, 0], [2]]
-    """
-    result: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        room = result and len(result[-1]) < rows
-        if room and (len(result[-1]) + 1) * lengths[result[-1][0]] <= tokens:
-            result[-1].append(i)
-        else:
-            result.append([i])
-    return result
+    """Every example after the model, in batches of like length."""
+    model, task_batches = saved.model, batches([length(example) for example in examples])
+    with running(model), bar(len(examples), progress) as shown:
+        for passed in passes(model, task, saved.tokenizer, examples, task_batches):
+            yield passed
+            shown.update(len(passed.rows))
 
 
 def running(model: Any) -> AbstractContextManager[Any]:
@@ -203,27 +162,3 @@ def metric_lines(metrics: Mapping[str, float]) -> list[str]:
     """One aligned line a metric."""
     width = max(map(len, metrics), default=0)
     return [f"  {name.ljust(width)}  {value:.4f}" for name, value in metrics.items()]
-
-
-def _row_metrics(task: Task, passed: Sequence[Passed]) -> dict[str, float]:
-    logits = torch.cat([batch.logits for batch in passed])
-    labels = torch.cat([batch.labels for batch in passed if batch.labels is not None])
-    return {"loss": _mean_loss(passed), **task.score(logits, labels)}
-
-
-def _token_metrics(task: Task, passed: Sequence[Passed]) -> dict[str, float]:
-    """Loss and accuracy a token, perplexity = exp(loss)."""
-    loss, total = _mean_loss(passed), sum(batch.weight for batch in passed)
-    hits = [
-        task.score(batch.logits, batch.labels)["token_accuracy"] * batch.weight
-        for batch in passed
-        if batch.labels is not None and batch.weight
-    ]
-    return {"loss": loss, "perplexity": math.exp(loss), "token_accuracy": sum(hits) / total}
-
-
-def _mean_loss(passed: Sequence[Passed]) -> float:
-    total = sum(batch.weight for batch in passed)
-    if total == 0:
-        raise ConfigError("There is nothing to evaluate: no row has a label that counts.")
-    return sum(batch.loss * batch.weight for batch in passed if batch.weight) / total

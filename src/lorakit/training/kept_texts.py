@@ -6,6 +6,7 @@ Texts of anything else are not used.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Mapping
@@ -20,10 +21,10 @@ from lorakit.layers.conversion import lora_layers
 
 
 class KeptTexts:
-    """A file of texts by number, which grows batch by batch and is removed at the end."""
+    """A file of texts by number, which grows batch by batch; each process has one of its own."""
 
-    def __init__(self, output: Path, about: Mapping[str, Any]) -> None:
-        self.file = output.with_name(f".{output.name}.kept")
+    def __init__(self, output: Path, about: Mapping[str, Any], process: int = 0) -> None:
+        self.file = output.with_name(f"{_prefix(output)}{process}")
         text = json.dumps(about, sort_keys=True, default=str)
         self.about = hashlib.sha256(text.encode()).hexdigest()
 
@@ -47,16 +48,22 @@ class KeptTexts:
         """One more batch."""
         self._write("a", _line(texts))
 
-    def remove(self) -> None:
-        """The output is complete."""
-        self.file.unlink(missing_ok=True)
-
     def _write(self, mode: str, text: str) -> None:
         try:
             with self.file.open(mode, encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
             raise SaveError(f"{self.file} cannot be written: {error}") from error
+
+
+def remove_kept(output: Path) -> None:
+    """The output is complete: nothing of any process is kept beside it."""
+    for file in output.parent.glob(f"{glob.escape(_prefix(output))}*"):
+        file.unlink()
+
+
+def _prefix(output: Path) -> str:
+    return f".{output.name}.kept-"
 
 
 def adapter_digest(model: nn.Module) -> str:

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
+import lorakit
 from lorakit.tasks.base import Task
+from lorakit.tasks.values import label_name
 from lorakit.training.recipe import Recipe
 from lorakit.training.run_directory import ADAPTER, RunResult
 from lorakit.training.warm_start import WarmStart
@@ -50,7 +52,7 @@ def run_result(
 def _majority(table: Any, task: Task) -> float | None:
     if task.name != "classification" or task.label is None:
         return None
-    values = [str(value) for value in table[task.label]]
+    values = [label_name(value) for value in table[task.label]]
     return max(map(values.count, set(values))) / len(values)
 
 
@@ -74,11 +76,12 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that lorakit runs from, if it is one."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    """The commit of lorakit's own checkout, if it runs from one; a checkout around it is none."""
+    package = Path(lorakit.__file__).resolve().parent
+    command = ["git", "-C", str(package), "rev-parse", "--show-toplevel", "HEAD"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return answer.stdout.strip()
+    project, commit = answer.stdout.splitlines()
+    return commit if Path(project).resolve() / "src" == package.parent else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,10 +32,11 @@ def check_output(output: Path, overwrite: bool) -> None:
         raise SaveError(f"{output.parent} cannot be written to.")
 
 
-def check_columns(columns: Sequence[str]) -> None:
-    """Raise ConfigError if the predictions' column would hide one of the table."""
-    if PREDICTION in columns:
-        raise ConfigError(f"The data has a column {PREDICTION!r} already; rename it first.")
+def check_columns(columns: Sequence[str], added: Collection[str] = (PREDICTION,)) -> None:
+    """Raise ConfigError if a column that is added would hide one of the table."""
+    if taken := [name for name in columns if name in added]:
+        names = ", ".join(map(repr, taken))
+        raise ConfigError(f"The data has a column {names} already; rename it first.")
 
 
 def write_predictions(output: Path, table: Any, predictions: Sequence[Any]) -> None:

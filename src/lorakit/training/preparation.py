@@ -20,6 +20,7 @@ from lorakit.tasks.encoding import cut_text, encode_table
 from lorakit.tasks.glue import GLUE
 from lorakit.tasks.glue_files import glue_tables, is_file
 from lorakit.tasks.tables import read_table
+from lorakit.training.precision import chosen, store_frozen
 from lorakit.training.recipe import DataConfig, Recipe
 
 Say = Callable[[str], None]
@@ -64,16 +65,13 @@ def prepare(recipe: Recipe, train: Any) -> tuple[Any, Task]:
         tokenizer.pad_token = tokenizer.eos_token
     data = recipe.data
     columns = Columns(data.task, tuple(data.text or ()) or None, data.label)
-    config = AutoConfig.from_pretrained(recipe.base, revision=recipe.revision)
-    limit = length_limit(tokenizer, config)
+    limit = text_limit(tokenizer, recipe.base, recipe.revision)
     return tokenizer, make_task(train, columns, min(data.max_length or limit, limit))
 
 
-def length_limit(tokenizer: Any, config: Any) -> int:
-    """Tokens of one example at most; RoBERTa's first positions are for padding."""
-    positions = getattr(config, "max_position_embeddings", None) or 1 << 20
-    if "roberta" in config.model_type:
-        positions -= config.pad_token_id + 1
+def text_limit(tokenizer: Any, base: str, revision: str | None = None) -> int:
+    """Tokens of one example at most, for the tokenizer and for the positions of the base."""
+    positions = base_model.length_limit(base, revision) or base_model.UNLIMITED
     return min(int(tokenizer.model_max_length), positions)
 
 
@@ -101,7 +99,8 @@ def _bars(wanted: bool) -> Iterator[None]:
 
 
 def build_model(recipe: Recipe, task: Task, say: Say) -> Any:
-    """The base with the task's head, prepared by the recipe's method."""
+    """The base with the task's head, prepared by the recipe's method, in the types that it says."""
+    dtype = chosen(recipe.training.dtype)
     settings = task.head()
     if recipe.training.base_dropout == "off":
         settings |= base_model.no_dropout(recipe.base, recipe.revision)
@@ -115,6 +114,7 @@ def build_model(recipe: Recipe, task: Task, say: Say) -> Any:
     else:
         saved = tuple(dict.fromkeys([*(recipe.lora.modules_to_save or ()), *head]))
         say(str(inject(model, recipe.lora.replace(modules_to_save=saved or None))))
+    store_frozen(model, dtype)
     return model
 
 

@@ -124,8 +124,9 @@ class TrainingConfig:
     token_budget: int = 4096
     """Tokens of one micro-batch at most, padding included; changes time and memory only."""
     seed: int = 0
-    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Computation in that type by autocast; weights and adapters stay float32."""
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of computation and of what is frozen; auto: bf16 where the processor multiplies in it, else
+    fp32. What trains is float32 in any case."""
     deterministic: bool = False
     """Use deterministic algorithms, at some cost."""
     gradient_checkpointing: bool = False

@@ -27,6 +27,7 @@ from lorakit.training.run_directory import (
     RunResult,
     claim,
     released_if_refused,
+    require_free_columns,
     write_files,
 )
 from lorakit.training.saved import Saved
@@ -61,6 +62,7 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
     with released_if_refused(output, process.is_main_process):
         tables = split(recipe.data)
         tokenizer, task = prepare(recipe, tables["train"])
+        require_free_columns(task)
         require_scores(task)
         encoded = {n: encode(task, tokenizer, table, n, say) for n, table in tables.items()}
         model = build_model(recipe, task, say)
@@ -79,13 +81,14 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
     metrics, predictions = trainer.examine(encoded["test"])
     if MISMATCHED in encoded:
         metrics = with_mismatched(metrics, trainer.examine(encoded[MISMATCHED])[0])
-    if task.generates and process.is_main_process:
+    if task.generates:
         saved = Saved(str(output), recipe.base, recipe.method, model, tokenizer, task, recipe)
-        predictions = generate_answers(
-            saved, tables["test"], output / PREDICTIONS, sys.stderr.isatty()
-        )
-        if isinstance(task, DataToText):
-            metrics |= score_texts(task, tables["test"], predictions, output, say)
+        with trainer.accelerator.autocast():
+            predictions = generate_answers(
+                saved, tables["test"], output / PREDICTIONS, sys.stderr.isatty()
+            )
+    if isinstance(task, DataToText) and process.is_main_process:
+        metrics |= score_texts(task, tables["test"], predictions, output, say)
     process.wait_for_everyone()
     result = run_result(recipe, task, trainer, tables, metrics, seconds, output, start)
     if process.is_main_process:

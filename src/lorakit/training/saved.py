@@ -25,7 +25,7 @@ from lorakit.tasks.nlg.task import CORPORA
 from lorakit.tasks.values import plural
 from lorakit.training.base_model import load_for_task
 from lorakit.training.checkpoints import load_trained
-from lorakit.training.preparation import length_limit, prepare, read_tables, split
+from lorakit.training.preparation import prepare, read_tables, split, text_limit
 from lorakit.training.recipe import Recipe, from_mapping
 from lorakit.training.recipe_file import load_recipe
 from lorakit.training.run_directory import ADAPTER, RECIPE
@@ -181,7 +181,7 @@ def _asked(task: Task | None, ask: Ask, source: str) -> Task | None:
 def _bare_task(name: str, ask: Ask, bundle: AdapterBundle, base: str) -> Task:
     """The task of an adapter that brings no file about it."""
     config = AutoConfig.from_pretrained(base)
-    limit = length_limit(AutoTokenizer.from_pretrained(base), config)
+    limit = text_limit(AutoTokenizer.from_pretrained(base), base)
     text, label = ask.text or (), ask.label
     if name in GLUE:
         _require_head(GLUE[name], ask, bundle, config)

@@ -1,24 +1,22 @@
-"""transformers' Trainer with what LoRA needs: steps in micro-batches, adapter-only checkpoints.
+"""transformers' Trainer with what a run of a task needs: its metrics, adapter-only checkpoints.
 
-A thin subclass; the loop, mixed precision, distributed training and loggers are transformers'.
+A thin subclass; the loop, mixed precision, distributed training and loggers are transformers', and
+the steps are `step_trainer`'s.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerState
+from transformers import PrinterCallback, ProgressCallback, TrainerState
 
 from lorakit.errors import SaveError
 from lorakit.tasks.base import Task
-from lorakit.training.batching import MicroBatches, StepLoader, StepSampler, cut, length
+from lorakit.training.batching import length
 from lorakit.training.checkpoints import (
     STATE,
     checkpoint_path,
@@ -29,18 +27,15 @@ from lorakit.training.checkpoints import (
     save_trained,
     seconds_until,
 )
-from lorakit.training.distributed import gathered, sum_gradients, total
+from lorakit.training.scoring import Passed, batches, passes, scores
+from lorakit.training.step_trainer import StepTrainer
 from lorakit.training.two_passes import TwoPasses
 
-_SORTED_TOGETHER = 512
-"""Examples among which an evaluation looks for those of like length."""
 
-
-class LoraTrainer(Trainer):
+class LoraTrainer(StepTrainer):
     """Trains `task` on tokenized examples, exactly `total_batch` of them in each step."""
 
     model: Any
-    train_dataset: Any
     eval_dataset: Any
 
     def __init__(
@@ -54,10 +49,17 @@ class LoraTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         self.task, self.tokenizer = task, tokenizer
-        self.total_batch, self.token_budget = total_batch, token_budget
         self.two_passes = two_passes
         self._earlier, self._started = 0.0, time.perf_counter()
-        super().__init__(model=model, processing_class=tokenizer, **kwargs)
+        super().__init__(
+            model,
+            total_batch=total_batch,
+            token_budget=max(1, token_budget // (1 if two_passes is None else 2)),
+            data_collator=self._collate,
+            weight=task.weight,
+            processing_class=tokenizer,
+            **kwargs,
+        )
         self.callback_handler.callbacks = [
             callback  # not those that print dicts; callbacks.progress is in their place
             for callback in self.callback_handler.callbacks
@@ -83,54 +85,14 @@ class LoraTrainer(Trainer):
 
     # --- steps
 
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        sampler = StepSampler(
-            len(self.train_dataset),
-            self.total_batch,
-            self.args.seed,
-            self.args.process_index,
-            self.args.world_size,
-        )
-        budget = max(1, self.token_budget // (1 if self.two_passes is None else 2))
-        collate = MicroBatches(self._collate, budget)
-        return StepLoader(self.train_dataset, batch_sampler=sampler, collate_fn=collate)
-
     def _collate(self, examples: list[Mapping[str, Any]]) -> dict[str, Tensor]:
         return self.task.collate(self.tokenizer, [dict(example) for example in examples])
 
-    def training_step(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
-    ) -> Tensor:
-        """Forward and backward of every micro-batch; the loss is the mean over the whole step.
-
-        `model` may be wrapped for several processes; the gradients are summed here instead.
-        """
-        if not self.model.training:
-            self.model.train()
-        batches = inputs["micro_batches"]
-        weights = [float(self.task.weight(batch)) for batch in batches]
-        whole = total(sum(weights), self.args.device)
-        step_loss = torch.zeros((), device=self.args.device)
-        for batch, weight in zip(batches, weights, strict=True):
-            if weight == 0:
-                continue  # nothing in it counts
-            with self.compute_loss_context_manager():
-                loss = self._loss(self._prepare_inputs(batch))
-            loss = loss * (weight / whole)
-            self.accelerator.backward(loss)
-            step_loss += loss.detach()
-        return sum_gradients(self.model.parameters(), step_loss)
-
-    def _loss(self, batch: dict[str, Any]) -> Any:
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The model's own loss, or that of two passes."""
         if self.two_passes is None:
-            return self.compute_loss(self.model, batch)
-        return self.two_passes(self.model, batch)
-
-    def floating_point_ops(self, inputs: Any) -> int:
-        return 0
-
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> None:
-        return None  # training_step counts for itself
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        return self.two_passes(model, inputs)
 
     # --- evaluation
 
@@ -153,50 +115,22 @@ class LoraTrainer(Trainer):
         """Metrics and, in the data's order, predictions; a task that generates has none here."""
         examples = [dict(example) for example in dataset]
         self.model.eval()
-        outputs: list[tuple[int, Tensor]] = []
-        sums = {"loss": 0.0, "hits": 0.0, "count": 0.0}
-        batches = self._evaluation_batches(examples)
-        self.callback_handler.eval_dataloader = batches
-        for indices in batches[self.args.process_index :: self.args.world_size]:
-            batch = self._collate([examples[i] for i in indices])
-            weight = float(self.task.weight(batch))
-            batch = self._prepare_inputs(batch)
-            with torch.no_grad(), self.accelerator.autocast():
-                result = self.model(**batch)
-            sums["count"] += weight
-            sums["loss"] += float(result.loss) * weight if weight else 0.0
-            if self.task.generates:
-                sums["hits"] += _hits(result.logits, batch["labels"])
-            else:
-                outputs += zip(indices, result.logits.float().cpu(), strict=True)
+        cuts = batches([length(example) for example in examples], self.token_budget)
+        self.callback_handler.eval_dataloader = cuts
+        mine = cuts[self.args.process_index :: self.args.world_size]
+        with self.accelerator.autocast():
+            passed = passes(self.model, self.task, self.tokenizer, examples, mine)
+            result = scores(self.task, self._told(passed), self.args.device)
+        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, {})
+        return result
+
+    def _told(self, passed: Iterable[Passed]) -> Iterator[Passed]:
+        """The same, with the callbacks told of each batch."""
+        for batch in passed:
+            yield batch
             self.control = self.callback_handler.on_prediction_step(
                 self.args, self.state, self.control
             )
-        sums = {name: total(value, self.args.device) for name, value in sums.items()}
-        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, {})
-        loss = sums["loss"] / max(sums["count"], 1.0)
-        if self.task.generates:
-            accuracy = sums["hits"] / max(sums["count"], 1.0)
-            return {
-                "loss": loss,
-                "perplexity": math.exp(min(loss, 700)),
-                "token_accuracy": accuracy,
-            }, []
-        logits = torch.stack([row for _, row in sorted(gathered(outputs), key=lambda o: o[0])])
-        labels = torch.tensor([example["labels"] for example in examples])
-        return {"loss": loss, **self.task.score(logits, labels)}, self.task.predictions(logits)
-
-    def _evaluation_batches(self, examples: list[dict[str, Any]]) -> list[list[int]]:
-        """Indices of examples of like length, within the token budget."""
-        lengths = [length(example) for example in examples]
-        batches = []
-        for start in range(0, len(examples), _SORTED_TOGETHER):
-            part = sorted(
-                range(start, min(start + _SORTED_TOGETHER, len(examples))), key=lengths.__getitem__
-            )
-            cuts = cut([lengths[i] for i in part], self.token_budget)
-            batches += [part[i:j] for i, j in cuts]
-        return batches
 
     # --- checkpoints
 
@@ -226,8 +160,3 @@ class LoraTrainer(Trainer):
         if self.state.best_global_step:
             run = Path(str(self.args.output_dir))
             load_trained(self.model, checkpoint_path(run, self.state.best_global_step))
-
-
-def _hits(logits: Tensor, labels: Tensor) -> float:
-    """Number of completion tokens that are the likeliest ones."""
-    return float((logits[:, :-1].argmax(-1) == labels[:, 1:]).sum())

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 from transformers import EarlyStoppingCallback, TrainingArguments
 
-from lorakit.errors import ConfigError, MissingDependencyError
+from lorakit.errors import MissingDependencyError
 from lorakit.tasks.base import Task
 from lorakit.training.callbacks import HealthCheck, progress
+from lorakit.training.precision import chosen
 from lorakit.training.recipe import Recipe, TrainingConfig
 from lorakit.training.run_directory import CHECKPOINTS
 from lorakit.training.trainer import LoraTrainer
@@ -40,7 +41,6 @@ def make_trainer(
     nothing here, MissingDependencyError for tensorboard.
     """
     training = recipe.training
-    _require_dtype(training.dtype)
     if training.tensorboard:
         _prepare_tensorboard(output)
     callbacks: list[Any] = [progress(say)]
@@ -115,11 +115,12 @@ def _events(training: TrainingConfig, steps: int, task: Task, validated: bool) -
 
 
 def _computation(training: TrainingConfig) -> dict[str, Any]:
+    dtype = chosen(training.dtype)
     arguments: dict[str, Any] = {
         "per_device_train_batch_size": training.total_batch,
         "use_cpu": not torch.accelerator.is_available(),
-        "bf16": training.dtype == "bf16",
-        "fp16": training.dtype == "fp16",
+        "bf16": dtype == "bf16",
+        "fp16": dtype == "fp16",
         "full_determinism": training.deterministic,
         "dataloader_pin_memory": False,
         "remove_unused_columns": False,
@@ -129,14 +130,6 @@ def _computation(training: TrainingConfig) -> dict[str, Any]:
         new, old = "activation_checkpointing", "gradient_checkpointing"  # renamed in 5.23
         arguments[new if new in known else old] = True
     return arguments
-
-
-def _require_dtype(dtype: str) -> None:
-    cuda = torch.cuda.is_available()
-    if dtype == "fp16" and not torch.accelerator.is_available():
-        raise ConfigError("training.dtype fp16 needs an accelerator; use bf16 or fp32 here.")
-    if dtype == "bf16" and cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise ConfigError("training.dtype bf16 is not in this GPU; use fp16 or fp32 here.")
 
 
 def _prepare_tensorboard(output: Path) -> None:

@@ -36,8 +36,8 @@ def usage(output: str) -> str:
 def vllm_obstacles(bundle: AdapterBundle) -> list[str]:
     """Why vLLM would refuse this adapter or compute something else; empty if it takes it.
 
-    vLLM reads one r and one lora_alpha for all layers and no biases; of modules trained in full it
-    takes heads named classifier or score.
+    vLLM reads one r and one lora_alpha for all layers, no biases and no DoRA; of modules trained in
+    full it takes heads named classifier or score.
     """
     return list(_obstacles(bundle))
 
@@ -49,6 +49,8 @@ def _obstacles(bundle: AdapterBundle) -> Iterator[str]:
         yield "it trains biases"
     elif others:
         yield f"{', '.join(others)} was trained in full"
+    if config.use_dora:
+        yield "it uses DoRA"
     one = scaling(config.r, config.lora_alpha, config.use_rslora)
     if any(not math.isclose(_scale(p, config.use_rslora), one) for p in bundle.adapters.values()):
         yield "its layers have several scales"

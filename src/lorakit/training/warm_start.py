@@ -74,11 +74,9 @@ def warm_start(model: nn.Module, bundle: AdapterBundle, source: str) -> WarmStar
         if (problem := _why_left(name, value, state, copied)) is not None
     }
     trained = {name: value for name, value in bundle.trained.items() if name not in left}
+    for name, pair in bundle.adapters.items():
+        layers[name].set_adapter_tensors(tuple(pair.tensors.values()))
     with torch.no_grad():
-        for name, pair in bundle.adapters.items():
-            layers[name].lora_A.copy_(pair.lora_A)
-            layers[name].lora_B.copy_(pair.lora_B)
-            layers[name].drop_cache()
         for name, value in trained.items():
             state[name].copy_(value)
     taken = (*bundle.adapters, *trained)
@@ -110,12 +108,15 @@ def _problem(
     if name not in layers:
         return "is not adapted in this run; see lora.target_modules"
     layer = layers[name]
-    a, b = tuple(pair.lora_A.shape), tuple(pair.lora_B.shape)
-    here = tuple(layer.lora_A.shape), tuple(layer.lora_B.shape)
-    if (a, b) != here:
-        same_width = a[1:] == here[0][1:] and b[0] == here[1][0]
+    dora = pair.lora_magnitude_vector is not None
+    if dora != layer.spec.use_dora:
+        return f"{'is' if dora else 'is not'} DoRA there; set lora.use_dora to {str(dora).lower()}"
+    here = tuple(tuple(tensor.shape) for tensor in layer.adapter_tensors())
+    if pair.shapes != here:
+        (a, b), (a_here, b_here) = pair.shapes[:2], here[:2]
+        same_width = a[1:] == a_here[1:] and b[0] == b_here[0]
         what = "is of another rank; set lora.r" if same_width else "is of another width"
-        return f"{what}: A {a} and B {b} there, A {here[0]} and B {here[1]} here"
+        return f"{what}: A {a} and B {b} there, A {a_here} and B {b_here} here"
     there = replace(layer.spec, lora_alpha=pair.lora_alpha, use_rslora=use_rslora).scaling
     if there != layer.scaling:
         return (

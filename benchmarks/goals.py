@@ -1,0 +1,137 @@
+"""What lorakit promises to reach, and what the result files say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+Results = Mapping[str, Any]
+"""The result files, by benchmark."""
+
+Values = Mapping[str, float]
+"""By library."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A number that lorakit is to reach: at most, or with `at_least` at least, the bound."""
+
+    name: str
+    benchmark: str
+    bound: float
+    values: Callable[[list[Any]], Values]
+    at_least: bool = False
+
+    def row(self, results: Results) -> dict[str, Any]:
+        values = dict(self.values(results[self.benchmark]["rows"]))
+        reached = self.met(values["lorakit"])
+        peers = {name: values.get(name, "") for name in ("loralib", "peft", "lorakit")}
+        sign = "≥" if self.at_least else "≤"
+        verdict = "yes" if reached else "no"
+        return {"goal": self.name, **peers, "bound": f"{sign} {self.bound:g}", "reached": verdict}
+
+    def met(self, value: float) -> bool:
+        """Compared as precisely as it is printed."""
+        value = float(f"{value:.3g}")
+        return value >= self.bound if self.at_least else value <= self.bound
+
+
+def table(results: Results) -> Iterator[dict[str, Any]]:
+    """A row for each goal whose benchmark has been run."""
+    return (goal.row(results) for goal in GOALS if goal.benchmark in results)
+
+
+def step(targets: str, dtype: str) -> Callable[[list[Any]], Values]:
+    """MiniLM's step over the floor."""
+    return lambda rows: medians(minilm(rows, targets, dtype))
+
+
+def minilm(rows: list[Any], targets: str, dtype: str) -> Any:
+    wanted = {"model": "MiniLM-L6", "targets": targets, "dtype": dtype}
+    return find(rows, **wanted)
+
+
+def medians(row: Any) -> Values:
+    return {name: row[name]["median"] for name in ("loralib", "peft", "lorakit") if name in row}
+
+
+def find(rows: list[Any], **wanted: object) -> Any:
+    """The only row that has these values."""
+    (row,) = (row for row in rows if all(row[key] == value for key, value in wanted.items()))
+    return row
+
+
+def faster_step(rows: list[Any]) -> Values:
+    return {"lorakit": minilm(rows, "all linear", "bfloat16")["peft / lorakit"]["median"]}
+
+
+def most_kept(dropout: float) -> Callable[[list[Any]], Values]:
+    """The largest number of a library, in float32 and bfloat16 without autocast."""
+
+    def values(rows: list[Any]) -> Values:
+        cells = [r for r in rows if r["dropout"] == dropout and "autocast" not in r["dtype"]]
+        return {
+            name: max(r["kept"] for r in cells if r["library"] == name)
+            for name in dict.fromkeys(r["library"] for r in cells)
+        }
+
+    return values
+
+
+def slower_with_dropout(rows: list[Any]) -> Values:
+    """Time over PEFT's, median over the cells of 2,048 tokens."""
+    cells = [row for row in rows if row["dropout"] and row["tokens"] == 2048]
+    return {"lorakit": median(1 / row["peft / lorakit"]["median"] for row in cells)}
+
+
+def review(column: str) -> Callable[[list[Any]], Values]:
+    return lambda rows: {"lorakit": find(rows, variant="lorakit")[column]["median"]}
+
+
+def points_lost(variant: str) -> Callable[[list[Any]], Values]:
+    """Points of accuracy, mean over the seeds, that lorakit is below another variant."""
+
+    def values(rows: list[Any]) -> Values:
+        other, own = (find(rows, variant=name) for name in (variant, "lorakit"))
+        return {"lorakit": 100 * (other["mean accuracy"] - own["mean accuracy"])}
+
+    return values
+
+
+def calls(column: str) -> Callable[[list[Any]], Values]:
+    return lambda rows: {r["layer"]: r[column] for r in rows if r["state"] == "unmerged"}
+
+
+def bits_changed(rows: list[Any]) -> Values:
+    """The largest share of bfloat16 weights, over updates and seeds."""
+    shares = [(r["library"], r["weights changed"]["max"]) for r in rows if r["dtype"] == "bfloat16"]
+    return {name: max(s for n, s in shares if n == name) for name in dict(shares)}
+
+
+def import_time(rows: list[Any]) -> Values:
+    statements = {"lorakit": "import lorakit; lorakit.inject", "peft": "import peft"}
+    times = {row["statement"]: row["wall"]["median"] for row in rows}
+    return {name: times[text] for name, text in statements.items() if text in times}
+
+
+GOALS = (
+    Goal("MiniLM, step over floor: q, v, fp32", "training_step", 1.03, step("q and v", "float32")),
+    Goal("the same: all linear, fp32", "training_step", 1.12, step("all linear", "float32")),
+    Goal("the same: all linear, bf16", "training_step", 1.10, step("all linear", "bfloat16")),
+    Goal("times faster than PEFT there", "training_step", 1.4, faster_step, at_least=True),
+    Goal("bytes kept by q, k, v over the input", "kept_bytes", 1.0, most_kept(0.0)),
+    Goal("the same with dropout 0.1", "kept_bytes", 1.0, most_kept(0.1)),
+    Goal("dropout 0.1, 2,048 tokens: time over PEFT's", "operation", 1.0, slower_with_dropout),
+    Goal("reviews: times faster than PEFT, Trainer's defaults", "reviews", 2.5,
+         review("times faster"), at_least=True),
+    Goal("reviews: times faster than PEFT, same batches and dtype", "reviews", 1.0,
+         review("than with its batches and dtype"), at_least=True),
+    Goal("reviews: points below PEFT", "reviews", 1.0, points_lost("PEFT, transformers.Trainer")),
+    Goal("reviews: points below fp32", "reviews", 1.0, points_lost("lorakit, fp32")),
+    Goal("Python and C calls of a forward", "forward_calls", 15, calls("calls")),
+    Goal("aten operations of a forward", "forward_calls", 6, calls("aten")),
+    Goal("bfloat16 weights changed by 1000 merges", "merge_cycles", 0, bits_changed),
+    Goal("importing, over import torch", "imports", 1.05, import_time),
+)  # fmt: skip

@@ -1,0 +1,136 @@
+"""The inputs that benchmarks share, each with its small stand-in for --quick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.registry import Settings
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Of the base and the activations."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One adapted square linear layer."""
+
+    tokens: int
+    width: int
+    rank: int
+    dtype: str
+    dropout: float
+
+
+def operations(settings: Settings) -> list[Operation]:
+    tokens, widths, ranks = (1, 32, 2048), (384, 768, 1536), (8, 64)
+    if settings.quick:
+        tokens, widths, ranks = (32,), (64,), (8,)
+    return [Operation(*cell) for cell in product(tokens, widths, ranks, DTYPES, (0.0, 0.1))]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """x (tokens, in) -> y (tokens, out) with A (rank, in) and B (out, rank)."""
+
+    tokens: int
+    into: int
+    out: int
+    rank: int
+
+
+def shapes(settings: Settings) -> list[Shape]:
+    """For the order of the products: square layers, and the two of a small MLP."""
+    tokens, ranks = (32, 512, 2048), (8, 64)
+    sides = ((384, 384), (384, 1536), (1536, 384), (768, 768), (1536, 1536))
+    if settings.quick:
+        tokens, sides, ranks = (16, 256), ((64, 64), (64, 128)), (4, 8)
+    return [Shape(t, i, o, r) for t, (i, o), r in product(tokens, sides, ranks)]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A transformer without a head, with random weights and no dropout."""
+
+    name: str
+    build: Callable[..., nn.Module]
+    """Takes what `sizes` holds."""
+    sizes: dict[str, int]
+    rows: int
+    """Of the batch, each of `LENGTH` tokens."""
+    query_value: tuple[str, ...]
+    all_linear: tuple[str, ...]
+
+    @property
+    def targets(self) -> dict[str, tuple[str, ...]]:
+        return {"q and v": self.query_value, "all linear": self.all_linear}
+
+
+def bert(**sizes: int) -> nn.Module:
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(hidden_dropout_prob=0, attention_probs_dropout_prob=0, **sizes)
+    return BertModel(config, add_pooling_layer=False)
+
+
+def roberta(**sizes: int) -> nn.Module:
+    from transformers import RobertaConfig, RobertaModel
+
+    config = RobertaConfig(hidden_dropout_prob=0, attention_probs_dropout_prob=0, **sizes)
+    return RobertaModel(config, add_pooling_layer=False)
+
+
+def llama(**sizes: int) -> nn.Module:
+    from transformers import LlamaConfig, LlamaModel
+
+    return LlamaModel(LlamaConfig(use_cache=False, **sizes))
+
+
+def _sizes(layers: int, width: int, mlp: int, heads: int, **others: int) -> dict[str, int]:
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "intermediate_size": mlp,
+        "num_attention_heads": heads,
+        **others,
+    }
+
+
+_BERT: Any = (("query", "value"), ("query", "key", "value", "dense"))
+_LLAMA: Any = (
+    ("q_proj", "v_proj"),
+    ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+)
+_LONG = {"vocab_size": 50265, "max_position_embeddings": 514}
+LENGTH = 128
+MODELS = (
+    Model("MiniLM-L6", bert, _sizes(6, 384, 1536, 12, vocab_size=30522), 16, *_BERT),
+    Model("RoBERTa-base", roberta, _sizes(12, 768, 3072, 12, **_LONG), 8, *_BERT),
+    Model(
+        "Llama-shaped, 135 M",
+        llama,
+        _sizes(30, 576, 1536, 9, num_key_value_heads=3, vocab_size=49152),
+        8,
+        *_LLAMA,
+    ),
+)
+SMALL = (
+    Model("BERT, small", bert, _sizes(2, 64, 128, 4, vocab_size=99), 1, *_BERT),
+    Model("RoBERTa, small", roberta, _sizes(2, 64, 128, 4, vocab_size=99), 1, *_BERT),
+    Model(
+        "Llama-shaped, small",
+        llama,
+        _sizes(2, 72, 128, 9, num_key_value_heads=3, vocab_size=99),
+        1,
+        *_LLAMA,
+    ),
+)
+
+
+def models(settings: Settings) -> tuple[Model, ...]:
+    return SMALL if settings.quick else MODELS

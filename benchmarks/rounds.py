@@ -1,0 +1,84 @@
+"""Times of several candidates in one process: rounds in turning order, ratios within a round.
+
+A shared machine is slow for seconds at a time. A round is short, so all of its candidates meet the
+same machine; the median over rounds leaves out the rounds in which that was not so.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import perf_counter
+
+import torch
+
+from benchmarks.registry import Spread, spread
+
+CALL_SECONDS = 5e-3
+"""A measurement repeats the fastest candidate until it lasts that long, the others as often."""
+
+MOST_ROUNDS = 41
+
+Times = dict[str, list[float]]
+
+
+def turning(names: Sequence[str], rounds: int) -> Iterator[list[str]]:
+    """The names once a round, each round starting one further.
+
+    >>> list(turning(["a", "b"], 3))
+    [['a', 'b'], ['b', 'a'], ['a', 'b']]
+    """
+    for turn in range(rounds):
+        start = turn % len(names)
+        yield [*names[start:], *names[:start]]
+
+
+def interleave(
+    candidates: Mapping[str, Callable[[], object]], device: str, seconds: float, least: int = 5
+) -> Times:
+    """Seconds of one call of each candidate, by round; about `seconds` in all.
+
+    A round goes before, which warms up and tells how many calls make a measurement and how many
+    rounds there is time for.
+    """
+    names = list(candidates)
+    first = {name: warmed_up(candidates[name], device) for name in names}
+    calls = math.ceil(CALL_SECONDS / min(first.values()))
+    affordable = seconds / (calls * sum(first.values()))
+    times: Times = {name: [] for name in names}
+    gc.collect()
+    gc.disable()
+    try:
+        for order in turning(names, max(least, min(MOST_ROUNDS, int(affordable)))):
+            for name in order:
+                times[name].append(measure(candidates[name], calls, device))
+    finally:
+        gc.enable()
+    return times
+
+
+def warmed_up(run: Callable[[], object], device: str) -> float:
+    """Seconds of the second call; of the first one where that was long."""
+    seconds = measure(run, 1, device)
+    return seconds if seconds > 1 else measure(run, 1, device)
+
+
+def measure(run: Callable[[], object], calls: int, device: str) -> float:
+    """Mean seconds of a call, with all work of the device done."""
+    synchronize(device)
+    started = perf_counter()
+    for _ in range(calls):
+        run()
+    synchronize(device)
+    return (perf_counter() - started) / calls
+
+
+def synchronize(device: str) -> None:
+    if device != "cpu":
+        torch.accelerator.synchronize()
+
+
+def over(times: Times, name: str, base: str) -> Spread:
+    """Time of one candidate over that of another, in the same round."""
+    return spread([one / other for one, other in zip(times[name], times[base], strict=True)])

@@ -1,0 +1,101 @@
+"""transformers' Trainer whose step sees exactly `total_batch` examples, cut into micro-batches.
+
+Nothing here is about LoRA or a task: it trains any model on any tokenized examples, and a Trainer
+of your own can be a subclass of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer
+
+from lorakit.errors import ConfigError
+from lorakit.training.batching import Collate, MicroBatches, StepLoader, StepSampler
+from lorakit.training.distributed import sum_gradients, total
+
+Weight = Callable[[Mapping[str, Any]], float | Tensor]
+
+
+def examples_in(batch: Mapping[str, Any]) -> float:
+    """How much a batch's mean loss counts where each example has one label."""
+    return float(len(batch["labels"]))
+
+
+class StepTrainer(Trainer):
+    """Trains on steps of `total_batch` examples over all processes.
+
+    A step is computed in micro-batches of like length, none with more than `token_budget` tokens.
+    The model gives the mean loss of a micro-batch; `weight(batch)` is the number of labels in that
+    mean, so a step's loss is the mean over all of the step, however it was cut. The training batch
+    size in `args` has no effect. Raises ConfigError for gradient accumulation.
+
+    ``StepTrainer(model, total_batch=32, token_budget=4096, data_collator=..., args=...)``
+    """
+
+    train_dataset: Any
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        total_batch: int,
+        token_budget: int,
+        data_collator: Collate,
+        weight: Weight = examples_in,
+        **kwargs: Any,
+    ) -> None:
+        args = kwargs.get("args")
+        if args is not None and args.gradient_accumulation_steps != 1:
+            raise ConfigError(
+                f"gradient_accumulation_steps is {args.gradient_accumulation_steps}; leave it at 1 "
+                "and set total_batch, which is cut into micro-batches within token_budget."
+            )
+        self.total_batch, self.token_budget, self.weight = total_batch, token_budget, weight
+        super().__init__(model=model, data_collator=data_collator, **kwargs)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        sampler = StepSampler(
+            len(self.train_dataset),
+            self.total_batch,
+            self.args.seed,
+            self.args.process_index,
+            self.args.world_size,
+        )
+        collator: Any = self.data_collator
+        collate = MicroBatches(collator, self.token_budget)
+        return StepLoader(self.train_dataset, batch_sampler=sampler, collate_fn=collate)
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Forward and backward of every micro-batch; the loss is the mean over the whole step.
+
+        `model` may be wrapped for several processes; the gradients are summed here instead.
+        """
+        trained: Any = self.model
+        if not trained.training:
+            trained.train()
+        batches = inputs["micro_batches"]
+        weights = [float(self.weight(batch)) for batch in batches]
+        whole = total(sum(weights), self.args.device)
+        step_loss = torch.zeros((), device=self.args.device)
+        for batch, weight in zip(batches, weights, strict=True):
+            if weight == 0:
+                continue  # nothing in it counts
+            with self.compute_loss_context_manager():
+                loss: Any = self.compute_loss(trained, self._prepare_inputs(batch))
+            loss = loss * (weight / whole)
+            self.accelerator.backward(loss)
+            step_loss += loss.detach()
+        return sum_gradients(trained.parameters(), step_loss)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> None:
+        return None  # training_step counts for itself

@@ -1,0 +1,134 @@
+"""The report is made of the result files and of nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import goals, report
+from benchmarks.goals import GOALS
+
+PROVENANCE = {
+    "command": "python -m benchmarks",
+    "commit": "0123456789abcdef",
+    "uncommitted_changes": False,
+    "date": "2026-01-02T03:04:05+00:00",
+    "hardware": {"cpu": "a processor", "torch_threads": 2, "load_average_1min": 0.1},
+    "versions": {"torch": "2.13.0"},
+}
+
+
+def spread(median: float) -> dict[str, float]:
+    return {"median": median, "min": median - 0.01, "max": median + 0.01}
+
+
+def step_rows(lorakit: float) -> list[dict[str, Any]]:
+    ratios = {"lorakit": spread(lorakit), "peft": spread(1.6), "peft / lorakit": spread(1.5)}
+    return [
+        {"model": "MiniLM-L6", "targets": targets, "dtype": dtype, **ratios}
+        for targets in ("q and v", "all linear")
+        for dtype in ("float32", "bfloat16")
+    ]
+
+
+def operation_rows() -> list[dict[str, Any]]:
+    ratios = {"lorakit": spread(1.1), "peft": spread(1.6), "peft / lorakit": spread(1.5)}
+    cell = {"tokens": 2048, "rank": 8, "dtype": "float32"}
+    return [{**cell, "width": w, "dropout": p, **ratios} for w in (384, 768) for p in (0.0, 0.1)]
+
+
+def kept_rows() -> list[dict[str, Any]]:
+    return [
+        {"dtype": "float32", "dropout": dropout, "library": library, "kept": kept, "alive": 0.0}
+        for dropout in (0.0, 0.1)
+        for library, kept in (("frozen", 0.0), ("peft", 6.03), ("lorakit", 1.0))
+    ]
+
+
+def product_rows() -> list[dict[str, Any]]:
+    cell = {"dtype": "float32", "direction": "forward", "into": 384, "out": 384}
+    return [
+        {**cell, "tokens": tokens, "rank": rank, "formed / low rank": spread(0.9)}
+        for tokens in (32, 2048)
+        for rank in (8, 64)
+    ]
+
+
+def review_rows() -> list[dict[str, Any]]:
+    names = ("PEFT, transformers.Trainer", "lorakit, fp32", "lorakit")
+    speed = {"times faster": spread(2.6), "than with its batches and dtype": spread(1.2)}
+    common = {"dtype": "fp32", "accuracy": spread(0.86), "seconds": spread(100.0), **speed}
+    means = (0.86, 0.85, 0.855)
+    return [{"variant": n, "mean accuracy": m, **common} for n, m in zip(names, means, strict=True)]
+
+
+ROWS = {
+    "training_step": step_rows(1.02),
+    "operation": operation_rows(),
+    "kept_bytes": kept_rows(),
+    "order_of_products": product_rows(),
+    "reviews": review_rows(),
+}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for name, rows in ROWS.items():
+        result = {"benchmark": name, "title": f"Title of {name}", "provenance": PROVENANCE}
+        text = json.dumps({**result, "conditions": {"held": "fixed"}, "rows": rows})
+        (tmp_path / f"{name}.json").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_report_has_a_table_a_picture_and_a_source_for_each(results):
+    text = report.write(results).read_text(encoding="utf-8")
+    missing = "imports, forward_calls, merge_cycles, product_costs, glue, glue_padding, data_to_text"
+    assert f"Without a result here: {missing}." in text
+    assert text.count("2026-01-02, commit 0123456789ab, a processor, 2 threads") == len(ROWS)
+    for name in ROWS:
+        assert f"### {name}\n\nTitle of {name}\n\n![Title of {name}]({name}.svg)" in text
+        assert (results / f"{name}.svg").stat().st_size < 100_000
+    assert "| MiniLM-L6 | q and v | float32 | 1.02 (1.01 to 1.03) |" in text
+
+
+def test_equal_results_give_equal_bytes(results):
+    def everything() -> dict[str, bytes]:
+        report.write(results)
+        return {path.name: path.read_bytes() for path in results.iterdir()}
+
+    assert everything() == everything()
+
+
+def test_another_device_has_a_part_of_its_own(results):
+    (results / "operation.json").rename(results / "operation-cuda0.json")
+    text = report.write(results).read_text(encoding="utf-8")
+    assert text.index("## On cpu") < text.index("## On cuda0") < text.index("### operation")
+
+
+def verdicts(results: dict[str, Any]) -> dict[str, str]:
+    return {row["goal"]: row["reached"] for row in goals.table(results)}
+
+
+def test_goals_are_judged_by_the_results():
+    found = verdicts({name: {"rows": rows} for name, rows in ROWS.items()})
+    assert found == {goal.name: "yes" for goal in GOALS if goal.benchmark in ROWS}
+    assert verdicts({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "reached"), [(1.03, "yes"), (1.0349, "yes"), (1.036, "no"), (1.2, "no")]
+)
+def test_a_goal_is_compared_as_it_is_printed(ratio, reached):
+    found = verdicts({"training_step": {"rows": step_rows(ratio)}})
+    assert found["MiniLM, step over floor: q, v, fp32"] == reached
+
+
+def test_a_bound_from_below():
+    rows = review_rows()
+    rows[-1]["times faster"] = spread(2.4)
+    found = verdicts({"reviews": {"rows": rows}})
+    assert found["reviews: times faster than PEFT, Trainer's defaults"] == "no"
+    assert found["reviews: times faster than PEFT, same batches and dtype"] == "yes"
