@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 
 from lorakit.errors import MissingDependencyError
@@ -46,7 +47,10 @@ class Meteor:
         traceback: TracebackType | None,
     ) -> None:
         self._process.kill()
-        self._process.__exit__(None, None, None)  # closes the pipes and waits
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended before it has read everything
+            self._process.stdin.close()
+        self._process.__exit__(None, None, None)  # closes the other pipe and waits
 
     def __call__(
         self, predictions: Sequence[str], references: Sequence[Sequence[str]]
