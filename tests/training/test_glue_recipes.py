@@ -252,7 +252,9 @@ def test_dropout_before_the_head_is_the_recipes(trained, bases):
         ("glue-deberta-v2-xxlarge", "deberta", lambda m: m.dropout.p),
         ("glue-roberta-base", "roberta", lambda m: m.classifier.dropout.p),
     ):
-        settings = [f"base={bases[base]}", "training.classifier_dropout=0.35"]
+        settings = [
+            f"base={bases[base]}", "training.classifier_dropout=0.35", "training.dtype=fp32"
+        ]  # fmt: skip
         model = build_model(shipped(name, "sst2", *settings), task, lambda text: None)
         assert found(model) == 0.35
 

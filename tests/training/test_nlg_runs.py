@@ -85,7 +85,8 @@ def test_the_recipes_have_the_papers_settings(size, task):
         "linear",
         1e-6,
     )
-    assert (t.max_grad_norm, t.base_dropout, d.stop, d.longest) == (0, "off", ("\n\n",), 64)
+    assert (t.max_grad_norm, t.base_dropout, t.dtype) == (0, "off", "fp32")
+    assert (d.stop, d.longest) == (("\n\n",), 64)
     assert PAPER[task] == (
         t.learning_rate, t.warmup_steps, t.total_batch, t.epochs, t.weight_decay,
         t.label_smoothing, found.lora.lora_dropout, d.beams, d.no_repeat_ngram, d.length_penalty,

@@ -224,3 +224,34 @@ def test_on_a_terminal_a_bar_carries_the_numbers(encoder, reviews, tmp_path, mon
     assert "3/3" in err
     assert "loss 0." in err
     assert "{" not in err
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "label", "hidden"),
+    [
+        ("classification", "prediction", "label", "'prediction'"),
+        ("generation", "reference", "label", "'reference'"),
+        ("generation", "text", "prediction", "'prediction'"),
+    ],
+)
+def test_a_column_that_predictions_would_hide_is_refused_before_training(
+    task, text, label, hidden, encoder, decoder, tmp_path
+):
+    data = tmp_path / "data.csv"
+    lines = [f"{text},{label}", *(f"the film was {w},{w}" for w in ("good", "bad") * 10)]
+    data.write_text("\n".join(lines), encoding="utf-8")
+    base = encoder if task == "classification" else decoder
+    columns = {"task": task, "text": [text], "label": label, "test": 4}
+    with pytest.raises(errors.ConfigError, match=f"has a column {hidden} already; rename it"):
+        quietly(tiny.recipe(base, data, tmp_path / "run", data=columns))
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_the_column_that_is_learned_may_be_called_reference(decoder, tmp_path):
+    data = tmp_path / "data.csv"
+    data.write_text("\n".join(["text,reference", *["the film,was good"] * 16]), encoding="utf-8")
+    columns = {"task": "generation", "text": ["text"], "label": "reference", "test": 4}
+    quietly(tiny.recipe(decoder, data, tmp_path / "run", data=columns, training={"max_steps": 1}))
+    line = (tmp_path / "run/predictions.jsonl").read_text(encoding="utf-8").splitlines()[0]
+    assert json.loads(line).keys() == {"text", "reference", "prediction"}
+    assert json.loads(line)["reference"] == "was good"

@@ -132,9 +132,12 @@ def test_more_targets_than_the_source_are_new(encoder, reviews, tmp_path):
     [
         ({"r": 4}, "layer.{0,1}.attention.self.query is of another rank; set lora.r: A (2, 16)"),
         ({"lora_alpha": 4}, "is scaled by 8 there and by 2 here; set lora.lora_alpha to 16"),
+        ({"use_dora": True}, "is not DoRA there; set lora.use_dora to false"),
     ],
 )
-def test_another_rank_or_scale_is_refused(settings, expected, encoder, reviews, source, tmp_path):
+def test_another_rank_scale_or_variant_is_refused(
+    settings, expected, encoder, reviews, source, tmp_path
+):
     recipe = tiny.recipe(
         encoder, reviews, tmp_path / "run", lora=settings, init_adapter=str(source)
     )
@@ -173,6 +176,20 @@ def test_a_loralib_file_takes_the_recipes_alpha(encoder, reviews, source, tmp_pa
     assert set(start.taken) == {*bundle.adapters, *bundle.trained}
     tensors = {name: model.state_dict()[name] for name in bundle.tensors}
     tiny.assert_same(tensors, dict(bundle.tensors))
+
+
+def test_the_magnitudes_of_dora_are_taken(encoder, reviews, tmp_path):
+    settings = {"lora": {"use_dora": True}, "training": {"max_steps": 2}}
+    run(tiny.recipe(encoder, reviews, tmp_path / "source", **settings), lambda text: None)
+    model, start = started(
+        tiny.recipe(encoder, reviews, tmp_path / "run", **settings), tmp_path / "source"
+    )
+    tensors = read(tmp_path / "source/adapter").tensors
+    assert any(name.endswith("lora_magnitude_vector") for name in tensors)
+    tiny.assert_same({name: model.state_dict()[name] for name in tensors}, dict(tensors))
+    assert not start.new
+    plain = tiny.recipe(encoder, reviews, tmp_path / "plain", init_adapter=str(tmp_path / "source"))
+    assert "is DoRA there; set lora.use_dora to true" in refusal(plain)
 
 
 def test_a_run_that_is_not_finished_is_no_source(encoder, reviews, tmp_path):
