@@ -175,7 +175,7 @@ def test_an_interrupted_decoding_continues_and_asks_each_prompt_once(base, tmp_p
     asked.clear()
     assert generating.generate_rows(saved, table, "t", sampling, output=output).texts == whole
     assert sum(asked) == 1
-    generating.finished(output)
+    remove_kept(output)
     assert not (tmp_path / ".out.jsonl.kept-0").exists()
 
 

@@ -58,7 +58,8 @@ def generate(
 
     Example: `lorakit generate ./adapter --base HuggingFaceTB/SmolLM2-135M --prompt "Once upon"`
     """
-    from lorakit.training.generating import finished, generate_rows, generate_texts, sampling_of
+    from lorakit.training.generating import generate_rows, generate_texts, sampling_of
+    from lorakit.training.kept_texts import remove_kept
     from lorakit.training.prediction_files import check_columns, check_output, write_predictions
     from lorakit.training.saved import held_out_tables, open_saved
 
@@ -92,7 +93,7 @@ def generate(
         found = generate_rows(saved, table, data or "test", sampling, progress, output)
     if output is not None:
         write_predictions(output, table, found.texts)
-        finished(output)
+        remove_kept(output)
     _tell(source, output, found, json)
 
 

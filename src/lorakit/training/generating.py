@@ -21,7 +21,7 @@ from lorakit.training.answering import answer
 from lorakit.training.decoding import Sampling, decoding_defaults
 from lorakit.training.distributed import gathered, process_number, share
 from lorakit.training.inference import bar, columns_read, fitted, running
-from lorakit.training.kept_texts import KeptTexts, adapter_digest, remove_kept
+from lorakit.training.kept_texts import KeptTexts, weights_digest
 from lorakit.training.saved import Saved
 from lorakit.training.scoring import batches
 
@@ -62,7 +62,7 @@ def generate_rows(
     """What the model says to each row: to its prompt, or its messages up to the last answer.
 
     With an `output`, where the caller will write the texts, they are kept beside it batch by batch
-    until `finished` says that it is written: what was interrupted continues.
+    until `kept_texts.remove_kept`: what was interrupted continues.
 
     Raises ConfigError for missing columns, and as `generate_texts` does.
     """
@@ -96,11 +96,6 @@ def generate_answers(saved: Saved, table: Any, output: Path, progress: bool = Fa
     if mine:
         texts = generate_rows(saved, table.select(mine), "test", sampling, progress, output).texts
     return [text for _, text in sorted(gathered(list(zip(mine, texts, strict=True))))]
-
-
-def finished(output: Path) -> None:
-    """Say that the texts are written to `output`; nothing is kept beside it any more."""
-    remove_kept(output)
 
 
 def _generate(
@@ -160,7 +155,7 @@ def _kept(
     saved: Saved, prompts: Sequence[tuple[int, ...]], sampling: Sampling, output: Path
 ) -> KeptTexts:
     settings = {name: value for name, value in asdict(sampling).items() if name != "batch_rows"}
-    model = {"base": saved.base, "adapter": adapter_digest(saved.model)}
+    model = {"base": saved.base, "weights": weights_digest(saved.model)}
     about = {"prompts": prompts, **settings, **model}
     return KeptTexts(output, about, process_number())
 

@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from lorakit.errors import SaveError
-from lorakit.layers.conversion import lora_layers
 
 
 class KeptTexts:
@@ -66,14 +65,14 @@ def _prefix(output: Path) -> str:
     return f".{output.name}.kept-"
 
 
-def adapter_digest(model: nn.Module) -> str:
-    """What the adapters of a model are, in short; without adapters, what all its weights are."""
-    adapted = any(True for _ in lora_layers(model))
+def weights_digest(model: nn.Module) -> str:
+    """What trains in a model, in short; where nothing does, what all its weights are."""
+    named = dict(model.named_parameters())
+    trained = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
     digest = hashlib.sha256()
-    for name, tensor in model.named_parameters():
-        if not adapted or name.rpartition(".")[2].startswith("lora_"):
-            data = tensor.detach().cpu().contiguous().view(torch.uint8)
-            digest.update(name.encode() + data.numpy().tobytes())
+    for name, tensor in (trained or named).items():
+        data = tensor.detach().cpu().reshape(-1).view(torch.uint8)
+        digest.update(name.encode() + data.numpy().tobytes())
     return digest.hexdigest()
 
 

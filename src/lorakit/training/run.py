@@ -16,7 +16,8 @@ from lorakit.tasks.glue import MISMATCHED, with_mismatched
 from lorakit.tasks.nlg.task import DataToText
 from lorakit.training.checkpoints import complete_checkpoints, save_trained
 from lorakit.training.data_to_text import require_scores, score_texts
-from lorakit.training.generating import finished, generate_answers
+from lorakit.training.generating import generate_answers
+from lorakit.training.kept_texts import remove_kept
 from lorakit.training.measurement import run_result
 from lorakit.training.preparation import Say, build_model, encode, prepare, split, with_guesses
 from lorakit.training.recipe import Recipe
@@ -32,6 +33,7 @@ from lorakit.training.run_directory import (
 )
 from lorakit.training.saved import Saved
 from lorakit.training.task_file import save_task
+from lorakit.training.trainer import LoraTrainer
 from lorakit.training.training_arguments import make_trainer
 from lorakit.training.warm_start import WarmStart, read_source, warm_start
 
@@ -68,11 +70,7 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
         model = build_model(recipe, task, say)
         start = _start(recipe, model, process, say)
         trainer = make_trainer(recipe, model, task, tokenizer, encoded, output, say)
-    checkpoints = complete_checkpoints(output / CHECKPOINTS)
-    if checkpoints:
-        say(f"continuing from {checkpoints[-1]}")
-    process.wait_for_everyone()  # all have seen the same checkpoints before one writes
-    trainer.train_from(checkpoints[-1] if checkpoints else None)
+    _fit(trainer, output, process, say)
     seconds = trainer.seconds
     if process.is_main_process:
         save_trained(model, output / ADAPTER)
@@ -83,17 +81,14 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
         metrics = with_mismatched(metrics, trainer.examine(encoded[MISMATCHED])[0])
     if task.generates:
         saved = Saved(str(output), recipe.base, recipe.method, model, tokenizer, task, recipe)
-        with trainer.accelerator.autocast():
-            predictions = generate_answers(
-                saved, tables["test"], output / PREDICTIONS, sys.stderr.isatty()
-            )
+        predictions = _answers(saved, trainer, tables["test"], output)
     if isinstance(task, DataToText) and process.is_main_process:
         metrics |= score_texts(task, tables["test"], predictions, output, say)
     process.wait_for_everyone()
     result = run_result(recipe, task, trainer, tables, metrics, seconds, output, start)
     if process.is_main_process:
         write_files(output, result, predictions, tables["test"], task, trainer.state.log_history)
-        finished(output / PREDICTIONS)
+        remove_kept(output / PREDICTIONS)
     return result
 
 
@@ -106,6 +101,21 @@ def _start(recipe: Recipe, model: Any, process: PartialState, say: Say) -> WarmS
     start = warm_start(model, bundle, recipe.init_adapter)
     say(str(start))
     return start
+
+
+def _fit(trainer: LoraTrainer, output: Path, process: PartialState, say: Say) -> None:
+    """Train from the last complete checkpoint on, or from the beginning."""
+    checkpoints = complete_checkpoints(output / CHECKPOINTS)
+    if checkpoints:
+        say(f"continuing from {checkpoints[-1]}")
+    process.wait_for_everyone()  # all have seen the same checkpoints before one writes
+    trainer.train_from(checkpoints[-1] if checkpoints else None)
+
+
+def _answers(saved: Saved, trainer: LoraTrainer, table: Any, output: Path) -> list[str]:
+    """The texts for the test rows, computed in the type that the run trains in."""
+    with trainer.accelerator.autocast():
+        return generate_answers(saved, table, output / PREDICTIONS, sys.stderr.isatty())
 
 
 @contextmanager
