@@ -15,7 +15,7 @@ from benchmarks.inputs import DTYPES, Operation, operations
 from benchmarks.registry import Row, Settings
 from benchmarks.rounds import interleave, over
 
-SECONDS = 4.0
+SECONDS = 2.0
 CONDITIONS = {
     "layer": "in = out = width, with a bias",
     "input": "(1, tokens, width), contiguous, and it needs a gradient",

@@ -25,12 +25,13 @@ class Adapter:
     targets: tuple[str, ...]
     rank: int = RANK
     dropout: float = 0.0
+    dora: bool = False
 
     @property
     def settings(self) -> dict[str, object]:
         """As PEFT and lorakit name them."""
         names = {"target_modules": list(self.targets), "lora_dropout": self.dropout}
-        return {"r": self.rank, "lora_alpha": ALPHA, **names}
+        return {"r": self.rank, "lora_alpha": ALPHA, "use_dora": self.dora, **names}
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,11 @@ def factors(model: nn.Module) -> dict[str, nn.Parameter]:
     loralib and lorakit say `query.lora_A`, PEFT `base_model.model.query.lora_A.default.weight`.
     """
     noise = re.compile(r"^base_model\.model\.|\.default\.weight$")
-    named = {noise.sub("", name): p for name, p in model.named_parameters() if "lora_" in name}
+    named = {
+        noise.sub("", name): p
+        for name, p in model.named_parameters()
+        if "lora_A" in name or "lora_B" in name
+    }
     return dict(sorted(named.items()))
 
 

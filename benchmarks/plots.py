@@ -37,6 +37,7 @@ def figure(columns: int, width: float, height: float, rows: int = 1) -> tuple[An
 
 def training_step(rows: Sequence[Any]) -> Any:
     """Bars over the floor: a panel a model, a group for each choice of targets and dtype."""
+    rows = [row for row in rows if row.get("loralib") != ""]
     models = list(dict.fromkeys(row["model"] for row in rows))
     made, axes = figure(len(models), 3.4, 2.9)
     for axis, model in zip(axes[0], models, strict=True):

@@ -15,7 +15,8 @@ from benchmarks.inputs import DTYPES, LENGTH, SMALL, Model, models
 from benchmarks.registry import Row, Settings, Unavailable
 from benchmarks.rounds import Times, interleave, over
 
-SECONDS = 60.0
+SECONDS = 30.0
+DORA = "all linear, DoRA"
 CONDITIONS = {
     "tokens": "2,048 of MiniLM, 1,024 of the others, in rows of 128 without padding",
     "adapter": "r 8, alpha 16, no dropout",
@@ -26,6 +27,7 @@ CONDITIONS = {
     "floor again": "the floor as a candidate of its own: what differs from 1 there is noise",
     "to the embeddings": "the model frozen, its embeddings needing a gradient: a higher floor",
     "full": "every parameter trains",
+    "DoRA": "loralib has none; PEFT's forms B A and an identity matrix in each step",
     "bfloat16": "the base; PEFT's and lorakit's A and B are float32, loralib's bfloat16",
     "seconds for each model and dtype, about": SECONDS,
 }
@@ -74,7 +76,7 @@ def rows(settings: Settings) -> Iterator[Row]:
             steps = candidates(settings, model, dtype)
             seconds = 0.5 if settings.quick else SECONDS
             times = interleave(steps, settings.device, seconds, least=3)
-            for targets in model.targets:
+            for targets in (*model.targets, DORA):
                 row: Row = {"model": model.name, "targets": targets, "dtype": dtype}
                 yield row | ratios(times, targets)
 
@@ -83,7 +85,7 @@ def ratios(times: Times, targets: str) -> Row:
     """Over the floor, for the candidates with these targets and for those that have none."""
     names = {name: f"{name}, {targets}" for name in reversed(peers.INSTALLED)}
     names |= {name: name for name in ("full", "floor again", "to the embeddings")}
-    row: Row = {column: over(times, name, "floor") for column, name in names.items()}
+    row: Row = {c: over(times, n, "floor") if n in times else "" for c, n in names.items()}
     if "peft" in names:
         row["peft / lorakit"] = over(times, names["peft"], names["lorakit"])
     return {**row, "floor, ms": median(times["floor"]) * 1e3, "rounds": len(times["floor"])}
@@ -99,12 +101,16 @@ def candidates(settings: Settings, model: Model, dtype: str) -> dict[str, Callab
     for label, targets in model.targets.items():
         for library in reversed(peers.INSTALLED):
             steps[f"{library}, {label}"] = adapt(library, base, targets, settings.seed)
+    for library in [name for name in peers.INSTALLED if name != "loralib"]:
+        steps[f"{library}, {DORA}"] = adapt(library, base, model.all_linear, settings.seed, True)
     steps["full"] = base
     return {name: step(adapted, ids) for name, adapted in steps.items()}
 
 
-def adapt(library: str, base: nn.Module, targets: tuple[str, ...], seed: int) -> nn.Module:
-    model = peers.INSTALLED[library](deepcopy(base), peers.Adapter(targets)).model
+def adapt(
+    library: str, base: nn.Module, targets: tuple[str, ...], seed: int, dora: bool = False
+) -> nn.Module:
+    model = peers.INSTALLED[library](deepcopy(base), peers.Adapter(targets, dora=dora)).model
     peers.set_factors(model, seed)
     return model
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 SENTENCES = (
     "A joy from the first scene to the last.",
-    "Two hours that feel like four.",
-    "It never quite earns its tears, but the cast is a delight.",
-    "Not bad at all.",
+    "It wants to be a thriller and ends as a lullaby.",
+    "Death, grief and rain, and still I left the cinema happy.",
+    "It could have been a great film.",
 )
+"""Picked from sixteen: one is easy, two the adapter turns right, one both runs get wrong."""
 FULL_RESULT = "demo/full.json"
 """The result of full fine-tuning, recorded with `make demo FULL=1`."""
 

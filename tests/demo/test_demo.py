@@ -15,7 +15,7 @@ import pytest
 
 from demo import __main__ as demo_main
 from demo import cache, prepare
-from demo.commands import METHODS, comparison, prediction, training
+from demo.commands import FULL_RESULT, METHODS, comparison, prediction, training
 from tests.conftest import ROOT
 
 RATED = "1\t2.5\tA joy.\r\n2\t-0.4\tWell.\r\n3\t-1\tA bore.\r\n"
@@ -130,7 +130,15 @@ def test_the_documentation_prints_the_commands():
     page = (ROOT / "docs/tutorial/demo.md").read_text(encoding="utf-8")
     page = page.replace("\\\n    ", "")
     commands = [training(method, "~/.cache/lorakit", "runs/demo") for method in METHODS]
-    commands += [prediction("lora", "runs/demo"), comparison("runs/demo", None)]
+    commands += [prediction("lora", "runs/demo"), comparison("runs/demo", FULL_RESULT)]
+    assert [command for command in commands if command not in page] == []
+
+
+def test_the_readme_prints_what_the_demo_runs():
+    page = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n    ", "")
+    commands = [training(method, "~/.cache/lorakit", "runs/demo") for method in ("head", "lora")]
+    commands += [prediction(method, "runs/demo") for method in ("head", "lora")]
+    commands += ["python -m demo.prepare", comparison("runs/demo", FULL_RESULT)]
     assert [command for command in commands if command not in page] == []
 
 
