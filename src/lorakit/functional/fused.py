@@ -34,6 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from lorakit.errors import StateError
 from lorakit.functional import linear, slices
 from lorakit.functional.dropout import draw_seed, keep_mask
 from lorakit.functional.order import forming_pays
@@ -105,7 +106,7 @@ def definition(
 
 
 _interpreter = torch._C._functorch.peek_interpreter_stack
-"""None unless one of torch.func's transforms runs."""
+"""Gives None unless one of torch.func's transforms runs."""
 
 
 def _must_be_seen_through(x: Tensor) -> bool:
@@ -158,8 +159,9 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, a, b, h_RT = ctx.saved_tensors
     form: Form = ctx.form
     if x is None and b.requires_grad and torch.is_grad_enabled():
-        raise RuntimeError(
-            "a gradient of a gradient needs the input, which a frozen A does not keep"
+        raise StateError(
+            "A gradient of a gradient needs the input, which a layer with a frozen A does not "
+            "keep; let lora_A train, or differentiate with torch.func."
         )
     needs_x, _, needs_bias, needs_a, needs_b, _ = ctx.needs_input_grad
     dy_TO = dy.reshape(-1, dy.shape[-1])
