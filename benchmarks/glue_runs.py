@@ -22,7 +22,7 @@ DATA = "LORAKIT_GLUE"
 SEEDS = (0, 1, 2)
 SST2_ROWS, QNLI_STEPS = 3000, 80
 QUICK_STEPS = 4
-EPOCHS = {"cola": 1, "sst2": 1, "mrpc": 1}
+EPOCHS = {"cola": 1, "sst2": 1, "mrpc": 2}
 METHODS = {
     "lora": [],
     "head": ["method=head", "training.learning_rate=2e-2"],

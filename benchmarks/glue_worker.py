@@ -11,7 +11,9 @@ from transformers import logging, set_seed
 
 from benchmarks.reviews_worker import quiet
 from lorakit.training import run
-from lorakit.training.base_model import load_for_task
+from lorakit.training.attention import use_fastest_attention
+from lorakit.training.base_model import load_for_task, no_dropout
+from lorakit.training.precision import chosen, store_frozen
 from lorakit.training.recipe import from_mapping
 from lorakit.training.recipe_file import load_recipe, with_settings
 from lorakit.training.shipped_recipes import recipe_file
@@ -27,12 +29,15 @@ def main() -> None:
     tables = run.split(recipe.data)
     tokenizer, task = run.prepare(recipe, tables["train"])
     encoded = {n: run.encode(task, tokenizer, t, n, quiet) for n, t in tables.items()}
-    model, _ = load_for_task(recipe.base, task.auto_class, task.head(), None)
+    head = task.head() | no_dropout(recipe.base)
+    model, _ = load_for_task(recipe.base, task.auto_class, head)
     lora = recipe.lora
     config = LoraConfig(
         r=lora.r, lora_alpha=lora.lora_alpha, target_modules="all-linear", task_type="SEQ_CLS"
     )
     adapted = get_peft_model(model, config)
+    store_frozen(adapted, chosen(recipe.training.dtype))
+    use_fastest_attention(model, chosen(recipe.training.dtype))
     trainer = make_trainer(recipe, adapted, task, tokenizer, encoded, Path(output), quiet)
     trainer.train_from(None)
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)

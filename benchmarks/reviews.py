@@ -17,14 +17,15 @@ from demo.cache import cache_directory
 
 DATA = "LORAKIT_REVIEWS"
 SEEDS = (0, 1, 2)
-DEFAULTS, SAME = "PEFT, transformers.Trainer", "PEFT, lorakit's batches and dtype"
-VARIANTS = {
-    DEFAULTS: ("peft", "fp32"),
-    SAME: ("peft-batches", ""),
-    "lorakit": ("lorakit", ""),
-    "lorakit, fp32": ("lorakit", "fp32"),
+DEFAULTS, SAME = "PEFT, transformers.Trainer", "PEFT, lorakit's settings"
+VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
+    DEFAULTS: ("peft", {"dtype": "fp32"}),
+    SAME: ("peft-batches", {"base_dropout": "off"}),
+    "lorakit": ("lorakit", {"base_dropout": "off"}),
+    "lorakit, with the base's dropout": ("lorakit", {}),
+    "lorakit, fp32": ("lorakit", {"base_dropout": "off", "dtype": "fp32"}),
 }
-"""Who trains, and in which dtype; an empty one is what a recipe has by default."""
+"""Who trains, and the recipe's settings for it; the demo's are those of `lorakit`."""
 
 Result = dict[str, float | str]
 CONDITIONS = {
@@ -33,7 +34,8 @@ CONDITIONS = {
     "adapter": "all linear layers and the new head, r 8, alpha 16",
     "training": "1 epoch, batch 32, learning rate 2e-3, linear, 6% warmup, decay 0.01",
     DEFAULTS: "its defaults: random batches, each padded to its longest row, fp32",
-    SAME: "rows of like length, cut by a token budget, in the dtype that lorakit chooses",
+    SAME: "lorakit's batches (rows of like length, cut by a token budget), dtype, attention and "
+    "dropout, with PEFT's layers",
     "seconds": "training only, each run in a fresh process, the variants in turn",
 }
 
@@ -66,7 +68,7 @@ def rows(settings: Settings) -> Iterator[Row]:
             "accuracy": spread(accuracies),
             "mean accuracy": sum(accuracies) / len(runs),
             "times faster": faster(runs, results[DEFAULTS]),
-            "than with its batches and dtype": faster(runs, results[SAME]),
+            "than with lorakit's settings": faster(runs, results[SAME]),
             "seconds": spread([float(run["seconds"]) for run in runs]),
         }
 
@@ -76,15 +78,14 @@ def faster(runs: list[Result], base: list[Result]) -> dict[str, float]:
     return spread([float(b["seconds"]) / float(run["seconds"]) for run, b in pairs])
 
 
-def fresh(variant: str, dtype: str, seed: int, quick: bool) -> Result:
+def fresh(variant: str, training: dict[str, str], seed: int, quick: bool) -> Result:
     """One training run in a new process."""
-    training = {"seed": seed, "max_steps": 2 if quick else None, "dtype": dtype}
     with tempfile.TemporaryDirectory() as output:
         asked = {
             "variant": variant,
             "data": str(data()),
             "test": 32 if quick else 1000,
-            "training": {name: value for name, value in training.items() if value != ""},
+            "training": training | {"seed": seed, "max_steps": 2 if quick else None},
             "output": output,
         }
         command = [sys.executable, "-m", "benchmarks.reviews_worker", json.dumps(asked)]

@@ -12,7 +12,8 @@ from typing import Any
 from peft import LoraConfig, get_peft_model
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
-from lorakit.training.base_model import load_for_task
+from lorakit.training.attention import use_fastest_attention
+from lorakit.training.base_model import load_for_task, no_dropout
 from lorakit.training.precision import chosen, store_frozen
 from lorakit.training.preparation import build_model, encode, prepare, split
 from lorakit.training.recipe import Recipe, from_mapping
@@ -42,11 +43,13 @@ def main() -> None:
     if asked["variant"] == "lorakit":
         model = build_model(recipe, task, quiet)
     else:
-        model, _ = load_for_task(recipe.base, task.auto_class, task.head(), None)
+        dropout = {} if recipe.training.base_dropout == "on" else no_dropout(recipe.base)
+        model, _ = load_for_task(recipe.base, task.auto_class, task.head() | dropout)
         config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="SEQ_CLS")
         model = get_peft_model(model, config)
         if asked["variant"] == "peft-batches":
             store_frozen(model, chosen(recipe.training.dtype))
+            use_fastest_attention(model.get_base_model(), chosen(recipe.training.dtype))
     trainer = make_trainer(recipe, model, task, tokenizer, encoded, Path(recipe.output), quiet)
     plain = asked["variant"] == "peft"
     loop = plain_trainer(recipe, model, tokenizer, encoded) if plain else trainer

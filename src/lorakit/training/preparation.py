@@ -20,6 +20,7 @@ from lorakit.tasks.encoding import cut_text, encode_table
 from lorakit.tasks.glue import GLUE
 from lorakit.tasks.glue_files import glue_tables, is_file
 from lorakit.tasks.tables import read_table
+from lorakit.training.attention import use_fastest_attention
 from lorakit.training.precision import chosen, store_frozen
 from lorakit.training.recipe import DataConfig, Recipe
 
@@ -115,6 +116,7 @@ def build_model(recipe: Recipe, task: Task, say: Say) -> Any:
         saved = tuple(dict.fromkeys([*(recipe.lora.modules_to_save or ()), *head]))
         say(str(inject(model, recipe.lora.replace(modules_to_save=saved or None))))
     store_frozen(model, dtype)
+    use_fastest_attention(model, dtype)
     return model
 
 
