@@ -24,6 +24,7 @@ NAMES = (
     "glue",
     "glue_padding",
     "data_to_text",
+    "data_to_text_speed",
 )
 
 
