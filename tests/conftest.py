@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -18,6 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # The first example of a property pays for torch's start-up, so a deadline would fail at random.
 hypothesis.settings.register_profile("lorakit", deadline=None)
 hypothesis.settings.load_profile("lorakit")
+
+
+def pytest_collection_finish() -> None:
+    """transformers' Trainer collects garbage at its start; what is imported need not be searched."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -103,6 +103,7 @@ def speaker() -> Path:
 
 def taught(base: Path, data: Path, output: Path, columns: dict[str, Any]) -> Recipe:
     training = {"epochs": 8, "learning_rate": 2e-3, "total_batch": 6, "evaluations": 1}
+    training |= {"dtype": "fp32"}  # a saved model is evaluated in float32
     return from_mapping(
         {
             "base": str(base),

@@ -14,6 +14,7 @@ import torch
 import lorakit
 from lorakit.tasks.base import Task
 from lorakit.tasks.values import label_name
+from lorakit.training.precision import chosen
 from lorakit.training.recipe import Recipe
 from lorakit.training.run_directory import ADAPTER, RunResult
 from lorakit.training.warm_start import WarmStart
@@ -42,6 +43,7 @@ def run_result(
         seconds=round(seconds, 1),
         peak_memory_bytes=_peak_memory(),
         seed=recipe.training.seed,
+        dtype=chosen(recipe.training.dtype),
         versions={name: _version(name) for name in ("lorakit", "torch", "transformers")},
         commit=_commit(),
         output=str(output),

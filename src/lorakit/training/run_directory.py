@@ -43,6 +43,8 @@ class RunResult:
     seconds: float
     peak_memory_bytes: int
     seed: int
+    dtype: str
+    """That the run computed in, which `auto` chose."""
     versions: dict[str, str]
     commit: str | None
     output: str
