@@ -22,7 +22,6 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     DEFAULTS: ("peft", {"dtype": "fp32"}),
     SAME: ("peft-batches", {"base_dropout": "off"}),
     "lorakit": ("lorakit", {"base_dropout": "off"}),
-    "lorakit, with the base's dropout": ("lorakit", {}),
     "lorakit, fp32": ("lorakit", {"base_dropout": "off", "dtype": "fp32"}),
 }
 """Who trains, and the recipe's settings for it; the demo's are those of `lorakit`."""

@@ -116,7 +116,8 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     """Share of the target that is spread evenly over all tokens or labels, in training only."""
     base_dropout: Literal["on", "off"] = "on"
-    """The base's own dropout; off: only the adapters' (`lora.lora_dropout`)."""
+    """The base's own dropout; off: only the adapters' (`lora.lora_dropout`), and attention without
+    it, which on a CPU makes steps about a third faster."""
     schedule: Schedule = "linear"
     """Of the learning rate after the warmup."""
     max_grad_norm: float = 1.0
@@ -126,7 +127,7 @@ class TrainingConfig:
     seed: int = 0
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of computation and of what is frozen; auto: bf16 where the processor multiplies in it, else
-    fp32. What trains is float32 in any case."""
+    fp32. What trains is float32 in any case, and so is attention in bf16 on a CPU without AMX."""
     deterministic: bool = False
     """Use deterministic algorithms, at some cost."""
     gradient_checkpointing: bool = False
