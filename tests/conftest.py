@@ -22,7 +22,7 @@ hypothesis.settings.load_profile("lorakit")
 
 
 def pytest_collection_finish() -> None:
-    """transformers' Trainer collects garbage at its start; what is imported need not be searched."""
+    """transformers' Trainer collects garbage at its start, and need not search what is imported."""
     gc.freeze()
 
 

@@ -16,7 +16,7 @@ from lorakit.errors import SaveError, StateError
 from lorakit.injection import copies
 from lorakit.injection.adaptation import Record, record_of, records, require_enabled
 from lorakit.injection.naming import grouped, matches_suffix, shortest_suffixes
-from lorakit.injection.placement import expected_shapes, in_words
+from lorakit.injection.shapes import expected_shapes, in_words
 from lorakit.layers.attention import MultiheadAttention
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conv import LoraConv

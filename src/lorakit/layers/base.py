@@ -22,16 +22,16 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from operator import attrgetter, is_
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lorakit.functional.merge import merge
 from lorakit.functional.precision import without_autocast
+from lorakit.layers.origin import Origin, can_be_watched
 from lorakit.layers.spec import AdapterSpec
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class LoraLayer(nn.Module):
     _active: bool = True
     _merging: bool = False
     _merged: Tensor | None = None
-    _merged_from: _Origin | None = None
+    _merged_from: Origin | None = None
 
     # --- what a leaf defines
 
@@ -229,13 +229,13 @@ class LoraLayer(nn.Module):
         if origin is not None and origin.is_still(sources, self.scaling):
             return self._merged
         self.drop_cache()
-        if not all(map(_can_be_watched, sources)) or _in_transform():
+        if not all(map(can_be_watched, sources)) or _in_transform():
             return None
         with torch.inference_mode(False), torch.no_grad(), without_autocast(sources[0]):
             merged = merge(sources[0], self.delta_weight())
-        if _can_be_watched(merged):
+        if can_be_watched(merged):
             self._merged = merged
-            self._merged_from = _Origin.of(sources, self.scaling)
+            self._merged_from = Origin.of(sources, self.scaling)
             _watch(self)
         return self._merged
 
@@ -270,43 +270,6 @@ class LoraLayer(nn.Module):
         """Without the cache and the switches: a copy is as the layer is outside of them."""
         passing = {"_active", "_merging", "_merged", "_merged_from"}
         return {name: value for name, value in self.__dict__.items() if name not in passing}
-
-
-class _Origin(NamedTuple):
-    """What a merged weight was made from."""
-
-    sources: tuple[Tensor, ...]
-    pointers: list[int]
-    versions: list[int]
-    scaling: float
-    storages: tuple[torch.UntypedStorage, ...]
-    """Held, since an address that became free could be the next tensor's."""
-
-    @classmethod
-    def of(cls, sources: tuple[Tensor, ...], scaling: float) -> _Origin:
-        storages = tuple(source.untyped_storage() for source in sources)
-        pointers, versions = list(map(_pointer, sources)), list(map(_version, sources))
-        return cls(sources, pointers, versions, scaling, storages)
-
-    def is_still(self, sources: tuple[Tensor, ...], scaling: float) -> bool:
-        """Tensors by identity, their addresses, versions and the scale by value."""
-        return (
-            all(map(is_, sources, self.sources))
-            and scaling == self.scaling
-            and list(map(_version, sources)) == self.versions
-            and list(map(_pointer, sources)) == self.pointers
-        )
-
-
-_pointer, _version = Tensor.data_ptr, attrgetter("_version")
-
-
-def _can_be_watched(tensor: Tensor) -> bool:
-    """Whether address and version tell that it changed.
-
-    Inference tensors count no versions; the fake tensors of tracing have no address.
-    """
-    return not tensor.is_inference() and not isinstance(tensor, FakeTensor)
 
 
 def _in_transform() -> bool:
