@@ -13,7 +13,7 @@ from benchmarks.rounds import turning
 DEFAULTS = "peft, transformers.Trainer"
 VARIANTS = {
     DEFAULTS: "peft-trainer",
-    "peft, lorakit's batches and dtype": "peft",
+    "peft, lorakit's settings": "peft",
     "lorakit": "lorakit",
 }
 ROUNDS = 3

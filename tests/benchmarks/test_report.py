@@ -59,7 +59,7 @@ def product_rows() -> list[dict[str, Any]]:
 
 def review_rows() -> list[dict[str, Any]]:
     names = ("PEFT, transformers.Trainer", "lorakit, fp32", "lorakit")
-    speed = {"times faster": spread(2.6), "than with its batches and dtype": spread(1.2)}
+    speed = {"times faster": spread(2.6), "than with lorakit's settings": spread(1.2)}
     common = {"dtype": "fp32", "accuracy": spread(0.86), "seconds": spread(100.0), **speed}
     means = (0.86, 0.85, 0.855)
     return [{"variant": n, "mean accuracy": m, **common} for n, m in zip(names, means, strict=True)]
@@ -134,4 +134,26 @@ def test_a_bound_from_below():
     rows[-1]["times faster"] = spread(2.4)
     found = verdicts({"reviews": {"rows": rows}})
     assert found["reviews: times faster than PEFT, Trainer's defaults"] == "no"
-    assert found["reviews: times faster than PEFT, same batches and dtype"] == "yes"
+    assert found["reviews: times faster than PEFT with lorakit's settings"] == "yes"
+
+
+@pytest.mark.parametrize(("lead", "reached"), [(0.06, "yes"), (0.03, "no")])
+def test_a_lead_over_the_head_is_counted_in_standard_errors(lead, reached):
+    common = {"method": "head", "LoRA ahead by": lead, "standard error": 0.02}
+    found = verdicts({"glue": {"rows": [{"task": t, **common} for t in ("sst2", "mrpc")]}})
+    assert list(found.values()) == [reached, reached]
+
+
+@pytest.mark.parametrize(("after", "reached"), [(0.31, "yes"), (0.29, "no")])
+def test_bleu_is_counted_from_the_bases(after, reached):
+    scores = {"base": 0.1, "peft": 0.4, "lorakit": after}
+    rows = [{"variant": n, "measure": "bleu", "value": v} for n, v in scores.items()]
+    (row,) = goals.table({"data_to_text": {"rows": rows}})
+    assert row["reached"] == reached
+    assert row["peft"] == pytest.approx(0.3)
+
+
+def test_decoding_has_two_goals():
+    names = ("one row a reference padded to 512", "generate in file order")
+    rows = [{"measure": f"times faster than {name}", "value": 2.0} for name in names]
+    assert list(verdicts({"data_to_text_speed": {"rows": rows}}).values()) == ["no", "yes"]
