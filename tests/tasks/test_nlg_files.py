@@ -32,6 +32,10 @@ WEBNLG_XML = """<benchmark><entries>
 <entry category="Artist" eid="Id2" size="1">
  <modifiedtripleset><mtriple>E | genre | F</mtriple></modifiedtripleset>
  <lex comment="good" lid="Id1">Three.</lex>
+</entry>
+<entry category="Artist" eid="Id3" size="1">
+ <modifiedtripleset><mtriple>E | genre | G</mtriple></modifiedtripleset>
+ <lex comment="toFix" lid="Id1">Bad alone.</lex>
 </entry></entries></benchmark>"""
 
 
@@ -51,7 +55,8 @@ def webnlg_json() -> str:
         [("One.", "good"), ("Bad.", "toFix"), ("Two.", "good")],
     )
     second = entry("Artist", [("E", "genre", "F")], [("Three.", "good")])
-    return json.dumps({"entries": [{"1": first}, {"2": second}]})
+    third = entry("Artist", [("E", "genre", "G")], [("Bad alone.", "toFix")])
+    return json.dumps({"entries": [{"1": first}, {"2": second}, {"3": third}]})
 
 
 WEBNLG_LINES = "\n".join(
@@ -164,6 +169,13 @@ def test_blank_references_of_own_inputs_are_left_out(tmp_path):
         ("data_to_text", "a.jsonl", '{"prompt": "A", "references": []}', FormatError, "row 1"),
         ("data_to_text", "a.jsonl", '{"prompt": "A", "references": [" "]}', FormatError, "row 1"),
         ("webnlg", "a.jsonl", '{"triples": [1], "lexs": ["x"]}', FormatError, "1 is no triple"),
+        (
+            "webnlg",
+            "a.jsonl",
+            '{"triples": ["a | b | c"], "lexs": ["x"], "seen": "no"}',
+            FormatError,
+            "line 1: seen is neither true nor false",
+        ),
         (
             "webnlg",
             "a.jsonl",
