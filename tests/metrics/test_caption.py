@@ -1,10 +1,11 @@
-"""ROUGE-L and CIDEr against the official scores of TGEN's output, of all and of each text."""
+"""ROUGE-L and CIDEr against the official scores of systems on E2E, of TGEN's also text by text."""
 
 from __future__ import annotations
 
 import pytest
 
 from lorakit.metrics.caption import cider, rouge_l
+from lorakit.metrics.ptb import simple_tokens
 
 
 @pytest.mark.parametrize(
@@ -15,6 +16,18 @@ def test_official_scores_of_all_and_of_each_text(official, metric, name, publish
     found = metric([row["hyp_ptb"] for row in rows], [row["refs_ptb"] for row in rows])
     assert round(found.score, 4) == published
     assert found.segments == pytest.approx([row[name] for row in rows], abs=5.1e-7)
+
+
+@pytest.mark.parametrize(
+    ("system", "rouge", "consensus"),
+    [("SLUG", 0.6772, 2.2615), ("UKP_seed1_epoch16", 0.7404, 2.4766)],
+)
+def test_official_scores_of_other_systems(official, system, rouge, consensus):
+    predictions, references = official.e2e(system)
+    texts = [simple_tokens(text) for text in predictions]
+    groups = [[simple_tokens(text) for text in group] for group in references]
+    assert round(rouge_l(texts, groups).score, 4) == rouge
+    assert round(cider(texts, groups).score, 4) == consensus
 
 
 def test_edges_of_rouge_l():

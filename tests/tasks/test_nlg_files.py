@@ -32,6 +32,10 @@ WEBNLG_XML = """<benchmark><entries>
 <entry category="Artist" eid="Id2" size="1">
  <modifiedtripleset><mtriple>E | genre | F</mtriple></modifiedtripleset>
  <lex comment="good" lid="Id1">Three.</lex>
+</entry>
+<entry category="Artist" eid="Id3" size="1">
+ <modifiedtripleset><mtriple>E | genre | G</mtriple></modifiedtripleset>
+ <lex comment="toFix" lid="Id1">Bad alone.</lex>
 </entry></entries></benchmark>"""
 
 
@@ -51,7 +55,8 @@ def webnlg_json() -> str:
         [("One.", "good"), ("Bad.", "toFix"), ("Two.", "good")],
     )
     second = entry("Artist", [("E", "genre", "F")], [("Three.", "good")])
-    return json.dumps({"entries": [{"1": first}, {"2": second}]})
+    third = entry("Artist", [("E", "genre", "G")], [("Bad alone.", "toFix")])
+    return json.dumps({"entries": [{"1": first}, {"2": second}, {"3": third}]})
 
 
 WEBNLG_LINES = "\n".join(
@@ -142,6 +147,12 @@ def test_own_inputs_have_one_reference_or_many(tmp_path):
         assert columns(tmp_path, "data_to_text", "own.jsonl", text) == expected
 
 
+def test_blank_references_of_own_inputs_are_left_out(tmp_path):
+    text = '{"prompt": "a", "references": ["x", "", " "]}'
+    expected = {"input": ["a"], "references": [["x"]]}
+    assert columns(tmp_path, "data_to_text", "own.jsonl", text) == expected
+
+
 @pytest.mark.parametrize(
     ("task", "name", "text", "error", "message"),
     [
@@ -156,6 +167,44 @@ def test_own_inputs_have_one_reference_or_many(tmp_path):
         ("dart", "a.json", '{"a": 1}', FormatError, "is not DART's JSON"),
         ("data_to_text", "a.jsonl", '{"text": "A"}', FormatError, "no 'prompt'"),
         ("data_to_text", "a.jsonl", '{"prompt": "A", "references": []}', FormatError, "row 1"),
+        ("data_to_text", "a.jsonl", '{"prompt": "A", "references": [" "]}', FormatError, "row 1"),
+        ("webnlg", "a.jsonl", '{"triples": [1], "lexs": ["x"]}', FormatError, "1 is no triple"),
+        (
+            "webnlg",
+            "a.jsonl",
+            '{"triples": ["a | b | c"], "lexs": ["x"], "seen": "no"}',
+            FormatError,
+            "line 1: seen is neither true nor false",
+        ),
+        (
+            "webnlg",
+            "a.jsonl",
+            '{"triples": ["a | b | c"], "lexs": [null]}',
+            FormatError,
+            "a reference of entry 1 is no text: None",
+        ),
+        (
+            "webnlg",
+            "a.jsonl",
+            '{"triples": [], "lexs": ["x"]}',
+            FormatError,
+            "entry 1 has an empty",
+        ),
+        (
+            "dart",
+            "a.json",
+            '[{"tripleset": [["a", "b", "c"]], "annotations": [{"text": null}]}]',
+            FormatError,
+            "a reference of entry 1 is no text: None",
+        ),
+        (
+            "dart",
+            "a.xml",
+            "<a><entry><lex>x</lex></entry></a>",
+            FormatError,
+            "entry 1 has an empty",
+        ),
+        ("e2e", "a.txt", "||reference", FormatError, "entry 1 has an empty input"),
         ("e2e", "b.csv", None, FormatError, "does not exist"),
     ],
 )

@@ -69,6 +69,14 @@ def test_rows_of_predictions_bring_their_references(write):
     assert truth.references == [["e"], ["f"]]
 
 
+def test_texts_stand_in_a_column_of_a_csv_file(write):
+    file = write("p.csv", 'input,prediction\na,"x, y"\nb,\n')
+    texts, truth = read_outputs("e2e", file, [write("r.txt", "c\nd\n")])
+    assert (texts, truth.references) == (["x, y", ""], [["c"], ["d"]])
+    with pytest.raises(ConfigError, match=r"p\.csv holds no references; pass --references"):
+        read_outputs("e2e", file)
+
+
 def test_what_is_not_there_is_said(write, tmp_path):
     with pytest.raises(ConfigError, match="pass --references"):
         read_outputs("e2e", write("p.txt", "a\n"))

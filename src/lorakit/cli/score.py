@@ -13,7 +13,7 @@ from lorakit.cli.output import Json, show
 def score(
     task: Annotated[str, typer.Option(help="e2e, webnlg, dart or data_to_text.")],
     predictions: Annotated[
-        Path, typer.Option(help="A text a line, or the JSON lines that lorakit generate writes.")
+        Path, typer.Option(help="A text a line, or the file that lorakit generate writes.")
     ],
     references: Annotated[
         list[Path] | None,

@@ -1,7 +1,7 @@
 """Texts and references from files, as systems write them and official scorers read them.
 
-Texts: lines, of which an empty one is an empty text, or JSON lines with a column `prediction`, as
-`lorakit generate` writes them. References, in the order of the texts:
+Texts: lines, of which an empty one is an empty text, or a table with a column `prediction`, as
+`lorakit generate` writes it. References, in the order of the texts:
 
 - one text file with empty lines: those of one text stand together, an empty line follows
   (tuetschek/e2e-metrics);
@@ -21,7 +21,7 @@ from typing import Any
 from lorakit.errors import ConfigError, FormatError
 from lorakit.tasks.nlg.corpora import PARSERS
 from lorakit.tasks.nlg.inputs import REFERENCES, SEEN
-from lorakit.tasks.tables import kind_of, read_table, read_text
+from lorakit.tasks.tables import SUFFIXES, kind_of, read_table, read_text
 
 PREDICTION = "prediction"
 
@@ -37,13 +37,14 @@ class Truth:
 def read_outputs(
     task: str, predictions: Path, references: Sequence[Path] = ()
 ) -> tuple[list[str], Truth]:
-    """The texts and their references; without files of references, those beside the texts' rows.
+    """The texts and their references; without files of references, those beside JSON lines' texts.
 
     Raises FormatError for files that do not hold them, ConfigError if there are no references.
     """
-    if kind_of(predictions) != ".jsonl":
-        if not references:
-            raise ConfigError(f"{predictions} holds no references; pass --references.")
+    kind = kind_of(predictions)
+    if kind != ".jsonl" and not references:
+        raise ConfigError(f"{predictions} holds no references; pass --references.")
+    if kind not in SUFFIXES:
         return read_lines(predictions), read_references(task, references)
     table = read_table(str(predictions))
     texts = ["" if text is None else str(text) for text in _column(table, PREDICTION, predictions)]

@@ -40,7 +40,7 @@ def triples_text(triples: Iterable[Sequence[str]]) -> str:
 
 def split_triple(text: str) -> list[str]:
     """Subject, property and object of `a | b | c`; raises FormatError for anything else."""
-    parts = [part.strip() for part in text.split(" | ", 2)]
+    parts = [part.strip() for part in str(text).split(" | ", 2)]
     if len(parts) != 3:
         raise FormatError(f"{text!r} is no triple 'subject | property | object'")
     return parts
@@ -50,11 +50,12 @@ def table_of(entries: Iterable[Entry]) -> Columns:
     """Columns of a table with one row a distinct input, in the order in which they first occur.
 
     Blank references are left out. Category and seen have a column where an entry says them.
-    Raises FormatError if an input has no reference at all.
+    Raises FormatError if an input is blank or has no reference at all, or a reference is no text.
     """
     first: dict[str, Entry] = {}
     references: dict[str, list[str]] = {}
-    for entry in entries:
+    for number, entry in enumerate(entries, start=1):
+        _check(entry, number)
         first.setdefault(entry.text, entry)
         there = references.setdefault(entry.text, [])
         there += [text.strip() for text in entry.references if text.strip()]
@@ -66,3 +67,10 @@ def table_of(entries: Iterable[Entry]) -> Columns:
         values = [getattr(entry, name) for entry in first.values()]
         columns |= {name: values} if any(value is not None for value in values) else {}
     return columns
+
+
+def _check(entry: Entry, number: int) -> None:
+    if not entry.text.strip():
+        raise FormatError(f"entry {number} has an empty input")
+    if wrong := [text for text in entry.references if not isinstance(text, str)]:
+        raise FormatError(f"a reference of entry {number} is no text: {wrong[0]!r}")

@@ -31,6 +31,6 @@ def parse_lines(text: str) -> Iterator[Entry]:
 
 
 def _is_said(value: Any) -> bool:
-    """A text, or a list of texts, that is not blank."""
+    """A text, or a list of texts, that says something."""
     texts = value if isinstance(value, list) else [value]
-    return bool(texts) and all(isinstance(text, str) and text.strip() for text in texts)
+    return all(isinstance(text, str) for text in texts) and any(text.strip() for text in texts)

@@ -1,8 +1,9 @@
 """WebNLG 2017 (Gardent et al., P17-1017): triples from DBpedia become a text.
 
 Three kinds of files: the challenge's XML, its JSON, and JSON lines with `triples` and `lexs`. Only
-lexicalisations whose comment is "good" are references; JSON lines have no comments. Categories that
-the training set has are seen, the test set's others are unseen; scores are given for both and all.
+lexicalisations whose comment is "good" are references, and an entry that has others alone is left
+out, as in microsoft/LoRA; JSON lines have no comments. Categories that the training set has are
+seen, the test set's others are unseen; scores are given for both and all.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ _GOOD = "good"
 def parse_xml(text: str) -> Iterator[Entry]:
     """The entries of the challenge's XML."""
     for element in xml_entries(text):
-        good = [lex.text or "" for lex in element.iter("lex") if lex.get("comment") == _GOOD]
-        yield _entry(xml_triples(element), good, element.get("category"))
+        lexes = [*element.iter("lex")]
+        good = [lex.text or "" for lex in lexes if lex.get("comment") == _GOOD]
+        if good or not lexes:
+            yield _entry(xml_triples(element), good, element.get("category"))
 
 
 def parse_json(text: str) -> Iterator[Entry]:
@@ -42,7 +45,8 @@ def parse_json(text: str) -> Iterator[Entry]:
             ]
             lexes = entry["lexicalisations"]
             good = [lex["lex"] for lex in lexes if lex["comment"] == _GOOD]
-            yield _entry(triples, good, entry.get("category"))
+            if good or not lexes:
+                yield _entry(triples, good, entry.get("category"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"it is not WebNLG's JSON ({error!r})") from error
 
@@ -58,6 +62,11 @@ def parse_lines(text: str) -> Iterator[Entry]:
         for name in ("triples", "lexs")
         for row, value in enumerate(columns.get(name, [None]), start=1)
         if not isinstance(value, list)
+    ]
+    problems += [
+        f"line {row}: seen is neither true nor false"
+        for row, value in enumerate(columns.get("seen", []), start=1)
+        if not isinstance(value, bool | None)
     ]
     if problems:
         raise FormatError("it is not WebNLG as JSON lines", problems[:5])
