@@ -200,6 +200,15 @@ def test_predictions_for_the_server(task, run, runs, glue, tmp_path):
             assert set(values) <= set(known)
 
 
+def test_a_run_names_only_commands_that_work_and_guesses_nothing(run, runs):
+    code, out, err = run("train", runs / "mrpc" / "recipe.yaml", "--set", "data.text=null")
+    assert code == 0, err
+    assert "holds this run already" in out
+    assert "guessed" not in out
+    assert f"lorakit predict {runs / 'mrpc'} --data FILE" in out
+    assert "--text" not in out, "one text is no pair"
+
+
 def test_predictions_for_the_server_are_those_of_the_model(run, runs, glue, tmp_path):
     data = tmp_path / "test.csv"
     table = read_glue(str(glue), GLUE["mrpc"], "test")
