@@ -200,6 +200,15 @@ def test_predictions_for_the_server(task, run, runs, glue, tmp_path):
             assert set(values) <= set(known)
 
 
+def test_a_run_names_only_commands_that_work_and_guesses_nothing(run, runs):
+    code, out, err = run("train", runs / "mrpc" / "recipe.yaml", "--set", "data.text=null")
+    assert code == 0, err
+    assert "holds this run already" in out
+    assert "guessed" not in out
+    assert f"lorakit predict {runs / 'mrpc'} --data FILE" in out
+    assert "--text" not in out, "one text is no pair"
+
+
 def test_predictions_for_the_server_are_those_of_the_model(run, runs, glue, tmp_path):
     data = tmp_path / "test.csv"
     table = read_glue(str(glue), GLUE["mrpc"], "test")
@@ -257,3 +266,36 @@ def test_runs_of_the_eight_tasks_are_averaged(run, runs, tmp_path):
     assert "average of 8 tasks, lora: 0.5350" in run("compare", tmp_path)[1]
     code, out, _ = run("compare", tmp_path / "rte-0", tmp_path / "mrpc-0", "--json")
     assert json.loads(out)["averages"] == {}
+
+
+def test_runs_of_other_losses_and_bases_are_rows_of_their_own(run, runs, tmp_path):
+    result = json.loads((runs / "mnli" / "result.json").read_text())
+    assert (Path(result["base"]).name, result["loss"]) == ("roberta", "plain")
+    for name, accuracy, more in (
+        ("mnli", 0.5, {}),
+        ("mnli.rdrop", 0.7, {"loss": "loralib_rdrop"}),
+        ("rte", 0.6, {"task": "rte"}),
+    ):
+        metrics = {"accuracy": accuracy, "mismatched_accuracy": accuracy}
+        (tmp_path / "small" / name).mkdir(parents=True)
+        text = json.dumps({**result, **more, "metrics": metrics})
+        (tmp_path / "small" / name / "result.json").write_text(text)
+    (tmp_path / "large" / "mnli").mkdir(parents=True)
+    other = {**result, "base": "large", "metrics": {"accuracy": 0.9, "mismatched_accuracy": 0.9}}
+    (tmp_path / "large" / "mnli" / "result.json").write_text(json.dumps(other))
+
+    def means(*folders: str) -> dict[tuple[str, str], float]:
+        code, out, err = run("compare", *(tmp_path / folder for folder in folders), "--json")
+        assert code == 0, err
+        return {(row["task"], row["method"]): row["mean"] for row in json.loads(out)["rows"]}
+
+    assert means("small") == {
+        ("mnli", "lora"): 0.5, ("mnli", "lora, loralib_rdrop"): 0.7, ("rte", "lora"): 0.6,
+    }  # fmt: skip
+    base = result["base"]
+    assert means("small", "large") == {
+        ("mnli", f"lora, {base}"): 0.5,
+        ("mnli", f"lora, loralib_rdrop, {base}"): 0.7,
+        ("mnli", "lora, large"): 0.9,
+        ("rte", f"lora, {base}"): 0.6,
+    }

@@ -18,6 +18,7 @@ class GlueRow:
 
     task: str
     method: str
+    """With the loss where it is not the plain one, and the base where the runs have several."""
     metric: str
     mean: float
     runs: int
@@ -48,15 +49,24 @@ def is_glue(results: Sequence[dict[str, Any]]) -> bool:
 
 def compare_glue(results: Sequence[dict[str, Any]]) -> GlueComparison:
     """The table for results of tasks of GLUE, in GLUE's order."""
+    several_bases = len({result.get("base") for result in results}) > 1
     groups: dict[tuple[str, str], list[tuple[str, float]]] = {}
     for result in sorted(results, key=lambda r: list(GLUE).index(r["task"])):
         headline = glue_headline(result["task"], result["metrics"])
-        groups.setdefault((result["task"], result["method"]), []).append(headline)
+        method = _method(result, several_bases)
+        groups.setdefault((result["task"], method), []).append(headline)
     rows = tuple(
         GlueRow(task, method, found[0][0], fmean(value for _, value in found), len(found))
         for (task, method), found in groups.items()
     )
     return GlueComparison(rows, _averages(rows))
+
+
+def _method(result: dict[str, Any], with_base: bool) -> str:
+    loss = result.get("loss", "plain")
+    base = result.get("base") or "base not recorded" if with_base else None
+    parts = (result["method"], loss if loss != "plain" else None, base)
+    return ", ".join(part for part in parts if part is not None)
 
 
 def _averages(rows: Sequence[GlueRow]) -> dict[str, float]:

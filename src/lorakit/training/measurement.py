@@ -48,6 +48,8 @@ def run_result(
         commit=_commit(),
         output=str(output),
         warm_start=asdict(start) if start is not None else None,
+        base=recipe.base,
+        loss=recipe.loss.kind,
     )
 
 

@@ -50,6 +50,9 @@ class RunResult:
     output: str
     warm_start: dict[str, Any] | None = None
     """What was taken from `init_adapter`, what was left, and what is new."""
+    base: str | None = None
+    loss: str = "plain"
+    """The kind of the recipe's loss."""
 
 
 def claim(output: Path, recipe: Recipe) -> RunResult | None:

@@ -25,7 +25,7 @@ def usage(output: str) -> str:
     recipe = from_mapping(load_recipe(directory / RECIPE))
     task = load_task(directory / ADAPTER)
     generates = task is not None and task.generates
-    paragraphs = [_on_the_command_line(output, generates)]
+    paragraphs = [_on_the_command_line(output, generates, len(recipe.data.text or ()))]
     if recipe.method == "lora":
         bundle = read(directory / ADAPTER)
         paragraphs += [_in_python(recipe, output, task), _in_peft(output)]
@@ -68,14 +68,12 @@ def _rank(bundle: AdapterBundle) -> int:
     return max((pair.lora_A.shape[0] for pair in bundle.adapters.values()), default=1)
 
 
-def _on_the_command_line(output: str, generates: bool) -> str:
+def _on_the_command_line(output: str, generates: bool, columns: int) -> str:
     if generates:
         return f'With lorakit:\n  lorakit generate {output} --prompt "..."'
-    return (
-        "With lorakit:\n"
-        f'  lorakit predict {output} --text "..."\n'
-        f"  lorakit predict {output} --data FILE --output predictions.csv"
-    )
+    from_texts = [f'  lorakit predict {output} --text "..."'] if columns == 1 else []
+    from_file = f"  lorakit predict {output} --data FILE --output predictions.csv"
+    return "\n".join(["With lorakit:", *from_texts, from_file])
 
 
 def _in_python(recipe: Recipe, output: str, task: Task | None) -> str:
