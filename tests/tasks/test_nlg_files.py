@@ -154,12 +154,41 @@ def test_blank_references_of_own_inputs_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("task", "name", "text", "expected"),
+    [
+        ("e2e", "a.csv", 'mr\n"name[A]"\n"name[B]"\n', ["name : A", "name : B"]),
+        ("e2e", "a.csv", 'mr,ref\n"name[A]",\n', ["name : A"]),
+        (
+            "webnlg",
+            "a.xml",
+            "<a><entry><mtriple>a | b | c</mtriple></entry></a>",
+            ["a : b : c"],
+        ),
+        (
+            "webnlg",
+            "a.json",
+            '{"entries": [{"1": {"modifiedtripleset": '
+            '[{"subject": "a", "property": "b", "object": "c"}]}}]}',
+            ["a : b : c"],
+        ),
+        ("webnlg", "a.jsonl", '{"triples": ["a | b | c"]}', ["a : b : c"]),
+        ("dart", "a.json", '[{"tripleset": [["a", "B", "c"]]}]', ["a : b : c"]),
+        ("data_to_text", "a.jsonl", '{"prompt": "a"}\n{"prompt": "b"}', ["a", "b"]),
+    ],
+)
+def test_inputs_alone_are_read_for_texts_to_be_written(tmp_path, task, name, text, expected):
+    table = read_table(write(tmp_path, name, text), task=task)
+    assert table["input"][:] == expected
+    assert "references" not in table.column_names
+
+
+@pytest.mark.parametrize(
     ("task", "name", "text", "error", "message"),
     [
         ("e2e", "a.jsonl", "{}", ConfigError, "is not read as e2e; give a file that ends in .csv"),
         ("e2e", "a.txt", "one|two", FormatError, "line 1"),
-        ("e2e", "a.csv", "a,b\n1,2\n", FormatError, "no column mr and ref"),
-        ("e2e", "a.csv", 'mr,ref\n"name[A]"," "\n', FormatError, "name : A"),
+        ("e2e", "a.csv", "a,b\n1,2\n", FormatError, "no column mr"),
+        ("e2e", "a.csv", 'mr,ref\n"name[A]"," "\n"name[B]",b\n', FormatError, "name : A"),
         ("webnlg", "a.xml", "<entries>", FormatError, "is not XML"),
         ("webnlg", "a.json", "[]", FormatError, "is not WebNLG's JSON"),
         ("webnlg", "a.jsonl", '{"triples": "A", "lexs": ["x"]}', FormatError, "line 1: triples"),

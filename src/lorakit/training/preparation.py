@@ -19,6 +19,7 @@ from lorakit.tasks.columns import Columns, make_task, resolve
 from lorakit.tasks.encoding import cut_text, encode_table
 from lorakit.tasks.glue import GLUE
 from lorakit.tasks.glue_files import glue_tables, is_file
+from lorakit.tasks.nlg.task import CORPORA
 from lorakit.tasks.tables import read_table
 from lorakit.training.attention import use_fastest_attention
 from lorakit.training.precision import chosen, store_frozen
@@ -143,7 +144,7 @@ def with_guesses(recipe: Recipe, say: Say) -> Recipe:
     table = read_tables(data.train, data.task, "train")["train"]
     given = Columns(data.task, tuple(data.text or ()) or None, data.label)
     columns = resolve(table, given, data.train)
-    if columns != given and data.task not in GLUE:
+    if columns != given and data.task not in {**GLUE, **CORPORA}:
         say(
             f"guessed from {data.train}: task {columns.task}, text {', '.join(columns.text or ())}"
             + (f", label {columns.label}" if columns.label else "")

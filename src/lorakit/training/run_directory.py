@@ -43,8 +43,6 @@ class RunResult:
     seconds: float
     peak_memory_bytes: int
     seed: int
-    dtype: str
-    """That the run computed in, which `auto` chose."""
     versions: dict[str, str]
     commit: str | None
     output: str
@@ -53,6 +51,8 @@ class RunResult:
     base: str | None = None
     loss: str = "plain"
     """The kind of the recipe's loss."""
+    dtype: str | None = None
+    """That the run computed in, which `auto` chose."""
 
 
 def claim(output: Path, recipe: Recipe) -> RunResult | None:

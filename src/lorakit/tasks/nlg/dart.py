@@ -19,7 +19,7 @@ def parse_json(text: str) -> Iterator[Entry]:
     """The entries of the JSON file."""
     try:
         for entry in json.loads(text):
-            texts = [annotation["text"] for annotation in entry["annotations"]]
+            texts = [annotation["text"] for annotation in entry.get("annotations", [])]
             yield _entry(entry["tripleset"], texts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"it is not DART's JSON ({error!r})") from error

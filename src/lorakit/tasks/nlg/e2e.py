@@ -30,11 +30,12 @@ def parse_text(text: str) -> Iterator[Entry]:
 
 
 def parse_table(text: str) -> Iterator[Entry]:
-    """The entries of the CSV file; raises FormatError without the columns mr and ref."""
+    """The entries of the CSV file; raises FormatError without the column mr."""
     columns = parse_csv(text)
-    if missing := [name for name in ("mr", "ref") if name not in columns]:
-        raise FormatError(f"it has no column {' and '.join(missing)}", [f"there: {[*columns]}"])
-    for meaning, reference in zip(columns["mr"], columns["ref"], strict=True):
+    if "mr" not in columns:
+        raise FormatError("it has no column mr", [f"there: {[*columns]}"])
+    references = columns.get("ref", [""] * len(columns["mr"]))
+    for meaning, reference in zip(columns["mr"], references, strict=True):
         yield Entry(linearise(meaning), [reference])
 
 

@@ -49,8 +49,10 @@ def split_triple(text: str) -> list[str]:
 def table_of(entries: Iterable[Entry]) -> Columns:
     """Columns of a table with one row a distinct input, in the order in which they first occur.
 
-    Blank references are left out. Category and seen have a column where an entry says them.
-    Raises FormatError if an input is blank or has no reference at all, or a reference is no text.
+    Blank references are left out. References have a column unless no input has any: then the texts
+    are still to be written. Category and seen have one where an entry says them.
+    Raises FormatError if an input is blank, if some inputs have references and others none, and if
+    a reference is no text.
     """
     first: dict[str, Entry] = {}
     references: dict[str, list[str]] = {}
@@ -59,10 +61,13 @@ def table_of(entries: Iterable[Entry]) -> Columns:
         first.setdefault(entry.text, entry)
         there = references.setdefault(entry.text, [])
         there += [text.strip() for text in entry.references if text.strip()]
-    if blank := [text for text, there in references.items() if not there]:
+    blank = [text for text, there in references.items() if not there]
+    written = len(blank) < len(references)
+    if blank and written:
         more = [f"and {len(blank) - 5} more"] if len(blank) > 5 else []
         raise FormatError("these inputs have no reference", [*map(repr, blank[:5]), *more])
-    columns: Columns = {INPUT: list(first), REFERENCES: list(references.values())}
+    columns: Columns = {INPUT: list(first)}
+    columns |= {REFERENCES: list(references.values())} if written else {}
     for name in (CATEGORY, SEEN):
         values = [getattr(entry, name) for entry in first.values()]
         columns |= {name: values} if any(value is not None for value in values) else {}

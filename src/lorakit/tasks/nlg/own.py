@@ -1,12 +1,13 @@
 """One's own inputs: JSON lines with a prompt and one reference, or a list of them.
 
-`{"prompt": "...", "references": ["...", "..."]}`, or `{"prompt": "...", "reference": "..."}`. What
-microsoft/LoRA's converters write, `context`, `completion` and `cate`, reads as well.
+`{"prompt": "...", "references": ["...", "..."]}`, or `{"prompt": "...", "reference": "..."}`, or
+the prompt alone where a text is to be written. What microsoft/LoRA's converters write, `context`,
+`completion` and `cate`, reads as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lorakit.errors import FormatError
@@ -21,13 +22,24 @@ def parse_lines(text: str) -> Iterator[Entry]:
     columns = parse_json_lines(text)
     names = next((pair for pair in _NAMES if set(pair) <= set(columns)), None)
     if names is None:
-        raise FormatError("it has no 'prompt' with 'references'", [f"there: {[*columns]}"])
+        yield from _prompts_alone(columns)
+        return
     prompts, references = (columns[name] for name in names)
     rows = enumerate(zip(prompts, references, strict=True), start=1)
     if wrong := [f"row {n}" for n, pair in rows if not all(map(_is_said, pair))]:
         raise FormatError(f"these rows have no {names[0]} or no {names[1]}", wrong[:5])
     for prompt, found in zip(prompts, references, strict=True):
         yield Entry(prompt, [found] if isinstance(found, str) else found)
+
+
+def _prompts_alone(columns: Mapping[str, list[Any]]) -> Iterator[Entry]:
+    name = next((name for name in ("prompt", "context") if name in columns), None)
+    if name is None:
+        raise FormatError("it has no 'prompt' with 'references'", [f"there: {[*columns]}"])
+    rows = enumerate(columns[name], start=1)
+    if wrong := [f"row {n}" for n, prompt in rows if not _is_said(prompt)]:
+        raise FormatError(f"these rows have no {name}", wrong[:5])
+    yield from (Entry(prompt, []) for prompt in columns[name])
 
 
 def _is_said(value: Any) -> bool:

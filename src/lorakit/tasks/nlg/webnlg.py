@@ -43,7 +43,7 @@ def parse_json(text: str) -> Iterator[Entry]:
                 [part[name] for name in ("subject", "property", "object")]
                 for part in entry["modifiedtripleset"]
             ]
-            lexes = entry["lexicalisations"]
+            lexes = entry.get("lexicalisations", [])
             good = [lex["lex"] for lex in lexes if lex["comment"] == _GOOD]
             if good or not lexes:
                 yield _entry(triples, good, entry.get("category"))
@@ -54,13 +54,13 @@ def parse_json(text: str) -> Iterator[Entry]:
 def parse_lines(text: str) -> Iterator[Entry]:
     """The entries of JSON lines: `triples` as texts, `lexs`, `category` and, in a test set, `seen`.
 
-    Raises FormatError if a row lacks triples or lexicalisations.
+    Raises FormatError for rows without triples, and for lexicalisations that are no list.
     """
     columns = parse_json_lines(text)
     problems = [
         f"line {row}: {name} is no list"
         for name in ("triples", "lexs")
-        for row, value in enumerate(columns.get(name, [None]), start=1)
+        for row, value in enumerate(columns.get(name, [None] if name == "triples" else []), start=1)
         if not isinstance(value, list)
     ]
     problems += [
@@ -73,7 +73,7 @@ def parse_lines(text: str) -> Iterator[Entry]:
     for values in zip(*columns.values(), strict=True):
         row: Mapping[str, Any] = dict(zip(columns, values, strict=True))
         triples = [split_triple(triple) for triple in row["triples"]]
-        yield _entry(triples, row["lexs"], row.get("category"), row.get("seen"))
+        yield _entry(triples, row.get("lexs", []), row.get("category"), row.get("seen"))
 
 
 def xml_entries(text: str) -> Iterator[ElementTree.Element]:
