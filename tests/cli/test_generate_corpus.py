@@ -58,7 +58,18 @@ def test_a_corpus_file_of_another_kind_is_refused(run, base, adapter, tmp_path):
     file.write_text("prompt,completion\na,b\n")
     code, _, err = run("generate", adapter, "--base", base, "--task", "e2e", "--data", file)
     assert code == 1
-    assert "no column mr and ref" in err
+    assert "no column mr" in err
+
+
+def test_inputs_need_no_references(run, base, adapter, tmp_path):
+    file, output = tmp_path / "rows.csv", tmp_path / "texts.jsonl"
+    file.write_text('mr\n"name[Cocum]"\n"name[Zizzi]"\n')
+    where = ["--data", file, "--output", output, "--beams", "2", "--max-new-tokens", "3"]
+    code, _, err = run("generate", adapter, "--base", base, "--task", "e2e", *where)
+    assert code == 0, err
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["input"] for row in rows] == ["name : Cocum", "name : Zizzi"]
+    assert all(set(row) == {"input", "prediction"} for row in rows)
 
 
 def test_test_rows_are_a_runs(run, base, adapter, tmp_path):
