@@ -11,26 +11,23 @@ from typing import Any
 from benchmarks.glue_runs import (
     EPOCHS,
     METHODS,
-    QNLI_STEPS,
     SEEDS,
     SST2_ROWS,
     require_data,
     settings_of,
+    standard_error,
     train,
     train_peft,
-    train_source,
 )
 from benchmarks.registry import Row, Settings, spread
 from lorakit.metrics.glue import glue_headline
 
-WARM = "lora from QNLI"
 CONDITIONS = {
     "seeds": SEEDS,
     "recipe": "recipes/glue-minilm.yaml; head: learning rate 2e-2; full: learning rate 5e-5",
     "training": f"epochs {EPOCHS}; rows: CoLA 8,551, SST-2 {SST2_ROWS:,} of 67,349, MRPC 3,668",
     "tested on": "GLUE's dev sets: 1,043, 872 and 408 rows, after the last step",
     "peft": "its layers in lorakit's Trainer: the same rows, seeds and batches",
-    WARM: f"init_adapter: a LoRA run of seed 0, {QNLI_STEPS} steps on rows of QNLI's dev set",
     "difference": "LoRA minus the method, mean over the seeds, and its standard error from them",
 }
 
@@ -45,26 +42,20 @@ def rows(settings: Settings) -> Iterator[Row]:
     seeds = SEEDS[:1] if settings.quick else SEEDS
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        source = train_source(settings.quick, directory)
         for task in EPOCHS:
-            found: dict[str, list[dict[str, Any]]] = {method: [] for method in _methods(task)}
+            found: dict[str, list[dict[str, Any]]] = {m: [] for m in (*METHODS, "peft")}
             for seed in seeds:
                 given = settings_of(task, seed, settings.quick, directory)
                 for method, results in found.items():
-                    output = directory / f"{task}-{method}-{seed}".replace(" ", "-")
-                    results.append(_run(method, given, source, output))
+                    output = directory / f"{task}-{method}-{seed}"
+                    results.append(_run(method, given, output))
             yield from _rows(task, found)
 
 
-def _methods(task: str) -> tuple[str, ...]:
-    return (*METHODS, "peft", *([WARM] if task == "mrpc" else []))
-
-
-def _run(method: str, settings: list[str], source: Path, output: Path) -> dict[str, Any]:
+def _run(method: str, settings: list[str], output: Path) -> dict[str, Any]:
     if method == "peft":
         return train_peft(settings, output)
-    more = [f"init_adapter={source}"] if method == WARM else METHODS[method]
-    return train([*settings, *more], output)
+    return train([*settings, *METHODS[method]], output)
 
 
 def _rows(task: str, found: dict[str, list[dict[str, Any]]]) -> Iterator[Row]:
@@ -78,12 +69,7 @@ def _rows(task: str, found: dict[str, list[dict[str, Any]]]) -> Iterator[Row]:
             "mean": statistics.fmean(scores[method]),
             "by seed": " ".join(f"{score:.4f}" for score in scores[method]),
             "LoRA ahead by": statistics.fmean(gaps),
-            "standard error": _error(gaps),
+            "standard error": standard_error(gaps),
             "trainable parameters": results[0]["trainable_parameters"],
             "seconds": spread([result["seconds"] for result in results]),
         }
-
-
-def _error(values: list[float]) -> float:
-    """Of the mean; 0 for a single value."""
-    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0

@@ -10,6 +10,7 @@ import gzip
 import json
 import os
 import random
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,11 @@ def train_source(quick: bool, directory: Path) -> Path:
     steps = f"training.max_steps={QUICK_STEPS if quick else QNLI_STEPS}"
     train([*settings_of("mrpc", 0, quick, directory), *data, steps], directory / "qnli")
     return directory / "qnli"
+
+
+def standard_error(values: list[float]) -> float:
+    """Of the mean; 0 for a single value."""
+    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
 
 
 def train(settings: list[str], output: Path) -> dict[str, Any]:

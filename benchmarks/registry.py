@@ -22,6 +22,7 @@ NAMES = (
     "training_step",
     "reviews",
     "glue",
+    "glue_warm_start",
     "glue_padding",
     "data_to_text",
     "data_to_text_speed",

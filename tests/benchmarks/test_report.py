@@ -86,8 +86,8 @@ def results(tmp_path: Path) -> Path:
 def test_report_has_a_table_a_picture_and_a_source_for_each(results):
     text = report.write(results).read_text(encoding="utf-8")
     missing = (
-        "imports, forward_calls, merge_cycles, product_costs, glue, glue_padding, data_to_text, "
-        "data_to_text_speed"
+        "imports, forward_calls, merge_cycles, product_costs, glue, glue_warm_start, "
+        "glue_padding, data_to_text, data_to_text_speed"
     )
     assert f"Without a result here: {missing}." in text
     assert text.count("2026-01-02, commit 0123456789ab, a processor, 2 threads") == len(ROWS)

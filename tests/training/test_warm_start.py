@@ -92,6 +92,25 @@ def test_a_head_of_the_same_size_is_taken(encoder, reviews, source, tmp_path):
     torch.testing.assert_close(one, other, **EXACT)
 
 
+def test_a_head_for_other_labels_is_new_though_as_many(encoder, reviews, source, tmp_path):
+    text = reviews.read_text(encoding="utf-8")
+    assert module.source_labels(str(source)) == ("neg", "pos")
+    other = tmp_path / "other.csv"
+    other.write_text(text.replace(",neg", ",agreed").replace(",pos", ",doubted"), encoding="utf-8")
+    said: list[str] = []
+    recipe = tiny.recipe(
+        encoder, other, tmp_path / "run", init_adapter=str(source), training={"max_steps": 1}
+    )
+    run(recipe, said.append)
+    kept = json.loads((tmp_path / "run/result.json").read_text(encoding="utf-8"))["warm_start"]
+    assert kept["left"] == {
+        "classifier.weight": "is for the labels neg, pos",
+        "classifier.bias": "is for the labels neg, pos",
+    }
+    assert set(kept["new"]) == {"classifier.weight", "classifier.bias"}
+    assert any("pooler" in name for name in kept["taken"])
+
+
 def test_the_result_says_what_was_taken(encoder, ratings, source, tmp_path):
     said: list[str] = []
     recipe = tiny.recipe(

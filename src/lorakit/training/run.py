@@ -12,6 +12,7 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
+from lorakit.tasks.base import Task
 from lorakit.tasks.glue import MISMATCHED, with_mismatched
 from lorakit.tasks.nlg.task import DataToText
 from lorakit.training.checkpoints import complete_checkpoints, save_trained
@@ -35,7 +36,7 @@ from lorakit.training.saved import Saved
 from lorakit.training.task_file import save_task
 from lorakit.training.trainer import LoraTrainer
 from lorakit.training.training_arguments import make_trainer
-from lorakit.training.warm_start import WarmStart, read_source, warm_start
+from lorakit.training.warm_start import WarmStart, read_source, source_labels, warm_start
 
 
 def run(recipe: Recipe, say: Say = print) -> RunResult:
@@ -68,7 +69,7 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
         require_scores(task)
         encoded = {n: encode(task, tokenizer, table, n, say) for n, table in tables.items()}
         model = build_model(recipe, task, say)
-        start = _start(recipe, model, process, say)
+        start = _start(recipe, model, task, process, say)
         trainer = make_trainer(recipe, model, task, tokenizer, encoded, output, say)
     _fit(trainer, output, process, say)
     seconds = trainer.seconds
@@ -92,13 +93,17 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
     return result
 
 
-def _start(recipe: Recipe, model: Any, process: PartialState, say: Say) -> WarmStart | None:
+def _start(
+    recipe: Recipe, model: Any, task: Task, process: PartialState, say: Say
+) -> WarmStart | None:
     """Put the values of `init_adapter` into the model, and say which."""
     if recipe.init_adapter is None:
         return None
     with process.main_process_first():  # it may be downloaded
         bundle = read_source(recipe.init_adapter, recipe.lora.lora_alpha)
-    start = warm_start(model, bundle, recipe.init_adapter)
+    labels = getattr(task, "labels", ())
+    there = source_labels(recipe.init_adapter)
+    start = warm_start(model, bundle, recipe.init_adapter, labels, there)
     say(str(start))
     return start
 

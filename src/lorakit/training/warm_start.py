@@ -1,13 +1,15 @@
 """A run that starts from the adapter of another one, as the paper's MRPC, RTE and STS-B from MNLI.
 
 Every adapter of the source has to find one of its rank, widths and scale here, on the same base.
-Of what was trained in full (heads, biases), tensors of the same name and shape are taken; a head
-for another number of labels stays new. Nothing has changed if anything does not fit.
+Of what was trained in full (heads, biases), tensors of the same name and shape are taken; the last
+layer of a head for other labels, as far as the source says them, stays new: a logit that meant
+"entailment" is no start for one that means "not equivalent". Nothing has changed if anything does
+not fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from lorakit.injection.naming import grouped
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.training.run_directory import ADAPTER, RECIPE
+from lorakit.training.task_file import load_task
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,14 @@ class WarmStart:
         return "\n".join([f"starting from {self.source}:", *(f"  {line}" for line in lines)])
 
 
+def source_labels(source: str) -> tuple[str, ...]:
+    """The labels that the source's logits stand for; empty if it does not say."""
+    run = Path(source)
+    task = load_task(run / ADAPTER if (run / RECIPE).is_file() else run)
+    labels: tuple[str, ...] = getattr(task, "labels", ())
+    return labels
+
+
 def read_source(source: str, lora_alpha: float) -> AdapterBundle:
     """The adapter of a run, or one by path or name; `lora_alpha` is for files that do not say it.
 
@@ -60,9 +71,16 @@ def read_source(source: str, lora_alpha: float) -> AdapterBundle:
         return read(path, lora_alpha)
 
 
-def warm_start(model: nn.Module, bundle: AdapterBundle, source: str) -> WarmStart:
+def warm_start(
+    model: nn.Module,
+    bundle: AdapterBundle,
+    source: str,
+    labels: Sequence[str] = (),
+    labels_there: Sequence[str] = (),
+) -> WarmStart:
     """Write the bundle's values over the fresh ones of an adapted model.
 
+    `labels` are those of this run, `labels_there` the source's; empty where unknown.
     Raises MismatchError that lists every adapter that does not fit.
     """
     layers = dict(lora_layers(model))
@@ -73,6 +91,10 @@ def warm_start(model: nn.Module, bundle: AdapterBundle, source: str) -> WarmStar
         for name, value in bundle.trained.items()
         if (problem := _why_left(name, value, state, copied)) is not None
     }
+    if labels and labels_there and [*labels] != [*labels_there]:
+        why = f"is for the labels {', '.join(labels_there)}"
+        of_labels = [n for n, v in bundle.trained.items() if v.shape[:1] == (len(labels),)]
+        left |= {name: why for name in of_labels if name not in left}
     trained = {name: value for name, value in bundle.trained.items() if name not in left}
     for name, pair in bundle.adapters.items():
         layers[name].set_adapter_tensors(tuple(pair.tensors.values()))
