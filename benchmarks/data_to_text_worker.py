@@ -43,7 +43,7 @@ from lorakit.training.training_arguments import make_trainer
 
 STEPS = {"full": 60, "speed": 12, "quick": 2}
 DEV_EVERY = {"full": 16, "quick": 250}
-TEST_EVERY = {"speed": 20, "quick": 300}
+TEST_EVERY = {"speed": 30, "quick": 300}
 NEW_TOKENS = {"full": 64, "speed": 64, "quick": 4}
 TRAIN_EVERY, TOTAL_BATCH, BATCH_ROWS, PADDED = 12, 16, 6, 512
 

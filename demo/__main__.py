@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="a setting for every training")
     options = parser.parse_args()
     started = time.monotonic()
-    print(WELCOME.format(minutes="5 to 12" if options.full else "3 to 6"), flush=True)
+    print(WELCOME.format(minutes="4 to 12" if options.full else "2 to 6"), flush=True)
     cache = _short(cache_directory())
     _run("python -m demo.prepare")
     settings = "".join(f" --set {setting}" for setting in options.set)
