@@ -57,7 +57,7 @@ def rows(settings: Settings) -> Iterator[Row]:
 
 def _prepared(quick: bool) -> tuple[Any, Any, Any, list[dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as name:
-        settings = settings_of("mrpc", 0, quick, Path(name))
+        settings = [*settings_of("mrpc", 0, quick, Path(name)), "training.dtype=fp32"]
         mapping = with_settings(load_recipe(recipe_file("glue-minilm")), settings)
         recipe = run.with_guesses(from_mapping(mapping), quiet)
         table = run.split(recipe.data)["train"].select(range(BATCH * STEPS))
