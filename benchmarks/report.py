@@ -56,6 +56,8 @@ def parts(results: Mapping[str, Mapping[str, Any]], pictures: Mapping[str, Path]
         if reached:
             yield "### The goals"
             yield markdown(reached)
+            if any(row["reached"] == "no" for row in reached):
+                yield "Why one is not reached, and what was tried: [LOG](../LOG.md)."
         for result in found.values():
             yield from section(result, pictures if device == "cpu" else {})
 

@@ -138,6 +138,14 @@ def test_a_bound_from_below():
 
 
 @pytest.mark.parametrize(("lead", "reached"), [(0.06, "yes"), (0.03, "no")])
+def test_a_goal_that_is_not_reached_is_explained(results):
+    assert "Why one is not reached" not in report.write(results).read_text(encoding="utf-8")
+    path = results / "training_step.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, "rows": step_rows(1.2)}), encoding="utf-8")
+    assert "Why one is not reached" in report.write(results).read_text(encoding="utf-8")
+
+
 def test_a_lead_over_the_head_is_counted_in_standard_errors(lead, reached):
     common = {"method": "head", "LoRA ahead by": lead, "standard error": 0.02}
     found = verdicts({"glue": {"rows": [{"task": t, **common} for t in ("sst2", "mrpc")]}})
