@@ -137,7 +137,6 @@ def test_a_bound_from_below():
     assert found["reviews: times faster than PEFT with lorakit's settings"] == "yes"
 
 
-@pytest.mark.parametrize(("lead", "reached"), [(0.06, "yes"), (0.03, "no")])
 def test_a_goal_that_is_not_reached_is_explained(results):
     assert "Why one is not reached" not in report.write(results).read_text(encoding="utf-8")
     path = results / "training_step.json"
@@ -146,6 +145,7 @@ def test_a_goal_that_is_not_reached_is_explained(results):
     assert "Why one is not reached" in report.write(results).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(("lead", "reached"), [(0.06, "yes"), (0.03, "no")])
 def test_a_lead_over_the_head_is_counted_in_standard_errors(lead, reached):
     common = {"method": "head", "LoRA ahead by": lead, "standard error": 0.02}
     found = verdicts({"glue": {"rows": [{"task": t, **common} for t in ("sst2", "mrpc")]}})
