@@ -51,7 +51,7 @@ def test_it_is_sdpa_to_the_last_bit_in_float32(make):
 
 
 @pytest.mark.parametrize("make", [bert, llama])
-def test_it_is_closer_to_float32_than_the_bf16_kernel(make):
+def test_it_is_as_near_to_float32_as_the_bf16_kernel(make):
     torch.manual_seed(0)
     model, inputs = make(), batch()
     with torch.no_grad():

@@ -144,7 +144,7 @@ def with_guesses(recipe: Recipe, say: Say) -> Recipe:
     table = read_tables(data.train, data.task, "train")["train"]
     given = Columns(data.task, tuple(data.text or ()) or None, data.label)
     columns = resolve(table, given, data.train)
-    if columns != given and data.task not in {**GLUE, **CORPORA}:
+    if columns != given and data.task not in GLUE and data.task not in CORPORA:
         say(
             f"guessed from {data.train}: task {columns.task}, text {', '.join(columns.text or ())}"
             + (f", label {columns.label}" if columns.label else "")
