@@ -14,11 +14,12 @@ from benchmarks.inputs import DTYPES, Shape, shapes
 from benchmarks.product_costs import products
 from benchmarks.registry import Row, Settings
 from benchmarks.rounds import interleave, over
+from lorakit.functional.matmul import matmul
 
 SECONDS = 0.5
 CONDITIONS = {
-    "forward": "h = x A^T, and y = x W^T, y += s h B^T against y = x (W + s B A)^T",
-    "input gradient": "g = dy B, and dx = dy W, dx += s g A against dx = dy (W + s B A)",
+    "forward": "h^T = A x^T, and y = x W^T, y += s h B^T against y = x (W + s B A)^T",
+    "input gradient": "g^T = B^T dy^T, and dx = dy W, dx += s g A against dx = dy (W + s B A)",
     "h and g": "in both paths: the gradients of B and A need them",
     "formed / low rank": "below 1 the formed weight is faster",
     "model": "the path that the constants of product_costs, fitted in the same run, prefer",
@@ -83,16 +84,18 @@ def paths(
     b = torch.randn(shape.out, shape.rank, **options)
     forward = direction == "forward"
     x = torch.randn(shape.tokens, shape.into if forward else shape.out, **options)
-    down, up = (a.t(), b.t()) if forward else (b, a)
+    down, up = (a, b.t()) if forward else (b.t().contiguous(), a)
 
     def through(weight: Tensor) -> Tensor:
-        return F.linear(x, weight) if forward else x @ weight
+        return F.linear(x, weight) if forward else matmul(x, weight)
 
+    @torch.no_grad()
     def low_rank() -> tuple[Tensor, Tensor]:
-        h = x @ down
-        return through(w).addmm_(h, up, alpha=S), h
+        h = matmul(down, x.t())
+        return through(w).addmm_(h.t(), up, alpha=S), h
 
+    @torch.no_grad()
     def formed() -> tuple[Tensor, Tensor]:
-        return through(torch.addmm(w, b, a, alpha=S)), x @ down
+        return through(torch.addmm(w, b, a, alpha=S)), matmul(down, x.t())
 
     return {"low rank": low_rank, "formed": formed}

@@ -18,12 +18,13 @@ from torch import Tensor
 from benchmarks.inputs import DTYPES, Shape, shapes
 from benchmarks.registry import Row, Settings, Unavailable, spread
 from benchmarks.rounds import interleave
+from lorakit.functional.matmul import matmul
 
 SECONDS = 0.5
 LEAST = 1e-15
 """Of any cost, in seconds: a rate is a number, and no device has that one."""
 CONDITIONS = {
-    "products": "x A^T; y += s h B^T; dy B; dx += s g A; W + s B A",
+    "products": "A x^T; y += s h B^T; B^T dy^T; dx += s g A; W + s B A",
     "operations": "2 m k n of (m, k) times (k, n)",
     "bytes": "what the product reads and writes, each tensor once, a sum in place twice",
     "fit": "non-negative least squares of the relative error",
@@ -118,14 +119,15 @@ def fitted(settings: Settings, dtype: str) -> tuple[Constants, Mapping[Product, 
     return fit(times, DTYPES[dtype].itemsize), times
 
 
-def call(product: Product, settings: Settings, dtype: torch.dtype) -> Callable[[], Tensor]:
+def call(shape: Product, settings: Settings, dtype: torch.dtype) -> Callable[[], Tensor]:
     """The product, as a layer would call it; `form` leaves W as it is."""
     options = {"device": settings.device, "dtype": dtype}
-    left = torch.randn(product.m, product.k, **options)
-    right = torch.randn(product.k, product.n, **options)
-    if product.added:
-        return partial(torch.addmm, torch.zeros(product.m, product.n, **options), left, right)
-    return partial(torch.mm, left, right)
+    left = torch.randn(shape.m, shape.k, **options)
+    if shape.added:
+        right = torch.randn(shape.k, shape.n, **options)
+        return partial(torch.addmm, torch.zeros(shape.m, shape.n, **options), left, right)
+    rows = torch.randn(shape.n, shape.k, **options)
+    return torch.no_grad()(partial(matmul, rows, left.t()))
 
 
 def fit(times: Mapping[Product, float], itemsize: int) -> Constants:

@@ -1,13 +1,16 @@
-"""Times of several candidates in one process: rounds in turning order, ratios within a round.
+"""Times of several candidates in one process: rounds in changing order, ratios within a round.
 
 A shared machine is slow for seconds at a time. A round is short, so all of its candidates meet the
-same machine; the median over rounds leaves out the rounds in which that was not so.
+same machine; the median over rounds leaves out the rounds in which that was not so. The order is
+drawn anew for each round, so that no candidate always finds the memory as the same other one left
+it.
 """
 
 from __future__ import annotations
 
 import gc
 import math
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
 
@@ -50,8 +53,8 @@ def interleave(
     gc.collect()
     gc.disable()
     try:
-        for order in turning(names, max(least, min(MOST_ROUNDS, int(affordable)))):
-            for name in order:
+        for turn in range(max(least, min(MOST_ROUNDS, int(affordable)))):
+            for name in random.Random(turn).sample(names, len(names)):
                 times[name].append(measure(candidates[name], calls, device))
     finally:
         gc.enable()

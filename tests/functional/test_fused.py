@@ -22,6 +22,12 @@ NAMES = ("x", "weight", "bias", "lora_A", "lora_B")
 QV: Slices = ((4, True), (3, False), (2, True))
 
 
+@pytest.fixture(autouse=True)
+def few_are_many(monkeypatch):
+    """A few tokens take the definition; here they stand for many."""
+    monkeypatch.setattr(fused, "FEW", 0)
+
+
 @pytest.fixture(params=["low rank", "formed"])
 def path(request, monkeypatch):
     """Each test runs with both orders of products."""
@@ -165,6 +171,33 @@ def test_keeps_the_input_itself_and_never_a_copy(view):
     assert x.data_ptr() in pointers
     assert len(pointers) == 4  # x, W, A and B
     assert y.shape == (6, 4, 9)
+
+
+@pytest.mark.parametrize(
+    ("change", "small"),
+    [("none", True), ("large", False), ("strided", False), ("dropout", False), ("autocast", False)],
+)
+def test_a_small_input_takes_single_operations_that_keep_x_itself(change, small, monkeypatch):
+    monkeypatch.setattr(fused, "FEW", 24)
+    values = leaves(operands([5 if change == "large" else 4], 6, dtype=torch.float32))
+    if change == "strided":
+        values["x"] = torch.randn(4, 12)[:, ::2].requires_grad_()
+    sizes: dict[int, torch.Size] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        sizes[tensor.data_ptr()] = tensor.shape
+        return tensor
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=change == "autocast"),
+    ):
+        y = call(values, dropout=0.5 if change == "dropout" else 0.0)
+    assert (type(y.grad_fn).__name__ != "_FusedLinearBackward") == small
+    for parameter in ("weight", "lora_A", "lora_B"):
+        sizes.pop(values[parameter].data_ptr(), None)
+    assert values["x"].data_ptr() in sizes
+    assert [tuple(size) for size in sizes.values() if size[-1] == 6] == [values["x"].shape]
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])

@@ -5,19 +5,20 @@
 Shapes: x (T, I), W (O, I), A (R, I), B (O, R), y (T, O); m (T, I) is the dropout mask of zeros and
 ones (p its probability; p = 0: D = x, c = s). With h = D A^T and G = dL/dy:
 
-    dL/dB = c G^T h            since y depends on B through c h B^T
-    g     = c G B              dL/dh
-    dL/dA = g^T D              since h = D A^T
-    dL/dx = G W + (g A) * m    or G (W + s B A) where p = 0
+    dL/dB = c G^T h              since y depends on B through c h B^T
+    g     = G B                  c g is dL/dh
+    dL/dA = c g^T D              since h = D A^T
+    dL/dx = G W + c (g A) * m    or G (W + s B A) where p = 0
     dL/db = sum over T of G
 
 What is kept for backward is x itself, never a copy; W, A and B are parameters. h is computed again,
 and m is drawn again from its seed (`dropout`). With A frozen h of R rows is kept and x is not, with
 both frozen nothing is; an input that needs no gradient gets none.
 
-Products with one side of R are laid out with R rows, h^T = A x^T and g^T = c B^T G^T, which is how
-they run fastest (`benchmarks/LOG.md`); `order` decides when W + s B A is formed instead. A layer of
-slices has one pair for each; A x^T is then one product for all of them.
+Products with one side of R are laid out with R rows, h^T = A x^T and g^T = B^T G^T, which is how
+they run fastest (`benchmarks/LOG.md`); `order` decides when W + s B A is formed instead, `matmul`
+by which library they are computed. A layer of slices has one pair for each; A x^T is then one
+product for all of them.
 
 A and B are computed with in the type of the layer's output and get gradients of their own type, so
 a bfloat16 base with float32 adapters, and autocast, compute in bfloat16 and keep no float32 copy of
@@ -37,9 +38,13 @@ from torch.autograd import forward_ad
 from lorakit.errors import StateError
 from lorakit.functional import linear, slices
 from lorakit.functional.dropout import draw_seed, keep_mask
+from lorakit.functional.matmul import matmul
 from lorakit.functional.order import forming_pays
 from lorakit.functional.precision import without_autocast
 from lorakit.functional.slices import Slices
+
+FEW = 2**16
+"""Numbers in x up to which single operations, each with a gradient of its own, are faster."""
 
 
 class Form(NamedTuple):
@@ -70,8 +75,8 @@ def lora_linear(
 ) -> Tensor:
     """`linear.lora_linear`, or `slices.lora_slices` where there are `parts`, at the least cost.
 
-    A few tokens without gradient take the straight way; so does what `definition` must serve:
-    compiled and traced code, torch.func's transforms, tensor subclasses, a weight that trains.
+    A few tokens without gradient take the straight way. `definition` serves compiled and traced
+    code, torch.func's transforms, tensor subclasses, a weight that trains, and a small input.
 
     >>> x, w = torch.ones(1, 2), torch.eye(2)
     >>> lora_linear(x, w, None, torch.ones(1, 2), torch.tensor([[1.0], [0.0]]), s=0.5)
@@ -85,7 +90,7 @@ def lora_linear(
         if b.dtype is not y.dtype:
             b = b.to(y.dtype)
         return y.addmm_(F.linear(x, a), b.t(), alpha=s)
-    if weight.requires_grad or _must_be_seen_through(x):
+    if weight.requires_grad or _must_be_seen_through(x) or (not dropout and _few(x)):
         return definition(x, weight, bias, a, b, Form(s, dropout, transposed, parts))
     form = Form(s, dropout, transposed, parts, draw_seed() if dropout else 0)
     if torch.is_grad_enabled():
@@ -103,6 +108,12 @@ def definition(
     return slices.lora_slices(
         x, weight, bias, a, b, form.s, form.parts, form.dropout, form.transposed
     )
+
+
+def _few(x: Tensor) -> bool:
+    """Whether calls cost more than arithmetic here, and `definition` keeps x itself, too."""
+    itself = x.is_contiguous() and not torch.is_autocast_enabled(x.device.type)
+    return itself and x.numel() <= FEW
 
 
 _interpreter = torch._C._functorch.peek_interpreter_stack
@@ -145,74 +156,67 @@ def _output(
     if may_form and not form.dropout and _keeps_small_updates(x, weight):
         tokens, features = x.numel() // x.shape[-1], weight.numel() // x.shape[-1]
         if forming_pays(tokens, x.shape[-1], features, weight, a.shape[0]):
-            return linear.project(x, _formed(weight, a, b, form), bias, form.transposed), None
+            w = _formed(weight, a.to(weight.dtype), b.to(weight.dtype), form)
+            return linear.project(x, w, bias, form.transposed), None
     y = linear.project(x, weight, bias, form.transposed)
-    h_RT = a.to(y.dtype) @ _dropped(x, y.dtype, form).t()
+    dropped = x.reshape(-1, x.shape[-1]).to(y.dtype)
+    if form.dropout:
+        dropped = dropped * keep_mask(dropped, form.dropout, form.seed)
+    h_RT = matmul(a.to(y.dtype), dropped.t())
     y_TO = y.view(-1, y.shape[-1])
-    for span, h, b_HR in _pairs(h_RT, b, form.parts):
-        y_TO[:, span].addmm_(h.t(), _turned(b_HR, y.dtype), alpha=form.scale)
+    for span, h, b_HR in _pairs(h_RT, _by_columns(b, y.dtype), form.parts):
+        y_TO[:, span].addmm_(h.t(), b_HR.t(), alpha=form.scale)
     return y, h_RT
 
 
 def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-    """Of x, W, b, A and B, as the module's docstring derives them."""
-    x, weight, a, b, h_RT = ctx.saved_tensors
+    """Of x, W, b, A and B, as the module's docstring derives them, c outside of each product."""
+    x, weight, lora_A, lora_B, h_RT = ctx.saved_tensors
     form: Form = ctx.form
-    if x is None and b.requires_grad and torch.is_grad_enabled():
+    if x is None and lora_B.requires_grad and torch.is_grad_enabled():
         raise StateError(
             "A gradient of a gradient needs the input, which a layer with a frozen A does not "
             "keep; let lora_A train, or differentiate with torch.func."
         )
     needs_x, _, needs_bias, needs_a, needs_b, _ = ctx.needs_input_grad
     dy_TO = dy.reshape(-1, dy.shape[-1])
+    weight, a = weight.to(dy.dtype), lora_A.to(dy.dtype)
+    b = _by_columns(lora_B, dy.dtype)
     forms = needs_x and not form.dropout and forming_pays(len(dy_TO), 0, a.shape[1], weight, len(a))
+    if form.dropout and (needs_x or needs_a):
+        mask = keep_mask(dy_TO.new_empty(len(dy_TO), a.shape[1]), form.dropout, form.seed)
     if needs_a:
-        dropped = _dropped(x, dy.dtype, form)
+        x_TI = x.reshape(-1, x.shape[-1]).to(dy.dtype)
+        dropped = x_TI * mask if form.dropout else x_TI
     if needs_a or (needs_x and not forms):
-        g_RT = _down(dy_TO, a, b, form)
+        pairs = _pairs(a, b, form.parts)
+        g_RT = _stacked([matmul(b_HR.t(), dy_TO[:, span].t()) for span, _, b_HR in pairs])
     if needs_b and x is not None:
-        h_RT = a.to(dy.dtype) @ dropped.t()
+        h_RT = matmul(a, dropped.t())
 
     dx = da = db = None
     if needs_x:
-        w = _formed(weight.to(dy.dtype), a, b, form) if forms else weight.to(dy.dtype)
-        dx_TI = dy_TO @ (w.t() if form.transposed else w)
-        if not forms:
-            dx_TI = _add_low_rank(dx_TI, g_RT, a, form)
-        dx = dx_TI.view(*dy.shape[:-1], a.shape[1]).to(ctx.x_dtype)
+        w = _formed(weight, a, b, form) if forms else weight
+        dx = matmul(dy_TO, w.t() if form.transposed else w)
+        if form.dropout:
+            dx.addcmul_(g_RT.t() @ a, mask, value=form.scale)
+        elif not forms:
+            dx.addmm_(g_RT.t(), a, alpha=form.scale)
+        dx = dx.view(*dy.shape[:-1], a.shape[1]).to(ctx.x_dtype)
     if needs_a:
-        da = (g_RT @ dropped).to(a.dtype)
+        da = matmul(g_RT, dropped).to(lora_A.dtype) * form.scale
     if needs_b:
-        db = _gradient_of_b(h_RT, dy_TO, b, form).to(b.dtype)
+        pairs = _pairs(h_RT, b, form.parts)
+        db = _stacked([matmul(h, dy_TO[:, span]).t() for span, h, _ in pairs])
+        db = db.to(lora_B.dtype) * form.scale
     return dx, None, dy_TO.sum(0) if needs_bias else None, da, db, None
-
-
-def _down(dy_TO: Tensor, a: Tensor, b: Tensor, form: Form) -> Tensor:
-    """g^T = c B^T G^T, (R, T)."""
-    pairs = _pairs(a, b * form.scale, form.parts)
-    return _stacked([_turned(b_HR, dy_TO.dtype) @ dy_TO[:, span].t() for span, _, b_HR in pairs])
-
-
-def _gradient_of_b(h_RT: Tensor, dy_TO: Tensor, b: Tensor, form: Form) -> Tensor:
-    """c G^T h, computed as (h^T G)^T."""
-    pairs = _pairs(h_RT, b, form.parts)
-    return _stacked([(h @ dy_TO[:, span]).t() for span, h, _ in pairs]) * form.scale
-
-
-def _add_low_rank(dx_TI: Tensor, g_RT: Tensor, a: Tensor, form: Form) -> Tensor:
-    """dx + (g A) * m."""
-    a = a.to(dx_TI.dtype)
-    if not form.dropout:
-        return dx_TI.addmm_(g_RT.t(), a)
-    update = g_RT.t() @ a
-    return dx_TI.addcmul_(update, keep_mask(update, form.dropout, form.seed))
 
 
 def _formed(weight: Tensor, a: Tensor, b: Tensor, form: Form) -> Tensor:
     """W + s B A in the type of W, stored as W is."""
     formed = weight.clone()
     w_OI = formed.t() if form.transposed else formed
-    for span, a_RI, b_HR in _pairs(a.to(weight.dtype), b.to(weight.dtype), form.parts):
+    for span, a_RI, b_HR in _pairs(a, b, form.parts):
         w_OI[span].addmm_(b_HR, a_RI, alpha=form.s)
     return formed
 
@@ -228,15 +232,9 @@ def _stacked(parts: list[Tensor]) -> Tensor:
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
-def _dropped(x: Tensor, dtype: torch.dtype, form: Form) -> Tensor:
-    """x * m as (T, I); x itself where there is no dropout."""
-    x_TI = x.reshape(-1, x.shape[-1]).to(dtype)
-    return x_TI * keep_mask(x_TI, form.dropout, form.seed) if form.dropout else x_TI
-
-
-def _turned(b_HR: Tensor, dtype: torch.dtype) -> Tensor:
-    """B^T with its R rows contiguous."""
-    return b_HR.t().to(dtype, memory_format=torch.contiguous_format)
+def _by_columns(b_HR: Tensor, dtype: torch.dtype) -> Tensor:
+    """B with the numbers of a column beside each other."""
+    return b_HR.t().to(dtype, memory_format=torch.contiguous_format).t()
 
 
 def _keeps_small_updates(x: Tensor, weight: Tensor) -> bool:

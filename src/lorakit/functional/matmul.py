@@ -1,0 +1,35 @@
+"""The product of two matrices, by the faster one of the libraries that torch has on CPUs.
+
+torch gives float32 products to MKL. Its wheels also have oneDNN, behind the operator that compiled
+models call for linear layers. On processors that MKL is not made for, oneDNN takes half the time or
+less (`benchmarks/LOG.md`). That operator costs 12 microseconds a call and has no gradient, so small
+products, and those that autograd must see, stay with torch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LEAST = 2**20
+"""Multiplications of numbers in a product from which on oneDNN is the faster one."""
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """A B, for A of (M, K) and B of (K, N)."""
+    if _is_for_onednn(a, b):
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
+        return y
+    return a @ b
+
+
+def _is_for_onednn(a: Tensor, b: Tensor) -> bool:
+    return (
+        len(a) * b.numel() >= LEAST
+        and a.dtype is b.dtype is torch.float32
+        and a.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and torch.backends.mkl.is_available()
+        and torch.backends.mkldnn.is_available()
+        and bool(torch.backends.mkldnn.enabled)
+    )
