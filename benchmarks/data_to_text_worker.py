@@ -50,7 +50,6 @@ TRAIN_EVERY, TOTAL_BATCH, BATCH_ROWS, PADDED = 12, 16, 6, 512
 
 def main() -> None:
     size, task, *arguments = sys.argv[1:]
-    set_seed(0)
     print(json.dumps(TASKS[task](size, *arguments)))
 
 
@@ -60,11 +59,11 @@ def table(name: str) -> Any:
     return read_table(str(file if file.is_file() else f"{file}.gz"), task="e2e")
 
 
-def recipe(size: str, output: str) -> Recipe:
+def recipe(size: str, output: str, seed: str = "0") -> Recipe:
     """The shipped recipe, shortened."""
     settings = ["task=e2e", f"base={os.environ['LORAKIT_SMOLLM2']}", f"output={output}"]
     settings += [f"training.total_batch={TOTAL_BATCH}", f"training.max_steps={STEPS[size]}"]
-    settings += [f"decoding.max_new_tokens={NEW_TOKENS[size]}"]
+    settings += [f"decoding.max_new_tokens={NEW_TOKENS[size]}", f"training.seed={seed}"]
     settings += [] if size == "speed" else ["training.dtype=fp32"]
     return from_mapping(with_settings(load_recipe(recipe_file("nlg-smollm2")), settings))
 
@@ -74,14 +73,15 @@ def sizes(size: str) -> dict[str, int]:
     return {"test inputs": len(test), "test references": sum(map(len, test["references"]))}
 
 
-def train(size: str, variant: str, output: str) -> dict[str, float]:
+def train(size: str, variant: str, output: str, seed: str = "0") -> dict[str, float]:
     """Seconds, tokens a second and peak memory of training; the adapter goes to `output`."""
-    settings = recipe(size, f"{output}-run")
+    set_seed(int(seed))
+    settings = recipe(size, f"{output}-run", seed)
     inputs = table("trainset.csv")
     inputs = inputs.select(range(0, len(inputs), TRAIN_EVERY))
     tokenizer, task = prepare(settings, inputs)
     examples = encode(task, tokenizer, inputs, "train", quiet)
-    examples = examples.shuffle(seed=0).select(range(STEPS[size] * TOTAL_BATCH))
+    examples = examples.shuffle(seed=int(seed)).select(range(STEPS[size] * TOTAL_BATCH))
     model = build_model(settings, task, quiet) if variant == "lorakit" else peft_model(settings)
     if variant == "peft":
         store_frozen(model, chosen(settings.training.dtype))

@@ -128,11 +128,9 @@ def errors_above_head(task: str) -> Callable[[list[Any]], Values]:
 
 def bleu_gained(rows: list[Any]) -> Values:
     """BLEU after training less the base's."""
-    before = find(rows, variant="base", measure="bleu")["value"]
-    return {
-        name: find(rows, variant=name, measure="bleu")["value"] - before
-        for name in ("peft", "lorakit")
-    }
+    scores = {row["variant"]: row["value"] for row in rows if row["measure"] == "bleu"}
+    before = scores["base"]["median"]
+    return {name: scores[name]["median"] - before for name in ("peft", "lorakit")}
 
 
 def measured(name: str) -> Callable[[list[Any]], Values]:

@@ -155,7 +155,10 @@ def test_a_lead_over_the_head_is_counted_in_standard_errors(lead, reached):
 @pytest.mark.parametrize(("after", "reached"), [(0.31, "yes"), (0.29, "no")])
 def test_bleu_is_counted_from_the_bases(after, reached):
     scores = {"base": 0.1, "peft": 0.4, "lorakit": after}
-    rows = [{"variant": n, "measure": "bleu", "value": v} for n, v in scores.items()]
+    rows = [
+        {"variant": n, "measure": "bleu", "value": {"median": v, "min": v, "max": v}}
+        for n, v in scores.items()
+    ]
     (row,) = goals.table({"data_to_text": {"rows": rows}})
     assert row["reached"] == reached
     assert row["peft"] == pytest.approx(0.3)
