@@ -36,8 +36,13 @@ def step_rows(lorakit: float) -> list[dict[str, Any]]:
 
 def operation_rows() -> list[dict[str, Any]]:
     ratios = {"lorakit": spread(1.1), "peft": spread(1.6), "peft / lorakit": spread(1.5)}
-    cell = {"tokens": 2048, "rank": 8, "dtype": "float32"}
-    return [{**cell, "width": w, "dropout": p, **ratios} for w in (384, 768) for p in (0.0, 0.1)]
+    cell = {"rank": 8, "dtype": "float32"}
+    return [
+        {"tokens": t, **cell, "width": w, "dropout": p, **ratios}
+        for t in (1, 32, 2048)
+        for w in (384, 768)
+        for p in (0.0, 0.1)
+    ]
 
 
 def kept_rows() -> list[dict[str, Any]]:

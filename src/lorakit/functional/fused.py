@@ -164,7 +164,7 @@ def _output(
         dropped = dropped * keep_mask(dropped, form.dropout, form.seed)
     h_RT = matmul(a.to(y.dtype), dropped.t())
     y_TO = y.view(-1, y.shape[-1])
-    for span, h, b_HR in _pairs(h_RT, _by_columns(b, y.dtype), form.parts):
+    for span, h, b_HR in _pairs(h_RT, b.to(y.dtype), form.parts):
         y_TO[:, span].addmm_(h.t(), b_HR.t(), alpha=form.scale)
     return y, h_RT
 
@@ -180,8 +180,7 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         )
     needs_x, _, needs_bias, needs_a, needs_b, _ = ctx.needs_input_grad
     dy_TO = dy.reshape(-1, dy.shape[-1])
-    weight, a = weight.to(dy.dtype), lora_A.to(dy.dtype)
-    b = _by_columns(lora_B, dy.dtype)
+    weight, a, b = (tensor.to(dy.dtype) for tensor in (weight, lora_A, lora_B))
     forms = needs_x and not form.dropout and forming_pays(len(dy_TO), 0, a.shape[1], weight, len(a))
     if form.dropout and (needs_x or needs_a):
         mask = keep_mask(dy_TO.new_empty(len(dy_TO), a.shape[1]), form.dropout, form.seed)
@@ -230,11 +229,6 @@ def _pairs(a: Tensor, b: Tensor, parts: Slices | None) -> Iterable[tuple[slice, 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
     return torch.cat(parts) if len(parts) > 1 else parts[0]
-
-
-def _by_columns(b_HR: Tensor, dtype: torch.dtype) -> Tensor:
-    """B with the numbers of a column beside each other."""
-    return b_HR.t().to(dtype, memory_format=torch.contiguous_format).t()
 
 
 def _keeps_small_updates(x: Tensor, weight: Tensor) -> bool:
