@@ -15,7 +15,7 @@ PROMPTS = 4
 
 WELCOME = """\
 Data to text: SmolLM2-135M-Instruct learns to describe restaurants, from {references} of E2E's
-42,061 sentences. Fetches 98 MB (the model) if it is not there; about 8 minutes on two cores.
+42,061 sentences. Fetches 98 MB (the model) if it is not there; 2 to 8 minutes on two cores.
 """
 
 
