@@ -1,9 +1,9 @@
 """Times of several candidates in one process: rounds in changing order, ratios within a round.
 
 A shared machine is slow for seconds at a time. A round is short, so all of its candidates meet the
-same machine; the median over rounds leaves out the rounds in which that was not so. The order is
-drawn anew for each round, so that no candidate always finds the memory as the same other one left
-it.
+same machine; the median over rounds leaves out the rounds in which that was not so. A candidate runs
+once before it is timed, so that it finds caches and memory as it leaves them itself, as in
+training; the order is drawn anew for each round.
 """
 
 from __future__ import annotations
@@ -48,13 +48,14 @@ def interleave(
     names = list(candidates)
     first = {name: warmed_up(candidates[name], device) for name in names}
     calls = math.ceil(CALL_SECONDS / min(first.values()))
-    affordable = seconds / (calls * sum(first.values()))
+    affordable = seconds / ((1 + calls) * sum(first.values()))
     times: Times = {name: [] for name in names}
     gc.collect()
     gc.disable()
     try:
         for turn in range(max(least, min(MOST_ROUNDS, int(affordable)))):
             for name in random.Random(turn).sample(names, len(names)):
+                candidates[name]()
                 times[name].append(measure(candidates[name], calls, device))
     finally:
         gc.enable()
