@@ -1,8 +1,8 @@
 """Times of several candidates in one process: rounds in changing order, ratios within a round.
 
 A shared machine is slow for seconds at a time. A round is short, so all of its candidates meet the
-same machine; the median over rounds leaves out the rounds in which that was not so. A candidate runs
-once before it is timed, so that it finds caches and memory as it leaves them itself, as in
+same machine; the median over rounds leaves out the rounds in which that was not so. A candidate
+runs once before it is timed, so that it finds caches and memory as it leaves them itself, as in
 training; the order is drawn anew for each round.
 """
 
