@@ -84,7 +84,7 @@ def paths(
     b = torch.randn(shape.out, shape.rank, **options)
     forward = direction == "forward"
     x = torch.randn(shape.tokens, shape.into if forward else shape.out, **options)
-    down, up = (a, b.t()) if forward else (b.t().contiguous(), a)
+    down, up = (a, b.t()) if forward else (b.t(), a)
 
     def through(weight: Tensor) -> Tensor:
         return F.linear(x, weight) if forward else matmul(x, weight)

@@ -104,6 +104,20 @@ def test_every_candidate_runs_as_often(monkeypatch):
     assert 5 <= len(times["a"]) == len(times["b"]) <= rounds.MOST_ROUNDS
 
 
+def test_a_candidate_runs_once_before_it_is_timed_in_an_order_that_changes(monkeypatch):
+    events = []
+    monkeypatch.setattr(rounds, "CALL_SECONDS", 0)
+    monkeypatch.setattr(rounds, "measure", lambda run, calls, device: events.append("timed") or 1.0)
+    candidates = {name: lambda name=name: events.append(name) for name in "abcd"}
+    rounds.interleave(candidates, "cpu", seconds=0)
+    sequence = events[2 * len(candidates) :]  # two runs of each go before the rounds
+    runs, timed = sequence[::2], sequence[1::2]
+    orders = {tuple(runs[start : start + 4]) for start in range(0, len(runs), 4)}
+    assert set(timed) == {"timed"}
+    assert all(sorted(order) == list("abcd") for order in orders)
+    assert len(orders) > 1
+
+
 def test_interleave_sees_the_slower_one():
     candidates = {"small": lambda: sum(range(10)), "large": lambda: sum(range(300))}
     times = rounds.interleave(candidates, "cpu", seconds=0.1)

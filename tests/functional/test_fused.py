@@ -25,7 +25,7 @@ QV: Slices = ((4, True), (3, False), (2, True))
 @pytest.fixture(autouse=True)
 def few_are_many(monkeypatch):
     """A few tokens take the definition; here they stand for many."""
-    monkeypatch.setattr(fused, "FEW", 0)
+    monkeypatch.setattr(fused, "FEW", -1)
 
 
 @pytest.fixture(params=["low rank", "formed"])
@@ -198,6 +198,25 @@ def test_a_small_input_takes_single_operations_that_keep_x_itself(change, small,
         sizes.pop(values[parameter].data_ptr(), None)
     assert values["x"].data_ptr() in sizes
     assert [tuple(size) for size in sizes.values() if size[-1] == 6] == [values["x"].shape]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_no_tokens_give_zero_gradients(dropout, autocast):
+    values = leaves(operands([2, 0], dtype=torch.float32))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        y = call(values, dropout=dropout)
+    y.sum().backward()
+    assert y.shape == (2, 0, 9)
+    assert values["x"].grad.shape == (2, 0, 5)
+    for name in ("bias", "lora_A", "lora_B"):
+        assert not values[name].grad.any(), name
+
+
+def test_a_layer_without_data_has_an_output_without_data():
+    values = operands([4], dtype=torch.bfloat16)
+    y = call({name: value.to("meta") for name, value in values.items()})
+    assert (y.shape, y.device.type) == ((4, 9), "meta")
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])

@@ -13,7 +13,8 @@ ones (p its probability; p = 0: D = x, c = s). With h = D A^T and G = dL/dy:
 
 What is kept for backward is x itself, never a copy; W, A and B are parameters. h is computed again,
 and m is drawn again from its seed (`dropout`). With A frozen h of R rows is kept and x is not, with
-both frozen nothing is; an input that needs no gradient gets none.
+both frozen nothing is; an input that needs no gradient gets none. A small input (`FEW`) without
+dropout keeps x and h: torch's own operations serve it faster.
 
 Products with one side of R are laid out with R rows, h^T = A x^T and g^T = B^T G^T, which is how
 they run fastest (`benchmarks/LOG.md`); `order` decides when W + s B A is formed instead, `matmul`
@@ -40,11 +41,11 @@ from lorakit.functional import linear, slices
 from lorakit.functional.dropout import draw_seed, keep_mask
 from lorakit.functional.matmul import matmul
 from lorakit.functional.order import forming_pays
-from lorakit.functional.precision import without_autocast
+from lorakit.functional.precision import autocast_is_on, without_autocast
 from lorakit.functional.slices import Slices
 
 FEW = 2**16
-"""Numbers in x up to which single operations, each with a gradient of its own, are faster."""
+"""Numbers in x up to which training takes single operations; there the two ways cost the same."""
 
 
 class Form(NamedTuple):
@@ -76,7 +77,8 @@ def lora_linear(
     """`linear.lora_linear`, or `slices.lora_slices` where there are `parts`, at the least cost.
 
     A few tokens without gradient take the straight way. `definition` serves compiled and traced
-    code, torch.func's transforms, tensor subclasses, a weight that trains, and a small input.
+    code, torch.func's transforms, tensor subclasses, a weight that trains, and the training on a
+    small input without dropout.
 
     >>> x, w = torch.ones(1, 2), torch.eye(2)
     >>> lora_linear(x, w, None, torch.ones(1, 2), torch.tensor([[1.0], [0.0]]), s=0.5)
@@ -90,10 +92,12 @@ def lora_linear(
         if b.dtype is not y.dtype:
             b = b.to(y.dtype)
         return y.addmm_(F.linear(x, a), b.t(), alpha=s)
-    if weight.requires_grad or _must_be_seen_through(x) or (not dropout and _few(x)):
+    trains = torch.is_grad_enabled()
+    small = trains and not dropout and _is_small(x)
+    if small or weight.requires_grad or _must_be_seen_through(x):
         return definition(x, weight, bias, a, b, Form(s, dropout, transposed, parts))
     form = Form(s, dropout, transposed, parts, draw_seed() if dropout else 0)
-    if torch.is_grad_enabled():
+    if trains:
         adapted: Tensor = _FusedLinear.apply(x, weight, bias, a, b, form)  # type: ignore[no-untyped-call]
         return adapted
     return _output(x, weight, bias, a, b, form, may_form=True)[0]
@@ -110,10 +114,9 @@ def definition(
     )
 
 
-def _few(x: Tensor) -> bool:
-    """Whether calls cost more than arithmetic here, and `definition` keeps x itself, too."""
-    itself = x.is_contiguous() and not torch.is_autocast_enabled(x.device.type)
-    return itself and x.numel() <= FEW
+def _is_small(x: Tensor) -> bool:
+    """Whether calls cost more than arithmetic here, and `definition` too keeps x itself."""
+    return x.numel() <= FEW and x.is_contiguous() and not autocast_is_on(x)
 
 
 _interpreter = torch._C._functorch.peek_interpreter_stack
@@ -180,7 +183,8 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         )
     needs_x, _, needs_bias, needs_a, needs_b, _ = ctx.needs_input_grad
     dy_TO = dy.reshape(-1, dy.shape[-1])
-    weight, a, b = (tensor.to(dy.dtype) for tensor in (weight, lora_A, lora_B))
+    a, b = lora_A.to(dy.dtype), lora_B.to(dy.dtype)
+    weight = weight.to(dy.dtype) if needs_x else weight
     forms = needs_x and not form.dropout and forming_pays(len(dy_TO), 0, a.shape[1], weight, len(a))
     if form.dropout and (needs_x or needs_a):
         mask = keep_mask(dy_TO.new_empty(len(dy_TO), a.shape[1]), form.dropout, form.seed)
@@ -198,7 +202,7 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         w = _formed(weight, a, b, form) if forms else weight
         dx = matmul(dy_TO, w.t() if form.transposed else w)
         if form.dropout:
-            dx.addcmul_(g_RT.t() @ a, mask, value=form.scale)
+            dx.addcmul_(matmul(g_RT.t(), a), mask, value=form.scale)
         elif not forms:
             dx.addmm_(g_RT.t(), a, alpha=form.scale)
         dx = dx.view(*dy.shape[:-1], a.shape[1]).to(ctx.x_dtype)
@@ -234,4 +238,4 @@ def _stacked(parts: list[Tensor]) -> Tensor:
 def _keeps_small_updates(x: Tensor, weight: Tensor) -> bool:
     """Whether the product is computed in full precision, so that W + s B A loses nothing of B A."""
     wide = weight.dtype in (torch.float32, torch.float64) and x.dtype is weight.dtype
-    return wide and not torch.is_autocast_enabled(x.device.type)
+    return wide and not autocast_is_on(x)

@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 
 
+def autocast_is_on(tensor: Tensor) -> bool:
+    """Whether autocast decides the types of products on this tensor's device."""
+    device = tensor.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
     """Products on this tensor's device have their operands' types inside, whatever surrounds it."""
-    device = tensor.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
+    if autocast_is_on(tensor):
+        return torch.autocast(tensor.device.type, enabled=False)
     return nullcontext()
