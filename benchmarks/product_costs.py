@@ -24,7 +24,8 @@ SECONDS = 0.5
 LEAST = 1e-15
 """Of any cost, in seconds: a rate is a number, and no device has that one."""
 CONDITIONS = {
-    "products": "A x^T; y += s h B^T; B^T dy^T; dx += s g A; W + s B A; rows of A and B^T contiguous",
+    "products": "A x^T; y += s h B^T; B^T dy^T; dx += s g A; W + s B A",
+    "rows": "of A and B^T contiguous",
     "operations": "2 m k n of (m, k) times (k, n)",
     "bytes": "what the product reads and writes, each tensor once, a sum in place twice",
     "fit": "non-negative least squares of the relative error",
