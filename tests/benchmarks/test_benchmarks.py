@@ -61,10 +61,8 @@ def test_quick_prints_a_table_and_keeps_nothing(monkeypatch, capsys, tmp_path):
 def test_quick_measures_every_cell(name):
     found = list(import_module(f"benchmarks.{name}").rows(QUICK))
     shapes, dtypes = len(inputs.shapes(QUICK)), len(inputs.DTYPES)
-    counts = {
-        "training_step": 3 * 3 * dtypes,
-        "product_costs": dtypes,
-    }  # models, and targets or DoRA
+    models, targets_and_dora = len(inputs.models(QUICK)), 3
+    counts = {"training_step": models * targets_and_dora * dtypes, "product_costs": dtypes}
     assert len(found) == counts.get(name, 2 * shapes * dtypes)
     assert all(row.keys() == found[0].keys() for row in found)
 
