@@ -25,21 +25,22 @@ from transformers import (
 
 import lorakit as lora
 from benchmarks.reviews_worker import quiet
+from lorakit.inference.batch_generation import AfterPrompt
+from lorakit.inference.generation import generate_rows
+from lorakit.inference.prediction import evaluate
+from lorakit.inference.session import Session
 from lorakit.metrics.data_to_text import score as metrics
-from lorakit.tasks.tables import read_table
-from lorakit.training.answering import AfterPrompt
-from lorakit.training.attention import use_fastest_attention
-from lorakit.training.checkpoints import save_trained
-from lorakit.training.decoding import Sampling
-from lorakit.training.generating import generate_rows
-from lorakit.training.inference import evaluate
-from lorakit.training.precision import chosen, store_frozen
-from lorakit.training.preparation import build_model, encode, prepare
-from lorakit.training.recipe import Recipe, from_mapping
-from lorakit.training.recipe_file import load_recipe, with_settings
-from lorakit.training.saved import Saved
-from lorakit.training.shipped_recipes import recipe_file
-from lorakit.training.training_arguments import make_trainer
+from lorakit.models.dtypes import chosen, store_frozen
+from lorakit.models.fp32_attention import use_fastest_attention
+from lorakit.recipe.catalogue import recipe_file
+from lorakit.recipe.data import encode, prepare
+from lorakit.recipe.decoding import Sampling
+from lorakit.recipe.schema import Recipe, from_mapping
+from lorakit.recipe.yaml_file import load_recipe, with_settings
+from lorakit.runs.checkpoints import save_trained
+from lorakit.tables.reading import read_table
+from lorakit.training.arguments import make_trainer
+from lorakit.training.model import build_model
 
 STEPS = {"full": 60, "speed": 12, "quick": 2}
 DEV_EVERY = {"full": 16, "quick": 250}
@@ -134,14 +135,14 @@ def plain_trainer(model: Any, tokenizer: Any, examples: Any, steps: int, output:
     return Trainer(model=model, args=arguments, train_dataset=examples, data_collator=collator)
 
 
-def opened(size: str, adapter: str) -> Saved:
+def opened(size: str, adapter: str) -> Session:
     """The base with an adapter, or alone, ready to decode."""
     settings = recipe(size, "unused")
     tokenizer, task = prepare(settings, None)
     model = transformers.AutoModelForCausalLM.from_pretrained(settings.base, dtype="float32").eval()
     if adapter != "-":
         lora.load_adapter(model, adapter)
-    return Saved(adapter, settings.base, "lora", model, tokenizer, task, settings)
+    return Session(adapter, settings.base, "lora", model, tokenizer, task, settings)
 
 
 def score(size: str, adapter: str) -> dict[str, float]:
@@ -183,12 +184,14 @@ def decode(size: str, adapter: str) -> dict[str, float]:
     }
 
 
-def decoding(saved: Saved) -> Sampling:
+def decoding(saved: Session) -> Sampling:
     assert saved.recipe is not None
     return saved.recipe.decoding
 
 
-def plain(saved: Saved, prompts: list[list[int]], sampling: Sampling, padded: int = 0) -> list[str]:
+def plain(
+    saved: Session, prompts: list[list[int]], sampling: Sampling, padded: int = 0
+) -> list[str]:
     """transformers' `generate` in the order of the prompts, as a user would write it."""
     tokenizer, texts = saved.tokenizer, []
     stop = tokenizer("\n\n", add_special_tokens=False)["input_ids"]

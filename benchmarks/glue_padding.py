@@ -14,10 +14,10 @@ from transformers import logging
 from benchmarks.glue_runs import require_data, settings_of
 from benchmarks.registry import Row, Settings, spread
 from benchmarks.reviews_worker import quiet
+from lorakit.recipe.catalogue import recipe_file
+from lorakit.recipe.schema import from_mapping
+from lorakit.recipe.yaml_file import load_recipe, with_settings
 from lorakit.training import run
-from lorakit.training.recipe import from_mapping
-from lorakit.training.recipe_file import load_recipe, with_settings
-from lorakit.training.shipped_recipes import recipe_file
 
 BATCH, STEPS, ROUNDS, LONGEST = 16, 6, 3, 512
 CONDITIONS = {
@@ -70,7 +70,7 @@ def _collated(
     way: str, task: Any, tokenizer: Any, batch: list[dict[str, Any]]
 ) -> list[dict[str, torch.Tensor]]:
     """The micro-batches of one step."""
-    from lorakit.training.batching import MicroBatches
+    from lorakit.training.micro_batches import MicroBatches
 
     if way == "in micro-batches of like length":
         return MicroBatches(lambda part: task.collate(tokenizer, part), 4096)(batch)[

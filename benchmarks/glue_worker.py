@@ -10,14 +10,14 @@ from peft import LoraConfig, get_peft_model
 from transformers import logging, set_seed
 
 from benchmarks.reviews_worker import quiet
+from lorakit.models.dtypes import chosen, store_frozen
+from lorakit.models.fp32_attention import use_fastest_attention
+from lorakit.models.loading import load_for_task, no_dropout
+from lorakit.recipe.catalogue import recipe_file
+from lorakit.recipe.schema import from_mapping
+from lorakit.recipe.yaml_file import load_recipe, with_settings
 from lorakit.training import run
-from lorakit.training.attention import use_fastest_attention
-from lorakit.training.base_model import load_for_task, no_dropout
-from lorakit.training.precision import chosen, store_frozen
-from lorakit.training.recipe import from_mapping
-from lorakit.training.recipe_file import load_recipe, with_settings
-from lorakit.training.shipped_recipes import recipe_file
-from lorakit.training.training_arguments import make_trainer
+from lorakit.training.arguments import make_trainer
 
 
 def main() -> None:

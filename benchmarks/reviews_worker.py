@@ -12,12 +12,13 @@ from typing import Any
 from peft import LoraConfig, get_peft_model
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
-from lorakit.training.attention import use_fastest_attention
-from lorakit.training.base_model import load_for_task, no_dropout
-from lorakit.training.precision import chosen, store_frozen
-from lorakit.training.preparation import build_model, encode, prepare, split
-from lorakit.training.recipe import Recipe, from_mapping
-from lorakit.training.training_arguments import make_trainer
+from lorakit.models.dtypes import chosen, store_frozen
+from lorakit.models.fp32_attention import use_fastest_attention
+from lorakit.models.loading import load_for_task, no_dropout
+from lorakit.recipe.data import encode, prepare, split
+from lorakit.recipe.schema import Recipe, from_mapping
+from lorakit.training.arguments import make_trainer
+from lorakit.training.model import build_model
 
 
 def main() -> None:

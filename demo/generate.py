@@ -44,11 +44,11 @@ def before_and_after(run: Path) -> str:
     """Some test inputs with what the base says to them and what the adapted model says."""
     from dataclasses import replace
 
-    from lorakit.training.base_model import load_for_task
-    from lorakit.training.generating import generate_rows, sampling_of
-    from lorakit.training.saved import held_out_tables, open_saved
+    from lorakit.inference.generation import generate_rows, sampling_of
+    from lorakit.inference.session import held_out_tables, open_session
+    from lorakit.models.loading import load_for_task
 
-    saved = open_saved(str(run))
+    saved = open_session(str(run))
     rows = held_out_tables(saved, None)["test"]
     rows = rows.select(range(0, len(rows), max(1, len(rows) // PROMPTS))[:PROMPTS])
     base, _ = load_for_task(saved.base, saved.task.auto_class, {})

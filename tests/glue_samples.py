@@ -12,7 +12,7 @@ from typing import Any
 
 import datasets
 
-from lorakit.tasks.glue import GLUE
+from lorakit.tasks.glue.benchmark import GLUE
 
 Rows = Sequence[tuple[Any, ...]]
 

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from lorakit.config import LoraConfig as LoraConfig
     from lorakit.injection.adaptation import eject as eject
     from lorakit.injection.adaptation import inject as inject
-    from lorakit.injection.catalogue import targets as targets
     from lorakit.injection.folding import fold as fold
-    from lorakit.injection.health import check_training as check_training
-    from lorakit.injection.loading import load_adapter as load_adapter
-    from lorakit.injection.saving import save_adapter as save_adapter
-    from lorakit.injection.switches import disabled as disabled
-    from lorakit.injection.switches import merged as merged
-    from lorakit.injection.switches import refresh as refresh
+    from lorakit.injection.inspection.health import check_training as check_training
+    from lorakit.injection.modes import disabled as disabled
+    from lorakit.injection.modes import merged as merged
+    from lorakit.injection.modes import refresh as refresh
+    from lorakit.injection.selection.catalogue import targets as targets
+    from lorakit.injection.transfer.loading import load_adapter as load_adapter
+    from lorakit.injection.transfer.saving import save_adapter as save_adapter
     from lorakit.layers import Conv1d as Conv1d
     from lorakit.layers import Conv2d as Conv2d
     from lorakit.layers import Conv3d as Conv3d
@@ -41,18 +41,18 @@ _HOME = {
     "Linear": "lorakit.layers",
     "LoraConfig": "lorakit.config",
     "MergedLinear": "lorakit.layers",
-    "check_training": "lorakit.injection.health",
-    "disabled": "lorakit.injection.switches",
+    "check_training": "lorakit.injection.inspection.health",
+    "disabled": "lorakit.injection.modes",
     "eject": "lorakit.injection.adaptation",
     "fold": "lorakit.injection.folding",
     "inject": "lorakit.injection.adaptation",
-    "load_adapter": "lorakit.injection.loading",
+    "load_adapter": "lorakit.injection.transfer.loading",
     "lora_state_dict": "lorakit.layers",
     "mark_only_lora_as_trainable": "lorakit.layers",
-    "merged": "lorakit.injection.switches",
-    "refresh": "lorakit.injection.switches",
-    "save_adapter": "lorakit.injection.saving",
-    "targets": "lorakit.injection.catalogue",
+    "merged": "lorakit.injection.modes",
+    "refresh": "lorakit.injection.modes",
+    "save_adapter": "lorakit.injection.transfer.saving",
+    "targets": "lorakit.injection.selection.catalogue",
 }
 _MODULES = ("errors", "surgery")
 

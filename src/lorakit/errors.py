@@ -20,7 +20,7 @@ and other tools need another save.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class LorakitError(Exception):
@@ -82,3 +82,10 @@ def suggest(name: str, candidates: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(name, list(candidates), n=3, cutoff=0.6)
     return f" (did you mean {', '.join(map(repr, near))}?)" if near else ""
+
+
+def require(checks: Mapping[str, bool], headline: str = "These settings cannot be used:") -> None:
+    """Raise ConfigError that lists every problem whose check does not hold."""
+    problems = [problem for problem, holds in checks.items() if not holds]
+    if problems:
+        raise ConfigError(headline, problems)

@@ -21,7 +21,7 @@ from transformers import (
 
 import lorakit as lora
 from lorakit.errors import MismatchError, MissingAlphaError
-from lorakit.injection.loading import LoadReport
+from lorakit.injection.transfer.loading import LoadReport
 from tests.tolerances import EXACT, MODEL
 
 IDS = torch.arange(3, 27).view(2, 12)

@@ -18,7 +18,7 @@ from torch import nn
 import lorakit as lora
 from lorakit.checkpoint import AdapterBundle, read, writing
 from lorakit.errors import SaveError
-from lorakit.injection.saving import bundle_of
+from lorakit.injection.transfer.saving import bundle_of
 from tests.tolerances import EXACT
 
 

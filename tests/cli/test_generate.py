@@ -11,9 +11,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import lorakit as lora
-from lorakit.training.generating import Sampling, generate_texts
-from lorakit.training.saved import Ask, open_saved
-from lorakit.training.usage import vllm_obstacles
+from lorakit.inference.generation import Sampling, generate_texts
+from lorakit.inference.session import LoadOptions, open_session
+from lorakit.runs.next_steps import vllm_obstacles
 
 WORDS = [f"w{i}" for i in range(60)]
 PROMPTS = ["w1 w2 w3 w4 w5 w6", "w7", "w8 w9 w10"]
@@ -90,22 +90,22 @@ def test_rows_of_a_file_keep_their_order(run, base, adapter, tmp_path):
     assert "3 rows with their texts" in out
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["q"] for row in rows] == PROMPTS
-    saved = open_saved(str(adapter), Ask(base=str(base)), needed="generation")
+    saved = open_session(str(adapter), LoadOptions(base=str(base)), needed="generation")
     assert [r["prediction"] for r in rows] == generate_texts(saved, PROMPTS, Sampling(5)).texts
 
 
 def test_drawing_repeats_with_the_seed(base, adapter):
-    saved = open_saved(str(adapter), Ask(base=str(base)), needed="generation")
+    saved = open_session(str(adapter), LoadOptions(base=str(base)), needed="generation")
     draw = [generate_texts(saved, PROMPTS, Sampling(8, 1.5, seed=s)).texts for s in (1, 1, 2)]
     assert draw[0] == draw[1] != draw[2]
 
 
 def test_a_chat_prompt_goes_through_the_template(base, adapter):
-    asked = Ask(base=str(base), task="chat")
-    saved = open_saved(str(adapter), asked)
+    asked = LoadOptions(base=str(base), task="chat")
+    saved = open_session(str(adapter), asked)
     saved.tokenizer.chat_template = TEMPLATE
     chat = generate_texts(saved, ["w1 w2"], Sampling(5)).texts
-    plain = open_saved(str(adapter), Ask(base=str(base)), needed="generation")
+    plain = open_session(str(adapter), LoadOptions(base=str(base)), needed="generation")
     assert chat == generate_texts(plain, ["user w1 w2 assistant"], Sampling(5)).texts
 
 
@@ -136,7 +136,7 @@ def test_vllm_is_offered_only_what_it_takes(base):
     def obstacles(**settings: object) -> list[str]:
         model = LlamaForCausalLM.from_pretrained(base)
         lora.inject(model, lora.LoraConfig(r=4, lora_alpha=8, **settings))
-        from lorakit.injection.saving import bundle_of
+        from lorakit.injection.transfer.saving import bundle_of
 
         return vllm_obstacles(bundle_of(model))
 

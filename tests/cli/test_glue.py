@@ -18,8 +18,8 @@ from transformers import (
 
 import lorakit as lora
 from lorakit.metrics.glue import AVERAGED
-from lorakit.tasks.glue import GLUE
-from lorakit.tasks.glue_files import read_glue
+from lorakit.tasks.glue.benchmark import GLUE
+from lorakit.tasks.glue.files import read_glue
 from tests import glue_samples
 from tests.training import tiny
 
@@ -155,10 +155,10 @@ def test_a_base_with_new_weights_beside_the_head_is_refused(run, glue, tmp_path)
 @pytest.fixture(scope="module")
 def runs(glue, tmp_path_factory) -> Path:
     """Runs of two steps: names and numbers as labels, one number, two sets to test on."""
-    from lorakit.training.recipe import from_mapping
-    from lorakit.training.recipe_file import load_recipe, with_settings
+    from lorakit.recipe.catalogue import recipe_file
+    from lorakit.recipe.schema import from_mapping
+    from lorakit.recipe.yaml_file import load_recipe, with_settings
     from lorakit.training.run import run as train
-    from lorakit.training.shipped_recipes import recipe_file
 
     folder = tmp_path_factory.mktemp("runs")
     base = folder.parent / "roberta"

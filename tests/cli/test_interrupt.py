@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lorakit.training.checkpoints import complete_checkpoints
+from lorakit.runs.checkpoints import complete_checkpoints
 from tests.cli.files import write_csv
 
 LORAKIT = """

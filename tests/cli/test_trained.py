@@ -13,10 +13,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import lorakit as lora
 from lorakit.cli import train as train_command
+from lorakit.recipe.schema import from_mapping
+from lorakit.recipe.yaml_file import with_settings
+from lorakit.tasks.task_file import TASK_FILE
 from lorakit.training import run as run_module
-from lorakit.training.recipe import from_mapping
-from lorakit.training.recipe_file import with_settings
-from lorakit.training.task_file import TASK_FILE
 from tests.cli.files import write_csv
 
 GOOD = ("a joy", "warm and wise", "a delight", "loved every minute")

@@ -22,7 +22,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 import lorakit as lora
 from lorakit.checkpoint.peft_encoding import encode
 from lorakit.errors import MismatchError
-from lorakit.injection.saving import bundle_of
+from lorakit.injection.transfer.saving import bundle_of
 from tests.compat.peft_cases import CASES, DECODER, ENCODER, GPT2, Case, conv, hf, ids
 from tests.tolerances import EXACT, MODEL, TOLERANCES
 

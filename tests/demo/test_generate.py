@@ -10,11 +10,11 @@ import pytest
 from demo import e2e
 from demo.commands import data_to_text
 from demo.generate import before_and_after
-from lorakit.tasks.tables import read_table
-from lorakit.training.recipe import from_mapping
-from lorakit.training.recipe_file import load_recipe, with_settings, with_values
+from lorakit.recipe.catalogue import recipe_file
+from lorakit.recipe.schema import from_mapping
+from lorakit.recipe.yaml_file import load_recipe, with_settings, with_values
+from lorakit.tasks.nlg.corpora import read_corpus
 from lorakit.training.run import run
-from lorakit.training.shipped_recipes import recipe_file
 from tests.training.tiny_gpt2 import save_e2e, save_gpt2
 
 
@@ -32,8 +32,8 @@ def test_the_demo_trains_on_a_part_and_shows_texts_before_and_after(folder, tmp_
     monkeypatch.setattr(e2e, "TRAIN_REFERENCES", 20)
     monkeypatch.setattr(e2e, "TEST_INPUTS", 3)
     train, test = e2e.prepare(str(folder))
-    assert sum(map(len, read_table(str(train), task="e2e")["references"])) == 20
-    assert len(read_table(str(test), task="e2e")) == 3
+    assert sum(map(len, read_corpus(str(train), "e2e")["references"])) == 20
+    assert len(read_corpus(str(test), "e2e")) == 3
     base = save_gpt2(tmp_path / "gpt2")
     words = shlex.split(data_to_text(str(base), str(train), str(test), str(tmp_path / "run")))
     options = dict(zip(words[3::2], words[4::2], strict=True))

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 import lorakit as lora
 from lorakit.errors import ConfigError, FormatError, MismatchError, SaveError, TargetError
-from lorakit.injection.health import mark_training_start
+from lorakit.injection.inspection.health import mark_training_start
 from lorakit.layers.dora import DoraLinear
 from tests.tolerances import EXACT, TOLERANCES
 

@@ -20,11 +20,11 @@ Messages = list[dict[str, str]]
 
 def turns(*contents: str, system: str | None = None) -> Messages:
     """User and assistant in turn."""
-    spoken = [
+    format_metrics = [
         {"role": ("user", "assistant")[i % 2], "content": content}
         for i, content in enumerate(contents)
     ]
-    return [*([{"role": "system", "content": system}] if system else []), *spoken]
+    return [*([{"role": "system", "content": system}] if system else []), *format_metrics]
 
 
 TALK = turns("the user asks", "a\n\nb", "\u00e9t\u00e9", "the end \U0001f600", system="c")

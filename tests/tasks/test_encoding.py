@@ -11,13 +11,13 @@ from transformers import DataCollatorForSeq2Seq, DataCollatorWithPadding
 from transformers.loss.loss_utils import ForCausalLMLoss
 
 from lorakit.errors import ConfigError
+from lorakit.tables.cells import label_names
 from lorakit.tasks.base import CUT, Task
 from lorakit.tasks.classification import Classification
 from lorakit.tasks.encoding import encode_table
 from lorakit.tasks.generation import IGNORED, Generation
 from lorakit.tasks.multiple_choice import MultipleChoice
 from lorakit.tasks.regression import Regression
-from lorakit.tasks.values import label_names
 
 TEXTS = ["A fine film.", "Dull, " * 20, "so so", ""]
 OTHERS = ["yes", "It was very dull. " * 5, "no no no", "x"]

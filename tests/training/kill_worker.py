@@ -17,7 +17,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from lorakit.training.checkpoints import complete_checkpoints
+from lorakit.runs.checkpoints import complete_checkpoints
 from lorakit.training.run import run
 from tests.training import tiny
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from demo import smollm2
-from lorakit.training.generating import Sampling, generate_answers, generate_rows, generate_texts
-from lorakit.training.inference import evaluate
-from lorakit.training.recipe import Recipe, from_mapping
+from lorakit.inference.generation import Sampling, generate_answers, generate_rows, generate_texts
+from lorakit.inference.prediction import evaluate
+from lorakit.inference.session import Session, held_out_tables, open_session
+from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.training.run import run
-from lorakit.training.saved import Saved, held_out_tables, open_saved
 from tests.training import tiny
 
 PAIRS = [("the film was", "good fine"), ("the plot was", "bad"), ("very", "dull dull dull")] * 12
@@ -36,14 +36,14 @@ def conversations(path: Path, pairs: list[tuple[str, str]]) -> Path:
     return path
 
 
-def trained(recipe: Recipe) -> tuple[Any, list[dict[str, Any]], Saved]:
+def trained(recipe: Recipe) -> tuple[Any, list[dict[str, Any]], Session]:
     """The run's result, its predictions and what was saved."""
     result = run(recipe, lambda text: None)
     lines = (Path(recipe.output) / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-    return result, [json.loads(line) for line in lines], open_saved(recipe.output)
+    return result, [json.loads(line) for line in lines], open_session(recipe.output)
 
 
-def assert_evaluates_as_in_training(result: Any, saved: Saved) -> None:
+def assert_evaluates_as_in_training(result: Any, saved: Session) -> None:
     report = evaluate(saved, held_out_tables(saved, None)["test"], "its test rows")
     assert report.metrics == pytest.approx(result.metrics, rel=1e-4)
 

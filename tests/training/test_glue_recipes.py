@@ -20,14 +20,15 @@ from transformers import (
 
 import lorakit as lora
 from lorakit.errors import ConfigError
+from lorakit.inference.prediction import evaluate_tables
+from lorakit.inference.session import held_out_tables, open_session
+from lorakit.recipe.catalogue import recipe_file
+from lorakit.recipe.data import text_limit
+from lorakit.recipe.schema import Recipe, from_mapping
+from lorakit.recipe.yaml_file import load_recipe, with_settings
 from lorakit.tasks.classification import Classification
-from lorakit.training.inference import evaluate_tables
-from lorakit.training.preparation import build_model, text_limit
-from lorakit.training.recipe import Recipe, from_mapping
-from lorakit.training.recipe_file import load_recipe, with_settings
+from lorakit.training.model import build_model
 from lorakit.training.run import run
-from lorakit.training.saved import held_out_tables, open_saved
-from lorakit.training.shipped_recipes import recipe_file
 from tests import glue_samples
 from tests.training import tiny
 
@@ -227,7 +228,7 @@ def test_every_recipe_trains_and_its_adapter_reads_back(name, task, trained, fol
     deberta, labels = "deberta" in name, {"mnli": 3, "stsb": 1}.get(glue, 2)
     rank = 16 if deberta else 8
     assert result["trainable_parameters"] == 2 * 2 * 2 * 16 * rank + (16 + 1) * (16 + labels)
-    saved = open_saved(str(directory))
+    saved = open_session(str(directory))
     again = evaluate_tables(saved, held_out_tables(saved, None), "dev")
     assert again.metrics == pytest.approx(result["metrics"], rel=1e-4, abs=1e-6)
     head = (

@@ -13,18 +13,18 @@ from transformers import logging as transformers_logging
 
 import lorakit as lora
 from lorakit.errors import ConfigError, MismatchError, MissingDependencyError
+from lorakit.inference import generation, nlg_report
+from lorakit.inference.generation import Sampling, generate_rows
+from lorakit.inference.nlg_report import score_texts
+from lorakit.inference.session import LoadOptions, open_session
 from lorakit.injection.adaptation import inject
+from lorakit.models.loading import load_for_task, no_dropout
+from lorakit.recipe.catalogue import recipe_file
+from lorakit.recipe.schema import from_mapping
+from lorakit.recipe.yaml_file import load_recipe, to_yaml, with_settings
+from lorakit.tasks.nlg.corpora import read_corpus
 from lorakit.tasks.nlg.task import WebNLG
-from lorakit.tasks.tables import read_table
-from lorakit.training import data_to_text, generating
-from lorakit.training.base_model import load_for_task, no_dropout
-from lorakit.training.data_to_text import score_texts
-from lorakit.training.generating import Sampling, generate_rows
-from lorakit.training.recipe import from_mapping
-from lorakit.training.recipe_file import load_recipe, to_yaml, with_settings
 from lorakit.training.run import run
-from lorakit.training.saved import Ask, open_saved
-from lorakit.training.shipped_recipes import recipe_file
 from tests.training.tiny import trainer_of
 from tests.training.tiny_gpt2 import save_e2e, save_gpt2
 
@@ -152,8 +152,8 @@ def test_a_run_trains_decodes_scores_and_leaves_all_of_it(base, data, tmp_path):
     assert [group.split("\n") for group in groups] == [row["references"] for row in test]
     assert f"| bleu | {result.metrics['bleu']:.4f} |" in (output / "scores.md").read_text()
     assert not list(output.glob(".*"))
-    saved = open_saved(str(output))
-    table = read_table(str(data), task="e2e")
+    saved = open_session(str(output))
+    table = read_corpus(str(data), "e2e")
     again = generate_rows(saved, table, "data", saved.recipe.decoding).texts
     by_input = dict(zip(table["input"], again, strict=True))
     assert [by_input[row["input"]] for row in test] == [row["prediction"] for row in test]
@@ -164,7 +164,7 @@ def test_a_run_that_was_interrupted_while_decoding_continues_there(
 ):
     settings = recipe(base, data, tmp_path / "run", "decoding.batch_rows=1")
     asked: list[int] = []
-    real = generating.answer
+    real = generation.answer
 
     def stopping(*arguments: Any) -> list[str]:
         if len(asked) == 3:
@@ -172,8 +172,8 @@ def test_a_run_that_was_interrupted_while_decoding_continues_there(
         asked.append(1)
         return real(*arguments)
 
-    monkeypatch.setattr(generating, "answer", stopping)
-    monkeypatch.setattr(data_to_text, "score", lambda *arguments: {"bleu": 0.5})
+    monkeypatch.setattr(generation, "answer", stopping)
+    monkeypatch.setattr(nlg_report, "score", lambda *arguments: {"bleu": 0.5})
     with pytest.raises(KeyboardInterrupt):
         run(settings, say=lambda text: None)
     asked.clear()
@@ -213,7 +213,7 @@ def test_packages_that_scores_lack_stop_a_run_before_it_trains(base, data, tmp_p
     def missing(task: str) -> None:
         raise MissingDependencyError(f"{task} needs sacrebleu")
 
-    monkeypatch.setattr(data_to_text, "check_task", missing)
+    monkeypatch.setattr(nlg_report, "check_task", missing)
     with pytest.raises(MissingDependencyError, match="e2e needs sacrebleu"):
         run(recipe(base, data, tmp_path / "run"), say=lambda text: None)
     assert not list((tmp_path / "run").iterdir())
@@ -225,7 +225,7 @@ def test_texts_are_written_before_they_are_scored(tmp_path, monkeypatch):
     def failing(*arguments: Any) -> None:
         raise OSError("METEOR stopped")
 
-    monkeypatch.setattr(data_to_text, "score", failing)
+    monkeypatch.setattr(nlg_report, "score", failing)
     table = datasets.Dataset.from_dict({"input": ["a"], "references": [["A cat."]]})
     with pytest.raises(OSError, match="METEOR stopped"):
         score_texts(WebNLG(), table, ["A dog."], tmp_path, lambda text: None)
@@ -293,8 +293,8 @@ def test_a_released_checkpoint_computes_what_its_tensors_say_and_so_does_peft(
 
 
 def test_a_released_checkpoint_decodes_on_its_base(base, released, data):
-    saved = open_saved(str(released), Ask(base=str(base), lora_alpha=32, task="e2e"))
-    table = read_table(str(data), task="e2e").select(range(3))
+    saved = open_session(str(released), LoadOptions(base=str(base), lora_alpha=32, task="e2e"))
+    table = read_corpus(str(data), "e2e").select(range(3))
     sampling = Sampling(max_new_tokens=8, beams=3)
     texts = generate_rows(saved, table, "data", sampling).texts
     plain = by_hand(base, released)

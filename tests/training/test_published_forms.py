@@ -23,9 +23,9 @@ from transformers import (
 import lorakit as lora
 from lorakit.checkpoint.releases import RELEASES
 from lorakit.errors import MismatchError
-from lorakit.tasks.glue import GLUE
-from lorakit.training.inference import evaluate
-from lorakit.training.saved import Ask, held_out_tables, open_saved
+from lorakit.inference.prediction import evaluate
+from lorakit.inference.session import LoadOptions, held_out_tables, open_session
+from lorakit.tasks.glue.benchmark import GLUE
 from tests import glue_samples
 from tests.checkpoint.http_files import serving
 from tests.tolerances import MODEL
@@ -136,8 +136,8 @@ def test_it_is_evaluated_on_its_task(form, base, task, tmp_path):
     torch.save(tensors, tmp_path / "lora.bin")
     folder = glue_samples.write_folder(tmp_path / "glue")
     alpha = RELEASES[f"{form}-{task}"].lora_alpha
-    ask = Ask(base=str(base), lora_alpha=alpha, task=task)
-    saved = open_saved(str(tmp_path / "lora.bin"), ask)
+    ask = LoadOptions(base=str(base), lora_alpha=alpha, task=task)
+    saved = open_session(str(tmp_path / "lora.bin"), ask)
     tables = held_out_tables(saved, str(folder))
     metrics = evaluate(saved, tables["test"], "its rows", False).metrics
     assert set(GLUE[task].metrics) <= set(metrics)
@@ -152,7 +152,7 @@ def test_a_name_of_the_catalogue_says_base_alpha_and_task(form, base, tmp_path, 
             RELEASES[name], address=server.address, base=str(base), size=None, sha256=None
         )
         monkeypatch.setitem(RELEASES, name, here)
-        saved = open_saved(name)
+        saved = open_session(name)
     assert (saved.base, saved.glue) == (str(base), "mnli")
     layers = [m for m in saved.model.modules() if hasattr(m, "lora_A")]
     assert {layer.scaling for layer in layers} == {here.lora_alpha / here.r}
@@ -164,5 +164,7 @@ def test_a_file_without_a_part_of_its_head_is_refused(form, base, tmp_path):
     dense = RELEASES[f"{form}-mnli"].head[0]
     torch.save({k: v for k, v in tensors.items() if not k.startswith(dense)}, tmp_path / "a.bin")
     with pytest.raises(MismatchError) as caught:
-        open_saved(str(tmp_path / "a.bin"), Ask(base=str(base), lora_alpha=16, task="mnli"))
+        open_session(
+            str(tmp_path / "a.bin"), LoadOptions(base=str(base), lora_alpha=16, task="mnli")
+        )
     assert f"{dense}.weight would be random" in str(caught.value)

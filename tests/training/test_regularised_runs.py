@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from lorakit.training import two_passes
-from lorakit.training.losses import loralib
-from lorakit.training.recipe import LossConfig
+from lorakit.losses import consistency
+from lorakit.losses.config import LossConfig
+from lorakit.losses.divergences import loralib
 from lorakit.training.run import run
 from lorakit.training.trainer import LoraTrainer
 from tests.tolerances import MODEL
@@ -71,7 +71,7 @@ def test_evaluation_has_one_pass(encoder, reviews, tmp_path, monkeypatch):
     def refuse(self: Any, model: Any, batch: Any) -> None:
         raise AssertionError("a second pass")
 
-    monkeypatch.setattr(two_passes.TwoPasses, "__call__", refuse)
+    monkeypatch.setattr(consistency.ConsistencyLoss, "__call__", refuse)
     first = trainer.examine(trainer.train_dataset)
     assert trainer.examine(trainer.train_dataset) == first
     with pytest.raises(AssertionError, match="a second pass"):

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from lorakit.training import checkpoints
-from lorakit.training.recipe import Recipe
-from lorakit.training.recipe_file import to_yaml
+from lorakit.recipe.schema import Recipe
+from lorakit.recipe.yaml_file import to_yaml
+from lorakit.runs import checkpoints
 from lorakit.training.run import run, with_guesses
 from tests.training import tiny
 

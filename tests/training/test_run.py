@@ -12,8 +12,8 @@ import transformers
 from safetensors.torch import load_file
 
 from lorakit import errors
-from lorakit.training import callbacks, training_arguments
-from lorakit.training.recipe import Recipe
+from lorakit.recipe.schema import Recipe
+from lorakit.training import arguments, callbacks
 from lorakit.training.run import run
 from tests.training import tiny
 
@@ -109,7 +109,7 @@ def test_a_full_disk_is_told(encoder, reviews, tmp_path, monkeypatch):
 
 def test_ctrl_c_leaves_a_run_that_continues(encoder, reviews, tmp_path, monkeypatch):
     recipe = tiny.recipe(encoder, reviews, tmp_path / "cut")
-    step = training_arguments.LoraTrainer.training_step
+    step = arguments.LoraTrainer.training_step
 
     def interrupted(self: Any, *args: Any) -> Any:
         if self.state.global_step == 7:
@@ -117,7 +117,7 @@ def test_ctrl_c_leaves_a_run_that_continues(encoder, reviews, tmp_path, monkeypa
         return step(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_arguments.LoraTrainer, "training_step", interrupted)
+        patch.setattr(arguments.LoraTrainer, "training_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             quietly(recipe)
     said: list[str] = []
@@ -181,14 +181,14 @@ def test_tensorboard_writes_into_the_run(encoder, reviews, tmp_path):
 
 
 def test_tensorboard_that_is_not_installed_is_told(encoder, reviews, tmp_path, monkeypatch):
-    monkeypatch.setattr(training_arguments, "find_spec", lambda name: None)
+    monkeypatch.setattr(arguments, "find_spec", lambda name: None)
     with pytest.raises(errors.MissingDependencyError, match="pip install tensorboard"):
         quietly(tiny.recipe(encoder, reviews, tmp_path, training={"tensorboard": True}))
 
 
 def broken(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run with an adapter that no optimizer gets."""
-    create = training_arguments.LoraTrainer.create_optimizer
+    create = arguments.LoraTrainer.create_optimizer
 
     def partly(self: Any, model: Any = None) -> Any:
         lost = self.model.bert.encoder.layer[1].output.dense.lora_A
@@ -197,7 +197,7 @@ def broken(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
         lost.requires_grad_(True)
         return optimizer
 
-    monkeypatch.setattr(training_arguments.LoraTrainer, "create_optimizer", partly)
+    monkeypatch.setattr(arguments.LoraTrainer, "create_optimizer", partly)
     quietly(recipe)
 
 

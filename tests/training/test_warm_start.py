@@ -16,7 +16,7 @@ import lorakit as lora
 import lorakit.training.run as module
 from lorakit.checkpoint import read
 from lorakit.errors import FormatError, MismatchError, TargetError
-from lorakit.training.recipe import Recipe
+from lorakit.recipe.schema import Recipe
 from lorakit.training.run import build_model, prepare, run, split, with_guesses
 from lorakit.training.warm_start import read_source, warm_start
 from tests.tolerances import EXACT

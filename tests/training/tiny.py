@@ -20,10 +20,10 @@ from transformers import (
     set_seed,
 )
 
-from lorakit.training.recipe import Recipe, from_mapping
+from lorakit.recipe.schema import Recipe, from_mapping
+from lorakit.training.arguments import make_trainer
 from lorakit.training.run import build_model, encode, prepare, split, with_guesses
 from lorakit.training.trainer import LoraTrainer
-from lorakit.training.training_arguments import make_trainer
 
 GOOD = ["good", "great", "warm", "fine"]
 BAD = ["bad", "dull", "cold", "poor"]

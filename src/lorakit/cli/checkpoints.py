@@ -28,7 +28,7 @@ class Checkpoints:
     checkpoints: tuple[Release, ...]
 
     def __str__(self) -> str:
-        from lorakit.injection.report import table
+        from lorakit.text import table
 
         rows = [
             (r.name, r.base, r.task, str(r.r), f"{r.lora_alpha:g}", f"{r.megabytes:g} MB")

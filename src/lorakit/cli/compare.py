@@ -20,6 +20,6 @@ def compare(
 
     Example: `lorakit compare runs/head runs/lora`
     """
-    from lorakit.training.comparison import compare as compare_runs
+    from lorakit.experiments.comparison import compare as compare_runs
 
     show(compare_runs(runs, reference or ()), json)

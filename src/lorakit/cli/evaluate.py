@@ -30,13 +30,13 @@ def evaluate(
 
     Example: `lorakit evaluate runs/reviews --data new-reviews.csv`
     """
-    from lorakit.tasks.glue import HUB
-    from lorakit.training.inference import evaluate_tables
-    from lorakit.training.saved import held_out_tables, open_saved
+    from lorakit.inference.prediction import evaluate_tables
+    from lorakit.inference.session import held_out_tables, open_session
+    from lorakit.tasks.glue.benchmark import HUB
 
     quiet_libraries(json)
     asked = options.ask(base, lora_alpha, revision, check_base, task, column, label, labels)
-    saved = open_saved(source, asked)
+    saved = open_session(source, asked)
     tables = held_out_tables(saved, data)
     origin = data or ("its test rows" if saved.recipe is not None else HUB)
     show(evaluate_tables(saved, tables, origin, options.shows_progress(json)), json)

@@ -14,7 +14,7 @@ from lorakit.cli.output import Json, Revision, quiet_libraries
 from lorakit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lorakit.training.generating import Generated
+    from lorakit.inference.generation import Generated
 
 
 def generate(
@@ -58,10 +58,10 @@ def generate(
 
     Example: `lorakit generate ./adapter --base HuggingFaceTB/SmolLM2-135M --prompt "Once upon"`
     """
-    from lorakit.training.generating import generate_rows, generate_texts, sampling_of
-    from lorakit.training.kept_texts import remove_kept
-    from lorakit.training.prediction_files import check_columns, check_output, write_predictions
-    from lorakit.training.saved import held_out_tables, open_saved
+    from lorakit.inference.generation import generate_rows, generate_texts, sampling_of
+    from lorakit.inference.partial_outputs import remove_partial
+    from lorakit.inference.session import held_out_tables, open_session
+    from lorakit.runs.prediction_files import check_columns, check_output, write_predictions
 
     if bool(prompt) == (data is not None or output is not None):
         raise ConfigError(
@@ -82,7 +82,7 @@ def generate(
         check_output(output, overwrite)
     quiet_libraries(json)
     asked = options.ask(base, lora_alpha, revision, check_base, task, column)
-    saved = open_saved(source, asked, needed="generation")
+    saved = open_session(source, asked, needed="generation")
     sampling = replace(sampling_of(saved), **said)
     progress = options.shows_progress(json)
     if prompt:
@@ -93,13 +93,13 @@ def generate(
         found = generate_rows(saved, table, data or "test", sampling, progress, output)
     if output is not None:
         write_predictions(output, table, found.texts)
-        remove_kept(output)
+        remove_partial(output)
     _tell(source, output, found, json)
 
 
 def _said(**options: float | None) -> dict[str, Any]:
     """The settings of decoding that were given; wrong ones are told before a model is loaded."""
-    from lorakit.training.decoding import Sampling
+    from lorakit.recipe.decoding import Sampling
 
     said: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     Sampling(**said)
@@ -116,7 +116,7 @@ def _tell(source: str, output: Path | None, found: Generated, as_json: bool) -> 
         content |= {"output": str(output)} if output else {"generated": found.texts}
         print(json_module.dumps(content, indent=2, ensure_ascii=False))
         return
-    from lorakit.training.inference import truncation
+    from lorakit.inference.prediction import truncation
 
     if output is not None:
         print(f"{output}: {len(found.texts):,} rows with their texts")

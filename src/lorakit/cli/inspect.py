@@ -31,8 +31,8 @@ def inspect(
     if base is None:
         show(summarise(bundle), json)
         return
-    from lorakit.injection.loading import load_bundle
-    from lorakit.training.base_model import load_base
+    from lorakit.injection.transfer.loading import load_bundle
+    from lorakit.models.loading import load_base
 
     quiet_libraries(json)
     report = load_bundle(load_base(base, bundle=bundle), bundle, adapter)

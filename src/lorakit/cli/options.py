@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lorakit.training.saved import Ask
+    from lorakit.inference.session import LoadOptions
 
 Source = Annotated[
     str, typer.Argument(help="A run's directory, or an adapter: directory, file or hub id.")
@@ -40,13 +40,13 @@ def ask(
     column: list[str] | None,
     label: str | None = None,
     labels: str | None = None,
-) -> Ask:
+) -> LoadOptions:
     """What the options say about an adapter."""
-    from lorakit.training.saved import Ask
+    from lorakit.inference.session import LoadOptions
 
     names = tuple(name.strip() for name in labels.split(",")) if labels else None
     columns = tuple(column) if column else None
-    return Ask(base, lora_alpha, revision, check_base, task, columns, label, names)
+    return LoadOptions(base, lora_alpha, revision, check_base, task, columns, label, names)
 
 
 def shows_progress(as_json: bool) -> bool:

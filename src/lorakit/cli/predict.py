@@ -14,8 +14,8 @@ from lorakit.cli.output import Json, Revision, quiet_libraries, show
 from lorakit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lorakit.training.inference import Predictions
-    from lorakit.training.saved import Ask
+    from lorakit.inference.prediction import Predictions
+    from lorakit.inference.session import LoadOptions
 
 
 def predict(
@@ -45,9 +45,9 @@ def predict(
 
     Example: `lorakit predict runs/reviews --data new.csv --output predictions.csv`
     """
-    from lorakit.training.inference import predict as predict_rows
-    from lorakit.training.prediction_files import check_columns, check_output, write_predictions
-    from lorakit.training.saved import open_saved
+    from lorakit.inference.prediction import predict as predict_rows
+    from lorakit.inference.session import open_session
+    from lorakit.runs.prediction_files import check_columns, check_output, write_predictions
 
     asked = options.ask(base, lora_alpha, revision, check_base, task, column, None, labels)
     if glue is not None and not text and output is None:
@@ -64,7 +64,7 @@ def predict(
     table = _table(data) if data is not None else None
     if table is not None:
         check_columns(table.column_names)
-    saved = open_saved(source, asked)
+    saved = open_session(source, asked)
     rows = table if table is not None else _from_texts(saved.task, text or [])
     found = predict_rows(saved, rows, data or "the text", options.shows_progress(json))
     if output is not None:
@@ -73,21 +73,21 @@ def predict(
 
 
 def _for_server(
-    source: str, asked: Ask, data: str | None, directory: Path, overwrite: bool, json: bool
+    source: str, asked: LoadOptions, data: str | None, directory: Path, overwrite: bool, json: bool
 ) -> None:
-    from lorakit.tasks.glue import HUB
-    from lorakit.training.glue_server import write_server_files
-    from lorakit.training.saved import open_saved
+    from lorakit.inference.glue_submission import write_server_files
+    from lorakit.inference.session import open_session
+    from lorakit.tasks.glue.benchmark import HUB
 
     quiet_libraries(json)
     progress = options.shows_progress(json)
-    saved = open_saved(source, asked)
+    saved = open_session(source, asked)
     files = write_server_files(saved, data or HUB, directory, overwrite, progress)
     show([asdict(file) for file in files] if json else "\n".join(map(str, files)), json)
 
 
 def _table(data: str) -> Any:
-    from lorakit.tasks.tables import read_table
+    from lorakit.tables.reading import read_table
 
     return read_table(data, "test")
 
@@ -116,7 +116,7 @@ def _tell(
         content |= {"predictions": found.values} if texts else {}
         print(json_module.dumps(content, indent=2, ensure_ascii=False))
         return
-    from lorakit.training.inference import truncation
+    from lorakit.inference.prediction import truncation
 
     width = max((len(str(value)) for value in found.values), default=0)
     for text, value in zip(texts or [], found.values, strict=False):

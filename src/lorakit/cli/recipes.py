@@ -19,7 +19,7 @@ def list_(json: Json = False) -> None:
 
     Example: `lorakit recipes list`
     """
-    from lorakit.training.shipped_recipes import shipped_recipes
+    from lorakit.recipe.catalogue import shipped_recipes
 
     show(shipped_recipes(), json)
 
@@ -33,8 +33,8 @@ def show_(
 
     Example: `lorakit recipes show reviews > my.yaml`
     """
-    from lorakit.training.recipe_file import load_recipe
-    from lorakit.training.shipped_recipes import recipe_file
+    from lorakit.recipe.catalogue import recipe_file
+    from lorakit.recipe.yaml_file import load_recipe
 
     file = recipe_file(name)
     show(load_recipe(file) if json else file.read_text(encoding="utf-8").rstrip(), json)

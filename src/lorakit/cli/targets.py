@@ -21,8 +21,8 @@ def targets(
 
     Example: `lorakit targets FacebookAI/roberta-base --rank 8`
     """
-    from lorakit.injection.catalogue import targets as find
-    from lorakit.training.base_model import skeleton
+    from lorakit.injection.selection.catalogue import targets as find
+    from lorakit.models.loading import skeleton
 
     quiet_libraries(json)
     show(find(skeleton(model, revision), rank), json)

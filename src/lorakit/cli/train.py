@@ -9,7 +9,7 @@ import typer
 from lorakit.cli.output import Json, print_error, quiet_libraries, show
 
 if TYPE_CHECKING:
-    from lorakit.training.run_directory import RunResult
+    from lorakit.runs.directory import RunResult
 
 INTERRUPTED = 130
 """The exit code of shells for Ctrl-C."""
@@ -34,11 +34,11 @@ def train(
 
     Example: `lorakit train --base FacebookAI/roberta-base --data reviews.csv --output runs/reviews`
     """
-    from lorakit.training.distributed import is_first_process
-    from lorakit.training.recipe import from_mapping
-    from lorakit.training.recipe_file import load_recipe, with_settings, with_values
+    from lorakit.models.processes import is_first_process
+    from lorakit.recipe.catalogue import recipe_file
+    from lorakit.recipe.schema import from_mapping
+    from lorakit.recipe.yaml_file import load_recipe, with_settings, with_values
     from lorakit.training.run import run
-    from lorakit.training.shipped_recipes import recipe_file
 
     quiet_libraries(json)
     mapping: dict[str, Any] = load_recipe(recipe_file(recipe)) if recipe is not None else {}
@@ -58,10 +58,10 @@ def train(
 
 def _closing(result: RunResult) -> str:
     """What a person wants to know at the end: how good it is, and how to use it."""
-    from lorakit.training.comparison import size_text
-    from lorakit.training.inference import metric_lines
-    from lorakit.training.run_directory import ADAPTER, CURVE
-    from lorakit.training.usage import usage
+    from lorakit.inference.prediction import metric_lines
+    from lorakit.runs.directory import ADAPTER, CURVE
+    from lorakit.runs.next_steps import usage
+    from lorakit.text import size_text
 
     majority = {} if result.majority is None else {"accuracy of the majority": result.majority}
     return "\n".join(

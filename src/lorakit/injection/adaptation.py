@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError, StateError
-from lorakit.injection import copies
-from lorakit.injection.health import forget_training_start, mark_training_start
-from lorakit.injection.report import Report, describe
-from lorakit.injection.selection import Selection, select
+from lorakit.injection import trained_copies
+from lorakit.injection.inspection.health import forget_training_start, mark_training_start
+from lorakit.injection.inspection.report import Report, describe
+from lorakit.injection.selection.matching import Selection, select
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import adapt, lora_layers, require_plain_form, restore
 from lorakit.layers.readers import expose_if_read
@@ -90,7 +90,7 @@ def install(
             target.module.__dict__[_PART_OF] = record
             parent, _, child = target.name.rpartition(".")
             expose_if_read(model.get_submodule(parent), child, target.module)
-        copies.make(model, selection.trained)
+        trained_copies.make(model, selection.trained)
         _let_checkpoints_backpropagate(model)
         mark_training_start(model)
     except BaseException:
@@ -110,10 +110,10 @@ def eject(model: nn.Module) -> None:
     """
     layers = require_whole(model)
     require_plain_form(layers)
-    copies.require_values(model)
-    for module in copies.holders(model):
-        copies.swap(module)
-    copies.forget(model)
+    trained_copies.require_values(model)
+    for module in trained_copies.holders(model):
+        trained_copies.swap(module)
+    trained_copies.forget(model)
     for layer in layers:
         restore(layer)
     close_record(model)

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from lorakit.errors import TargetError
 from lorakit.functional.merge import merge
-from lorakit.injection import copies
+from lorakit.injection import trained_copies
 from lorakit.injection.adaptation import close_record, require_whole
-from lorakit.injection.switches import MergeReport, merge_report
+from lorakit.injection.modes import MergeReport, merge_report
 from lorakit.layers.conversion import lora_layers, require_plain_form, restore
 from lorakit.layers.embedding import Embedding
 from lorakit.surgery.parameters import parameter_like
@@ -40,12 +40,12 @@ def fold(model: nn.Module) -> MergeReport:
     if problems:
         raise TargetError("Some layers have no merged form:", problems)
     report = merge_report(model)
-    before = _memory(model, copies.originals(model))
+    before = _memory(model, trained_copies.originals(model))
     with torch.no_grad():
         for layer in layers.values():
             weight = merge(layer.base_weight, layer.delta_weight()).contiguous()
             restore(layer, weight)
-    copies.forget(model)
+    trained_copies.forget(model)
     close_record(model)
     if _parted(before, _memory(model, {})):
         for module in model.modules():

@@ -2,7 +2,7 @@
 
 The module holds q, k and v as one parameter (3E, E) and hands it to a function, so there is no
 child to adapt: reading `in_proj_weight` gives W + scaling * B A instead, with its gradient, and the
-parameter of that name stays W. Its `out_proj` is an `ExposedLinear`.
+parameter of that name stays W. Its `out_proj` is an `MergedOnReadLinear`.
 """
 
 from __future__ import annotations

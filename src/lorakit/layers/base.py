@@ -31,7 +31,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lorakit.functional.merge import merge
 from lorakit.functional.precision import without_autocast
-from lorakit.layers.origin import Origin, can_be_watched
+from lorakit.layers.merge_cache_key import Origin, can_be_watched
 from lorakit.layers.spec import AdapterSpec
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class LoraLayer(nn.Module):
         """Whether a merged weight is in the cache now."""
         return self._merged is not None
 
-    def settled_weight(self) -> Tensor | None:
+    def base_or_merged_weight(self) -> Tensor | None:
         """The weight with which the plain layer gives this output; None if A and B must be used.
 
         That is W itself where there is no active adapter, and the merged weight where it may be
@@ -211,7 +211,7 @@ class LoraLayer(nn.Module):
 
     def effective_weight(self) -> Tensor:
         """W + dW, differentiable in A and B; the cache where it may be used."""
-        settled = self.settled_weight()
+        settled = self.base_or_merged_weight()
         return merge(self.base_weight, self.delta_weight()) if settled is None else settled
 
     def drop_cache(self) -> None:
@@ -219,9 +219,9 @@ class LoraLayer(nn.Module):
         self._merged = self._merged_from = None
 
     def build_cache(self) -> Tensor | None:
-        """Merge now, if `settled_weight` would; None where it would not."""
+        """Merge now, if `base_or_merged_weight` would; None where it would not."""
         with torch.no_grad():
-            return self.settled_weight() if self.active else None
+            return self.base_or_merged_weight() if self.active else None
 
     def _fresh_cache(self) -> Tensor | None:
         sources = (self.base_weight, *self.adapter_tensors())

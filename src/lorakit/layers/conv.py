@@ -98,7 +98,7 @@ class LoraConv(LoraLayer, _ConvNd):
         return conv.delta(self.lora_A, self.lora_B, self.scaling, self.weight.shape, self.groups)
 
     def forward(self, input: Tensor) -> Tensor:
-        weight = self.settled_weight()
+        weight = self.base_or_merged_weight()
         if weight is not None:
             return self._convolve(input, weight, self.bias)
         y = self._convolve(input, self.weight, self.bias)

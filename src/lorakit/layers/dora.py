@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.functional import dora, linear
-from lorakit.layers.linear import ExposedLinear, Linear
+from lorakit.layers.linear import Linear, MergedOnReadLinear
 from lorakit.layers.spec import AdapterSpec
 
 
@@ -43,10 +43,10 @@ class DoraLinear(Linear):
         return dora.delta(self.base_weight, a, b, m, self.scaling, self.fan_in_fan_out)
 
     def expose(self) -> None:
-        self.__class__ = ExposedDoraLinear
+        self.__class__ = MergedOnReadDoraLinear
 
     def forward(self, input: Tensor) -> Tensor:
-        weight = self.settled_weight()
+        weight = self.base_or_merged_weight()
         if weight is not None:
             return linear.project(input, weight, self.bias, self.fan_in_fan_out)
         return dora.dora_linear(
@@ -80,5 +80,5 @@ class DoraLinear(Linear):
         return torch.allclose(self.lora_magnitude_vector, norms, equal_nan=True)
 
 
-class ExposedDoraLinear(DoraLinear, ExposedLinear):
+class MergedOnReadDoraLinear(DoraLinear, MergedOnReadLinear):
     """The same with a `weight` that reads as W'; the parameter of that name stays W."""

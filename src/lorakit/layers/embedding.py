@@ -68,14 +68,16 @@ class Embedding(LoraLayer, nn.Embedding):
     def delta_weight(self) -> Tensor:
         return embedding.delta(self.lora_A, self.lora_B, self.scaling)
 
-    def settled_weight(self) -> Tensor | None:
+    def base_or_merged_weight(self) -> Tensor | None:
         """As for every layer, but rows that are shortened one by one cannot be merged before."""
-        return None if self.active and self.max_norm is not None else super().settled_weight()
+        return (
+            None if self.active and self.max_norm is not None else super().base_or_merged_weight()
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         if self.r == 0:
             return nn.Embedding.forward(self, input)
-        weight = self.settled_weight()
+        weight = self.base_or_merged_weight()
         if weight is not None:
             return self._rows(input, weight)
         update = embedding.low_rank(

@@ -89,7 +89,7 @@ class Linear(LoraLayer, nn.Linear):
         return min(self.in_features, self.out_features)
 
     def expose(self) -> None:
-        self.__class__ = ExposedLinear
+        self.__class__ = MergedOnReadLinear
 
     def initial_factors(self) -> tuple[Tensor, Tensor]:
         weight = self.base_weight.detach()
@@ -103,7 +103,7 @@ class Linear(LoraLayer, nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         spec = self.spec  # plain attributes only: this line runs in every forward
         if spec.merge_weights or self._merging or not (self._active and spec.r):
-            weight = self.settled_weight()
+            weight = self.base_or_merged_weight()
             if weight is not None:
                 return linear.project(input, weight, self.bias, self.fan_in_fan_out)
         return lora_linear(
@@ -168,7 +168,7 @@ class MergedLinear(Linear):
         return [adapted for _, adapted in self.slices]
 
     def expose(self) -> None:
-        self.__class__ = ExposedMergedLinear
+        self.__class__ = MergedOnReadMergedLinear
 
     @property
     def max_rank(self) -> int:
@@ -190,7 +190,7 @@ class MergedLinear(Linear):
         return dw_OI.t() if self.fan_in_fan_out else dw_OI
 
 
-class ExposedLinear(Linear):
+class MergedOnReadLinear(Linear):
     """A Linear whose `weight` reads as W + scaling * B A; the parameter of that name stays W."""
 
     @property
@@ -204,7 +204,7 @@ class ExposedLinear(Linear):
         return weight
 
     def forward(self, input: Tensor) -> Tensor:
-        weight = self.settled_weight()
+        weight = self.base_or_merged_weight()
         if weight is not None:
             return linear.project(input, weight, self.bias, self.fan_in_fan_out)
         return lora_linear(
@@ -220,7 +220,7 @@ class ExposedLinear(Linear):
         )
 
 
-class ExposedMergedLinear(ExposedLinear, MergedLinear):
+class MergedOnReadMergedLinear(MergedOnReadLinear, MergedLinear):
     """The same for a MergedLinear."""
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lorakit.errors import ConfigError, suggest
-from lorakit.tasks.values import is_blank, is_scalar, plural, rows_text
+from lorakit.tables.cells import is_blank, is_scalar
+from lorakit.text import plural, rows_text
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Any]]

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lorakit.errors import ConfigError
+from lorakit.tables.cells import is_blank
 from lorakit.tasks.base import Rows
 from lorakit.tasks.generation import IGNORED, CausalTask, Labelled, columns_of, last_tokens
-from lorakit.tasks.values import is_blank
 
 Message = dict[str, Any]
 Span = tuple[int, int]

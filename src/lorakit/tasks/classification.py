@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lorakit.errors import ConfigError
 from lorakit.metrics.classification import DEFAULT, classification_metrics
+from lorakit.tables.cells import label_name
 from lorakit.tasks.base import CUT, Rows, Task
-from lorakit.tasks.values import label_name
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from lorakit.errors import ConfigError, suggest
+from lorakit.tables.cells import label_names
 from lorakit.tasks.base import Task, missing_columns
 from lorakit.tasks.chat import Chat
 from lorakit.tasks.classification import Classification
 from lorakit.tasks.generation import Generation
-from lorakit.tasks.glue import GLUE, LABEL, make_glue_task, require_glue_columns
+from lorakit.tasks.glue.benchmark import GLUE, LABEL, make_glue_task, require_glue_columns
 from lorakit.tasks.guessing import Columns as Columns
 from lorakit.tasks.guessing import guess
 from lorakit.tasks.multiple_choice import MultipleChoice
 from lorakit.tasks.nlg.inputs import INPUT, REFERENCES
 from lorakit.tasks.nlg.task import CORPORA
 from lorakit.tasks.regression import Regression
-from lorakit.tasks.values import label_names
 
 TASKS = ("classification", "regression", "multiple_choice", "generation", "chat", *CORPORA)
 CHOICES = f"{', '.join(TASKS)}, or GLUE's {', '.join(GLUE)}"

@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 from lorakit.tasks.base import CUT, Task
-from lorakit.tasks.values import plural
+from lorakit.text import plural
 
 
 def encode_table(

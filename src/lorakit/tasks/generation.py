@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lorakit.tables.cells import is_blank
 from lorakit.tasks.base import CUT, Example, Rows, Task
-from lorakit.tasks.values import is_blank
 
 IGNORED = -100
 """The label of a token that no loss counts, as in torch's cross_entropy."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lorakit.tasks.values import is_blank, label_name, number
+from lorakit.tables.cells import is_blank, label_name, number
 
 
 @dataclass(frozen=True)

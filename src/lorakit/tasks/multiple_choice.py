@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lorakit.errors import ConfigError
 from lorakit.metrics import classification_metrics
+from lorakit.tables.cells import label_name
 from lorakit.tasks.base import CUT, Example, Rows, Task, inputs_of
 from lorakit.tasks.classification import tokenize_texts
-from lorakit.tasks.values import label_name
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.errors import ConfigError, FormatError
-from lorakit.tasks.nlg.corpora import PARSERS
+from lorakit.tables.reading import SUFFIXES, kind_of, read_table, read_text
+from lorakit.tasks.nlg.corpora import PARSERS, read_corpus
 from lorakit.tasks.nlg.inputs import REFERENCES, SEEN
-from lorakit.tasks.tables import SUFFIXES, kind_of, read_table, read_text
 
 PREDICTION = "prediction"
 
@@ -61,7 +61,8 @@ def read_references(task: str, files: Sequence[Path]) -> Truth:
     if kind_of(file) in (".txt", ".lex", "") and not _is_corpus(task, file):
         return Truth(_grouped(read_lines(file)))
     rows = kind_of(file) == ".jsonl" and REFERENCES in read_table(str(file)).column_names
-    return _truth(read_table(str(file), task=None if rows else task), file)
+    plain = rows or task not in PARSERS
+    return _truth(read_table(str(file)) if plain else read_corpus(str(file), task), file)
 
 
 def read_lines(file: Path) -> list[str]:

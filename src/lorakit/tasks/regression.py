@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lorakit.errors import ConfigError
 from lorakit.metrics import regression_metrics
+from lorakit.tables.cells import number
 from lorakit.tasks.base import Rows, Task
 from lorakit.tasks.classification import tokenize
-from lorakit.tasks.values import number
 
 
 @dataclass(frozen=True)

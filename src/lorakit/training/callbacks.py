@@ -11,7 +11,7 @@ from transformers import ProgressCallback, TrainerCallback, TrainerControl, Trai
 from transformers import TrainingArguments as Arguments
 
 from lorakit.errors import TrainingError
-from lorakit.injection.health import check_training, mark_training_start, recording_calls
+from lorakit.injection.inspection.health import check_training, mark_training_start, recording_calls
 
 CHECKED_STEPS = 3
 
@@ -90,7 +90,7 @@ class ProgressBar(ProgressCallback):
     ) -> None:
         bar: Any = self.training_bar
         if state.is_world_process_zero and bar is not None:
-            bar.set_postfix_str(spoken(logs or {}))
+            bar.set_postfix_str(format_metrics(logs or {}))
 
 
 class ProgressLines(TrainerCallback):
@@ -106,7 +106,7 @@ class ProgressLines(TrainerCallback):
             numbers: dict[str, Any] = {}
             for entry in state.log_history:
                 numbers |= entry
-            self.say(f"step {state.global_step} of {state.max_steps}  {spoken(numbers)}")
+            self.say(f"step {state.global_step} of {state.max_steps}  {format_metrics(numbers)}")
 
 
 def progress(say: Callable[[str], None]) -> TrainerCallback:
@@ -114,10 +114,10 @@ def progress(say: Callable[[str], None]) -> TrainerCallback:
     return ProgressBar() if sys.stderr.isatty() else ProgressLines(say)
 
 
-def spoken(numbers: dict[str, Any]) -> str:
+def format_metrics(numbers: dict[str, Any]) -> str:
     """The numbers of a log entry that people follow.
 
-    >>> spoken({"loss": 0.51234, "eval_accuracy": 0.5, "epoch": 1})
+    >>> format_metrics({"loss": 0.51234, "eval_accuracy": 0.5, "epoch": 1})
     'loss 0.5123, validation accuracy 0.5'
     """
     followed = {

@@ -12,17 +12,14 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
-from lorakit.tasks.base import Task
-from lorakit.tasks.glue import MISMATCHED, with_mismatched
-from lorakit.tasks.nlg.task import DataToText
-from lorakit.training.checkpoints import complete_checkpoints, save_trained
-from lorakit.training.data_to_text import require_scores, score_texts
-from lorakit.training.generating import generate_answers
-from lorakit.training.kept_texts import remove_kept
-from lorakit.training.measurement import run_result
-from lorakit.training.preparation import Say, build_model, encode, prepare, split, with_guesses
-from lorakit.training.recipe import Recipe
-from lorakit.training.run_directory import (
+from lorakit.inference.generation import generate_answers
+from lorakit.inference.nlg_report import require_scores, score_texts
+from lorakit.inference.partial_outputs import remove_partial
+from lorakit.inference.session import Session
+from lorakit.recipe.data import Say, encode, prepare, split, with_guesses
+from lorakit.recipe.schema import Recipe
+from lorakit.runs.checkpoints import complete_checkpoints, save_trained
+from lorakit.runs.directory import (
     ADAPTER,
     CHECKPOINTS,
     PREDICTIONS,
@@ -32,10 +29,14 @@ from lorakit.training.run_directory import (
     require_free_columns,
     write_files,
 )
-from lorakit.training.saved import Saved
-from lorakit.training.task_file import save_task
+from lorakit.tasks.base import Task
+from lorakit.tasks.glue.benchmark import MISMATCHED, with_mismatched
+from lorakit.tasks.nlg.task import DataToText
+from lorakit.tasks.task_file import save_task
+from lorakit.training.arguments import make_trainer
+from lorakit.training.model import build_model
+from lorakit.training.result import run_result
 from lorakit.training.trainer import LoraTrainer
-from lorakit.training.training_arguments import make_trainer
 from lorakit.training.warm_start import WarmStart, read_source, source_labels, warm_start
 
 
@@ -81,7 +82,7 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
     if MISMATCHED in encoded:
         metrics = with_mismatched(metrics, trainer.examine(encoded[MISMATCHED])[0])
     if task.generates:
-        saved = Saved(str(output), recipe.base, recipe.method, model, tokenizer, task, recipe)
+        saved = Session(str(output), recipe.base, recipe.method, model, tokenizer, task, recipe)
         predictions = _answers(saved, trainer, tables["test"], output)
     if isinstance(task, DataToText) and process.is_main_process:
         metrics |= score_texts(task, tables["test"], predictions, output, say)
@@ -89,7 +90,7 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
     result = run_result(recipe, task, trainer, tables, metrics, seconds, output, start)
     if process.is_main_process:
         write_files(output, result, predictions, tables["test"], task, trainer.state.log_history)
-        remove_kept(output / PREDICTIONS)
+        remove_partial(output / PREDICTIONS)
     return result
 
 
@@ -117,7 +118,7 @@ def _fit(trainer: LoraTrainer, output: Path, process: PartialState, say: Say) ->
     trainer.train_from(checkpoints[-1] if checkpoints else None)
 
 
-def _answers(saved: Saved, trainer: LoraTrainer, table: Any, output: Path) -> list[str]:
+def _answers(saved: Session, trainer: LoraTrainer, table: Any, output: Path) -> list[str]:
     """The texts for the test rows, computed in the type that the run trains in."""
     with trainer.accelerator.autocast():
         return generate_answers(saved, table, output / PREDICTIONS, sys.stderr.isatty())

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from lorakit.errors import ConfigError
-from lorakit.training.batching import Collate, MicroBatches, StepLoader, StepSampler
-from lorakit.training.distributed import sum_gradients, total
+from lorakit.models.processes import sum_gradients, total
+from lorakit.training.micro_batches import Collate, MicroBatches, StepLoader, StepSampler
 
 Weight = Callable[[Mapping[str, Any]], float | Tensor]
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, ProgressCallback, TrainerState
 
 from lorakit.errors import SaveError
-from lorakit.tasks.base import Task
-from lorakit.training.batching import length
-from lorakit.training.checkpoints import (
+from lorakit.inference.scoring import BatchOutput, passes, scores
+from lorakit.losses.consistency import ConsistencyLoss
+from lorakit.runs.checkpoints import (
     STATE,
     checkpoint_path,
     is_last,
@@ -27,9 +27,9 @@ from lorakit.training.checkpoints import (
     save_trained,
     seconds_until,
 )
-from lorakit.training.scoring import Passed, batches, passes, scores
+from lorakit.tasks.base import Task
+from lorakit.tasks.batching import batches, length
 from lorakit.training.step_trainer import StepTrainer
-from lorakit.training.two_passes import TwoPasses
 
 
 class LoraTrainer(StepTrainer):
@@ -45,16 +45,16 @@ class LoraTrainer(StepTrainer):
         tokenizer: Any,
         total_batch: int,
         token_budget: int,
-        two_passes: TwoPasses | None = None,
+        consistency: ConsistencyLoss | None = None,
         **kwargs: Any,
     ) -> None:
         self.task, self.tokenizer = task, tokenizer
-        self.two_passes = two_passes
+        self.consistency = consistency
         self._earlier, self._started = 0.0, time.perf_counter()
         super().__init__(
             model,
             total_batch=total_batch,
-            token_budget=max(1, token_budget // (1 if two_passes is None else 2)),
+            token_budget=max(1, token_budget // (1 if consistency is None else 2)),
             data_collator=self._collate,
             weight=task.weight,
             processing_class=tokenizer,
@@ -90,9 +90,9 @@ class LoraTrainer(StepTrainer):
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The model's own loss, or that of two passes."""
-        if self.two_passes is None:
+        if self.consistency is None:
             return super().compute_loss(model, inputs, *args, **kwargs)
-        return self.two_passes(model, inputs)
+        return self.consistency(model, inputs)
 
     # --- evaluation
 
@@ -124,7 +124,7 @@ class LoraTrainer(StepTrainer):
         self.control = self.callback_handler.on_predict(self.args, self.state, self.control, {})
         return result
 
-    def _told(self, passed: Iterable[Passed]) -> Iterator[Passed]:
+    def _told(self, passed: Iterable[BatchOutput]) -> Iterator[BatchOutput]:
         """The same, with the callbacks told of each batch."""
         for batch in passed:
             yield batch

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from lorakit.checkpoint import AdapterBundle, LowRank, read
 from lorakit.checkpoint.fingerprint import compare
 from lorakit.errors import FormatError, MismatchError, MissingAlphaError
-from lorakit.injection import copies
-from lorakit.injection.naming import grouped
+from lorakit.injection import trained_copies
+from lorakit.injection.selection.naming import grouped
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import lora_layers
-from lorakit.training.run_directory import ADAPTER, RECIPE
-from lorakit.training.task_file import load_task
+from lorakit.runs.directory import ADAPTER, RECIPE
+from lorakit.tasks.task_file import load_task
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def warm_start(
     """
     layers = dict(lora_layers(model))
     _require_fit(layers, bundle, source)
-    state, copied = model.state_dict(), copies.names(model)
+    state, copied = model.state_dict(), trained_copies.names(model)
     left = {
         name: problem
         for name, value in bundle.trained.items()

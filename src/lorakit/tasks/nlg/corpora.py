@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lorakit.errors import ConfigError
+from lorakit.tables.reading import read_parsed
 from lorakit.tasks.nlg import dart, e2e, own, webnlg
 from lorakit.tasks.nlg.inputs import Columns, Entry, table_of
-
-Parser = Callable[[str], Columns]
 
 PARSERS: dict[str, dict[str, Callable[[str], Iterator[Entry]]]] = {
     "e2e": {".csv": e2e.parse_table, ".txt": e2e.parse_text},
@@ -23,11 +24,16 @@ PARSERS: dict[str, dict[str, Callable[[str], Iterator[Entry]]]] = {
 }
 
 
-def parser_for(path: Path, kind: str, corpus: str) -> Parser:
-    """The reader of a corpus for a kind of file: from its text to columns, one row an input.
+def read_corpus(source: str, corpus: str) -> Any:
+    """One of a corpus' own files as a `datasets.Dataset`, one row an input.
 
-    Raises ConfigError that says which files are read.
+    Raises FormatError for a file that is not there, empty, damaged or not UTF-8, ConfigError for a
+    kind of file that is not read.
     """
+    return read_parsed(source, partial(_parser_for, corpus))
+
+
+def _parser_for(corpus: str, path: Path, kind: str) -> Callable[[str], Columns]:
     parsers = PARSERS[corpus]
     if kind not in parsers:
         raise ConfigError(

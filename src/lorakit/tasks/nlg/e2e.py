@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from lorakit.errors import FormatError
-from lorakit.tasks.delimited import parse_csv
+from lorakit.tables.delimited import parse_csv
 from lorakit.tasks.nlg.inputs import Entry
 
 _SLOT = re.compile(r"\s*([^\[\],]+)\[([^\]]*)\]\s*(?:,|$)")

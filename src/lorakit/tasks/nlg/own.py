@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lorakit.errors import FormatError
-from lorakit.tasks.json_rows import parse_json_lines
+from lorakit.tables.json_rows import parse_json_lines
 from lorakit.tasks.nlg.inputs import Entry
 
 _NAMES = (("prompt", "references"), ("prompt", "reference"), ("context", "completion"))

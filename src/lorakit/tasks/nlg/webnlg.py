@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from lorakit.errors import FormatError
-from lorakit.tasks.json_rows import parse_json_lines
+from lorakit.tables.json_rows import parse_json_lines
 from lorakit.tasks.nlg.inputs import Entry, split_triple, triples_text
 
 SEEN_CATEGORIES = frozenset(

@@ -1,0 +1,119 @@
+"""Finished runs side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorakit.errors import ConfigError, FormatError
+from lorakit.experiments.glue_comparison import GlueComparison, compare_glue, is_glue
+from lorakit.runs.directory import RESULT
+from lorakit.text import size_text, table
+
+_METRICS = ("accuracy", "matthews_correlation", "pearson", "bleu", "perplexity")
+"""A task is compared by the first of these that it has."""
+_TITLES = {"lora": "LoRA", "head": "head only", "full": "full fine-tuning"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run, or the answer that always says the most frequent label."""
+
+    name: str
+    metric: float | None
+    trainable_parameters: int | None
+    adapter_bytes: int | None
+    seconds: float | None
+    source: str | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows of one task, and the metric that they are compared by."""
+
+    metric: str
+    test_rows: int | None
+    rows: tuple[Row, ...]
+
+    def __str__(self) -> str:
+        head = ("", self.metric, "trainable parameters", "saved", "seconds", "from")
+        lines = [_cells(row) for row in self.rows]
+        text = table([head, *lines])
+        if self.test_rows and self.metric == "accuracy":
+            best = max(row.metric or 0 for row in self.rows)
+            error = (best * (1 - best) / self.test_rows) ** 0.5
+            text.append(f"{self.test_rows:,} test rows: one standard error is {error:.3f} or more")
+        return "\n".join(text)
+
+
+def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Comparison | GlueComparison:
+    """The runs' results in one table, and with them result files that were made elsewhere.
+
+    `runs` are run directories, or directories of them; of several tasks only if all are GLUE's.
+    Raises FormatError for what is no finished run, ConfigError if there is none or the tasks
+    differ.
+    """
+    found = [_result(path / RESULT) for name in runs for path in _directories(Path(name))]
+    recorded = [_result(Path(name)) for name in references]
+    if not found:
+        raise ConfigError("There is no run to compare.")
+    if is_glue([*found, *recorded]):
+        return compare_glue([*found, *recorded])
+    if len({result["task"] for result in [*found, *recorded]}) > 1:
+        raise ConfigError("Runs of different tasks have no metric in common.")
+    metric = _main_metric(found[0])
+    rows = [_row(result, metric, str(result["output"])) for result in found]
+    rows += [_row(r, metric, f"recorded in {n}") for r, n in zip(recorded, references, strict=True)]
+    rows.sort(key=lambda row: row.trainable_parameters or 0)
+    majority = found[0].get("majority") if metric == "accuracy" else None
+    if majority is not None:
+        rows.insert(0, Row("majority", majority, None, None, None, None))
+    return Comparison(metric, found[0]["examples"].get("test"), tuple(rows))
+
+
+def _directories(path: Path) -> list[Path]:
+    if (path / RESULT).is_file():
+        return [path]
+    inside = sorted(file.parent for file in path.glob(f"*/{RESULT}"))
+    if not inside:
+        raise FormatError(f"{path} holds no finished run: there is no {RESULT}.")
+    return inside
+
+
+def _result(file: Path) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        _ = result["task"], result["metrics"], result["method"], result["examples"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{file} is no result of a run: {error}") from error
+    return result
+
+
+def _main_metric(result: dict[str, Any]) -> str:
+    names = list(result["metrics"])
+    return next((n for n in _METRICS if n in names), names[0])
+
+
+def _row(result: dict[str, Any], metric: str, source: str) -> Row:
+    return Row(
+        name=_TITLES.get(result["method"], result["method"]),
+        metric=result["metrics"].get(metric),
+        trainable_parameters=result.get("trainable_parameters"),
+        adapter_bytes=result.get("adapter_bytes"),
+        seconds=result.get("seconds"),
+        source=source,
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.name,
+        "" if row.metric is None else f"{row.metric:.3f}",
+        "" if row.trainable_parameters is None else f"{row.trainable_parameters:,}",
+        "" if row.adapter_bytes is None else size_text(row.adapter_bytes),
+        "" if row.seconds is None else f"{row.seconds:,.0f}",
+        row.source or "",
+    )

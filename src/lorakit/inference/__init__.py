@@ -1,0 +1,1 @@
+"""A finished run or an adapter, opened as a session: predict, evaluate, generate, submit."""

@@ -1,0 +1,80 @@
+"""Texts that were generated before an interruption, kept line by line beside the output.
+
+The first line says what they are texts of: a digest of the prompts, the settings and the model.
+Texts of anything else are not used.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lorakit.errors import SaveError
+
+
+class PartialOutputs:
+    """A file of texts by number, which grows batch by batch; each process has one of its own."""
+
+    def __init__(self, output: Path, about: Mapping[str, Any], process: int = 0) -> None:
+        self.file = output.with_name(f"{_prefix(output)}{process}")
+        text = json.dumps(about, sort_keys=True, default=str)
+        self.about = hashlib.sha256(text.encode()).hexdigest()
+
+    def read(self) -> dict[int, str]:
+        """The texts that are there, if they are of the same prompts, settings and model.
+
+        A line that was cut by a kill does not count.
+        """
+        if not self.file.is_file():
+            return {}
+        head, *lines = self.file.read_text(encoding="utf-8").split("\n")
+        if head != self.about:
+            return {}
+        return {int(n): text for line in lines[:-1] for n, text in json.loads(line).items()}
+
+    def start(self, texts: Mapping[int, str]) -> None:
+        """Begin the file, with what is there already."""
+        self._write("w", f"{self.about}\n" + (_line(texts) if texts else ""))
+
+    def add(self, texts: Mapping[int, str]) -> None:
+        """One more batch."""
+        self._write("a", _line(texts))
+
+    def _write(self, mode: str, text: str) -> None:
+        try:
+            with self.file.open(mode, encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise SaveError(f"{self.file} cannot be written: {error}") from error
+
+
+def remove_partial(output: Path) -> None:
+    """The output is complete: nothing of any process is kept beside it."""
+    for file in output.parent.glob(f"{glob.escape(_prefix(output))}*"):
+        file.unlink()
+
+
+def _prefix(output: Path) -> str:
+    return f".{output.name}.kept-"
+
+
+def weights_digest(model: nn.Module) -> str:
+    """What trains in a model, in short; where nothing does, what all its weights are."""
+    named = dict(model.named_parameters())
+    trained = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
+    digest = hashlib.sha256()
+    for name, tensor in (trained or named).items():
+        data = tensor.detach().cpu().reshape(-1).view(torch.uint8)
+        digest.update(name.encode() + data.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _line(texts: Mapping[int, str]) -> str:
+    return json.dumps(texts, ensure_ascii=False) + "\n"

@@ -1,0 +1,164 @@
+"""Evaluate and predict with a saved model: rows in, scores or one prediction a row out.
+
+Batches are formed by length, so that little is computed for padding; results come back in the
+order of the rows. Adapters run merged (`lorakit.merged`), at the base's speed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from lorakit.errors import ConfigError
+from lorakit.inference.scoring import BatchOutput, passes, scores
+from lorakit.inference.session import Session
+from lorakit.injection.modes import merged
+from lorakit.layers.conversion import lora_layers
+from lorakit.tasks.base import CUT, Example, Task, missing_columns
+from lorakit.tasks.batching import batches, length
+from lorakit.tasks.columns import Columns, resolve
+from lorakit.tasks.glue.benchmark import MISMATCHED, with_mismatched
+from lorakit.text import plural
+
+AnyTask = TypeVar("AnyTask", bound=Task)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good the predictions for a table are."""
+
+    source: str
+    data: str
+    task: str
+    rows: int
+    truncated_rows: int
+    """Those that were longer than the model reads."""
+    metrics: dict[str, float]
+    seconds: float
+
+    def __str__(self) -> str:
+        title = f"{self.source} on {self.data}: {self.rows:,} rows, {self.seconds:.1f} s"
+        return "\n".join([title, *truncation(self.truncated_rows), *metric_lines(self.metrics)])
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One prediction a row, in the rows' order."""
+
+    values: list[Any]
+    truncated_rows: int
+
+
+def evaluate_tables(
+    saved: Session, tables: Mapping[str, Any], data: str, progress: bool = False
+) -> Evaluation:
+    """Metrics of the predictions for the table "test", and for MNLI's mismatched one beside it.
+
+    Raises ConfigError for missing columns and unknown labels.
+    """
+    found = evaluate(saved, tables["test"], data, progress)
+    if MISMATCHED not in tables:
+        return found
+    other = evaluate(saved, tables[MISMATCHED], data, progress)
+    return replace(
+        found,
+        rows=found.rows + other.rows,
+        truncated_rows=found.truncated_rows + other.truncated_rows,
+        metrics=with_mismatched(found.metrics, other.metrics),
+        seconds=round(found.seconds + other.seconds, 2),
+    )
+
+
+def evaluate(saved: Session, table: Any, data: str, progress: bool = False) -> Evaluation:
+    """Metrics of the predictions for the rows of `table`, which needs the label's column.
+
+    Raises ConfigError for missing columns and unknown labels.
+    """
+    started = time.perf_counter()
+    task = fitted(saved.task, table, data, with_label=True)
+    task.check(table, data)
+    examples = as_examples(task.encode(saved.tokenizer, columns_read(task, table)))
+    metrics, _ = scores(task, run_model(saved, task, examples, progress), saved.model.device)
+    seconds = round(time.perf_counter() - started, 2)
+    cut = sum(bool(example.get(CUT)) for example in examples)
+    return Evaluation(saved.source, data, task.name, len(examples), cut, metrics, seconds)
+
+
+def predict(saved: Session, table: Any, data: str, progress: bool = False) -> Predictions:
+    """One prediction for each row of `table`: a label, a number or a choice's column.
+
+    Raises ConfigError for missing columns, empty texts, and for a task that generates text.
+    """
+    if saved.task.generates:
+        raise ConfigError(f"{saved.source} generates text; use lorakit generate.")
+    task = replace(fitted(saved.task, table, data, with_label=False), label=None)
+    task.check(table, data, labelled=False)
+    examples = as_examples(task.encode(saved.tokenizer, columns_read(task, table)))
+    values: list[Any] = [None] * len(examples)
+    for batch in run_model(saved, task, examples, progress):
+        found = task.predictions(batch.logits.float().cpu())
+        for row, prediction in zip(batch.rows, found, strict=True):
+            values[row] = prediction
+    return Predictions(values, sum(bool(example.get(CUT)) for example in examples))
+
+
+def run_model(
+    saved: Session, task: Task, examples: Sequence[Example], progress: bool = False
+) -> Iterator[BatchOutput]:
+    """Every example after the model, in batches of like length."""
+    model, task_batches = saved.model, batches([length(example) for example in examples])
+    with running(model), bar(len(examples), progress) as shown:
+        for passed in passes(model, task, saved.tokenizer, examples, task_batches):
+            yield passed
+            shown.update(len(passed.rows))
+
+
+def running(model: Any) -> AbstractContextManager[Any]:
+    """Merged, where the model has adapters."""
+    return merged(model) if any(True for _ in lora_layers(model)) else nullcontext()
+
+
+def bar(total: int, progress: bool) -> Any:
+    """A progress bar over rows that goes away when it is full."""
+    return tqdm(total=total, unit="row", leave=False, disable=not progress)
+
+
+def fitted(task: AnyTask, table: Any, data: str, with_label: bool) -> AnyTask:
+    """The task with its columns found in this table.
+
+    Raises ConfigError that lists the columns that are missing, with the nearest names.
+    """
+    if not task.text or (with_label and task.label is None and task.name != "chat"):
+        columns = resolve(table, Columns(task.name, task.text or None, task.label))
+        task = replace(task, text=columns.text or (), label=columns.label)
+    wanted = [*task.text, *([task.label] if with_label and task.label else [])]
+    if missing := missing_columns(table.column_names, wanted):
+        raise ConfigError(f"{data} does not fit what was learned:", missing)
+    return task
+
+
+def columns_read(task: Task, table: Any) -> dict[str, list[Any]]:
+    """The columns that the task knows, as lists."""
+    known = [*task.text, *([task.label] if task.label in table.column_names else [])]
+    return {name: list(table[name]) for name in known if name}
+
+
+def as_examples(columns: Mapping[str, Sequence[Any]]) -> list[Example]:
+    """Encoded columns, row by row."""
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def truncation(rows: int) -> list[str]:
+    """A line about texts that were too long, if there were any."""
+    return [f"  {plural(rows, 'row')} longer than the model reads: cut"] if rows else []
+
+
+def metric_lines(metrics: Mapping[str, float]) -> list[str]:
+    """One aligned line a metric."""
+    width = max(map(len, metrics), default=0)
+    return [f"  {name.ljust(width)}  {value:.4f}" for name, value in metrics.items()]

@@ -1,0 +1,80 @@
+"""Labelled examples through a model, in batches of like length, and what they add up to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorakit.errors import ConfigError
+from lorakit.models.processes import gathered, total
+from lorakit.tasks.base import Example, Task
+
+
+@dataclass(frozen=True)
+class BatchOutput:
+    """One batch after the model: the rows' numbers, logits, labels, mean loss and its weight."""
+
+    rows: list[int]
+    logits: Tensor
+    labels: Tensor | None
+    loss: float
+    weight: float
+
+
+def passes(
+    model: Any,
+    task: Task,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    cuts: Iterable[Sequence[int]],
+) -> Iterator[BatchOutput]:
+    """The batches of `examples` whose numbers are in `cuts`, one after the other."""
+    device = next(model.parameters()).device
+    for rows in cuts:
+        batch = task.collate(tokenizer, [dict(examples[i]) for i in rows])
+        with torch.no_grad():
+            result = model(**{name: tensor.to(device) for name, tensor in batch.items()})
+        labels = batch.get("labels")
+        loss, weight = math.nan, 0.0
+        if labels is not None:
+            loss, weight = float(result.loss), float(task.weight(batch))
+        yield BatchOutput(list(rows), result.logits, labels, loss, weight)
+
+
+def scores(
+    task: Task, passed: Iterable[BatchOutput], device: torch.device
+) -> tuple[dict[str, float], list[Any]]:
+    """Metrics and, in the rows' order, predictions, over all processes, which meet on `device`.
+
+    A task that generates text has no predictions here. Its metrics are mean loss and accuracy a
+    token, and perplexity = exp(loss).
+
+    Raises ConfigError if no label counts.
+    """
+    loss = hits = count = 0.0
+    rows: list[tuple[int, tuple[Tensor, Tensor]]] = []
+    for batch in passed:
+        assert batch.labels is not None
+        if batch.weight:
+            loss, count = loss + batch.loss * batch.weight, count + batch.weight
+        if not task.generates:
+            pairs = zip(batch.logits.float().cpu(), batch.labels, strict=True)
+            rows += zip(batch.rows, pairs, strict=True)
+        elif batch.weight:
+            accuracy = task.score(batch.logits, batch.labels)["token_accuracy"]
+            hits += accuracy * batch.weight
+    loss, hits, count = (total(value, device) for value in (loss, hits, count))
+    if count == 0:
+        raise ConfigError("There is nothing to evaluate: no row has a label that counts.")
+    loss = loss / count
+    if task.generates:
+        perplexity = math.exp(min(loss, 700))
+        return {"loss": loss, "perplexity": perplexity, "token_accuracy": hits / count}, []
+    ordered = [pair for _, pair in sorted(gathered(rows), key=lambda row: row[0])]
+    logits, labels = (torch.stack(part) for part in zip(*ordered, strict=True))
+    return {"loss": loss, **task.score(logits, labels)}, task.predictions(logits)

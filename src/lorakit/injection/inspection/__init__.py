@@ -1,0 +1,1 @@
+"""What a model carries: reports, and whether everything trains."""

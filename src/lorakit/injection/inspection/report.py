@@ -1,0 +1,149 @@
+"""What `inject` did, as a value and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from lorakit.functional.slices import Slices
+from lorakit.injection import trained_copies
+from lorakit.injection.selection.naming import without_indices
+from lorakit.layers.base import LoraLayer
+from lorakit.layers.conversion import lora_layers, original_class
+from lorakit.surgery.ties import tied_names
+from lorakit.text import table
+
+
+@dataclass(frozen=True)
+class AdaptedLayer:
+    """One adapted layer."""
+
+    name: str
+    type: str
+    """Its class before."""
+    weight_shape: tuple[int, ...]
+    r: int
+    scaling: float
+    parameters: int
+    max_rank: int
+    slices: Slices | None
+    use_dora: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is adapted, what trains, and what no adapter covers. `print` shows it as tables."""
+
+    model: str
+    layers: tuple[AdaptedLayer, ...]
+    adapter_parameters: int
+    trained: dict[str, int]
+    """Tensors that train in full (head, biases) and their number of parameters."""
+    total_parameters: int
+    """All of the model's parameters, without A and B."""
+    uncovered: dict[str, int]
+    """Weights of two or more dimensions that stay as they are, such as MoE experts."""
+    tied: tuple[tuple[str, ...], ...] = field(default=())
+    """Groups of names for one memory that an adapted layer shares; only that layer moves."""
+    parted: tuple[tuple[str, ...], ...] = field(default=())
+    """Groups of names that were one memory; what trains in full, named first, has left it."""
+
+    @property
+    def trainable_parameters(self) -> int:
+        """A, B, and what trains in full."""
+        return self.adapter_parameters + sum(self.trained.values())
+
+    @property
+    def above_max_rank(self) -> tuple[str, ...]:
+        """Layers whose rank is above min(in, out): the surplus costs time and adds nothing."""
+        return tuple(layer.name for layer in self.layers if layer.r > layer.max_rank)
+
+    def __str__(self) -> str:
+        share = self.trainable_parameters / max(1, self.total_parameters)
+        lines = [
+            f"{self.model}: {self.trainable_parameters:,} trainable beside "
+            f"{self.total_parameters:,} base parameters ({share:.2%})",
+            "",
+            *_layer_table(self.layers),
+        ]
+        notes = {
+            "trained in full": [f"{name} ({n:,})" for name, n in self.trained.items()],
+            "not covered": [f"{name} ({n:,})" for name, n in _by_suffix(self.uncovered).items()],
+            "rank above min(in, out)": self.above_max_rank,
+            "shares its memory": [" = ".join(names) for names in self.tied],
+            "tied until one side trains": [" = ".join(names) for names in self.parted],
+        }
+        lines += [f"{title}: {', '.join(items)}" for title, items in notes.items() if items]
+        return "\n".join(lines)
+
+
+def describe(model: nn.Module) -> Report:
+    """The report on a model as it stands."""
+    layers = dict(lora_layers(model))
+    trained = set(trained_copies.names(model))
+    parameters = dict(model.named_parameters())
+    factors = {f"{name}.{leaf}" for name, layer in layers.items() for leaf in layer.tensor_names}
+    covered = factors | trained | {id(layer.base_weight) for layer in layers.values()}
+    base_ids = {id(layer.base_weight) for layer in layers.values()}
+    ties = tied_names(model)
+    return Report(
+        model=type(model).__name__,
+        layers=tuple(_adapted(name, layer) for name, layer in layers.items()),
+        adapter_parameters=sum(layer_size(layer) for layer in layers.values()),
+        trained={name: p.numel() for name, p in parameters.items() if name in trained},
+        total_parameters=sum(p.numel() for name, p in parameters.items() if name not in factors),
+        uncovered={
+            name: p.numel()
+            for name, p in parameters.items()
+            if p.ndim > 1 and name not in covered and id(p) not in base_ids
+        },
+        tied=tuple(
+            names for names in ties if any(id(parameters.get(n)) in base_ids for n in names)
+        ),
+        parted=tuple(trained_copies.parted(model)),
+    )
+
+
+def layer_size(layer: LoraLayer) -> int:
+    """Number of parameters in A and B, and in DoRA's magnitude."""
+    return sum(tensor.numel() for tensor in layer.adapter_tensors())
+
+
+def _adapted(name: str, layer: LoraLayer) -> AdaptedLayer:
+    return AdaptedLayer(
+        name=name,
+        type=original_class(layer).__name__,
+        weight_shape=tuple(layer.base_weight.shape),
+        r=layer.r,
+        scaling=layer.scaling,
+        parameters=layer_size(layer),
+        max_rank=layer.max_rank,
+        slices=layer.spec.slices,
+        use_dora=layer.spec.use_dora,
+    )
+
+
+def _layer_table(layers: Iterable[AdaptedLayer]) -> list[str]:
+    groups: dict[tuple[object, ...], list[AdaptedLayer]] = {}
+    for layer in layers:
+        shape = " x ".join(map(str, layer.weight_shape))
+        kind = f"{layer.type}, DoRA" if layer.use_dora else layer.type
+        key = (without_indices(layer.name), kind, shape, layer.r, f"{layer.scaling:g}")
+        groups.setdefault(key, []).append(layer)
+    rows: list[tuple[object, ...]] = [
+        ("layers", "count", "type", "weight", "r", "scaling", "parameters")
+    ]
+    for (name, *details), members in groups.items():
+        size = f"{sum(member.parameters for member in members):,}"
+        rows.append((name, len(members), *details, size))
+    return table(rows)
+
+
+def _by_suffix(sizes: dict[str, int]) -> dict[str, int]:
+    groups: dict[str, int] = {}
+    for name, size in sizes.items():
+        key = without_indices(name)
+        groups[key] = groups.get(key, 0) + size
+    return groups

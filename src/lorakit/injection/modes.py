@@ -1,0 +1,147 @@
+"""Run an adapted model another way for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import RLock
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from lorakit.errors import StateError
+from lorakit.functional.merge import rounding_loss
+from lorakit.injection import trained_copies
+from lorakit.injection.adaptation import require_adapters
+from lorakit.layers.base import LoraLayer
+from lorakit.layers.conversion import lora_layers
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What merging costs: memory, and the part of the update that the weight's type rounds away."""
+
+    cache_bytes: int
+    rounding: dict[str, float]
+    """||(round(W + dW) - W) - dW|| / ||dW|| by layer: about 1e-7 in float32, often above 0.1 in
+    bfloat16."""
+
+    @property
+    def worst_rounding(self) -> float:
+        """The largest share of a layer's update that is lost."""
+        return max(self.rounding.values(), default=0.0)
+
+
+class Switch:
+    """A state of modules for a while: on with the first caller, off with the last.
+
+    So the switches nest, and threads that share a model may overlap in them.
+    """
+
+    def __init__(self, switch: Callable[[nn.Module, bool], None]) -> None:
+        self._switch = switch
+        self._callers: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+        self._lock = RLock()
+
+    @contextmanager
+    def held(self, modules: Iterable[nn.Module]) -> Iterator[None]:
+        """On inside, for every one of the modules."""
+        modules = list(dict.fromkeys(modules))
+        with self._lock:
+            for module in modules:
+                if module not in self._callers:
+                    self._switch(module, True)
+                self._callers[module] = self._callers.get(module, 0) + 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                for module in modules:
+                    callers = self._callers.pop(module)
+                    if callers > 1:
+                        self._callers[module] = callers - 1
+                    else:
+                        self._switch(module, False)
+
+
+def _set_merging(layer: nn.Module, on: bool) -> None:
+    if isinstance(layer, LoraLayer):  # unless it was ejected or folded inside
+        layer.merging = on
+
+
+def _set_disabled(module: nn.Module, on: bool) -> None:
+    trained_copies.set_aside(module, on)
+    if isinstance(module, LoraLayer):
+        module.active = not on
+
+
+_MERGED = Switch(_set_merging)
+_DISABLED = Switch(_set_disabled)
+
+
+@contextmanager
+def merged(model: nn.Module) -> Iterator[MergeReport]:
+    """Inference at the base's speed: inside, every layer uses a cached W + scaling * B A.
+
+    The caches are built on entry and dropped on exit; the weights are never written, so there is
+    nothing to undo. They take the adapted weights once more in memory. Forwards with gradients
+    inside take the unmerged path.
+
+    Raises StateError if the model has no adapters or is in training mode.
+
+    >>> from lorakit.config import LoraConfig
+    >>> from lorakit.injection.adaptation import inject
+    >>> model = nn.Sequential(nn.Linear(4, 4)).eval()
+    >>> _ = inject(model, LoraConfig(r=2, target_modules="all-linear"))
+    >>> with merged(model) as report, torch.no_grad():
+    ...     y = model(torch.ones(1, 4))
+    >>> report.cache_bytes
+    64
+    """
+    layers = require_adapters(model)
+    if any(layer.training for layer in layers):
+        raise StateError("This model is in training mode; call model.eval() before merging.")
+    with _MERGED.held(layers):
+        for layer in layers:
+            layer.build_cache()
+        yield merge_report(model)
+
+
+def merge_report(model: nn.Module) -> MergeReport:
+    """What merging this model's adapters costs."""
+    layers = dict(lora_layers(model))
+    with torch.no_grad():
+        return MergeReport(
+            cache_bytes=sum(layer.base_weight.nbytes for layer in layers.values()),
+            rounding={name: layer_rounding(layer) for name, layer in layers.items()},
+        )
+
+
+def layer_rounding(layer: LoraLayer) -> float:
+    """The share of this layer's update that merging loses."""
+    return rounding_loss(layer.base_weight.detach(), layer.delta_weight().detach())
+
+
+@contextmanager
+def disabled(model: nn.Module) -> Iterator[None]:
+    """The base's own output inside, heads and biases included: reference logits, comparisons.
+
+    All threads see it. Raises StateError if the model has no adapters, or if the values of a head
+    or bias before `inject` are unknown.
+    """
+    layers = require_adapters(model)
+    trained_copies.require_values(model)
+    with _DISABLED.held([*layers, *trained_copies.holders(model)]):
+        yield
+
+
+def refresh(model: nn.Module) -> None:
+    """Drop every merged weight, after edits that nothing can see.
+
+    Needed in evaluation mode after writing to W, A or B through `.data`, numpy or a raw pointer
+    when no optimizer step, mode change, load or move follows.
+    """
+    for layer in require_adapters(model):
+        layer.drop_cache()

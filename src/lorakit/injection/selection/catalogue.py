@@ -1,0 +1,92 @@
+"""What could be adapted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+
+from lorakit.injection.selection.naming import without_indices
+from lorakit.layers import conversion
+from lorakit.layers.readers import reader_problem
+from lorakit.text import table
+
+
+@dataclass(frozen=True)
+class TargetGroup:
+    """Layers that differ only in their position."""
+
+    suffix: str
+    """The last part of the names: what `target_modules` would take."""
+    name: str
+    count: int
+    type: str
+    in_features: int
+    out_features: int
+    parameters: int
+    """A and B of all of them, at the rank asked for."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The layers of a model that can be adapted, and the weighty ones that cannot."""
+
+    r: int
+    groups: tuple[TargetGroup, ...]
+    refused: dict[str, str]
+    """Modules with a weight matrix that has no adapter, and why."""
+
+    def __str__(self) -> str:
+        rows: list[tuple[object, ...]] = [
+            ("suffix", "layers", "count", "type", "in", "out", f"parameters at r={self.r}")
+        ]
+        for g in self.groups:
+            size = f"{g.parameters:,}"
+            rows.append((g.suffix, g.name, g.count, g.type, g.in_features, g.out_features, size))
+        lines = table(rows)
+        return "\n".join([*lines, *(f"{name} {why}" for name, why in self.refused.items())])
+
+
+def targets(model: nn.Module, r: int = 8) -> Targets:
+    """What could be adapted: layers by suffix, with count, shape and parameters at rank `r`.
+
+    A layer of I inputs and O outputs gets r * (I + O) parameters; a convolution counts its kernel
+    positions among the inputs.
+
+    >>> targets(nn.Sequential(nn.Linear(4, 6)), r=2).groups[0].parameters
+    20
+    """
+    members: dict[tuple[str, str, int, int], list[str]] = {}
+    refused: dict[str, str] = {}
+    for name, module in model.named_modules():
+        if not name or not any(map(_is_weighty, module._parameters.values())):
+            continue
+        parent, _, child = name.rpartition(".")
+        reason = conversion.refusal(module)
+        reason = reason or reader_problem(model.get_submodule(parent), child)
+        if reason is None:
+            key = (without_indices(name), type(module).__name__, *conversion.features(module))
+            members.setdefault(key, []).append(name)
+        else:
+            refused.setdefault(without_indices(name), reason)
+    groups = tuple(
+        TargetGroup(
+            suffix=names[0].rpartition(".")[2],
+            name=group,
+            count=len(names),
+            type=kind,
+            in_features=i,
+            out_features=o,
+            parameters=len(names) * r * (i + o),
+        )
+        for (group, kind, i, o), names in members.items()
+    )
+    return Targets(r, groups, refused)
+
+
+def _is_weighty(parameter: nn.Parameter | None) -> bool:
+    """Whether it is a weight matrix, or will be one."""
+    if parameter is None or isinstance(parameter, UninitializedParameter):
+        return parameter is not None
+    return parameter.ndim > 1

@@ -1,0 +1,309 @@
+"""Which modules a config means, and with which settings; every mistake found before a change.
+
+Matching follows PEFT: a name in a list matches the whole name or a dotted suffix, one string is a
+regular expression for the whole name, and a pattern key matches `(.*\\.)?key`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import cast
+
+from torch import nn
+
+from lorakit.config import ALL_LINEAR, LoraConfig, is_bias
+from lorakit.errors import TargetError, suggest
+from lorakit.functional import slices
+from lorakit.injection.selection.architectures import Parts, backbone, default_targets, unloaded
+from lorakit.injection.selection.naming import (
+    grouped,
+    layer_index,
+    matches_suffix,
+    within,
+    without_indices,
+)
+from lorakit.layers import conversion
+from lorakit.layers.readers import reader_problem
+from lorakit.layers.spec import AdapterSpec
+
+
+@dataclass(frozen=True)
+class Target:
+    """One module to adapt."""
+
+    name: str
+    module: nn.Module
+    spec: AdapterSpec
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a config means for one model."""
+
+    targets: tuple[Target, ...]
+    trained: tuple[tuple[nn.Module, str], ...]
+    """(module, name of its own parameter or buffer) of everything that trains beside A and B."""
+
+
+def select(model: nn.Module, config: LoraConfig) -> Selection:
+    """Resolve `config` on `model`.
+
+    Raises TargetError that lists every pattern without a match and every module that cannot be
+    adapted as asked.
+    """
+    finder = _Finder(model, config)
+    if not finder.modules:
+        raise TargetError(
+            f"This {type(model).__name__} has no modules in it, and the root itself has no name by "
+            "which it could be adapted; wrap it: nn.Sequential(module)."
+        )
+    names = finder.target_names()
+    targets = finder.specify(names)
+    trained = finder.trained(targets)
+    finder.check_unloaded(targets, trained)
+    problems = finder.problems + grouped(finder.misfits)
+    if not names and not problems:
+        problems.append("the patterns together leave no module to adapt")
+    if problems:
+        raise TargetError(f"This LoraConfig does not fit {type(model).__name__}:", problems)
+    return Selection(tuple(targets), tuple(trained))
+
+
+def target_names(model: nn.Module, config: LoraConfig) -> tuple[list[str], list[str]]:
+    """The names that `config` means in this model, adapted or not, and what is wrong with it."""
+    finder = _Finder(model, config)
+    return finder.target_names(), finder.problems
+
+
+@dataclass
+class _Finder:
+    model: nn.Module
+    config: LoraConfig
+    problems: list[str] = field(default_factory=list)
+    misfits: list[tuple[str, str]] = field(default_factory=list)
+    """(name, what is wrong with it) pairs."""
+    saved: list[str] = field(default_factory=list)
+    """What `modules_to_save` means, once `target_names` has run."""
+
+    def __post_init__(self) -> None:
+        self.modules = {n: m for n, m in self.model.named_modules(remove_duplicate=False) if n}
+        self.default = default_targets(self.model)
+
+    # --- names
+
+    def target_names(self) -> list[str]:
+        self.saved = self._saved_names()
+        names = [n for n in self._included() if not any(within(n, s) for s in self.saved)]
+        names = self._with_out_proj(names)
+        if self.config.exclude_modules is not None:
+            everything = [name for name in self.modules if self._has_weight(name)]
+            given = self.config.exclude_modules
+            excluded = set(self._matching("exclude_modules", given, everything))
+            names = [name for name in names if name not in excluded]
+        if self.config.layers_to_transform is not None:
+            names = self._in_layers(names, self.config.layers_to_transform)
+        return self._distinct(names)
+
+    def _included(self) -> list[str]:
+        patterns = self.config.target_modules
+        if patterns == ALL_LINEAR:
+            return self._all_linear()
+        if patterns is not None:
+            return self._matching("target_modules", patterns, list(self.modules))
+        if self.default is None:
+            kind = getattr(getattr(self.model, "config", None), "model_type", None)
+            what = f"model_type {kind!r}" if kind else "a model without a transformers config"
+            self.problems.append(
+                f"target_modules is None and lorakit has no default for {what}; "
+                "`lorakit.targets(model)` shows what can be named"
+            )
+            return []
+        return self._matching("target_modules", self.default.modules, list(self.modules))
+
+    def _all_linear(self) -> list[str]:
+        body = backbone(self.model)
+        names = [
+            name
+            for name, module in self.modules.items()
+            if conversion.is_linear(module) and (body is None or within(name, body))
+        ]
+        get_head = getattr(self.model, "get_output_embeddings", None)
+        head = get_head() if get_head else None
+        names = [name for name in names if self.modules[name] is not head]
+        if not names:
+            self.problems.append("target_modules is 'all-linear' and there is no linear layer")
+        return names
+
+    def _matching(self, field: str, patterns: Iterable[str] | str, names: list[str]) -> list[str]:
+        """The `names` that the patterns match; a pattern that matches none is a problem."""
+        if isinstance(patterns, str):
+            regex = re.compile(patterns)
+            found = [n for n in names if regex.fullmatch(n) and self._has_weight(n)]
+            if not found:
+                self.problems.append(
+                    f"{field}: the expression {patterns!r} matches no layer; one string is a "
+                    "regular expression for the whole name, so for modules of this name write "
+                    f"[{patterns!r}]"
+                )
+            return found
+        matched: set[str] = set()
+        for pattern in patterns:
+            hits = {name for name in names if matches_suffix(name, pattern)}
+            if not hits:
+                near = suggest(pattern, self._candidates)
+                self.problems.append(f"{field}: {pattern!r} matches no module{near}")
+            matched |= hits
+        return [name for name in names if name in matched]
+
+    @cached_property
+    def _candidates(self) -> list[str]:
+        """What a wrong name may have meant: the last parts of names, and whole names by group."""
+        endings = {name.rpartition(".")[2] for name in self.modules}
+        return sorted(endings | set(map(without_indices, self.modules)))
+
+    def _has_weight(self, name: str) -> bool:
+        """An expression for whole names matches containers too; those are not meant."""
+        return any(p is not None for p in self.modules[name]._parameters.values())
+
+    def _with_out_proj(self, names: list[str]) -> list[str]:
+        """An attention module stands for both of its projections, as in PEFT."""
+        result = dict.fromkeys(names)
+        for name in names:
+            if isinstance(self.modules[name], nn.MultiheadAttention):
+                result[f"{name}.out_proj"] = None
+        return list(result)
+
+    def _in_layers(self, names: list[str], wanted: int | Iterable[int]) -> list[str]:
+        layers = {wanted} if isinstance(wanted, int) else set(wanted)
+        present = {layer_index(name) for name in names}
+        if absent := sorted(layers - present):
+            there = sorted(index for index in present if index is not None)
+            self.problems.append(
+                f"layers_to_transform: no target in layer {', '.join(map(str, absent))}; "
+                f"there are {', '.join(map(str, there)) or 'none'}"
+            )
+        return [name for name in names if layer_index(name) in layers]
+
+    def _distinct(self, names: list[str]) -> list[str]:
+        """One name a module object."""
+        return list({id(self.modules[name]): name for name in reversed(names)}.values())[::-1]
+
+    # --- settings
+
+    def specify(self, names: list[str]) -> list[Target]:
+        default = self.default if self.config.target_modules is None else None
+        given = cast("Mapping[str, Parts]", self.config.slices)
+        parts = {**(default.slices if default else {}), **given}
+        self.problems += [
+            f"{field}: {key!r} matches none of the adapted modules"
+            for field, key in self.config.unmatched_keys(names)
+        ]
+        for suffix in parts:
+            if not any(matches_suffix(name, suffix) for name in names):
+                self.problems.append(f"slices: {suffix!r} matches none of the adapted modules")
+        targets = []
+        for name in names:
+            reason = conversion.refusal(self.modules[name])
+            if reason is None and self.config.use_dora:
+                reason = conversion.dora_refusal(self.modules[name])
+            if reason is None:
+                reason = self._reading_problem(name)
+            if reason is not None:
+                self.misfits.append((name, reason))
+                continue
+            spec = self._spec(name, parts)
+            if spec is not None:
+                targets.append(Target(name, self.modules[name], spec))
+        return targets
+
+    def _reading_problem(self, name: str) -> str | None:
+        """What stands against it where a weight is read and the module's forward never runs."""
+        dropout = self.config.lora_dropout
+        if dropout and isinstance(self.modules[name], nn.MultiheadAttention):
+            return "hands its weight to a function, so lora_dropout must be 0 there"
+        parent, _, child = name.rpartition(".")
+        return reader_problem(self.model.get_submodule(parent), child, dropout)
+
+    def _spec(self, name: str, parts: Mapping[str, Parts]) -> AdapterSpec | None:
+        config, module = self.config, self.modules[name]
+        r = config.rank_of(name)
+        part = next((p for suffix, p in parts.items() if matches_suffix(name, suffix)), None)
+        resolved = None
+        if part is not None:
+            if not conversion.is_linear(module) or isinstance(module, nn.MultiheadAttention):
+                self.misfits.append(
+                    (name, f"is a {type(module).__name__}; slices are for linear layers")
+                )
+                return None
+            out_features = conversion.features(module)[1]
+            resolved = slices.resolve(part, out_features)
+            if resolved is None:
+                text = f"has {out_features} outputs; its {len(part)} slices do not add up to that"
+                self.misfits.append((name, text))
+                return None
+        if resolved is not None and config.use_dora:
+            text = (
+                "has slices by default, and use_dora is for whole weights; name it in "
+                "target_modules to adapt it as one"
+            )
+            self.misfits.append((name, text))
+            return None
+        groups = getattr(module, "groups", 1)
+        if r % groups:
+            self.misfits.append((name, f"has groups={groups}; r={r} must be a multiple of that"))
+            return None
+        return AdapterSpec(
+            r=r,
+            lora_alpha=config.alpha_of(name),
+            lora_dropout=config.lora_dropout,
+            merge_weights=config.merge_weights,
+            use_rslora=config.use_rslora,
+            init_lora_weights=config.init_lora_weights,
+            slices=resolved,
+            use_dora=config.use_dora,
+        )
+
+    # --- what trains in full
+
+    def _saved_names(self) -> list[str]:
+        if self.config.modules_to_save is None:
+            return []
+        names = self._matching("modules_to_save", self.config.modules_to_save, list(self.modules))
+        for name in names:
+            if not any(True for _ in self.modules[name].parameters()):
+                self.misfits.append((name, "is in modules_to_save and has no parameters"))
+        return names
+
+    def trained(self, targets: list[Target]) -> list[tuple[nn.Module, str]]:
+        slots: dict[tuple[int, str], tuple[nn.Module, str]] = {}
+        for name in self.saved:
+            for module in self.modules[name].modules():
+                transient = module._non_persistent_buffers_set
+                tensors = {**module._parameters, **module._buffers}
+                for leaf, tensor in tensors.items():
+                    if tensor is not None and leaf not in transient:
+                        slots[id(module), leaf] = module, leaf
+        adapted = {id(target.module) for target in targets}
+        for module in self.model.modules():
+            wanted = self.config.bias == "all" or (
+                self.config.bias == "lora_only" and id(module) in adapted
+            )
+            for leaf, parameter in module._parameters.items() if wanted else ():
+                if parameter is not None and is_bias(leaf):
+                    slots[id(module), leaf] = module, leaf
+        return list(slots.values())
+
+    def check_unloaded(self, targets: list[Target], trained: list[tuple[nn.Module, str]]) -> None:
+        """A weight that `from_pretrained` had to make up must train, or the result is noise."""
+        slots = {(id(module), leaf) for module, leaf in trained}
+        for name in unloaded(self.model):
+            parent, _, leaf = name.rpartition(".")
+            if (id(self.model.get_submodule(parent)), leaf) not in slots:
+                text = (
+                    "was not in the checkpoint, so it is random and would stay so; add its module "
+                    "to modules_to_save, or load the model without it"
+                )
+                self.misfits.append((name, text))

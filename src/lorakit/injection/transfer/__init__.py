@@ -1,0 +1,1 @@
+"""Between files and live models: where each tensor belongs, loading, saving."""

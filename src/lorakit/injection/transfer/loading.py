@@ -1,0 +1,141 @@
+"""From disk onto a live model, strictly: everything finds its place, or nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.checkpoint import AdapterBundle, read
+from lorakit.errors import MismatchError
+from lorakit.injection import trained_copies
+from lorakit.injection.adaptation import install, require_enabled
+from lorakit.injection.inspection.health import mark_training_start
+from lorakit.injection.inspection.report import Report, describe
+from lorakit.injection.modes import merge_report
+from lorakit.injection.selection.matching import Selection, Target
+from lorakit.injection.selection.naming import grouped
+from lorakit.injection.transfer.placement import Placement, place, without_base_copies
+from lorakit.layers.conversion import lora_layers
+from lorakit.surgery.wrappers import unwrapped
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What was loaded and what is known of it."""
+
+    format: str
+    adapter: Report
+    base_verified: bool | None
+    """True if the base weights are those that the adapter was trained on; None if the file has no
+    fingerprint or the two precisions cannot be compared."""
+    worst_rounding: float | None
+    """For a base of 16 bits: the largest share of a layer's update that merging would lose."""
+
+    def __str__(self) -> str:
+        verified = {True: "the one it was trained on", None: "not verified", False: "another one"}
+        lines = [str(self.adapter), f"format: {self.format}"]
+        lines.append(f"base weights: {verified[self.base_verified]}")
+        if self.worst_rounding is not None:
+            lines.append(f"merging would round away up to {self.worst_rounding:.1%} of an update")
+        return "\n".join(lines)
+
+
+def load_adapter(
+    model: nn.Module,
+    path: str | Path,
+    lora_alpha: float | None = None,
+    *,
+    revision: str | None = None,
+    check_base: bool = True,
+) -> LoadReport:
+    """Load an adapter onto a model, adapting it first if it is plain.
+
+    Of torch.compile's and DataParallel's wrappers the model within is meant.
+    `path` is a PEFT directory, a hub id (`revision` names a branch, tag or commit), a
+    .safetensors file, a loralib .pt/.bin file, for which `lora_alpha` is required, or a name of
+    `lorakit checkpoints list`, which is downloaded and brings its alpha. Afterwards A, B and what
+    was trained in full require gradients, as after `inject`. On a model that is adapted already,
+    exactly the same modules must be.
+
+    Raises FormatError or MissingAlphaError for the file, and MismatchError that lists every
+    tensor without a place, every place without a tensor, wrong shapes, base weights that
+    `from_pretrained` made up, and a base other than the one the adapter was trained on
+    (`check_base=False` allows that). Neither model nor disk has changed then.
+    """
+    return load_bundle(model, read(path, lora_alpha, revision), str(path), check_base)
+
+
+def load_bundle(
+    model: nn.Module, bundle: AdapterBundle, origin: str, check_base: bool = True
+) -> LoadReport:
+    """The same for a bundle in memory; `origin` names it in errors."""
+    model = unwrapped(model)
+    bundle = without_base_copies(model, bundle)
+    placement = place(model, bundle)
+    problems = grouped(placement.problems)
+    verified = placement.base_verified
+    if check_base and verified is False:
+        problems.append(
+            "the base weights are not those that the adapter was trained on (fingerprint "
+            f"{_short(bundle.fingerprint)}, base {bundle.base_model or 'unknown'}); load that "
+            "base, or pass check_base=False if you mean this one"
+        )
+    if problems:
+        raise MismatchError(f"{origin} does not fit this {type(model).__name__}:", problems)
+    if any(True for _ in lora_layers(model)):
+        require_enabled(model)
+        _overwrite(model, placement)
+        report = describe(model)
+    else:
+        report = install(model, placement.config, _selection(model, placement), placement.factors)
+    _fill(model, bundle.trained)
+    mark_training_start(model)
+    return LoadReport(bundle.format, report, verified, _worst_rounding(model))
+
+
+def _selection(model: nn.Module, placement: Placement) -> Selection:
+    targets = tuple(
+        Target(name, model.get_submodule(name), spec) for name, spec in placement.specs.items()
+    )
+    return Selection(targets, placement.trained)
+
+
+def _overwrite(model: nn.Module, placement: Placement) -> None:
+    """Put new values into the adapters that are there."""
+    layers = dict(lora_layers(model))
+    for name, values in placement.factors.items():
+        layers[name].set_adapter_tensors(values)
+    copied = {
+        (id(module), leaf)
+        for _, module in trained_copies.owners(model)
+        for leaf in module.__dict__[trained_copies.ATTRIBUTE]
+    }
+    trained_copies.make(model, (s for s in placement.trained if (id(s[0]), s[1]) not in copied))
+
+
+def _fill(model: nn.Module, trained: Mapping[str, Tensor]) -> None:
+    """Write the saved heads and biases into their trainable copies."""
+    with torch.no_grad():
+        for name, value in trained.items():
+            module, _, leaf = name.rpartition(".")
+            table = trained_copies.slot(model.get_submodule(module), leaf)
+            if table[leaf].is_meta:
+                real = value.to(table[leaf].dtype, copy=True)
+                table[leaf] = nn.Parameter(real) if table[leaf].requires_grad else real
+            else:
+                table[leaf].copy_(value)
+
+
+def _worst_rounding(model: nn.Module) -> float | None:
+    weights = [layer.base_weight for _, layer in lora_layers(model)]
+    if not any(weight.element_size() < 4 and not weight.is_meta for weight in weights):
+        return None
+    return merge_report(model).worst_rounding
+
+
+def _short(fingerprint: Mapping[str, str] | None) -> str:
+    return next(iter((fingerprint or {"": "none"}).values()))[:12]

@@ -1,0 +1,298 @@
+"""Where each tensor of an adapter belongs in a model, and everything that does not fit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.checkpoint import AdapterBundle, LowRank
+from lorakit.checkpoint.fingerprint import compare
+from lorakit.config import ALL_LINEAR, LoraConfig, is_bias
+from lorakit.errors import suggest
+from lorakit.functional.initialise import adapter_dtype
+from lorakit.injection import trained_copies
+from lorakit.injection.selection.architectures import unloaded
+from lorakit.injection.selection.matching import target_names
+from lorakit.injection.selection.naming import matches_suffix, without_indices
+from lorakit.injection.transfer.shapes import expected_shapes, in_words, resolved
+from lorakit.layers import conversion
+from lorakit.layers.base import LoraLayer
+from lorakit.layers.conv import LoraConv
+from lorakit.layers.readers import reader_problem
+from lorakit.layers.spec import AdapterSpec
+
+Slot = tuple[nn.Module, str]
+
+_SUGGESTIONS = 10
+"""How many lost names get one: the search costs time, and one that is right explains the others."""
+
+_MISSING = "is a target too, and the file has no tensors for it"
+
+
+@dataclass
+class Placement:
+    """The settings and values for each module, and what is wrong."""
+
+    config: LoraConfig
+    specs: dict[str, AdapterSpec] = field(default_factory=dict)
+    factors: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
+    trained: tuple[Slot, ...] = ()
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    """(name, what is wrong with it) pairs."""
+    base_verified: bool | None = None
+
+
+def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
+    """Match the bundle to the model without touching it."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    adapted = dict(conversion.lora_layers(model))
+    placement = Placement(bundle.config)
+    missing = []
+    for name, pair in bundle.adapters.items():
+        module = modules.get(name)
+        if module is None:
+            missing.append(name)
+            continue
+        problem = _place_pair(placement, model, name, module, pair)
+        if problem:
+            placement.problems.append((name, problem))
+    placement.problems += _absent(missing, modules)
+    placement.problems += _without_tensors(model, bundle, adapted)
+    placement.trained = _place_trained(placement, modules, bundle)
+    placement.problems += [
+        (name, "trains in full here, and the file has no tensor for it")
+        for name in trained_copies.names(model)
+        if name not in bundle.trained
+    ]
+    placement.problems += _missing_from_checkpoint(model, bundle)
+    placement.config = _config_here(bundle, placement.specs)
+    if placement.specs.keys() == bundle.adapters.keys():
+        weights = {name: conversion.base_weight(modules[name]).detach() for name in bundle.adapters}
+        placement.base_verified = compare(bundle.fingerprint, weights)
+    return placement
+
+
+def _absent(names: list[str], modules: Mapping[str, nn.Module]) -> list[tuple[str, str]]:
+    """What to say of modules that are not there; many layers get one suggestion for all."""
+    hints = _hints(names, modules)
+    return [(name, f"is not in the model{hints[name]}") for name in names]
+
+
+def _hints(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    """The nearest names in the model for the first of these, layers that are alike as one."""
+    groups = Counter(map(without_indices, dict.fromkeys(names)))
+    patterns = sorted(set(map(without_indices, modules)))
+    found: dict[str, str] = {}
+    hints = {}
+    for name in names:
+        alike = without_indices(name)
+        asked, there = (name, list(modules)) if groups[alike] == 1 else (alike, patterns)
+        if asked not in found:
+            found[asked] = suggest(asked, there) if len(found) < _SUGGESTIONS else ""
+        hints[name] = found[asked]
+    return hints
+
+
+def _place_pair(
+    placement: Placement, model: nn.Module, name: str, module: nn.Module, pair: LowRank
+) -> str | None:
+    """Settle one module; what is wrong with it, if anything."""
+    layer = module if isinstance(module, LoraLayer) else None
+    if layer is None:
+        parent, _, child = name.rpartition(".")
+        dropout = placement.config.lora_dropout
+        reason = conversion.refusal(module)
+        reason = reason or reader_problem(model.get_submodule(parent), child, dropout)
+        if reason:
+            return reason
+    if pair.lora_magnitude_vector is not None and (reason := conversion.dora_refusal(module)):
+        return reason
+    pair = resolved(model, name, module, pair)
+    if pair.r is None:
+        return (
+            f"gets A {tuple(pair.lora_A.shape)} and B {tuple(pair.lora_B.shape)}, pairs for some "
+            "slices of a fused weight, and the file does not say which; inject with "
+            "LoraConfig(slices=...) first"
+        )
+    expected = expected_shapes(module, pair)
+    if pair.shapes not in expected:
+        weight = tuple(conversion.base_weight(module).shape)
+        return (
+            f"has a weight of shape {weight}, which takes {in_words(expected[0])} at rank "
+            f"{pair.r}; the file has {in_words(pair.shapes)}"
+        )
+    config = placement.config
+    spec = AdapterSpec(
+        r=pair.r,
+        lora_alpha=pair.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        merge_weights=config.merge_weights,
+        use_rslora=config.use_rslora,
+        slices=pair.slices,
+        use_dora=pair.lora_magnitude_vector is not None,
+    )
+    placement.specs[name] = spec
+    placement.factors[name] = tuple(_master(module, tensor) for tensor in pair.tensors.values())
+    if layer is not None:
+        return _difference(layer, spec)
+    return None
+
+
+def _difference(layer: LoraLayer, spec: AdapterSpec) -> str | None:
+    """Why the values do not fit the adapter that is there."""
+    here = layer.spec
+    if isinstance(layer, LoraConv) and layer.lora_A.ndim == 2:
+        here = replace(here, r=layer.r)
+    for what, mine, theirs in (
+        ("rank", here.r, spec.r),
+        ("scaling", here.scaling, spec.scaling),
+        ("slices", here.slices, spec.slices),
+        ("use_dora", here.use_dora, spec.use_dora),
+    ):
+        if mine != theirs:
+            return (
+                f"is adapted with {what} {mine}, the file has {theirs}; eject the adapter first "
+                "and let load_adapter adapt the model"
+            )
+    return None
+
+
+def _master(module: nn.Module, tensor: Tensor) -> Tensor:
+    """A copy on the module's device, at least as wide as float32; a meta device has no values."""
+    weight = conversion.base_weight(module)
+    dtype = adapter_dtype(weight.dtype)
+    device = tensor.device if weight.is_meta else weight.device
+    return tensor.detach().to(device=device, dtype=dtype, copy=True)
+
+
+def _without_tensors(
+    model: nn.Module, bundle: AdapterBundle, adapted: Mapping[str, LoraLayer]
+) -> list[tuple[str, str]]:
+    """Modules that should have an adapter by the config, by their like or by now, and get none."""
+    names = dict.fromkeys(bundle.adapters)
+    if adapted:
+        missing = [name for name in adapted if name not in names]
+        extra = [name for name in names if name not in adapted]
+        return [(name, "is adapted, and the file has no tensors for it") for name in missing] + [
+            (name, "is not adapted, and the file has tensors for it; eject the adapter first")
+            for name in extra
+        ]
+    if bundle.format == "peft" and bundle.config.target_modules not in (None, ALL_LINEAR):
+        return _against_config(model, bundle)
+    # A name that ends in its index, as in nn.Sequential, says nothing of what the module is.
+    alike = {without_indices(name) for name in names if not name.rpartition(".")[2].isdigit()}
+    return [
+        (name, _MISSING)
+        for name, _ in model.named_modules()
+        if without_indices(name) in alike and name not in names
+    ]
+
+
+def _against_config(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, str]]:
+    """Modules that the file's config and its tensors disagree on.
+
+    A target that matches nothing is no mistake in a file: PEFT keeps the names it did not find.
+    """
+    meant, _ = target_names(model, bundle.config)
+    modules = dict(model.named_modules())
+    return [(name, _MISSING) for name in meant if name not in bundle.adapters] + [
+        (name, "has tensors in the file, and the file's config does not target it")
+        for name in bundle.adapters
+        if name in modules and name not in meant
+    ]
+
+
+def _place_trained(
+    placement: Placement, modules: Mapping[str, nn.Module], bundle: AdapterBundle
+) -> tuple[Slot, ...]:
+    slots = []
+    owners = [name.rpartition(".")[0] for name in bundle.trained]
+    hints = _hints([owner for owner in owners if owner not in modules], modules)
+    for name, value in bundle.trained.items():
+        owner, _, leaf = name.rpartition(".")
+        module = modules.get(owner)
+        tensors = {**module._parameters, **module._buffers} if module is not None else {}
+        here = tensors.get(leaf)
+        if owner in bundle.adapters and not is_bias(leaf):
+            text = (
+                "is the base weight of an adapted module, and this model has another one; load "
+                "the base that the adapter was trained on, its vocabulary resized as there"
+            )
+            placement.problems.append((name, text))
+        elif module is None or here is None:
+            near = hints.get(owner, "")
+            placement.problems.append(
+                (name, f"has no place in the model{near}; load a base with that head")
+            )
+        elif here.shape != value.shape:
+            labels = here.ndim == 2 and here.shape[1:] == value.shape[1:]
+            hint = f"; load the base with num_labels={value.shape[0]}" if labels else ""
+            text = f"has shape {tuple(here.shape)} here and {tuple(value.shape)} in the file{hint}"
+            placement.problems.append((name, text))
+        else:
+            slots.append((module, leaf))
+    placement.problems += _unsaved(modules, bundle)
+    return tuple(slots)
+
+
+def _unsaved(modules: Mapping[str, nn.Module], bundle: AdapterBundle) -> list[tuple[str, str]]:
+    """Tensors of modules that the config says were saved, and that the file does not have.
+
+    A name that no module has is no loss: PEFT writes "classifier" and "score" for each classifier.
+    """
+    saved = bundle.config.modules_to_save or ()
+    return [
+        (f"{name}.{leaf}", "was saved by the config, and there is no tensor")
+        for name, module in modules.items()
+        if any(matches_suffix(name, pattern) for pattern in saved)
+        for leaf in module.state_dict()
+        if f"{name}.{leaf}" not in bundle.trained
+    ]
+
+
+def without_base_copies(model: nn.Module, bundle: AdapterBundle) -> AdapterBundle:
+    """The bundle without base weights that are the model's own, to the last bit.
+
+    Beside an adapted embedding PEFT stores the whole table, and beside one that has grown the
+    head's; one that is the model's neither trains nor belongs to the adapter.
+    """
+    here, copied = model.state_dict(), set(trained_copies.names(model))
+    saved = bundle.config.modules_to_save or ()
+    kept = {
+        name: value
+        for name, value in bundle.trained.items()
+        if name in copied
+        or name.rpartition(".")[2] != "weight"
+        or any(f".{pattern}." in f".{name}" for pattern in saved)
+        or not _is_same(here.get(name), value, name.rpartition(".")[0] in bundle.adapters)
+    }
+    return replace(bundle, trained=kept)
+
+
+def _is_same(here: Tensor | None, value: Tensor, adapted: bool) -> bool:
+    """Whether the values are equal; an adapted weight without values cannot be another one."""
+    if here is None or here.shape != value.shape:
+        return False
+    if here.is_meta:
+        return adapted
+    return torch.equal(here, value.to(here.device, here.dtype))
+
+
+def _missing_from_checkpoint(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, str]]:
+    """Base weights that were not in the base's checkpoint and that the adapter does not bring."""
+    text = "is newly initialised: neither the base's checkpoint nor the adapter brings it"
+    return [
+        (name, text)
+        for name in unloaded(model)
+        if name not in bundle.trained and not name.rpartition(".")[2].startswith("lora_")
+    ]
+
+
+def _config_here(bundle: AdapterBundle, specs: Mapping[str, AdapterSpec]) -> LoraConfig:
+    """The bundle's config with what the modules told."""
+    found = {name: spec.slices for name, spec in specs.items() if spec.slices is not None}
+    return bundle.config.replace(slices=found) if found else bundle.config

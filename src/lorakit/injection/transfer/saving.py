@@ -1,0 +1,295 @@
+"""From an adapted model to an AdapterBundle, and to disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from lorakit.checkpoint import AdapterBundle, LowRank, write
+from lorakit.checkpoint.bundle import Kind
+from lorakit.checkpoint.fingerprint import fingerprint
+from lorakit.config import Bias, LoraConfig, is_bias
+from lorakit.errors import SaveError, StateError
+from lorakit.injection import trained_copies
+from lorakit.injection.adaptation import Record, record_of, records, require_enabled
+from lorakit.injection.selection.naming import grouped, matches_suffix, shortest_suffixes
+from lorakit.injection.transfer.shapes import expected_shapes, in_words
+from lorakit.layers.attention import MultiheadAttention
+from lorakit.layers.base import LoraLayer
+from lorakit.layers.conv import LoraConv
+from lorakit.layers.conversion import lora_layers
+from lorakit.layers.embedding import Embedding
+from lorakit.layers.linear import Linear
+from lorakit.surgery.wrappers import unwrapped
+
+_TASK_TYPES = {
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+}
+
+
+def save_adapter(model: nn.Module, path: str | Path) -> Path:
+    """Save A, B and everything else that trains as a PEFT directory, atomically.
+
+    adapter_config.json, adapter_model.safetensors and a model card; other files there stay. The
+    safetensors header also holds the config, the base's fingerprint and what fused slices need.
+    A parameter that requires a gradient without being an adapter's is saved in full, like
+    `modules_to_save`. Of torch.compile's and DataParallel's wrappers the model within is saved.
+
+    Raises StateError if the model has no adapters, inside `lorakit.disabled`, or if adapters of the
+    injection are gone or no longer fit their weights; SaveError if something has no place in the
+    format or could not be written. Unless it says that the new tensors are there, the directory is
+    as it was.
+    """
+    return write(bundle_of(model), path)
+
+
+def bundle_of(model: nn.Module) -> AdapterBundle:
+    """The adapter that this model carries; its tensors are the model's own, not copies.
+
+    Raises StateError and SaveError as `save_adapter` does.
+    """
+    require_enabled(model)
+    _require_all_adapters(model)
+    record, model = record_of(model), unwrapped(model)
+    layers = dict(lora_layers(model))
+    attention = {n for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)}
+    adapters = {
+        name: _low_rank(layer, name.rpartition(".")[0] in attention)
+        for name, layer in layers.items()
+    }
+    saved = _saved_modules(model, record)
+    trained = _trained(model, saved)
+    _require_savable(adapters, trained)
+    return AdapterBundle(
+        config=_config(model, layers, saved, trained, record),
+        adapters=adapters,
+        trained=trained,
+        base_model=_base_name(model),
+        base_class=(type(model).__module__, type(model).__name__),
+        task_type=_task_type(model, saved),
+        fingerprint=fingerprint(base_weights(layers)),
+        num_labels=_label_count(model) if saved else None,
+    )
+
+
+def _require_all_adapters(model: nn.Module) -> None:
+    """Raises StateError that lists adapters that were lost, or that their weight has outgrown."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    adapted = [
+        f"{part}.{name}" if part else name
+        for part, record in records(model)
+        for name in record.adapted
+    ]
+    problems = [
+        (name, "was adapted and has no adapter now; something replaced or restored the module")
+        for name in adapted
+        if not isinstance(modules.get(name), LoraLayer)
+    ]
+    for name, layer in lora_layers(model):
+        pair = _low_rank(layer, under_attention=False)
+        expected = expected_shapes(layer, pair)
+        if pair.shapes not in expected:
+            problems.append(
+                (
+                    name,
+                    f"has {in_words(pair.shapes)}, and its weight {pair.weight_shape} "
+                    f"takes {in_words(expected[0])} at rank {pair.r}",
+                )
+            )
+    if problems:
+        raise StateError(
+            "The adapters are not those of the injection. Change the model (as "
+            "resize_token_embeddings does) before lorakit.inject, not after:",
+            grouped(problems),
+        )
+
+
+def _require_savable(adapters: Mapping[str, LowRank], trained: Mapping[str, Tensor]) -> None:
+    """Raises SaveError that lists what has no values and what PEFT's format has no place for."""
+    problems = [
+        (name, "is on the meta device and has no values to save")
+        for name, pair in adapters.items()
+        if any(tensor.is_meta for tensor in pair.tensors.values())
+    ]
+    for name, tensor in trained.items():
+        owner, _, leaf = name.rpartition(".")
+        if owner in adapters and not is_bias(leaf):
+            text = "trains beside its adapter, and an adapter file has no place for the base weight"
+            problems.append((name, text))
+        elif tensor.is_meta:
+            problems.append((name, "is on the meta device and has no values to save"))
+    if problems:
+        raise SaveError("This adapter cannot be saved:", grouped(problems))
+
+
+def base_weights(layers: dict[str, LoraLayer]) -> dict[str, Tensor]:
+    """The frozen weight of each adapted layer by module name."""
+    return {name: layer.base_weight.detach() for name, layer in layers.items()}
+
+
+def _low_rank(layer: LoraLayer, under_attention: bool) -> LowRank:
+    return LowRank(
+        **{name: getattr(layer, name).detach() for name in layer.tensor_names},
+        lora_alpha=layer.lora_alpha,
+        r=layer.r,
+        kind="out_proj" if under_attention else _kind(layer),
+        slices=layer.spec.slices,
+        fan_in_fan_out=isinstance(layer, Linear) and layer.fan_in_fan_out,
+        groups=layer.groups if isinstance(layer, LoraConv) else 1,
+        weight_shape=tuple(layer.base_weight.shape),
+    )
+
+
+def _kind(layer: LoraLayer) -> Kind:
+    kinds: dict[type[LoraLayer], Kind] = {
+        Embedding: "embedding",
+        LoraConv: "conv",
+        MultiheadAttention: "attention",
+    }
+    return next((kind for cls, kind in kinds.items() if isinstance(layer, cls)), "linear")
+
+
+def _saved_modules(model: nn.Module, record: Record | None) -> list[str]:
+    """Names of the modules that are trained in full: as configured, and what the user unfroze."""
+    patterns = record.config.modules_to_save if record else None
+    names = [
+        name
+        for name, _ in model.named_modules()
+        if any(matches_suffix(name, pattern) for pattern in patterns or ())
+    ]
+    for name, module in model.named_modules():
+        covered = any(name == n or name.startswith(f"{n}.") for n in names)
+        loose = [
+            leaf
+            for leaf, parameter in module._parameters.items()
+            if parameter is not None
+            and parameter.requires_grad
+            and not _is_adapter(module, leaf)
+            and not is_bias(leaf)
+        ]
+        # The model itself is no module to list; its own parameters are saved by their names.
+        if loose and not covered and name and not _is_adapted(module):
+            names.append(name)
+    return names
+
+
+def _trained(model: nn.Module, saved: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors of these modules, every bias that trains, and what else does of its owner's own.
+
+    That is a parameter of the model itself, or an adapted module's weight.
+    """
+    state = model.state_dict(keep_vars=True)
+    prefixes = tuple(f"{name}." for name in saved)
+    copied = set(trained_copies.names(model))
+    alone = {
+        f"{owner}.{leaf}" if owner else leaf
+        for owner, module in model.named_modules()
+        if not owner or _is_adapted(module)
+        for leaf, parameter in module._parameters.items()
+        if parameter is not None and parameter.requires_grad and not _is_adapter(module, leaf)
+    }
+    return {
+        name: tensor.detach()
+        for name, tensor in state.items()
+        if (prefixes and name.startswith(prefixes))
+        or name in copied
+        or name in alone
+        or (is_bias(name.rpartition(".")[2]) and tensor.requires_grad)
+    }
+
+
+def _is_adapter(module: nn.Module, leaf: str) -> bool:
+    return isinstance(module, LoraLayer) and leaf in module.tensor_names
+
+
+def _is_adapted(module: nn.Module) -> bool:
+    return isinstance(module, LoraLayer) and module.r > 0
+
+
+def _config(
+    model: nn.Module,
+    layers: dict[str, LoraLayer],
+    saved: list[str],
+    trained: dict[str, Tensor],
+    record: Record | None,
+) -> LoraConfig:
+    """The config that selects exactly the adapted modules of this model again."""
+    config = record.config if record is not None else LoraConfig()
+    first = next(iter(layers.values()), None)
+    if first is not None:
+        spec = first.spec
+        config = config.replace(
+            r=spec.r,
+            lora_alpha=spec.lora_alpha,
+            lora_dropout=max(layer.lora_dropout for layer in layers.values()),
+            use_rslora=spec.use_rslora,
+            use_dora=spec.use_dora,
+        )
+    return config.replace(
+        rank_pattern={f"^{re.escape(n)}": x.r for n, x in layers.items() if x.r != config.r},
+        alpha_pattern={
+            f"^{re.escape(n)}": x.lora_alpha
+            for n, x in layers.items()
+            if x.lora_alpha != config.lora_alpha
+        },
+        slices={n: x.spec.slices for n, x in layers.items() if x.spec.slices is not None},
+        target_modules=_target_modules(model, layers) if layers else None,
+        exclude_modules=None,
+        layers_to_transform=None,
+        modules_to_save=saved or None,
+        bias=_bias(layers, saved, trained),
+    )
+
+
+def _bias(layers: dict[str, LoraLayer], saved: list[str], trained: dict[str, Tensor]) -> Bias:
+    """Which biases the saved tensors are, apart from those of modules that are saved in full."""
+    inside = tuple(f"{name}." for name in saved)
+    owners = {
+        module
+        for module, _, leaf in (name.rpartition(".") for name in trained)
+        if is_bias(leaf) and not f"{module}.".startswith(inside or ("\0",))
+    }
+    return "none" if not owners else "lora_only" if owners <= set(layers) else "all"
+
+
+def _target_modules(model: nn.Module, layers: dict[str, LoraLayer]) -> list[str] | str:
+    """What `target_modules` must say to mean these layers and no others."""
+    parents = {name: model.get_submodule(name.rpartition(".")[0]) for name in layers}
+    names = [
+        name.rpartition(".")[0] if isinstance(parents[name], nn.MultiheadAttention) else name
+        for name in layers
+    ]
+    return shortest_suffixes(model, list(dict.fromkeys(names)))
+
+
+def _base_name(model: nn.Module) -> str | None:
+    name = getattr(getattr(model, "config", None), "_name_or_path", None)
+    return name or None
+
+
+def _label_count(model: nn.Module) -> int | None:
+    """What transformers builds the model's head for."""
+    labels = getattr(getattr(model, "config", None), "num_labels", None)
+    return labels if type(labels) is int and labels > 0 else None
+
+
+def _task_type(model: nn.Module, saved: list[str]) -> str | None:
+    """PEFT's task type, for models of token ids: with one, PEFT's model passes those on.
+
+    Classification only with its head, since PEFT then expects one.
+    """
+    if getattr(model, "main_input_name", None) != "input_ids":
+        return None
+    name = type(model).__name__
+    for ending, task in _TASK_TYPES.items():
+        if name.endswith(ending):
+            return task
+    has_head = any(part in ("classifier", "score") for part in saved)
+    if name.endswith("ForSequenceClassification") and has_head:
+        return "SEQ_CLS"
+    return "TOKEN_CLS" if name.endswith("ForTokenClassification") and has_head else None

@@ -1,0 +1,86 @@
+"""What the second pass of a two-pass loss sees: the batch again, or with something taken away.
+
+A view is a function `(inputs, ratio) -> (inputs, edit)`; `edit` changes the output of the model's
+embeddings (B, T, H) for these examples, or is None. Tokens that are padding are never counted nor
+drawn. All draws come from torch's own CPU generator, so a resumed run repeats them.
+
+The three kinds of cutoff are those of Shen et al. 2020 (arXiv 2009.13818, section 3) as their
+code (dinghanshen/Cutoff, transformers/trainer.py) draws them: token and feature with replacement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lorakit.models.embeddings import Edit
+
+Inputs = dict[str, Tensor]
+View = Callable[[Inputs, float], tuple[Inputs, Edit | None]]
+
+
+def same(inputs: Inputs, ratio: float) -> tuple[Inputs, Edit | None]:
+    """The batch itself: only dropout differs."""
+    return inputs, None
+
+
+def without_tokens(inputs: Inputs, ratio: float) -> tuple[Inputs, Edit | None]:
+    """int(ratio * length) tokens are zero after the embeddings, and masked."""
+    return _without(inputs, lambda length: torch.randint(length, (int(ratio * length),)))
+
+
+def without_span(inputs: Inputs, ratio: float) -> tuple[Inputs, Edit | None]:
+    """int(ratio * length) neighbouring tokens are zero after the embeddings, and masked."""
+
+    def draw(length: int) -> Tensor:
+        size = int(ratio * length)
+        start = int(torch.rand(()) * (length - size))
+        return torch.arange(start, start + size)
+
+    return _without(inputs, draw)
+
+
+def without_features(inputs: Inputs, ratio: float) -> tuple[Inputs, Edit | None]:
+    """int(ratio * H) features of an example's embeddings are zero for all of its tokens."""
+
+    def edit(states: Tensor) -> Tensor:
+        size = states.shape[-1]
+        kept = torch.ones(states.shape[0], size)
+        for row in kept:
+            row[torch.randint(size, (int(ratio * size),))] = 0
+        return states * kept[:, None].to(states)
+
+    return inputs, edit
+
+
+def with_unknown_tokens(
+    inputs: Inputs, ratio: float, unknown: int, special: Sequence[int]
+) -> tuple[Inputs, Edit | None]:
+    """Each token that is not special is replaced by `unknown` with probability `ratio`.
+
+    Source: microsoft/LoRA, examples/NLU, `masking_prob`; the attention mask stays as it is.
+    """
+    ids = inputs["input_ids"]
+    drawn = (torch.rand(ids.shape) < ratio).to(ids.device)
+    replaced = drawn & ~torch.isin(ids, torch.tensor(special, device=ids.device))
+    return {**inputs, "input_ids": ids.masked_fill(replaced, unknown)}, None
+
+
+def _without(inputs: Inputs, draw: Callable[[int], Tensor]) -> tuple[Inputs, Edit | None]:
+    """Take away the tokens whose places among an example's real ones `draw(length)` gives."""
+    mask = inputs.get("attention_mask")
+    real = mask if mask is not None else torch.ones_like(inputs["input_ids"])
+    cut = torch.zeros(real.shape, dtype=torch.bool)
+    for row, example in zip(cut, real.cpu(), strict=True):
+        places = example.nonzero().flatten()
+        row[places[draw(len(places))]] = True
+    cut = cut.to(real.device)
+
+    def edit(states: Tensor) -> Tensor:
+        padded = F.pad(cut, (0, states.shape[1] - cut.shape[1]))  # Longformer fills up its windows
+        return states.masked_fill(padded[..., None], 0)
+
+    return inputs if mask is None else {**inputs, "attention_mask": mask.masked_fill(cut, 0)}, edit

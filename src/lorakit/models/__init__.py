@@ -1,0 +1,1 @@
+"""Bases through transformers: loading, dtypes, attention, merging, processes."""

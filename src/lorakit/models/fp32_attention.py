@@ -1,0 +1,65 @@
+"""Attention in float32 inside a bfloat16 run on a CPU.
+
+torch's bfloat16 kernel for CPUs without AMX took, for forward and backward of 10 sequences of 40
+tokens with 12 heads, 11 ms where its float32 kernel took 2; they meet at 512 tokens. Within a step
+the gain varied from run to run (`benchmarks/LOG.md`). The products around it stay in bfloat16. With
+dropout on the attention torch takes another path, and nothing is changed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.models.dtypes import Dtype
+
+NAME = "sdpa_float32"
+"""What transformers calls it: `model.config._attn_implementation`."""
+
+
+def use_fastest_attention(model: nn.Module, dtype: Dtype) -> None:
+    """Let a transformers model that computes in `dtype` attend in float32 where that is faster."""
+    chosen = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    if dtype != "bf16" or chosen != "sdpa" or _has_fast_bf16_kernel():
+        return
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    settable: Any = model
+    settable.set_attn_implementation(NAME)
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """transformers' `sdpa` attention, in float32 unless dropout is at work; result as `value`."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if dropout:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, **kwargs
+        )
+    mask = attention_mask
+    if mask is not None and mask.is_floating_point():
+        mask = mask.float()
+    with torch.autocast(query.device.type, enabled=False):
+        attended, _ = sdpa_attention_forward(
+            module, query.float(), key.float(), value.float(), mask, **kwargs
+        )
+    return attended.to(value.dtype), None
+
+
+def _has_fast_bf16_kernel() -> bool:
+    return torch.accelerator.is_available() or bool(
+        torch.cpu.get_capabilities().get("amx_bf16", False)
+    )

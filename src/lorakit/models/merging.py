@@ -1,0 +1,106 @@
+"""An adapter and its base become one plain model on disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from lorakit.checkpoint import read
+from lorakit.errors import ConfigError, SaveError
+from lorakit.injection.folding import fold
+from lorakit.injection.transfer.loading import load_bundle
+from lorakit.models.loading import load_base
+
+
+@dataclass(frozen=True)
+class MergedModel:
+    """What was written."""
+
+    output: str
+    base: str
+    model_class: str
+    folded_layers: int
+    worst_rounding: float
+    """Largest share of a layer's update that rounding to the weights' type took."""
+    base_verified: bool | None
+    bytes: int
+
+    def __str__(self) -> str:
+        verified = {True: "verified", False: "another one, as allowed", None: "not verified"}
+        return "\n".join(
+            [
+                f"{self.output}: {self.model_class}, {self.bytes / 1e6:,.1f} MB, "
+                f"{self.folded_layers} layers folded",
+                f"base: {self.base} ({verified[self.base_verified]})",
+                f"rounding took at most {self.worst_rounding:.2g} of a layer's update",
+            ]
+        )
+
+
+def merge_to_directory(
+    adapter: str,
+    base: str | None,
+    output: Path,
+    *,
+    lora_alpha: float | None = None,
+    check_base: bool = True,
+    revision: str | None = None,
+) -> MergedModel:
+    """Load `adapter` onto `base`, fold it, and save the model and its tokenizer to `output`.
+
+    `output` must not exist or be empty; it appears complete or not at all. Raises what reading,
+    loading and saving raise, ConfigError if the base is unknown.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise SaveError(f"{output} exists already; name a new directory for the merged model.")
+    bundle = read(adapter, lora_alpha, revision)
+    base = base or bundle.base_model
+    if base is None:
+        raise ConfigError(f"{adapter} does not say its base model; pass it with --base.")
+    model: Any = load_base(base, bundle=bundle)
+    loaded = load_bundle(model, bundle, adapter, check_base)
+    report = fold(model)
+    size = _save(model, base, output)
+    return MergedModel(
+        output=str(output),
+        base=base,
+        model_class=type(model).__name__,
+        folded_layers=len(report.rounding),
+        worst_rounding=report.worst_rounding,
+        base_verified=loaded.base_verified,
+        bytes=size,
+    )
+
+
+def _save(model: Any, base: str, output: Path) -> int:
+    """Write beside the output and rename; returns the bytes written."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as parent:
+            directory = Path(parent) / output.name
+            model.save_pretrained(directory)
+            _copy_tokenizer(base, directory)
+            size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+            if output.is_dir():
+                output.rmdir()
+            os.replace(directory, output)
+    except (OSError, SafetensorError) as error:
+        raise SaveError(f"The merged model could not be saved to {output}: {error}") from error
+    return size
+
+
+def _copy_tokenizer(base: str, directory: Path) -> None:
+    """The base's tokenizer, or processor files, where it is a directory on this machine."""
+    source = Path(base)
+    for pattern in ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json",
+                    "*.model", "preprocessor_config.json", "processor_config.json",
+                    "chat_template*"):  # fmt: skip
+        for file in source.glob(pattern) if source.is_dir() else ():
+            if file.is_file() and not (directory / file.name).exists():
+                shutil.copy2(file, directory / file.name)

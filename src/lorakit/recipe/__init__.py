@@ -1,0 +1,1 @@
+"""YAML becomes one checked value: what is trained, on what, and how."""

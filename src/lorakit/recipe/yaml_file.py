@@ -1,0 +1,174 @@
+"""Recipes as YAML, by YAML's newer rules: `2e-3` is a number and `off` is a word.
+
+PyYAML follows YAML 1.1, in which `check: off` is false and `2e-3` is text. The loader and the
+dumper here know YAML 1.2's booleans and floats instead, refuse a name that stands twice, and
+agree with each other, so a recipe that was written reads back equal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lorakit.config import LoraConfig
+from lorakit.errors import ConfigError
+from lorakit.recipe.schema import LORA_DEFAULTS, Recipe
+from lorakit.recipe.variants import TASK, filled, settings_of, shared
+
+_BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+_FLOAT = re.compile(
+    r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
+_WHOLE = re.compile(r"^[-+]?[0-9]+$")
+_NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
+
+
+def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """What an unquoted word means, by its first letter; the first pattern that fits counts."""
+    table: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    for tag, pattern, letters in (
+        ("bool", _BOOL, "tTfF"),
+        ("int", _WHOLE, "-+0123456789"),
+        ("float", _FLOAT, "-+0123456789."),
+        ("null", _NULL, ["~", "n", "N", ""]),
+    ):
+        for letter in letters:
+            table.setdefault(letter, []).append((f"tag:yaml.org,2002:{tag}", pattern))
+    return table
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+    yaml_implicit_resolvers = _resolvers()
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.YAMLError(f"{name} stands twice, near line {node.start_mark.line + 1}")
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+    def construct_yaml_int(self, node: Any) -> int:
+        return int(self.construct_scalar(node))
+
+
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    yaml_implicit_resolvers = _resolvers()
+
+    def represent_str(self, data: str) -> Any:
+        """PyYAML reads Unicode's own line breaks back as spaces, unless they are escaped."""
+        style = '"' if any(mark in data for mark in "\x85\u2028\u2029") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """YAML that reads back equal; defaults of `lora` are left out."""
+    plain = dataclasses.asdict(recipe)
+    default = dataclasses.asdict(LoraConfig())
+    plain["lora"] = {
+        name: value
+        for name, value in plain["lora"].items()
+        if value != default[name] or name == "r" or name in LORA_DEFAULTS
+    }
+    text = yaml.dump(_lists(plain), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return str(text)
+
+
+def load_recipe(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; raises ConfigError if there is none."""
+    try:
+        content = _read(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"The recipe {path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"The recipe {path} holds no settings.")
+    return content
+
+
+def with_settings(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """The mapping with `a.b=value` settings applied; values are read as YAML.
+
+    In a file for several tasks `task` chooses one, over whose settings the others apply.
+
+    >>> with_settings({"training": {"seed": 0}}, ["training.seed=3", "data.text=[a, b]"])
+    {'training': {'seed': 3}, 'data': {'text': ['a', 'b']}}
+    """
+    values: dict[str, Any] = {}
+    problems = []
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not all(name.split(".")):
+            problems.append(f"{setting!r} is no setting; write name=value")
+            continue
+        try:
+            values[name] = _read(text)
+        except yaml.YAMLError:
+            problems.append(f"{setting!r}: {text!r} is no YAML value; put quotes around text")
+    chosen, own_conflicts = _for_task(mapping, values.get(TASK, mapping.get(TASK)))
+    if chosen is not mapping:
+        values.pop(TASK, None)
+    result, conflicts = _merged(chosen, values)
+    if problems := problems + own_conflicts + conflicts:
+        raise ConfigError("Some settings cannot be used:", problems)
+    return result
+
+
+def _for_task(mapping: Mapping[str, Any], name: Any) -> tuple[Mapping[str, Any], list[str]]:
+    """The plain recipe of one of the file's tasks; the mapping itself if it has no such task."""
+    settings = settings_of(mapping, name)
+    if settings is None:
+        return mapping, []
+    result, conflicts = _merged(shared(mapping), settings)
+    return filled(result, name), conflicts
+
+
+def with_values(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping with the value of each dotted name replaced, just as it is."""
+    result, conflicts = _merged(mapping, values)
+    if conflicts:
+        raise ConfigError("Some settings cannot be used:", conflicts)
+    return result
+
+
+def _merged(
+    mapping: Mapping[str, Any], values: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    result: dict[str, Any] = _copy(mapping)
+    conflicts = []
+    for name, value in values.items():
+        *parents, leaf = name.split(".")
+        target: Any = result
+        for parent in parents:
+            if target.get(parent) is None:
+                target[parent] = {}
+            target = target[parent]
+            if not isinstance(target, dict):
+                conflicts.append(f"{name}: {parent} is a value and has no parts")
+                break
+        else:
+            target[leaf] = value
+    return result, conflicts
+
+
+def _read(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _lists(part) for key, part in value.items()}
+    return [_lists(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _copy(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in mapping.items()}

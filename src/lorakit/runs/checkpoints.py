@@ -1,0 +1,94 @@
+"""What a run writes on its way, and which of it counts.
+
+A checkpoint holds what trains (the adapter, never the base), optimizer, schedule, random state and
+log. Its last file is `complete`, put there by a rename: a checkpoint without it was interrupted and
+is not used. A checkpoint that is deleted loses that file first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from lorakit.injection.transfer.loading import load_adapter
+from lorakit.injection.transfer.saving import save_adapter
+from lorakit.layers.conversion import lora_layers
+
+COMPLETE = "complete"
+"""Marks a checkpoint that was written to its end; holds the seconds that were trained till then."""
+WEIGHTS = "trained.safetensors"
+"""The trained parameters of a run without adapters (full, head)."""
+STATE = "trainer_state.json"
+"""transformers' own record of the run: step, log, callbacks."""
+
+
+def save_trained(model: nn.Module, directory: Path) -> None:
+    """The adapter, or without one every parameter that trains."""
+    if any(True for _ in lora_layers(model)):
+        save_adapter(model, directory)
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = {n: p.detach().contiguous() for n, p in model.named_parameters() if p.requires_grad}
+    temporary = directory / f"{WEIGHTS}.tmp"
+    save_file(tensors, temporary)
+    os.replace(temporary, directory / WEIGHTS)
+
+
+def load_trained(model: nn.Module, directory: Path) -> None:
+    """The counterpart of `save_trained`, onto a model prepared by the same method."""
+    if any(True for _ in lora_layers(model)):
+        load_adapter(model, directory)
+        return
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, value in load_file(directory / WEIGHTS).items():
+            parameters[name].copy_(value)
+
+
+def checkpoint_path(run: Path, step: int) -> Path:
+    """Where the checkpoint of this step lies; transformers' name for it."""
+    return run / f"checkpoint-{step}"
+
+
+def complete_checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run that were written to their end, the oldest first."""
+    found = [path for path in run.glob("checkpoint-*") if (path / COMPLETE).is_file()]
+    return sorted(found, key=_step)
+
+
+def mark_complete(checkpoint: Path, seconds: float) -> None:
+    """Say that everything is there."""
+    temporary = checkpoint / f"{COMPLETE}.tmp"
+    temporary.write_text(json.dumps({"seconds": seconds}), encoding="utf-8")
+    os.replace(temporary, checkpoint / COMPLETE)
+
+
+def seconds_until(checkpoint: Path) -> float:
+    """How long the run had trained by then, over all its starts."""
+    return float(json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))["seconds"])
+
+
+def prune(run: Path, best_step: int | None) -> None:
+    """Delete all but the two newest complete checkpoints and the best one."""
+    for old in complete_checkpoints(run)[:-2]:
+        if _step(old) != best_step:
+            (old / COMPLETE).unlink()
+            shutil.rmtree(old)
+
+
+def is_last(checkpoint: Path) -> bool:
+    """Whether the run had ended there: all steps done, or stopped early."""
+    state: dict[str, Any] = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    control = state["stateful_callbacks"].get("TrainerControl", {}).get("args", {})
+    return bool(control.get("should_training_stop", False))
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])

@@ -1,0 +1,111 @@
+"""The lines that use a trained adapter: in lorakit, in PEFT and, where it takes it, in vLLM."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from lorakit.checkpoint import AdapterBundle, LowRank, read
+from lorakit.config import scaling
+from lorakit.tasks.base import Task
+from lorakit.recipe.schema import Recipe, from_mapping
+from lorakit.recipe.yaml_file import load_recipe
+from lorakit.runs.directory import ADAPTER, RECIPE
+from lorakit.tasks.task_file import load_task
+
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM's --max-lora-rank accepts."""
+VLLM_HEADS = {"classifier", "score"}
+
+
+def usage(output: str) -> str:
+    """How to use what a finished run left, as text with one paragraph a tool."""
+    directory = Path(output)
+    recipe = from_mapping(load_recipe(directory / RECIPE))
+    task = load_task(directory / ADAPTER)
+    generates = task is not None and task.generates
+    paragraphs = [_on_the_command_line(output, generates, len(recipe.data.text or ()))]
+    if recipe.method == "lora":
+        bundle = read(directory / ADAPTER)
+        paragraphs += [_in_python(recipe, output, task), _in_peft(output)]
+        paragraphs.append(_in_vllm(recipe, output, bundle, generates))
+    return "\n\n".join(paragraphs)
+
+
+def vllm_obstacles(bundle: AdapterBundle) -> list[str]:
+    """Why vLLM would refuse this adapter or compute something else; empty if it takes it.
+
+    vLLM reads one r and one lora_alpha for all layers, no biases and no DoRA; of modules trained in
+    full it takes heads named classifier or score.
+    """
+    return list(_obstacles(bundle))
+
+
+def _obstacles(bundle: AdapterBundle) -> Iterator[str]:
+    config = bundle.config
+    others = sorted({n.rpartition(".")[0] for n in bundle.trained} - VLLM_HEADS)
+    if config.bias != "none":
+        yield "it trains biases"
+    elif others:
+        yield f"{', '.join(others)} was trained in full"
+    if config.use_dora:
+        yield "it uses DoRA"
+    one = scaling(config.r, config.lora_alpha, config.use_rslora)
+    if any(not math.isclose(_scale(p, config.use_rslora), one) for p in bundle.adapters.values()):
+        yield "its layers have several scales"
+    if any(pair.kind not in (None, "linear") for pair in bundle.adapters.values()):
+        yield "it adapts layers that are not linear"
+    if _rank(bundle) > VLLM_RANKS[-1]:
+        yield f"its rank is above {VLLM_RANKS[-1]}"
+
+
+def _scale(pair: LowRank, use_rslora: bool) -> float:
+    return scaling(pair.r or pair.lora_A.shape[0], pair.lora_alpha, use_rslora)
+
+
+def _rank(bundle: AdapterBundle) -> int:
+    return max((pair.lora_A.shape[0] for pair in bundle.adapters.values()), default=1)
+
+
+def _on_the_command_line(output: str, generates: bool, columns: int) -> str:
+    if generates:
+        return f'With lorakit:\n  lorakit generate {output} --prompt "..."'
+    from_texts = [f'  lorakit predict {output} --text "..."'] if columns == 1 else []
+    from_file = f"  lorakit predict {output} --data FILE --output predictions.csv"
+    return "\n".join(["With lorakit:", *from_texts, from_file])
+
+
+def _in_python(recipe: Recipe, output: str, task: Task | None) -> str:
+    auto_class = task.auto_class if task is not None else "AutoModel"
+    labels = task.head().get("num_labels") if task is not None else None
+    count = f", num_labels={labels}" if labels else ""
+    return "\n".join(
+        [
+            "In Python:",
+            "  import lorakit as lora",
+            f"  from transformers import {auto_class}",
+            f'  model = {auto_class}.from_pretrained("{recipe.base}"{count})',
+            f'  lora.load_adapter(model, "{output}/{ADAPTER}")',
+        ]
+    )
+
+
+def _in_peft(output: str) -> str:
+    return (
+        "In PEFT, instead of the last line:\n"
+        "  from peft import PeftModel\n"
+        f'  model = PeftModel.from_pretrained(model, "{output}/{ADAPTER}")'
+    )
+
+
+def _in_vllm(recipe: Recipe, output: str, bundle: AdapterBundle, generates: bool) -> str:
+    if obstacles := vllm_obstacles(bundle):
+        return f"Not in vLLM: {'; '.join(obstacles)}."
+    rank = next(rank for rank in VLLM_RANKS if rank >= _rank(bundle))
+    runner = "" if generates else " --runner pooling"
+    return (
+        "In vLLM, where it supports LoRA for this architecture:\n"
+        f"  vllm serve {recipe.base}{runner} --enable-lora --max-lora-rank {rank} "
+        f"--lora-modules {Path(output).name}={output}/{ADAPTER}"
+    )

@@ -1,0 +1,1 @@
+"""Files of rows: CSV, TSV, JSON lines, Parquet, or a data set by name."""

@@ -1,0 +1,73 @@
+"""What the cell of a table means, whichever kind of file it came from.
+
+CSV knows text only, JSON has numbers and booleans, pandas turns whole numbers with a gap into
+floats. A label is therefore compared by its name: 1, 1.0, "1" and " 1.0 " are one label.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+_WHOLE = re.compile(r"([-+]?\d+)\.0+")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+def is_blank(value: Any) -> bool:
+    """Whether there is nothing in the cell: None, NaN or white space.
+
+    >>> [is_blank(v) for v in (None, float("nan"), "  ", "NA", 0)]
+    [True, True, True, False, False]
+    """
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def label_name(value: Any) -> str:
+    """The name of a class, the same in all kinds of files.
+
+    >>> [label_name(v) for v in (1, 1.0, " 1.0", 0.5, "01", True, "true", " pos ")]
+    ['1', '1', '1', '0.5', '01', 'True', 'True', 'pos']
+    """
+    text = str(value).strip()
+    if text.lower() in ("true", "false"):
+        return text.capitalize()
+    whole = _WHOLE.fullmatch(text)
+    return whole.group(1) if whole else text
+
+
+def label_names(values: Iterable[Any]) -> tuple[str, ...]:
+    """The distinct labels, numbers by size and words by the alphabet; blank cells left out.
+
+    >>> label_names([10, 2, "2.0", None]), label_names(["pos", "neg"])
+    (('2', '10'), ('neg', 'pos'))
+    """
+    names = {label_name(value) for value in values if not is_blank(value)}
+    numbers = {name: number(name) for name in names}
+    if all(value is not None for value in numbers.values()):
+        return tuple(sorted(names, key=lambda name: (numbers[name], name)))
+    return tuple(sorted(names))
+
+
+def number(value: Any) -> float | None:
+    """The finite number in the cell; None for anything else, booleans too.
+
+    >>> [number(v) for v in (3, "-1.5", "2e-3", "3,5", "1_000", True, "inf")]
+    [3.0, -1.5, 0.002, None, None, None, None]
+    """
+    if isinstance(value, str):
+        return _finite(float(value)) if _NUMBER.fullmatch(value.strip()) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return _finite(float(value)) if is_number else None
+
+
+def is_scalar(value: Any) -> bool:
+    """Whether the cell holds one value, not a list or a mapping."""
+    return value is None or isinstance(value, str | int | float)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

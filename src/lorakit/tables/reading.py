@@ -1,0 +1,179 @@
+"""Tables from files: CSV, TSV, JSON lines, Parquet, gzipped or not, or a data set by name."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lorakit.errors import ConfigError, FormatError, MissingDependencyError, suggest
+from lorakit.tables.delimited import parse_csv, parse_tsv
+from lorakit.tables.json_rows import parse_json, parse_json_lines
+
+_PARSERS = {".csv": parse_csv, ".tsv": parse_tsv, ".jsonl": parse_json_lines, ".json": parse_json}
+SUFFIXES = (*_PARSERS, ".parquet")
+
+Parser = Callable[[str], Mapping[str, Any]]
+"""From the text of a file to columns."""
+ParserFor = Callable[[Path, str], Parser]
+"""The parser for a file, by its path and its kind; it raises ConfigError for a kind it has none."""
+
+
+def read_table(source: str, split: str = "train") -> Any:
+    """The rows as a `datasets.Dataset`.
+
+    `source` is a file, or what `datasets` loads: the name of a data set, with a configuration and
+    a split where it has several (`glue:sst2:validation`), or a directory.
+
+    Raises FormatError for data that are not there, empty, damaged or not UTF-8, ConfigError for a
+    kind of file that is not read.
+    """
+    path = Path(source)
+    kind = kind_of(path)
+    if path.is_dir() or (not path.exists() and kind not in SUFFIXES):
+        return _checked(_by_name(source, split), source)
+    _require_file(path)
+    if kind not in SUFFIXES:
+        raise ConfigError(
+            f"{path} cannot be read as a table; give a file that ends in {', '.join(SUFFIXES)}, "
+            "also with .gz."
+        )
+    return _checked(_from_file(path, kind), source)
+
+
+def read_parsed(source: str, parser_for: ParserFor) -> Any:
+    """The rows of one file as a `datasets.Dataset`, read by the parser for its kind.
+
+    Raises FormatError for a file that is not there, empty, damaged or not UTF-8.
+    """
+    path = Path(source)
+    _require_file(path)
+    parser = parser_for(path, kind_of(path))
+    return _checked(_from_text(path, _filled(path), parser), source)
+
+
+def kind_of(path: Path) -> str:
+    """The suffix that says how a file is read: ".csv" for reviews.CSV.gz."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return "".join(suffixes[:-1][-1:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, gzipped or not; FormatError if it cannot be read or is not UTF-8."""
+    return _decoded(path, _content(path))
+
+
+def _require_file(path: Path) -> None:
+    if not path.exists():
+        near = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise FormatError(f"{path} does not exist{suggest(path.name, near)}.")
+
+
+def _checked(table: Any, source: str) -> Any:
+    if len(table) == 0:
+        raise FormatError(f"{source} has no rows.")
+    return _with_class_names(table)
+
+
+def _from_file(path: Path, kind: str) -> Any:
+    content = _filled(path)
+    if kind == ".parquet":
+        return _from_parquet(path, content)
+    return _from_text(path, content, _PARSERS[kind])
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if path.suffix.lower() == ".gz" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise FormatError(f"{path} cannot be read: {error}") from error
+
+
+def _filled(path: Path) -> bytes:
+    content = _content(path)
+    if not content.strip():
+        raise FormatError(f"{path} is empty.")
+    return content
+
+
+def _from_text(path: Path, content: bytes, parser: Parser) -> Any:
+    text = _decoded(path, content)
+    try:
+        return _datasets().Dataset.from_dict(parser(text))
+    except FormatError as error:
+        raise FormatError(f"{path} cannot be read: {error.headline}", error.problems) from error
+    except (ValueError, TypeError, OverflowError) as error:  # pyarrow's kinds of error
+        raise FormatError(f"{path} mixes types in a column: {error}") from error
+
+
+def _decoded(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise FormatError(
+            f"{path} is not UTF-8: {error.reason} at byte {error.start} (line {line}); save it as "
+            "UTF-8."
+        ) from error
+
+
+def _from_parquet(path: Path, content: bytes) -> Any:
+    """The table as it is, without the index that pandas adds; categories become their values."""
+    datasets = _datasets()
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
+    except (ValueError, OSError) as error:
+        raise FormatError(f"{path} cannot be read as Parquet: {error}") from error
+    names = table.column_names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise FormatError(f"{path} has columns of the same name: {', '.join(twice)}.")
+    table = table.select([name for name in names if not name.startswith("__index_level_")])
+    for i, field in enumerate(table.schema):
+        if pyarrow.types.is_dictionary(field.type):
+            plain = table.column(i).cast(field.type.value_type)
+            table = table.set_column(i, field.name, plain)
+    return datasets.Dataset(table)
+
+
+def _by_name(name: str, split: str) -> Any:
+    datasets = _datasets()
+    path, config, named_split = (*name.split(":"), "", "")[:3] if ":" in name else (name, "", "")
+    split = named_split or split
+    try:
+        if (Path(path) / "dataset_dict.json").is_file() or (Path(path) / "state.json").is_file():
+            saved = datasets.load_from_disk(path)
+            return saved[split] if isinstance(saved, dict) else saved
+        return datasets.load_dataset(path, config or None, split=split)
+    except Exception as error:  # datasets raises whatever its loaders do
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise FormatError(
+            f"{name} is no file here, and `datasets` could not load its split {split!r}: {reason}"
+        ) from error
+
+
+def _with_class_names(table: Any) -> Any:
+    """The table with the names of classes where it numbers them; a number without one is None."""
+    for column, feature in table.features.items():
+        if names := getattr(feature, "names", None):
+            values = [
+                None if i is None or not 0 <= i < len(names) else names[i] for i in table[column][:]
+            ]
+            table = table.remove_columns(column).add_column(column, values)
+    return table
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Reading data needs datasets: pip install 'lorakit[train]'"
+        ) from error
+    return datasets

@@ -1,0 +1,1 @@
+"""GLUE: its nine tasks and their files."""

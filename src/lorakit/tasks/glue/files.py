@@ -1,0 +1,171 @@
+"""GLUE's tables, from a folder of its TSV files or from `datasets`: the same examples from both.
+
+The files are read as GLUE's authors write them and as `datasets` reads them: tabs separate, quotes
+are text, and no cell is trimmed. CoLA's train and dev files have no header. Some lines of QQP's
+break off in the middle; `datasets` leaves them out, and so does this. Elsewhere a short line is an
+error.
+
+Source: https://github.com/huggingface/datasets/blob/2.14.5/datasets/glue/glue.py (the loading
+script, from which the files of `nyu-mll/glue` were made).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lorakit.errors import FormatError, suggest
+from lorakit.tables.cells import label_name, number
+from lorakit.tables.delimited import parse_records
+from lorakit.tables.reading import read_table, read_text
+from lorakit.tasks.glue.benchmark import LABEL, STSB_RANGE, GlueTask
+from lorakit.text import plural, rows_text
+
+_COLA = ("source", LABEL, "mark", "sentence")
+_TSV = (".tsv", ".tsv.gz")
+_SPLITS = {"train": "train", "validation": "dev", "test": "dev"}
+"""GLUE keeps the labels of its test sets, so what is tested on is its dev set."""
+
+
+def glue_tables(source: str, task: GlueTask, role: str) -> dict[str, Any]:
+    """The tables for "train", "validation" or "test"; MNLI is tested on "mismatched" as well.
+
+    Raises FormatError for a missing or damaged file, labels out of range, and rows without labels.
+    """
+    names = task.splits(_SPLITS[role])
+    if role != "test" or is_file(source):
+        names = dict(list(names.items())[:1])
+    tables = {}
+    for i, (part, split) in enumerate(names.items()):
+        tables[part if i else role] = table = read_glue(source, task, split)
+        if LABEL not in table.column_names:
+            raise FormatError(
+                f"{source} has no labels for {task.name}, as GLUE's test files have none; train "
+                "and evaluate with its train and dev files. lorakit predict --glue writes "
+                "predictions for a test file."
+            )
+    return tables
+
+
+def is_file(source: str) -> bool:
+    """Whether the source is one file, not a folder or a data set's name."""
+    return Path(source).is_file()
+
+
+def read_glue(source: str, task: GlueTask, split: str) -> Any:
+    """One split as a `datasets.Dataset`: the task's columns of text, and `label` if it has labels.
+
+    `source` is GLUE's folder, the task's folder in it, one file, or a name for `datasets`. Labels
+    are names, or numbers for STS-B.
+    """
+    path = Path(source)
+    if path.is_dir():
+        path = _file(path, task, split)
+    if path.is_file() and path.name.endswith(_TSV):
+        columns = _parsed(path, task)
+    elif path.is_file():
+        columns = _columns(read_table(str(path)), task, source)
+    else:
+        hub_split = split.replace("dev", "validation")
+        columns = _columns(read_table(f"{source}:{task.name}:{hub_split}"), task, source)
+    return _table(columns, task, str(path))
+
+
+def _file(folder: Path, task: GlueTask, split: str) -> Path:
+    places = [place for place in (folder / task.folder, folder) if place.is_dir()]
+    for place in places:
+        for suffix in _TSV:
+            if (place / f"{split}{suffix}").is_file():
+                return place / f"{split}{suffix}"
+    place = places[0]
+    there = sorted(entry.name for entry in place.iterdir())
+    raise FormatError(
+        f"{place} has no file {split}.tsv or {split}.tsv.gz for {task.name}"
+        f"{suggest(f'{split}.tsv', there)}; there are {', '.join(there[:12]) or 'no files'}."
+    )
+
+
+def _parsed(path: Path, task: GlueTask) -> dict[str, list[Any]]:
+    """The columns of a TSV file, by our names."""
+    records = parse_records(read_text(path))
+    if not records:
+        raise FormatError(f"{path} is empty.")
+    headless = task.name == "cola" and "sentence" not in records[0]
+    header = list(_COLA) if headless else [name.strip() for name in records[0]]
+    rows = records if headless else records[1:]
+    wanted = dict(task.columns)
+    if task.label_column in header:
+        wanted[LABEL] = task.label_column
+    if missing := [theirs for theirs in wanted.values() if theirs not in header]:
+        raise FormatError(
+            f"{path} is no file of {task.name}: it lacks the columns {', '.join(missing)}; there "
+            f"are {', '.join(header)[:200]}."
+        )
+    places = {ours: header.index(theirs) for ours, theirs in wanted.items()}
+    short = [i for i, row in enumerate(rows) if len(row) <= max(places.values())]
+    if short and not (task.name == "qqp" and LABEL in wanted):
+        raise FormatError(f"{path} is damaged: {rows_text(short)}: too few cells.")
+    rows = [row for row in rows if len(row) > max(places.values())]
+    return {ours: [row[place] for row in rows] for ours, place in places.items()}
+
+
+def _columns(table: Any, task: GlueTask, source: str) -> dict[str, list[Any]]:
+    """The columns of a table that has our names."""
+    if missing := [name for name in task.text if name not in table.column_names]:
+        raise FormatError(
+            f"{source} is no table of {task.name}: it lacks the columns {', '.join(missing)}; "
+            f"there are {', '.join(table.column_names)}."
+        )
+    kept = [*task.text, *([LABEL] if LABEL in table.column_names else [])]
+    return {name: list(table[name]) for name in kept}
+
+
+def _table(columns: dict[str, list[Any]], task: GlueTask, origin: str) -> Any:
+    import datasets
+
+    if LABEL in columns:
+        labels = [_label(value, task) for value in columns.pop(LABEL)]
+        if any(label is not None for label in labels):
+            _require_in_range(labels, task, origin)
+            columns[LABEL] = labels
+    table = datasets.Dataset.from_dict(columns)
+    if len(table) == 0:
+        raise FormatError(f"{origin} has no rows.")
+    return table
+
+
+def _label(value: Any, task: GlueTask) -> Any:
+    """The label's name or number; None where there is none, which `datasets` writes as -1."""
+    name = label_name("" if value is None else value)
+    if name in ("", "-1"):
+        return None
+    if not task.labels:
+        found = number(value)
+        return value if found is None else found
+    is_place = task.numbered and name.isascii() and name.isdigit() and int(name) < len(task.labels)
+    return task.labels[int(name)] if is_place else name
+
+
+def _require_in_range(labels: Sequence[Any], task: GlueTask, origin: str) -> None:
+    """Raise FormatError that lists the labels which the task does not have."""
+    low, high = STSB_RANGE
+    wrong = Counter(
+        label
+        for label in labels
+        if (label not in task.labels if task.labels else not _between(label, low, high))
+    )
+    known = ", ".join(task.labels) or f"numbers from {low:g} to {high:g}"
+    if wrong:
+        raise FormatError(
+            f"{origin} has labels that {task.name} does not have (it has {known}):",
+            [
+                f"{'no label' if label is None else repr(label)}: {plural(count, 'row')}"
+                for label, count in wrong.most_common(10)
+            ],
+        )
+
+
+def _between(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, float) and low <= value <= high

@@ -1,0 +1,59 @@
+"""How numbers, names and tables read: aligned columns, sizes, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+_NAMED_ROWS = 5
+
+
+def table(rows: Iterable[Sequence[object]]) -> list[str]:
+    """Rows of cells as aligned lines; numbers to the right.
+
+    >>> print(*table([("name", "size"), ("a", 10), ("bcd", 2)]), sep="\\n")
+    name  size
+    a       10
+    bcd      2
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numeric = [all(_is_number(c) for c in column[1:]) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def size_text(size: int) -> str:
+    """Bytes as people read them.
+
+    >>> size_text(3240), size_text(1_366_088)
+    ('3.2 kB', '1.37 MB')
+    """
+    return f"{size / 1e6:,.2f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
+
+
+def plural(count: int, noun: str) -> str:
+    """
+    >>> plural(1, "row"), plural(1200, "row")
+    ('1 row', '1,200 rows')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def rows_text(rows: Sequence[int]) -> str:
+    """Rows by their number, the first below the header being 1.
+
+    >>> rows_text([0]), rows_text([0, 2]), rows_text(range(8))
+    ('row 1', 'rows 1, 3', 'rows 1, 2, 3, 4, 5 and 3 more')
+    """
+    named = ", ".join(str(row + 1) for row in rows[:_NAMED_ROWS])
+    more = len(rows) - _NAMED_ROWS
+    return f"row{'s' if len(rows) > 1 else ''} {named}" + (f" and {more} more" if more > 0 else "")
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(",", "").replace(".", "", 1).replace("e-", "", 1).isdigit()

@@ -1,0 +1,138 @@
+"""From a recipe's settings to a LoraTrainer."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import EarlyStoppingCallback, TrainingArguments
+
+from lorakit.errors import MissingDependencyError
+from lorakit.losses.consistency import consistency_loss
+from lorakit.models.dtypes import chosen
+from lorakit.recipe.schema import Recipe, TrainingConfig
+from lorakit.runs.directory import CHECKPOINTS
+from lorakit.tasks.base import Task
+from lorakit.training.callbacks import HealthCheck, progress
+from lorakit.training.trainer import LoraTrainer
+
+_SCHEDULES = {"constant": "constant_with_warmup"}
+_LOG_ENTRIES = 50
+
+
+def make_trainer(
+    recipe: Recipe,
+    model: nn.Module,
+    task: Task,
+    tokenizer: Any,
+    data: dict[str, Any],
+    output: Path,
+    say: Callable[[str], None] = print,
+) -> LoraTrainer:
+    """A LoraTrainer with the recipe's settings, checks and checkpoints.
+
+    Raises ConfigError for a dtype that this machine cannot train in and for a loss that means
+    nothing here, MissingDependencyError for tensorboard.
+    """
+    training = recipe.training
+    if training.tensorboard:
+        _prepare_tensorboard(output)
+    callbacks: list[Any] = [progress(say)]
+    if training.check == "on":
+        callbacks.append(HealthCheck())
+    if training.early_stopping is not None:
+        callbacks.append(EarlyStoppingCallback(training.early_stopping))
+    steps = training.max_steps or math.ceil(
+        training.epochs * math.ceil(len(data["train"]) / training.total_batch)
+    )
+    return LoraTrainer(
+        model,
+        task,
+        tokenizer,
+        training.total_batch,
+        training.token_budget,
+        consistency_loss(recipe.loss, model, task, tokenizer),
+        args=TrainingArguments(
+            output_dir=str(output / CHECKPOINTS),
+            **_optimisation(training, steps),
+            **_events(training, steps, task, "validation" in data),
+            **_computation(training),
+        ),
+        train_dataset=data["train"],
+        eval_dataset=data.get("validation"),
+        callbacks=callbacks,
+    )
+
+
+def _optimisation(training: TrainingConfig, steps: int) -> dict[str, Any]:
+    return {
+        "learning_rate": training.learning_rate,
+        "num_train_epochs": training.epochs,
+        "max_steps": training.max_steps or -1,
+        "lr_scheduler_type": _SCHEDULES.get(training.schedule, training.schedule),
+        "warmup_steps": _warmup(training, steps),
+        "weight_decay": training.weight_decay,
+        "adam_epsilon": training.adam_epsilon,
+        "label_smoothing_factor": training.label_smoothing,
+        "max_grad_norm": training.max_grad_norm,
+        "seed": training.seed,
+    }
+
+
+def _warmup(training: TrainingConfig, steps: int) -> int:
+    if training.warmup_steps is not None:
+        return training.warmup_steps
+    return math.ceil(training.warmup_ratio * steps)
+
+
+def _events(training: TrainingConfig, steps: int, task: Task, validated: bool) -> dict[str, Any]:
+    """When to log, evaluate and save.
+
+    Checkpoints fall on steps that log: the running mean of the loss is empty there, so the log of a
+    resumed run is that of an uninterrupted one.
+    """
+    logging = max(1, steps // _LOG_ENTRIES)
+    every = logging * math.ceil(steps / training.evaluations / logging)
+    choosing = training.early_stopping is not None
+    return {
+        "logging_steps": logging,
+        "save_strategy": "steps",
+        "save_steps": every,
+        "eval_strategy": "steps" if validated else "no",
+        "eval_steps": every,
+        "load_best_model_at_end": choosing,
+        "metric_for_best_model": task.best_metric if choosing else None,
+        "greater_is_better": task.higher_is_better if choosing else None,
+        "restore_callback_states_from_checkpoint": True,
+        "report_to": ["tensorboard"] if training.tensorboard else [],
+    }
+
+
+def _computation(training: TrainingConfig) -> dict[str, Any]:
+    dtype = chosen(training.dtype)
+    arguments: dict[str, Any] = {
+        "per_device_train_batch_size": training.total_batch,
+        "use_cpu": not torch.accelerator.is_available(),
+        "bf16": dtype == "bf16",
+        "fp16": dtype == "fp16",
+        "full_determinism": training.deterministic,
+        "dataloader_pin_memory": False,
+        "remove_unused_columns": False,
+    }
+    if training.gradient_checkpointing:
+        known = TrainingArguments.__dataclass_fields__
+        new, old = "activation_checkpointing", "gradient_checkpointing"  # renamed in 5.23
+        arguments[new if new in known else old] = True
+    return arguments
+
+
+def _prepare_tensorboard(output: Path) -> None:
+    if find_spec("tensorboard") is None:
+        raise MissingDependencyError("training.tensorboard needs: pip install tensorboard")
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(output / "tensorboard")

@@ -1,0 +1,57 @@
+"""The model that a recipe trains: the base with the task's head, prepared by the method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers import AutoConfig
+
+from lorakit.errors import ConfigError
+from lorakit.injection.adaptation import inject
+from lorakit.methods import train_full, train_head
+from lorakit.models import loading
+from lorakit.models.dtypes import chosen, store_frozen
+from lorakit.models.fp32_attention import use_fastest_attention
+from lorakit.recipe.schema import Recipe
+from lorakit.tasks.base import Task
+
+Say = Callable[[str], None]
+
+
+def build_model(recipe: Recipe, task: Task, say: Say) -> Any:
+    """The base with the task's head, prepared by the recipe's method, in the types that it says."""
+    dtype = chosen(recipe.training.dtype)
+    settings = task.head()
+    if recipe.training.base_dropout == "off":
+        settings |= loading.no_dropout(recipe.base, recipe.revision)
+    if recipe.training.classifier_dropout is not None:
+        settings[_dropout_setting(recipe, task)] = recipe.training.classifier_dropout
+    model, head = loading.load_for_task(recipe.base, task.auto_class, settings, recipe.revision)
+    if recipe.method == "full":
+        train_full(model)
+    elif recipe.method == "head":
+        train_head(model, head)
+    else:
+        saved = tuple(dict.fromkeys([*(recipe.lora.modules_to_save or ()), *head]))
+        say(str(inject(model, recipe.lora.replace(modules_to_save=saved or None))))
+    store_frozen(model, dtype)
+    use_fastest_attention(model, dtype)
+    return model
+
+
+def _dropout_setting(recipe: Recipe, task: Task) -> str:
+    """What the base's config calls the dropout before its head; DeBERTa has a name of its own.
+
+    Raises ConfigError if it has none.
+    """
+    config = AutoConfig.from_pretrained(recipe.base, revision=recipe.revision)
+    if config.model_type.startswith("deberta"):
+        return "cls_dropout"
+    known = [n for n in ("classifier_dropout", "seq_classif_dropout") if hasattr(config, n)]
+    if not known or task.auto_class != "AutoModelForSequenceClassification":
+        raise ConfigError(
+            f"training.classifier_dropout is set, and {recipe.base} ({config.model_type}) has no "
+            f"such setting for the task {task.name}; leave it out."
+        )
+    return known[0]

@@ -1,0 +1,91 @@
+"""What result.json says of a run: metrics, counts, seconds, memory, versions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import lorakit
+from lorakit.models.dtypes import chosen
+from lorakit.recipe.schema import Recipe
+from lorakit.runs.directory import ADAPTER, RunResult
+from lorakit.tables.cells import label_name
+from lorakit.tasks.base import Task
+from lorakit.training.warm_start import WarmStart
+
+
+def run_result(
+    recipe: Recipe,
+    task: Task,
+    trainer: Any,
+    tables: dict[str, Any],
+    metrics: dict[str, float],
+    seconds: float,
+    output: Path,
+    start: WarmStart | None = None,
+) -> RunResult:
+    files = list((output / ADAPTER).glob("*.safetensors"))
+    return RunResult(
+        method=recipe.method,
+        task=str(recipe.data.task),
+        metrics=metrics,
+        majority=_majority(tables["test"], task),
+        trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        adapter_bytes=sum(file.stat().st_size for file in files),
+        examples={name: len(table) for name, table in tables.items()},
+        steps=trainer.state.global_step,
+        seconds=round(seconds, 1),
+        peak_memory_bytes=_peak_memory(),
+        seed=recipe.training.seed,
+        dtype=chosen(recipe.training.dtype),
+        versions={name: _version(name) for name in ("lorakit", "torch", "transformers")},
+        commit=_commit(),
+        output=str(output),
+        warm_start=asdict(start) if start is not None else None,
+        base=recipe.base,
+        loss=recipe.loss.kind,
+    )
+
+
+def _majority(table: Any, task: Task) -> float | None:
+    if task.name != "classification" or task.label is None:
+        return None
+    values = [label_name(value) for value in table[task.label]]
+    return max(map(values.count, set(values))) / len(values)
+
+
+def _peak_memory() -> int:
+    """Of the accelerator where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    if sys.platform == "win32":
+        return 0  # Python's standard library does not tell there
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _commit() -> str | None:
+    """The commit of lorakit's own checkout, if it runs from one; a checkout around it is none."""
+    package = Path(lorakit.__file__).resolve().parent
+    command = ["git", "-C", str(package), "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    project, commit = answer.stdout.splitlines()
+    return commit if Path(project).resolve() / "src" == package.parent else None

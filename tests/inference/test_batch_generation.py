@@ -1,0 +1,203 @@
+"""Decoding in batches against transformers' `generate` on one prompt, and what is kept of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lorakit.errors import ConfigError
+from lorakit.inference import batch_generation, generation
+from lorakit.inference.batch_generation import answer
+from lorakit.inference.partial_outputs import PartialOutputs, remove_partial
+from lorakit.recipe.decoding import Sampling
+from tests.training.tiny_gpt2 import save_gpt2
+
+BEAM = Sampling(max_new_tokens=12, beams=4, length_penalty=0.8, no_repeat_ngram=3)
+PROMPTS = [[5, 9, 30, 7, 7, 7], [40, 41, 0], [60, 61, 62, 63, 64, 65, 66, 67, 0], [0]]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_gpt2(tmp_path_factory.mktemp("gpt2"), spread=0.6)
+
+
+@pytest.fixture(scope="module")
+def model(base: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(base).eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base: Path) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def alone(model: Any, tokenizer: Any, prompt: list[int], sampling: Sampling) -> str:
+    """The definition: one prompt without padding, read once for each beam by transformers."""
+    with torch.no_grad():
+        output = model.generate(
+            input_ids=torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            pad_token_id=0,
+            eos_token_id=[0],
+            num_beams=sampling.beams,
+            length_penalty=sampling.length_penalty,
+            max_new_tokens=sampling.longest,
+            do_sample=False,
+        )
+    return tokenizer.decode(output[0, len(prompt) :], skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_a_batch_read_once_says_what_each_prompt_alone_says(model, tokenizer, beams):
+    sampling = Sampling(max_new_tokens=12, beams=beams, length_penalty=0.8)
+    expected = [alone(model, tokenizer, prompt, sampling) for prompt in PROMPTS]
+    assert len(set(expected)) > 1
+    with torch.no_grad():
+        assert answer(model, tokenizer, PROMPTS, sampling) == expected
+
+
+def test_prompts_are_read_once_and_not_for_every_beam(model, tokenizer, monkeypatch):
+    rows = []
+    with torch.no_grad():
+        model.register_forward_pre_hook(
+            lambda module, args, kwargs: rows.append(tuple(kwargs["input_ids"].shape)),
+            with_kwargs=True,
+        )
+        answer(model, tokenizer, PROMPTS, BEAM)
+        once = sum(a * b for a, b in rows)
+        assert rows[0] == (4, 8)
+        assert all(shape == (16, 1) for shape in rows[1:])
+        rows.clear()
+        monkeypatch.setattr(batch_generation, "_continues", lambda model: False)
+        answer(model, tokenizer, PROMPTS, BEAM)
+    assert rows[0] == (16, 9)
+    assert sum(a * b for a, b in rows) > once
+    model._forward_pre_hooks.clear()
+
+
+def test_ngrams_are_counted_in_the_answer_only():
+    seen = []
+
+    def inner(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        seen.append(ids.tolist())
+        return scores
+
+    scores = torch.zeros(1, 5)
+    assert batch_generation.AfterPrompt(inner, 2)(torch.tensor([[1, 2, 3, 4]]), scores) is scores
+    assert seen == [[[3, 4]]]
+
+
+def test_an_answer_repeats_no_ngram(model, tokenizer, monkeypatch):
+    outputs = []
+    generate = model.generate
+
+    def recording(**arguments: Any) -> torch.Tensor:
+        outputs.append(generate(**arguments))
+        return outputs[-1]
+
+    monkeypatch.setattr(model, "generate", recording)
+    with torch.no_grad():
+        for sampling in (Sampling(max_new_tokens=12, beams=4), BEAM):
+            answer(model, tokenizer, PROMPTS, sampling)
+    start = max(map(len, PROMPTS))
+    loose, strict = ([doubled(row[start:].tolist()) for row in output] for output in outputs)
+    assert any(loose)
+    assert not any(strict)
+
+
+def doubled(ids: list[int]) -> bool:
+    """Whether three tokens in a row occur twice; what pads the end does not count."""
+    while ids and ids[-1] == 0:
+        ids.pop()
+    triples = list(zip(ids, ids[1:], ids[2:], strict=False))
+    return len(triples) > len(set(triples))
+
+
+def test_a_stop_text_ends_an_answer(model, tokenizer):
+    with torch.no_grad():
+        (whole,) = answer(model, tokenizer, [PROMPTS[0]], Sampling(max_new_tokens=12))
+        middle = whole[len(whole) // 2]
+        (cut,) = answer(model, tokenizer, [PROMPTS[0]], Sampling(max_new_tokens=12, stop=[middle]))
+    assert cut == whole.partition(middle)[0].strip()
+
+
+def test_kept_texts_are_those_of_the_same_question(tmp_path):
+    output = tmp_path / "out.jsonl"
+    kept = PartialOutputs(output, {"prompts": [[1]]})
+    assert kept.read() == {}
+    kept.start({})
+    kept.add({0: "a\u2028b", 3: "c"})
+    kept.add({1: ""})
+    assert PartialOutputs(output, {"prompts": [[1]]}).read() == {0: "a\u2028b", 3: "c", 1: ""}
+    assert PartialOutputs(output, {"prompts": [[2]]}).read() == {}
+    with kept.file.open("a") as file:
+        file.write('{"7": "half')  # a kill while it was written
+    assert PartialOutputs(output, {"prompts": [[1]]}).read() == {0: "a\u2028b", 3: "c", 1: ""}
+    remove_partial(output)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_beams_of_a_recipe_are_checked():
+    with pytest.raises(ConfigError, match="beams are not drawn") as caught:
+        Sampling(beams=2, temperature=1.0, no_repeat_ngram=-1, batch_rows=0)
+    assert len(caught.value.problems) == 3
+
+
+def test_an_interrupted_decoding_continues_and_asks_each_prompt_once(base, tmp_path, monkeypatch):
+    saved = saved_adapter(base, tmp_path / "adapter")
+    table = rows_of([["name : A"], ["name : B"], ["name : A"], ["name : C and more"]])
+    sampling = Sampling(max_new_tokens=6, beams=2, batch_rows=1)
+    whole = generation.generate_rows(saved, table, "t", sampling).texts
+    assert whole[0] == whole[2]
+
+    asked: list[int] = []
+    real = batch_generation.answer
+
+    def counting(model: Any, tokenizer: Any, prompts: list[list[int]], s: Sampling) -> list[str]:
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(len(prompts))
+        return real(model, tokenizer, prompts, s)
+
+    output = tmp_path / "out.jsonl"
+    monkeypatch.setattr(generation, "answer", counting)
+    with pytest.raises(KeyboardInterrupt):
+        generation.generate_rows(saved, table, "t", sampling, output=output)
+    kept = (tmp_path / ".out.jsonl.kept-0").read_text().splitlines()
+    assert [json.loads(line) for line in kept[1:]]
+    asked.clear()
+    assert generation.generate_rows(saved, table, "t", sampling, output=output).texts == whole
+    assert sum(asked) == 1
+    remove_partial(output)
+    assert not (tmp_path / ".out.jsonl.kept-0").exists()
+
+
+def saved_adapter(base: Path, directory: Path) -> Any:
+    """A random adapter of the tiny GPT-2, opened for e2e."""
+    import lorakit as lora
+    from lorakit.inference.session import LoadOptions, open_session
+
+    model = AutoModelForCausalLM.from_pretrained(base)
+    config = lora.LoraConfig(
+        r=2,
+        lora_alpha=32,
+        target_modules=["c_attn"],
+        slices={"c_attn": [True, False, True]},
+        init_lora_weights=False,
+    )
+    lora.inject(model, config)
+    lora.save_adapter(model, directory)
+    return open_session(str(directory), LoadOptions(base=str(base), task="e2e"))
+
+
+def rows_of(inputs: list[list[str]]) -> Any:
+    import datasets
+
+    return datasets.Dataset.from_dict({"input": [text for (text,) in inputs]})

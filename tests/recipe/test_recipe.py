@@ -1,0 +1,267 @@
+"""A recipe is checked whole, and its YAML reads back equal."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lorakit.config import LoraConfig
+from lorakit.errors import ConfigError
+from lorakit.recipe.schema import (
+    DataConfig,
+    Recipe,
+    TrainingConfig,
+    differences,
+    from_mapping,
+)
+from lorakit.recipe.yaml_file import load_recipe, to_yaml, with_settings, with_values
+
+SMALLEST = {"base": "b", "data": {"train": "t.csv"}, "output": "o"}
+
+
+def read(text: str, path: Path) -> Recipe:
+    path.write_text(text, encoding="utf-8")
+    return from_mapping(load_recipe(path))
+
+
+def test_defaults_are_those_of_the_classes():
+    assert from_mapping(SMALLEST) == Recipe("b", DataConfig("t.csv"), "o")
+    assert from_mapping(SMALLEST).lora == LoraConfig(lora_alpha=16, target_modules="all-linear")
+
+
+def test_one_setting_of_lora_leaves_the_others_as_they_were():
+    lora = from_mapping({**SMALLEST, "lora": {"r": 4}}).lora
+    assert lora == LoraConfig(r=4, lora_alpha=16, target_modules="all-linear")
+
+
+def test_every_mistake_is_told_at_once():
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(
+            {
+                "data": {"trian": "t.csv", "text": [1], "max_length": 0},
+                "output": 3,
+                "metod": "lora",
+                "method": "lroa",
+                "lora": {"r": 0, "lora_dropot": 0.1, "lora_alpha": "x"},
+                "training": {
+                    "learning_rate": -1,
+                    "epochs": "two",
+                    "total_batch": True,
+                    "dtype": "fp8",
+                    "schedule": "square",
+                    "early_stopping": 0,
+                },
+            }
+        )
+    problems = "\n".join(caught.value.problems)
+    for expected in (
+        "base is missing",
+        "metod is no setting (did you mean 'method'?)",
+        "data.trian is no setting (did you mean 'train'?)",
+        "data.train is missing",
+        "data.text is [1]; it must be a list or nothing",
+        "output is 3; it must be text",
+        "method is 'lroa'; it must be one of lora, full, head",
+        "lora.lora_dropot is no setting (did you mean 'lora_dropout'?)",
+        "lora.r is 0",
+        "lora.lora_alpha is 'x'; it must be a number",
+        "training.epochs is 'two'; it must be a number",
+        "training.total_batch is True; it must be a whole number",
+        "training.dtype is 'fp8'; it must be one of auto, fp32, bf16, fp16",
+        "training.schedule is 'square'; it must be one of linear",
+        "training.learning_rate must be above 0",
+        "training.early_stopping must be at least 1",
+    ):
+        assert expected in problems
+
+
+@pytest.mark.parametrize("section", ["data", "training", "lora"])
+def test_a_section_that_is_a_value_is_told(section):
+    with pytest.raises(ConfigError, match=f"{section} is 'x'; write settings under it"):
+        from_mapping({**SMALLEST, section: "x"})
+
+
+@pytest.mark.parametrize("mapping", [{"train": "t", "test": 0}, {"train": "t", "validation": -1}])
+def test_nothing_cannot_be_set_apart(mapping):
+    with pytest.raises(ConfigError, match="at least one row"):
+        from_mapping({**SMALLEST, "data": mapping})
+
+
+def test_slices_and_patterns_come_from_yaml_lists(tmp_path):
+    text = """
+base: b
+output: o
+data: {train: t.csv, text: review}
+lora:
+  target_modules: [c_attn]
+  layers_to_transform: [0, 2]
+  rank_pattern: {"h.0.*c_attn": 4}
+  alpha_pattern: {"h.0.*c_attn": 1e1}
+  slices:
+    c_attn: [true, false, true]
+    qkv: [[64, true], [16, false]]
+training: {learning_rate: 2e-3, check: off}
+"""
+    recipe = read(text, tmp_path / "r.yaml")
+    assert recipe.data.text == ("review",)
+    assert recipe.lora.rank_of("h.0.attn.c_attn") == 4
+    assert recipe.lora.alpha_of("h.0.attn.c_attn") == 10
+    assert recipe.lora == LoraConfig(
+        lora_alpha=16,
+        target_modules=["c_attn"],
+        layers_to_transform=[0, 2],
+        rank_pattern={"h.0.*c_attn": 4},
+        alpha_pattern={"h.0.*c_attn": 10},
+        slices={"c_attn": [True, False, True], "qkv": [(64, True), (16, False)]},
+    )
+    assert (recipe.training.learning_rate, recipe.training.check) == (0.002, "off")
+    assert read(to_yaml(recipe), tmp_path / "again.yaml") == recipe
+
+
+words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=8)
+odd_words = words | st.sampled_from(["off", "no", "1e5", "1.0", "null", "~", "true", "0x1", "- a"])
+
+
+@st.composite
+def recipes(draw: Any) -> Recipe:
+    training = TrainingConfig(
+        learning_rate=draw(st.floats(1e-8, 1)),
+        epochs=draw(st.floats(0.1, 9) | st.integers(1, 9)),
+        max_steps=draw(st.none() | st.integers(1, 9)),
+        check=draw(st.sampled_from(["on", "off"])),
+        deterministic=draw(st.booleans()),
+    )
+    lora = LoraConfig(
+        r=draw(st.integers(1, 64)),
+        target_modules=draw(st.none() | st.lists(odd_words, min_size=1, max_size=3)),
+        slices=draw(st.sampled_from([{}, {"qkv": [True, False]}, {"kv": [(8, True), (4, False)]}])),
+    )
+    data = DataConfig(
+        draw(odd_words), text=draw(st.none() | st.lists(odd_words)), label=draw(odd_words)
+    )
+    return Recipe(draw(odd_words), data, draw(odd_words), lora=lora, training=training)
+
+
+@given(recipe=recipes())
+def test_yaml_reads_back_equal(recipe, tmp_path_factory):
+    assert read(to_yaml(recipe), tmp_path_factory.getbasetemp() / "recipe.yaml") == recipe
+
+
+def test_settings_make_their_sections_and_read_yaml():
+    settings = ["training.learning_rate=2e-3", "data.text=[a, b]", "lora.use_dora=true"]
+    mapping = with_settings(SMALLEST, [*settings, "training.check=off"])
+    recipe = from_mapping(mapping)
+    assert recipe.training == TrainingConfig(learning_rate=0.002, check="off")
+    assert recipe.data.text == ("a", "b")
+    assert recipe.lora.use_dora is True
+    assert "training" not in SMALLEST
+
+
+def test_bad_settings_are_all_told():
+    with pytest.raises(ConfigError) as caught:
+        with_settings(SMALLEST, ["base", "=1", "base.x=1", "a={", "training..x=1"])
+    told = "\n".join(caught.value.problems)
+    assert "'base' is no setting" in told
+    assert "'=1' is no setting" in told
+    assert "base.x: base is a value and has no parts" in told
+    assert "'{' is no YAML value" in told
+    assert "'training..x=1' is no setting" in told
+
+
+def test_values_are_taken_as_they_are():
+    mapping = with_values(SMALLEST, {"data.train": "a: b.csv", "base": "2024"})
+    assert (mapping["data"]["train"], mapping["base"]) == ("a: b.csv", "2024")
+    with pytest.raises(ConfigError, match="base is a value"):
+        with_values(SMALLEST, {"base.x": "1"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "cannot be read"),
+        ("", "holds no settings"),
+        ("- a", "holds no settings"),
+        ("training: {seed: 1, seed: 2}", "seed stands twice"),
+    ],
+)
+def test_a_file_without_a_recipe_is_told(text, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        read(text, tmp_path / "r.yaml")
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(ConfigError, match=re.escape(str(tmp_path / "none.yaml"))):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_differences_name_settings_and_both_values():
+    one = from_mapping(SMALLEST)
+    other = replace(one, output="elsewhere", training=TrainingConfig(seed=1), revision="main")
+    assert differences(one, other) == [
+        "training.seed is 0 there and 1 here",
+        "revision is None there and 'main' here",
+    ]
+
+
+def test_a_loss_fills_in_what_its_kind_uses():
+    loss = from_mapping({**SMALLEST, "loss": {"kind": "cutoff_span", "weight": 2}}).loss
+    assert (loss.weight, loss.copy_weight, loss.ratio) == (2, 1, 0.1)
+    loss = from_mapping({**SMALLEST, "loss": {"kind": "rdrop"}}).loss
+    assert (loss.weight, loss.copy_weight, loss.ratio) == (1, None, None)
+    assert from_mapping(SMALLEST).loss.weight is None
+
+
+def test_every_mistake_of_a_loss_is_told_at_once():
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(
+            {**SMALLEST, "loss": {"kind": "rdrop", "weight": -1, "ratio": 0.2, "weight_": 1}}
+        )
+    text = str(caught.value)
+    assert "loss.weight must not be negative" in text
+    assert "loss.ratio is set, and kind rdrop does not use it" in text
+    assert "loss.weight_ is no setting (did you mean 'weight', 'copy_weight'?)" in text
+    with pytest.raises(ConfigError, match=r"loss\.ratio must be in"):
+        from_mapping({**SMALLEST, "loss": {"kind": "cutoff_token", "ratio": 1.0}})
+    with pytest.raises(ConfigError, match=r"loss\.kind is 'dropr'; it must be one of plain, rdrop"):
+        from_mapping({**SMALLEST, "loss": {"kind": "dropr"}})
+
+
+def test_what_a_loss_and_a_warm_start_mean_nothing_for_is_refused_together():
+    mapping = {**SMALLEST, "loss": {"kind": "rdrop"}, "init_adapter": "a", "method": "head"}
+    mapping["data"] = {"train": "t.csv", "task": "chat"}
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(mapping)
+    assert "the task chat has none; use plain" in str(caught.value)
+    assert "init_adapter starts adapters, and method head has none" in str(caught.value)
+
+
+def test_a_guessed_task_is_checked_as_well():
+    recipe = from_mapping({**SMALLEST, "loss": {"kind": "rdrop"}})
+    with pytest.raises(ConfigError, match="the task generation has none"):
+        replace(recipe, data=replace(recipe.data, task="generation"))
+
+
+@pytest.mark.parametrize("kind", ["plain", "rdrop", "cutoff_token", "loralib_cutoff"])
+def test_a_loss_reads_back_equal(kind, tmp_path):
+    recipe = from_mapping({**SMALLEST, "loss": {"kind": kind}, "init_adapter": "runs/mnli"})
+    assert read(to_yaml(recipe), tmp_path / "recipe.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("sections", "problem"),
+    [
+        ({"data": {"train": "t", "task": "stsb"}}, "the task stsb learns a number"),
+        ({"data": {"train": "t", "task": "rte"}, "loss": {"kind": "rdrop"}}, "loss.kind is rdrop"),
+    ],
+)
+def test_label_smoothing_is_for_the_plain_loss_of_labels(sections, problem):
+    mapping = {"base": "b", "output": "o", "training": {"label_smoothing": 0.1}, **sections}
+    with pytest.raises(ConfigError, match=problem):
+        from_mapping(mapping)
+    from_mapping({**mapping, "training": {}})
