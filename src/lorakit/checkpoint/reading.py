@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from lorakit.checkpoint import loralib_format
 from lorakit.checkpoint.bundle import AdapterBundle
+from lorakit.checkpoint.formats.native import Native
 from lorakit.checkpoint.peft_decoding import decode
 from lorakit.checkpoint.peft_format import PeftFiles, parse_header
 from lorakit.checkpoint.releases import RELEASES, fetch, release_of
@@ -48,7 +49,10 @@ def read(
         raise ConfigError(
             f"revision={revision!r} names a version on the Hub, and {path} is {where}."
         )
-    if local.is_dir():
+    native = Native()
+    if native.sniff(local):
+        bundle = native.decode(local, lora_alpha)
+    elif local.is_dir():
         bundle = _read_directory(local, lora_alpha)
     elif local.is_file():
         bundle = _read_file(local, lora_alpha)

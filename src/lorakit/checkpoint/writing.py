@@ -16,9 +16,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from lorakit.checkpoint.bundle import AdapterBundle
+from lorakit.checkpoint.formats.native import Native
 from lorakit.checkpoint.model_card import is_ours, model_card
 from lorakit.checkpoint.peft_encoding import encode
 from lorakit.checkpoint.peft_format import PeftFiles, header_text
@@ -35,6 +37,15 @@ def write(bundle: AdapterBundle, path: str | Path) -> Path:
     that the new tensors are there and only the files beside them are missing.
     """
     directory = Path(path)
+    if bundle.method != "lora":
+        native = Native()
+        if problems := native.problems(bundle):
+            raise SaveError(f"{directory} cannot be written:", problems)
+        try:
+            native.write(bundle, directory)
+        except (OSError, SafetensorError) as error:
+            raise SaveError(f"It could not be saved to {directory}: {error}.") from error
+        return directory
     files = encode(bundle)
     temporary = {
         name: directory / f".{name}.{os.getpid()}.tmp"
