@@ -81,6 +81,8 @@ class AdapterBundle:
     """What trained these tensors."""
     method_config: Mapping[str, Any] = field(default_factory=dict)
     """The config of a method other than LoRA, in values that JSON has."""
+    targets_stated: bool = True
+    """Whether the file says `config.target_modules`, and not only the names of its tensors."""
     format: str = "peft"
     """The name of the file format that it was read from."""
 
