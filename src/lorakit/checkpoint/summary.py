@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lorakit.checkpoint.bundle import AdapterBundle
+from lorakit.variants import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Summary:
     r: int
     lora_alpha: float
     use_rslora: bool
-    use_dora: bool
+    variant: str
     target_modules: list[str] | str
     adapted_modules: int
     ranks: dict[int, int]
@@ -38,7 +39,7 @@ class Summary:
             "base model": self.base_model or "not said",
             "rank, alpha": f"{self.r}, {self.lora_alpha:g}"
             + (" (rsLoRA)" if self.use_rslora else "")
-            + (" (DoRA)" if self.use_dora else ""),
+            + (f" ({VARIANTS[self.variant].title})" if self.variant != "lora" else ""),
             "targets": self.target_modules
             if isinstance(self.target_modules, str)
             else ", ".join(self.target_modules),
@@ -64,18 +65,18 @@ def summarise(
     targets = config.target_modules
     if targets is None or not bundle.targets_stated:
         targets = sorted({name.rpartition(".")[2] for name in bundle.adapters})
-    ranks = Counter(pair.r or pair.lora_B.shape[1] for pair in bundle.adapters.values())
+    ranks = Counter(adapter.spec.r for adapter in bundle.adapters.values())
     return Summary(
         format=bundle.format,
         base_model=bundle.base_model,
         r=config.r,
         lora_alpha=config.lora_alpha,
         use_rslora=config.use_rslora,
-        use_dora=config.use_dora,
+        variant=config.variant,
         target_modules=targets if isinstance(targets, str) else list(targets),
         adapted_modules=len(bundle.adapters),
         ranks=dict(ranks),
-        adapter_parameters=sum(pair.parameters for pair in bundle.adapters.values()),
+        adapter_parameters=sum(adapter.parameters for adapter in bundle.adapters.values()),
         trained={name: tensor.numel() for name, tensor in bundle.trained.items()},
         dtypes=sorted({str(t.dtype).removeprefix("torch.") for t in bundle.tensors.values()}),
         fingerprint=next(iter(bundle.fingerprint.values())) if bundle.fingerprint else None,

@@ -104,11 +104,11 @@ class LoraLayer(MergedWeight):
     @property
     def base_weight(self) -> Tensor:
         """W, as it is stored."""
-        weight = self._parameters.get(self.weight_name)
-        if weight is not None:
-            return weight
-        replicated: Tensor = self.__dict__[self.weight_name]
-        return replicated
+        own: Any = self._parameters
+        if self.weight_name not in own:
+            own = self.__dict__  # as in `forward`
+        weight: Tensor = own[self.weight_name]
+        return weight
 
     @property
     def base_bias(self) -> Tensor | None:
@@ -239,4 +239,5 @@ class LoraLayer(MergedWeight):
 
     def delta_weight(self) -> Tensor:
         """dW, laid out as W is stored, differentiable in what trains."""
-        return self.adapter.delta(self.base_weight)
+        tensors = self.adapter.tensors
+        return self.variant.delta(self.site, self.base_weight, tensors, self.scaling)

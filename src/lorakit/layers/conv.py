@@ -85,10 +85,15 @@ class LoraConv(LoraLayer, _ConvNd):
     def plain(self, input: Tensor, weight: Tensor) -> Tensor:
         return self._convolve(input, weight, self.bias)
 
+    def adapted(self, input: Tensor, a: Tensor, b: Tensor, s: float, dropout: float) -> Tensor:
+        if a.ndim > 2:
+            return super().adapted(input, a, b, s, dropout)
+        x = F.dropout(input, dropout) if dropout else input
+        update = self._convolve(x, self.site.product(a, b, s).to(x.dtype), None)
+        return self.plain(input, self.base_weight) + update
+
     def low_rank(self, input: Tensor, a: Tensor, b: Tensor, dropout: float) -> Tensor:
         x = F.dropout(input, dropout) if dropout else input
-        if a.ndim == 2:
-            return self._convolve(x, self.site.product(a, b, 1.0).to(x.dtype), None)
         h = self._convolve(x, a.to(x.dtype), None)
         pointwise = (F.conv1d, F.conv2d, F.conv3d)[len(self.kernel_size) - 1]
         return pointwise(h, b.to(h.dtype), groups=self.groups)

@@ -6,8 +6,9 @@ A layer runs one, a file holds one for each module, and sums of adapters are mad
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,6 +53,10 @@ class ModuleAdapter:
     def parameters(self) -> int:
         """How many numbers the tensors hold."""
         return sum(tensor.numel() for tensor in self.tensors.values())
+
+    def with_factors(self, a: Tensor, b: Tensor, **changes: Any) -> ModuleAdapter:
+        """The same with another A and B, and with other fields changed."""
+        return replace(self, tensors={**self.tensors, "lora_A": a, "lora_B": b}, **changes)
 
     def delta(self, weight: Tensor | None = None) -> Tensor:
         """dW in the layout of the module's weight, in at least float32.

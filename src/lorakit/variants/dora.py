@@ -27,7 +27,10 @@ class DoRA(Variant):
 
     def refusal(self, site: Site) -> str | None:
         if isinstance(site, SlicedSite):
-            return "has slices, and use_dora is for whole weights"
+            return (
+                "has slices, and use_dora is for whole weights; name it in target_modules to adapt "
+                "it as one"
+            )
         if type(site) is not LinearSite:
             return f"{site.description}; use_dora is for linear layers and GPT-2's Conv1D"
         return None
