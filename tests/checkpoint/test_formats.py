@@ -397,7 +397,9 @@ def test_base_layer_without_a_pair_is_refused() -> None:
 
 
 def test_lora_alpha_that_agrees_with_the_file_may_be_passed() -> None:
-    assert decode(PeftFiles(CONFIG, tensors(), None), lora_alpha=6).adapters["q"].spec.lora_alpha == 6
+    assert (
+        decode(PeftFiles(CONFIG, tensors(), None), lora_alpha=6).adapters["q"].spec.lora_alpha == 6
+    )
 
 
 @pytest.mark.parametrize(
@@ -529,7 +531,9 @@ def test_pickled_adapter_of_peft_is_read(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "adapter_model.bin"):
         found = read(path)
         assert found.format == "peft"
-        assert torch.equal(found.adapters["q"].tensors["lora_A"], content["base_model.model.q.lora_A.weight"])
+        assert torch.equal(
+            found.adapters["q"].tensors["lora_A"], content["base_model.model.q.lora_A.weight"]
+        )
 
 
 # --- loralib's file

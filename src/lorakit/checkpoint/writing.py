@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lorakit.checkpoint.bundle import AdapterBundle
-from lorakit.checkpoint.formats.codec import Codec
+from lorakit.checkpoint.formats.codec import Codec, Decoder
 from lorakit.checkpoint.formats.registry import FORMATS
 from lorakit.errors import ConfigError, SaveError, suggest
 
@@ -22,8 +22,13 @@ def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) ->
     """
     path = Path(path)
     codec = _first_that_holds(bundle) if format is None else _named(format)
-    if problems := codec.problems(bundle):
+    if problems := _problems(codec, bundle):
         raise SaveError(f"The format {codec.name} cannot hold this adapter:", problems)
+    if others := [name for name, other in FORMATS.items() if _is_of(other, path, codec)]:
+        raise SaveError(
+            f"{path} holds an adapter in another format, {', '.join(others)}, and nobody could "
+            "tell which is meant; choose another directory."
+        )
     try:
         codec.write(bundle, path)
     except SaveError:
@@ -35,6 +40,19 @@ def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) ->
     return path
 
 
+def _problems(codec: Codec, bundle: AdapterBundle) -> list[str]:
+    if bundle.spelling is not None and bundle.format != codec.name:
+        return [
+            f"its names are spelt as {bundle.format} does, which only a model can tell; load it "
+            "onto one and save it from there"
+        ]
+    return codec.problems(bundle)
+
+
+def _is_of(other: Decoder, path: Path, codec: Codec) -> bool:
+    return other is not codec and not other.is_fallback and path.is_dir() and other.sniff(path)
+
+
 def _writable() -> dict[str, Codec]:
     return {name: codec for name, codec in FORMATS.items() if isinstance(codec, Codec)}
 
@@ -42,7 +60,7 @@ def _writable() -> dict[str, Codec]:
 def _first_that_holds(bundle: AdapterBundle) -> Codec:
     problems = []
     for codec in _writable().values():
-        found = codec.problems(bundle)
+        found = _problems(codec, bundle)
         if not found:
             return codec
         problems += [f"{codec.name}: {problem}" for problem in found]

@@ -8,7 +8,6 @@ is not used. A checkpoint that is deleted loses that file first.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from lorakit.files import atomic_write, atomic_write_text
 from lorakit.injection.transfer.loading import load_adapter
 from lorakit.injection.transfer.saving import save_adapter
 from lorakit.layers.conversion import lora_layers
@@ -36,9 +36,8 @@ def save_trained(model: nn.Module, directory: Path) -> None:
         return
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {n: p.detach().contiguous() for n, p in model.named_parameters() if p.requires_grad}
-    temporary = directory / f"{WEIGHTS}.tmp"
-    save_file(tensors, temporary)
-    os.replace(temporary, directory / WEIGHTS)
+    with atomic_write(directory / WEIGHTS) as temporary:
+        save_file(tensors, temporary)
 
 
 def load_trained(model: nn.Module, directory: Path) -> None:
@@ -65,9 +64,7 @@ def complete_checkpoints(run: Path) -> list[Path]:
 
 def mark_complete(checkpoint: Path, seconds: float) -> None:
     """Say that everything is there."""
-    temporary = checkpoint / f"{COMPLETE}.tmp"
-    temporary.write_text(json.dumps({"seconds": seconds}), encoding="utf-8")
-    os.replace(temporary, checkpoint / COMPLETE)
+    atomic_write_text(checkpoint / COMPLETE, json.dumps({"seconds": seconds}))
 
 
 def seconds_until(checkpoint: Path) -> float:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.checkpoint import AdapterBundle, read
+from lorakit.checkpoint.late_names import in_model_names
 from lorakit.errors import MismatchError
 from lorakit.injection import trained_copies
 from lorakit.injection.adaptation import install, require_enabled
@@ -74,9 +75,11 @@ def load_bundle(
 ) -> LoadReport:
     """The same for a bundle in memory; `origin` names it in errors."""
     model = unwrapped(model)
+    names = (name for name, _ in model.named_modules(remove_duplicate=False))
+    bundle, misspelt = in_model_names(bundle, names)
     bundle = without_base_copies(model, bundle)
     placement = place(model, bundle)
-    problems = grouped(placement.problems)
+    problems = grouped([*misspelt, *placement.problems])
     verified = placement.base_verified
     if check_base and verified is False:
         problems.append(
