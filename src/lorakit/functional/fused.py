@@ -34,7 +34,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from lorakit.errors import StateError
 from lorakit.functional import linear, slices
@@ -43,6 +42,7 @@ from lorakit.functional.matmul import matmul
 from lorakit.functional.order import forming_pays
 from lorakit.functional.precision import autocast_is_on, without_autocast
 from lorakit.functional.slices import Slices
+from lorakit.private.torch_names import forward_ad_level, peek_interpreter_stack
 
 FEW = 2**16
 """Numbers in x up to which training takes single operations; there the two ways cost the same."""
@@ -85,7 +85,7 @@ def lora_linear(
     tensor([[2., 1.]])
     """
     plain = not (torch.is_grad_enabled() or dropout or transposed or parts)
-    if plain and x.ndim == 2 and x.shape[0] <= x.shape[1] and _interpreter() is None:
+    if plain and x.ndim == 2 and x.shape[0] <= x.shape[1] and peek_interpreter_stack() is None:
         y = F.linear(x, weight, bias)
         if a.dtype is not x.dtype:
             a = a.to(x.dtype)
@@ -119,18 +119,14 @@ def _is_small(x: Tensor) -> bool:
     return x.numel() <= FEW and x.is_contiguous() and not autocast_is_on(x)
 
 
-_interpreter = torch._C._functorch.peek_interpreter_stack
-"""Gives None unless one of torch.func's transforms runs."""
-
-
 def _must_be_seen_through(x: Tensor) -> bool:
     """Whether something records or transforms the single operations."""
     return (
         torch.compiler.is_compiling()
         or type(x) not in (Tensor, torch.nn.Parameter)
-        or _interpreter() is not None
-        or forward_ad._current_level >= 0
-        or torch._C._get_tracing_state() is not None
+        or peek_interpreter_stack() is not None
+        or forward_ad_level() >= 0
+        or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     )
 
 

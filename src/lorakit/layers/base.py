@@ -33,6 +33,7 @@ from lorakit.functional.merge import merge
 from lorakit.functional.precision import without_autocast
 from lorakit.layers.merge_cache_key import Origin, can_be_watched
 from lorakit.layers.spec import AdapterSpec
+from lorakit.private.torch_names import peek_interpreter_stack
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -274,7 +275,7 @@ class LoraLayer(nn.Module):
 
 def _in_transform() -> bool:
     """Whether torch.func's grad, jvp or vmap runs; its tensors must not outlive it in a cache."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    return peek_interpreter_stack() is not None
 
 
 def _watch(layer: LoraLayer) -> None:

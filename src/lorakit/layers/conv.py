@@ -12,7 +12,6 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from lorakit.errors import ConfigError
 from lorakit.functional import conv
@@ -20,9 +19,10 @@ from lorakit.functional.initialise import INITIALISERS
 from lorakit.functional.linear import add_scaled
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.spec import AdapterSpec
+from lorakit.private.torch_names import ConvNd, convolve
 
 
-class LoraConv(LoraLayer, _ConvNd):
+class LoraConv(LoraLayer, ConvNd):
     """What the three convolutions share."""
 
     _square_form: bool = False
@@ -57,7 +57,7 @@ class LoraConv(LoraLayer, _ConvNd):
 
     def reset_parameters(self) -> None:
         """Draw weight, bias, A and B anew."""
-        _ConvNd.reset_parameters(self)
+        super().reset_parameters()
         if "lora_A" in self._parameters:
             self.reset_lora_parameters()
 
@@ -110,8 +110,7 @@ class LoraConv(LoraLayer, _ConvNd):
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """This layer's convolution (stride, padding, dilation, groups) with another weight."""
-        result: Tensor = self._conv_forward(x, weight, bias)
-        return result
+        return convolve(self, x, weight, bias)
 
     def _pointwise(self, h: Tensor) -> Tensor:
         """The 1x1 convolution with B."""

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
-from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -23,12 +21,13 @@ from lorakit.layers.dora import DoraLinear
 from lorakit.layers.embedding import Embedding
 from lorakit.layers.linear import Linear, MergedLinear
 from lorakit.layers.spec import AdapterSpec
+from lorakit.private.torch_names import OutProjection
 from lorakit.surgery.parameters import parameter_like
 from lorakit.surgery.split import is_conv1d
 
 _ADAPTED: dict[type[nn.Module], type[LoraLayer]] = {
     nn.Linear: Linear,
-    NonDynamicallyQuantizableLinear: Linear,
+    OutProjection: Linear,
     nn.Embedding: Embedding,
     nn.Conv1d: Conv1d,
     nn.Conv2d: Conv2d,
@@ -79,7 +78,7 @@ def refusal(module: nn.Module) -> str | None:
         )
     if is_parametrized(module):
         return "is parametrised; torch.nn.utils.parametrize.remove_parametrizations comes first"
-    if isinstance(module, _ConvTransposeNd):
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         return f"is a {name}; transposed convolutions have no adapter"
     if kind(module) is None:
         known = next((c for c in _ADAPTED if isinstance(module, c)), None)
@@ -100,7 +99,7 @@ def dora_refusal(module: nn.Module) -> str | None:
     """Why this module, adapted or not, cannot have DoRA; None if it can."""
     if isinstance(module, Linear):
         return "has slices, and use_dora is for whole weights" if module.spec.slices else None
-    within_attention = type(module) is NonDynamicallyQuantizableLinear
+    within_attention = type(module) is OutProjection
     if kind(module) is Linear and not within_attention:
         return None
     what = "is nn.MultiheadAttention's out_proj" if within_attention else f"is a {_named(module)}"
@@ -144,7 +143,7 @@ def features(module: nn.Module) -> tuple[int, int]:
     weight = base_weight(module)
     if isinstance(module, nn.Embedding) or is_conv1d(module):
         return weight.shape[0], weight.shape[1]
-    if isinstance(module, _ConvNd):
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         return weight[0].numel() * module.groups, weight.shape[0]
     return weight.shape[1], weight.shape[0]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from operator import attrgetter, is_
+from operator import is_
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
+
+from lorakit.private.torch_names import is_fake, version_of
 
 
 class Origin(NamedTuple):
@@ -23,7 +24,7 @@ class Origin(NamedTuple):
     @classmethod
     def of(cls, sources: tuple[Tensor, ...], scaling: float) -> Origin:
         storages = tuple(source.untyped_storage() for source in sources)
-        pointers, versions = list(map(_pointer, sources)), list(map(_version, sources))
+        pointers, versions = list(map(_pointer, sources)), list(map(version_of, sources))
         return cls(sources, pointers, versions, scaling, storages)
 
     def is_still(self, sources: tuple[Tensor, ...], scaling: float) -> bool:
@@ -31,12 +32,12 @@ class Origin(NamedTuple):
         return (
             all(map(is_, sources, self.sources))
             and scaling == self.scaling
-            and list(map(_version, sources)) == self.versions
+            and list(map(version_of, sources)) == self.versions
             and list(map(_pointer, sources)) == self.pointers
         )
 
 
-_pointer, _version = Tensor.data_ptr, attrgetter("_version")
+_pointer = Tensor.data_ptr
 
 
 def can_be_watched(tensor: Tensor) -> bool:
@@ -44,4 +45,4 @@ def can_be_watched(tensor: Tensor) -> bool:
 
     Inference tensors count no versions; the fake tensors of tracing have no address.
     """
-    return not tensor.is_inference() and not isinstance(tensor, FakeTensor)
+    return not tensor.is_inference() and not is_fake(tensor)
