@@ -32,7 +32,8 @@ class PrivateName:
 
     def missing(self) -> MissingDependencyError:
         """The error of a use that has no way around the name."""
-        library, name = self.path.partition(".")[0], self.path.replace(":", ".")
+        name = self.path.replace(":", ".")
+        library = name.partition(".")[0]
         return MissingDependencyError(
             f"{library} {_installed(library)} has no {name}, which lorakit needs: {self.why}. "
             f"Install the {library} that lorakit was tested with; its constraints.txt names it."

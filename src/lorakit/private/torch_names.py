@@ -33,7 +33,7 @@ NAMES = {
             since="1.8",
             why="forward-mode differentiation must see single operations; an integer says whether "
             "it is on",
-            without="a dual tensor is made for a try, which fails outside of a level",
+            without="lorakit computes as if it always were: every layer in torch's own operations",
         ),
         PrivateName(
             "torch:ops.mkldnn._linear_pointwise",
@@ -108,15 +108,11 @@ def _level() -> int:
     return forward_ad._current_level
 
 
-def _level_by_trying() -> int:
-    try:
-        forward_ad.make_dual(torch.zeros(()), torch.zeros(()))
-    except RuntimeError:
-        return -1
+def _level_of_one() -> int:
     return 0
 
 
-forward_ad_level = _level if NAMES["_current_level"].find() is not None else _level_by_trying
+forward_ad_level = _level if NAMES["_current_level"].find() is not None else _level_of_one
 """The level of forward-mode differentiation; below 0 it is off."""
 
 onednn_linear: Callable[..., Tensor] | None = NAMES["_linear_pointwise"].find()
