@@ -36,7 +36,7 @@ from lorakit.layers.spec import AdapterSpec
 from lorakit.private.torch_names import peek_interpreter_stack
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 _with_cache: weakref.WeakSet[LoraLayer] = weakref.WeakSet()
 _watching_optimizers = False
