@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from lorakit.injection.selection.naming import without_indices
+from lorakit.injection.selection.ranks import adapter_parameters, rank_refusal
 from lorakit.layers import conversion
 from lorakit.layers.readers import reader_problem
 from lorakit.text import table
@@ -35,7 +36,7 @@ class Targets:
     r: int
     groups: tuple[TargetGroup, ...]
     refused: dict[str, str]
-    """Modules with a weight matrix that has no adapter, and why."""
+    """Modules with a weight matrix that has no adapter, or none of this rank, and why."""
 
     def __str__(self) -> str:
         rows: list[tuple[object, ...]] = [
@@ -52,12 +53,12 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
     """What could be adapted: layers by suffix, with count, shape and parameters at rank `r`.
 
     A layer of I inputs and O outputs gets r * (I + O) parameters; a convolution counts its kernel
-    positions among the inputs.
+    positions among the inputs and divides by its groups, of which r has to be a multiple.
 
     >>> targets(nn.Sequential(nn.Linear(4, 6)), r=2).groups[0].parameters
     20
     """
-    members: dict[tuple[str, str, int, int], list[str]] = {}
+    members: dict[tuple[str, str, int, int, int], list[str]] = {}
     refused: dict[str, str] = {}
     for name, module in model.named_modules():
         if not name or not any(map(_is_weighty, module._parameters.values())):
@@ -65,8 +66,10 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
         parent, _, child = name.rpartition(".")
         reason = conversion.refusal(module)
         reason = reason or reader_problem(model.get_submodule(parent), child)
+        reason = reason or rank_refusal(module, r)
         if reason is None:
-            key = (without_indices(name), type(module).__name__, *conversion.features(module))
+            shape = (*conversion.features(module), adapter_parameters(module, r))
+            key = (without_indices(name), type(module).__name__, *shape)
             members.setdefault(key, []).append(name)
         else:
             refused.setdefault(without_indices(name), reason)
@@ -78,9 +81,9 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
             type=kind,
             in_features=i,
             out_features=o,
-            parameters=len(names) * r * (i + o),
+            parameters=len(names) * parameters,
         )
-        for (group, kind, i, o), names in members.items()
+        for (group, kind, i, o, parameters), names in members.items()
     )
     return Targets(r, groups, refused)
 

@@ -25,6 +25,7 @@ from lorakit.injection.selection.naming import (
     within,
     without_indices,
 )
+from lorakit.injection.selection.ranks import rank_refusal
 from lorakit.layers import conversion
 from lorakit.layers.readers import reader_problem
 from lorakit.layers.spec import AdapterSpec
@@ -251,9 +252,9 @@ class _Finder:
             )
             self.misfits.append((name, text))
             return None
-        groups = getattr(module, "groups", 1)
-        if r % groups:
-            self.misfits.append((name, f"has groups={groups}; r={r} must be a multiple of that"))
+        reason = rank_refusal(module, r)
+        if reason is not None:
+            self.misfits.append((name, reason))
             return None
         return AdapterSpec(
             r=r,
