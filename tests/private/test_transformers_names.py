@@ -28,8 +28,8 @@ TINY = BertConfig(
 def test_the_installed_transformers_has_it(name):
     entry, missing = NAMES[name], object()
     assert entry.find(missing) is not missing, (
-        f"transformers {transformers.__version__} no longer has {entry.path} (there since "
-        f"{entry.since}). Say in lorakit/private/transformers_names.py where it is now, or what "
+        f"transformers {transformers.__version__} no longer has {entry.path} ({entry.since} "
+        "has it). Say in lorakit/private/transformers_names.py where it is now, or what "
         f"documented name took its place. Why it is used: {entry.why}. Until then: {entry.without}."
     )
 

@@ -1,7 +1,7 @@
 """torch's private names, each with the way that is left without it.
 
 Importing this never fails for a name that is gone: what stands in its place is slower, or raises
-when it is used. The names on top of the file are what the package uses; `NAMES` says why.
+when it is used. `NAMES` says why each is needed; below it stands what the package calls.
 """
 
 from __future__ import annotations
@@ -15,65 +15,61 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from lorakit.private.names import PrivateName
+from lorakit.private.names import PrivateName, by_name
 
-NAMES = {
-    name.path.replace(":", ".").rpartition(".")[2]: name
-    for name in (
-        PrivateName(
-            "torch._C._functorch:peek_interpreter_stack",
-            since="2.0",
-            why="torch.func's transforms must see single operations, and no documented name says "
-            "whether one of them runs",
-            without="lorakit computes as if one always ran: every layer in torch's own operations, "
-            "no merged weight",
-        ),
-        PrivateName(
-            "torch.autograd.forward_ad:_current_level",
-            since="1.8",
-            why="forward-mode differentiation must see single operations; an integer says whether "
-            "it is on",
-            without="lorakit computes as if it always were: every layer in torch's own operations",
-        ),
-        PrivateName(
-            "torch:ops.mkldnn._linear_pointwise",
-            since="2.0",
-            why="oneDNN's product of float32 matrices on CPUs, faster than MKL's on some",
-            without="products are torch's own",
-        ),
-        PrivateName(
-            "torch._subclasses.fake_tensor:FakeTensor",
-            since="1.13",
-            why="a tensor without memory has no address, by which a merged weight is watched",
-            without="no weight of any tensor subclass is merged ahead",
-        ),
-        PrivateName(
-            "torch:Tensor._version",
-            since="0.4",
-            why="a merged weight is stale when a tensor that it was made from was written to",
-            without="every merged weight counts as stale, and is made anew",
-        ),
-        PrivateName(
-            "torch.nn.modules.conv:_ConvNd",
-            since="0.4",
-            why="what the three convolutions have in common: their settings and how they start",
-            without="nn.Module in its place, which every convolution is too",
-        ),
-        PrivateName(
-            "torch.nn:Conv2d._conv_forward",
-            since="1.8",
-            why="a layer's own convolution, padding modes included, with another weight",
-            without="an error when an adapted convolution is called",
-        ),
-        PrivateName(
-            "torch.nn.modules.linear:NonDynamicallyQuantizableLinear",
-            since="1.8",
-            why="the class of nn.MultiheadAttention's out_proj; it stands in no __all__",
-            without="a class that no module has, since out_proj is then an nn.Linear",
-        ),
-    )
-}
-"""By the last part of the path."""
+NAMES = by_name(
+    PrivateName(
+        "torch._C._functorch:peek_interpreter_stack",
+        since="2.0",
+        why="torch.func's transforms must see single operations, and no documented name says "
+        "whether one of them runs",
+        without="lorakit computes as if one always ran: every layer in torch's own operations, "
+        "no merged weight",
+    ),
+    PrivateName(
+        "torch.autograd.forward_ad:_current_level",
+        since="1.8",
+        why="forward-mode differentiation must see single operations; an integer says whether "
+        "it is on",
+        without="lorakit computes as if it always were: every layer in torch's own operations",
+    ),
+    PrivateName(
+        "torch:ops.mkldnn._linear_pointwise",
+        since="2.0",
+        why="oneDNN's product of float32 matrices on CPUs, faster than MKL's on some",
+        without="products are torch's own",
+    ),
+    PrivateName(
+        "torch._subclasses.fake_tensor:FakeTensor",
+        since="1.13",
+        why="a tensor without memory has no address, by which a merged weight is watched",
+        without="no weight of any tensor subclass is merged ahead",
+    ),
+    PrivateName(
+        "torch:Tensor._version",
+        since="0.4",
+        why="a merged weight is stale when a tensor that it was made from was written to",
+        without="every merged weight counts as stale, and is made anew",
+    ),
+    PrivateName(
+        "torch.nn.modules.conv:_ConvNd",
+        since="0.4",
+        why="what the three convolutions have in common: their settings and how they start",
+        without="nn.Module in its place, which every convolution is too",
+    ),
+    PrivateName(
+        "torch.nn:Conv2d._conv_forward",
+        since="1.8",
+        why="a layer's own convolution, padding modes included, with another weight",
+        without="an error when an adapted convolution is called",
+    ),
+    PrivateName(
+        "torch.nn.modules.linear:NonDynamicallyQuantizableLinear",
+        since="1.8",
+        why="the class of nn.MultiheadAttention's out_proj; it stands in no __all__",
+        without="a class that no module has, since out_proj is then an nn.Linear",
+    ),
+)
 
 MODULE_SURFACE = {
     "_parameters": "what is registered under a name, None included, without __getattr__",
@@ -96,11 +92,11 @@ COMPILED_CHILD = "_orig_mod"
 saved checkpoints, so it can hardly change. Without it a compiled model is not looked into."""
 
 
-def _cannot_tell() -> object:
+def _perhaps() -> object:
     return True
 
 
-peek_interpreter_stack: Callable[[], object] = NAMES["peek_interpreter_stack"].find(_cannot_tell)
+peek_interpreter_stack: Callable[[], object] = NAMES["peek_interpreter_stack"].find(_perhaps)
 """Gives None unless one of torch.func's transforms runs; torch's own function, at no extra call."""
 
 
@@ -144,14 +140,18 @@ version_of: Callable[[Tensor], int] = (
 )
 """How often a tensor was written to in place: two readings are equal if it was not since."""
 
+
+class _NoModules(nn.Linear):
+    """A class that no module has."""
+
+
+# The base of nn.Conv1d, Conv2d and Conv3d, and the class of nn.MultiheadAttention's out_proj.
 if TYPE_CHECKING:
     ConvNd = torch.nn.modules.conv._ConvNd
     OutProjection = torch.nn.modules.linear.NonDynamicallyQuantizableLinear
 else:
     ConvNd = NAMES["_ConvNd"].find(nn.Module)
-    """The base of nn.Conv1d, Conv2d and Conv3d."""
-    OutProjection = NAMES["NonDynamicallyQuantizableLinear"].find(type("None_", (nn.Linear,), {}))
-    """The class of nn.MultiheadAttention's out_proj."""
+    OutProjection = NAMES["NonDynamicallyQuantizableLinear"].find(_NoModules)
 
 
 def convolve(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

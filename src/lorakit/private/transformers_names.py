@@ -15,62 +15,58 @@ from typing import Any
 
 from torch import nn
 
-from lorakit.private.names import PrivateName
+from lorakit.private.names import PrivateName, by_name
 
-NAMES = {
-    name.path.rpartition(".")[2]: name
-    for name in (
-        PrivateName(
-            "transformers:Trainer._prepare_inputs",
-            since="3.0",
-            why="moves a micro-batch to where the model is, as the Trainer moves a batch",
-            without="an error when the class of such a Trainer is made",
-        ),
-        PrivateName(
-            "transformers:Trainer._get_num_items_in_batch",
-            since="4.52",
-            why="a step that counts its labels itself has no count made of them",
-            without="an error when the class of such a Trainer is made",
-        ),
-        PrivateName(
-            "transformers:Trainer._save",
-            since="3.0",
-            why="a checkpoint holds what trains and not the frozen base",
-            without="an error when the class of such a Trainer is made",
-        ),
-        PrivateName(
-            "transformers:Trainer._save_checkpoint",
-            since="3.0",
-            why="a checkpoint is marked when all of it is written",
-            without="an error when the class of such a Trainer is made",
-        ),
-        PrivateName(
-            "transformers:Trainer._load_from_checkpoint",
-            since="4.21",
-            why="a run goes on from a checkpoint that holds what trains",
-            without="an error when the class of such a Trainer is made",
-        ),
-        PrivateName(
-            "transformers:Trainer._load_best_model",
-            since="4.21",
-            why="the best checkpoint holds what trains, too",
-            without="an error when the class of such a Trainer is made",
-        ),
-        PrivateName(
-            "transformers:PreTrainedConfig._attn_implementation",
-            since="4.36",
-            why="which attention a model was built with",
-            without="the attention stays as it is",
-        ),
-        PrivateName(
-            "transformers:PreTrainedModel._is_stateful",
-            since="4.45",
-            why="a model like Mamba keeps another state than a cache of keys and values",
-            without="such a model is taken for one that keeps a cache; generate then refuses it",
-        ),
-    )
-}
-"""By the last part of the path."""
+NAMES = by_name(
+    PrivateName(
+        "transformers:Trainer._prepare_inputs",
+        since="3.0",
+        why="moves a micro-batch to where the model is, as the Trainer moves a batch",
+        without="an error when the class of such a Trainer is made",
+    ),
+    PrivateName(
+        "transformers:Trainer._get_num_items_in_batch",
+        since="5.0",
+        why="a step that counts its labels itself has no count made of them",
+        without="an error when the class of such a Trainer is made",
+    ),
+    PrivateName(
+        "transformers:Trainer._save",
+        since="3.0",
+        why="a checkpoint holds what trains and not the frozen base",
+        without="an error when the class of such a Trainer is made",
+    ),
+    PrivateName(
+        "transformers:Trainer._save_checkpoint",
+        since="3.0",
+        why="a checkpoint is marked when all of it is written",
+        without="an error when the class of such a Trainer is made",
+    ),
+    PrivateName(
+        "transformers:Trainer._load_from_checkpoint",
+        since="4.21",
+        why="a run goes on from a checkpoint that holds what trains",
+        without="an error when the class of such a Trainer is made",
+    ),
+    PrivateName(
+        "transformers:Trainer._load_best_model",
+        since="4.21",
+        why="the best checkpoint holds what trains, too",
+        without="an error when the class of such a Trainer is made",
+    ),
+    PrivateName(
+        "transformers:PreTrainedConfig._attn_implementation",
+        since="4.36",
+        why="which attention a model was built with",
+        without="the attention stays as it is",
+    ),
+    PrivateName(
+        "transformers:PreTrainedModel._is_stateful",
+        since="4.45",
+        why="a model like Mamba keeps another state than a cache of keys and values",
+        without="such a model is taken for one that keeps a cache; generate then refuses it",
+    ),
+)
 
 MARKS = {
     "_is_hf_initialized": "since 5.0 on each parameter that from_pretrained has loaded; without it "
