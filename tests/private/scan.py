@@ -18,7 +18,9 @@ def own_names(trees: Collection[ast.AST]) -> set[str]:
             found.add(node.id if isinstance(node, ast.Name) else node.attr)
         elif isinstance(node, ast.arg):
             found.add(node.arg)
-    return {name for name in found if is_private(name)}
+        elif isinstance(node, ast.Dict):  # the body of a class that `type` makes
+            found |= {key.value for key in node.keys if isinstance(key, ast.Constant)}
+    return {name for name in found if isinstance(name, str) and is_private(name)}
 
 
 def uses(tree: ast.AST, own: Collection[str], listed: Collection[str]) -> Iterator[tuple[int, str]]:

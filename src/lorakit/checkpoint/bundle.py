@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -58,14 +58,14 @@ class LowRank:
 
 @dataclass(frozen=True)
 class AdapterBundle:
-    """Configuration and tensors of one adapter.
+    """Configuration and tensors of one adapter, or of what another method trained.
 
-    `config` says how it was made, `adapters` holds A and B by module name, `trained` the tensors
+    `config` says how LoRA was made, `adapters` holds A and B by module name, `trained` the tensors
     that were trained in full (heads, biases) by their full name.
     """
 
-    config: LoraConfig
-    adapters: Mapping[str, LowRank]
+    config: LoraConfig = field(default_factory=LoraConfig)
+    adapters: Mapping[str, LowRank] = field(default_factory=dict)
     trained: Mapping[str, Tensor] = field(default_factory=dict)
     base_model: str | None = None
     """Hub id or path of the base, as its config names it."""
@@ -77,7 +77,14 @@ class AdapterBundle:
     """The base weights' fingerprint by dtype; see `lorakit.checkpoint.fingerprint`."""
     num_labels: int | None = None
     """What a saved head was built for, as transformers' config counts it."""
+    method: str = "lora"
+    """What trained these tensors."""
+    method_config: Mapping[str, Any] = field(default_factory=dict)
+    """The config of a method other than LoRA, in values that JSON has."""
+    targets_stated: bool = True
+    """Whether the file says `config.target_modules`, and not only the names of its tensors."""
     format: str = "peft"
+    """The name of the file format that it was read from."""
 
     @property
     def tensors(self) -> dict[str, Tensor]:

@@ -62,7 +62,7 @@ def summarise(
     """The summary of a bundle, and of the base that it was found to fit."""
     config = bundle.config
     targets = config.target_modules
-    if targets is None or (not isinstance(targets, str) and bundle.format == "loralib"):
+    if targets is None or not bundle.targets_stated:
         targets = sorted({name.rpartition(".")[2] for name in bundle.adapters})
     ranks = Counter(pair.r or pair.lora_B.shape[1] for pair in bundle.adapters.values())
     return Summary(

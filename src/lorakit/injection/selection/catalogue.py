@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from lorakit.injection.selection.naming import without_indices
-from lorakit.injection.selection.ranks import adapter_parameters, rank_refusal
 from lorakit.layers import conversion
 from lorakit.layers.readers import reader_problem
 from lorakit.text import table
+from lorakit.variants import Site
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Targets:
     r: int
     groups: tuple[TargetGroup, ...]
     refused: dict[str, str]
-    """Modules with a weight matrix that has no adapter, or none of this rank, and why."""
+    """Modules with a weight matrix that has no adapter, and why."""
 
     def __str__(self) -> str:
         rows: list[tuple[object, ...]] = [
@@ -53,12 +54,12 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
     """What could be adapted: layers by suffix, with count, shape and parameters at rank `r`.
 
     A layer of I inputs and O outputs gets r * (I + O) parameters; a convolution counts its kernel
-    positions among the inputs and divides by its groups, of which r has to be a multiple.
+    positions among the inputs, and in G groups it has r * (I + O) / G.
 
     >>> targets(nn.Sequential(nn.Linear(4, 6)), r=2).groups[0].parameters
     20
     """
-    members: dict[tuple[str, str, int, int, int], list[str]] = {}
+    members: dict[tuple[str, str, Site], list[str]] = {}
     refused: dict[str, str] = {}
     for name, module in model.named_modules():
         if not name or not any(map(_is_weighty, module._parameters.values())):
@@ -66,10 +67,9 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
         parent, _, child = name.rpartition(".")
         reason = conversion.refusal(module)
         reason = reason or reader_problem(model.get_submodule(parent), child)
-        reason = reason or rank_refusal(module, r)
+        reason = reason or conversion.site_of(module).rank_problem(r)
         if reason is None:
-            shape = (*conversion.features(module), adapter_parameters(module, r))
-            key = (without_indices(name), type(module).__name__, *shape)
+            key = (without_indices(name), type(module).__name__, conversion.site_of(module))
             members.setdefault(key, []).append(name)
         else:
             refused.setdefault(without_indices(name), reason)
@@ -79,11 +79,11 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
             name=group,
             count=len(names),
             type=kind,
-            in_features=i,
-            out_features=o,
-            parameters=len(names) * parameters,
+            in_features=site.in_features,
+            out_features=site.out_features,
+            parameters=len(names) * sum(map(math.prod, site.factor_shapes(r))),
         )
-        for (group, kind, i, o, parameters), names in members.items()
+        for (group, kind, site), names in members.items()
     )
     return Targets(r, groups, refused)
 

@@ -21,7 +21,7 @@ def resolved(model: nn.Module, name: str, module: nn.Module, pair: LowRank) -> L
     if pair.r is not None:
         return pair
     a, b = pair.lora_A, pair.lora_B
-    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+    if isinstance(module, nn.modules.conv._ConvNd):
         return replace(pair, r=a.shape[0] // module.kernel_size[0], groups=module.groups)
     if a.shape[0] == b.shape[1]:
         return replace(pair, r=a.shape[0])
@@ -47,7 +47,7 @@ def expected_shapes(module: nn.Module, pair: LowRank) -> list[tuple[tuple[int, .
     r, (in_features, out_features) = pair.r, conversion.features(module)
     if isinstance(module, Linear) and module.fan_in_fan_out:
         in_features, out_features = out_features, in_features
-    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+    if isinstance(module, nn.modules.conv._ConvNd):
         k, ones = module.kernel_size[0], (1,) * len(module.kernel_size)
         kernel_form = (r, *module.weight.shape[1:]), (out_features, r // module.groups, *ones)
         height = out_features // module.groups * k

@@ -1,0 +1,165 @@
+"""lorakit's own file, for methods that no other library has a format for.
+
+`trained.safetensors` holds the tensors that a method trained, under their names in the model, and
+in its header what they are: the method and its config, base, fingerprint, task, types. It is one
+file, so one rename puts it in place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lorakit.checkpoint.bundle import AdapterBundle, type_problem
+from lorakit.checkpoint.formats.codec import Codec
+from lorakit.checkpoint.formats.tensor_files import (
+    dtype_names,
+    load_safetensors,
+    on_their_own,
+    peek_safetensors,
+)
+from lorakit.checkpoint.header import (
+    BASE_TYPES,
+    VERSION,
+    Check,
+    header_text,
+    parse_table,
+    require_version,
+    type_problems,
+)
+from lorakit.errors import FormatError
+from lorakit.files import atomic_write, directory_for_writing
+
+TENSORS_NAME = "trained.safetensors"
+
+_TEXT: Check = ("a string", lambda value: isinstance(value, str))
+_TYPES: dict[str, Check] = {
+    "method": _TEXT,
+    "method_config": ("a table", lambda value: isinstance(value, dict)),
+    "base_model": _TEXT,
+    "task_type": _TEXT,
+    "dtypes": ("a list of names", lambda value: isinstance(value, list)),
+    **BASE_TYPES,
+}
+_NEVER_NULL = ("method", "method_config", "dtypes")
+
+
+class Native(Codec):
+    """A directory with `trained.safetensors`, or that file alone."""
+
+    name = "lorakit"
+    files = (TENSORS_NAME,)
+
+    def sniff(self, path: Path) -> bool:
+        if path.is_dir():
+            return (path / TENSORS_NAME).is_file()
+        if path.suffix != ".safetensors" or path.name == TENSORS_NAME:
+            return path.name == TENSORS_NAME
+        return "method" in (parse_table(peek_safetensors(path)[1]) or {})
+
+    def decode(self, path: Path, lora_alpha: float | None) -> AdapterBundle:
+        file = path / TENSORS_NAME if path.is_dir() else path
+        tensors, metadata = load_safetensors(file)
+        header = parse_table(metadata)
+        if header is None:
+            raise FormatError(
+                f"{file} has no lorakit header, so it does not say what its tensors are; save it "
+                "again with this version of lorakit."
+            )
+        require_version(header)
+        problems = _header_problems(header) or _contradictions(header, tensors)
+        if lora_alpha is not None:
+            problems.append(f"lora_alpha={lora_alpha:g} was passed, and it holds no A and B")
+        if problems:
+            raise FormatError(f"{file} cannot be used:", problems)
+        return _bundle(header, tensors)
+
+    def problems(self, bundle: AdapterBundle) -> list[str]:
+        checks = {
+            "its method is lora, which PEFT's format is for": bundle.method == "lora",
+            "it has A and B, and only tensors trained in full have a place": bool(bundle.adapters),
+            "it holds no tensors": not bundle.trained,
+            f"method_config={bundle.method_config!r} is not what JSON would give back (strings, "
+            "finite numbers, true, false, null, lists and tables)": not _is_json(
+                bundle.method_config
+            ),
+        }
+        found = [problem for problem, holds in checks.items() if holds]
+        found += [
+            f"{name} is on the meta device and has no values to save"
+            for name, tensor in bundle.trained.items()
+            if tensor.is_meta
+        ]
+        return found + [p for name, t in bundle.trained.items() if (p := type_problem(name, t))]
+
+    def write(self, bundle: AdapterBundle, path: Path) -> None:
+        tensors = on_their_own({name: bundle.trained[name] for name in sorted(bundle.trained)})
+        with directory_for_writing(path), atomic_write(path / TENSORS_NAME) as temporary:
+            save_file(tensors, temporary, metadata=header_text(_header(bundle)))
+
+
+def _header(bundle: AdapterBundle) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "method": bundle.method,
+        "method_config": bundle.method_config,
+        "base_model": bundle.base_model,
+        "base_class": bundle.base_class,
+        "task_type": bundle.task_type,
+        "fingerprint": dict(bundle.fingerprint) if bundle.fingerprint else None,
+        "num_labels": bundle.num_labels,
+        "dtypes": dtype_names(bundle.trained),
+    }
+
+
+def _bundle(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> AdapterBundle:
+    base_class = header["base_class"]
+    return AdapterBundle(
+        method=header["method"],
+        method_config=header["method_config"],
+        trained=tensors,
+        base_model=header["base_model"],
+        base_class=(base_class[0], base_class[1]) if base_class else None,
+        task_type=header["task_type"],
+        fingerprint=header["fingerprint"],
+        num_labels=header["num_labels"],
+        format=Native.name,
+    )
+
+
+def _header_problems(header: Mapping[str, Any]) -> list[str]:
+    """Fields that are missing, unknown, null or of another type."""
+    names = {"version", *_TYPES}
+    return [
+        *(f"the header does not say {name}" for name in sorted(names - header.keys())),
+        *(
+            f"the header says {name}={header[name]!r}, which this lorakit does not know"
+            for name in sorted(header.keys() - names)
+        ),
+        *(f"{n} is null" for n in _NEVER_NULL if n in header and header[n] is None),
+        *type_problems(header, _TYPES),
+    ]
+
+
+def _contradictions(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
+    """What the header and the tensors disagree on, and tensors that nobody trains."""
+    problems = [p for name, tensor in tensors.items() if (p := type_problem(name, tensor))]
+    if not tensors:
+        problems.append("it holds no tensors")
+    if header["method"] == "lora":
+        problems.append("its method is lora, and it holds no A and B")
+    if header["dtypes"] != (found := dtype_names(tensors)):
+        problems.append(f"the header says the types {header['dtypes']}, the tensors have {found}")
+    return problems
+
+
+def _is_json(value: Mapping[str, Any]) -> bool:
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (TypeError, ValueError):
+        return False

@@ -1,0 +1,76 @@
+"""lorakit's part of a safetensors header: one JSON table under `lorakit`, with a version.
+
+Whatever a format's tensors and neighbouring files cannot say stands there, and every other reader
+passes it by. Which fields a table has is the format's business; each is checked by a description
+of its type.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lorakit.errors import FormatError
+
+HEADER = "lorakit"
+VERSION = 1
+
+Check = tuple[str, Callable[[Any], bool]]
+"""What a field must be, in words and as a test."""
+
+
+def header_text(header: Mapping[str, Any]) -> dict[str, str]:
+    """The safetensors metadata."""
+    return {"format": "pt", HEADER: json.dumps(header, sort_keys=True)}
+
+
+def parse_table(metadata: Mapping[str, str] | None) -> dict[str, Any] | None:
+    """The table in the metadata, if there is one; raises FormatError if it is no table."""
+    text = (metadata or {}).get(HEADER)
+    if text is None:
+        return None
+    try:
+        table = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise FormatError(f"The file's lorakit header is damaged: {error}") from error
+    if not isinstance(table, dict):
+        raise FormatError(
+            f"The file's lorakit header is damaged: it is a {type(table).__name__}, no table."
+        )
+    return table
+
+
+def require_version(table: Mapping[str, Any]) -> None:
+    """Raise FormatError for a header of another lorakit."""
+    if table.get("version") != VERSION:
+        raise FormatError(
+            f"The file's lorakit header has version {table.get('version')!r}; this lorakit reads "
+            f"version {VERSION}. Update lorakit."
+        )
+
+
+def type_problems(table: Mapping[str, Any], types: Mapping[str, Check]) -> list[str]:
+    """The fields that are there, not null, and of another type than `types` says."""
+    return [
+        f"{name} is {table[name]!r}; it must be {what}"
+        for name, (what, fits) in types.items()
+        if table.get(name) is not None and not fits(table[name])
+    ]
+
+
+def table_of(kind: type) -> Callable[[Any], bool]:
+    """Whether a value is a table with values of this type; JSON has no other keys than strings."""
+    return lambda value: isinstance(value, dict) and all(type(v) is kind for v in value.values())
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, list) and [type(part) for part in value] == [str, str]
+
+
+BASE_TYPES: dict[str, Check] = {
+    "fingerprint": ("a table of strings", table_of(str)),
+    "base_class": ("a module and a class", _is_class),
+    "num_labels": ("a whole number above 0", lambda value: type(value) is int and value > 0),
+}
+"""Fields about the base and the head, which every table has."""

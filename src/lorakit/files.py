@@ -1,0 +1,90 @@
+"""Files that appear whole or not at all.
+
+A file is written under a temporary name beside its place, flushed to the disk, and renamed: a
+rename either has happened or has not, so whoever looks at the place finds the old file or the new
+one, also after a crash. Temporary names begin with a dot and end in `.tmp`, and hold the process's
+number, so two processes do not write into one.
+
+Source: https://lwn.net/Articles/457667 (why the flush, and why the directory's too).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A temporary path whose file takes the place of `path` when the block ends without an error.
+
+    Its permissions are those that the umask gives, whatever mode the writer has chosen.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     place = Path(directory) / "result.txt"
+    ...     with atomic_write(place) as temporary:
+    ...         _ = temporary.write_text("whole")
+    ...     [file.name for file in place.parent.iterdir()], place.read_text()
+    (['result.txt'], 'whole')
+    """
+    temporary = temporary_path(path)
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        yield temporary
+        temporary.chmod(mode)  # safetensors makes its files private
+        flush(temporary)
+        os.replace(temporary, path)
+    finally:
+        discard([temporary])
+    flush_directory(path.parent)
+
+
+def atomic_write_text(path: Path, text: str, newline: str | None = None) -> None:
+    """Write a whole UTF-8 file or nothing."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline=newline)
+
+
+@contextmanager
+def directory_for_writing(directory: Path) -> Iterator[None]:
+    """Make the directory and its parents; those that are new go again if the block fails."""
+    created = [path for path in (directory, *directory.parents) if not path.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in created:
+            with suppress(OSError):
+                path.rmdir()  # only an empty one goes
+        raise
+
+
+def temporary_path(path: Path) -> Path:
+    """Where a file is written before it takes its place; a rename needs the same directory."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def flush(path: Path) -> None:
+    """Wait until the disk has what was written to this file or directory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flush_directory(directory: Path) -> None:
+    """The same for the renames in a directory, which only POSIX can open."""
+    if os.name == "posix":
+        flush(directory)
+
+
+def discard(paths: Iterable[Path]) -> None:
+    """Delete what is there of these files, as far as that is possible."""
+    for path in paths:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
