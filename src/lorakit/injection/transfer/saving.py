@@ -258,7 +258,7 @@ def _target_modules(model: nn.Module, layers: dict[str, LoraLayer]) -> list[str]
 
 
 def _base_name(model: nn.Module) -> str | None:
-    name = getattr(getattr(model, "config", None), "_name_or_path", None)
+    name = getattr(getattr(model, "config", None), "name_or_path", None)
     return name or None
 
 
