@@ -8,21 +8,18 @@ from typing import Any
 
 from lorakit.metrics.data_to_text import check_task, score
 from lorakit.metrics.java import missing_java
-from lorakit.tasks.base import Task
 from lorakit.tasks.nlg.inputs import REFERENCES, SEEN
-from lorakit.tasks.nlg.task import DataToText
 
 PREDICTED, REFERENCE, TABLE = "predictions.txt", "references.txt", "scores.md"
 
 
-def require_scores(task: Task) -> None:
-    """Raise MissingDependencyError if texts of this task are scored and packages are missing."""
-    if isinstance(task, DataToText):
-        check_task(task.name)
+def require_packages(task: str) -> None:
+    """Raise MissingDependencyError if packages that score the task's texts are missing."""
+    check_task(task)
 
 
 def score_texts(
-    task: DataToText, table: Any, texts: Sequence[str], output: Path, say: Callable[[str], None]
+    task: str, table: Any, texts: Sequence[str], output: Path, say: Callable[[str], None]
 ) -> dict[str, float]:
     """The corpus' metrics of one text a row.
 
@@ -37,7 +34,7 @@ def score_texts(
     (output / REFERENCE).write_text("\n".join(groups), encoding="utf-8")
     if missing := missing_java():
         say(f"No METEOR: {missing}.")
-    metrics = score(task.name, lines, references, seen)
+    metrics = score(task, lines, references, seen)
     (output / TABLE).write_text(_markdown(metrics), encoding="utf-8")
     return metrics
 
