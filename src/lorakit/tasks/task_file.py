@@ -35,17 +35,16 @@ def load_task(directory: Path) -> Task | None:
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         name = str(content.pop("task"))
-        values = {key: _frozen(value) for key, value in content.items()}
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        if name in TASKS:
+            return _made(TASKS[name].task_class, content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{file} is damaged: {error!r}") from error
-    if problem := task_problem(name):
-        raise FormatError(f"{file} is of a task that is not known here:", [problem])
-    kind = TASKS[name].task_class
+    raise FormatError(f"{file} is of a task that is not known here: {task_problem(name)}.")
+
+
+def _made(kind: type[Task], content: dict[str, Any]) -> Task:
     known = {field.name for field in fields(kind)}
-    try:
-        return kind(**{key: value for key, value in values.items() if key in known})
-    except TypeError as error:
-        raise FormatError(f"{file} is damaged: {error!r}") from error
+    return kind(**{name: _frozen(value) for name, value in content.items() if name in known})
 
 
 def _frozen(value: Any) -> Any:
