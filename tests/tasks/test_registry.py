@@ -35,10 +35,9 @@ def recognise(names: Any, given: Columns) -> Columns | None:
 
 
 @pytest.fixture
-def tone() -> Iterator[TableTask]:
-    spec = TableTask("tone", Tone, recognise=recognise)
-    register(spec)
-    yield spec
+def tone() -> Iterator[None]:
+    register(TableTask("tone", Tone, recognise=recognise))
+    yield
     del TASKS["tone"]
 
 
@@ -67,7 +66,8 @@ def test_task_types_of_peft_mean_a_task() -> None:
     assert [*map(task_of_type, types)] == ["generation", "classification", None, None]
 
 
-def test_an_added_task_is_guessed_made_and_kept_with_an_adapter(tone, tmp_path) -> None:
+@pytest.mark.usefixtures("tone")
+def test_an_added_task_is_guessed_made_and_kept_with_an_adapter(tmp_path: Path) -> None:
     table = Dataset.from_dict({"said": ["a", "b"], "tone": ["warm", "cold"], "messages": ["", ""]})
     columns = resolve(table, Columns())
     assert columns == Columns("tone", ("said",), "tone")
@@ -77,7 +77,8 @@ def test_an_added_task_is_guessed_made_and_kept_with_an_adapter(tone, tmp_path) 
     assert load_task(tmp_path) == replace(task, opening="a")
 
 
-def test_a_recipe_knows_an_added_task(tone) -> None:
+@pytest.mark.usefixtures("tone")
+def test_a_recipe_knows_an_added_task() -> None:
     mapping = {"base": "b", "output": "o", "data": {"train": "t", "task": "tone"}}
     assert from_mapping({**mapping, "loss": {"kind": "rdrop"}}).data.task == "tone"
     mapping["data"] = {"train": "t", "task": "tones"}
@@ -120,8 +121,8 @@ def test_a_taken_name_is_refused_and_nothing_has_changed(spec: TableTask, proble
 
 
 def test_an_unknown_task_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"The task is 'regresion' \(did you mean 'regression'"):
-        task_spec("regresion")
+    with pytest.raises(ConfigError, match=r"The task is 'mrcp' \(did you mean 'mrpc'"):
+        task_spec("mrcp")
 
 
 def test_a_task_may_be_an_entry_of_another_name_as_glues_are() -> None:

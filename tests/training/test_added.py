@@ -13,7 +13,7 @@ import torch
 from lorakit.errors import ConfigError
 from lorakit.inference.prediction import evaluate_tables, predict
 from lorakit.inference.session import LoadOptions, held_out_tables, open_session
-from lorakit.losses import LOSSES, Loss, LossConfig, consistency, register
+from lorakit.losses import LOSSES, Loss, LossConfig, register
 from lorakit.losses.augmentations import Inputs, View
 from lorakit.losses.divergences import task_loss
 from lorakit.recipe.schema import from_mapping
@@ -76,9 +76,8 @@ def disagree() -> Iterator[None]:
     del LOSSES["disagree"]
 
 
-def test_an_added_task_trains_and_its_run_is_evaluated_and_predicts(
-    tone, encoder, reviews, tmp_path
-):
+@pytest.mark.usefixtures("tone")
+def test_an_added_task_trains_and_its_run_is_evaluated_and_predicts(encoder, reviews, tmp_path):
     recipe = tiny.recipe(encoder, reviews, tmp_path / "run", data={"task": "tone"})
     said: list[str] = []
     result = run(recipe, said.append)
@@ -104,7 +103,8 @@ def test_an_added_task_trains_and_its_run_is_evaluated_and_predicts(
         open_session(str(adapter), LoadOptions(task="classification"))
 
 
-def test_an_added_task_takes_the_logits_of_an_adapter_alone(tone, encoder, reviews, tmp_path):
+@pytest.mark.usefixtures("tone")
+def test_an_added_task_takes_the_logits_of_an_adapter_alone(encoder, reviews, tmp_path):
     run(tiny.recipe(encoder, reviews, tmp_path / "run", data={"task": "tone"}), lambda text: None)
     adapter = tmp_path / "run" / "adapter"
     (adapter / "lorakit_task.json").unlink()
@@ -113,7 +113,8 @@ def test_an_added_task_takes_the_logits_of_an_adapter_alone(tone, encoder, revie
     assert saved.task == Tone(("text",), None, 40, ("neg", "pos"))
 
 
-def test_an_added_loss_is_what_a_run_minimises(disagree, encoder, reviews, tmp_path):
+@pytest.mark.usefixtures("disagree")
+def test_an_added_loss_is_what_a_run_minimises(encoder, reviews, tmp_path):
     loss = {"kind": "disagree", "weight": 2.0}
     still = {"lora_dropout": 0.0, "init_lora_weights": False}
     recipe = tiny.recipe(encoder, reviews, tmp_path / "run", loss=loss, lora=still)
@@ -130,7 +131,8 @@ def test_an_added_loss_is_what_a_run_minimises(disagree, encoder, reviews, tmp_p
     assert (result.loss, result.steps) == ("disagree", 12)
 
 
-def test_an_added_loss_has_its_defaults_and_its_errors(disagree):
+@pytest.mark.usefixtures("disagree")
+def test_an_added_loss_has_its_defaults_and_its_errors():
     assert LossConfig("disagree").weight == 0.5
     with pytest.raises(ConfigError, match="ratio is set, and kind disagree does not use it"):
         LossConfig("disagree", ratio=0.2)
@@ -154,5 +156,16 @@ def test_a_loss_with_a_setting_that_no_recipe_has_is_refused():
         Loss("other", disagreement, {"w": 1.0})
 
 
-def test_a_loss_is_looked_up_when_it_is_used():
-    assert consistency.consistency_loss(LossConfig("plain"), None, None, None) is None
+def test_a_loss_that_edits_embeddings_has_to_say_so(encoder, reviews, tmp_path):
+    def view(inputs: Inputs, ratio: float) -> tuple[Inputs, Any]:
+        return inputs, torch.zeros_like
+
+    loss = Loss("silent", disagreement, {"weight": 1.0}, view=lambda tokenizer: view)
+    register(loss)
+    try:
+        trainer = tiny.trainer_of(tiny.recipe(encoder, reviews, tmp_path, loss={"kind": "silent"}))
+        batch = trainer._collate([trainer.train_dataset[0]])
+        with pytest.raises(ConfigError, match="register it with edits_embeddings"):
+            trainer.compute_loss(trainer.model, batch)
+    finally:
+        del LOSSES["silent"]

@@ -22,6 +22,7 @@ from lorakit.recipe.catalogue import recipe_file
 from lorakit.recipe.schema import from_mapping
 from lorakit.recipe.yaml_file import load_recipe, to_yaml, with_settings
 from lorakit.tasks.nlg import report
+from lorakit.tasks.nlg import task as nlg_task
 from lorakit.tasks.nlg.corpora import read_corpus
 from lorakit.tasks.nlg.task import WebNLG
 from lorakit.training.run import run
@@ -211,7 +212,7 @@ def test_packages_that_scores_lack_stop_a_run_before_it_trains(base, data, tmp_p
     def missing(task: str) -> None:
         raise MissingDependencyError(f"{task} needs sacrebleu")
 
-    monkeypatch.setattr(report, "check_task", missing)
+    monkeypatch.setattr(nlg_task, "check_task", missing)
     with pytest.raises(MissingDependencyError, match="e2e needs sacrebleu"):
         run(recipe(base, data, tmp_path / "run"), say=lambda text: None)
     assert not list((tmp_path / "run").iterdir())

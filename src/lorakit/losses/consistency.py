@@ -40,7 +40,9 @@ class ConsistencyLoss:
         second, edit = self.view(inputs, self.ratio)
         doubled = {name: torch.cat([value, second[name]]) for name, value in inputs.items()}
         edited: Any = nullcontext()
-        if edit is not None and self.embeddings is not None:
+        if edit is not None:
+            if self.embeddings is None:
+                raise ConfigError("This loss edits embeddings: register it with edits_embeddings.")
             edited = second_half_edited(model, self.embeddings, doubled["input_ids"], edit)
         with edited:
             logits = model(**doubled).logits
@@ -59,7 +61,7 @@ def consistency_loss(
     if loss.combine is None:
         return None
     if problem := loss.problem_with(type(task), task.name):
-        raise ConfigError(f"The {problem}.")
+        raise ConfigError(f"{problem}.")
     embeddings = embedding_module(model) if loss.edits_embeddings else None
     return ConsistencyLoss(
         partial(loss.combine, **config.weights),

@@ -39,9 +39,9 @@ class DataConfig:
     chooses between checkpoints by them."""
 
     task: str | None = None
-    """classification, regression, multiple_choice, generation or chat, or a task of GLUE, or a
-    corpus of data-to-text (e2e, webnlg, dart, data_to_text), whose columns are known; None:
-    guessed, but neither of the last two."""
+    """classification, regression, multiple_choice, generation or chat; a task of GLUE or a corpus
+    of data-to-text (e2e, webnlg, dart, data_to_text), whose columns are known; or one that was
+    added with `lorakit.tasks.register`. None: guessed, but neither GLUE nor a corpus."""
 
     text: Sequence[str] | None = None
     """The columns that are read, in order; None: guessed."""

@@ -6,16 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lorakit.metrics.data_to_text import check_task, score
+from lorakit.metrics.data_to_text import score
 from lorakit.metrics.java import missing_java
 from lorakit.tasks.nlg.inputs import REFERENCES, SEEN
 
 PREDICTED, REFERENCE, TABLE = "predictions.txt", "references.txt", "scores.md"
-
-
-def require_packages(task: str) -> None:
-    """Raise MissingDependencyError if packages that score the task's texts are missing."""
-    check_task(task)
 
 
 def score_texts(

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lorakit.errors import ConfigError
+from lorakit.metrics.data_to_text import check_task
 from lorakit.tasks.base import Rows
 from lorakit.tasks.generation import IGNORED, CausalTask, columns_of, last_tokens
-from lorakit.tasks.nlg import report
 from lorakit.tasks.nlg.inputs import INPUT, REFERENCES
+from lorakit.tasks.nlg.report import score_texts
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,13 @@ class DataToText(CausalTask):
         return rows
 
     def require_packages(self) -> None:
-        report.require_packages(self.name)
+        check_task(self.name)
 
     def report(
         self, table: Any, predictions: Sequence[Any], output: Path, say: Callable[[str], None]
     ) -> dict[str, float]:
         """The corpus' own metrics, and the files that its official scripts read."""
-        return report.score_texts(self.name, table, predictions, output, say)
+        return score_texts(self.name, table, predictions, output, say)
 
     def _prompt_ids(self, tokenizer: Any, rows: Rows) -> list[list[int]]:
         return [[*ids, separator(tokenizer)] for ids in _ids(tokenizer, rows[self.text[0]])]
