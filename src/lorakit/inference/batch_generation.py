@@ -21,6 +21,7 @@ from transformers import DynamicCache, LogitsProcessor, NoRepeatNGramLogitsProce
 
 from lorakit.private.transformers_names import is_stateful
 from lorakit.recipe.decoding import Sampling
+from lorakit.tasks.padding import padding_id
 
 
 class AfterPrompt(LogitsProcessor):
@@ -39,7 +40,7 @@ class AfterPrompt(LogitsProcessor):
 
 def answer(model: Any, tokenizer: Any, prompts: list[list[int]], sampling: Sampling) -> list[str]:
     """A text for each prompt; prompts are padded on the left."""
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    pad = padding_id(tokenizer)
     longest = max(map(len, prompts))
     ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor(
