@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from lorakit.config import BIASES, Bias, is_bias
 from lorakit.errors import ConfigError
 from lorakit.layers.base import LoraLayer
+from lorakit.layers.lora_layer import LoRALayer
 
 
 def mark_only_lora_as_trainable(model: nn.Module, bias: Bias = "none") -> None:
@@ -37,13 +38,22 @@ def lora_state_dict(model: nn.Module, bias: Bias = "none") -> dict[str, Tensor]:
     }
 
 
+def _adapter_names(module: nn.Module) -> tuple[str, ...]:
+    """The adapter's own parameters; of a user's LoRALayer those whose names begin so."""
+    if isinstance(module, LoraLayer):
+        return module.tensor_names
+    if not isinstance(module, LoRALayer):
+        return ()
+    return tuple(name for name in module._parameters if name.startswith("lora_"))
+
+
 def _lora_names(model: nn.Module, bias: Bias) -> set[str]:
     """What both functions speak of."""
     if bias not in BIASES:
         raise ConfigError(f"bias is {bias!r}; it must be one of {', '.join(BIASES)}.")
     names = set()
     for prefix, module in model.named_modules(remove_duplicate=False):
-        adapter = module.tensor_names if isinstance(module, LoraLayer) else ()
+        adapter = _adapter_names(module)
         for leaf in module._parameters:
             if leaf in adapter or (
                 is_bias(leaf) and (bias == "all" or (bias == "lora_only" and adapter))
