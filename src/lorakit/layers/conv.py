@@ -54,7 +54,8 @@ class ConvLoRA(LoraLayer, ConvNd):
             self.to(self.weight.dtype)
 
     def _become(self, conv_module: type[nn.Module]) -> None:
-        leaves = {leaf.torch_class: leaf for leaf in (Conv1d, Conv2d, Conv3d)}
+        kinds: tuple[type[ConvLoRA], ...] = (Conv1d, Conv2d, Conv3d)
+        leaves = {leaf.torch_class: leaf for leaf in kinds}
         leaf = leaves.get(conv_module)
         if leaf is None:
             raise ConfigError(
