@@ -1,14 +1,15 @@
 """Evaluate and predict with a saved model: rows in, scores or one prediction a row out.
 
 Batches are formed by length, so that little is computed for padding; results come back in the
-order of the rows. Adapters run merged (`lorakit.merged`), at the base's speed.
+order of the rows. The model runs as its method computes fastest: LoRA's adapters merged, at the
+base's speed.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -17,8 +18,7 @@ from tqdm import tqdm
 from lorakit.errors import ConfigError
 from lorakit.inference.scoring import BatchOutput, passes, scores
 from lorakit.inference.session import Session
-from lorakit.injection.modes import merged
-from lorakit.layers.conversion import lora_layers
+from lorakit.methods import find
 from lorakit.tasks.base import CUT, Example, Task, missing_columns
 from lorakit.tasks.batching import batches, length
 from lorakit.tasks.columns import Columns, resolve
@@ -112,15 +112,15 @@ def run_model(
 ) -> Iterator[BatchOutput]:
     """Every example after the model, in batches of like length."""
     model, task_batches = saved.model, batches([length(example) for example in examples])
-    with running(model), bar(len(examples), progress) as shown:
+    with running(saved), bar(len(examples), progress) as shown:
         for passed in passes(model, task, saved.tokenizer, examples, task_batches):
             yield passed
             shown.update(len(passed.rows))
 
 
-def running(model: Any) -> AbstractContextManager[Any]:
-    """Merged, where the model has adapters."""
-    return merged(model) if any(True for _ in lora_layers(model)) else nullcontext()
+def running(saved: Session) -> AbstractContextManager[Any]:
+    """The state in which the model computes fastest: with LoRA, merged."""
+    return find(saved.method).inference(saved.model)
 
 
 def bar(total: int, progress: bool) -> Any:

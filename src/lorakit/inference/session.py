@@ -16,12 +16,11 @@ from transformers import AutoConfig, AutoTokenizer
 from lorakit.checkpoint import AdapterBundle, read
 from lorakit.checkpoint.releases import release_of
 from lorakit.errors import ConfigError, FormatError, MismatchError
-from lorakit.injection.transfer.loading import load_bundle
+from lorakit.methods import load
 from lorakit.models.loading import load_for_task
 from lorakit.recipe.data import prepare, read_tables, split, text_limit
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
-from lorakit.runs.checkpoints import load_trained
 from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.base import Task
 from lorakit.tasks.classification import Classification
@@ -91,7 +90,7 @@ def open_session(source: str, ask: LoadOptions | None = None, needed: str | None
     assert named is not None
     task = _asked(stored, ask, source) or _bare_task(named, ask, bundle, base)
     model = _load_adapted(base, task, bundle, source, ask)
-    return _saved(source, base, "lora", model, task, Path(source), None, named)
+    return _saved(source, base, bundle.method, model, task, Path(source), None, named)
 
 
 def held_out_tables(saved: Session, data: str | None) -> dict[str, Any]:
@@ -118,13 +117,8 @@ def _open_run(directory: Path, ask: LoadOptions) -> Session:
     recipe = replace(recipe, base=base)
     task = _asked(load_task(adapter), ask, str(directory))
     task = task or prepare(recipe, split(recipe.data)["train"])[1]
-    if recipe.method != "lora":
-        model, _ = load_for_task(base, task.auto_class, task.head(), recipe.revision)
-        model.requires_grad_(False)
-        load_trained(model, adapter)
-    else:
-        bundle = read(adapter, ask.lora_alpha)
-        model = _load_adapted(base, task, bundle, str(adapter), ask, recipe.revision)
+    bundle = read(adapter, ask.lora_alpha)
+    model = _load_adapted(base, task, bundle, str(adapter), ask, recipe.revision)
     name = ask.task or recipe.data.task
     return _saved(str(directory), base, recipe.method, model, task, adapter, recipe, name)
 
@@ -139,7 +133,7 @@ def _load_adapted(
 ) -> Any:
     brought = set(bundle.trained)
     model, _ = load_for_task(base, task.auto_class, task.head(), revision, brought)
-    load_bundle(model, bundle, origin, ask.check_base)
+    load(model, bundle, origin, ask.check_base)
     return model
 
 

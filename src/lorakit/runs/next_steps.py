@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lorakit.checkpoint import AdapterBundle, LowRank, read
 from lorakit.config import scaling
+from lorakit.methods import find
 from lorakit.tasks.base import Task
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
@@ -26,10 +27,10 @@ def usage(output: str) -> str:
     task = load_task(directory / ADAPTER)
     generates = task is not None and task.generates
     paragraphs = [_on_the_command_line(output, generates, len(recipe.data.text or ()))]
-    if recipe.method == "lora":
-        bundle = read(directory / ADAPTER)
-        paragraphs += [_in_python(recipe, output, task), _in_peft(output)]
-        paragraphs.append(_in_vllm(recipe, output, bundle, generates))
+    paragraphs.append(_in_python(recipe, output, task))
+    if find(recipe.method).in_peft:
+        paragraphs.append(_in_peft(output))
+        paragraphs.append(_in_vllm(recipe, output, read(directory / ADAPTER), generates))
     return "\n\n".join(paragraphs)
 
 

@@ -17,14 +17,13 @@ from transformers import PrinterCallback, ProgressCallback, TrainerState
 from lorakit.errors import SaveError
 from lorakit.inference.scoring import BatchOutput, passes, scores
 from lorakit.losses.consistency import ConsistencyLoss
+from lorakit.methods import load_adapter, save_adapter
 from lorakit.runs.checkpoints import (
     STATE,
     checkpoint_path,
     is_last,
-    load_trained,
     mark_complete,
     prune,
-    save_trained,
     seconds_until,
 )
 from lorakit.tasks.base import Task
@@ -79,7 +78,7 @@ class LoraTrainer(StepTrainer):
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
             return
         self.state = TrainerState.load_from_json(str(checkpoint / STATE))
-        load_trained(self.model, checkpoint)
+        load_adapter(self.model, checkpoint)
         if self.args.load_best_model_at_end:
             self._load_best_model()
 
@@ -136,7 +135,7 @@ class LoraTrainer(StepTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if self.args.should_save:
-            save_trained(self.model, Path(output_dir or str(self.args.output_dir)))
+            save_adapter(self.model, Path(output_dir or str(self.args.output_dir)))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         run = Path(str(self.args.output_dir))
@@ -154,9 +153,9 @@ class LoraTrainer(StepTrainer):
             ) from error
 
     def _load_from_checkpoint(self, checkpoint: str, model: nn.Module | None = None) -> None:
-        load_trained(self.model, Path(checkpoint))
+        load_adapter(self.model, Path(checkpoint))
 
     def _load_best_model(self) -> None:
         if self.state.best_global_step:
             run = Path(str(self.args.output_dir))
-            load_trained(self.model, checkpoint_path(run, self.state.best_global_step))
+            load_adapter(self.model, checkpoint_path(run, self.state.best_global_step))
