@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 import lorakit as lora
-from lorakit.checkpoint import AdapterBundle, read, writing
+from lorakit.checkpoint import AdapterBundle, read, write
+from lorakit.checkpoint.formats.peft import writing
 from lorakit.errors import SaveError
 from lorakit.injection.transfer.saving import bundle_of
 from tests.tolerances import EXACT
@@ -48,7 +49,7 @@ def of_peft(directory: Path, safe: bool = True) -> None:
 
 OLD: dict[str, Callable[[Path], object]] = {
     "nothing": lambda directory: None,
-    "lorakit's": lambda directory: writing.write(bundle(2), directory),
+    "lorakit's": lambda directory: write(bundle(2), directory),
     "PEFT's": of_peft,
 }
 
@@ -100,7 +101,7 @@ def dying_at(n: int, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> I
 def steps_of_a_save(old: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     OLD[old](directory)
     with dying_at(10**9, monkeypatch, Crash()) as steps:
-        writing.write(bundle(3, "2"), directory)
+        write(bundle(3, "2"), directory)
     return steps
 
 
@@ -117,7 +118,7 @@ def test_crash_at_any_step_leaves_the_old_or_the_new(
         OLD[old](directory)
         before = read(directory) if old != "nothing" else None
         with dying_at(n, monkeypatch, Crash()), pytest.raises(Crash):
-            writing.write(new, directory)
+            write(new, directory)
         if before is None and not (directory / "adapter_model.safetensors").exists():
             with pytest.raises(lora.errors.FormatError, match="no adapter"):
                 read(directory)
@@ -140,8 +141,8 @@ def test_save_after_a_crash_at_any_step_is_complete(
         directory = tmp_path / str(n)
         OLD[old](directory)
         with dying_at(n, monkeypatch, Crash()), pytest.raises(Crash):
-            writing.write(bundle(4, "2"), directory)
-        writing.write(new, directory)
+            write(bundle(4, "2"), directory)
+        write(new, directory)
         assert same(read(directory), new)
         assert not (directory / ".adapter_config.json.previous").exists()
 
@@ -150,7 +151,7 @@ def test_crash_over_a_pickled_adapter_leaves_it_readable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = net()
-    lora.load_adapter(model, writing.write(bundle(2), tmp_path / "a"))
+    lora.load_adapter(model, write(bundle(2), tmp_path / "a"))
     legacy = tmp_path / "legacy"
     legacy.mkdir()
     of_peft(tmp_path / "b")
@@ -161,11 +162,11 @@ def test_crash_over_a_pickled_adapter_leaves_it_readable(
         legacy / "adapter_model.bin",
     )
     with dying_at(10**9, monkeypatch, Crash()) as steps:
-        writing.write(bundle(3), shutil.copytree(legacy, tmp_path / "whole"))
+        write(bundle(3), shutil.copytree(legacy, tmp_path / "whole"))
     for n in range(1, len(steps) + 1):
         directory = shutil.copytree(legacy, tmp_path / str(n))
         with dying_at(n, monkeypatch, Crash()), pytest.raises(Crash):
-            writing.write(bundle(3), directory)
+            write(bundle(3), directory)
         after = read(directory)
         assert same(after, tensors) or same(after, bundle(3)), steps[n - 1]
 
@@ -190,7 +191,7 @@ def test_failure_before_the_new_tensors_are_there_changes_nothing(
         OLD[old](directory)
         before = snapshot(tmp_path / str(n))
         with dying_at(n, monkeypatch, error), pytest.raises(expected):
-            writing.write(bundle(3), directory)
+            write(bundle(3), directory)
         assert snapshot(tmp_path / str(n)) == before, steps[n - 1]
         assert (tmp_path / str(n)).exists() == (old != "nothing")
 
@@ -201,7 +202,7 @@ def test_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(writing, "save_file", full)
     with pytest.raises(SaveError) as caught:
-        writing.write(bundle(2), tmp_path / "a")
+        write(bundle(2), tmp_path / "a")
     assert str(tmp_path / "a") in str(caught.value)
     assert "No space left on device" in str(caught.value)
     assert "Nothing there was changed" in str(caught.value)
@@ -214,7 +215,7 @@ def test_path_that_is_a_file_is_refused(inside: bool, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
     with pytest.raises(SaveError, match=r"file.*(exists|Not a directory)"):
-        writing.write(bundle(2), file / "below" if inside else file)
+        write(bundle(2), file / "below" if inside else file)
     assert snapshot(tmp_path) == {"file": b"mine"}
 
 
@@ -223,7 +224,7 @@ def test_directory_without_permission_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(SaveError, match="Permission denied"):
-            writing.write(bundle(2), tmp_path / "a")
+            write(bundle(2), tmp_path / "a")
     finally:
         tmp_path.chmod(0o700)
     assert list(tmp_path.iterdir()) == []
@@ -238,7 +239,7 @@ def test_permission_error_is_reported_as_such(
 
     monkeypatch.setattr(writing if step == "save_file" else Path, step, denied)
     with pytest.raises(SaveError, match="Permission denied"):
-        writing.write(bundle(2), tmp_path / "a" / "b")
+        write(bundle(2), tmp_path / "a" / "b")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -247,7 +248,7 @@ def test_directory_in_the_place_of_a_file_is_refused(name: str, tmp_path: Path) 
     (tmp_path / name).mkdir()
     (tmp_path / name / "inside").write_text("mine")
     with pytest.raises(SaveError, match=f"{name} is a directory"):
-        writing.write(bundle(2), tmp_path)
+        write(bundle(2), tmp_path)
     assert snapshot(tmp_path) == {f"{name}/inside": b"mine"}
 
 
@@ -255,8 +256,8 @@ def test_other_files_stay(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     (tmp_path / "checkpoint-1").mkdir()
     (tmp_path / "checkpoint-1" / "state").write_text("x")
-    writing.write(bundle(2), tmp_path)
-    writing.write(bundle(3), tmp_path)
+    write(bundle(2), tmp_path)
+    write(bundle(3), tmp_path)
     assert set(snapshot(tmp_path)) == {
         "tokenizer.json",
         "checkpoint-1/state",
@@ -267,39 +268,39 @@ def test_other_files_stay(tmp_path: Path) -> None:
 
 
 def test_card_that_was_edited_stays(tmp_path: Path) -> None:
-    writing.write(bundle(2), tmp_path)
+    write(bundle(2), tmp_path)
     card = tmp_path / "README.md"
-    writing.write(bundle(3), tmp_path)
+    write(bundle(3), tmp_path)
     assert "Rank 3" in card.read_text(), "an untouched card follows the adapter"
     text = "\n".join(line for line in card.read_text().splitlines() if "written by" not in line)
     card.write_text(text + "\nTrained on my data.\n")
-    writing.write(bundle(4), tmp_path)
+    write(bundle(4), tmp_path)
     assert card.read_text() == text + "\nTrained on my data.\n"
 
 
 @pytest.mark.parametrize("content", [b"# Mine\n", b"\xff\xfe not UTF-8"], ids=["text", "bytes"])
 def test_card_of_someone_else_stays(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_bytes(content)
-    writing.write(bundle(2), tmp_path)
+    write(bundle(2), tmp_path)
     assert (tmp_path / "README.md").read_bytes() == content
 
 
 def test_directory_called_like_the_card_stays(tmp_path: Path) -> None:
     (tmp_path / "README.md").mkdir()
-    writing.write(bundle(2), tmp_path)
+    write(bundle(2), tmp_path)
     assert (tmp_path / "README.md").is_dir()
     assert same(read(tmp_path), bundle(2))
 
 
 def test_card_says_what_the_adapter_is(tmp_path: Path) -> None:
-    text = (writing.write(bundle(2), tmp_path) / "README.md").read_text()
+    text = (write(bundle(2), tmp_path) / "README.md").read_text()
     assert text.startswith("---\nlibrary_name: peft\n")
     for line in ("Rank 2, lora_alpha 6", "Adapted modules: 1 (0)", "Parameters: 18 in the adapter"):
         assert line in text
 
 
 def test_tensor_file_alone_is_an_adapter(tmp_path: Path) -> None:
-    written = writing.write(bundle(2), tmp_path / "a")
+    written = write(bundle(2), tmp_path / "a")
     alone = shutil.copy(written / "adapter_model.safetensors", tmp_path / "moved.safetensors")
     assert same(read(alone), bundle(2))
     model = net()
@@ -310,13 +311,13 @@ def test_tensor_file_alone_is_an_adapter(tmp_path: Path) -> None:
 
 
 def test_config_is_written_for_people_too(tmp_path: Path) -> None:
-    text = (writing.write(bundle(2), tmp_path) / "adapter_config.json").read_text()
+    text = (write(bundle(2), tmp_path) / "adapter_config.json").read_text()
     assert text == json.dumps(json.loads(text), indent=2, sort_keys=True)
 
 
 def test_a_failure_after_the_tensors_says_that_they_are_new(tmp_path, monkeypatch) -> None:
     """Only the very last renames are left then, and lorakit reads the new adapter."""
-    writing.write(bundle(2), tmp_path)
+    write(bundle(2), tmp_path)
     replace = os.replace
 
     def fail_for_the_config(source: object, target: Path) -> None:
@@ -326,10 +327,10 @@ def test_a_failure_after_the_tensors_says_that_they_are_new(tmp_path, monkeypatc
 
     monkeypatch.setattr(os, "replace", fail_for_the_config)
     with pytest.raises(SaveError, match="The new tensors are in"):
-        writing.write(bundle(3), tmp_path)
+        write(bundle(3), tmp_path)
     monkeypatch.undo()
     assert same(read(tmp_path), bundle(3))
-    writing.write(bundle(1), tmp_path)
+    write(bundle(1), tmp_path)
     assert same(read(tmp_path), bundle(1))
 
 
@@ -338,8 +339,8 @@ def test_a_failure_after_the_tensors_says_that_they_are_new(tmp_path, monkeypatc
 def test_files_have_the_mode_that_the_umask_gives(umask: int, tmp_path: Path) -> None:
     before = os.umask(umask)
     try:
-        written = writing.write(bundle(2), tmp_path / "a")
-        writing.write(bundle(3), tmp_path / "a")
+        written = write(bundle(2), tmp_path / "a")
+        write(bundle(3), tmp_path / "a")
     finally:
         os.umask(before)
     modes = {file.name: file.stat().st_mode & 0o777 for file in written.iterdir()}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 import lorakit as lora
-from lorakit.checkpoint.peft_encoding import encode
+from lorakit.checkpoint.formats.peft.encoding import encode
 from lorakit.errors import MismatchError
 from lorakit.injection.transfer.saving import bundle_of
 from tests.compat.peft_cases import CASES, DECODER, ENCODER, GPT2, Case, conv, hf, ids

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -81,6 +81,10 @@ class AdapterBundle:
     """What trained these tensors."""
     method_config: Mapping[str, Any] = field(default_factory=dict)
     """The config of a method other than LoRA, in values that JSON has."""
+    spelling: Callable[[str], str | None] | None = None
+    """For names that are the format's own: how it spells a module's; see `late_names`."""
+    targets_stated: bool = True
+    """Whether the file says `config.target_modules`, and not only the names of its tensors."""
     format: str = "peft"
     """The name of the file format that it was read from."""
 

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lorakit.checkpoint.bundle import AdapterBundle
+from lorakit.checkpoint.formats.tensor_files import dtype_names
+
+_NAMED = 8
+"""Tensors that a table names; full fine-tuning has hundreds."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """An adapter at a glance."""
+    """An adapter, or what another method trained, at a glance."""
 
     format: str
+    method: str
     base_model: str | None
-    r: int
-    lora_alpha: float
-    use_rslora: bool
-    use_dora: bool
-    target_modules: list[str] | str
+    method_config: Mapping[str, Any]
+    """Settings of a method other than LoRA, for which the following five are None."""
+    r: int | None
+    lora_alpha: float | None
+    use_rslora: bool | None
+    use_dora: bool | None
+    target_modules: list[str] | str | None
     adapted_modules: int
     ranks: dict[int, int]
     """Rank -> number of modules that have it."""
@@ -36,16 +45,8 @@ class Summary:
         rows = {
             "format": self.format,
             "base model": self.base_model or "not said",
-            "rank, alpha": f"{self.r}, {self.lora_alpha:g}"
-            + (" (rsLoRA)" if self.use_rslora else "")
-            + (" (DoRA)" if self.use_dora else ""),
-            "targets": self.target_modules
-            if isinstance(self.target_modules, str)
-            else ", ".join(self.target_modules),
-            "modules": ", ".join(f"{n} of rank {r}" for r, n in self.ranks.items()),
-            "parameters": f"{self.adapter_parameters:,} in the adapter, "
-            f"{sum(self.trained.values()):,} trained in full",
-            "trained in full": ", ".join(self.trained) or "nothing",
+            **(self._method() if self.r is None else self._lora()),
+            "trained in full": _listed(self.trained) or "nothing",
             "types": ", ".join(self.dtypes),
             "fingerprint": self.fingerprint or "none",
         }
@@ -55,30 +56,63 @@ class Summary:
         width = max(map(len, rows))
         return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows.items())
 
+    def _lora(self) -> dict[str, str]:
+        targets = self.target_modules
+        return {
+            "rank, alpha": f"{self.r}, {self.lora_alpha:g}"
+            + (" (rsLoRA)" if self.use_rslora else "")
+            + (" (DoRA)" if self.use_dora else ""),
+            "targets": targets if isinstance(targets, str) else ", ".join(targets or ()),
+            "modules": ", ".join(f"{n} of rank {r}" for r, n in self.ranks.items()),
+            "parameters": f"{self.adapter_parameters:,} in the adapter, "
+            f"{sum(self.trained.values()):,} trained in full",
+        }
+
+    def _method(self) -> dict[str, str]:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.method_config.items())
+        return {
+            "method": self.method,
+            "settings": settings or "none",
+            "parameters": f"{sum(self.trained.values()):,} in {len(self.trained):,} tensors",
+        }
+
+
+def _listed(names: Mapping[str, int]) -> str:
+    first = list(names)[:_NAMED]
+    more = len(names) - len(first)
+    return ", ".join(first) + (f" and {more:,} more" if more else "")
+
 
 def summarise(
     bundle: AdapterBundle, fits: str | None = None, base_verified: bool | None = None
 ) -> Summary:
     """The summary of a bundle, and of the base that it was found to fit."""
-    config = bundle.config
-    targets = config.target_modules
-    if targets is None or (not isinstance(targets, str) and bundle.format == "loralib"):
-        targets = sorted({name.rpartition(".")[2] for name in bundle.adapters})
+    config = bundle.config if bundle.method == "lora" else None
     ranks = Counter(pair.r or pair.lora_B.shape[1] for pair in bundle.adapters.values())
     return Summary(
         format=bundle.format,
+        method=bundle.method,
         base_model=bundle.base_model,
-        r=config.r,
-        lora_alpha=config.lora_alpha,
-        use_rslora=config.use_rslora,
-        use_dora=config.use_dora,
-        target_modules=targets if isinstance(targets, str) else list(targets),
+        method_config=bundle.method_config,
+        r=config.r if config else None,
+        lora_alpha=config.lora_alpha if config else None,
+        use_rslora=config.use_rslora if config else None,
+        use_dora=config.use_dora if config else None,
+        target_modules=_targets(bundle) if config else None,
         adapted_modules=len(bundle.adapters),
         ranks=dict(ranks),
         adapter_parameters=sum(pair.parameters for pair in bundle.adapters.values()),
         trained={name: tensor.numel() for name, tensor in bundle.trained.items()},
-        dtypes=sorted({str(t.dtype).removeprefix("torch.") for t in bundle.tensors.values()}),
+        dtypes=dtype_names(bundle.tensors),
         fingerprint=next(iter(bundle.fingerprint.values())) if bundle.fingerprint else None,
         fits=fits,
         base_verified=base_verified,
     )
+
+
+def _targets(bundle: AdapterBundle) -> list[str] | str:
+    """The config's targets, or the last parts of the names where the file states none."""
+    targets = bundle.config.target_modules
+    if targets is None or not bundle.targets_stated:
+        return sorted({name.rpartition(".")[2] for name in bundle.adapters})
+    return targets if isinstance(targets, str) else list(targets)

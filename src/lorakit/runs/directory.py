@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.errors import ConfigError, LorakitError, StateError
+from lorakit.recipe.schema import Recipe, differences, from_mapping
+from lorakit.recipe.yaml_file import load_recipe, to_yaml
+from lorakit.runs.prediction_files import check_columns, write_predictions
 from lorakit.tasks.base import Task
 from lorakit.tasks.generation import CausalTask
 from lorakit.tasks.nlg.task import DataToText
 from lorakit.tasks.outputs import PREDICTION
-from lorakit.runs.prediction_files import check_columns, write_predictions
-from lorakit.recipe.schema import Recipe, differences, from_mapping
-from lorakit.recipe.yaml_file import load_recipe, to_yaml
 
 RECIPE, RESULT, ADAPTER = "recipe.yaml", "result.json", "adapter"
 PREDICTIONS, CURVE, LOG = "predictions.jsonl", "curve.png", "log.json"

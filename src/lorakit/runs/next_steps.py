@@ -9,10 +9,10 @@ from pathlib import Path
 from lorakit.checkpoint import AdapterBundle, LowRank, read
 from lorakit.config import scaling
 from lorakit.methods import find
-from lorakit.tasks.base import Task
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
 from lorakit.runs.directory import ADAPTER, RECIPE
+from lorakit.tasks.base import Task
 from lorakit.tasks.task_file import load_task
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)

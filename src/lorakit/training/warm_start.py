@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lorakit.checkpoint import AdapterBundle, LowRank, read
 from lorakit.checkpoint.fingerprint import compare
+from lorakit.checkpoint.late_names import in_model_names
 from lorakit.errors import FormatError, MismatchError, MissingAlphaError
 from lorakit.injection import trained_copies
 from lorakit.injection.selection.naming import grouped
@@ -84,7 +85,8 @@ def warm_start(
     Raises MismatchError that lists every adapter that does not fit.
     """
     layers = dict(lora_layers(model))
-    _require_fit(layers, bundle, source)
+    bundle, misspelt = in_model_names(bundle, (name for name, _ in model.named_modules()))
+    _require_fit(layers, bundle, source, misspelt)
     state, copied = model.state_dict(), trained_copies.names(model)
     left = {
         name: problem
@@ -106,12 +108,18 @@ def warm_start(
     return WarmStart(source, taken, left, new)
 
 
-def _require_fit(layers: Mapping[str, LoraLayer], bundle: AdapterBundle, source: str) -> None:
-    problems = grouped(
+def _require_fit(
+    layers: Mapping[str, LoraLayer],
+    bundle: AdapterBundle,
+    source: str,
+    misspelt: Sequence[tuple[str, str]],
+) -> None:
+    unfit = (
         (name, problem)
         for name, pair in bundle.adapters.items()
         if (problem := _problem(name, pair, bundle.config.use_rslora, layers)) is not None
     )
+    problems = grouped([*misspelt, *unfit])
     if not problems:
         weights = {name: layers[name].base_weight for name in bundle.adapters}
         if compare(bundle.fingerprint, weights) is False:

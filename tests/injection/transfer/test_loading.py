@@ -622,6 +622,7 @@ def test_hub_id_and_revision_are_asked_for(saved: Path, monkeypatch: pytest.Monk
         lora.load_adapter(model, "someone/an-adapter", revision=revision)
         assert torch.equal(logits(model), logits(adapted()))
     wanted = ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"]
+    wanted.append("trained.safetensors")
     assert asked == [("someone/an-adapter", None, wanted), ("someone/an-adapter", "v1.2", wanted)]
 
 

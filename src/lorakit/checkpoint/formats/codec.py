@@ -21,6 +21,9 @@ class Decoder(ABC):
     """Names by which a directory or a Hub repository of this format is known; none for a format
     of single files with names of their own."""
 
+    is_fallback: bool = False
+    """Whether it takes every file of some kind that is of no other format."""
+
     @abstractmethod
     def sniff(self, path: Path) -> bool:
         """Whether this file or directory is of this format, by its names and header.

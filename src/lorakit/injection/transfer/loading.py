@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.checkpoint import AdapterBundle
+from lorakit.checkpoint.late_names import in_model_names
 from lorakit.errors import MismatchError
 from lorakit.injection import trained_copies
 from lorakit.injection.adaptation import install, require_enabled
@@ -51,9 +52,11 @@ def load_bundle(
     `origin` names the bundle in errors. Raises MismatchError as `lorakit.load_adapter` does.
     """
     model = unwrapped(model)
+    names = (name for name, _ in model.named_modules(remove_duplicate=False))
+    bundle, misspelt = in_model_names(bundle, names)
     bundle = without_base_copies(model, bundle)
     placement = place(model, bundle)
-    problems = grouped(placement.problems)
+    problems = grouped([*misspelt, *placement.problems])
     verified = placement.base_verified
     if check_base and verified is False:
         problems.append(another_base(bundle))

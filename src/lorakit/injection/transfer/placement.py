@@ -181,7 +181,7 @@ def _without_tensors(
             (name, "is not adapted, and the file has tensors for it; eject the adapter first")
             for name in extra
         ]
-    if bundle.format == "peft" and bundle.config.target_modules not in (None, ALL_LINEAR):
+    if bundle.targets_stated and bundle.config.target_modules not in (None, ALL_LINEAR):
         return _against_config(model, bundle)
     # A name that ends in its index, as in nn.Sequential, says nothing of what the module is.
     alike = {without_indices(name) for name in names if not name.rpartition(".")[2].isdigit()}

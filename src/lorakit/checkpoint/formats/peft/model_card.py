@@ -6,6 +6,8 @@ from pathlib import Path
 
 from lorakit.checkpoint.bundle import AdapterBundle
 
+CARD_NAME = "README.md"
+
 _MARK = "<!-- written by lorakit; edit it and remove this line, and it will be kept -->"
 
 

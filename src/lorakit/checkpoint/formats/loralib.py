@@ -11,16 +11,42 @@ around everything (NLG), others like it in any order, and `module.` in front of 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from lorakit.checkpoint.bundle import AdapterBundle, LowRank, type_problem
+from lorakit.checkpoint.formats.codec import Decoder
+from lorakit.checkpoint.formats.tensor_files import load_pickle
 from lorakit.config import LoraConfig
 from lorakit.errors import FormatError, MissingAlphaError
 
 _WRAPPERS = ("model_state_dict", "state_dict", "model")
 _DDP = "module."
+_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+_MAGIC = (b"PK\x03\x04", b"\x80")
+"""How a zip archive (torch.save's files) and a bare pickle (those before torch 1.6) begin."""
+
+
+class Loralib(Decoder):
+    """Any file of torch.save that is of no other format."""
+
+    name = "loralib"
+    is_fallback = True
+
+    def sniff(self, path: Path) -> bool:
+        if path.is_dir() or path.suffix == ".safetensors":
+            return False
+        return path.suffix in _SUFFIXES or _begins_as_a_pickle(path)
+
+    def decode(self, path: Path, lora_alpha: float | None) -> AdapterBundle:
+        return decode(load_pickle(path), lora_alpha)
+
+
+def _begins_as_a_pickle(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(4).startswith(_MAGIC)
 
 
 def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
@@ -83,7 +109,7 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
         target_modules=list(adapters),
         use_dora=any(len(pair) > 2 for pair in pairs.values()),
     )
-    return AdapterBundle(config, adapters, trained, format="loralib")
+    return AdapterBundle(config, adapters, trained, targets_stated=False, format=Loralib.name)
 
 
 def _is_whole(pair: Mapping[str, Tensor]) -> bool:

@@ -10,14 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from lorakit.checkpoint.bundle import AdapterBundle, Kind, LowRank, type_problem
-from lorakit.checkpoint.peft_format import (
-    FACTORS,
-    OUT_PROJ,
-    PREFIX,
-    Check,
-    PeftFiles,
-    type_problems,
-)
+from lorakit.checkpoint.formats.peft.layout import FACTORS, OUT_PROJ, PREFIX, PeftFiles
+from lorakit.checkpoint.header import Check, type_problems
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError, FormatError
 from lorakit.functional import conv, slices

@@ -12,13 +12,9 @@ import torch
 from torch import Tensor
 
 from lorakit.checkpoint.bundle import AdapterBundle, Kind, LowRank
-from lorakit.checkpoint.peft_format import (
-    HEADER_VERSION,
-    MAGNITUDE,
-    OUT_PROJ,
-    PREFIX,
-    PeftFiles,
-)
+from lorakit.checkpoint.formats.peft.layout import MAGNITUDE, OUT_PROJ, PREFIX, PeftFiles
+from lorakit.checkpoint.formats.tensor_files import dtype_names, on_their_own
+from lorakit.checkpoint.header import VERSION
 from lorakit.config import alpha_for, scaling
 from lorakit.errors import SaveError
 from lorakit.functional import conv, slices
@@ -27,8 +23,7 @@ from lorakit.functional import conv, slices
 def encode(bundle: AdapterBundle) -> PeftFiles:
     """The bundle as PEFT's config and tensors; raises SaveError for what has no such form."""
     rslora = bundle.config.use_rslora
-    problems = _without_form(bundle.adapters) + _of_two_kinds(bundle)
-    if problems:
+    if problems := unsupported(bundle):
         raise SaveError("PEFT's format cannot hold this adapter:", problems)
     portable = {name: _portable(pair, rslora) for name, pair in bundle.adapters.items()}
     portable |= _attention_partners(portable)
@@ -44,22 +39,16 @@ def encode(bundle: AdapterBundle) -> PeftFiles:
         module, _, leaf = name.rpartition(".")
         inner = f"{module}.base_layer.{leaf}" if module in portable else name
         tensors[PREFIX + inner] = tensor
-    tensors = _on_their_own({key: tensors[key] for key in sorted(tensors)})
+    tensors = on_their_own({key: tensors[key] for key in sorted(tensors)})
     config = _encode_config(bundle, portable)
     return PeftFiles(config, tensors, _encode_header(bundle, config))
 
 
-def _on_their_own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous on the CPU, each in memory of its own, as safetensors wants tied ones too."""
-    seen: set[int] = set()
-    result = {}
-    for key, tensor in tensors.items():
-        alone = tensor.detach().cpu().contiguous()
-        if alone.untyped_storage().data_ptr() in seen:
-            alone = alone.clone()
-        seen.add(alone.untyped_storage().data_ptr())
-        result[key] = alone
-    return result
+def unsupported(bundle: AdapterBundle) -> list[str]:
+    """What of the bundle PEFT's files have no form for."""
+    if bundle.method != "lora":
+        return [f"its method is {bundle.method}, and these files are for lora"]
+    return _without_form(bundle.adapters) + _of_two_kinds(bundle)
 
 
 def _without_form(adapters: Mapping[str, LowRank]) -> list[str]:
@@ -184,13 +173,12 @@ def _encode_header(bundle: AdapterBundle, config: dict[str, Any]) -> dict[str, A
         for name, pair in bundle.adapters.items()
         if pair.slices
     }
-    dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in bundle.tensors.values()})
     return {
-        "version": HEADER_VERSION,
+        "version": VERSION,
         "config": config,
         "fingerprint": dict(bundle.fingerprint or {}),
         "base_class": bundle.base_class,
-        "dtypes": dtypes,
+        "dtypes": dtype_names(bundle.tensors),
         "modules": restored,
         "num_labels": bundle.num_labels,
     }

@@ -1,0 +1,111 @@
+"""PEFT's format: which files are its own, and their contents read into a bundle or made of one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lorakit.checkpoint.bundle import AdapterBundle
+from lorakit.checkpoint.formats.codec import Codec
+from lorakit.checkpoint.formats.peft.decoding import decode
+from lorakit.checkpoint.formats.peft.encoding import encode, unsupported
+from lorakit.checkpoint.formats.peft.layout import (
+    ASIDE_NAME,
+    CONFIG_NAME,
+    FACTORS,
+    LEGACY_NAME,
+    PREFIX,
+    TENSORS_NAME,
+    PeftFiles,
+    parse_header,
+)
+from lorakit.checkpoint.formats.peft.model_card import model_card
+from lorakit.checkpoint.formats.peft.writing import write_directory
+from lorakit.checkpoint.formats.tensor_files import (
+    load_pickle,
+    load_safetensors,
+    peek_safetensors,
+)
+from lorakit.checkpoint.header import parse_table
+from lorakit.errors import FormatError
+
+
+class Peft(Codec):
+    """A directory with adapter_config.json, or one of its tensor files."""
+
+    name = "peft"
+    files = (CONFIG_NAME, TENSORS_NAME, LEGACY_NAME)
+
+    def sniff(self, path: Path) -> bool:
+        if path.is_dir():
+            return (path / TENSORS_NAME).is_file() or _config_of(path) is not None
+        if path.suffix == ".safetensors":
+            return path.name == TENSORS_NAME or _has_peft_names(path)
+        return path.name == LEGACY_NAME and _config_of(path.parent) is not None
+
+    def decode(self, path: Path, lora_alpha: float | None) -> AdapterBundle:
+        file = _tensor_file(path) if path.is_dir() else path
+        read = _read_safetensors if file.suffix == ".safetensors" else _read_legacy
+        return decode(read(file), lora_alpha)
+
+    def problems(self, bundle: AdapterBundle) -> list[str]:
+        return unsupported(bundle)
+
+    def write(self, bundle: AdapterBundle, path: Path) -> None:
+        write_directory(path, encode(bundle), model_card(bundle))
+
+
+def _config_of(directory: Path) -> Path | None:
+    """The config file there; the one that stepped aside is alone if a save was interrupted."""
+    candidates = (directory / name for name in (CONFIG_NAME, ASIDE_NAME))
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _has_peft_names(file: Path) -> bool:
+    """Whether the header has PEFT's config or, where lorakit did not write it, PEFT's names."""
+    keys, metadata = peek_safetensors(file)
+    header = parse_table(metadata)
+    if header is not None:
+        return "config" in header
+    is_named = any(key.startswith(PREFIX) or key.endswith(tuple(FACTORS)) for key in keys)
+    return is_named or file.with_name(CONFIG_NAME).is_file()
+
+
+def _tensor_file(directory: Path) -> Path:
+    for name in (TENSORS_NAME, LEGACY_NAME):
+        if (directory / name).is_file():
+            return directory / name
+    there = ", ".join(sorted(entry.name for entry in directory.iterdir()))
+    raise FormatError(f"{directory} is no adapter: it has no {TENSORS_NAME} (there is {there}).")
+
+
+def _read_legacy(file: Path) -> PeftFiles:
+    config = _config_of(file.parent)
+    assert config is not None
+    return PeftFiles(_read_config(config), load_pickle(file), None)
+
+
+def _read_safetensors(file: Path) -> PeftFiles:
+    tensors, metadata = load_safetensors(file)
+    header = parse_header(metadata)
+    config_file, aside = (file.with_name(name) for name in (CONFIG_NAME, ASIDE_NAME))
+    if config_file.is_file():
+        config = _read_config(config_file)
+    elif header is not None:
+        config = header["config"]  # a save was interrupted, or the file was copied alone
+    elif aside.is_file():
+        config = _read_config(aside)  # the same, over an adapter of another tool
+    else:
+        raise FormatError(f"{config_file} is missing, and {file.name} does not say its rank.")
+    return PeftFiles(config, tensors, header)
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise FormatError(f"{file} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise FormatError(f"{file} holds a {type(config).__name__}, not a table of settings.")
+    return config

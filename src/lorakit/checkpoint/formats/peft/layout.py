@@ -1,0 +1,81 @@
+"""PEFT's directory: adapter_config.json and adapter_model.safetensors.
+
+Tensor names are `base_model.model.` + module + suffix:
+
+    linear, attention   .lora_A.weight (R, I)             .lora_B.weight (O, R)
+    linear with DoRA    the same, and .lora_magnitude_vector (O,)
+    embedding           .lora_embedding_A (R, V)          .lora_embedding_B (O, R)
+    convolution         .lora_A.weight (R, I, *kernel)    .lora_B.weight (O, R/G, 1, ...)
+    bias of an adapted module                             .base_layer.bias
+    attention's out_proj                                  .base_layer.out_proj + as linear
+    what is trained in full                               its own name
+
+Fused slices are written as one LoRA of the summed rank with a block-shaped B, a grouped
+convolution's A with zeros between the groups, and loralib's matrix form of a convolution in kernel
+form, so every reader computes the same function. What is needed to read those back as they were,
+the base's fingerprint and the config itself stand in the safetensors header under `lorakit`; PEFT
+ignores that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from lorakit.checkpoint.bundle import Kind
+from lorakit.checkpoint.header import (
+    BASE_TYPES,
+    Check,
+    parse_table,
+    require_version,
+    table_of,
+    type_problems,
+)
+from lorakit.errors import FormatError
+
+CONFIG_NAME = "adapter_config.json"
+TENSORS_NAME = "adapter_model.safetensors"
+LEGACY_NAME = "adapter_model.bin"
+"""What PEFT wrote before safetensors."""
+ASIDE_NAME = ".adapter_config.json.previous"
+"""Where the old config waits while a save puts the new files in place."""
+
+PREFIX = "base_model.model."
+
+OUT_PROJ = ".base_layer.out_proj"
+MAGNITUDE = ".lora_magnitude_vector"
+FACTORS: dict[str, tuple[str, Kind | None]] = {
+    ".lora_A.weight": ("lora_A", None),
+    ".lora_B.weight": ("lora_B", None),
+    ".lora_embedding_A": ("lora_A", "embedding"),
+    ".lora_embedding_B": ("lora_B", "embedding"),
+    MAGNITUDE: ("lora_magnitude_vector", None),
+}
+
+
+@dataclass(frozen=True)
+class PeftFiles:
+    """The contents of the two files."""
+
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+    header: dict[str, Any] | None
+
+
+def parse_header(metadata: Mapping[str, str] | None) -> dict[str, Any] | None:
+    """lorakit's part of the safetensors metadata, if there is one; FormatError if it is damaged."""
+    header = parse_table(metadata)
+    if header is None:
+        return None
+    if not isinstance(header.get("config"), dict):
+        raise FormatError("The file's lorakit header is damaged: it holds no config.")
+    require_version(header)
+    if problems := type_problems(header, _HEADER_TYPES):
+        raise FormatError("The file's lorakit header is damaged:", problems)
+    return header
+
+
+_HEADER_TYPES: dict[str, Check] = {"modules": ("a table of tables", table_of(dict)), **BASE_TYPES}

@@ -1,0 +1,56 @@
+"""The file formats that lorakit knows, by name; a program can add its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lorakit.checkpoint.formats.codec import Decoder
+from lorakit.checkpoint.formats.loralib import Loralib
+from lorakit.checkpoint.formats.native import Native
+from lorakit.checkpoint.formats.peft.codec import Peft
+from lorakit.errors import ConfigError, FormatError
+
+FORMATS: dict[str, Decoder] = {}
+"""In the order in which `write` asks them whether they can hold a bundle."""
+
+
+def register(codec: Decoder) -> None:
+    """Add a format, which `read`, `write`, `load_adapter` and `lorakit inspect` then know.
+
+    Raises ConfigError if its name is taken.
+    """
+    if codec.name in FORMATS:
+        raise ConfigError(f"There is a file format {codec.name!r} already; name yours otherwise.")
+    FORMATS[codec.name] = codec
+
+
+def format_of(path: Path) -> Decoder:
+    """The one format that this file or directory is of.
+
+    Raises FormatError that says what is there if it is of none, and names them if it is of several.
+    """
+    fitting = [codec for codec in FORMATS.values() if codec.sniff(path)]
+    known = [codec for codec in fitting if not codec.is_fallback] or fitting
+    if len(known) > 1:
+        names = " and ".join(codec.name for codec in known)
+        raise FormatError(
+            f"{path} is an adapter in more than one format: {names}. Name the file that you mean, "
+            "or move one of them away."
+        )
+    if not known:
+        raise FormatError(f"{path} is no adapter in a format that lorakit knows: {_found(path)}.")
+    return known[0]
+
+
+def _found(path: Path) -> str:
+    """What is there instead of an adapter."""
+    names = ", ".join(FORMATS)
+    if not path.is_dir():
+        return f"neither its name nor its header is that of one ({names})"
+    wanted = ", ".join(name for codec in FORMATS.values() for name in codec.files)
+    there = ", ".join(sorted(entry.name for entry in path.iterdir())) or "nothing"
+    return f"none of {wanted} is there (there is {there}); the formats are {names}"
+
+
+for _codec in (Peft(), Native(), Loralib()):
+    register(_codec)

@@ -1,0 +1,60 @@
+"""Names that can be read back only beside a model.
+
+Some formats spell a module's name in a way that loses where its parts end: kohya writes
+`down_blocks.0.attn` as `lora_unet_down_blocks_0_attn`, GGUF has `blk.0.attn_q` for whatever an
+architecture calls it. A bundle then holds the file's names, and in `spelling` how the format spells
+a module's. Whoever has the model spells the names of all its modules and looks up the file's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from lorakit.checkpoint.bundle import AdapterBundle
+from lorakit.errors import suggest
+
+_SUGGESTIONS = 10
+"""How many lost names get one; the search costs time."""
+
+
+def in_model_names(
+    bundle: AdapterBundle, modules: Iterable[str]
+) -> tuple[AdapterBundle, list[tuple[str, str]]]:
+    """The bundle with the names of these modules of a model.
+
+    Also (file's name, what is wrong with it) for names of no module or of several; what belongs to
+    those is left out.
+    """
+    if bundle.spelling is None:
+        return bundle, []
+    meant: dict[str | None, list[str]] = {}
+    for module in modules:
+        meant.setdefault(bundle.spelling(module), []).append(module)
+    parts = {name: name.rpartition(".") for name in bundle.trained}
+    owners = dict.fromkeys([*bundle.adapters, *(owner for owner, _, _ in parts.values() if owner)])
+    found = {name: meant[name][0] for name in owners if len(meant.get(name, ())) == 1} | {"": ""}
+    adapters = {found[name]: pair for name, pair in bundle.adapters.items() if name in found}
+    trained = {
+        f"{found[owner]}{dot}{leaf}": bundle.trained[name]
+        for name, (owner, dot, leaf) in parts.items()
+        if owner in found
+    }
+    config = bundle.config
+    if adapters and not bundle.targets_stated:
+        config = config.replace(target_modules=list(adapters))
+    named = replace(bundle, config=config, adapters=adapters, trained=trained, spelling=None)
+    return named, _problems([name for name in owners if name not in found], meant)
+
+
+def _problems(lost: list[str], meant: dict[str | None, list[str]]) -> list[tuple[str, str]]:
+    spelt = [name for name in meant if name is not None]
+    problems = []
+    for n, name in enumerate(lost):
+        if name in meant:
+            which = " and ".join(meant[name])
+            problems.append((name, f"is how the file's format spells {which} alike"))
+        else:
+            near = suggest(name, spelt) if n < _SUGGESTIONS else ""
+            problems.append((name, f"is how the file's format spells no module of the model{near}"))
+    return problems

@@ -1,0 +1,61 @@
+"""Where an adapter is: a path, a name of the catalogue, or a repository on the Hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorakit.checkpoint.releases import RELEASES, fetch, release_of
+from lorakit.errors import ConfigError, FormatError, MissingDependencyError, suggest
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file or directory on this machine, and what is known of it beside what it says."""
+
+    path: Path
+    base_model: str | None = None
+    lora_alpha: float | None = None
+
+
+def locate(path: str | Path, revision: str | None, hub_files: Iterable[str]) -> Source:
+    """The local path, downloaded if it has to be; of a Hub repository only `hub_files`.
+
+    Raises FormatError if there is no such adapter, MissingDependencyError for a Hub id without
+    huggingface_hub, ConfigError for a `revision` of something that is not on the Hub.
+    """
+    local = Path(path)
+    release = release_of(path)
+    if revision is not None and (local.exists() or release is not None):
+        where = "local" if release is None else "a release of microsoft/LoRA"
+        raise ConfigError(
+            f"revision={revision!r} names a version on the Hub, and {path} is {where}."
+        )
+    if local.exists():
+        return Source(local)
+    if release is not None:
+        return Source(fetch(release), release.base, release.lora_alpha)
+    if _HUB_ID.fullmatch(str(path)):
+        return Source(_download(str(path), revision, hub_files))
+    near = suggest(str(path), RELEASES)
+    raise FormatError(f"There is no adapter at {path}: no such file or directory{near}.")
+
+
+def _download(hub_id: str, revision: str | None, files: Iterable[str]) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{hub_id} is no local path; to load it from the Hub: pip install 'lorakit[hub]'"
+        ) from error
+    try:
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(files)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise FormatError(
+            f"{hub_id} is no local path, and the Hub did not give it: {error}"
+        ) from error

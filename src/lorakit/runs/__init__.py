@@ -1,0 +1,1 @@
+"""The directory of a run: what lies in it, claimed and written atomically."""

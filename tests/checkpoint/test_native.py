@@ -1,0 +1,213 @@
+"""lorakit's own file for other methods than LoRA: it says what it is, and is read strictly."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from lorakit.checkpoint import AdapterBundle, LowRank, read, write
+from lorakit.checkpoint.summary import summarise
+from lorakit.config import LoraConfig
+from lorakit.errors import FormatError, SaveError
+from tests.checkpoint.bundles import assert_equal, lora_bundles, method_bundles
+
+NAME = "trained.safetensors"
+
+
+def head() -> AdapterBundle:
+    return AdapterBundle(
+        method="head",
+        method_config={"modules": ["classifier"]},
+        trained={"classifier.weight": torch.ones(3, 4), "classifier.bias": torch.zeros(3)},
+        base_model="org/base",
+        base_class=("transformers", "BertForSequenceClassification"),
+        task_type="SEQ_CLS",
+        fingerprint={"float32": "ab" * 32},
+        num_labels=3,
+        format="lorakit",
+    )
+
+
+def header_of(file: Path) -> dict[str, Any]:
+    with safe_open(file, framework="pt") as opened:
+        header: dict[str, Any] = json.loads(opened.metadata()["lorakit"])
+    return header
+
+
+@given(bundle=method_bundles())
+def test_what_is_written_is_read(
+    bundle: AdapterBundle, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = write(bundle, tmp_path_factory.mktemp("method"))
+    assert os.listdir(path) == [NAME]
+    assert_equal(read(path), bundle)
+    assert_equal(read(path / NAME), bundle)
+    assert header_of(path / NAME).keys() == {
+        "version", "method", "method_config", "base_model", "base_class", "task_type",
+        "fingerprint", "num_labels", "dtypes",
+    }  # fmt: skip
+
+
+@given(bundle=lora_bundles())
+def test_what_is_written_as_peft_is_read(
+    bundle: AdapterBundle, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = write(bundle, tmp_path_factory.mktemp("lora"))
+    assert_equal(read(path), bundle)
+    assert_equal(read(path / "adapter_model.safetensors"), bundle)
+
+
+def test_file_with_a_name_of_its_own_is_read(tmp_path: Path) -> None:
+    file = (write(head(), tmp_path / "a") / NAME).rename(tmp_path / "mine.safetensors")
+    assert_equal(read(file), head())
+
+
+def test_tied_tensors_are_written_each(tmp_path: Path) -> None:
+    weight = torch.randn(3, 4)
+    bundle = replace(head(), trained={"a.weight": weight, "b.weight": weight[:, :2].T})
+    assert_equal(read(write(bundle, tmp_path)), bundle)
+
+
+def test_bundle_that_the_format_cannot_hold_is_refused_with_all_reasons(tmp_path: Path) -> None:
+    bundle = replace(
+        head(),
+        method_config={"modules": ("a", "b")},
+        adapters={"q": LowRank(torch.ones(1, 2), torch.ones(2, 1), 1)},
+        trained={"w": torch.ones(2, device="meta")},
+    )
+    with pytest.raises(SaveError) as caught:
+        write(bundle, tmp_path / "a", format="lorakit")
+    reasons = ("it has A and B", "is not what JSON would give back", "w is on the meta device")
+    assert len(caught.value.problems) == len(reasons)
+    for reason in reasons:
+        assert reason in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("format", "reason"),
+    [
+        ("peft", "its method is head, and these files are for lora"),
+        ("lorakit", "its method is lora, which PEFT's format is for"),
+    ],
+)
+def test_method_of_the_other_format_is_refused(format: str, reason: str, tmp_path: Path) -> None:
+    pair = LowRank(torch.ones(1, 2), torch.ones(2, 1), 1, r=1)
+    lora = AdapterBundle(LoraConfig(r=1, target_modules=["q"]), {"q": pair})
+    with pytest.raises(SaveError, match=f"The format {format} cannot hold") as caught:
+        write(head() if format == "peft" else lora, tmp_path, format=format)
+    assert reason in str(caught.value)
+
+
+def broken(tmp_path: Path, changes: dict[str, Any], drop: tuple[str, ...] = ()) -> Path:
+    """A file whose header is damaged in these ways."""
+    file = write(head(), tmp_path / "whole") / NAME
+    header = header_of(file) | changes
+    header = {name: value for name, value in header.items() if name not in drop}
+    save_file(head().tensors, tmp_path / NAME, metadata={"lorakit": json.dumps(header)})
+    return tmp_path / NAME
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"method": 3}, "method is 3; it must be a string"),
+        ({"method": None}, "method is null"),
+        ({"method": "lora"}, "its method is lora, and it holds no A and B"),
+        ({"method_config": []}, r"method_config is \[\]; it must be a table"),
+        ({"base_model": ["x"]}, "base_model is .*; it must be a string"),
+        ({"base_class": ["x"]}, "base_class is .*; it must be a module and a class"),
+        ({"fingerprint": {"float32": 5}}, "fingerprint is .*; it must be a table of strings"),
+        ({"num_labels": 0}, "num_labels is 0; it must be a whole number above 0"),
+        ({"dtypes": ["bfloat16"]}, r"says the types \['bfloat16'\], the tensors have \['float32'"),
+        ({"invented": 1}, "the header says invented=1, which this lorakit does not know"),
+        ({"version": 2}, "version 2; this lorakit reads version 1. Update lorakit"),
+    ],
+    ids=str,
+)
+def test_damaged_header_is_refused(changes: dict[str, Any], problem: str, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=problem):
+        read(broken(tmp_path, changes))
+
+
+def test_every_damage_of_a_header_is_listed(tmp_path: Path) -> None:
+    file = broken(tmp_path, {"base_model": 1, "new": 2}, drop=("method", "num_labels"))
+    with pytest.raises(FormatError) as caught:
+        read(file)
+    assert caught.value.problems == (
+        "the header does not say method",
+        "the header does not say num_labels",
+        "the header says new=2, which this lorakit does not know",
+        "base_model is 1; it must be a string",
+    )
+
+
+@pytest.mark.parametrize(
+    ("metadata", "problem"),
+    [
+        (None, "has no lorakit header, so it does not say what its tensors are"),
+        ({"lorakit": "{"}, "lorakit header is damaged"),
+        ({"lorakit": "[]"}, "it is a list, no table"),
+    ],
+)
+def test_file_without_a_header_is_refused(
+    metadata: dict[str, str] | None, problem: str, tmp_path: Path
+) -> None:
+    save_file(head().tensors, tmp_path / NAME, metadata=metadata)
+    for path in (tmp_path, tmp_path / NAME):
+        with pytest.raises(FormatError, match=problem):
+            read(path)
+
+
+@pytest.mark.parametrize("cut", [0, 5, 100, -1])
+def test_truncated_file_is_refused(cut: int, tmp_path: Path) -> None:
+    file = write(head(), tmp_path) / NAME
+    file.write_bytes(file.read_bytes()[:cut])
+    with pytest.raises(FormatError, match="damaged or no safetensors file"):
+        read(tmp_path)
+
+
+def test_values_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    bundle = replace(head(), trained={"w": torch.tensor([1.0, float("nan")])})
+    with pytest.raises(FormatError, match="not numbers"):
+        read(write(bundle, tmp_path))
+
+
+def test_alpha_of_a_file_without_factors_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="lora_alpha=8 was passed, and it holds no A and B"):
+        read(write(head(), tmp_path), lora_alpha=8)
+
+
+def test_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None:
+    write(head(), tmp_path)
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("lorakit.checkpoint.formats.native.save_file", full)
+    for directory in (tmp_path, tmp_path / "new" / "deep"):
+        with pytest.raises(SaveError, match="No space left on device"):
+            write(replace(head(), method="other"), directory)
+    assert os.listdir(tmp_path) == [NAME]
+    assert_equal(read(tmp_path), head())
+
+
+def test_summary_of_another_method_reads_well() -> None:
+    lines = [line.split(maxsplit=1) for line in str(summarise(head())).splitlines()]
+    assert lines[0] == ["format", "lorakit"]
+    assert lines[2] == ["method", "head"]
+    text = str(summarise(head()))
+    for part in ("modules=['classifier']", "15 in 2 tensors", "classifier.weight, classifier.bias"):
+        assert part in text
+    assert "rank" not in text
+    many = replace(head(), trained={f"w{n}": torch.ones(1) for n in range(200)})
+    assert "w6, w7 and 192 more" in str(summarise(many))
