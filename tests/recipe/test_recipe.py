@@ -145,7 +145,9 @@ def recipes(draw: Any) -> Recipe:
     data = DataConfig(
         draw(odd_words), text=draw(st.none() | st.lists(odd_words)), label=draw(odd_words)
     )
-    return Recipe(draw(odd_words), data, draw(odd_words), lora=lora, training=training)
+    return Recipe(
+        draw(odd_words), data, draw(odd_words), settings={"lora": lora}, training=training
+    )
 
 
 @given(recipe=recipes())

@@ -3,14 +3,15 @@
 from lorakit.methods.base import Method
 from lorakit.methods.files import load, load_adapter, save_adapter
 from lorakit.methods.registry import METHODS, find, method_of, register
-from lorakit.methods.selective import Selective, SelectiveConfig
+from lorakit.methods.saved_modules import MethodConfig
+from lorakit.methods.selective import Selective
 from lorakit.methods.tensor_method import TensorMethod
 
 __all__ = [
     "METHODS",
     "Method",
+    "MethodConfig",
     "Selective",
-    "SelectiveConfig",
     "TensorMethod",
     "find",
     "load",

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from lorakit.methods.selective import Selective, SelectiveConfig
+from lorakit.methods.saved_modules import MethodConfig
+from lorakit.methods.selective import Selective
 
 
-class Head(Selective[SelectiveConfig]):
+class Head(Selective[MethodConfig]):
     """Only `modules_to_save` train, and the task's new head is always among them."""
 
     name = "head"
     title = "head only"
-    config_class = SelectiveConfig
+    config_class = MethodConfig
     needs = "a head"
 
-    def names(self, model: nn.Module, config: SelectiveConfig) -> Sequence[str]:
+    def names(self, model: nn.Module, config: MethodConfig) -> Sequence[str]:
         return ()

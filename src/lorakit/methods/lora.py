@@ -18,6 +18,7 @@ from lorakit.injection.transfer.loading import LoadReport, load_bundle
 from lorakit.injection.transfer.saving import bundle_of
 from lorakit.methods.applied import has_lora, require_plain
 from lorakit.methods.base import Method
+from lorakit.methods.saved_modules import joined
 
 LORA_DEFAULTS = MappingProxyType({"r": 8, "lora_alpha": 16, "target_modules": "all-linear"})
 """What a recipe's `lora` starts from; the last two are not LoraConfig's own."""
@@ -35,8 +36,8 @@ class Lora(Method[LoraConfig]):
 
     def apply(self, model: nn.Module, config: LoraConfig, head: Sequence[str] = ()) -> Report:
         require_plain(model)
-        saved = tuple(dict.fromkeys([*(config.modules_to_save or ()), *head]))
-        return inject(model, config.replace(modules_to_save=saved or None))
+        modules = joined(config.modules_to_save, head)
+        return inject(model, config.replace(modules_to_save=modules))
 
     def undo(self, model: nn.Module) -> None:
         eject(model)

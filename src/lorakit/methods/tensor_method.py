@@ -148,7 +148,7 @@ class TensorMethod(Method[Config]):
 
     def _report(self, model: nn.Module) -> Report:
         report, learned = describe(model), self.learned(model)
-        trained = {n: t.numel() for n, t in learned.items() if isinstance(t, nn.Parameter)}
+        trained = {n: p.numel() for n, p in model.named_parameters() if n in learned}
         uncovered = {n: size for n, size in report.uncovered.items() if n not in learned}
         return replace(report, trained=trained, uncovered=uncovered)
 

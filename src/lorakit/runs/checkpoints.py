@@ -1,8 +1,8 @@
 """What a run writes on its way, and which of it counts.
 
-A checkpoint holds what trains (with LoRA the adapter, never the base), optimizer, schedule, random state and
-log. Its last file is `complete`, put there by a rename: a checkpoint without it was interrupted and
-is not used. A checkpoint that is deleted loses that file first.
+A checkpoint holds what the method trains (with LoRA the adapter, never the base), optimizer,
+schedule, random state and log. Its last file is `complete`, put there by a rename: a checkpoint
+without it was interrupted and is not used. A checkpoint that is deleted loses that file first.
 """
 
 from __future__ import annotations

@@ -16,16 +16,11 @@ def parameter_like(old: Tensor, data: Tensor) -> nn.Parameter:
 
 
 def state_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """What a checkpoint of the model holds: parameters and persistent buffers, each object once.
+    """What a checkpoint of the model holds: parameters and persistent buffers, tied ones once.
 
     >>> list(state_tensors(nn.BatchNorm1d(2)))
     ['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked']
     """
-    buffers = {
-        f"{prefix}.{leaf}" if prefix else leaf: buffer
-        for prefix, module in model.named_modules()
-        for leaf, buffer in module._buffers.items()
-        if buffer is not None and leaf not in module._non_persistent_buffers_set
-    }
-    alone = {id(buffer): name for name, buffer in reversed(buffers.items())}
-    return dict(model.named_parameters()) | {n: b for n, b in buffers.items() if alone[id(b)] == n}
+    state = model.state_dict(keep_vars=True)
+    first = {id(value): name for name, value in reversed(state.items())}
+    return {n: v for n, v in state.items() if isinstance(v, Tensor) and first[id(v)] == n}
