@@ -82,4 +82,4 @@ class Scales(TensorMethod[ScalesConfig]):
 
 
 def scaled(layer: Any, inputs: object, output: Tensor) -> Tensor:
-    return output * layer.toy_scale
+    return output * layer.toy_scale.to(output.dtype)

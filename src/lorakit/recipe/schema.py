@@ -169,13 +169,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         method = find(self.method)
-        kept = {self.method: method.default_config(), **self.settings}
-        kept = {
-            name: config
-            for name, config in kept.items()
-            if name == self.method or config != find(name).default_config()
-        }
-        object.__setattr__(self, "settings", kept)
+        object.__setattr__(self, "settings", _kept(self.method, self.settings))
         kind, task = self.loss.kind, self.data.task
         one_pass = kind != "plain" and task in _ONE_PASS_TASKS
         smooth = self.training.label_smoothing > 0
@@ -255,6 +249,26 @@ def as_mapping(recipe: Recipe, methods: Iterable[str]) -> dict[str, Any]:
     for name, value in dataclasses.asdict(recipe).items():
         plain |= sections if name == _SETTINGS else {name: value}
     return plain
+
+
+def _kept(chosen: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The chosen method's config, and those of others that are not their defaults."""
+    methods = {name: find(name) for name in [chosen, *settings]}
+    configs = {chosen: methods[chosen].default_config(), **settings}
+    require(
+        {
+            f"settings[{name!r}] is a {type(config).__name__}, no {kind.__name__}": isinstance(
+                config, kind
+            )
+            for name, config in configs.items()
+            for kind in [methods[name].config_class]
+        }
+    )
+    return {
+        name: config
+        for name, config in configs.items()
+        if name == chosen or config != methods[name].default_config()
+    }
 
 
 def _config(name: str, section: Any, problems: list[str]) -> Any:
