@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertForToken
 
 import lorakit as lora
 from lorakit.checkpoint import read, write
-from lorakit.errors import MismatchError, StateError
+from lorakit.errors import FormatError, MismatchError, StateError
 from lorakit.methods import METHODS, MethodConfig, find, method_of
 from tests.tolerances import EXACT
 
@@ -243,3 +243,18 @@ def test_folding_leaves_a_plain_model(name, tmp_path):
     torch.testing.assert_close(state(model), expected, **EXACT)
     with pytest.raises(StateError, match="is not prepared by"):
         METHODS[name].fold(model)
+
+
+def test_a_missing_tensor_does_not_pass_for_another_base(tmp_path):
+    _, path = trained("head", tmp_path)
+    changed(path, lambda tensors: tensors.pop("classifier.bias"))
+    with pytest.raises(MismatchError) as caught:
+        lora.load_adapter(bert(), path)
+    assert len(caught.value.problems) == 1
+
+
+def test_settings_that_the_method_does_not_know_are_told(tmp_path):
+    _, path = trained("head", tmp_path)
+    write(replace(read(path), method_config={"modules": ["classifier"]}), path)
+    with pytest.raises(FormatError, match="settings that the method head does not know"):
+        lora.load_adapter(bert(), path)

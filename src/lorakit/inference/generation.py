@@ -138,7 +138,7 @@ def _answers(
     torch.manual_seed(sampling.seed)
     missing = [i for i in range(len(prompts)) if i not in texts]
     costs = [(len(prompts[i]) + sampling.longest) * sampling.beams for i in missing]
-    with torch.no_grad(), running(saved), bar(len(prompts), progress) as shown:
+    with torch.no_grad(), running(saved.model), bar(len(prompts), progress) as shown:
         shown.update(len(texts))
         for batch in batches(costs, TOKENS, sampling.batch_rows):
             rows = [missing[i] for i in batch]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from lorakit.errors import ConfigError
 from lorakit.inference.scoring import BatchOutput, passes, scores
 from lorakit.inference.session import Session
-from lorakit.methods import find
+from lorakit.methods import method_of
 from lorakit.tasks.base import CUT, Example, Task, missing_columns
 from lorakit.tasks.batching import batches, length
 from lorakit.tasks.columns import Columns, resolve
@@ -112,15 +112,16 @@ def run_model(
 ) -> Iterator[BatchOutput]:
     """Every example after the model, in batches of like length."""
     model, task_batches = saved.model, batches([length(example) for example in examples])
-    with running(saved), bar(len(examples), progress) as shown:
+    with running(model), bar(len(examples), progress) as shown:
         for passed in passes(model, task, saved.tokenizer, examples, task_batches):
             yield passed
             shown.update(len(passed.rows))
 
 
-def running(saved: Session) -> AbstractContextManager[Any]:
+def running(model: Any) -> AbstractContextManager[Any]:
     """The state in which the model computes fastest: with LoRA, merged."""
-    return find(saved.method).inference(saved.model)
+    method = method_of(model)
+    return method.inference(model) if method is not None else nullcontext()
 
 
 def bar(total: int, progress: bool) -> Any:

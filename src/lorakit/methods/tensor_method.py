@@ -98,20 +98,16 @@ class TensorMethod(Method[Config]):
         self, model: nn.Module, bundle: AdapterBundle, origin: str, check_base: bool = True
     ) -> LoadReport:
         self.require_own(bundle, origin)
-        model = unwrapped(model)
-        problems: list[str] = []
+        model, config = unwrapped(model), self._config_of(bundle, origin)
         plain = not self.is_applied(model)
-        if plain:
-            try:
-                self.apply(model, self._config_of(bundle, origin))
-            except LorakitError as error:
-                problems += error.problems or [error.headline]
-        problems += self._misfits(model, bundle)
-        verified = compare(bundle.fingerprint, _frozen(model, bundle.trained))
+        problems = self._refusal(model, config) if plain else []
+        learned = self.learned(model) if self.is_applied(model) else None
+        problems += self._misfits(model, bundle, learned)
+        verified = _base_verified(model, bundle, learned)
         if check_base and verified is False:
             problems.append(another_base(bundle))
         if problems:
-            if plain and self.is_applied(model):
+            if plain and learned is not None:
                 self.take_back(model)
             raise MismatchError(f"{origin} does not fit this {type(model).__name__}:", problems)
         fill(model, bundle.trained)
@@ -121,11 +117,21 @@ class TensorMethod(Method[Config]):
     def inference(self, model: nn.Module) -> AbstractContextManager[Any]:
         return nullcontext()
 
-    def _misfits(self, model: nn.Module, bundle: AdapterBundle) -> list[str]:
+    def _refusal(self, model: nn.Module, config: Config) -> list[str]:
+        """Prepare a plain model; why that cannot be."""
+        try:
+            self.apply(model, config)
+        except LorakitError as error:
+            return [*(error.problems or [error.headline])]
+        return []
+
+    def _misfits(
+        self, model: nn.Module, bundle: AdapterBundle, learned: Mapping[str, Tensor] | None
+    ) -> list[str]:
         """Every tensor without a place, every place without one, every other shape."""
         found = place(model, bundle).problems
-        if self.is_applied(model):
-            named, learned = {name for name, _ in found}, self.learned(model)
+        if learned is not None:
+            named = {name for name, _ in found}
             found += [
                 (name, "trains here, and the file has no tensor for it")
                 for name in learned
@@ -151,6 +157,13 @@ class TensorMethod(Method[Config]):
         trained = {n: p.numel() for n, p in model.named_parameters() if n in learned}
         uncovered = {n: size for n, size in report.uncovered.items() if n not in learned}
         return replace(report, trained=trained, uncovered=uncovered)
+
+
+def _base_verified(
+    model: nn.Module, bundle: AdapterBundle, learned: Mapping[str, Tensor] | None
+) -> bool | None:
+    """Whether what does not train is what it was; None if that cannot be told."""
+    return None if learned is None else compare(bundle.fingerprint, _frozen(model, learned))
 
 
 def _frozen(model: nn.Module, learned: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from lorakit.errors import ConfigError, require
 from lorakit.losses.config import LossConfig
 from lorakit.methods.registry import METHODS, find, unknown
 from lorakit.recipe.decoding import Sampling, decoding_defaults
+from lorakit.recipe.method_sections import kept, read_sections
 from lorakit.recipe.validation import build, unknown_names
 from lorakit.recipe.variants import TASKS, as_one_of_them, unchosen
 from lorakit.tasks.columns import task_problem
@@ -169,7 +170,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         method = find(self.method)
-        object.__setattr__(self, "settings", _kept(self.method, self.settings))
+        object.__setattr__(self, _SETTINGS, kept(self.method, self.settings))
         kind, task = self.loss.kind, self.data.task
         one_pass = kind != "plain" and task in _ONE_PASS_TASKS
         smooth = self.training.label_smoothing > 0
@@ -222,8 +223,7 @@ def from_mapping(mapping: Mapping[str, Any]) -> Recipe:
     if problem := unknown(fields.get("method", "lora")):
         problems.append(problem)
         del fields["method"]
-    sections = [name for name in METHODS if name in mapping]
-    fields[_SETTINGS] = {name: _config(name, mapping[name], problems) for name in sections}
+    fields[_SETTINGS] = read_sections(mapping, problems)
     recipe: Recipe | None = build(Recipe, fields, "", problems)
     if problems or recipe is None:
         raise ConfigError("This recipe cannot be run:", problems)
@@ -249,33 +249,6 @@ def as_mapping(recipe: Recipe, methods: Iterable[str]) -> dict[str, Any]:
     for name, value in dataclasses.asdict(recipe).items():
         plain |= sections if name == _SETTINGS else {name: value}
     return plain
-
-
-def _kept(chosen: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The chosen method's config, and those of others that are not their defaults."""
-    methods = {name: find(name) for name in [chosen, *settings]}
-    configs = {chosen: methods[chosen].default_config(), **settings}
-    require(
-        {
-            f"settings[{name!r}] is a {type(config).__name__}, no {kind.__name__}": isinstance(
-                config, kind
-            )
-            for name, config in configs.items()
-            for kind in [methods[name].config_class]
-        }
-    )
-    return {
-        name: config
-        for name, config in configs.items()
-        if name == chosen or config != methods[name].default_config()
-    }
-
-
-def _config(name: str, section: Any, problems: list[str]) -> Any:
-    """The checked config in a method's section."""
-    method = find(name)
-    given = {**method.defaults, **section} if isinstance(section, Mapping) else section
-    return build(method.config_class, given, f"{name}.", problems)
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
