@@ -64,10 +64,11 @@ class Toy(Codec):
 
 
 @pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def toy() -> Iterator[Toy]:
     before = dict(FORMATS)
-    register(Toy())
-    yield
+    codec = Toy()
+    register(codec)
+    yield codec
     FORMATS.clear()
     FORMATS.update(before)
 
@@ -96,8 +97,8 @@ def adapted() -> nn.Module:
 
 
 @pytest.fixture
-def file(toy: None, tmp_path: Path) -> Path:
-    return write(bundle_of(adapted()), tmp_path / "a.toy", format="toy")
+def file(toy: Toy, tmp_path: Path) -> Path:
+    return write(bundle_of(adapted()), tmp_path / "a.toy", format=toy.name)
 
 
 # --- a format from outside
@@ -169,11 +170,11 @@ def test_names_of_another_format_are_not_written_as_if_they_were_the_models(
     assert not (tmp_path / "peft").exists()
 
 
-def test_format_that_loses_something_is_refused(toy: None, tmp_path: Path) -> None:
+def test_format_that_loses_something_is_refused(toy: Toy, tmp_path: Path) -> None:
     model = adapted()
     model.get_submodule("block.0.q_proj").bias.requires_grad_(True)
     with pytest.raises(SaveError, match="The format toy cannot hold") as caught:
-        write(bundle_of(model), tmp_path / "a.toy", format="toy")
+        write(bundle_of(model), tmp_path / "a.toy", format=toy.name)
     assert caught.value.problems == ("block.0.q_proj.bias trains in full",)
     assert list(tmp_path.iterdir()) == []
 
@@ -181,8 +182,8 @@ def test_format_that_loses_something_is_refused(toy: None, tmp_path: Path) -> No
 # --- the table
 
 
-def test_name_that_is_taken_is_refused(toy: None) -> None:
-    for codec in (Toy(), FORMATS["peft"]):
+def test_name_that_is_taken_is_refused(toy: Toy) -> None:
+    for codec in (toy, FORMATS["peft"]):
         with pytest.raises(ConfigError, match=f"file format '{codec.name}' already"):
             register(codec)
 

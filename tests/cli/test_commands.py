@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertForSequenceClassification
 
 import lorakit as lora
+from lorakit.checkpoint import AdapterBundle, write
 from lorakit.cli import main
 
 
@@ -56,6 +57,25 @@ def test_inspect_checks_the_base(run, adapter, minilm):
     code, out, _ = run("inspect", adapter, "--base", minilm)
     assert code == 0
     assert "its weights are the ones" in out
+
+
+def test_inspect_says_what_another_method_trained(run, tmp_path):
+    bundle = AdapterBundle(
+        method="head",
+        method_config={"modules": ["classifier"]},
+        trained={"classifier.weight": torch.ones(2, 8), "classifier.bias": torch.ones(2)},
+        base_model="org/base",
+    )
+    path = write(bundle, tmp_path / "head")
+    code, out, _ = run("inspect", path)
+    assert code == 0
+    for text in ("lorakit", "head", "modules=['classifier']", "18 in 2 tensors", "org/base"):
+        assert text in out
+    code, out, _ = run("inspect", path / "trained.safetensors", "--json")
+    assert code == 0
+    summary = json.loads(out)
+    assert (summary["method"], summary["r"], summary["adapted_modules"]) == ("head", None, 0)
+    assert summary["method_config"] == {"modules": ["classifier"]}
 
 
 def test_merge_gives_a_plain_model_with_the_same_output(run, adapter, minilm, tmp_path):

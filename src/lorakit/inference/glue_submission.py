@@ -8,13 +8,13 @@ Source: https://gluebenchmark.com/faq (the sample submission).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lorakit.errors import ConfigError, SaveError
+from lorakit.files import atomic_write_text
 from lorakit.inference.prediction import predict
 from lorakit.inference.session import Session
 from lorakit.runs.prediction_files import check_output
@@ -78,11 +78,7 @@ def _text(value: Any, task: GlueTask) -> str:
 def _write(file: Path, predictions: Sequence[str]) -> None:
     """The whole file or nothing."""
     lines = ["index\tprediction", *(f"{i}\t{text}" for i, text in enumerate(predictions)), ""]
-    temporary = file.with_name(f".{file.name}.tmp")
     try:
-        temporary.write_text("\n".join(lines), encoding="utf-8", newline="\n")
-        os.replace(temporary, file)
+        atomic_write_text(file, "\n".join(lines), newline="\n")
     except OSError as error:
         raise SaveError(f"{file} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

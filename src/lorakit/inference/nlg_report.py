@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lorakit.files import atomic_write_text
 from lorakit.metrics.data_to_text import check_task, score
 from lorakit.metrics.java import missing_java
 from lorakit.tasks.base import Task
@@ -33,12 +34,12 @@ def score_texts(
     seen = table[SEEN][:] if SEEN in table.column_names else None
     lines = [_line(text) for text in texts]
     groups = ["\n".join([*map(_line, group), ""]) for group in references]
-    (output / PREDICTED).write_text("\n".join([*lines, ""]), encoding="utf-8")
-    (output / REFERENCE).write_text("\n".join(groups), encoding="utf-8")
+    atomic_write_text(output / PREDICTED, "\n".join([*lines, ""]))
+    atomic_write_text(output / REFERENCE, "\n".join(groups))
     if missing := missing_java():
         say(f"No METEOR: {missing}.")
     metrics = score(task.name, lines, references, seen)
-    (output / TABLE).write_text(_markdown(metrics), encoding="utf-8")
+    atomic_write_text(output / TABLE, _markdown(metrics))
     return metrics
 
 

@@ -8,10 +8,11 @@ without it was interrupted and is not used. A checkpoint that is deleted loses t
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
+
+from lorakit.files import atomic_write_text
 
 COMPLETE = "complete"
 """Marks a checkpoint that was written to its end; holds the seconds that were trained till then."""
@@ -32,9 +33,7 @@ def complete_checkpoints(run: Path) -> list[Path]:
 
 def mark_complete(checkpoint: Path, seconds: float) -> None:
     """Say that everything is there."""
-    temporary = checkpoint / f"{COMPLETE}.tmp"
-    temporary.write_text(json.dumps({"seconds": seconds}), encoding="utf-8")
-    os.replace(temporary, checkpoint / COMPLETE)
+    atomic_write_text(checkpoint / COMPLETE, json.dumps({"seconds": seconds}))
 
 
 def seconds_until(checkpoint: Path) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lorakit.files import atomic_write
+
 
 def draw_curve(log: list[dict[str, Any]], path: Path) -> None:
     """Training loss, and evaluation metrics where there were any, from a Trainer's log history."""
@@ -23,5 +25,6 @@ def draw_curve(log: list[dict[str, Any]], path: Path) -> None:
     axes.set(xlabel="step", ylabel="loss")
     axes.legend()
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
     pyplot.close(figure)

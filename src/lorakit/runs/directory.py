@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.errors import ConfigError, LorakitError, StateError
+from lorakit.files import atomic_write_text
 from lorakit.recipe.schema import Recipe, differences, from_mapping
 from lorakit.recipe.yaml_file import load_recipe, to_yaml
 from lorakit.runs.prediction_files import check_columns, write_predictions
@@ -67,7 +68,7 @@ def claim(output: Path, recipe: Recipe) -> RunResult | None:
             return RunResult(**json.loads((output / RESULT).read_text(encoding="utf-8")))
         output.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            _replace(file, to_yaml(recipe))
+            atomic_write_text(file, to_yaml(recipe))
         if not os.access(output, os.W_OK):
             raise PermissionError(f"no permission to write in {output}")
     except OSError as error:
@@ -102,13 +103,6 @@ def _require_same(output: Path, recipe: Recipe) -> None:
         )
 
 
-def _replace(file: Path, text: str) -> None:
-    """Write the file at once: after a kill it is there whole or not at all."""
-    temporary = file.with_name(f"{file.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
-
-
 def write_files(
     output: Path,
     result: RunResult,
@@ -122,9 +116,9 @@ def write_files(
 
     log = [entry for entry in log if "train_runtime" not in entry]  # it is of the last start only
     write_predictions(output / PREDICTIONS, _answered(test, task), predictions)
-    (output / LOG).write_text(json.dumps(log, indent=1), encoding="utf-8")
+    atomic_write_text(output / LOG, json.dumps(log, indent=1))
     draw_curve(log, output / CURVE)
-    _replace(output / RESULT, json.dumps(asdict(result), indent=2))
+    atomic_write_text(output / RESULT, json.dumps(asdict(result), indent=2))
 
 
 def require_free_columns(task: Task) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lorakit.errors import ConfigError, SaveError
+from lorakit.files import atomic_write
 from lorakit.tasks.outputs import PREDICTION
 
 SUFFIXES = (".jsonl", ".csv", ".tsv")
@@ -45,18 +46,17 @@ def write_predictions(output: Path, table: Any, predictions: Sequence[Any]) -> N
     Raises SaveError if it cannot be written.
     """
     rows = ({**row, PREDICTION: p} for row, p in zip(table, predictions, strict=True))
-    temporary = output.with_name(f".{output.name}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
+        with (
+            atomic_write(output) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
             if output.suffix == ".jsonl":
                 file.writelines(json_line(row) + "\n" for row in rows)
             else:
                 _write_csv(file, [*table.column_names, PREDICTION], rows, output.suffix)
-        os.replace(temporary, output)
     except OSError as error:
         raise SaveError(f"{output} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def json_line(row: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.errors import FormatError
+from lorakit.files import atomic_write_text
 from lorakit.tasks.base import Task
 from lorakit.tasks.chat import Chat
 from lorakit.tasks.classification import Classification
@@ -28,7 +29,7 @@ KINDS: dict[str, type[Task]] = {**{kind.name: kind for kind in _KINDS}, **CORPOR
 def save_task(task: Task, directory: Path) -> None:
     """Write the task beside an adapter."""
     content = json.dumps({"task": task.name, **asdict(task)}, indent=2, ensure_ascii=False)
-    (directory / TASK_FILE).write_text(content + "\n", encoding="utf-8")
+    atomic_write_text(directory / TASK_FILE, content + "\n")
 
 
 def load_task(directory: Path) -> Task | None:

@@ -36,7 +36,7 @@ class Loralib(Decoder):
     is_fallback = True
 
     def sniff(self, path: Path) -> bool:
-        if path.is_dir() or path.suffix == ".safetensors":
+        if not path.is_file() or path.suffix == ".safetensors":
             return False
         return path.suffix in _SUFFIXES or _begins_as_a_pickle(path)
 

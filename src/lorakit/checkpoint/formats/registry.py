@@ -45,10 +45,11 @@ def format_of(path: Path) -> Decoder:
 def _found(path: Path) -> str:
     """What is there instead of an adapter."""
     names = ", ".join(FORMATS)
-    if not path.is_dir():
+    if path.is_file():
         return f"neither its name nor its header is that of one ({names})"
     wanted = ", ".join(name for codec in FORMATS.values() for name in codec.files)
-    there = ", ".join(sorted(entry.name for entry in path.iterdir())) or "nothing"
+    entries = path.iterdir() if path.is_dir() else ()  # of a Hub repository nothing may match
+    there = ", ".join(sorted(entry.name for entry in entries)) or "nothing"
     return f"none of {wanted} is there (there is {there}); the formats are {names}"
 
 
