@@ -62,10 +62,11 @@ def test_every_problem_is_listed_at_once():
             modules_to_save="head",
             bias="some",
             init_lora_weights="best",
+            variant="",
             slices={"q": [False], "v": 3},
         )
     named = "\n".join(caught.value.problems)
-    assert len(caught.value.problems) == 14
+    assert len(caught.value.problems) == 15
     for field in dataclasses.fields(LoraConfig):
         if field.name not in ("use_rslora", "use_dora", "merge_weights"):
             assert field.name in named, field.name

@@ -73,7 +73,11 @@ class LoraConfig:
 
     use_dora: bool = False
     """Learn the length of each row of the weight apart from its direction, which A and B turn
-    (DoRA, arXiv 2402.09353). For linear layers and GPT-2's Conv1D, whole and not in slices."""
+    (DoRA, arXiv 2402.09353). For linear layers and GPT-2's Conv1D, whole and not in slices. The
+    same as `variant="dora"`."""
+
+    variant: str = "lora"
+    """The kind of adapter: "lora", "dora", or a name given to `lorakit.variants.register`."""
 
     init_lora_weights: bool | Literal["gaussian"] = True
     """True: A is Kaiming-uniform, B zero. "gaussian": A is normal with deviation 1/r, B zero.
@@ -90,7 +94,7 @@ class LoraConfig:
     height None for an equal part."""
 
     def __post_init__(self) -> None:
-        problems = self._normalise()
+        problems = self._normalise() + self._variant_problems()
         problems += [*self._range_problems(), *self._pattern_problems()]
         slices, slice_problems = _normalised_slices(self.slices)
         object.__setattr__(self, "slices", slices)
@@ -119,7 +123,9 @@ class LoraConfig:
         return _Pattern(self.alpha_pattern)
 
     def replace(self, **changes: Any) -> LoraConfig:
-        """A copy with some fields changed."""
+        """A copy with some fields changed; `use_dora` and `variant` follow each other."""
+        if "use_dora" in changes or "variant" in changes:
+            changes = {"use_dora": False, "variant": "lora"} | changes
         return LoraConfig(**{f.name: getattr(self, f.name) for f in fields(self)} | changes)
 
     def _normalise(self) -> list[str]:
@@ -142,6 +148,18 @@ class LoraConfig:
                 value = {}
             object.__setattr__(self, name, dict(value))
         return problems
+
+    def _variant_problems(self) -> list[str]:
+        """Make `use_dora` and `variant` say the same; what is wrong with them."""
+        if not _is_name(self.variant):
+            return [f"variant is {self.variant!r}; it must be the name of a kind of adapter"]
+        if self.use_dora is True and self.variant not in ("lora", "dora"):
+            return [f"use_dora is True, and variant is {self.variant!r}; leave one of them out"]
+        if self.use_dora is True:
+            object.__setattr__(self, "variant", "dora")
+        elif self.use_dora is False:
+            object.__setattr__(self, "use_dora", self.variant == "dora")
+        return []
 
     def _range_problems(self) -> list[str]:
         ranks = {"r": self.r, **{f"rank_pattern[{k!r}]": v for k, v in self.rank_pattern.items()}}

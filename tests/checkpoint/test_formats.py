@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lorakit.checkpoint import AdapterBundle, LowRank, read
+from lorakit.checkpoint import AdapterBundle, read
 from lorakit.checkpoint.formats import loralib as loralib_format
 from lorakit.checkpoint.formats.peft.decoding import decode
 from lorakit.checkpoint.formats.peft.encoding import encode
@@ -23,13 +23,37 @@ from lorakit.checkpoint.formats.peft.layout import PREFIX, PeftFiles, parse_head
 from lorakit.checkpoint.header import header_text
 from lorakit.config import LoraConfig
 from lorakit.errors import FormatError, MissingAlphaError, SaveError
+from lorakit.variants import (
+    AdapterSpec,
+    ConvSite,
+    EmbeddingSite,
+    InProjSite,
+    LinearSite,
+    ModuleAdapter,
+    OutProjSite,
+    Site,
+    SlicedSite,
+)
 
 CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "target_modules": ["q"]}
 
 
-def pair(r: int = 2, i: int = 5, o: int = 4, alpha: float = 6, **options: Any) -> LowRank:
-    options.setdefault("kind", "linear")
-    return LowRank(torch.randn(r, i), torch.randn(o, r), alpha, r=r, **options)
+def pair(
+    r: int = 2,
+    i: int = 5,
+    o: int = 4,
+    alpha: float = 6,
+    site: type[LinearSite] = LinearSite,
+    **settings: Any,
+) -> ModuleAdapter:
+    return adapter(site(i, o), r, alpha, **settings)
+
+
+def adapter(
+    site: Site, r: int = 2, alpha: float = 6, dtype: torch.dtype = torch.float32, **settings: Any
+) -> ModuleAdapter:
+    a, b = (torch.randn(shape, dtype=dtype) for shape in site.factor_shapes(r))
+    return ModuleAdapter(AdapterSpec(r, alpha, **settings), {"lora_A": a, "lora_B": b}, site)
 
 
 def tensors(r: int = 2, i: int = 5, o: int = 4, module: str = "q") -> dict[str, Tensor]:
@@ -50,8 +74,10 @@ def assert_same_bundle(found: AdapterBundle, expected: AdapterBundle) -> None:
         assert found.tensors[name].dtype == tensor.dtype
     for name, low_rank in expected.adapters.items():
         other = found.adapters[name]
-        assert (other.r, other.lora_alpha) == (low_rank.r, low_rank.lora_alpha), name
-        assert (other.slices, other.groups) == (low_rank.slices, low_rank.groups), name
+        assert other.spec.r == low_rank.spec.r, name
+        assert other.spec.lora_alpha == low_rank.spec.lora_alpha, name
+        assert other.spec.scaling == low_rank.spec.scaling, name
+        assert other.site == low_rank.site, name
 
 
 def write_files(directory: Path, config: Mapping[str, Any], content: dict[str, Tensor]) -> Path:
@@ -74,7 +100,10 @@ def write_files(directory: Path, config: Mapping[str, Any], content: dict[str, T
 def test_linear_pairs_come_back_as_they_were(
     shapes: list[tuple[int, int, int, int]], rslora: bool
 ) -> None:
-    pairs = {f"layer.{n}.q": pair(r, i, o, alpha) for n, (r, i, o, alpha) in enumerate(shapes)}
+    pairs = {
+        f"layer.{n}.q": pair(r, i, o, alpha, use_rslora=rslora)
+        for n, (r, i, o, alpha) in enumerate(shapes)
+    }
     config = LoraConfig(r=shapes[0][0], target_modules=["q"], use_rslora=rslora)
     bundle = AdapterBundle(config, pairs, {"head.weight": torch.randn(2, 3)}, base_model="org/base")
     found = there_and_back(bundle)
@@ -91,9 +120,8 @@ def test_linear_pairs_come_back_as_they_were(
 )
 def test_slices_come_back_as_they_were(r: int, parts: list[tuple[int, bool]], rslora: bool) -> None:
     count = sum(adapted for _, adapted in parts)
-    height = sum(size for size, adapted in parts if adapted)
-    a, b = torch.randn(r * count, 5), torch.randn(height, r)
-    low_rank = LowRank(a, b, 7, r=r, kind="linear", slices=tuple(parts))
+    site = SlicedSite(5, sum(size for size, _ in parts), slices=tuple(parts))
+    low_rank = adapter(site, r, 7, use_rslora=rslora)
     config = LoraConfig(r=r, lora_alpha=7, target_modules=["qkv"], use_rslora=rslora)
     bundle = AdapterBundle(config, {"qkv": low_rank})
     files = encode(bundle)
@@ -108,25 +136,23 @@ def test_slices_come_back_as_they_were(r: int, parts: list[tuple[int, bool]], rs
 @pytest.mark.parametrize(
     "low_rank",
     [
-        LowRank(torch.randn(2, 9), torch.randn(4, 2), 6, r=2, kind="embedding"),
-        LowRank(torch.randn(2, 3, 5), torch.randn(4, 2, 1), 6, r=2, kind="conv"),
-        LowRank(torch.randn(2, 3, 5, 1), torch.randn(4, 2, 1, 1), 6, r=2, kind="conv"),
-        LowRank(torch.randn(4, 3, 5), torch.randn(4, 2, 1), 6, r=4, kind="conv", groups=2),
+        adapter(EmbeddingSite(9, 4)),
+        adapter(ConvSite((4, 3, 5))),
+        adapter(ConvSite((4, 3, 5, 1))),
+        adapter(ConvSite((4, 3, 5), groups=2), r=4),
     ],
     ids=["embedding", "1-d kernel", "2-d kernel", "groups"],
 )
-def test_other_kinds_come_back_as_they_were(low_rank: LowRank) -> None:
-    bundle = AdapterBundle(LoraConfig(r=low_rank.r or 0, target_modules=["m"]), {"m": low_rank})
+def test_other_kinds_come_back_as_they_were(low_rank: ModuleAdapter) -> None:
+    bundle = AdapterBundle(LoraConfig(r=low_rank.spec.r, target_modules=["m"]), {"m": low_rank})
     found = there_and_back(bundle)
     assert_same_bundle(found, bundle)
-    assert found.adapters["m"].kind == low_rank.kind
+    assert found.adapters["m"].site == low_rank.site
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_dtype_of_the_tensors_stays_and_is_named(dtype: torch.dtype) -> None:
-    low_rank = LowRank(
-        torch.randn(2, 5, dtype=dtype), torch.randn(4, 2, dtype=dtype), 6, r=2, kind="linear"
-    )
+    low_rank = adapter(LinearSite(5, 4), dtype=dtype)
     bundle = AdapterBundle(LoraConfig(r=2, target_modules=["q"]), {"q": low_rank})
     files = encode(bundle)
     assert files.header is not None
@@ -146,24 +172,21 @@ def test_fingerprint_and_task_come_back() -> None:
 
 
 def test_loralib_form_of_a_grouped_convolution_is_refused() -> None:
-    low_rank = LowRank(
-        torch.randn(6, 12), torch.randn(9, 6), 6, r=2, kind="conv", groups=2,
-        weight_shape=(6, 2, 3, 3),
-    )  # fmt: skip
+    low_rank = adapter(ConvSite((6, 2, 3, 3), groups=2, square=True))
     bundle = AdapterBundle(LoraConfig(r=2, target_modules=["m"]), {"m": low_rank})
     with pytest.raises(SaveError, match="m is a grouped convolution in loralib's matrix form"):
         encode(bundle)
 
 
 def test_everything_that_peft_has_no_form_for_is_listed() -> None:
-    grouped = LowRank(torch.randn(6, 12), torch.randn(9, 6), 6, r=2, kind="conv", groups=2)
+    grouped = adapter(ConvSite((6, 2, 3, 3), groups=2, square=True))
     bundle = AdapterBundle(
         LoraConfig(r=2, target_modules=["m"]),
         {
             "m": grouped,
             "n": grouped,
-            "attn": pair(2, 4, 12, kind="attention"),
-            "attn.out_proj": pair(3, 4, 4, kind="out_proj"),
+            "attn": pair(2, 4, 12, site=InProjSite),
+            "attn.out_proj": pair(3, 4, 4, site=OutProjSite),
         },
     )
     with pytest.raises(SaveError) as caught:
@@ -175,8 +198,8 @@ def test_attention_projections_of_unequal_rank_are_refused() -> None:
     bundle = AdapterBundle(
         LoraConfig(r=2, target_modules=["attn"]),
         {
-            "attn": pair(2, 4, 12, kind="attention"),
-            "attn.out_proj": pair(3, 4, 4, kind="out_proj"),
+            "attn": pair(2, 4, 12, site=InProjSite),
+            "attn.out_proj": pair(3, 4, 4, site=OutProjSite),
         },
     )
     with pytest.raises(SaveError, match="attn has rank 2 and alpha 6, its out_proj 3 and 6"):
@@ -185,7 +208,7 @@ def test_attention_projections_of_unequal_rank_are_refused() -> None:
 
 @pytest.mark.parametrize("there", ["attn", "attn.out_proj"])
 def test_attention_projection_that_is_not_adapted_gets_zeros(there: str) -> None:
-    given = pair(2, 4, 12, kind="attention") if there == "attn" else pair(2, 4, 4, kind="out_proj")
+    given = pair(2, 4, 12, site=InProjSite) if there == "attn" else pair(2, 4, 4, site=OutProjSite)
     files = encode(AdapterBundle(LoraConfig(r=2, target_modules=["attn"]), {there: given}))
     zeros = {key for key, tensor in files.tensors.items() if not tensor.any()}
     prefix = "base_model.model.attn."
@@ -259,7 +282,7 @@ def test_unknown_field_that_is_off_is_no_obstacle(unused: object) -> None:
 
 def test_alpha_that_peft_may_leave_out_is_its_default() -> None:
     config = {name: value for name, value in CONFIG.items() if name != "lora_alpha"}
-    assert decode(PeftFiles(config, tensors(), None)).adapters["q"].lora_alpha == 8
+    assert decode(PeftFiles(config, tensors(), None)).adapters["q"].spec.lora_alpha == 8
 
 
 @pytest.mark.parametrize(
@@ -374,7 +397,9 @@ def test_base_layer_without_a_pair_is_refused() -> None:
 
 
 def test_lora_alpha_that_agrees_with_the_file_may_be_passed() -> None:
-    assert decode(PeftFiles(CONFIG, tensors(), None), lora_alpha=6).adapters["q"].lora_alpha == 6
+    assert (
+        decode(PeftFiles(CONFIG, tensors(), None), lora_alpha=6).adapters["q"].spec.lora_alpha == 6
+    )
 
 
 @pytest.mark.parametrize(
@@ -506,7 +531,9 @@ def test_pickled_adapter_of_peft_is_read(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "adapter_model.bin"):
         found = read(path)
         assert found.format == "peft"
-        assert torch.equal(found.adapters["q"].lora_A, content["base_model.model.q.lora_A.weight"])
+        assert torch.equal(
+            found.adapters["q"].tensors["lora_A"], content["base_model.model.q.lora_A.weight"]
+        )
 
 
 # --- loralib's file
@@ -543,7 +570,8 @@ def test_loralib_file_is_read_in_its_wrappings(
     assert found.tensors.keys() == content.keys()
     for key, tensor in content.items():
         assert torch.equal(found.tensors[key], tensor)
-    assert (found.adapters["m.q"].lora_alpha, found.adapters["m.q"].r) == (5, None)
+    assert found.adapters["m.q"].spec.lora_alpha == 5
+    assert found.adapters["m.q"].site is None
 
 
 def test_loralib_file_needs_its_alpha(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def slow_delta(layer: LoraLayer) -> Tensor:
     out_features = layer.base_weight.shape[1 if transposed else 0]
     delta = torch.zeros(out_features, a.shape[1], dtype=a.dtype)
     row = used = pair = 0
-    for height, adapted in layer.spec.slices or ((out_features, True),):
+    for height, adapted in getattr(layer.site, "slices", None) or ((out_features, True),):
         if adapted:
             b_i, a_i = b[used : used + height], a[pair * r : (pair + 1) * r]
             delta[row : row + height] = scaling * b_i @ a_i

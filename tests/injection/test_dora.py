@@ -14,7 +14,6 @@ from torch.testing import assert_close
 import lorakit as lora
 from lorakit.errors import ConfigError, FormatError, MismatchError, SaveError, TargetError
 from lorakit.injection.inspection.health import mark_training_start
-from lorakit.layers.dora import DoraLinear
 from tests.tolerances import EXACT, TOLERANCES
 
 FLOAT32 = TOLERANCES[torch.float32]
@@ -109,7 +108,7 @@ def test_a_parent_that_reads_the_weight_gets_the_adapted_one(batch_first):
         for name in names:
             base.get_submodule(name).lora_magnitude_vector.mul_(1.5)
     expected = model(x)
-    assert isinstance(base.linear1, DoraLinear)
+    assert base.linear1.spec.variant == "dora"
     with torch.no_grad():
         assert_close(model(x), expected, **FLOAT32)
     lora.eject(model)
@@ -192,13 +191,13 @@ def test_lora_and_dora_do_not_overwrite_each_other(tmp_path, ours):
     plain = mlp()
     lora.inject(plain, CONFIG.replace(use_dora=False))
     lora.save_adapter(plain, tmp_path / "lora")
-    model, file = (plain, "dora") if ours else (adapted(), "lora")
-    with pytest.raises(MismatchError, match=f"adapted with use_dora {not ours}, the file has"):
+    model, here, file = (plain, "lora", "dora") if ours else (adapted(), "dora", "lora")
+    with pytest.raises(MismatchError, match=f"adapted with variant {here}, the file has {file}"):
         lora.load_adapter(model, tmp_path / file)
 
 
 def test_a_model_of_both_kinds_cannot_be_saved(tmp_path):
-    model = nn.Sequential(DoraLinear(4, 4, r=2), lora.Linear(4, 4, r=2))
+    model = nn.Sequential(lora.Linear(4, 4, r=2, variant="dora"), lora.Linear(4, 4, r=2))
     lora.mark_only_lora_as_trainable(model)
     with pytest.raises(SaveError, match="1 has use_dora=False and others True"):
         lora.save_adapter(model, tmp_path / "a")
@@ -223,9 +222,9 @@ def test_every_layer_that_cannot_have_it_is_listed():
     with pytest.raises(TargetError) as caught:
         lora.inject(model, lora.LoraConfig(r=2, target_modules=names, use_dora=True))
     assert caught.value.problems == (
-        "embed is a Embedding; use_dora is for linear layers and GPT-2's Conv1D",
-        "conv is a Conv1d; use_dora is for linear layers and GPT-2's Conv1D",
-        "attn is a MultiheadAttention; use_dora is for linear layers and GPT-2's Conv1D",
+        "embed is an embedding; use_dora is for linear layers and GPT-2's Conv1D",
+        "conv is a convolution; use_dora is for linear layers and GPT-2's Conv1D",
+        "attn is an nn.MultiheadAttention; use_dora is for linear layers and GPT-2's Conv1D",
         "attn.out_proj is nn.MultiheadAttention's out_proj; use_dora is for linear layers and "
         "GPT-2's Conv1D",
     )
@@ -241,7 +240,7 @@ def test_slices_by_default_are_refused():
     from transformers import GPT2Config, GPT2Model
 
     model = GPT2Model(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2, n_positions=4))
-    with pytest.raises(TargetError, match=r"c_attn has slices by default, .* name it in"):
+    with pytest.raises(TargetError, match=r"c_attn has slices, and use_dora .* name it in"):
         lora.inject(model, lora.LoraConfig(r=2, use_dora=True))
 
 

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 import lorakit as lora
 from lorakit.errors import StateError
 from lorakit.functional import initialise
-from lorakit.injection.adaptation import record_of
+from lorakit.injection.adaptation import injection_of
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import lora_layers, refusal
 from tests.injection import zoo
@@ -252,11 +252,11 @@ def test_injecting_twice_is_refused_and_changes_nothing(same: bool) -> None:
     model = zoo.bert()
     lora.inject(model, lora.LoraConfig(r=2))
     before = snapshot(model)
-    record = record_of(model)
+    record = injection_of(model)
     second = lora.LoraConfig(r=2, target_modules=["query"] if same else ["dense"])
     with pytest.raises(StateError, match="has 4 adapted layers already"):
         lora.inject(model, second)
-    assert record_of(model) is record
+    assert injection_of(model) is record
     assert_same(before, snapshot(model))
 
 
@@ -286,7 +286,7 @@ def test_a_failure_inside_leaves_the_model_as_it_was(
     with pytest.raises(MemoryError, match="no room"):
         lora.inject(model, lora.LoraConfig(target_modules="all-linear", bias="all"))
     assert len(calls) == fail_at + 1
-    assert record_of(model) is None
+    assert injection_of(model) is None
     assert_same(before, snapshot(model))
 
 

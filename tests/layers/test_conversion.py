@@ -14,7 +14,7 @@ import lorakit as lora
 from lorakit.errors import TargetError
 from lorakit.layers import conversion
 from lorakit.layers.conversion import adapt
-from lorakit.layers.spec import AdapterSpec
+from lorakit.variants import AdapterSpec
 from tests.tolerances import EXACT
 
 
@@ -25,9 +25,9 @@ def test_factors_in_loralibs_form_may_have_a_rank_that_the_groups_do_not_divide(
     plain.load_state_dict(
         {name: v for name, v in constructed.state_dict().items() if "lora_" not in name}
     )
-    factors = copy.deepcopy((constructed.lora_A.detach(), constructed.lora_B.detach()))
+    factors = {name: copy.deepcopy(t) for name, t in constructed.adapter.tensors.items()}
     x = torch.randn(2, 4, 5, 5)
-    assert_close(adapt(plain, AdapterSpec(3), factors)(x), constructed(x), **EXACT)
+    assert_close(adapt(plain, AdapterSpec(3), tensors=factors)(x), constructed(x), **EXACT)
 
 
 def test_a_forward_on_the_instance_is_refused() -> None:

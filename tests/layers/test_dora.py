@@ -1,4 +1,4 @@
-"""DoraLinear: the life of its cache, its state, and how it starts."""
+"""A linear layer with DoRA: the life of its cache, its state, and how it starts."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from torch import nn
 from torch.testing import assert_close
 
 import lorakit as lora
-from lorakit.layers.dora import DoraLinear
 from tests.tolerances import EXACT, TOLERANCES
 
 FLOAT32 = TOLERANCES[torch.float32]
 
 
-def layer(**options) -> DoraLinear:
+def layer(**options) -> lora.Linear:
     """One that has learned something."""
-    made = DoraLinear(8, 12, r=2, lora_alpha=3, **options)
+    made = lora.Linear(8, 12, r=2, lora_alpha=3, variant="dora", **options)
     with torch.no_grad():
         for tensor in made.adapter_tensors():
             tensor.add_(torch.randn_like(tensor) * 0.3)
     return made.eval()
 
 
-def written_out(dora: DoraLinear) -> torch.Tensor:
+def written_out(dora: lora.Linear) -> torch.Tensor:
     """W', laid out (out, in)."""
     weight = dora.base_weight.t() if dora.fan_in_fan_out else dora.base_weight
     v = weight + dora.scaling * dora.lora_B @ dora.lora_A
@@ -45,13 +44,13 @@ def test_merged_and_unmerged_outputs_equal_the_definition(options):
 
 def test_the_constructor_adds_a_magnitude_that_changes_nothing():
     torch.manual_seed(0)
-    dora = DoraLinear(8, 12, r=2)
+    dora = lora.Linear(8, 12, r=2, variant="dora")
     torch.manual_seed(0)
     plain, x = nn.Linear(8, 12), torch.randn(3, 8)
     assert_close(dora(x), plain(x), **EXACT)
-    assert dora.spec.use_dora
+    assert dora.spec.variant == "dora"
     assert dora.lora_magnitude_vector.shape == (12,)
-    assert "lora_magnitude_vector" not in DoraLinear(8, 12, r=0).state_dict()
+    assert "lora_magnitude_vector" not in lora.Linear(8, 12, r=0, variant="dora").state_dict()
 
 
 def change_in_place(dora):
@@ -111,7 +110,7 @@ def test_trainable_tensors_and_state_are_those_of_the_adapter():
 
 
 def test_a_base_that_is_loaded_later_brings_its_norms_to_an_untrained_adapter():
-    dora, base, x = DoraLinear(8, 12, r=2), nn.Linear(8, 12), torch.randn(3, 8)
+    dora, base, x = lora.Linear(8, 12, r=2, variant="dora"), nn.Linear(8, 12), torch.randn(3, 8)
     dora.load_state_dict(base.state_dict(), strict=False)
     assert_close(dora(x), base(x), **EXACT)
 

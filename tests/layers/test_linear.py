@@ -70,10 +70,11 @@ def randomised(layer: nn.Module) -> nn.Module:
 def slow_delta(layer: nn.Module) -> Tensor:
     """s * B A as (out, in); row by row where there are slices."""
     a, b = layer.lora_A, layer.lora_B
-    if layer.spec.slices is None:
+    parts = getattr(layer.site, "slices", None)
+    if parts is None:
         return layer.lora_alpha / layer.r * torch.einsum("or,ri->oi", b, a)
     rows, first, taken = [], 0, 0
-    for height, adapted in layer.spec.slices:
+    for height, adapted in parts:
         for _ in range(height):
             rows.append(b[taken] @ a[first : first + layer.r] if adapted else 0 * a[0])
             taken += adapted

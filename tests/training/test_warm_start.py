@@ -68,7 +68,7 @@ def test_adapters_are_taken_and_a_head_of_another_size_is_new(encoder, ratings, 
     model, start = started(tiny.recipe(encoder, ratings, tmp_path), source)
     file, state = read(source / "adapter"), model.state_dict()
     for name, pair in file.adapters.items():
-        torch.testing.assert_close(state[f"{name}.lora_A"], pair.lora_A, **EXACT)
+        torch.testing.assert_close(state[f"{name}.lora_A"], pair.tensors["lora_A"], **EXACT)
         torch.testing.assert_close(state[f"{name}.lora_B"], pair.lora_B, **EXACT)
     pooler = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
     assert set(start.taken) == {*file.adapters, *pooler & set(file.trained)}
@@ -151,7 +151,7 @@ def test_more_targets_than_the_source_are_new(encoder, reviews, tmp_path):
     [
         ({"r": 4}, "layer.{0,1}.attention.self.query is of another rank; set lora.r: A (2, 16)"),
         ({"lora_alpha": 4}, "is scaled by 8 there and by 2 here; set lora.lora_alpha to 16"),
-        ({"use_dora": True}, "is not DoRA there; set lora.use_dora to false"),
+        ({"use_dora": True}, "is LoRA there and DoRA here; set lora.variant to lora"),
     ],
 )
 def test_another_rank_scale_or_variant_is_refused(
@@ -168,7 +168,7 @@ def test_another_width_is_refused_and_nothing_has_changed(encoder, reviews, sour
     bundle = read(source / "adapter")
     wide = torch.zeros(2, 24)
     for pair in bundle.adapters.values():
-        object.__setattr__(pair, "lora_A", wide)
+        object.__setattr__(pair, "tensors", {**pair.tensors, "lora_A": wide})
     model = fresh(recipe)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(MismatchError, match=r"is of another width: A \(2, 24\)"):
@@ -208,7 +208,7 @@ def test_the_magnitudes_of_dora_are_taken(encoder, reviews, tmp_path):
     tiny.assert_same({name: model.state_dict()[name] for name in tensors}, dict(tensors))
     assert not start.new
     plain = tiny.recipe(encoder, reviews, tmp_path / "plain", init_adapter=str(tmp_path / "source"))
-    assert "is DoRA there; set lora.use_dora to true" in refusal(plain)
+    assert "is DoRA there and LoRA here; set lora.variant to dora" in refusal(plain)
 
 
 def test_a_run_that_is_not_finished_is_no_source(encoder, reviews, tmp_path):

@@ -1,9 +1,9 @@
 """Adapter files and what they hold, without a model: file <-> AdapterBundle, one codec a format."""
 
-from lorakit.checkpoint.bundle import AdapterBundle, LowRank
+from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.formats.codec import Codec, Decoder
 from lorakit.checkpoint.formats.registry import FORMATS, register
 from lorakit.checkpoint.reading import read
 from lorakit.checkpoint.writing import write
 
-__all__ = ["FORMATS", "AdapterBundle", "Codec", "Decoder", "LowRank", "read", "register", "write"]
+__all__ = ["FORMATS", "AdapterBundle", "Codec", "Decoder", "read", "register", "write"]

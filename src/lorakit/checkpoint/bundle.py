@@ -4,68 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lorakit.config import LoraConfig
-from lorakit.functional.slices import Slices
+from lorakit.variants import ModuleAdapter
 
 _FACTOR_TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-
-Kind = Literal["linear", "embedding", "conv", "attention", "out_proj"]
-"""What A and B stand beside; `attention` is the fused in_proj of nn.MultiheadAttention and
-`out_proj` its child, which PEFT stores under another name."""
-
-
-@dataclass(frozen=True)
-class LowRank:
-    """A and B of one module (and DoRA's magnitude), in the shapes that lorakit's layers hold.
-
-    `kind` and `r` are None where a file does not tell, as loralib's does not: the module does.
-    """
-
-    lora_A: Tensor
-    lora_B: Tensor
-    lora_alpha: float
-    r: int | None = None
-    kind: Kind | None = None
-    slices: Slices | None = None
-    fan_in_fan_out: bool = False
-    groups: int = 1
-    weight_shape: tuple[int, ...] | None = None
-    lora_magnitude_vector: Tensor | None = None
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """By their names in a layer."""
-        found = {"lora_A": self.lora_A, "lora_B": self.lora_B}
-        if self.lora_magnitude_vector is not None:
-            found["lora_magnitude_vector"] = self.lora_magnitude_vector
-        return found
-
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of these tensors."""
-        return tuple(tuple(tensor.shape) for tensor in self.tensors.values())
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers they hold."""
-        return sum(tensor.numel() for tensor in self.tensors.values())
 
 
 @dataclass(frozen=True)
 class AdapterBundle:
     """Configuration and tensors of one adapter, or of what another method trained.
 
-    `config` says how LoRA was made, `adapters` holds A and B by module name, `trained` the tensors
-    that were trained in full (heads, biases) by their full name.
+    `config` says how LoRA was made, `adapters` holds each module's adapter by its name, `trained`
+    the tensors that were trained in full (heads, biases) by their full name.
+
+    >>> import torch
+    >>> from lorakit.variants import AdapterSpec, LinearSite
+    >>> tensors = {"lora_A": torch.ones(1, 4), "lora_B": torch.ones(4, 1)}
+    >>> adapter = ModuleAdapter(AdapterSpec(1), tensors, LinearSite(4, 4))
+    >>> bundle = AdapterBundle(adapters={"layer.0.query": adapter})
+    >>> {name: adapter.norm for name, adapter in bundle.adapters.items()}
+    {'layer.0.query': 4.0}
     """
 
     config: LoraConfig = field(default_factory=LoraConfig)
-    adapters: Mapping[str, LowRank] = field(default_factory=dict)
+    adapters: Mapping[str, ModuleAdapter] = field(default_factory=dict)
     trained: Mapping[str, Tensor] = field(default_factory=dict)
     base_model: str | None = None
     """Hub id or path of the base, as its config names it."""
@@ -92,8 +59,8 @@ class AdapterBundle:
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by its name in an adapted model's state_dict."""
         result: dict[str, Tensor] = {}
-        for name, pair in self.adapters.items():
-            result |= {f"{name}.{leaf}": tensor for leaf, tensor in pair.tensors.items()}
+        for name, adapter in self.adapters.items():
+            result |= {f"{name}.{leaf}": tensor for leaf, tensor in adapter.tensors.items()}
         return result | dict(self.trained)
 
 

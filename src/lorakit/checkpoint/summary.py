@@ -9,6 +9,7 @@ from typing import Any
 
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.formats.tensor_files import dtype_names
+from lorakit.variants import VARIANTS
 
 _NAMED = 8
 """Tensors that a table names; full fine-tuning has hundreds."""
@@ -26,7 +27,7 @@ class Summary:
     r: int | None
     lora_alpha: float | None
     use_rslora: bool | None
-    use_dora: bool | None
+    variant: str | None
     target_modules: list[str] | str | None
     adapted_modules: int
     ranks: dict[int, int]
@@ -61,7 +62,7 @@ class Summary:
         return {
             "rank, alpha": f"{self.r}, {self.lora_alpha:g}"
             + (" (rsLoRA)" if self.use_rslora else "")
-            + (" (DoRA)" if self.use_dora else ""),
+            + ("" if self.variant in (None, "lora") else f" ({VARIANTS[self.variant].title})"),
             "targets": targets if isinstance(targets, str) else ", ".join(targets or ()),
             "modules": ", ".join(f"{n} of rank {r}" for r, n in self.ranks.items()),
             "parameters": f"{self.adapter_parameters:,} in the adapter, "
@@ -88,7 +89,7 @@ def summarise(
 ) -> Summary:
     """The summary of a bundle, and of the base that it was found to fit."""
     config = bundle.config if bundle.method == "lora" else None
-    ranks = Counter(pair.r or pair.lora_B.shape[1] for pair in bundle.adapters.values())
+    ranks = Counter(adapter.spec.r for adapter in bundle.adapters.values())
     return Summary(
         format=bundle.format,
         method=bundle.method,
@@ -97,11 +98,11 @@ def summarise(
         r=config.r if config else None,
         lora_alpha=config.lora_alpha if config else None,
         use_rslora=config.use_rslora if config else None,
-        use_dora=config.use_dora if config else None,
+        variant=config.variant if config else None,
         target_modules=_targets(bundle) if config else None,
         adapted_modules=len(bundle.adapters),
         ranks=dict(ranks),
-        adapter_parameters=sum(pair.parameters for pair in bundle.adapters.values()),
+        adapter_parameters=sum(adapter.parameters for adapter in bundle.adapters.values()),
         trained={name: tensor.numel() for name, tensor in bundle.trained.items()},
         dtypes=dtype_names(bundle.tensors),
         fingerprint=next(iter(bundle.fingerprint.values())) if bundle.fingerprint else None,

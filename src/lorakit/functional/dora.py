@@ -75,8 +75,12 @@ def dora_linear(
     tensor([[1., 3.]])
     """
     u = fused.lora_linear(x, weight, bias, a, b, s, dropout, transposed)
-    d = excess(weight, a, b, m, s, transposed).to(u.dtype)
-    return torch.addcmul(u, u if bias is None else u - bias.to(u.dtype), d)
+    return stretch(u, bias, excess(weight, a, b, m, s, transposed))
+
+
+def stretch(u: Tensor, bias: Tensor | None, d: Tensor) -> Tensor:
+    """u + d * (u - b): LoRA's output u with each of its directions 1 + d times as long."""
+    return torch.addcmul(u, u if bias is None else u - bias.to(u.dtype), d.to(u.dtype))
 
 
 def delta(weight: Tensor, a: Tensor, b: Tensor, m: Tensor, s: float, transposed: bool) -> Tensor:

@@ -11,23 +11,18 @@ from torch import Tensor, nn
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError, StateError
 from lorakit.injection import trained_copies
-from lorakit.injection.inspection.health import forget_training_start, mark_training_start
+from lorakit.injection.inspection.health import mark_training_start
 from lorakit.injection.inspection.report import Report, describe
 from lorakit.injection.selection.matching import Selection, select
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import adapt, lora_layers, require_plain_form, restore
 from lorakit.layers.readers import expose_if_read
-
-Factors = Mapping[str, tuple[Tensor, ...]]
-
-_RECORD = "_lorakit_record"
-_PART_OF = "_lorakit_part_of"
-"""On every adapted layer: the record of the injection that made it."""
+from lorakit.surgery.alteration import alteration, altered, forget
 
 
 @dataclass(frozen=True)
-class Record:
-    """What `eject` and `save_adapter` need to know of an injection; kept on the model itself."""
+class Injection:
+    """What `eject` and `save_adapter` need to know of one; kept among the model's alterations."""
 
     config: LoraConfig
     required_grad: Mapping[str, bool]
@@ -75,19 +70,22 @@ def _require_config(config: object) -> None:
 
 
 def install(
-    model: nn.Module, config: LoraConfig, selection: Selection, factors: Factors | None = None
+    model: nn.Module,
+    config: LoraConfig,
+    selection: Selection,
+    values: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> Report:
-    """Carry out a selection; `factors` gives A and B of some modules by name."""
+    """Carry out a selection; `values` gives the adapters' tensors of some modules by name."""
     required_grad = {n: p.requires_grad for n, p in model.named_parameters(remove_duplicate=False)}
     names = tuple(target.name for target in selection.targets)
-    record = Record(config, required_grad, names, type(model).__name__)
-    model.__dict__[_RECORD] = record
+    injection = Injection(config, required_grad, names, type(model).__name__)
+    altered(model).whole = injection
     try:
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         for target in selection.targets:
-            adapt(target.module, target.spec, (factors or {}).get(target.name))
-            target.module.__dict__[_PART_OF] = record
+            adapt(target.module, target.spec, target.site, (values or {}).get(target.name))
+            altered(target.module).part_of = injection
             parent, _, child = target.name.rpartition(".")
             expose_if_read(model.get_submodule(parent), child, target.module)
         trained_copies.make(model, selection.trained)
@@ -116,40 +114,40 @@ def eject(model: nn.Module) -> None:
     trained_copies.forget(model)
     for layer in layers:
         restore(layer)
-    close_record(model)
+    close(model)
 
 
-def close_record(model: nn.Module) -> None:
+def close(model: nn.Module) -> None:
     """Give requires_grad back as it was, and forget the injection."""
     for module in model.modules():
-        module.__dict__.pop(_PART_OF, None)
-        record = module.__dict__.pop(_RECORD, None)
-        if record is not None:
+        record = alteration(module)
+        if record is not None and record.whole is not None:
             for name, parameter in module.named_parameters(remove_duplicate=False):
-                if name in record.required_grad:
-                    parameter.requires_grad_(record.required_grad[name])
+                if name in record.whole.required_grad:
+                    parameter.requires_grad_(record.whole.required_grad[name])
         for key, hook in list(module._forward_hooks.items()):
             if isinstance(hook, _RequireGrad):
                 del module._forward_hooks[key]
-    forget_training_start(model)
+        forget(module)
 
 
-def record_of(model: nn.Module) -> Record | None:
-    """The record of the injection into this model or into a part of it."""
-    return next((record for _, record in records(model)), None)
+def injection_of(model: nn.Module) -> Injection | None:
+    """The injection into this model or into a part of it."""
+    return next((injection for _, injection in injections(model)), None)
 
 
-def records(model: nn.Module) -> Iterator[tuple[str, Record]]:
-    """(name of the part, its record) of every injection into this model or into a part of it."""
+def injections(model: nn.Module) -> Iterator[tuple[str, Injection]]:
+    """(name of the part, its injection) of every injection into this model or into a part of it."""
     for name, module in model.named_modules():
-        if _RECORD in module.__dict__:
-            yield name, module.__dict__[_RECORD]
+        record = alteration(module)
+        if record is not None and record.whole is not None:
+            yield name, record.whole
 
 
 def require_adapters(model: nn.Module) -> list[LoraLayer]:
     """The adapted layers; raises StateError if there are none."""
     layers = [layer for _, layer in lora_layers(model)]
-    if not layers and record_of(model) is None:
+    if not layers and injection_of(model) is None:
         raise StateError(
             f"This {type(model).__name__} has no adapters. Add them with lorakit.inject or "
             "lorakit.load_adapter."
@@ -171,9 +169,10 @@ def require_enabled(model: nn.Module) -> list[LoraLayer]:
 def require_whole(model: nn.Module) -> list[LoraLayer]:
     """As `require_enabled`; also raises StateError for a part of the model that was injected."""
     layers = require_enabled(model)
-    here = {id(module.__dict__.get(_RECORD)) for module in model.modules()}
-    made_by = [layer.__dict__[_PART_OF] for layer in layers if _PART_OF in layer.__dict__]
-    whole = next((record.whole for record in made_by if id(record) not in here), None)
+    here = {id(injection) for _, injection in injections(model)}
+    records = filter(None, map(alteration, layers))
+    made_by = [record.part_of for record in records if record.part_of is not None]
+    whole = next((injection.whole for injection in made_by if id(injection) not in here), None)
     if whole is not None:
         raise StateError(
             f"This {type(model).__name__} is a part of the {whole} that was injected as a whole, "

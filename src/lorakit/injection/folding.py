@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lorakit.errors import TargetError
 from lorakit.functional.merge import merge
 from lorakit.injection import trained_copies
-from lorakit.injection.adaptation import close_record, require_whole
+from lorakit.injection.adaptation import close, require_whole
 from lorakit.injection.modes import MergeReport, merge_report
 from lorakit.layers.conversion import lora_layers, require_plain_form, restore
 from lorakit.layers.embedding import Embedding
@@ -46,7 +46,7 @@ def fold(model: nn.Module) -> MergeReport:
             weight = merge(layer.base_weight, layer.delta_weight()).contiguous()
             restore(layer, weight)
     trained_copies.forget(model)
-    close_record(model)
+    close(model)
     if _parted(before, _memory(model, {})):
         for module in model.modules():
             _untie(module)

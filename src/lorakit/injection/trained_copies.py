@@ -1,17 +1,17 @@
 """What trains in full (heads, biases): a trainable copy in the original's place.
 
 The pretrained tensor is never written. The copy stands under its name, so every name, state_dict
-and optimizer sees it; the original waits beside it in `module._lora_originals`, comes back with
-`eject`, and takes its place inside `lorakit.disabled`. A base checkpoint that is loaded later
-reaches both.
+and optimizer sees it; the original waits among the module's alterations, comes back with `eject`,
+and takes its place inside `lorakit.disabled`. A base checkpoint that is loaded later reaches both.
 
-A tensor that was tied to the original keeps it, so the two part. `module._lora_ties` remembers
-which it was: transformers' `tie_weights` may put the trained copy there as well.
+A tensor that was tied to the original keeps it, so the two part. The alterations remember which it
+was: transformers' `tie_weights` may put the trained copy there as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,19 +20,19 @@ from torch import Tensor, nn
 
 from lorakit.errors import StateError
 from lorakit.injection.selection.architectures import mark_loaded
+from lorakit.surgery.alteration import NAME as ALTERATION
+from lorakit.surgery.alteration import alteration, altered
 from lorakit.surgery.ties import storage_key
 
-ATTRIBUTE = "_lora_originals"
-_TIES = "_lora_ties"
 _REDUCE = "__reduce_ex__"
 
 
-def make(model: nn.Module, slots: Iterable[tuple[nn.Module, str]]) -> None:
+def make(model: nn.Module, places: Iterable[tuple[nn.Module, str]]) -> None:
     """Put a trainable copy into each (module, name); tensors that were one stay one."""
-    slots = list(slots)
-    _remember_ties(model, slots)
+    places = list(places)
+    _remember_ties(model, places)
     copies: dict[int, Tensor] = {}
-    for module, name in slots:
+    for module, name in places:
         original = slot(module, name)[name]
         assert original is not None
         copy = copies.get(id(original))
@@ -41,24 +41,23 @@ def make(model: nn.Module, slots: Iterable[tuple[nn.Module, str]]) -> None:
             if name in module._parameters:
                 copy = nn.Parameter(copy, requires_grad=copy.is_floating_point())
             copies[id(original)] = copy
-        module.__dict__.setdefault(ATTRIBUTE, {})[name] = original
+        altered(module).originals[name] = original
         slot(module, name)[name] = copy
     if copies:
         mark_loaded(model, (c for c in copies.values() if isinstance(c, nn.Parameter)))
         _watch_loading(model)
 
 
-def _remember_ties(model: nn.Module, slots: list[tuple[nn.Module, str]]) -> None:
-    """Keep what else lies in the memory of these slots."""
-    chosen = {(id(module), name) for module, name in slots}
-    taken = {storage_key(slot(module, name)[name]) for module, name in slots}
+def _remember_ties(model: nn.Module, places: list[tuple[nn.Module, str]]) -> None:
+    """Keep what else lies in the memory of these."""
+    chosen = {(id(module), name) for module, name in places}
+    taken = {storage_key(slot(module, name)[name]) for module, name in places}
     for module in model.modules() if chosen else ():
-        ties = module.__dict__.get(_TIES, {})
         for name, parameter in module._parameters.items():
             if (id(module), name) in chosen:
-                ties.pop(name, None)
+                _ties(module).pop(name, None)
             elif parameter is not None and storage_key(parameter) in taken:
-                module.__dict__.setdefault(_TIES, ties)[name] = parameter
+                altered(module).ties[name] = parameter
 
 
 def parted(model: nn.Module) -> list[tuple[str, ...]]:
@@ -68,7 +67,7 @@ def parted(model: nn.Module) -> list[tuple[str, ...]]:
         groups.setdefault(storage_key(original), []).append(name)
     parted = set()
     for prefix, module in model.named_modules():
-        for leaf, tensor in module.__dict__.get(_TIES, {}).items():
+        for leaf, tensor in _ties(module).items():
             key = storage_key(tensor)
             groups.setdefault(key, []).append(f"{prefix}.{leaf}" if prefix else leaf)
             parted.add(key)
@@ -77,14 +76,19 @@ def parted(model: nn.Module) -> list[tuple[str, ...]]:
 
 def holders(model: nn.Module) -> Iterator[nn.Module]:
     """Every module that holds a trained copy, or may hold one by a tie."""
-    return (m for m in model.modules() if ATTRIBUTE in m.__dict__ or _TIES in m.__dict__)
+    return (m for m in model.modules() if _originals(m) or _ties(m))
 
 
 def owners(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """(name, module) of every module that holds a trained copy."""
     for name, module in model.named_modules():
-        if ATTRIBUTE in module.__dict__:
+        if _originals(module):
             yield name, module
+
+
+def slots(model: nn.Module) -> set[tuple[int, str]]:
+    """(identity of the module, own name) of every trained copy."""
+    return {(id(module), leaf) for _, module, leaf in _slots(model)}
 
 
 def names(model: nn.Module) -> list[str]:
@@ -94,20 +98,20 @@ def names(model: nn.Module) -> list[str]:
 
 def originals(model: nn.Module) -> dict[str, Tensor]:
     """What waits beside the trained copies, by their names."""
-    return {name: module.__dict__[ATTRIBUTE][leaf] for name, module, leaf in _slots(model)}
+    return {name: _originals(module)[leaf] for name, module, leaf in _slots(model)}
 
 
 def _slots(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     """(full name, module, own name) of every trained copy."""
     for prefix, module in owners(model):
-        for leaf in module.__dict__[ATTRIBUTE]:
+        for leaf in _originals(module):
             yield f"{prefix}.{leaf}" if prefix else leaf, module, leaf
 
 
 def require_values(model: nn.Module) -> None:
     """Raises StateError if an original has no values, for a model adapted on the meta device."""
     for prefix, module in owners(model):
-        for name, original in module.__dict__[ATTRIBUTE].items():
+        for name, original in _originals(module).items():
             if original.is_meta and not slot(module, name)[name].is_meta:
                 raise StateError(
                     f"The original values of {prefix}.{name} are unknown: the model was adapted "
@@ -117,12 +121,11 @@ def require_values(model: nn.Module) -> None:
 
 def swap(module: nn.Module) -> None:
     """Exchange this module's own copies and their originals; a second call undoes the first."""
-    for attribute in (ATTRIBUTE, _TIES):
-        waiting = module.__dict__.get(attribute, {})
+    for waiting, is_tie in ((_originals(module), False), (_ties(module), True)):
         for name, original in waiting.items():
             table = slot(module, name)
             copy = table[name]
-            if copy is original or (attribute == _TIES and original.is_meta):
+            if copy is original or (is_tie and original.is_meta):
                 continue
             original.data = original.data.to(device=copy.device, dtype=copy.dtype)
             table[name], waiting[name] = original, copy
@@ -141,25 +144,35 @@ def _reduce_with_copies(module: nn.Module, protocol: int) -> tuple[Any, ...]:
     """What copy and pickle ask for, for the module as it is when nothing is set aside."""
     reduced: Any = type(module).__reduce_ex__(module, protocol)
     maker, arguments, state, *rest = reduced
-    state = dict(state)
+    record = altered(module)
+    originals, ties = dict(record.originals), dict(record.ties)
+    tables = {name: dict(state[name]) for name in ("_parameters", "_buffers")}
+    for waiting in (originals, ties):
+        for name, copy in waiting.items():
+            table = tables["_parameters" if name in tables["_parameters"] else "_buffers"]
+            waiting[name], table[name] = table[name], copy
+    state = {**state, **tables, ALTERATION: replace(record, originals=originals, ties=ties)}
     del state[_REDUCE]
-    for table in ("_parameters", "_buffers", ATTRIBUTE, _TIES):
-        if table in state:
-            state[table] = dict(state[table])
-    for attribute in (ATTRIBUTE, _TIES):
-        for name, copy in state.get(attribute, {}).items():
-            table = "_parameters" if name in state["_parameters"] else "_buffers"
-            state[attribute][name], state[table][name] = state[table][name], copy
     return maker, arguments, state, *rest
 
 
 def forget(model: nn.Module) -> None:
     """Let go of what waits beside the tensors in place."""
     for module in model.modules():
-        for attribute in (ATTRIBUTE, _TIES):
-            module.__dict__.pop(attribute, None)
+        _originals(module).clear()
+        _ties(module).clear()
         for key in _loading_hooks(module):
             del module._load_state_dict_pre_hooks[key]
+
+
+def _originals(module: nn.Module) -> dict[str, Tensor]:
+    record = alteration(module)
+    return record.originals if record is not None else {}
+
+
+def _ties(module: nn.Module) -> dict[str, Tensor]:
+    record = alteration(module)
+    return record.ties if record is not None else {}
 
 
 def slot(module: nn.Module, name: str) -> dict[str, Any]:

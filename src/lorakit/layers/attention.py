@@ -2,16 +2,15 @@
 
 The module holds q, k and v as one parameter (3E, E) and hands it to a function, so there is no
 child to adapt: reading `in_proj_weight` gives W + scaling * B A instead, with its gradient, and the
-parameter of that name stays W. Its `out_proj` is an `MergedOnReadLinear`.
+parameter of that name stays W. Its `out_proj` is read in the same way (`merged_on_read`).
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lorakit.functional import linear
-from lorakit.functional.initialise import INITIALISERS
 from lorakit.layers.base import LoraLayer
+from lorakit.variants import InProjSite
 
 
 class MultiheadAttention(LoraLayer, nn.MultiheadAttention):
@@ -22,23 +21,18 @@ class MultiheadAttention(LoraLayer, nn.MultiheadAttention):
     """
 
     torch_class = nn.MultiheadAttention
+    weight_name = "in_proj_weight"
+    without_weight = (
+        "is a MultiheadAttention with kdim or vdim of its own, which has no fused weight"
+    )
+    forward = nn.MultiheadAttention.forward  # type: ignore[assignment]
 
     @property
     def in_proj_weight(self) -> Tensor:  # type: ignore[override]
         return self.effective_weight()
 
-    @property
-    def base_weight(self) -> Tensor:
-        weight = self._parameters["in_proj_weight"]
+    @classmethod
+    def site_of(cls, module: nn.Module) -> InProjSite:
+        weight = module._parameters["in_proj_weight"]
         assert weight is not None
-        return weight
-
-    @property
-    def max_rank(self) -> int:
-        return int(self.embed_dim)
-
-    def initial_factors(self) -> tuple[Tensor, Tensor]:
-        return INITIALISERS[self.spec.init_lora_weights](self.base_weight.detach(), self.r)
-
-    def delta_weight(self) -> Tensor:
-        return linear.delta(self.lora_A, self.lora_B, self.scaling)
+        return InProjSite(weight.shape[1], weight.shape[0])

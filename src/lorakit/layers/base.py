@@ -1,122 +1,147 @@
-"""The state machine that all adapted layers share: settings, the merged weight, its life.
+"""A layer with an adapter beside its weight: settings, tensors, and the one forward of all kinds.
 
-The pretrained weight W is never written. Where a merged weight would make a forward cheaper, the
-layer keeps `W + scaling * B @ A` as a cache beside it: a plain attribute, so it is in no
-state_dict, no copy and no pickle. The cache is built by the first forward that may use it
-(evaluation mode, no gradient, allowed by `merge_weights`) and dropped when anything it came from
-may have changed:
-
-- W, A, B, what a variant trains beside them, or the scale: another object, another memory address
-  or another version counter, compared at every use outside compiled code;
-- the mode changes, a state is loaded, the module is moved or cast;
-- a forward with gradients runs, or a torch optimizer that holds one of these tensors or a view of
-  its memory steps. Fused optimizers do not raise the version counters, which is why the comparison
-  alone would not do (torch 2.13).
-
-What nobody can see (writing through `.data`, numpy or a raw pointer, in evaluation mode, without
-one of the above) needs `lorakit.refresh`.
+The merged weight and its life are `merged_weight`'s.
 """
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from lorakit.functional.merge import merge
-from lorakit.functional.precision import without_autocast
-from lorakit.layers.merge_cache_key import Origin, can_be_watched
-from lorakit.layers.spec import AdapterSpec
+from lorakit.functional.linear import add_scaled
+from lorakit.layers.merged_weight import MergedWeight
+from lorakit.variants import VARIANTS, AdapterSpec, ModuleAdapter, Site, Variant
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_with_cache: weakref.WeakSet[LoraLayer] = weakref.WeakSet()
-_watching_optimizers = False
 
+class LoraLayer(MergedWeight):
+    """An nn.Module with a frozen weight and an adapter beside it, such as `lora_A`, `lora_B`.
 
-class LoraLayer(nn.Module):
-    """An nn.Module with a frozen weight and a low-rank update beside it: `lora_A`, `lora_B`.
-
-    Leaves say which weight it is, how A and B look and start, what dW is, and what forward does.
+    A leaf says what its weight is, what the layer does with one, and what LoRA adds to that; the
+    adapter's variant says the rest.
     """
 
     lora_A: nn.Parameter
     lora_B: nn.Parameter
-    spec: AdapterSpec
-    scaling: float
+    site: Site
+    variant: Variant
 
     torch_class: ClassVar[type[nn.Module]]
     """The plain class this one adapts; a converted module may remember another one."""
-    tensor_names: ClassVar[tuple[str, ...]] = ("lora_A", "lora_B")
-    """The adapter's own parameters, A and B first; a variant may have more."""
-
-    _active: bool = True
-    _merging: bool = False
-    _merged: Tensor | None = None
-    _merged_from: Origin | None = None
+    weight_name: ClassVar[str] = "weight"
+    without_weight: ClassVar[str] = (
+        "has no parameter called weight (pruned, weight-normalised or quantised)"
+    )
+    """Why a module whose weight is no parameter cannot be adapted."""
 
     # --- what a leaf defines
+
+    @classmethod
+    def site_of(cls, module: nn.Module) -> Site:
+        """The geometry of a module of `torch_class`, adapted or not."""
+        raise NotImplementedError
+
+    def plain(self, input: Tensor, weight: Tensor) -> Tensor:
+        """The layer's own function with `weight` in the place of W."""
+        raise NotImplementedError
+
+    def low_rank(self, input: Tensor, a: Tensor, b: Tensor, dropout: float) -> Tensor:
+        """B A on the input after dropout, without the scale."""
+        raise NotImplementedError
+
+    def adapted(self, input: Tensor, a: Tensor, b: Tensor, s: float, dropout: float) -> Tensor:
+        """The layer's own function, plus s * B A on the input after dropout."""
+        y = self.plain(input, self.base_weight)
+        return add_scaled(y, self.low_rank(input, a, b, dropout).to(y.dtype), s)
+
+    # --- the forward of every leaf
+
+    def forward(self, input: Tensor) -> Tensor:
+        spec = self.spec  # plain attributes only: this runs in every forward
+        if spec.merge_weights or self._merging or not (self._active and spec.r):
+            weight = self.base_or_merged_weight()
+            if weight is not None:
+                return self.plain(input, weight)
+        own: Any = self._parameters
+        if self.weight_name not in own:
+            own = self.__dict__  # a replica of DataParallel, which has tensors for parameters
+        dropout = spec.lora_dropout if self.training else 0.0
+        return self.variant.forward(self, input, own, self.scaling, dropout)
+
+    # --- settings
+
+    def attach(
+        self,
+        spec: AdapterSpec,
+        site: Site | None = None,
+        tensors: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Add the adapter's tensors, given or freshly drawn, and freeze W. Rank 0 adds nothing.
+
+        `site` is the module's own unless it is said, as for slices.
+        """
+        self.spec, self.site = spec, site if site is not None else self.site_of(self)
+        self.variant = VARIANTS[spec.variant]
+        if spec.r == 0:
+            return
+        self.scaling = spec.scaling
+        values = tensors if tensors is not None else self.initial_tensors()
+        for name in self.variant.tensor_names:
+            trains = name not in self.variant.frozen
+            self.register_parameter(name, nn.Parameter(values[name].contiguous(), trains))
+        self.base_weight.requires_grad_(False)
+
+    def initial_tensors(self) -> dict[str, Tensor]:
+        """Starting values of the adapter's tensors."""
+        return self.variant.initial(self.site, self.base_weight.detach(), self.spec)
 
     @property
     def base_weight(self) -> Tensor:
         """W, as it is stored."""
-        raise NotImplementedError
-
-    def initial_factors(self) -> tuple[Tensor, Tensor]:
-        """Starting values of A and B for the settings in `spec`."""
-        raise NotImplementedError
-
-    def delta_weight(self) -> Tensor:
-        """dW = scaling * B @ A, or what a variant has in its place, laid out as W is stored."""
-        raise NotImplementedError
+        own: Any = self._parameters
+        if self.weight_name not in own:
+            own = self.__dict__  # as in `forward`
+        weight: Tensor = own[self.weight_name]
+        return weight
 
     @property
-    def max_rank(self) -> int:
-        """The rank above which another row of A adds nothing: min(in, out)."""
-        raise NotImplementedError
+    def base_bias(self) -> Tensor | None:
+        """The layer's bias, if it has one."""
+        bias: Tensor | None = getattr(self, "bias", None)
+        return bias
 
-    def expose(self) -> None:
-        """Make reading the weight give W + dW, for a parent that never calls forward."""
-
-    # --- settings
-
-    def attach(self, spec: AdapterSpec, factors: tuple[Tensor, ...] | None = None) -> None:
-        """Add A and B, from `factors` or freshly initialised, and freeze W. Rank 0 adds nothing."""
-        self.spec = spec
-        if spec.r == 0:
-            return
-        self.scaling = spec.scaling
-        values = factors if factors is not None else self.initial_tensors()
-        for name, value in zip(self.tensor_names, values, strict=True):
-            self.register_parameter(name, nn.Parameter(value.contiguous()))
-        self.base_weight.requires_grad_(False)
-
-    def initial_tensors(self) -> tuple[Tensor, ...]:
-        """Starting values of everything in `tensor_names`."""
-        return self.initial_factors()
+    @property
+    def tensor_names(self) -> tuple[str, ...]:
+        """The names of the adapter's own parameters; none at rank 0."""
+        return self.variant.tensor_names if self.spec.r else ()
 
     def adapter_tensors(self) -> tuple[Tensor, ...]:
-        """Everything in `tensor_names`."""
-        tensors: tuple[Tensor, ...] = attrgetter(*self.tensor_names)(self)
-        return tensors
+        """The adapter's own parameters, in the order of `tensor_names`."""
+        return tuple(map(self._parameters.__getitem__, self.tensor_names))  # type: ignore[arg-type]
+
+    @property
+    def adapter(self) -> ModuleAdapter:
+        """The adapter as a value; its tensors are the layer's own, not copies."""
+        tensors = dict(zip(self.tensor_names, self.adapter_tensors(), strict=True))
+        return ModuleAdapter(self.spec, tensors, self.site)
 
     def reset_lora_parameters(self) -> None:
         """Give A and B their starting values anew, in place."""
         if self.r:
             self.set_adapter_tensors(self.initial_tensors())
 
-    def set_adapter_tensors(self, values: tuple[Tensor, ...]) -> None:
-        """Write these values into the adapter, in the order of `tensor_names`."""
+    def set_adapter_tensors(self, values: Mapping[str, Tensor]) -> None:
+        """Write these values, by name, into the adapter."""
         with torch.no_grad():
-            for parameter, value in zip(self.adapter_tensors(), values, strict=True):
-                parameter.copy_(value)
+            for name, parameter in zip(self.tensor_names, self.adapter_tensors(), strict=True):
+                if name in values:
+                    parameter.copy_(values[name])
         self.drop_cache()
 
     @property
@@ -154,31 +179,6 @@ class LoraLayer(nn.Module):
         if not value:
             self.drop_cache()
 
-    @property
-    def active(self) -> bool:
-        """Whether the adapter takes part; see `lorakit.disabled`."""
-        return self._active and self.spec.r > 0
-
-    @active.setter
-    def active(self, value: bool) -> None:
-        self._active = value
-
-    @property
-    def merging(self) -> bool:
-        """Whether the cache is allowed for a while; see `lorakit.merged`."""
-        return self._merging
-
-    @merging.setter
-    def merging(self, value: bool) -> None:
-        self._merging = value
-        if not (value or self.spec.merge_weights):
-            self.drop_cache()
-
-    @property
-    def dropout_now(self) -> float:
-        """The dropout probability in force: 0 in evaluation mode."""
-        return self.spec.lora_dropout if self.training else 0.0
-
     def extra_repr(self) -> str:
         text = super().extra_repr()
         if self.r == 0:
@@ -186,117 +186,58 @@ class LoraLayer(nn.Module):
         text = f"{text}, r={self.r}, lora_alpha={self.lora_alpha}"
         return f"{text} (r above min(in, out)={self.max_rank})" if self.r > self.max_rank else text
 
-    # --- the merged weight
-
     @property
-    def merged(self) -> bool:
-        """Whether a merged weight is in the cache now."""
-        return self._merged is not None
+    def max_rank(self) -> int:
+        """The rank above which another row of A adds nothing: min(in, out)."""
+        return self.site.max_rank
 
-    def base_or_merged_weight(self) -> Tensor | None:
-        """The weight with which the plain layer gives this output; None if A and B must be used.
-
-        That is W itself where there is no active adapter, and the merged weight where it may be
-        kept. Compiled code only reads the cache, so it must be built before: `lorakit.merged`.
-        """
-        if not (self._active and self.spec.r):
-            return self.base_weight
-        compiling = torch.compiler.is_compiling()
-        may_keep = self.spec.merge_weights or self._merging
-        if self.training or not may_keep or torch.is_grad_enabled():
-            if self._merged is not None and not compiling:
-                self.drop_cache()
-            return None
-        return self._merged if compiling else self._fresh_cache()
-
-    def effective_weight(self) -> Tensor:
-        """W + dW, differentiable in A and B; the cache where it may be used."""
-        settled = self.base_or_merged_weight()
-        return merge(self.base_weight, self.delta_weight()) if settled is None else settled
-
-    def drop_cache(self) -> None:
-        """Forget the merged weight; the next forward that may use one builds it anew."""
-        self._merged = self._merged_from = None
-
-    def build_cache(self) -> Tensor | None:
-        """Merge now, if `base_or_merged_weight` would; None where it would not."""
-        with torch.no_grad():
-            return self.base_or_merged_weight() if self.active else None
-
-    def _fresh_cache(self) -> Tensor | None:
-        sources = (self.base_weight, *self.adapter_tensors())
-        origin = self._merged_from
-        if origin is not None and origin.is_still(sources, self.scaling):
-            return self._merged
-        self.drop_cache()
-        if not all(map(can_be_watched, sources)) or _in_transform():
-            return None
-        with torch.inference_mode(False), torch.no_grad(), without_autocast(sources[0]):
-            merged = merge(sources[0], self.delta_weight())
-        if can_be_watched(merged):
-            self._merged = merged
-            self._merged_from = Origin.of(sources, self.scaling)
-            _watch(self)
-        return self._merged
-
-    # --- events that end the cache's life
-
-    def train(self, mode: bool = True) -> Self:
-        if mode != self.training:
-            self.drop_cache()
-        return super().train(mode)
+    # --- what else replaces tensors
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self.drop_cache()
         base_was_meta = self.r > 0 and self.base_weight.is_meta
-        values = tuple(t.detach() for t in self.adapter_tensors()) if base_was_meta else ()
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        values = {n: t.detach() for n, t in self.adapter.tensors.items()} if base_was_meta else {}
+        super()._apply(fn, recurse)
         if base_was_meta and not self.base_weight.is_meta:
             self._fill_after_to_empty(values)
         return self
 
-    def _fill_after_to_empty(self, values: tuple[Tensor, ...]) -> None:
-        """A and B as they were, or drawn anew: to_empty leaves whatever was in memory."""
-        if any(value.is_meta for value in values):
+    def _fill_after_to_empty(self, values: Mapping[str, Tensor]) -> None:
+        """The adapter as it was, or drawn anew: to_empty leaves whatever was in memory."""
+        if any(value.is_meta for value in values.values()):
             self.reset_lora_parameters()
         else:
             self.set_adapter_tensors(values)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self.drop_cache()
-        super()._load_from_state_dict(*args, **kwargs)
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """A base that is loaded alone takes along what still follows from the old one."""
+        given = {name for name in self.tensor_names if prefix + name in state_dict}
+        followers = [name for name in self._at_their_start() if name not in given]
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        if followers:
+            derived = self._derived()
+            self.set_adapter_tensors({name: derived[name] for name in followers})
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the cache and the switches: a copy is as the layer is outside of them."""
-        passing = {"_active", "_merging", "_merged", "_merged_from"}
-        return {name: value for name, value in self.__dict__.items() if name not in passing}
+    def _at_their_start(self) -> list[str]:
+        """The tensors that follow from W and are as that gave them; what to_empty leaves is NaN."""
+        own = self.adapter.tensors
+        if any(tensor.is_meta for tensor in (self.base_weight, *own.values())):
+            return []
+        return [
+            name
+            for name, start in self._derived().items()
+            if torch.allclose(own[name], start.to(own[name].dtype), equal_nan=True)
+        ]
 
+    def _derived(self) -> dict[str, Tensor]:
+        tensors = self.adapter.tensors
+        if not tensors:
+            return {}
+        with torch.no_grad():
+            return self.variant.derived(self.site, self.base_weight, tensors, self.scaling)
 
-def _in_transform() -> bool:
-    """Whether torch.func's grad, jvp or vmap runs; its tensors must not outlive it in a cache."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
-
-
-def _watch(layer: LoraLayer) -> None:
-    """Drop this layer's cache when an optimizer steps on what it came from."""
-    global _watching_optimizers
-    if not _watching_optimizers:
-        register_optimizer_step_post_hook(_drop_stepped)
-        _watching_optimizers = True
-    _with_cache.add(layer)
-
-
-def _drop_stepped(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    if not _with_cache:
-        return
-    tensors = (tensor for group in optimizer.param_groups for tensor in group["params"])
-    stepped = {_memory(tensor.untyped_storage()) for tensor in tensors}
-    for layer in list(_with_cache):
-        origin = layer._merged_from
-        if origin is None or not stepped.isdisjoint(map(_memory, origin.storages)):
-            layer.drop_cache()
-            _with_cache.discard(layer)
-
-
-def _memory(storage: torch.UntypedStorage) -> tuple[torch.device, int]:
-    return storage.device, storage.data_ptr()
+    def delta_weight(self) -> Tensor:
+        """dW, laid out as W is stored, differentiable in what trains."""
+        tensors = self.adapter.tensors
+        return self.variant.delta(self.site, self.base_weight, tensors, self.scaling)

@@ -8,6 +8,8 @@ rank they say: A (r, in/groups, *kernel), B (out, r/groups, 1, ...).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -16,16 +18,12 @@ from torch.nn.modules.conv import _ConvNd
 
 from lorakit.errors import ConfigError
 from lorakit.functional import conv
-from lorakit.functional.initialise import INITIALISERS
-from lorakit.functional.linear import add_scaled
 from lorakit.layers.base import LoraLayer
-from lorakit.layers.spec import AdapterSpec
+from lorakit.variants import AdapterSpec, ConvSite, Site
 
 
 class LoraConv(LoraLayer, _ConvNd):
     """What the three convolutions share."""
-
-    _square_form: bool = False
 
     def __init__(
         self,
@@ -40,20 +38,28 @@ class LoraConv(LoraLayer, _ConvNd):
     ) -> None:
         spec = AdapterSpec(r, lora_alpha, lora_dropout, merge_weights)
         self.torch_class.__init__(self, in_channels, out_channels, kernel_size, **kwargs)
-        self._square_form = conv.fits_square_form(self.kernel_size)
-        self.attach(spec)
+        square = conv.fits_square_form(self.kernel_size)
+        self.attach(spec, replace(self.site_of(self), square=square))
         if r:
             self.to(self.weight.dtype)
 
-    def attach(self, spec: AdapterSpec, factors: tuple[Tensor, ...] | None = None) -> None:
-        if factors is not None:
-            self._square_form = factors[0].ndim == 2
-        if not self._square_form and spec.r % self.groups:
-            raise ConfigError(
-                "This convolution cannot be adapted:",
-                [f"r is {spec.r}; with groups={self.groups} it must be a multiple of that"],
-            )
-        super().attach(spec, factors)
+    def attach(
+        self,
+        spec: AdapterSpec,
+        site: Site | None = None,
+        tensors: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        if site is None and tensors is not None:
+            site = replace(self.site_of(self), square=tensors["lora_A"].ndim == 2)
+        problem = (site or self.site_of(self)).rank_problem(spec.r)
+        if problem is not None:
+            raise ConfigError("This convolution cannot be adapted:", [f"it {problem}"])
+        super().attach(spec, site, tensors)
+
+    @classmethod
+    def site_of(cls, module: nn.Module) -> ConvSite:
+        assert isinstance(module, _ConvNd)
+        return ConvSite(tuple(module.weight.shape), module.groups)
 
     def reset_parameters(self) -> None:
         """Draw weight, bias, A and B anew."""
@@ -76,47 +82,26 @@ class LoraConv(LoraLayer, _ConvNd):
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
 
-    @property
-    def base_weight(self) -> Tensor:
-        return self.weight
+    def plain(self, input: Tensor, weight: Tensor) -> Tensor:
+        return self._convolve(input, weight, self.bias)
 
-    @property
-    def max_rank(self) -> int:
-        return min(self.out_channels, self.weight[0].numel() * self.groups)
+    def adapted(self, input: Tensor, a: Tensor, b: Tensor, s: float, dropout: float) -> Tensor:
+        if a.ndim > 2:
+            return super().adapted(input, a, b, s, dropout)
+        x = F.dropout(input, dropout) if dropout else input
+        update = self._convolve(x, self.site.product(a, b, s).to(x.dtype), None)
+        return self.plain(input, self.base_weight) + update
 
-    def initial_factors(self) -> tuple[Tensor, Tensor]:
-        weight, k = self.weight.detach(), self.kernel_size[0]
-        initialise = INITIALISERS[self.spec.init_lora_weights]
-        if self._square_form:
-            return initialise(weight.reshape(-1, self.in_channels * k), self.r * k)
-        a, b = initialise(weight.flatten(1), self.r)
-        ones = [1] * len(self.kernel_size)
-        b = b[:, : self.r // self.groups].reshape(self.out_channels, -1, *ones)
-        return a.reshape(self.r, *weight.shape[1:]), b
-
-    def delta_weight(self) -> Tensor:
-        return conv.delta(self.lora_A, self.lora_B, self.scaling, self.weight.shape, self.groups)
-
-    def forward(self, input: Tensor) -> Tensor:
-        weight = self.base_or_merged_weight()
-        if weight is not None:
-            return self._convolve(input, weight, self.bias)
-        y = self._convolve(input, self.weight, self.bias)
-        x = F.dropout(input, self.dropout_now) if self.dropout_now else input
-        if self.lora_A.ndim == 2:
-            return y + self._convolve(x, self.delta_weight().to(x.dtype), None)
-        h = self._convolve(x, self.lora_A.to(x.dtype), None)
-        return add_scaled(y, self._pointwise(h), self.scaling)
+    def low_rank(self, input: Tensor, a: Tensor, b: Tensor, dropout: float) -> Tensor:
+        x = F.dropout(input, dropout) if dropout else input
+        h = self._convolve(x, a.to(x.dtype), None)
+        pointwise = (F.conv1d, F.conv2d, F.conv3d)[len(self.kernel_size) - 1]
+        return pointwise(h, b.to(h.dtype), groups=self.groups)
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """This layer's convolution (stride, padding, dilation, groups) with another weight."""
         result: Tensor = self._conv_forward(x, weight, bias)
         return result
-
-    def _pointwise(self, h: Tensor) -> Tensor:
-        """The 1x1 convolution with B."""
-        function = (F.conv1d, F.conv2d, F.conv3d)[len(self.kernel_size) - 1]
-        return function(h, self.lora_B.to(h.dtype), groups=self.groups)
 
 
 class Conv1d(LoraConv, nn.Conv1d):

@@ -7,10 +7,10 @@ else in its forward, so one that is not registered is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.parametrize import is_parametrized
@@ -18,13 +18,15 @@ from torch.nn.utils.parametrize import is_parametrized
 from lorakit.errors import ConfigError, TargetError
 from lorakit.layers.attention import MultiheadAttention
 from lorakit.layers.base import LoraLayer
+from lorakit.layers.composition import of_subclass
 from lorakit.layers.conv import Conv1d, Conv2d, Conv3d
-from lorakit.layers.dora import DoraLinear
 from lorakit.layers.embedding import Embedding
 from lorakit.layers.linear import Linear, MergedLinear
-from lorakit.layers.spec import AdapterSpec
+from lorakit.surgery.alteration import NAME as ALTERATION
+from lorakit.surgery.alteration import alteration, altered
 from lorakit.surgery.parameters import parameter_like
 from lorakit.surgery.split import is_conv1d
+from lorakit.variants import AdapterSpec, LinearSite, OutProjSite, Site, SlicedSite
 
 _ADAPTED: dict[type[nn.Module], type[LoraLayer]] = {
     nn.Linear: Linear,
@@ -35,12 +37,15 @@ _ADAPTED: dict[type[nn.Module], type[LoraLayer]] = {
     nn.Conv3d: Conv3d,
     nn.MultiheadAttention: MultiheadAttention,
 }
+_REGISTERED: set[type[nn.Module]] = set()
+"""Subclasses of these that a user has named."""
 
 
 def register(torch_class: type[nn.Module], lora_class: type[LoraLayer]) -> None:
     """Let `inject` adapt modules of exactly `torch_class` as `lora_class`.
 
-    `torch_class` must compute what the torch class of `lora_class` computes.
+    `torch_class` must compute what the torch class of `lora_class` computes. It keeps its own
+    methods: its forward gives the base's part of the output, and all of a merged one.
 
     Raises ConfigError if it is not a subclass of that.
     """
@@ -50,6 +55,8 @@ def register(torch_class: type[nn.Module], lora_class: type[LoraLayer]) -> None:
             f"so {lora_class.__name__} cannot adapt it."
         )
     _ADAPTED[torch_class] = lora_class
+    if torch_class is not lora_class.torch_class:
+        _REGISTERED.add(torch_class)
 
 
 def kind(module: nn.Module) -> type[LoraLayer] | None:
@@ -62,6 +69,19 @@ def is_linear(module: nn.Module) -> bool:
     return (
         isinstance(module, nn.Linear | nn.MultiheadAttention) or is_conv1d(module)
     ) and not isinstance(module, LoraLayer)
+
+
+def site_of(module: nn.Module) -> Site:
+    """What an adapter of this module, adapted or not, stands beside."""
+    if isinstance(module, LoraLayer):
+        return module.site
+    leaf = kind(module)
+    if leaf is None:
+        raise TargetError(f"{type(module).__name__} cannot be adapted.")
+    site = leaf.site_of(module)
+    if type(module) is NonDynamicallyQuantizableLinear and isinstance(site, LinearSite):
+        return OutProjSite(site.in_features, site.out_features)
+    return site
 
 
 def refusal(module: nn.Module) -> str | None:
@@ -81,7 +101,8 @@ def refusal(module: nn.Module) -> str | None:
         return "is parametrised; torch.nn.utils.parametrize.remove_parametrizations comes first"
     if isinstance(module, _ConvTransposeNd):
         return f"is a {name}; transposed convolutions have no adapter"
-    if kind(module) is None:
+    leaf = kind(module)
+    if leaf is None:
         known = next((c for c in _ADAPTED if isinstance(module, c)), None)
         if known is None:
             return f"is a {name}, which has no adapter"
@@ -89,26 +110,8 @@ def refusal(module: nn.Module) -> str | None:
             f"is a {name}, an unknown subclass of {known.__name__}; if it computes the same, "
             "name it with lorakit.layers.register"
         )
-    if isinstance(module, nn.MultiheadAttention) and module._parameters["in_proj_weight"] is None:
-        return "is a MultiheadAttention with kdim or vdim of its own, which has no fused weight"
-    if module._parameters.get(_weight_name(module)) is None:
-        return "has no parameter called weight (pruned, weight-normalised or quantised)"
-    return _weight_refusal(base_weight(module))
-
-
-def dora_refusal(module: nn.Module) -> str | None:
-    """Why this module, adapted or not, cannot have DoRA; None if it can."""
-    if isinstance(module, Linear):
-        return "has slices, and use_dora is for whole weights" if module.spec.slices else None
-    within_attention = type(module) is NonDynamicallyQuantizableLinear
-    if kind(module) is Linear and not within_attention:
-        return None
-    what = "is nn.MultiheadAttention's out_proj" if within_attention else f"is a {_named(module)}"
-    return f"{what}; use_dora is for linear layers and GPT-2's Conv1D"
-
-
-def _named(module: nn.Module) -> str:
-    return (original_class(module) if isinstance(module, LoraLayer) else type(module)).__name__
+    weight = module._parameters.get(leaf.weight_name)
+    return leaf.without_weight if weight is None else _weight_refusal(weight)
 
 
 def _repeats_its_class(module: nn.Module) -> bool:
@@ -136,56 +139,53 @@ def base_weight(module: nn.Module) -> Tensor:
 
 
 def _weight_name(module: nn.Module) -> str:
-    return "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight"
-
-
-def features(module: nn.Module) -> tuple[int, int]:
-    """(in, out) of the linear map that this module's weight stands for."""
-    weight = base_weight(module)
-    if isinstance(module, nn.Embedding) or is_conv1d(module):
-        return weight.shape[0], weight.shape[1]
-    if isinstance(module, _ConvNd):
-        return weight[0].numel() * module.groups, weight.shape[0]
-    return weight.shape[1], weight.shape[0]
+    leaf = type(module) if isinstance(module, LoraLayer) else kind(module)
+    assert leaf is not None
+    return leaf.weight_name
 
 
 def adapt(
-    module: nn.Module, spec: AdapterSpec, factors: tuple[Tensor, ...] | None = None
+    module: nn.Module,
+    spec: AdapterSpec,
+    site: Site | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
 ) -> LoraLayer:
-    """Change the module's class and attach A and B; the module must pass `refusal`, and
-    `dora_refusal` if that is what the spec asks for.
+    """Change the module's class and attach an adapter; the module must pass `refusal`, and its
+    site the variant's.
 
-    `factors` gives A and B (and DoRA's magnitude) their values; without it they are drawn. If that
-    fails, the module is as it was, apart from a frozen weight.
+    `site` is the module's own unless it is said. `tensors` gives the adapter its values; without
+    it they are drawn. If that fails, the module is as it was, apart from a frozen weight.
     """
-    lora_class = kind(module)
-    if lora_class is None:
+    leaf = kind(module)
+    if leaf is None:
         raise TargetError(f"{type(module).__name__} cannot be adapted.")
-    if spec.slices is not None:
-        lora_class = MergedLinear
-    if spec.use_dora:
-        lora_class = DoraLinear
+    if isinstance(site, SlicedSite):
+        leaf = MergedLinear
     before, original = set(module.__dict__), type(module)
     if is_conv1d(module):
-        module.in_features, module.out_features = features(module)  # type: ignore[assignment]
+        own = Linear.site_of(module)
+        module.in_features, module.out_features = own.in_features, own.out_features  # type: ignore[assignment]
         module.fan_in_fan_out = True  # type: ignore[assignment]
     module.__dict__.pop("forward", None)  # the class's own, or `refusal` had refused
-    module.__class__ = lora_class
+    if site is None and tensors is None:
+        site = site_of(module)
+    module.__class__ = of_subclass(leaf, original) if original in _REGISTERED else leaf
     assert isinstance(module, LoraLayer)
     try:
-        module.attach(spec, factors)
+        module.attach(spec, site, tensors)
     except BaseException:
         _strip(module, original, set(module.__dict__) - before)
         raise
-    added = set(module.__dict__) - before | {"_original_class", "_added"}
-    module.__dict__.update(_original_class=original, _added=frozenset(added))
+    record = altered(module)
+    record.original_class = original
+    record.attributes = frozenset(set(module.__dict__) - before - {ALTERATION})
     return module
 
 
 def original_class(layer: LoraLayer) -> type[nn.Module]:
     """The class that the module had, or would have without LoRA."""
-    found: type[nn.Module] = layer.__dict__.get("_original_class", layer.torch_class)
-    return found
+    record = alteration(layer)
+    return (record.original_class if record is not None else None) or layer.torch_class
 
 
 def require_plain_form(layers: Iterable[LoraLayer]) -> None:
@@ -199,14 +199,16 @@ def require_plain_form(layers: Iterable[LoraLayer]) -> None:
 
 
 def restore(module: LoraLayer, weight: Tensor | None = None) -> None:
-    """Give the module its class back and remove A and B; `weight` replaces its parameter.
+    """Give the module its class back and remove the adapter; `weight` replaces its parameter.
 
     Raises TargetError if there is no class to give back.
     """
     require_plain_form([module])
-    original = original_class(module)
-    own = {"spec", "scaling", "_active", "_merging", "_merged", "_merged_from", "_square_form"}
-    _strip(module, original, own | module.__dict__.get("_added", frozenset()))
+    record, original = alteration(module), original_class(module)
+    added = record.attributes if record is not None else frozenset()
+    _strip(module, original, _OWN | added)
+    if record is not None:
+        record.original_class, record.attributes = None, frozenset()
     if weight is not None:
         name = _weight_name(module)
         old = module._parameters[name]
@@ -214,11 +216,17 @@ def restore(module: LoraLayer, weight: Tensor | None = None) -> None:
         module._parameters[name] = parameter_like(old, weight)
 
 
+_OWN = {"spec", "site", "variant", "scaling", "_slices"}
+_OWN |= {"_active", "_merging", "_merged", "_merged_from"}
+"""What a layer keeps in its `__dict__` beside what its torch class keeps there."""
+
+
 def _strip(module: LoraLayer, original: type[nn.Module], attributes: Iterable[str]) -> None:
-    """Give the class back; remove A, B and the attributes that came with them."""
+    """Give the class back; remove the adapter and the attributes that came with it."""
+    names = module.variant.tensor_names if "variant" in module.__dict__ else ()
     for name in attributes:
         module.__dict__.pop(name, None)
-    for name in module.tensor_names:
+    for name in names:
         module._parameters.pop(name, None)
     module.__class__ = original  # type: ignore[assignment]
 

@@ -8,10 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lorakit.functional import embedding
-from lorakit.functional.initialise import embedding_factors
-from lorakit.functional.linear import add_scaled
 from lorakit.layers.base import LoraLayer
-from lorakit.layers.spec import AdapterSpec
+from lorakit.variants import AdapterSpec, EmbeddingSite
 
 
 class Embedding(LoraLayer, nn.Embedding):
@@ -54,46 +52,23 @@ class Embedding(LoraLayer, nn.Embedding):
         if "lora_A" in self._parameters:
             self.reset_lora_parameters()
 
-    @property
-    def base_weight(self) -> Tensor:
-        return self.weight
-
-    @property
-    def max_rank(self) -> int:
-        return min(self.num_embeddings, self.embedding_dim)
-
-    def initial_factors(self) -> tuple[Tensor, Tensor]:
-        return embedding_factors(self.weight.detach(), self.r, self.spec.init_lora_weights)
-
-    def delta_weight(self) -> Tensor:
-        return embedding.delta(self.lora_A, self.lora_B, self.scaling)
+    @classmethod
+    def site_of(cls, module: nn.Module) -> EmbeddingSite:
+        weight = module._parameters["weight"]
+        assert weight is not None
+        return EmbeddingSite(weight.shape[0], weight.shape[1])
 
     def base_or_merged_weight(self) -> Tensor | None:
         """As for every layer, but rows that are shortened one by one cannot be merged before."""
-        return (
-            None if self.active and self.max_norm is not None else super().base_or_merged_weight()
-        )
+        if self.active and self.max_norm is not None:
+            return None
+        return super().base_or_merged_weight()
 
-    def forward(self, input: Tensor) -> Tensor:
+    def plain(self, input: Tensor, weight: Tensor) -> Tensor:
         if self.r == 0:
             return nn.Embedding.forward(self, input)
-        weight = self.base_or_merged_weight()
-        if weight is not None:
-            return self._rows(input, weight)
-        update = embedding.low_rank(
-            input,
-            self.lora_A,
-            self.lora_B,
-            self.padding_idx,
-            self.scale_grad_by_freq,
-            self.dropout_now,
-        )
-        y = self._rows(input, self.weight)
-        return add_scaled(y, update.to(y.dtype), self.scaling)
-
-    def _rows(self, ids: Tensor, weight: Tensor) -> Tensor:
         rows = F.embedding(
-            ids,
+            input,
             weight,
             self.padding_idx,
             scale_grad_by_freq=self.scale_grad_by_freq,
@@ -102,3 +77,7 @@ class Embedding(LoraLayer, nn.Embedding):
         if self.max_norm is None:
             return rows
         return embedding.shorten(rows, self.max_norm, self.norm_type)
+
+    def low_rank(self, input: Tensor, a: Tensor, b: Tensor, dropout: float) -> Tensor:
+        frequencies = self.scale_grad_by_freq
+        return embedding.low_rank(input, a, b, self.padding_idx, frequencies, dropout)

@@ -1,4 +1,4 @@
-"""nn.Linear and GPT-2's Conv1D with a low-rank update, whole or in slices.
+"""nn.Linear and GPT-2's Conv1D with an adapter, whole or in slices.
 
 `Linear` and `MergedLinear` are loralib's: same constructors, parameter names, shapes and maths.
 """
@@ -6,27 +6,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lorakit.errors import ConfigError
 from lorakit.functional import linear, slices
 from lorakit.functional.fused import lora_linear
-from lorakit.functional.initialise import INITIALISERS
 from lorakit.functional.slices import Slices
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.readers import watch_parents
-from lorakit.layers.spec import AdapterSpec
+from lorakit.surgery.split import is_conv1d
+from lorakit.variants import AdapterSpec, LinearSite, Site, SlicedSite
 
 
 class Linear(LoraLayer, nn.Linear):
     """y = x W^T + b + scaling * drop(x) A^T B^T, with W frozen where r > 0.
 
     Shapes: W (out, in), or (in, out) with `fan_in_fan_out`; A (r, in), B (out, r).
-    `scaling` is `lora_alpha / r`. `r=0` is a plain, trainable nn.Linear.
+    `scaling` is `lora_alpha / r`. `r=0` is a plain, trainable nn.Linear. `variant="dora"` adds a
+    `lora_magnitude_vector` (out,).
 
     Raises ConfigError for a negative rank or a dropout outside [0, 1).
     Source: loralib's Linear, https://github.com/microsoft/LoRA/blob/c4593f0/loralib/layers.py.
@@ -38,6 +38,7 @@ class Linear(LoraLayer, nn.Linear):
 
     torch_class = nn.Linear
     fan_in_fan_out: bool = False
+    _slices: Slices | None = None
 
     def __init__(
         self,
@@ -48,27 +49,41 @@ class Linear(LoraLayer, nn.Linear):
         lora_dropout: float = 0.0,
         fan_in_fan_out: bool = False,
         merge_weights: bool = True,
+        *,
+        variant: str = "lora",
         **kwargs: Any,
     ) -> None:
-        spec = AdapterSpec(r, lora_alpha, lora_dropout, merge_weights)
-        self._construct(in_features, out_features, spec, fan_in_fan_out, **kwargs)
+        spec = AdapterSpec(r, lora_alpha, lora_dropout, merge_weights, variant=variant)
+        site = LinearSite(in_features, out_features, fan_in_fan_out)
+        self._construct(spec, site, **kwargs)
 
-    def _construct(
-        self,
-        in_features: int,
-        out_features: int,
-        spec: AdapterSpec,
-        transposed: bool,
-        **kwargs: Any,
-    ) -> None:
-        nn.Linear.__init__(self, in_features, out_features, **kwargs)
-        if transposed:
+    def _construct(self, spec: AdapterSpec, site: LinearSite, **kwargs: Any) -> None:
+        nn.Linear.__init__(self, site.in_features, site.out_features, **kwargs)
+        if site.transposed:
             self.fan_in_fan_out = True
             self.weight = nn.Parameter(self.weight.detach().t().contiguous())
-        self.attach(spec)
+        self.attach(spec, site)
         if spec.r:
             self.to(self.weight.dtype)
         watch_parents(self)
+
+    def attach(
+        self,
+        spec: AdapterSpec,
+        site: Site | None = None,
+        tensors: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        if isinstance(site, SlicedSite):
+            self._slices = site.slices
+        super().attach(spec, site, tensors)
+
+    @classmethod
+    def site_of(cls, module: nn.Module) -> LinearSite:
+        weight = module._parameters["weight"]
+        assert weight is not None
+        transposed = is_conv1d(module) or bool(getattr(module, "fan_in_fan_out", False))
+        out_features, in_features = weight.shape[::-1] if transposed else weight.shape
+        return LinearSite(in_features, out_features, transposed)
 
     def reset_parameters(self) -> None:
         """Draw weight, bias, A and B anew, as the constructor does."""
@@ -80,42 +95,17 @@ class Linear(LoraLayer, nn.Linear):
         if "lora_A" in self._parameters:
             self.reset_lora_parameters()
 
-    @property
-    def base_weight(self) -> Tensor:
-        return self.weight
+    def plain(self, input: Tensor, weight: Tensor) -> Tensor:
+        return linear.project(input, weight, self.bias, self.fan_in_fan_out)
 
-    @property
-    def max_rank(self) -> int:
-        return min(self.in_features, self.out_features)
+    def low_rank(self, input: Tensor, a: Tensor, b: Tensor, dropout: float) -> Tensor:
+        if self._slices is not None:
+            a, b = slices.as_block(a, b, self._slices)
+        return linear.low_rank(input, a, b, dropout)
 
-    def expose(self) -> None:
-        self.__class__ = MergedOnReadLinear
-
-    def initial_factors(self) -> tuple[Tensor, Tensor]:
-        weight = self.base_weight.detach()
-        weight_OI = weight.t() if self.fan_in_fan_out else weight
-        return INITIALISERS[self.spec.init_lora_weights](weight_OI, self.r)
-
-    def delta_weight(self) -> Tensor:
-        dw_OI = linear.delta(self.lora_A, self.lora_B, self.scaling)
-        return dw_OI.t() if self.fan_in_fan_out else dw_OI
-
-    def forward(self, input: Tensor) -> Tensor:
-        spec = self.spec  # plain attributes only: this line runs in every forward
-        if spec.merge_weights or self._merging or not (self._active and spec.r):
-            weight = self.base_or_merged_weight()
-            if weight is not None:
-                return linear.project(input, weight, self.bias, self.fan_in_fan_out)
+    def adapted(self, input: Tensor, a: Tensor, b: Tensor, s: float, dropout: float) -> Tensor:
         return lora_linear(
-            input,
-            self.weight,
-            self.bias,
-            self.lora_A,
-            self.lora_B,
-            self.scaling,
-            spec.lora_dropout if self.training else 0.0,
-            self.fan_in_fan_out,
-            spec.slices,
+            input, self.base_weight, self.bias, a, b, s, dropout, self.fan_in_fan_out, self._slices
         )
 
 
@@ -149,79 +139,30 @@ class MergedLinear(Linear):
     ) -> None:
         parts, problems = _equal_slices(out_features, enable_lora)
         try:
-            spec = AdapterSpec(r, lora_alpha, lora_dropout, merge_weights, slices=parts)
+            spec = AdapterSpec(r, lora_alpha, lora_dropout, merge_weights)
+            if r and parts and not any(adapted for _, adapted in parts):
+                problems.append(f"r is {r!r} and none of the {len(parts)} slices is adapted")
         except ConfigError as error:
             problems += error.problems
         if problems:
             raise ConfigError("This MergedLinear cannot be made:", problems)
-        self._construct(in_features, out_features, spec, fan_in_fan_out, **kwargs)
+        self._construct(
+            spec, SlicedSite(in_features, out_features, fan_in_fan_out, parts), **kwargs
+        )
 
     @property
     def slices(self) -> Slices:
         """Height of each slice, and whether it is adapted."""
-        assert self.spec.slices is not None
-        return self.spec.slices
+        assert self._slices is not None
+        return self._slices
 
     @property
     def enable_lora(self) -> list[bool]:
         """Which slices are adapted."""
         return [adapted for _, adapted in self.slices]
 
-    def expose(self) -> None:
-        self.__class__ = MergedOnReadMergedLinear
-
-    @property
-    def max_rank(self) -> int:
-        return min(self.in_features, *slices.adapted_heights(self.slices))
-
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, enable_lora={self.enable_lora}"
-
-    def initial_factors(self) -> tuple[Tensor, Tensor]:
-        weight = self.base_weight.detach()
-        weight_OI = weight.t() if self.fan_in_fan_out else weight
-        initialise = INITIALISERS[self.spec.init_lora_weights]
-        spans = slices.adapted_spans(self.slices)
-        factors = [initialise(weight_OI[start:stop], self.r) for start, stop in spans]
-        return torch.cat([a for a, _ in factors]), torch.cat([b for _, b in factors])
-
-    def delta_weight(self) -> Tensor:
-        dw_OI = slices.delta(self.lora_A, self.lora_B, self.scaling, self.slices)
-        return dw_OI.t() if self.fan_in_fan_out else dw_OI
-
-
-class MergedOnReadLinear(Linear):
-    """A Linear whose `weight` reads as W + scaling * B A; the parameter of that name stays W."""
-
-    @property
-    def weight(self) -> Tensor:  # type: ignore[override]
-        return self.effective_weight()
-
-    @property
-    def base_weight(self) -> Tensor:
-        weight = self._parameters["weight"]
-        assert weight is not None
-        return weight
-
-    def forward(self, input: Tensor) -> Tensor:
-        weight = self.base_or_merged_weight()
-        if weight is not None:
-            return linear.project(input, weight, self.bias, self.fan_in_fan_out)
-        return lora_linear(
-            input,
-            self.base_weight,
-            self.bias,
-            self.lora_A,
-            self.lora_B,
-            self.scaling,
-            self.dropout_now,
-            self.fan_in_fan_out,
-            self.spec.slices,
-        )
-
-
-class MergedOnReadMergedLinear(MergedOnReadLinear, MergedLinear):
-    """The same for a MergedLinear."""
 
 
 def _equal_slices(out_features: int, enable_lora: Sequence[bool]) -> tuple[Slices, list[str]]:

@@ -20,6 +20,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from lorakit.errors import ConfigError
 from lorakit.layers.base import LoraLayer
+from lorakit.layers.composition import merged_on_read
 
 _READ_IN_TRAINING = {
     "MultiheadAttention": "out_proj",
@@ -104,4 +105,4 @@ def expose_if_read(parent: nn.Module, name: str, child: nn.Module | None) -> Non
         problem = reader_problem(parent, name, child.lora_dropout)
         if problem:
             raise ConfigError(f"{name} cannot be adapted as it is:", [problem])
-        child.expose()
+        child.__class__ = merged_on_read(type(child))

@@ -43,7 +43,7 @@ def _lora_names(model: nn.Module, bias: Bias) -> set[str]:
         raise ConfigError(f"bias is {bias!r}; it must be one of {', '.join(BIASES)}.")
     names = set()
     for prefix, module in model.named_modules(remove_duplicate=False):
-        adapter = module.tensor_names if isinstance(module, LoraLayer) and module.r else ()
+        adapter = module.tensor_names if isinstance(module, LoraLayer) else ()
         for leaf in module._parameters:
             if leaf in adapter or (
                 is_bias(leaf) and (bias == "all" or (bias == "lora_only" and adapter))

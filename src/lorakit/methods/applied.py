@@ -15,11 +15,9 @@ from typing import Any
 from torch import nn
 
 from lorakit.errors import StateError
-from lorakit.injection.adaptation import record_of, records
-from lorakit.injection.inspection.health import forget_training_start
 from lorakit.layers.conversion import lora_layers
-
-_NOTE = "_lorakit_method"
+from lorakit.surgery import alteration as alterations
+from lorakit.surgery.alteration import Alteration, alteration, altered
 
 
 @dataclass(frozen=True)
@@ -31,36 +29,35 @@ class Applied:
     required_grad: Mapping[str, bool]
     """Whether each parameter required a gradient before."""
     injection: object
-    """The record of the injection that the method made; None if it made none."""
+    """The injection that the method made; None if it made none."""
 
 
 def applied_to(model: nn.Module) -> Applied | None:
     """The note on this model, if it still holds."""
-    note: Applied | None = model.__dict__.get(_NOTE)
-    return note if note is not None and note.injection is record_of(model) else None
+    record = alteration(model)
+    return _note(record) if record is not None else None
 
 
 def remember(model: nn.Module, method: str, config: Any, required_grad: Mapping[str, bool]) -> None:
     """Note what was done to the model."""
-    model.__dict__[_NOTE] = Applied(method, config, required_grad, record_of(model))
+    record = altered(model)
+    record.method = Applied(method, config, required_grad, record.whole)
 
 
-def forget(model: nn.Module) -> None:
+def forget(model: nn.Module, note: Applied) -> None:
     """Take the note off, and give requires_grad back as it was."""
-    note: Applied = model.__dict__.pop(_NOTE)
     for name, parameter in model.named_parameters():
         if name in note.required_grad:
             parameter.requires_grad_(note.required_grad[name])
-    forget_training_start(model)
+    alterations.forget(model)
 
 
 def has_lora(model: nn.Module) -> bool:
     """Whether LoRA's adapters, or what `inject` trains in full, are on this model."""
     if applied_to(model) is not None:
         return False
-    notes = [module.__dict__.get(_NOTE) for module in model.modules()]
-    noted = [note.injection for note in notes if note is not None]
-    injected = any(all(record is not n for n in noted) for _, record in records(model))
+    records = [record for m in model.modules() if (record := alteration(m)) is not None]
+    injected = any(record.whole is not None and _note(record) is None for record in records)
     return injected or any(True for _ in lora_layers(model))
 
 
@@ -77,3 +74,8 @@ def require_plain(model: nn.Module) -> None:
             f"This {kind} has adapters already. Take them out with lorakit.eject, or make them "
             "part of the weights with lorakit.fold."
         )
+
+
+def _note(record: Alteration) -> Applied | None:
+    note: Applied | None = record.method
+    return note if note is not None and note.injection is record.whole else None

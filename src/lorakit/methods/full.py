@@ -49,6 +49,5 @@ class Full(TensorMethod[FullConfig]):
         )
 
     def fold(self, model: nn.Module) -> MergeReport:
-        self.require_applied(model)
-        forget(model)
+        forget(model, self.require_applied(model))
         return MergeReport(0, {})

@@ -58,7 +58,7 @@ class Selective(TensorMethod[AnyConfig]):
         self.take_back(model)
 
     def fold(self, model: nn.Module) -> MergeReport:
-        self.require_applied(model)
+        note = self.require_applied(model)
         report = fold(model)
-        forget(model)
+        forget(model, note)
         return report

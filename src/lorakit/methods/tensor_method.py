@@ -77,9 +77,9 @@ class TensorMethod(Method[Config]):
 
     def take_back(self, model: nn.Module) -> None:
         """The model as it was before `apply`, as far as its values were not written."""
-        self.require_applied(model)
+        note = self.require_applied(model)
         self.release(model)
-        forget(model)
+        forget(model, note)
 
     def bundle(self, model: nn.Module) -> AdapterBundle:
         model = unwrapped(model)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from lorakit.checkpoint import AdapterBundle, LowRank, read
+from lorakit.checkpoint import AdapterBundle, read
 from lorakit.config import scaling
 from lorakit.methods import find
 from lorakit.recipe.schema import Recipe, from_mapping
@@ -14,6 +14,7 @@ from lorakit.recipe.yaml_file import load_recipe
 from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.base import Task
 from lorakit.tasks.task_file import load_task
+from lorakit.variants import VARIANTS
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's --max-lora-rank accepts."""
@@ -50,23 +51,19 @@ def _obstacles(bundle: AdapterBundle) -> Iterator[str]:
         yield "it trains biases"
     elif others:
         yield f"{', '.join(others)} was trained in full"
-    if config.use_dora:
-        yield "it uses DoRA"
+    if config.variant != "lora":
+        yield f"it uses {VARIANTS[config.variant].title}"
     one = scaling(config.r, config.lora_alpha, config.use_rslora)
-    if any(not math.isclose(_scale(p, config.use_rslora), one) for p in bundle.adapters.values()):
+    if any(not math.isclose(x.spec.scaling, one) for x in bundle.adapters.values()):
         yield "its layers have several scales"
-    if any(pair.kind not in (None, "linear") for pair in bundle.adapters.values()):
+    if any(x.site is not None and x.site.kind != "linear" for x in bundle.adapters.values()):
         yield "it adapts layers that are not linear"
     if _rank(bundle) > VLLM_RANKS[-1]:
         yield f"its rank is above {VLLM_RANKS[-1]}"
 
 
-def _scale(pair: LowRank, use_rslora: bool) -> float:
-    return scaling(pair.r or pair.lora_A.shape[0], pair.lora_alpha, use_rslora)
-
-
 def _rank(bundle: AdapterBundle) -> int:
-    return max((pair.lora_A.shape[0] for pair in bundle.adapters.values()), default=1)
+    return max((x.tensors["lora_A"].shape[0] for x in bundle.adapters.values()), default=1)
 
 
 def _on_the_command_line(output: str, generates: bool, columns: int) -> str:

@@ -43,7 +43,7 @@ def cut(
     best, origin = [0.0], [0]
     for stop in range(1, len(lengths) + 1):
         longest = lengths[stop - 1]
-        most = max(1, token_budget // max(1, longest))
+        most = max(1, token_budget // longest) if longest else stop
         costs = {
             start: best[start] + (stop - start) * longest + overhead
             for start in range(max(0, stop - most), stop)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorakit.checkpoint import AdapterBundle, LowRank, read
+from lorakit.checkpoint import AdapterBundle, read
 from lorakit.checkpoint.fingerprint import compare
 from lorakit.checkpoint.late_names import in_model_names
 from lorakit.errors import FormatError, MismatchError, MissingAlphaError
@@ -28,6 +28,7 @@ from lorakit.layers.conversion import lora_layers
 from lorakit.methods import find
 from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.task_file import load_task
+from lorakit.variants import ModuleAdapter
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ def warm_start(
         of_labels = [n for n, v in bundle.trained.items() if v.shape[:1] == (len(labels),)]
         left |= {name: why for name in of_labels if name not in left}
     trained = {name: value for name, value in bundle.trained.items() if name not in left}
-    for name, pair in bundle.adapters.items():
-        layers[name].set_adapter_tensors(tuple(pair.tensors.values()))
+    for name, adapter in bundle.adapters.items():
+        layers[name].set_adapter_tensors(adapter.tensors)
     with torch.no_grad():
         for name, value in trained.items():
             state[name].copy_(value)
@@ -123,8 +124,8 @@ def _require_fit(
 ) -> None:
     unfit = (
         (name, problem)
-        for name, pair in bundle.adapters.items()
-        if (problem := _problem(name, pair, bundle.config.use_rslora, layers)) is not None
+        for name, adapter in bundle.adapters.items()
+        if (problem := _problem(name, adapter, layers)) is not None
     )
     problems = grouped([*misspelt, *unfit])
     if not problems:
@@ -138,27 +139,27 @@ def _require_fit(
         raise MismatchError(f"This run cannot start from {source}:", problems)
 
 
-def _problem(
-    name: str, pair: LowRank, use_rslora: bool, layers: Mapping[str, LoraLayer]
-) -> str | None:
-    """Why a pair of the source cannot be the start of an adapter here."""
+def _problem(name: str, source: ModuleAdapter, layers: Mapping[str, LoraLayer]) -> str | None:
+    """Why an adapter of the source cannot be the start of one here."""
     if name not in layers:
         return "is not adapted in this run; see lora.target_modules"
-    layer = layers[name]
-    dora = pair.lora_magnitude_vector is not None
-    if dora != layer.spec.use_dora:
-        return f"{'is' if dora else 'is not'} DoRA there; set lora.use_dora to {str(dora).lower()}"
-    here = tuple(tuple(tensor.shape) for tensor in layer.adapter_tensors())
-    if pair.shapes != here:
-        (a, b), (a_here, b_here) = pair.shapes[:2], here[:2]
+    layer, there = layers[name], source.spec
+    if there.variant != layer.spec.variant:
+        return (
+            f"is {source.variant.title} there and {layer.variant.title} here; set lora.variant to "
+            f"{there.variant}"
+        )
+    shapes, here = source.shapes, layer.adapter.shapes
+    if shapes != here:
+        (a, b), (a_here, b_here) = [*shapes.values()][:2], [*here.values()][:2]
         same_width = a[1:] == a_here[1:] and b[0] == b_here[0]
         what = "is of another rank; set lora.r" if same_width else "is of another width"
         return f"{what}: A {a} and B {b} there, A {a_here} and B {b_here} here"
-    there = replace(layer.spec, lora_alpha=pair.lora_alpha, use_rslora=use_rslora).scaling
-    if there != layer.scaling:
+    scaling = replace(there, r=layer.r).scaling
+    if scaling != layer.scaling:
         return (
-            f"is scaled by {there:g} there and by {layer.scaling:g} here; set lora.lora_alpha to "
-            f"{pair.lora_alpha:g}" + (" and lora.use_rslora to true" if use_rslora else "")
+            f"is scaled by {scaling:g} there and by {layer.scaling:g} here; set lora.lora_alpha to "
+            f"{there.lora_alpha:g}" + (" and lora.use_rslora to true" if there.use_rslora else "")
         )
     return None
 

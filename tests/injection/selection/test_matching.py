@@ -151,8 +151,8 @@ def test_slices_fill_in_equal_heights_and_keep_unequal_ones() -> None:
     heights = [(8, True), (4, False), (4, True)]
     unequal = lora.LoraConfig(target_modules=["qkv"], slices={"qkv": heights})
     model = zoo.fused()
-    assert select(model, equal).targets[0].spec.slices == ((8, True), (8, False))
-    assert select(model, unequal).targets[0].spec.slices == tuple(heights)
+    assert select(model, equal).targets[0].site.slices == ((8, True), (8, False))
+    assert select(model, unequal).targets[0].site.slices == tuple(heights)
 
 
 # --- architectures that need no target_modules
@@ -186,7 +186,7 @@ def test_no_target_modules_means_query_and_value() -> None:
 def test_no_target_modules_means_the_q_and_v_slices_of_gpt2() -> None:
     targets = select(zoo.gpt2(), lora.LoraConfig()).targets
     assert [target.name for target in targets] == [f"transformer.h.{i}.attn.c_attn" for i in (0, 1)]
-    assert {target.spec.slices for target in targets} == {((16, True), (16, False), (16, True))}
+    assert {target.site.slices for target in targets} == {((16, True), (16, False), (16, True))}
 
 
 @pytest.mark.parametrize(

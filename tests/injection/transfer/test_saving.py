@@ -371,14 +371,14 @@ def test_header_keeps_slices(tmp_path: Path) -> None:
     assert header(path)["modules"] == {
         "0": {"r": 1, "lora_alpha": 8, "slices": [[1, True], [1, False], [2, True]]}
     }
-    assert read(path).adapters["0"].slices == tuple(parts)
+    assert read(path).adapters["0"].site.slices == tuple(parts)
     assert (config(path)["r"], config(path)["lora_alpha"]) == (2, 16)
 
 
 def test_bundle_holds_the_model_s_tensors_and_no_copies() -> None:
     model = net()
     lora.inject(model, lora.LoraConfig(r=2, target_modules=["0"]))
-    found: Tensor = bundle_of(model).adapters["0"].lora_A
+    found: Tensor = bundle_of(model).adapters["0"].tensors["lora_A"]
     assert found.data_ptr() == model[0].lora_A.data_ptr()
     assert not found.requires_grad
 

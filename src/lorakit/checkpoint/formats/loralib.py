@@ -16,11 +16,12 @@ from typing import Any
 
 from torch import Tensor
 
-from lorakit.checkpoint.bundle import AdapterBundle, LowRank, type_problem
+from lorakit.checkpoint.bundle import AdapterBundle, type_problem
 from lorakit.checkpoint.formats.codec import Decoder
 from lorakit.checkpoint.formats.tensor_files import load_pickle
 from lorakit.config import LoraConfig
 from lorakit.errors import FormatError, MissingAlphaError
+from lorakit.variants import VARIANTS, AdapterSpec, ModuleAdapter
 
 _WRAPPERS = ("model_state_dict", "state_dict", "model")
 _DDP = "module."
@@ -56,11 +57,12 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
     should not be there; MissingAlphaError if `lora_alpha` is None.
     """
     tensors = _unwrap(content)
+    known = {name for variant in VARIANTS.values() for name in variant.tensor_names}
     pairs: dict[str, dict[str, Tensor]] = {}
     trained: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         module, _, leaf = key.rpartition(".")
-        if leaf in ("lora_A", "lora_B", "lora_magnitude_vector"):
+        if leaf in known:
             pairs.setdefault(module, {})[leaf] = tensor
         else:
             trained[key] = tensor
@@ -94,22 +96,26 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
             "value that it was trained with (lora_alpha=..., --lora-alpha); microsoft/LoRA's "
             "scripts use 16 for RoBERTa and 32 for DeBERTa and GPT-2."
         )
-    adapters = {
-        module: LowRank(
-            pair["lora_A"],
-            pair["lora_B"],
-            lora_alpha,
-            lora_magnitude_vector=pair.get("lora_magnitude_vector"),
-        )
-        for module, pair in pairs.items()
-    }
+    adapters = {module: _adapter(pair, lora_alpha) for module, pair in pairs.items()}
+    variants = {adapter.spec.variant for adapter in adapters.values()}
     config = LoraConfig(
-        r=min(pair["lora_B"].shape[1] for pair in pairs.values()),
+        r=min(adapter.spec.r for adapter in adapters.values()),
         lora_alpha=lora_alpha,
         target_modules=list(adapters),
-        use_dora=any(len(pair) > 2 for pair in pairs.values()),
+        variant=next(name for name in reversed(VARIANTS) if name in variants),
     )
     return AdapterBundle(config, adapters, trained, targets_stated=False, format=Loralib.name)
+
+
+def _adapter(tensors: Mapping[str, Tensor], lora_alpha: float) -> ModuleAdapter:
+    """What it stands beside, and so its rank, is for the module to say."""
+    r = tensors["lora_B"].shape[1]
+    return ModuleAdapter(AdapterSpec(r, lora_alpha, variant=_variant_of(tensors)), tensors)
+
+
+def _variant_of(tensors: Mapping[str, Tensor]) -> str:
+    names = tensors.keys()
+    return next(name for name, v in VARIANTS.items() if set(v.tensor_names) == names)
 
 
 def _is_whole(pair: Mapping[str, Tensor]) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-_MARK = "_lorakit_training_mark"
+from lorakit.surgery.alteration import alteration, altered
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,11 @@ class TrainingCheck:
 
 def mark_training_start(model: nn.Module) -> None:
     """Remember the values of all trainable tensors, for `check_training` to compare with."""
-    model.__dict__[_MARK] = {
+    altered(model).training_start = {
         name: _digest(parameter)
         for name, parameter in model.named_parameters()
         if parameter.requires_grad and not parameter.is_meta
     }
-
-
-def forget_training_start(model: nn.Module) -> None:
-    """Forget those values, of the model and of its parts."""
-    for module in model.modules():
-        module.__dict__.pop(_MARK, None)
 
 
 def check_training(model: nn.Module, called: frozenset[str] | None = None) -> TrainingCheck:
@@ -56,7 +50,8 @@ def check_training(model: nn.Module, called: frozenset[str] | None = None) -> Tr
     >>> sorted(check_training(model).stuck)[0]
     '0.lora_A'
     """
-    before = model.__dict__.get(_MARK, {})
+    record = alteration(model)
+    before = (record.training_start if record is not None else None) or {}
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     stuck = {
         name: _reason(parameter)

@@ -14,6 +14,7 @@ from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import lora_layers, original_class
 from lorakit.surgery.ties import tied_names
 from lorakit.text import table
+from lorakit.variants import VARIANTS, SlicedSite
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class AdaptedLayer:
     parameters: int
     max_rank: int
     slices: Slices | None
-    use_dora: bool
+    variant: str
+    """The kind of its adapter: "lora", "dora", ..."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,8 @@ def _adapted(name: str, layer: LoraLayer) -> AdaptedLayer:
         scaling=layer.scaling,
         parameters=layer_size(layer),
         max_rank=layer.max_rank,
-        slices=layer.spec.slices,
-        use_dora=layer.spec.use_dora,
+        slices=layer.site.slices if isinstance(layer.site, SlicedSite) else None,
+        variant=layer.spec.variant,
     )
 
 
@@ -128,7 +130,11 @@ def _layer_table(layers: Iterable[AdaptedLayer]) -> list[str]:
     groups: dict[tuple[object, ...], list[AdaptedLayer]] = {}
     for layer in layers:
         shape = " x ".join(map(str, layer.weight_shape))
-        kind = f"{layer.type}, DoRA" if layer.use_dora else layer.type
+        kind = (
+            layer.type
+            if layer.variant == "lora"
+            else f"{layer.type}, {VARIANTS[layer.variant].title}"
+        )
         key = (without_indices(layer.name), kind, shape, layer.r, f"{layer.scaling:g}")
         groups.setdefault(key, []).append(layer)
     rows: list[tuple[object, ...]] = [

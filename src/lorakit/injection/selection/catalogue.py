@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import nn
@@ -11,6 +12,7 @@ from lorakit.injection.selection.naming import without_indices
 from lorakit.layers import conversion
 from lorakit.layers.readers import reader_problem
 from lorakit.text import table
+from lorakit.variants import Site
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,12 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
     """What could be adapted: layers by suffix, with count, shape and parameters at rank `r`.
 
     A layer of I inputs and O outputs gets r * (I + O) parameters; a convolution counts its kernel
-    positions among the inputs.
+    positions among the inputs, and in G groups it has r * (I + O) / G.
 
     >>> targets(nn.Sequential(nn.Linear(4, 6)), r=2).groups[0].parameters
     20
     """
-    members: dict[tuple[str, str, int, int], list[str]] = {}
+    members: dict[tuple[str, str, Site], list[str]] = {}
     refused: dict[str, str] = {}
     for name, module in model.named_modules():
         if not name or not any(map(_is_weighty, module._parameters.values())):
@@ -65,8 +67,9 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
         parent, _, child = name.rpartition(".")
         reason = conversion.refusal(module)
         reason = reason or reader_problem(model.get_submodule(parent), child)
+        reason = reason or conversion.site_of(module).rank_problem(r)
         if reason is None:
-            key = (without_indices(name), type(module).__name__, *conversion.features(module))
+            key = (without_indices(name), type(module).__name__, conversion.site_of(module))
             members.setdefault(key, []).append(name)
         else:
             refused.setdefault(without_indices(name), reason)
@@ -76,11 +79,11 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
             name=group,
             count=len(names),
             type=kind,
-            in_features=i,
-            out_features=o,
-            parameters=len(names) * r * (i + o),
+            in_features=site.in_features,
+            out_features=site.out_features,
+            parameters=len(names) * sum(map(math.prod, site.factor_shapes(r))),
         )
-        for (group, kind, i, o), names in members.items()
+        for (group, kind, site), names in members.items()
     )
     return Targets(r, groups, refused)
 

@@ -27,7 +27,8 @@ from lorakit.injection.selection.naming import (
 )
 from lorakit.layers import conversion
 from lorakit.layers.readers import reader_problem
-from lorakit.layers.spec import AdapterSpec
+from lorakit.variants import VARIANTS, AdapterSpec, InProjSite, LinearSite, Site, SlicedSite
+from lorakit.variants.registry import variant_problem
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Target:
     name: str
     module: nn.Module
     spec: AdapterSpec
+    site: Site
 
 
 @dataclass(frozen=True)
@@ -204,19 +206,22 @@ class _Finder:
         for suffix in parts:
             if not any(matches_suffix(name, suffix) for name in names):
                 self.problems.append(f"slices: {suffix!r} matches none of the adapted modules")
+        variant = VARIANTS.get(self.config.variant)
+        if variant is None:
+            self.problems += [
+                problem for problem in [variant_problem(self.config.variant)] if problem
+            ]
+            return []
         targets = []
         for name in names:
-            reason = conversion.refusal(self.modules[name])
-            if reason is None and self.config.use_dora:
-                reason = conversion.dora_refusal(self.modules[name])
-            if reason is None:
-                reason = self._reading_problem(name)
+            reason = conversion.refusal(self.modules[name]) or self._reading_problem(name)
+            site = None if reason else self._site(name, parts)
+            if site is not None:
+                reason = variant.refusal(site) or site.rank_problem(self.config.rank_of(name))
             if reason is not None:
                 self.misfits.append((name, reason))
-                continue
-            spec = self._spec(name, parts)
-            if spec is not None:
-                targets.append(Target(name, self.modules[name], spec))
+            elif site is not None:
+                targets.append(Target(name, self.modules[name], self._spec(name), site))
         return targets
 
     def _reading_problem(self, name: str) -> str | None:
@@ -224,46 +229,41 @@ class _Finder:
         dropout = self.config.lora_dropout
         if dropout and isinstance(self.modules[name], nn.MultiheadAttention):
             return "hands its weight to a function, so lora_dropout must be 0 there"
+        if dropout and not VARIANTS[self.config.variant].takes_dropout:
+            return f"has no input to drop in variant {self.config.variant}; lora_dropout must be 0"
         parent, _, child = name.rpartition(".")
         return reader_problem(self.model.get_submodule(parent), child, dropout)
 
-    def _spec(self, name: str, parts: Mapping[str, Parts]) -> AdapterSpec | None:
-        config, module = self.config, self.modules[name]
-        r = config.rank_of(name)
+    def _site(self, name: str, parts: Mapping[str, Parts]) -> Site | None:
+        """What an adapter of this module stands beside; None, and a misfit, if its slices are
+        wrong."""
+        module = self.modules[name]
+        site = conversion.site_of(module)
         part = next((p for suffix, p in parts.items() if matches_suffix(name, suffix)), None)
-        resolved = None
-        if part is not None:
-            if not conversion.is_linear(module) or isinstance(module, nn.MultiheadAttention):
-                self.misfits.append(
-                    (name, f"is a {type(module).__name__}; slices are for linear layers")
-                )
-                return None
-            out_features = conversion.features(module)[1]
-            resolved = slices.resolve(part, out_features)
-            if resolved is None:
-                text = f"has {out_features} outputs; its {len(part)} slices do not add up to that"
-                self.misfits.append((name, text))
-                return None
-        if resolved is not None and config.use_dora:
-            text = (
-                "has slices by default, and use_dora is for whole weights; name it in "
-                "target_modules to adapt it as one"
+        if part is None:
+            return site
+        if not isinstance(site, LinearSite) or isinstance(site, InProjSite):
+            self.misfits.append(
+                (name, f"is a {type(module).__name__}; slices are for linear layers")
             )
+            return None
+        resolved = slices.resolve(part, site.out_features)
+        if resolved is None:
+            text = f"has {site.out_features} outputs; its {len(part)} slices do not add up to that"
             self.misfits.append((name, text))
             return None
-        groups = getattr(module, "groups", 1)
-        if r % groups:
-            self.misfits.append((name, f"has groups={groups}; r={r} must be a multiple of that"))
-            return None
+        return SlicedSite(site.in_features, site.out_features, site.transposed, resolved)
+
+    def _spec(self, name: str) -> AdapterSpec:
+        config = self.config
         return AdapterSpec(
-            r=r,
+            r=config.rank_of(name),
             lora_alpha=config.alpha_of(name),
             lora_dropout=config.lora_dropout,
             merge_weights=config.merge_weights,
             use_rslora=config.use_rslora,
             init_lora_weights=config.init_lora_weights,
-            slices=resolved,
-            use_dora=config.use_dora,
+            variant=config.variant,
         )
 
     # --- what trains in full

@@ -67,7 +67,8 @@ def load_bundle(
         _overwrite(model, placement)
         report = describe(model)
     else:
-        report = install(model, placement.config, _selection(model, placement), placement.factors)
+        values = {name: adapter.tensors for name, adapter in placement.adapters.items()}
+        report = install(model, placement.config, _selection(model, placement), values)
     fill(model, bundle.trained)
     mark_training_start(model)
     return LoadReport(bundle.format, report, verified, _worst_rounding(model))
@@ -84,22 +85,19 @@ def another_base(bundle: AdapterBundle) -> str:
 
 
 def _selection(model: nn.Module, placement: Placement) -> Selection:
-    targets = tuple(
-        Target(name, model.get_submodule(name), spec) for name, spec in placement.specs.items()
-    )
-    return Selection(targets, placement.trained)
+    targets = []
+    for name, adapter in placement.adapters.items():
+        assert adapter.site is not None
+        targets.append(Target(name, model.get_submodule(name), adapter.spec, adapter.site))
+    return Selection(tuple(targets), placement.trained)
 
 
 def _overwrite(model: nn.Module, placement: Placement) -> None:
     """Put new values into the adapters that are there."""
     layers = dict(lora_layers(model))
-    for name, values in placement.factors.items():
-        layers[name].set_adapter_tensors(values)
-    copied = {
-        (id(module), leaf)
-        for _, module in trained_copies.owners(model)
-        for leaf in module.__dict__[trained_copies.ATTRIBUTE]
-    }
+    for name, adapter in placement.adapters.items():
+        layers[name].set_adapter_tensors(adapter.tensors)
+    copied = trained_copies.slots(model)
     trained_copies.make(model, (s for s in placement.trained if (id(s[0]), s[1]) not in copied))
 
 

@@ -9,21 +9,21 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from lorakit.checkpoint import AdapterBundle, LowRank
+from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.fingerprint import compare
 from lorakit.config import ALL_LINEAR, LoraConfig, is_bias
 from lorakit.errors import suggest
 from lorakit.functional.initialise import adapter_dtype
+from lorakit.functional.slices import Slices
 from lorakit.injection import trained_copies
 from lorakit.injection.selection.architectures import unloaded
 from lorakit.injection.selection.matching import target_names
 from lorakit.injection.selection.naming import matches_suffix, without_indices
-from lorakit.injection.transfer.shapes import expected_shapes, in_words, resolved
+from lorakit.injection.transfer.settling import settled, shapes_in_words
 from lorakit.layers import conversion
 from lorakit.layers.base import LoraLayer
-from lorakit.layers.conv import LoraConv
 from lorakit.layers.readers import reader_problem
-from lorakit.layers.spec import AdapterSpec
+from lorakit.variants import ModuleAdapter, Site, SlicedSite
 
 Slot = tuple[nn.Module, str]
 
@@ -38,8 +38,8 @@ class Placement:
     """The settings and values for each module, and what is wrong."""
 
     config: LoraConfig
-    specs: dict[str, AdapterSpec] = field(default_factory=dict)
-    factors: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
+    adapters: dict[str, ModuleAdapter] = field(default_factory=dict)
+    """By module name, with copies of the tensors for the module's device."""
     trained: tuple[Slot, ...] = ()
     problems: list[tuple[str, str]] = field(default_factory=list)
     """(name, what is wrong with it) pairs."""
@@ -52,12 +52,12 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
     adapted = dict(conversion.lora_layers(model))
     placement = Placement(bundle.config)
     missing = []
-    for name, pair in bundle.adapters.items():
+    for name, adapter in bundle.adapters.items():
         module = modules.get(name)
         if module is None:
             missing.append(name)
             continue
-        problem = _place_pair(placement, model, name, module, pair)
+        problem = _place_adapter(placement, model, name, module, adapter)
         if problem:
             placement.problems.append((name, problem))
     placement.problems += _absent(missing, modules)
@@ -69,8 +69,8 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
         if name not in bundle.trained
     ]
     placement.problems += _missing_from_checkpoint(model, bundle)
-    placement.config = _config_here(bundle, placement.specs)
-    if placement.specs.keys() == bundle.adapters.keys():
+    placement.config = _config_here(bundle, placement.adapters)
+    if placement.adapters.keys() == bundle.adapters.keys():
         weights = {name: conversion.base_weight(modules[name]).detach() for name in bundle.adapters}
         placement.base_verified = compare(bundle.fingerprint, weights)
     return placement
@@ -97,8 +97,8 @@ def _hints(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, 
     return hints
 
 
-def _place_pair(
-    placement: Placement, model: nn.Module, name: str, module: nn.Module, pair: LowRank
+def _place_adapter(
+    placement: Placement, model: nn.Module, name: str, module: nn.Module, adapter: ModuleAdapter
 ) -> str | None:
     """Settle one module; what is wrong with it, if anything."""
     layer = module if isinstance(module, LoraLayer) else None
@@ -109,49 +109,37 @@ def _place_pair(
         reason = reason or reader_problem(model.get_submodule(parent), child, dropout)
         if reason:
             return reason
-    if pair.lora_magnitude_vector is not None and (reason := conversion.dora_refusal(module)):
+    if reason := adapter.variant.refusal(conversion.site_of(module)):
         return reason
-    pair = resolved(model, name, module, pair)
-    if pair.r is None:
+    adapter_here = settled(model, name, module, adapter)
+    if adapter_here is None or adapter_here.site is None:
         return (
-            f"gets A {tuple(pair.lora_A.shape)} and B {tuple(pair.lora_B.shape)}, pairs for some "
-            "slices of a fused weight, and the file does not say which; inject with "
-            "LoraConfig(slices=...) first"
+            f"gets {shapes_in_words(adapter.shapes)}, pairs for some slices of a fused weight, and "
+            "the file does not say which; inject with LoraConfig(slices=...) first"
         )
-    expected = expected_shapes(module, pair)
-    if pair.shapes not in expected:
+    spec, site = adapter_here.spec, adapter_here.site
+    expected = adapter.variant.shapes(site, spec.r)
+    if adapter.shapes != expected:
         weight = tuple(conversion.base_weight(module).shape)
         return (
-            f"has a weight of shape {weight}, which takes {in_words(expected[0])} at rank "
-            f"{pair.r}; the file has {in_words(pair.shapes)}"
+            f"has a weight of shape {weight}, which takes {shapes_in_words(expected)} at rank "
+            f"{spec.r}; the file has {shapes_in_words(adapter.shapes)}"
         )
     config = placement.config
-    spec = AdapterSpec(
-        r=pair.r,
-        lora_alpha=pair.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        merge_weights=config.merge_weights,
-        use_rslora=config.use_rslora,
-        slices=pair.slices,
-        use_dora=pair.lora_magnitude_vector is not None,
-    )
-    placement.specs[name] = spec
-    placement.factors[name] = tuple(_master(module, tensor) for tensor in pair.tensors.values())
-    if layer is not None:
-        return _difference(layer, spec)
-    return None
+    spec = replace(spec, lora_dropout=config.lora_dropout, merge_weights=config.merge_weights)
+    tensors = {leaf: _master(module, tensor) for leaf, tensor in adapter.tensors.items()}
+    placed = placement.adapters[name] = replace(adapter_here, spec=spec, tensors=tensors)
+    return _difference(layer, placed) if layer is not None else None
 
 
-def _difference(layer: LoraLayer, spec: AdapterSpec) -> str | None:
+def _difference(layer: LoraLayer, placed: ModuleAdapter) -> str | None:
     """Why the values do not fit the adapter that is there."""
-    here = layer.spec
-    if isinstance(layer, LoraConv) and layer.lora_A.ndim == 2:
-        here = replace(here, r=layer.r)
+    here, there = layer.spec, placed.spec
     for what, mine, theirs in (
-        ("rank", here.r, spec.r),
-        ("scaling", here.scaling, spec.scaling),
-        ("slices", here.slices, spec.slices),
-        ("use_dora", here.use_dora, spec.use_dora),
+        ("variant", here.variant, there.variant),
+        ("rank", here.r, there.r),
+        ("scaling", here.scaling, there.scaling),
+        ("slices", _slices(layer.site), _slices(placed.site)),
     ):
         if mine != theirs:
             return (
@@ -159,6 +147,10 @@ def _difference(layer: LoraLayer, spec: AdapterSpec) -> str | None:
                 "and let load_adapter adapt the model"
             )
     return None
+
+
+def _slices(site: Site | None) -> Slices | None:
+    return site.slices if isinstance(site, SlicedSite) else None
 
 
 def _master(module: nn.Module, tensor: Tensor) -> Tensor:
@@ -292,7 +284,7 @@ def _missing_from_checkpoint(model: nn.Module, bundle: AdapterBundle) -> list[tu
     ]
 
 
-def _config_here(bundle: AdapterBundle, specs: Mapping[str, AdapterSpec]) -> LoraConfig:
+def _config_here(bundle: AdapterBundle, placed: Mapping[str, ModuleAdapter]) -> LoraConfig:
     """The bundle's config with what the modules told."""
-    found = {name: spec.slices for name, spec in specs.items() if spec.slices is not None}
+    found = {n: parts for n, adapter in placed.items() if (parts := _slices(adapter.site))}
     return bundle.config.replace(slices=found) if found else bundle.config

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from torch import Tensor, nn
 
-from lorakit.checkpoint import AdapterBundle, LowRank
-from lorakit.checkpoint.bundle import Kind
+from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.fingerprint import fingerprint
 from lorakit.config import Bias, LoraConfig, is_bias
 from lorakit.errors import SaveError, StateError
 from lorakit.injection import trained_copies
-from lorakit.injection.adaptation import Record, record_of, records, require_enabled
+from lorakit.injection.adaptation import Injection, injection_of, injections, require_enabled
 from lorakit.injection.selection.naming import grouped, matches_suffix, shortest_suffixes
 from lorakit.injection.transfer.base_facts import base_facts
-from lorakit.injection.transfer.shapes import expected_shapes, in_words
-from lorakit.layers.attention import MultiheadAttention
+from lorakit.injection.transfer.settling import shapes_in_words
 from lorakit.layers.base import LoraLayer
-from lorakit.layers.conv import LoraConv
 from lorakit.layers.conversion import lora_layers
-from lorakit.layers.embedding import Embedding
-from lorakit.layers.linear import Linear
 from lorakit.surgery.wrappers import unwrapped
+from lorakit.variants import LinearSite, ModuleAdapter, OutProjSite, SlicedSite
 
 
 def bundle_of(model: nn.Module) -> AdapterBundle:
@@ -34,11 +31,11 @@ def bundle_of(model: nn.Module) -> AdapterBundle:
     """
     require_enabled(model)
     _require_all_adapters(model)
-    record, model = record_of(model), unwrapped(model)
+    record, model = injection_of(model), unwrapped(model)
     layers = dict(lora_layers(model))
     attention = {n for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)}
     adapters = {
-        name: _low_rank(layer, name.rpartition(".")[0] in attention)
+        name: _adapter(layer, name.rpartition(".")[0] in attention)
         for name, layer in layers.items()
     }
     saved = _saved_modules(model, record)
@@ -58,7 +55,7 @@ def _require_all_adapters(model: nn.Module) -> None:
     modules = dict(model.named_modules(remove_duplicate=False))
     adapted = [
         f"{part}.{name}" if part else name
-        for part, record in records(model)
+        for part, record in injections(model)
         for name in record.adapted
     ]
     problems = [
@@ -66,17 +63,11 @@ def _require_all_adapters(model: nn.Module) -> None:
         for name in adapted
         if not isinstance(modules.get(name), LoraLayer)
     ]
-    for name, layer in lora_layers(model):
-        pair = _low_rank(layer, under_attention=False)
-        expected = expected_shapes(layer, pair)
-        if pair.shapes not in expected:
-            problems.append(
-                (
-                    name,
-                    f"has {in_words(pair.shapes)}, and its weight {pair.weight_shape} "
-                    f"takes {in_words(expected[0])} at rank {pair.r}",
-                )
-            )
+    problems += [
+        (name, problem)
+        for name, layer in lora_layers(model)
+        if (problem := _outgrown(layer)) is not None
+    ]
     if problems:
         raise StateError(
             "The adapters are not those of the injection. Change the model (as "
@@ -85,12 +76,25 @@ def _require_all_adapters(model: nn.Module) -> None:
         )
 
 
-def _require_savable(adapters: Mapping[str, LowRank], trained: Mapping[str, Tensor]) -> None:
+def _outgrown(layer: LoraLayer) -> str | None:
+    """What is wrong where the weight or the adapter's tensors have another shape than at first."""
+    weight = tuple(layer.base_weight.shape)
+    site = layer.site if layer.site.weight_shape == weight else type(layer).site_of(layer)
+    expected, shapes = layer.variant.shapes(site, layer.r), layer.adapter.shapes
+    if shapes == expected:
+        return None
+    return (
+        f"has {shapes_in_words(shapes)}, and its weight {weight} takes "
+        f"{shapes_in_words(expected)} at rank {layer.r}"
+    )
+
+
+def _require_savable(adapters: Mapping[str, ModuleAdapter], trained: Mapping[str, Tensor]) -> None:
     """Raises SaveError that lists what has no values and what PEFT's format has no place for."""
     problems = [
         (name, "is on the meta device and has no values to save")
-        for name, pair in adapters.items()
-        if any(tensor.is_meta for tensor in pair.tensors.values())
+        for name, adapter in adapters.items()
+        if adapter.is_meta
     ]
     for name, tensor in trained.items():
         owner, _, leaf = name.rpartition(".")
@@ -108,29 +112,15 @@ def base_weights(layers: dict[str, LoraLayer]) -> dict[str, Tensor]:
     return {name: layer.base_weight.detach() for name, layer in layers.items()}
 
 
-def _low_rank(layer: LoraLayer, under_attention: bool) -> LowRank:
-    return LowRank(
-        **{name: getattr(layer, name).detach() for name in layer.tensor_names},
-        lora_alpha=layer.lora_alpha,
-        r=layer.r,
-        kind="out_proj" if under_attention else _kind(layer),
-        slices=layer.spec.slices,
-        fan_in_fan_out=isinstance(layer, Linear) and layer.fan_in_fan_out,
-        groups=layer.groups if isinstance(layer, LoraConv) else 1,
-        weight_shape=tuple(layer.base_weight.shape),
-    )
+def _adapter(layer: LoraLayer, under_attention: bool) -> ModuleAdapter:
+    adapter = layer.adapter
+    site, tensors = adapter.site, {n: t.detach() for n, t in adapter.tensors.items()}
+    if under_attention and isinstance(site, LinearSite):
+        site = OutProjSite(site.in_features, site.out_features, site.transposed)
+    return replace(adapter, tensors=tensors, site=site)
 
 
-def _kind(layer: LoraLayer) -> Kind:
-    kinds: dict[type[LoraLayer], Kind] = {
-        Embedding: "embedding",
-        LoraConv: "conv",
-        MultiheadAttention: "attention",
-    }
-    return next((kind for cls, kind in kinds.items() if isinstance(layer, cls)), "linear")
-
-
-def _saved_modules(model: nn.Module, record: Record | None) -> list[str]:
+def _saved_modules(model: nn.Module, record: Injection | None) -> list[str]:
     """Names of the modules that are trained in full: as configured, and what the user unfroze."""
     patterns = record.config.modules_to_save if record else None
     names = [
@@ -192,7 +182,7 @@ def _config(
     layers: dict[str, LoraLayer],
     saved: list[str],
     trained: dict[str, Tensor],
-    record: Record | None,
+    record: Injection | None,
 ) -> LoraConfig:
     """The config that selects exactly the adapted modules of this model again."""
     config = record.config if record is not None else LoraConfig()
@@ -204,7 +194,7 @@ def _config(
             lora_alpha=spec.lora_alpha,
             lora_dropout=max(layer.lora_dropout for layer in layers.values()),
             use_rslora=spec.use_rslora,
-            use_dora=spec.use_dora,
+            variant=spec.variant,
         )
     return config.replace(
         rank_pattern={f"^{re.escape(n)}": x.r for n, x in layers.items() if x.r != config.r},
@@ -213,7 +203,7 @@ def _config(
             for n, x in layers.items()
             if x.lora_alpha != config.lora_alpha
         },
-        slices={n: x.spec.slices for n, x in layers.items() if x.spec.slices is not None},
+        slices={n: x.site.slices for n, x in layers.items() if isinstance(x.site, SlicedSite)},
         target_modules=_target_modules(model, layers) if layers else None,
         exclude_modules=None,
         layers_to_transform=None,

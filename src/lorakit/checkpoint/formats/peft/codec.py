@@ -13,6 +13,7 @@ from lorakit.checkpoint.formats.peft.encoding import encode, unsupported
 from lorakit.checkpoint.formats.peft.layout import (
     ASIDE_NAME,
     CONFIG_NAME,
+    EMBEDDING_FACTORS,
     FACTORS,
     LEGACY_NAME,
     PREFIX,
@@ -68,7 +69,9 @@ def _has_peft_names(file: Path) -> bool:
     header = parse_table(metadata)
     if header is not None:
         return "config" in header
-    is_named = any(key.startswith(PREFIX) or key.endswith(tuple(FACTORS)) for key in keys)
+    is_named = any(
+        key.startswith(PREFIX) or key.endswith((*FACTORS, *EMBEDDING_FACTORS)) for key in keys
+    )
     return is_named or file.with_name(CONFIG_NAME).is_file()
 
 

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from lorakit.checkpoint.bundle import AdapterBundle, Kind, LowRank, type_problem
-from lorakit.checkpoint.formats.peft.layout import FACTORS, OUT_PROJ, PREFIX, PeftFiles
+from lorakit.checkpoint.bundle import AdapterBundle, type_problem
+from lorakit.checkpoint.formats.peft.layout import (
+    EMBEDDING_FACTORS,
+    FACTORS,
+    MAGNITUDE,
+    OUT_PROJ,
+    PREFIX,
+    PeftFiles,
+)
 from lorakit.checkpoint.header import Check, type_problems
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError, FormatError
 from lorakit.functional import conv, slices
+from lorakit.variants import (
+    AdapterSpec,
+    ConvSite,
+    EmbeddingSite,
+    LinearSite,
+    ModuleAdapter,
+    OutProjSite,
+    Site,
+    SlicedSite,
+)
+
+_ALL_FACTORS = FACTORS | EMBEDDING_FACTORS
 
 _READ = {
     "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform", "rank_pattern",
@@ -86,11 +105,12 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
     modules = (files.header or {}).get("modules") or {}
     adapters = {}
     for name, (factors, kind) in pairs.items():
-        pair, problem = _decode_pair(name, factors, kind, config, modules.get(name, {}))
-        adapters[name] = pair
-        problems += [problem] if problem else []
-    problems += _magnitude_problems(adapters, config.use_dora)
-    if not adapters and not trained:
+        try:
+            adapters[name] = _decode_adapter(name, factors, kind, config, modules.get(name, {}))
+        except FormatError as error:
+            problems.append(f"{name}: {error.headline}")
+    problems += _magnitude_problems(pairs, modules, config.use_dora)
+    if not pairs and not trained:
         problems.append("it holds no tensors")
     if problems:
         raise FormatError("This adapter contradicts itself:", problems)
@@ -160,10 +180,10 @@ def _header_problems(files: PeftFiles) -> list[str]:
 
 def _decode_tensors(
     tensors: Mapping[str, Tensor],
-) -> tuple[dict[str, tuple[dict[str, Tensor], Kind | None]], dict[str, Tensor], list[str]]:
-    """(A, B and m by name, kind if known) by module, other tensors by name, what fits neither."""
+) -> tuple[dict[str, tuple[dict[str, Tensor], str]], dict[str, Tensor], list[str]]:
+    """(A, B and m by name, kind of site) by module, other tensors by name, what fits neither."""
     found: dict[str, dict[str, Tensor]] = {}
-    kinds: dict[str, Kind] = {}
+    kinds: dict[str, str] = {}
     trained: dict[str, Tensor] = {}
     extra: dict[str, list[str]] = {}
     owners: dict[str, str] = {}
@@ -173,16 +193,17 @@ def _decode_tensors(
     ]
     for key, tensor in tensors.items():
         name = key.removeprefix(PREFIX)
-        suffix = next((s for s in FACTORS if name.endswith(s)), None)
+        suffix = next((s for s in _ALL_FACTORS if name.endswith(s)), None)
         if suffix is not None:
-            factor, kind = FACTORS[suffix]
             module = name.removesuffix(suffix)
-            if module.endswith(OUT_PROJ):
-                module, kind = module.replace(OUT_PROJ, ".out_proj"), "out_proj"
-            kind = kind or ("conv" if tensor.ndim > 2 else None)
-            found.setdefault(module, {})[factor] = tensor
-            if kind:
-                kinds[module] = kind
+            if suffix in EMBEDDING_FACTORS:
+                kinds[module] = "embedding"
+            elif module.endswith(OUT_PROJ):
+                module = module.replace(OUT_PROJ, ".out_proj")
+                kinds[module] = "out_proj"
+            elif tensor.ndim > 2:
+                kinds[module] = "conv"
+            found.setdefault(module, {})[_ALL_FACTORS[suffix]] = tensor
         elif "lora_" in name or ".token_adapter." in name:
             problems.append(f"{key} is of a kind that lorakit does not have")
         elif _WRAPPERS[0].search(name):
@@ -207,69 +228,95 @@ def _decode_tensors(
         for module, pair in found.items()
         if module not in whole
     ]
-    pairs = {module: (pair, kinds.get(module)) for module, pair in whole.items()}
+    pairs = {module: (pair, kinds.get(module, "linear")) for module, pair in whole.items()}
     return pairs, trained, problems
 
 
-def _decode_pair(
+def _decode_adapter(
     name: str,
-    factors: Mapping[str, Tensor],
-    kind: Kind | None,
+    tensors: Mapping[str, Tensor],
+    kind: str,
     config: LoraConfig,
     saved: Mapping[str, Any],
-) -> tuple[LowRank, str | None]:
-    """One module's pair in lorakit's shapes, and what contradicts the config."""
-    a, b, m = factors["lora_A"], factors["lora_B"], factors.get("lora_magnitude_vector")
+) -> ModuleAdapter:
+    """One module's adapter in lorakit's shapes; raises FormatError if it contradicts the config."""
+    a, b = tensors["lora_A"], tensors["lora_B"]
     if a.ndim != b.ndim or a.ndim < 2 or 0 in (*a.shape, *b.shape):
-        return LowRank(a, b, config.lora_alpha, lora_magnitude_vector=m), (
-            f"{name}: A {tuple(a.shape)} and B {tuple(b.shape)} are no pair of matrices or kernels"
+        raise FormatError(
+            f"A {tuple(a.shape)} and B {tuple(b.shape)} are no pair of matrices or kernels"
         )
     settings = name.removesuffix(".out_proj") if kind == "out_proj" else name
-    r, alpha = config.rank_of(settings), config.alpha_of(settings)
-    groups = a.shape[0] // max(1, b.shape[1]) if a.ndim > 2 else 1
-    pair = LowRank(a, b, alpha, a.shape[0], kind, groups=groups, lora_magnitude_vector=m)
-    if a.shape[0] != r or b.shape[1] * groups != r:
-        return pair, (
-            f"{name}: the config gives rank {r}, the tensors are A {tuple(a.shape)} and "
+    spec = AdapterSpec(
+        r=config.rank_of(settings),
+        lora_alpha=config.alpha_of(settings),
+        lora_dropout=config.lora_dropout,
+        merge_weights=config.merge_weights,
+        use_rslora=config.use_rslora,
+        variant=config.variant,
+    )
+    groups = a.shape[0] // max(1, b.shape[1]) if kind == "conv" else 1
+    if a.shape[0] != spec.r or b.shape[1] * groups != spec.r:
+        raise FormatError(
+            f"the config gives rank {spec.r}, the tensors are A {tuple(a.shape)} and "
             f"B {tuple(b.shape)}"
         )
     if saved:
-        return _decode_slices(name, pair, saved)
-    if groups > 1:
-        compact_a = conv.gather_groups(a, groups)
-        if compact_a is None:
-            return pair, (
-                f"{name}: A mixes channels of different groups, so it is no update of a "
-                f"convolution with groups={groups} and cannot be merged"
-            )
-        return replace(pair, lora_A=compact_a), None
-    return pair, None
+        return _decode_slices(tensors, spec, saved)
+    if kind == "conv":
+        return _decode_conv(tensors, spec, groups)
+    site = _SITES[kind](a.shape[1], b.shape[0])
+    return ModuleAdapter(spec, tensors, site)
 
 
-def _magnitude_problems(adapters: Mapping[str, LowRank], use_dora: bool) -> Iterator[str]:
+_SITES: dict[str, Callable[[int, int], Site]] = {
+    "linear": LinearSite,
+    "out_proj": OutProjSite,
+    "embedding": EmbeddingSite,
+}
+
+
+def _decode_conv(tensors: Mapping[str, Tensor], spec: AdapterSpec, groups: int) -> ModuleAdapter:
+    """PEFT's A of a grouped convolution has zeros between the groups."""
+    a, b = tensors["lora_A"], tensors["lora_B"]
+    compact = conv.gather_groups(a, groups) if groups > 1 else a
+    if compact is None:
+        raise FormatError(
+            "A mixes channels of different groups, so it is no update of a convolution with "
+            f"groups={groups} and cannot be merged"
+        )
+    site = ConvSite((b.shape[0], *compact.shape[1:]), groups)
+    return ModuleAdapter(spec, tensors, site).with_factors(compact, b)
+
+
+def _decode_slices(
+    tensors: Mapping[str, Tensor], spec: AdapterSpec, saved: Mapping[str, Any]
+) -> ModuleAdapter:
+    """The pairs of a fused weight's slices out of their common block form."""
+    a, b = tensors["lora_A"], tensors["lora_B"]
+    try:
+        parts = tuple((int(height), bool(adapted)) for height, adapted in saved["slices"])
+        spec = replace(spec, r=int(saved["r"]), lora_alpha=saved["lora_alpha"])
+        compact = slices.from_block(a, b, parts)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise FormatError(f"what the header says of its slices is damaged ({error!r})") from error
+    if compact is None:
+        raise FormatError("B has numbers outside the slices that the header names")
+    site = SlicedSite(a.shape[1], b.shape[0], slices=parts)
+    return ModuleAdapter(spec, tensors, site).with_factors(*compact)
+
+
+def _magnitude_problems(
+    pairs: Mapping[str, tuple[Mapping[str, Tensor], str]],
+    sliced: Container[str],
+    use_dora: bool,
+) -> Iterator[str]:
     """Magnitudes that the config says are not there, or the reverse."""
-    for name, pair in adapters.items():
-        if (pair.lora_magnitude_vector is not None) != use_dora:
+    for name, (tensors, _) in pairs.items():
+        if (MAGNITUDE[1:] in tensors) != use_dora:
             there = "no" if use_dora else "a"
             yield (
                 f"{name}: the config says use_dora={use_dora}, and there is {there} "
                 "lora_magnitude_vector"
             )
-        elif use_dora and pair.slices:
+        elif use_dora and name in sliced:
             yield f"{name}: it has slices, and a lora_magnitude_vector is for whole weights"
-
-
-def _decode_slices(
-    name: str, pair: LowRank, saved: Mapping[str, Any]
-) -> tuple[LowRank, str | None]:
-    """The pairs of a fused weight's slices out of their common block form."""
-    try:
-        parts = tuple((int(height), bool(adapted)) for height, adapted in saved["slices"])
-        r, alpha = int(saved["r"]), saved["lora_alpha"]
-        compact = slices.from_block(pair.lora_A, pair.lora_B, parts)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        return pair, f"{name}: what the header says of its slices is damaged ({error!r})"
-    if compact is None:
-        return pair, f"{name}: B has numbers outside the slices that the header names"
-    a, b = compact
-    return replace(pair, lora_A=a, lora_B=b, lora_alpha=alpha, r=r, slices=parts), None

@@ -25,7 +25,6 @@ from typing import Any
 
 from torch import Tensor
 
-from lorakit.checkpoint.bundle import Kind
 from lorakit.checkpoint.header import (
     BASE_TYPES,
     Check,
@@ -47,13 +46,9 @@ PREFIX = "base_model.model."
 
 OUT_PROJ = ".base_layer.out_proj"
 MAGNITUDE = ".lora_magnitude_vector"
-FACTORS: dict[str, tuple[str, Kind | None]] = {
-    ".lora_A.weight": ("lora_A", None),
-    ".lora_B.weight": ("lora_B", None),
-    ".lora_embedding_A": ("lora_A", "embedding"),
-    ".lora_embedding_B": ("lora_B", "embedding"),
-    MAGNITUDE: ("lora_magnitude_vector", None),
-}
+FACTORS = {".lora_A.weight": "lora_A", ".lora_B.weight": "lora_B", MAGNITUDE: MAGNITUDE[1:]}
+EMBEDDING_FACTORS = {".lora_embedding_A": "lora_A", ".lora_embedding_B": "lora_B"}
+"""What stands behind a module's name, and the tensor's name in a layer."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ def model_card(bundle: AdapterBundle) -> str:
     """What this adapter is and how to load it, with the metadata that the Hub reads."""
     base = bundle.base_model or "unknown"
     config = bundle.config
-    parameters = sum(pair.parameters for pair in bundle.adapters.values())
+    parameters = sum(adapter.parameters for adapter in bundle.adapters.values())
     trained = sum(tensor.numel() for tensor in bundle.trained.values())
     targets = config.target_modules
     names = targets if isinstance(targets, str) else ", ".join(targets or ())

@@ -1,4 +1,4 @@
-"""The settings of one adapted layer."""
+"""The settings of one module's adapter."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Literal
 
 from lorakit.config import is_number, scaling
 from lorakit.errors import ConfigError
-from lorakit.functional.slices import Slices
 
 
 @dataclass(frozen=True)
 class AdapterSpec:
-    """Rank, scale and behaviour of the adapter of one layer; rank 0 means that it has none."""
+    """Rank, scale, kind and behaviour of one module's adapter; rank 0 means that it has none."""
 
     r: int
     lora_alpha: float = 1
@@ -20,8 +19,8 @@ class AdapterSpec:
     merge_weights: bool = True
     use_rslora: bool = False
     init_lora_weights: bool | Literal["gaussian"] = True
-    slices: Slices | None = None
-    use_dora: bool = False
+    variant: str = "lora"
+    """Its name in `lorakit.variants.VARIANTS`."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -31,10 +30,6 @@ class AdapterSpec:
             problems.append(f"lora_alpha is {self.lora_alpha!r}; it must be a finite number")
         if not is_number(self.lora_dropout) or not 0 <= self.lora_dropout < 1:
             problems.append(f"lora_dropout is {self.lora_dropout!r}; it must be in [0, 1)")
-        if self.r and self.slices and not any(adapted for _, adapted in self.slices):
-            problems.append(f"r is {self.r!r} and none of the {len(self.slices)} slices is adapted")
-        if self.use_dora and self.slices:
-            problems.append("use_dora is for whole weights, and this one has slices")
         if problems:
             raise ConfigError("This LoRA layer cannot be made:", problems)
 

@@ -1,0 +1,85 @@
+"""An adapter of a file beside the module that it is for, and what the file left open.
+
+A file of loralib's says neither its layers' kinds nor, for a convolution, its rank, nor which
+slices of a fused weight are meant. The module says what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import nn
+
+from lorakit.functional import slices
+from lorakit.functional.slices import Slices
+from lorakit.injection.selection.architectures import default_targets
+from lorakit.injection.selection.naming import matches_suffix
+from lorakit.layers import conversion
+from lorakit.layers.base import LoraLayer
+from lorakit.variants import ConvSite, LinearSite, ModuleAdapter, Site, SlicedSite
+from lorakit.variants.site import Shape
+
+
+def settled(
+    model: nn.Module, name: str, module: nn.Module, adapter: ModuleAdapter
+) -> ModuleAdapter | None:
+    """The adapter beside this module's weight; None if some slices are meant, and not said which.
+
+    Its shapes may still differ from what the site takes.
+    """
+    here = conversion.site_of(module)
+    if adapter.site is None:
+        return _settled_by_shapes(model, name, module, adapter, here)
+    if isinstance(adapter.site, SlicedSite) and isinstance(here, LinearSite):
+        here = _sliced(here, adapter.site.slices) or here
+    return replace(adapter, site=_in_its_form(here, adapter))
+
+
+def _settled_by_shapes(
+    model: nn.Module, name: str, module: nn.Module, adapter: ModuleAdapter, here: Site
+) -> ModuleAdapter | None:
+    a, b = adapter.tensors["lora_A"], adapter.tensors["lora_B"]
+    if isinstance(here, ConvSite):
+        spec = replace(adapter.spec, r=a.shape[0] // here.shape[-1])
+        return replace(adapter, spec=spec, site=_in_its_form(here, adapter))
+    if a.shape[0] == b.shape[1]:
+        return replace(adapter, site=here)
+    parts = _known_slices(model, name, module, here)
+    if parts is None or a.shape[0] != b.shape[1] * len(slices.adapted_heights(parts)):
+        return None
+    assert isinstance(here, LinearSite)
+    return replace(adapter, site=_sliced(here, parts))
+
+
+def _in_its_form(here: Site, adapter: ModuleAdapter) -> Site:
+    """A convolution takes kernels, or loralib's matrices."""
+    if not isinstance(here, ConvSite):
+        return here
+    return replace(here, square=adapter.tensors["lora_A"].ndim == 2)
+
+
+def _sliced(here: LinearSite, parts: Slices) -> SlicedSite | None:
+    if sum(height for height, _ in parts) != here.out_features:
+        return None
+    return SlicedSite(here.in_features, here.out_features, here.transposed, parts)
+
+
+def _known_slices(model: nn.Module, name: str, module: nn.Module, here: Site) -> Slices | None:
+    """Which slices of a fused weight are adapted: as on the model, or as in the paper."""
+    if isinstance(module, LoraLayer):
+        return here.slices if isinstance(here, SlicedSite) else None
+    default = default_targets(model)
+    for suffix, parts in (default.slices if default else {}).items():
+        if matches_suffix(name, suffix):
+            return slices.resolve(parts, here.out_features)
+    return None
+
+
+def shapes_in_words(shapes: Mapping[str, Shape]) -> str:
+    """Shapes of A, B and what a variant has beside them."""
+    named = [f"{_SHORT.get(name, name)} {shape}" for name, shape in shapes.items()]
+    return f"{', '.join(named[:-1])} and {named[-1]}" if len(named) > 1 else "".join(named)
+
+
+_SHORT = {"lora_A": "A", "lora_B": "B", "lora_magnitude_vector": "magnitude"}

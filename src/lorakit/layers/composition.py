@@ -1,0 +1,92 @@
+"""Classes for converted modules, composed of what each has to do.
+
+A module keeps its object and changes its class. Most become a plain leaf such as `Linear`. Two
+things are added where they are needed:
+
+- `MergedOnRead`, for a child whose parent computes with `child.weight` and never calls it: reading
+  the weight gives W + dW;
+- `OwnForward`, for a registered subclass of a torch layer: what it computes with W, or with a
+  merged weight, is its own forward.
+
+In both the parameter called weight stays W.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import cache
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from lorakit.layers.base import LoraLayer
+
+
+class MergedOnRead(LoraLayer):
+    """A layer whose `weight` reads as W + dW, with its gradient."""
+
+    @property
+    def weight(self) -> Tensor:
+        """W + dW."""
+        return self.effective_weight()
+
+
+class OwnForward(LoraLayer):
+    """A layer that runs the forward of the class that it was, on the weight that it is given."""
+
+    own_class: ClassVar[type[nn.Module]]
+
+    @property
+    def weight(self) -> Tensor:
+        """W, or inside `plain` the weight in its place, in this thread."""
+        found: Tensor | None = getattr(_in_place_of, "weights", {}).get(id(self))
+        return self.base_weight if found is None else found
+
+    def plain(self, input: Tensor, weight: Tensor) -> Tensor:
+        weights = _in_place_of.__dict__.setdefault("weights", {})
+        weights[id(self)] = weight
+        try:
+            output: Tensor = self.own_class.forward(self, input)
+        finally:
+            del weights[id(self)]
+        return output
+
+    def adapted(self, input: Tensor, a: Tensor, b: Tensor, s: float, dropout: float) -> Tensor:
+        return LoraLayer.adapted(self, input, a, b, s, dropout)
+
+
+_in_place_of = threading.local()
+
+
+def of_subclass(leaf: type[LoraLayer], original: type[nn.Module]) -> type[LoraLayer]:
+    """The class with which `leaf` adapts modules of a subclass of its torch class."""
+    if original.forward is leaf.torch_class.forward:
+        return _composed((leaf, original))
+    return _composed((OwnForward, leaf, original))
+
+
+def merged_on_read(adapted: type[LoraLayer]) -> type[LoraLayer]:
+    """The same class with a weight that reads as W + dW."""
+    return adapted if issubclass(adapted, MergedOnRead) else _composed((MergedOnRead, adapted))
+
+
+@cache
+def _composed(bases: tuple[type[nn.Module], ...]) -> type[LoraLayer]:
+    name = "".join(base.__name__ for base in bases)
+    body = {"__module__": __name__, "__reduce_ex__": _reduce, "_bases": bases}
+    made: type[LoraLayer] = type(name, bases, body)
+    if bases[0] is OwnForward:
+        made.own_class = bases[-1]  # type: ignore[attr-defined]
+    return made
+
+
+def _reduce(module: Any, protocol: int) -> tuple[Any, ...]:
+    """For copy and pickle, which look a class up by its name: its bases instead."""
+    reduced: Any = nn.Module.__reduce_ex__(module, protocol)
+    return (_empty, (type(module)._bases,), *reduced[2:])
+
+
+def _empty(bases: tuple[type[nn.Module], ...]) -> LoraLayer:
+    made = _composed(bases)
+    instance: LoraLayer = made.__new__(made)
+    return instance

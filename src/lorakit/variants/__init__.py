@@ -1,0 +1,35 @@
+"""The adapter of one module as a value: its kind (LoRA, DoRA, ...), its settings, its tensors.
+
+adapter = (variant, spec, tensors)    beside a site
+"""
+
+from lorakit.variants.adapter import ModuleAdapter
+from lorakit.variants.base import Host, Tensors, Variant
+from lorakit.variants.registry import VARIANTS, register
+from lorakit.variants.site import (
+    ConvSite,
+    EmbeddingSite,
+    InProjSite,
+    LinearSite,
+    OutProjSite,
+    Site,
+    SlicedSite,
+)
+from lorakit.variants.spec import AdapterSpec
+
+__all__ = [
+    "VARIANTS",
+    "AdapterSpec",
+    "ConvSite",
+    "EmbeddingSite",
+    "Host",
+    "InProjSite",
+    "LinearSite",
+    "ModuleAdapter",
+    "OutProjSite",
+    "Site",
+    "SlicedSite",
+    "Tensors",
+    "Variant",
+    "register",
+]

@@ -1,0 +1,109 @@
+"""The adapter of one module as a value, without the module.
+
+A layer runs one, a file holds one for each module, and sums of adapters are made of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorakit.errors import StateError
+from lorakit.variants.base import Variant
+from lorakit.variants.registry import VARIANTS
+from lorakit.variants.site import Shape, Site
+from lorakit.variants.spec import AdapterSpec
+
+
+@dataclass(frozen=True)
+class ModuleAdapter:
+    """Settings, tensors by name, and what they stand beside.
+
+    `site` is None where a file does not tell, as loralib's does not: the module does. The rank is
+    then that of B, which a convolution may still correct.
+
+    >>> from lorakit.variants import LinearSite
+    >>> tensors = {"lora_A": torch.ones(1, 3), "lora_B": torch.ones(2, 1)}
+    >>> adapter = ModuleAdapter(AdapterSpec(1, lora_alpha=2), tensors, LinearSite(3, 2))
+    >>> adapter.delta()
+    tensor([[2., 2., 2.],
+            [2., 2., 2.]])
+    """
+
+    spec: AdapterSpec
+    tensors: Mapping[str, Tensor]
+    site: Site | None = None
+
+    @property
+    def variant(self) -> Variant:
+        """The strategy that the spec names."""
+        return VARIANTS[self.spec.variant]
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Of the tensors, by name."""
+        return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the tensors hold."""
+        return sum(tensor.numel() for tensor in self.tensors.values())
+
+    def with_factors(self, a: Tensor, b: Tensor, **changes: Any) -> ModuleAdapter:
+        """The same with another A and B, and with other fields changed."""
+        return replace(self, tensors={**self.tensors, "lora_A": a, "lora_B": b}, **changes)
+
+    def delta(self, weight: Tensor | None = None) -> Tensor:
+        """dW in the layout of the module's weight, in at least float32.
+
+        `weight` is that weight; LoRA needs none. Raises StateError if the variant does, or if the
+        file that the adapter came from does not say what it stands beside.
+        """
+        site = self._site
+        beside = torch.empty(site.weight_shape, device="meta") if weight is None else weight
+        change = self.variant.delta(site, beside, self.tensors, self.spec.scaling)
+        if weight is None and change.is_meta and not self.is_meta:
+            raise StateError(f"What {self.spec.variant} changes depends on W; pass the weight.")
+        return change
+
+    @property
+    def is_meta(self) -> bool:
+        """Whether a tensor is on the meta device and has no values."""
+        return any(tensor.is_meta for tensor in self.tensors.values())
+
+    @cached_property
+    def singular_values(self) -> Tensor:
+        """Of s * B A, the largest first, from the factors: no matrix of W's size is formed.
+
+        With A^T = Q_a R_a and B = Q_b R_b they are those of s * R_b R_a^T, which is (R, R). Fused
+        slices and groups have some each, and they are listed together.
+        """
+        pairs = self._site.pairs(self.tensors["lora_A"].detach(), self.tensors["lora_B"].detach())
+        cores = [_triangle(b) @ _triangle(a.t()).t() for a, b in pairs]
+        values = torch.cat([torch.linalg.svdvals(core) for core in cores])
+        return values.sort(descending=True).values * abs(self.spec.scaling)
+
+    @property
+    def norm(self) -> float:
+        """||s * B A||, Frobenius."""
+        return float(torch.linalg.vector_norm(self.singular_values))
+
+    @property
+    def _site(self) -> Site:
+        if self.site is None:
+            raise StateError(
+                "This adapter's file does not say what it stands beside; load it onto the model."
+            )
+        return self.site
+
+
+def _triangle(matrix: Tensor) -> Tensor:
+    """R of matrix = Q R, in at least float32."""
+    wide = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
+    r: Tensor = torch.linalg.qr(wide, mode="r").R
+    return r

@@ -1,0 +1,59 @@
+"""DoRA: the rows of W' lie along those of W + s * B A and are as long as m says.
+
+`lora_magnitude_vector` is m (O,). It starts as the row norms of W + s * B A, so the output starts
+as W's own. Dropout is on the low-rank branch alone. The mathematics is `functional.dora`'s.
+
+Source: DoRA, arXiv 2402.09353, equation 5; the norm is a constant in backward (section 4.3).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lorakit.functional import dora
+from lorakit.variants.base import Host, Tensors, Variant
+from lorakit.variants.site import LinearSite, Shape, Site, SlicedSite
+
+MAGNITUDE = "lora_magnitude_vector"
+
+
+class DoRA(Variant):
+    """LoRA turns each row of W; a vector of its own says how long the row is."""
+
+    name = "dora"
+    title = "DoRA"
+    tensor_names = ("lora_A", "lora_B", MAGNITUDE)
+    takes_dropout = True
+
+    def refusal(self, site: Site) -> str | None:
+        if isinstance(site, SlicedSite):
+            return (
+                "has slices, and use_dora is for whole weights; name it in target_modules to adapt "
+                "it as one"
+            )
+        if type(site) is not LinearSite:
+            return f"{site.description}; use_dora is for linear layers and GPT-2's Conv1D"
+        return None
+
+    def shapes(self, site: Site, r: int) -> dict[str, Shape]:
+        a, b = site.factor_shapes(r)
+        return {"lora_A": a, "lora_B": b, MAGNITUDE: (site.out_features,)}
+
+    def derived(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> dict[str, Tensor]:
+        a, b = tensors["lora_A"], tensors["lora_B"]
+        return {MAGNITUDE: dora.row_norms(weight, a, b, s, _is_transposed(site))}
+
+    def delta(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
+        a, b, m = (tensors[name] for name in self.tensor_names)
+        return dora.delta(weight, a, b, m, s, _is_transposed(site))
+
+    def forward(self, host: Host, x: Tensor, tensors: Tensors, s: float, dropout: float) -> Tensor:
+        a, b, m = (tensors[name] for name in self.tensor_names)
+        u = host.adapted(x, a, b, s, dropout)
+        d = dora.excess(host.base_weight, a, b, m, s, _is_transposed(host.site))
+        return dora.stretch(u, host.base_bias, d)
+
+
+def _is_transposed(site: Site) -> bool:
+    assert isinstance(site, LinearSite)
+    return site.transposed

@@ -1,0 +1,28 @@
+"""Every kind of adapter by its name."""
+
+from __future__ import annotations
+
+from lorakit.errors import ConfigError, suggest
+from lorakit.variants.base import Variant
+from lorakit.variants.dora import DoRA
+from lorakit.variants.lora import LoRA
+
+VARIANTS: dict[str, Variant] = {variant.name: variant for variant in (LoRA(), DoRA())}
+
+
+def register(variant: Variant) -> None:
+    """Make a kind of adapter known: `LoraConfig(variant=variant.name)` then asks for it.
+
+    Raises ConfigError if the name is taken.
+    """
+    if variant.name in VARIANTS:
+        raise ConfigError(f"There is a variant called {variant.name!r} already.")
+    VARIANTS[variant.name] = variant
+
+
+def variant_problem(name: str) -> str | None:
+    """What is wrong with the name of a variant, if anything is."""
+    if name in VARIANTS:
+        return None
+    known = ", ".join(VARIANTS)
+    return f"variant is {name!r}{suggest(name, VARIANTS)}; it must be one of {known}"

@@ -1,0 +1,232 @@
+"""What an adapter stands beside: the geometry of one module's weight, without the module.
+
+A site knows which shapes A and B have beside its weight W, how they start, and what their product
+looks like in W's own layout. So everything that depends on the kind of a layer is said here once,
+for live layers, for files and for sums of adapters alike.
+
+    site            W as stored                A                      B
+    LinearSite      (O, I), transposed (I, O)  (R, I)                 (O, R)
+    SlicedSite      the same, in slices        (R * N, I)             (heights of the N slices, R)
+    EmbeddingSite   (V, O)                     (R, V)                 (O, R)
+    ConvSite        (O, I/G, *kernel)          (R, I/G, *kernel)      (O, R/G, 1, ...)
+    ConvSite, square  loralib's matrix form    (R * k, I * k)         (O/G * k, R * k)
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lorakit.functional import conv, embedding, linear, slices
+from lorakit.functional.initialise import INITIALISERS, embedding_factors
+from lorakit.functional.slices import Slices
+
+Shape = tuple[int, ...]
+Pair = tuple[Tensor, Tensor]
+
+
+class Site(ABC):
+    """One module's weight as a linear map from `in_features` to `out_features`."""
+
+    kind: ClassVar[str]
+    description: ClassVar[str]
+    """What such a module is, in a message: "is a linear layer"."""
+    in_features: int
+    out_features: int
+
+    @property
+    @abstractmethod
+    def weight_shape(self) -> Shape:
+        """Of W, as it is stored."""
+
+    @property
+    def max_rank(self) -> int:
+        """The rank above which another row of A adds nothing: min(in, out)."""
+        return min(self.in_features, self.out_features)
+
+    def rank_problem(self, r: int) -> str | None:
+        """Why an adapter of rank `r` cannot stand here; None if it can."""
+        return None
+
+    @abstractmethod
+    def factor_shapes(self, r: int) -> tuple[Shape, Shape]:
+        """Of A and B at rank `r`."""
+
+    @abstractmethod
+    def initial_factors(self, weight: Tensor, r: int, init: bool | str) -> Pair:
+        """Starting values of A and B beside `weight`, as `init_lora_weights` says."""
+
+    @abstractmethod
+    def product(self, a: Tensor, b: Tensor, s: float) -> Tensor:
+        """s * B A, laid out as W is stored, in at least float32."""
+
+    @abstractmethod
+    def pairs(self, a: Tensor, b: Tensor) -> Iterator[Pair]:
+        """The matrices A (R, I) and B (O, R) whose products, side by side, hold B A's numbers."""
+
+
+@dataclass(frozen=True)
+class LinearSite(Site):
+    """W (out, in), or (in, out) where `transposed`, as GPT-2's Conv1D stores it."""
+
+    in_features: int
+    out_features: int
+    transposed: bool = False
+
+    kind: ClassVar[str] = "linear"
+    description: ClassVar[str] = "is a linear layer"
+
+    @property
+    def weight_shape(self) -> Shape:
+        shape = self.out_features, self.in_features
+        return shape[::-1] if self.transposed else shape
+
+    def factor_shapes(self, r: int) -> tuple[Shape, Shape]:
+        return (r, self.in_features), (self.out_features, r)
+
+    def initial_factors(self, weight: Tensor, r: int, init: bool | str) -> Pair:
+        return INITIALISERS[init](self._as_OI(weight), r)
+
+    def product(self, a: Tensor, b: Tensor, s: float) -> Tensor:
+        return self._as_OI(linear.delta(a, b, s))
+
+    def pairs(self, a: Tensor, b: Tensor) -> Iterator[Pair]:
+        yield a, b
+
+    def _as_OI(self, weight: Tensor) -> Tensor:
+        """From W's layout to (out, in), and back."""
+        return weight.t() if self.transposed else weight
+
+
+@dataclass(frozen=True)
+class SlicedSite(LinearSite):
+    """The slices of one fused weight, some of them adapted, each by a pair of its own."""
+
+    slices: Slices = ()
+    """Height of each slice of the output, from the top, and whether it is adapted."""
+
+    @property
+    def max_rank(self) -> int:
+        return min(self.in_features, *slices.adapted_heights(self.slices))
+
+    def factor_shapes(self, r: int) -> tuple[Shape, Shape]:
+        heights = slices.adapted_heights(self.slices)
+        return (r * len(heights), self.in_features), (sum(heights), r)
+
+    def initial_factors(self, weight: Tensor, r: int, init: bool | str) -> Pair:
+        weight_OI = self._as_OI(weight)
+        spans = slices.adapted_spans(self.slices)
+        factors = [INITIALISERS[init](weight_OI[start:stop], r) for start, stop in spans]
+        return torch.cat([a for a, _ in factors]), torch.cat([b for _, b in factors])
+
+    def product(self, a: Tensor, b: Tensor, s: float) -> Tensor:
+        return self._as_OI(slices.delta(a, b, s, self.slices))
+
+    def pairs(self, a: Tensor, b: Tensor) -> Iterator[Pair]:
+        for _, a_RI, b_HR in slices.pairs(a, b, self.slices):
+            yield a_RI, b_HR
+
+
+@dataclass(frozen=True)
+class InProjSite(LinearSite):
+    """nn.MultiheadAttention's in_proj_weight, which holds query, key and value."""
+
+    kind: ClassVar[str] = "attention"
+    description: ClassVar[str] = "is an nn.MultiheadAttention"
+
+
+@dataclass(frozen=True)
+class OutProjSite(LinearSite):
+    """nn.MultiheadAttention's out_proj, which files name apart from other linear layers."""
+
+    kind: ClassVar[str] = "out_proj"
+    description: ClassVar[str] = "is nn.MultiheadAttention's out_proj"
+
+
+@dataclass(frozen=True)
+class EmbeddingSite(Site):
+    """A table W (V, O): its inputs are the V row numbers."""
+
+    in_features: int
+    out_features: int
+
+    kind: ClassVar[str] = "embedding"
+    description: ClassVar[str] = "is an embedding"
+
+    @property
+    def weight_shape(self) -> Shape:
+        return self.in_features, self.out_features
+
+    def factor_shapes(self, r: int) -> tuple[Shape, Shape]:
+        return (r, self.in_features), (self.out_features, r)
+
+    def initial_factors(self, weight: Tensor, r: int, init: bool | str) -> Pair:
+        return embedding_factors(weight, r, init)
+
+    def product(self, a: Tensor, b: Tensor, s: float) -> Tensor:
+        return embedding.delta(a, b, s)
+
+    def pairs(self, a: Tensor, b: Tensor) -> Iterator[Pair]:
+        yield a, b
+
+
+@dataclass(frozen=True)
+class ConvSite(Site):
+    """A kernel W (O, I/G, *kernel) of a convolution with G groups."""
+
+    shape: Shape
+    groups: int = 1
+    square: bool = False
+    """Whether A and B have loralib's matrix form."""
+
+    kind: ClassVar[str] = "conv"
+    description: ClassVar[str] = "is a convolution"
+
+    @property
+    def weight_shape(self) -> Shape:
+        return self.shape
+
+    @property
+    def in_features(self) -> int:  # type: ignore[override]
+        """Input channels times kernel positions."""
+        return math.prod(self.shape[1:]) * self.groups
+
+    @property
+    def out_features(self) -> int:  # type: ignore[override]
+        return self.shape[0]
+
+    def rank_problem(self, r: int) -> str | None:
+        if self.square or r % self.groups == 0:
+            return None
+        return f"has groups={self.groups}; r={r} must be a multiple of that"
+
+    def factor_shapes(self, r: int) -> tuple[Shape, Shape]:
+        out, width, *kernel = self.shape
+        if self.square:
+            k = kernel[0]
+            return (r * k, width * self.groups * k), (out // self.groups * k, r * k)
+        return (r, *self.shape[1:]), (out, r // self.groups, *(1 for _ in kernel))
+
+    def initial_factors(self, weight: Tensor, r: int, init: bool | str) -> Pair:
+        a_shape, b_shape = self.factor_shapes(r)
+        if self.square:
+            rank = b_shape[1]
+            return INITIALISERS[init](weight.reshape(-1, a_shape[1]), rank)
+        a, b = INITIALISERS[init](weight.flatten(1), r)
+        return a.reshape(a_shape), b[:, : b_shape[1]].reshape(b_shape)
+
+    def product(self, a: Tensor, b: Tensor, s: float) -> Tensor:
+        return conv.delta(a, b, s, torch.Size(self.shape), self.groups)
+
+    def pairs(self, a: Tensor, b: Tensor) -> Iterator[Pair]:
+        if self.square:
+            yield a, b
+            return
+        for a_part, b_part in zip(a.chunk(self.groups), b.chunk(self.groups), strict=True):
+            yield a_part.flatten(1), b_part.flatten(1)
