@@ -39,6 +39,7 @@ from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe, with_settings
 from lorakit.runs.checkpoints import save_trained
 from lorakit.tables.reading import read_table
+from lorakit.tasks.registry import task_spec
 from lorakit.training.arguments import make_trainer
 from lorakit.training.model import build_model
 
@@ -142,7 +143,9 @@ def opened(size: str, adapter: str) -> Session:
     model = transformers.AutoModelForCausalLM.from_pretrained(settings.base, dtype="float32").eval()
     if adapter != "-":
         lora.load_adapter(model, adapter)
-    return Session(adapter, settings.base, "lora", model, tokenizer, task, settings)
+    return Session(
+        adapter, settings.base, "lora", model, tokenizer, task, settings, task_spec(task.name)
+    )
 
 
 def score(size: str, adapter: str) -> dict[str, float]:

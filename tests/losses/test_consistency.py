@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,7 @@ from transformers import AutoModelForSequenceClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from lorakit.errors import ConfigError, StateError
-from lorakit.losses import consistency as module
-from lorakit.losses.config import LossConfig
+from lorakit.losses import LOSSES, LossConfig
 from lorakit.losses.consistency import consistency_loss
 from lorakit.models.embeddings import embedding_module, second_half_edited
 from lorakit.tasks.classification import Classification
@@ -98,11 +98,13 @@ def passes(monkeypatch) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The logits of both passes of every loss that is computed."""
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def keep(z1, z2, y, config):
+    def keep(z1, z2, y, **weights):
         seen.append((z1, z2))
         return (z1 - z2).square().sum() + z1.sum()
 
-    monkeypatch.setattr(module, "COMBINE", dict.fromkeys(module.COMBINE, keep))
+    for name, loss in LOSSES.items():
+        if loss.combine is not None:
+            monkeypatch.setitem(LOSSES, name, replace(loss, combine=keep))
     return seen
 
 

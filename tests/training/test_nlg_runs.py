@@ -13,15 +13,16 @@ from transformers import logging as transformers_logging
 
 import lorakit as lora
 from lorakit.errors import ConfigError, MismatchError, MissingDependencyError
-from lorakit.inference import generation, nlg_report
+from lorakit.inference import generation
 from lorakit.inference.generation import Sampling, generate_rows
-from lorakit.inference.nlg_report import score_texts
 from lorakit.inference.session import LoadOptions, open_session
 from lorakit.injection.adaptation import inject
 from lorakit.models.loading import load_for_task, no_dropout
 from lorakit.recipe.catalogue import recipe_file
 from lorakit.recipe.schema import from_mapping
 from lorakit.recipe.yaml_file import load_recipe, to_yaml, with_settings
+from lorakit.tasks.nlg import report
+from lorakit.tasks.nlg import task as nlg_task
 from lorakit.tasks.nlg.corpora import read_corpus
 from lorakit.tasks.nlg.task import WebNLG
 from lorakit.training.run import run
@@ -173,7 +174,7 @@ def test_a_run_that_was_interrupted_while_decoding_continues_there(
         return real(*arguments)
 
     monkeypatch.setattr(generation, "answer", stopping)
-    monkeypatch.setattr(nlg_report, "score", lambda *arguments: {"bleu": 0.5})
+    monkeypatch.setattr(report, "score", lambda *arguments: {"bleu": 0.5})
     with pytest.raises(KeyboardInterrupt):
         run(settings, say=lambda text: None)
     asked.clear()
@@ -194,9 +195,7 @@ def test_scores_of_webnlg_have_a_column_for_unseen_and_seen_categories(tmp_path)
         }
     )
     said: list[str] = []
-    metrics = score_texts(
-        WebNLG(), table, ["The pub is\nold .", "A dog sleeps ."], tmp_path, said.append
-    )
+    metrics = WebNLG().report(table, ["The pub is\nold .", "A dog sleeps ."], tmp_path, said.append)
     assert metrics["ter_seen"] == 0.0 < metrics["ter_unseen"]
     lines = (tmp_path / "scores.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
@@ -213,7 +212,7 @@ def test_packages_that_scores_lack_stop_a_run_before_it_trains(base, data, tmp_p
     def missing(task: str) -> None:
         raise MissingDependencyError(f"{task} needs sacrebleu")
 
-    monkeypatch.setattr(nlg_report, "check_task", missing)
+    monkeypatch.setattr(nlg_task, "check_task", missing)
     with pytest.raises(MissingDependencyError, match="e2e needs sacrebleu"):
         run(recipe(base, data, tmp_path / "run"), say=lambda text: None)
     assert not list((tmp_path / "run").iterdir())
@@ -225,10 +224,10 @@ def test_texts_are_written_before_they_are_scored(tmp_path, monkeypatch):
     def failing(*arguments: Any) -> None:
         raise OSError("METEOR stopped")
 
-    monkeypatch.setattr(nlg_report, "score", failing)
+    monkeypatch.setattr(report, "score", failing)
     table = datasets.Dataset.from_dict({"input": ["a"], "references": [["A cat."]]})
     with pytest.raises(OSError, match="METEOR stopped"):
-        score_texts(WebNLG(), table, ["A dog."], tmp_path, lambda text: None)
+        WebNLG().report(table, ["A dog."], tmp_path, lambda text: None)
     assert (tmp_path / "predictions.txt").read_text() == "A dog.\n"
 
 

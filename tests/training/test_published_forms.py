@@ -153,7 +153,7 @@ def test_a_name_of_the_catalogue_says_base_alpha_and_task(form, base, tmp_path, 
         )
         monkeypatch.setitem(RELEASES, name, here)
         saved = open_session(name)
-    assert (saved.base, saved.glue) == (str(base), "mnli")
+    assert (saved.base, saved.spec.name) == (str(base), "mnli")
     layers = [m for m in saved.model.modules() if hasattr(m, "lora_A")]
     assert {layer.scaling for layer in layers} == {here.lora_alpha / here.r}
 

@@ -17,7 +17,7 @@ def test_the_majority_counts_labels_by_their_names():
     """As CSV, JSON and pandas write one and the same label."""
     table = Dataset.from_dict({"label": ["1", "1.0", " 1 ", "0", "0"]})
     task = Classification(("text",), "label", 8, ("0", "1"))
-    assert result._majority(table, task) == pytest.approx(3 / 5)
+    assert task.majority(table) == pytest.approx(3 / 5)
 
 
 def git(directory: Path, *arguments: str) -> str:

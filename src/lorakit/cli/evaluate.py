@@ -32,11 +32,10 @@ def evaluate(
     """
     from lorakit.inference.prediction import evaluate_tables
     from lorakit.inference.session import held_out_tables, open_session
-    from lorakit.tasks.glue.benchmark import HUB
 
     quiet_libraries(json)
     asked = options.ask(base, lora_alpha, revision, check_base, task, column, label, labels)
     saved = open_session(source, asked)
     tables = held_out_tables(saved, data)
-    origin = data or ("its test rows" if saved.recipe is not None else HUB)
+    origin = data or ("its test rows" if saved.recipe is not None else str(saved.spec.hub))
     show(evaluate_tables(saved, tables, origin, options.shows_progress(json)), json)

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import DynamicCache, LogitsProcessor, NoRepeatNGramLogitsProcessor
 
 from lorakit.recipe.decoding import Sampling
+from lorakit.tasks.padding import padding_id
 
 
 class AfterPrompt(LogitsProcessor):
@@ -38,7 +39,7 @@ class AfterPrompt(LogitsProcessor):
 
 def answer(model: Any, tokenizer: Any, prompts: list[list[int]], sampling: Sampling) -> list[str]:
     """A text for each prompt; prompts are padded on the left."""
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    pad = padding_id(tokenizer)
     longest = max(map(len, prompts))
     ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor(

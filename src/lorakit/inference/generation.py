@@ -22,8 +22,7 @@ from lorakit.models.processes import gathered, process_number, share
 from lorakit.recipe.decoding import Sampling, decoding_defaults
 from lorakit.tasks.base import CUT
 from lorakit.tasks.batching import batches
-from lorakit.tasks.chat import Chat
-from lorakit.tasks.generation import CausalTask
+from lorakit.tasks.generation import CausalTask, require_generating
 
 TOKENS = 8192
 """Of one batch at most, prompts, answers and beams together; a batch has at least one row."""
@@ -45,10 +44,9 @@ def generate_texts(
 
     Raises ConfigError if the model does not generate text, or the prompt leaves it no room.
     """
-    chat = isinstance(saved.task, Chat)
-    column = [[{"role": "user", "content": p}] for p in prompts] if chat else list(prompts)
     task = replace(_generating(saved), text=("prompt",), label=None)
-    return _generate(saved, task, {"prompt": column}, sampling or Sampling(), progress)
+    rows = {"prompt": [task.asked(prompt) for prompt in prompts]}
+    return _generate(saved, task, rows, sampling or Sampling(), progress)
 
 
 def generate_rows(
@@ -161,12 +159,7 @@ def _kept(
 
 
 def _generating(saved: Session) -> CausalTask:
-    if isinstance(saved.task, CausalTask):
-        return saved.task
-    raise ConfigError(
-        f"{saved.source} was trained for {saved.task.name} and generates no text; use "
-        "lorakit predict."
-    )
+    return require_generating(saved.task, saved.source)
 
 
 def _first_token(saved: Session) -> int:

@@ -1,8 +1,5 @@
 """Predictions in the files that GLUE's test server takes: `index` and `prediction`, between tabs.
 
-A label is written as the task's own files write it, by its number or its name; STS-B's numbers are
-kept between 0 and 5 and have three decimals.
-
 Source: https://gluebenchmark.com/faq (the sample submission).
 """
 
@@ -11,15 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lorakit.errors import ConfigError, SaveError
 from lorakit.files import atomic_write_text
 from lorakit.inference.prediction import predict
 from lorakit.inference.session import Session
 from lorakit.runs.prediction_files import check_output
-from lorakit.tasks.glue.benchmark import GLUE, STSB_RANGE, GlueTask
-from lorakit.tasks.glue.files import is_file, read_glue
 
 
 @dataclass(frozen=True)
@@ -42,37 +36,24 @@ def write_server_files(
     Raises ConfigError if the model's task is none of GLUE's, FormatError for missing or damaged
     files, SaveError if a file exists already or cannot be written.
     """
-    if saved.glue is None:
+    submission = saved.spec.submission
+    if submission is None:
         raise ConfigError(
             f"{saved.source} does not say its task in GLUE; pass --task, such as rte."
         )
-    task = GLUE[saved.glue]
-    if is_file(source) and len(task.parts) > 1:
-        raise ConfigError(f"{source} is one file; pass GLUE's folder, which has {task.name}'s two.")
-    files = {split: directory / name for split, name in _names(task).items()}
+    if Path(source).is_file() and len(submission.files) > 1:
+        name = saved.spec.name
+        raise ConfigError(f"{source} is one file; pass GLUE's folder, which has {name}'s two.")
+    files = {split: directory / name for split, name in submission.files.items()}
     for file in files.values():
         check_output(file, overwrite)
-    tables = {split: read_glue(source, task, split) for split in files}
+    tables = {split: submission.read(source, split) for split in files}
     written = []
     for split, file in files.items():
         found = predict(saved, tables[split], f"{source} ({split})", progress)
-        _write(file, [_text(value, task) for value in found.values])
+        _write(file, [submission.text(value) for value in found.values])
         written.append(ServerFile(str(file), len(found.values), found.truncated_rows))
     return written
-
-
-def _names(task: GlueTask) -> dict[str, str]:
-    """The server's name for the file of each split."""
-    short = {"": "", "matched": "-m", "mismatched": "-mm"}
-    splits = task.splits("test").items()
-    return {split: f"{task.folder}{short[part]}.tsv" for part, split in splits}
-
-
-def _text(value: Any, task: GlueTask) -> str:
-    if not task.labels:
-        low, high = STSB_RANGE
-        return f"{min(max(value, low), high):.3f}"
-    return str(task.labels.index(value)) if task.numbered else str(value)
 
 
 def _write(file: Path, predictions: Sequence[str]) -> None:

@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from lorakit.errors import ConfigError
-from lorakit.inference.scoring import BatchOutput, passes, scores
+from lorakit.inference.scoring import BatchOutput, joined, passes, scores
 from lorakit.inference.session import Session
 from lorakit.methods import method_of
-from lorakit.tasks.base import CUT, Example, Task, missing_columns
+from lorakit.tasks.base import CUT, Example, Task
 from lorakit.tasks.batching import batches, length
 from lorakit.tasks.columns import Columns, resolve
-from lorakit.tasks.glue.benchmark import MISMATCHED, with_mismatched
+from lorakit.tasks.table_checks import missing_columns
 from lorakit.text import plural
 
 AnyTask = TypeVar("AnyTask", bound=Task)
@@ -57,20 +57,17 @@ class Predictions:
 def evaluate_tables(
     saved: Session, tables: Mapping[str, Any], data: str, progress: bool = False
 ) -> Evaluation:
-    """Metrics of the predictions for the table "test", and for MNLI's mismatched one beside it.
+    """Metrics of the predictions for the table "test", and for further ones beside it.
 
     Raises ConfigError for missing columns and unknown labels.
     """
-    found = evaluate(saved, tables["test"], data, progress)
-    if MISMATCHED not in tables:
-        return found
-    other = evaluate(saved, tables[MISMATCHED], data, progress)
+    found = {name: evaluate(saved, table, data, progress) for name, table in tables.items()}
     return replace(
-        found,
-        rows=found.rows + other.rows,
-        truncated_rows=found.truncated_rows + other.truncated_rows,
-        metrics=with_mismatched(found.metrics, other.metrics),
-        seconds=round(found.seconds + other.seconds, 2),
+        found["test"],
+        rows=sum(one.rows for one in found.values()),
+        truncated_rows=sum(one.truncated_rows for one in found.values()),
+        metrics=joined({name: one.metrics for name, one in found.items()}),
+        seconds=round(sum(one.seconds for one in found.values()), 2),
     )
 
 
@@ -134,7 +131,7 @@ def fitted(task: AnyTask, table: Any, data: str, with_label: bool) -> AnyTask:
 
     Raises ConfigError that lists the columns that are missing, with the nearest names.
     """
-    if not task.text or (with_label and task.label is None and task.name != "chat"):
+    if not task.text or (with_label and task.label is None and task.needs_label):
         columns = resolve(table, Columns(task.name, task.text or None, task.label))
         task = replace(task, text=columns.text or (), label=columns.label)
     wanted = [*task.text, *([task.label] if with_label and task.label else [])]
@@ -145,8 +142,10 @@ def fitted(task: AnyTask, table: Any, data: str, with_label: bool) -> AnyTask:
 
 def columns_read(task: Task, table: Any) -> dict[str, list[Any]]:
     """The columns that the task knows, as lists."""
-    known = [*task.text, *([task.label] if task.label in table.column_names else [])]
-    return {name: list(table[name]) for name in known if name}
+    there = [
+        name for name in task.known_columns if name != task.label or name in table.column_names
+    ]
+    return {name: list(table[name]) for name in there}
 
 
 def as_examples(columns: Mapping[str, Sequence[Any]]) -> list[Example]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,3 +78,18 @@ def scores(
     ordered = [pair for _, pair in sorted(gathered(rows), key=lambda row: row[0])]
     logits, labels = (torch.stack(part) for part in zip(*ordered, strict=True))
     return {"loss": loss, **task.score(logits, labels)}, task.predictions(logits)
+
+
+def joined(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The metrics of the table "test", and those of further tables after the tables' names.
+
+    >>> joined({"test": {"accuracy": 0.5}, "mismatched": {"accuracy": 0.75}})
+    {'accuracy': 0.5, 'mismatched_accuracy': 0.75}
+    """
+    further = {
+        f"{table}_{name}": value
+        for table, found in metrics.items()
+        if table != "test"
+        for name, value in found.items()
+    }
+    return {**metrics["test"], **further}

@@ -1,1 +1,9 @@
-"""What training minimises: the model's own loss, or one of two passes over a batch."""
+"""What training minimises: the model's own loss, or one of two passes over a batch.
+
+`LOSSES` says what each `loss.kind` of a recipe means, and `register` adds an entry to it.
+"""
+
+from lorakit.losses.config import LossConfig
+from lorakit.losses.registry import LOSSES, Loss, register
+
+__all__ = ["LOSSES", "Loss", "LossConfig", "register"]

@@ -11,15 +11,20 @@ code (dinghanshen/Cutoff, transformers/trainer.py) draws them: token and feature
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lorakit.models.embeddings import Edit
+from lorakit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lorakit.models.embeddings import Edit  # it loads transformers, which a recipe needs not
 
 Inputs = dict[str, Tensor]
-View = Callable[[Inputs, float], tuple[Inputs, Edit | None]]
+View = Callable[[Inputs, float], "tuple[Inputs, Edit | None]"]
 
 
 def same(inputs: Inputs, ratio: float) -> tuple[Inputs, Edit | None]:
@@ -67,6 +72,20 @@ def with_unknown_tokens(
     drawn = (torch.rand(ids.shape) < ratio).to(ids.device)
     replaced = drawn & ~torch.isin(ids, torch.tensor(special, device=ids.device))
     return {**inputs, "input_ids": ids.masked_fill(replaced, unknown)}, None
+
+
+def unknown_tokens(tokenizer: Any) -> View:
+    """`with_unknown_tokens` for a tokenizer; raises ConfigError if it has no unknown token."""
+    names = ("cls", "sep", "pad", "bos", "eos")
+    special = [getattr(tokenizer, f"{name}_token_id") for name in names]
+    unknown = tokenizer.unk_token_id
+    if unknown is None:
+        raise ConfigError(
+            "loss.kind loralib_cutoff puts the unknown token in place of others, and this "
+            "tokenizer has none; use cutoff_token."
+        )
+    kept = sorted({token for token in special if token is not None})
+    return partial(with_unknown_tokens, unknown=unknown, special=kept)
 
 
 def _without(inputs: Inputs, draw: Callable[[int], Tensor]) -> tuple[Inputs, Edit | None]:

@@ -6,36 +6,28 @@ model has one output (regression), the task's loss is the squared error and ever
 
     D = mean((z1 - z2)^2)
 
-The function of each `kind` stands in `COMBINE`; where the second pass comes from, in `views`.
+Which `kind` is which function stands in `registry`; what the second pass sees, in `augmentations`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from lorakit.losses.config import LossConfig
 
-Combine = Callable[[Tensor, Tensor, Tensor, LossConfig], Tensor]
-
-
-def rdrop(z1: Tensor, z2: Tensor, y: Tensor, config: LossConfig) -> Tensor:
+def rdrop(z1: Tensor, z2: Tensor, y: Tensor, weight: float) -> Tensor:
     """R-drop: two passes with dropout drawn anew have to agree.
 
         L = CE(z1, y) + CE(z2, y) + weight * D,    D = 1/2 (KL(p1 || p2) + KL(p2 || p1))
 
     Source: Liang et al. 2021, arXiv 2106.14448, section 2.
     """
-    return (
-        task_loss(z1, y)
-        + task_loss(z2, y)
-        + _weight(config) * _distance(z1, z2, _symmetric_divergence)
-    )
+    return task_loss(z1, y) + task_loss(z2, y) + weight * _distance(z1, z2, _symmetric_divergence)
 
 
-def cutoff(z1: Tensor, z2: Tensor, y: Tensor, config: LossConfig) -> Tensor:
+def cutoff(z1: Tensor, z2: Tensor, y: Tensor, weight: float, copy_weight: float) -> Tensor:
     """Cutoff: the second pass sees the examples with something taken away.
 
         L = CE(z1, y) + copy_weight * CE(z2, y) + weight * D
@@ -47,15 +39,14 @@ def cutoff(z1: Tensor, z2: Tensor, y: Tensor, config: LossConfig) -> Tensor:
     Source: Shen et al. 2020, arXiv 2009.13818, section 3; the code of dinghanshen/Cutoff, `js_div`
     in transformers/trainer.py.
     """
-    assert config.copy_weight is not None
     return (
         task_loss(z1, y)
-        + config.copy_weight * task_loss(z2, y)
-        + _weight(config) * _distance(z1, z2, _divergence_from_mean)
+        + copy_weight * task_loss(z2, y)
+        + weight * _distance(z1, z2, _divergence_from_mean)
     )
 
 
-def loralib(z1: Tensor, z2: Tensor, y: Tensor, config: LossConfig) -> Tensor:
+def loralib(z1: Tensor, z2: Tensor, y: Tensor, weight: float) -> Tensor:
     """What microsoft/LoRA's DeBERTa example computes for its cutoff and its R-drop alike.
 
         L = CE(z1, y) + CE(z2, y) + weight * D
@@ -67,21 +58,7 @@ def loralib(z1: Tensor, z2: Tensor, y: Tensor, config: LossConfig) -> Tensor:
     Source: microsoft/LoRA, examples/NLU, modeling_deberta_v2.py at c4593f0,
     `DebertaV2ForSequenceClassification.forward`.
     """
-    return (
-        task_loss(z1, y)
-        + task_loss(z2, y)
-        + _weight(config) * _distance(z1, z2, _divergence_by_class)
-    )
-
-
-COMBINE: Mapping[str, Combine] = {
-    "rdrop": rdrop,
-    "cutoff_token": cutoff,
-    "cutoff_feature": cutoff,
-    "cutoff_span": cutoff,
-    "loralib_rdrop": loralib,
-    "loralib_cutoff": loralib,
-}
+    return task_loss(z1, y) + task_loss(z2, y) + weight * _distance(z1, z2, _divergence_by_class)
 
 
 def task_loss(z: Tensor, y: Tensor) -> Tensor:
@@ -89,11 +66,6 @@ def task_loss(z: Tensor, y: Tensor) -> Tensor:
     if z.shape[-1] == 1:
         return F.mse_loss(z.squeeze(-1), y.to(z.dtype))
     return F.cross_entropy(z, y)
-
-
-def _weight(config: LossConfig) -> float:
-    assert config.weight is not None
-    return config.weight
 
 
 def _distance(z1: Tensor, z2: Tensor, divergence: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

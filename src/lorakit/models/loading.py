@@ -10,6 +10,7 @@ from torch import nn
 
 from lorakit.checkpoint import AdapterBundle
 from lorakit.errors import FormatError, MismatchError, MissingDependencyError
+from lorakit.models.heads import head_height, is_head
 
 _AUTO_CLASSES = {
     "CAUSAL_LM": "AutoModelForCausalLM",
@@ -21,9 +22,6 @@ _AUTO_CLASSES = {
 
 UNLIMITED = 1 << 20
 """Tokens of one text where a model has no limit."""
-
-_HEADS = ("classifier", "classification_head", "score", "qa_outputs")
-"""What transformers calls the modules whose last matrix has a row for each label."""
 
 
 def skeleton(name: str, revision: str | None = None) -> nn.Module:
@@ -74,7 +72,7 @@ def load_base(
     transformers = _transformers()
     config = _config(name, revision)
     model_class = _class_of(transformers, config, bundle)
-    labels = _label_count(bundle)
+    labels = head_height(bundle) if bundle is not None else None
     if labels is not None and labels != config.num_labels:
         config.num_labels = labels
     try:
@@ -194,7 +192,7 @@ def _class_of(transformers: Any, config: Any, bundle: AdapterBundle | None = Non
             return _fitting(getattr(transformers, name), config)
     if bundle is not None and bundle.task_type in _AUTO_CLASSES:
         return getattr(transformers, _AUTO_CLASSES[bundle.task_type])
-    if bundle is not None and any(_is_head(name) for name in bundle.trained):
+    if bundle is not None and any(is_head(name) for name in bundle.trained):
         return transformers.AutoModelForSequenceClassification
     return _own_auto_class(transformers, config)
 
@@ -218,19 +216,3 @@ def _own_auto_class(transformers: Any, config: Any) -> Any:
         if type(config) in mapping and getattr(mapping[type(config)], "__name__", None) == own:
             return auto
     return transformers.AutoModel
-
-
-def _label_count(bundle: AdapterBundle | None) -> int | None:
-    """As the file says, else the height of the last matrix of a saved classification head."""
-    if bundle is not None and bundle.num_labels is not None:
-        return bundle.num_labels
-    heights = [
-        tensor.shape[0]
-        for name, tensor in (bundle.trained if bundle is not None else {}).items()
-        if _is_head(name) and tensor.ndim == 2 and "dense" not in name
-    ]
-    return heights[-1] if heights else None
-
-
-def _is_head(name: str) -> bool:
-    return name.split(".")[0] in _HEADS

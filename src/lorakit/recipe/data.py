@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,20 +13,18 @@ from transformers import AutoTokenizer
 from lorakit.errors import ConfigError
 from lorakit.models import loading
 from lorakit.recipe.schema import DataConfig, Recipe
-from lorakit.tables.reading import read_table
 from lorakit.tasks.base import Task
-from lorakit.tasks.columns import Columns, make_task, resolve
+from lorakit.tasks.columns import Columns, known_columns, make_task, resolve
 from lorakit.tasks.encoding import cut_text, encode_table
-from lorakit.tasks.glue.benchmark import GLUE
-from lorakit.tasks.glue.files import glue_tables, is_file
-from lorakit.tasks.nlg.corpora import PARSERS, read_corpus
-from lorakit.tasks.nlg.task import CORPORA
+from lorakit.tasks.padding import with_pad_token
+from lorakit.tasks.registry import TASKS
+from lorakit.tasks.spec import TaskSpec
 
 Say = Callable[[str], None]
 
 
 def split(data: DataConfig) -> dict[str, Any]:
-    """The tables `train`, `test` and, where asked for, `validation`; for MNLI `mismatched` too."""
+    """The tables `train`, `test`, `validation` if it is asked for, and what a task has besides."""
     table = read_tables(data.train, data.task, "train")["train"]
     tables: dict[str, Any] = {}
     for name, part in (("test", data.test if data.test is not None else _own_test(data)),
@@ -46,26 +44,33 @@ def split(data: DataConfig) -> dict[str, Any]:
 
 
 def read_tables(source: str, task: str | None, role: str) -> dict[str, Any]:
-    """The table for "train", "validation" or "test" by its role; MNLI's `mismatched` beside it."""
-    if task in GLUE:
-        return glue_tables(source, GLUE[task], role)
-    if task in PARSERS:
-        return {role: read_corpus(source, task)}
-    return {role: read_table(source, role)}
+    """The table for "train", "validation" or "test" by its role, and what a task has besides."""
+    return _spec(task).read(source, role)
+
+
+def tested(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are tested on: `test`, and further ones, such as MNLI's `mismatched`."""
+    return {name: table for name, table in tables.items() if name not in ("train", "validation")}
 
 
 def _own_test(data: DataConfig) -> str | float:
     """What is tested on where a recipe does not say it."""
-    return data.train if data.task in GLUE and not is_file(data.train) else 0.1
+    own = _spec(data.task).own_test(data.train)
+    return 0.1 if own is None else own
+
+
+def _spec(task: str | None) -> TaskSpec:
+    """A task by its name; data whose task is to be guessed are read as a table."""
+    return TASKS["classification" if task is None else task]
 
 
 def with_guesses(recipe: Recipe, say: Say) -> Recipe:
     """The recipe with its columns filled in from the table."""
     data = recipe.data
     table = read_tables(data.train, data.task, "train")["train"]
-    given = Columns(data.task, tuple(data.text or ()) or None, data.label)
+    given = known_columns(Columns(data.task, tuple(data.text or ()) or None, data.label))
     columns = resolve(table, given, data.train)
-    if columns != given and data.task not in GLUE and data.task not in CORPORA:
+    if columns != given:
         say(
             f"guessed from {data.train}: task {columns.task}, text {', '.join(columns.text or ())}"
             + (f", label {columns.label}" if columns.label else "")
@@ -78,9 +83,7 @@ def with_guesses(recipe: Recipe, say: Say) -> Recipe:
 
 def prepare(recipe: Recipe, train: Any) -> tuple[Any, Task]:
     """The tokenizer, and the task with the labels of the training table."""
-    tokenizer = AutoTokenizer.from_pretrained(recipe.base, revision=recipe.revision)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer = with_pad_token(AutoTokenizer.from_pretrained(recipe.base, revision=recipe.revision))
     data = recipe.data
     columns = Columns(data.task, tuple(data.text or ()) or None, data.label)
     limit = text_limit(tokenizer, recipe.base, recipe.revision)

@@ -7,17 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorakit.errors import ConfigError
-from lorakit.tasks.nlg.task import CORPORA
+from lorakit.tasks.registry import TASKS
 
 NEW_TOKENS = 128
-DATA_TO_TEXT: dict[str, Any] = {
-    "max_new_tokens": 64,
-    "beams": 10,
-    "length_penalty": 0.8,
-    "no_repeat_ngram": 4,
-    "stop": ["\n\n"],
-}
-"""microsoft/LoRA's settings for its three corpora (the README's; the paper has 0.9 for E2E)."""
 
 
 @dataclass(frozen=True)
@@ -82,4 +74,4 @@ class Sampling:
 
 def decoding_defaults(task: object) -> dict[str, Any]:
     """Where a task's decoding differs from Sampling's own defaults."""
-    return dict(DATA_TO_TEXT) if task in CORPORA else {}
+    return dict(TASKS[task].decoding) if isinstance(task, str) and task in TASKS else {}

@@ -9,22 +9,15 @@ from typing import Any, Literal
 
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError, require
-from lorakit.losses.config import LossConfig
+from lorakit.losses import LOSSES, LossConfig
 from lorakit.methods.registry import METHODS, find, unknown
 from lorakit.recipe.decoding import Sampling, decoding_defaults
 from lorakit.recipe.method_sections import kept, read_sections
 from lorakit.recipe.validation import build, unknown_names
 from lorakit.recipe.variants import TASKS, as_one_of_them, unchosen
-from lorakit.tasks.columns import task_problem
-from lorakit.tasks.nlg.task import CORPORA
+from lorakit.tasks import registry
 
 Schedule = Literal["linear", "cosine", "constant", "inverse_sqrt"]
-
-_ONE_PASS_TASKS = ("multiple_choice", "generation", "chat", *CORPORA)
-"""Tasks without one row of logits for each example, which is what two passes are compared by."""
-
-_NUMBERS = ("regression", "stsb")
-"""Tasks that learn a number."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +37,9 @@ class DataConfig:
     chooses between checkpoints by them."""
 
     task: str | None = None
-    """classification, regression, multiple_choice, generation or chat, or a task of GLUE, or a
-    corpus of data-to-text (e2e, webnlg, dart, data_to_text), whose columns are known; None:
-    guessed, but neither of the last two."""
+    """classification, regression, multiple_choice, generation or chat; a task of GLUE or a corpus
+    of data-to-text (e2e, webnlg, dart, data_to_text), whose columns are known; or one that was
+    added with `lorakit.tasks.register`. None: guessed, but neither GLUE nor a corpus."""
 
     text: Sequence[str] | None = None
     """The columns that are read, in order; None: guessed."""
@@ -71,7 +64,7 @@ class DataConfig:
                 if isinstance(value, int | float)
             }
             | {"max_length must be at least 1": self.max_length is None or self.max_length >= 1}
-            | {problem: False for problem in [task_problem(self.task)] if problem}
+            | {problem: False for problem in [registry.task_problem(self.task)] if problem}
         )
 
 
@@ -171,17 +164,19 @@ class Recipe:
     def __post_init__(self) -> None:
         method = find(self.method)
         object.__setattr__(self, _SETTINGS, kept(self.method, self.settings))
-        kind, task = self.loss.kind, self.data.task
-        one_pass = kind != "plain" and task in _ONE_PASS_TASKS
+        loss, task = LOSSES[self.loss.kind], self.data.task
+        learned = None if task is None else registry.TASKS[task].task_class
+        unfit = None if learned is None else loss.problem_with(learned, str(task))
         smooth = self.training.label_smoothing > 0
         require(
             {
-                f"loss.kind is {kind}, which compares one row of logits for each "
-                f"example, and the task {task} has none; use plain": not one_pass,
-                f"training.label_smoothing is part of the plain loss, and loss.kind is {kind}; "
-                "leave one of them out": not smooth or kind == "plain",
+                str(unfit): unfit is None,
+                "training.label_smoothing is part of the plain loss, and loss.kind is "
+                f"{loss.name}; leave one of them out": not smooth or loss.combine is None,
                 f"training.label_smoothing spreads a target over labels, and the task {task} "
-                "learns a number; leave it out": not smooth or task not in _NUMBERS,
+                "learns a number; leave it out": (
+                    not smooth or learned is None or not learned.learns_number
+                ),
                 f"init_adapter starts adapters, and method {self.method} has none; leave one of "
                 "them out": self.init_adapter is None or method.has_adapters,
             }

@@ -17,15 +17,11 @@ from lorakit.recipe.schema import Recipe, differences, from_mapping
 from lorakit.recipe.yaml_file import load_recipe, to_yaml
 from lorakit.runs.prediction_files import check_columns, write_predictions
 from lorakit.tasks.base import Task
-from lorakit.tasks.generation import CausalTask
-from lorakit.tasks.nlg.task import DataToText
 from lorakit.tasks.outputs import PREDICTION
 
 RECIPE, RESULT, ADAPTER = "recipe.yaml", "result.json", "adapter"
 PREDICTIONS, CURVE, LOG = "predictions.jsonl", "curve.png", "log.json"
 CHECKPOINTS = "checkpoints"
-REFERENCE = "reference"
-"""The column of predictions.jsonl with what should have been generated."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,7 @@ def write_files(
     from lorakit.runs.curve import draw_curve
 
     log = [entry for entry in log if "train_runtime" not in entry]  # it is of the last start only
-    write_predictions(output / PREDICTIONS, _answered(test, task), predictions)
+    write_predictions(output / PREDICTIONS, task.answered(test), predictions)
     atomic_write_text(output / LOG, json.dumps(log, indent=1))
     draw_curve(log, output / CURVE)
     atomic_write_text(output / RESULT, json.dumps(asdict(result), indent=2))
@@ -123,24 +119,4 @@ def write_files(
 
 def require_free_columns(task: Task) -> None:
     """Raise ConfigError if a column of predictions.jsonl would hide one that the task reads."""
-    added = {PREDICTION, REFERENCE} if task.generates and task.label != REFERENCE else {PREDICTION}
-    check_columns(_known(task), added)
-
-
-def _answered(test: Any, task: Task) -> Any:
-    """The columns that the task knows and, where text is generated, `reference`.
-
-    Data to text has `references`, and what else its reader knows of an input.
-    """
-    if isinstance(task, DataToText):
-        return test
-    known = test.select_columns(_known(task))
-    if not isinstance(task, CausalTask):
-        return known
-    return [
-        {**row, REFERENCE: task.references({k: [v] for k, v in row.items()})[0]} for row in known
-    ]
-
-
-def _known(task: Task) -> list[str]:
-    return [*task.text, *([task.label] if task.label else [])]
+    check_columns(task.known_columns, {PREDICTION, *task.added_columns})

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from lorakit.errors import ConfigError, suggest
-from lorakit.tables.cells import is_blank, is_scalar
-from lorakit.text import plural, rows_text
+from lorakit.errors import ConfigError
+from lorakit.tables.cells import is_blank
+from lorakit.tasks.table_checks import bad_labels, bad_texts, missing_columns
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Any]]
@@ -21,9 +21,25 @@ Rows = Mapping[str, Sequence[Any]]
 Example = dict[str, Any]
 """What a tokenizer gives for one row: lists of ids, `labels`, and whether the row was cut."""
 
-_NAMED = 10
+SEQUENCE_CLASSIFICATION = "AutoModelForSequenceClassification"
+"""transformers' class of the models that give one row of logits for each example."""
 CUT = "cut"
 """The column of an encoded table that says whether a row was longer than `max_length`."""
+
+
+@dataclass(frozen=True)
+class BareAdapter:
+    """What is known of an adapter that has no task file."""
+
+    text: tuple[str, ...]
+    label: str | None
+    max_length: int
+    labels: tuple[str, ...] | None = None
+    """Names of the classes in the order of the logits, if they were given."""
+    head_height: int | None = None
+    """Its number of logits; None without a head."""
+    base_labels: tuple[str, ...] = ()
+    """What the base's own config calls the logits."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +58,9 @@ class Task(ABC):
     """The class of transformers that has the head: "AutoModelForSequenceClassification", ..."""
     higher_is_better: ClassVar[bool] = True
     generates: ClassVar[bool] = False
+    needs_label: ClassVar[bool] = True
+    """Whether a column of its own holds what is learned."""
+    learns_number: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -68,6 +87,52 @@ class Task(ABC):
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
         """The metrics of these logits."""
 
+    @classmethod
+    def from_table(
+        cls, table: Any, text: tuple[str, ...], label: str | None, max_length: int
+    ) -> Task:
+        """The task for a training table; raises ConfigError if it has nothing to learn."""
+        return cls(text, label, max_length)
+
+    @classmethod
+    def from_adapter(cls, adapter: BareAdapter) -> Task:
+        """The task of an adapter that has no task file; raises ConfigError if it has no head."""
+        return cls(adapter.text, adapter.label, adapter.max_length)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the logits of an example stand for, where they stand for classes."""
+        return ()
+
+    @property
+    def known_columns(self) -> list[str]:
+        """The columns that are read and learned."""
+        return [*self.text, *([self.label] if self.label else [])]
+
+    @property
+    def added_columns(self) -> tuple[str, ...]:
+        """What `answered` adds to the rows."""
+        return ()
+
+    def answered(self, table: Any) -> Iterable[dict[str, Any]]:
+        """The test rows as predictions.jsonl shows them beside their predictions."""
+        rows: Iterable[dict[str, Any]] = table.select_columns(self.known_columns)
+        return rows
+
+    def majority(self, table: Any) -> float | None:
+        """Accuracy of always saying the most frequent label, where there are classes."""
+        return None
+
+    def require_packages(self) -> None:
+        """Raise MissingDependencyError if `report` needs packages that are missing."""
+        return None
+
+    def report(
+        self, table: Any, predictions: Sequence[Any], output: Path, say: Callable[[str], None]
+    ) -> dict[str, float]:
+        """Metrics of a run's predictions beside those of `score`, and their files in `output`."""
+        return {}
+
     def text_problem(self, column: str, value: Any) -> str | None:
         """What is wrong with the cell of a text column, if anything is."""
         return "is empty" if is_blank(value) else None
@@ -82,9 +147,9 @@ class Task(ABC):
         problems = missing_columns(table.column_names, [*self.text, *label])
         if not problems:
             for column in self.text:
-                problems += _bad_texts(table[column][:], column, self.text_problem)
+                problems += bad_texts(table[column][:], column, self.text_problem)
             for column in label:
-                problems += _bad_labels(table[column][:], column, self.target)
+                problems += bad_labels(table[column][:], column, self.target)
         if problems:
             raise ConfigError(f"{name} does not fit the task {self.name}:", problems)
 
@@ -109,39 +174,3 @@ class Task(ABC):
 def inputs_of(example: Example) -> Example:
     """What the model reads of an example."""
     return {key: value for key, value in example.items() if key not in ("labels", CUT)}
-
-
-def missing_columns(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """A sentence for each column that is not there, with the nearest names."""
-    return [
-        f"column {name!r} is not there{suggest(name, names)}; there are {', '.join(names)}"
-        for name in dict.fromkeys(wanted)
-        if name not in names
-    ]
-
-
-def _bad_texts(
-    values: Sequence[Any], column: str, problem: Callable[[str, Any], str | None]
-) -> list[str]:
-    """One sentence for each kind of problem, with the rows that have it."""
-    rows: dict[str, list[int]] = {}
-    for row, value in enumerate(values):
-        if (found := problem(column, value)) is not None:
-            rows.setdefault(found, []).append(row)
-    return [f"column {column!r} {found}: {rows_text(at)}" for found, at in rows.items()]
-
-
-def _bad_labels(values: Sequence[Any], column: str, target: Callable[[Any], Any]) -> list[str]:
-    """The blank ones by their rows, the wrong ones by their values."""
-    blank = [row for row, value in enumerate(values) if is_blank(value)]
-    problems = [f"column {column!r} is empty: {rows_text(blank)}"] if blank else []
-    counts = Counter(value if is_scalar(value) else repr(value) for value in values)
-    wrong = []
-    for value, count in counts.items():
-        try:
-            if not is_blank(value):
-                target(value)
-        except ConfigError as error:
-            wrong.append(f"column {column!r} {error.headline}: {plural(count, 'row')}")
-    more = [f"and {len(wrong) - _NAMED} more values like that"] if len(wrong) > _NAMED else []
-    return problems + wrong[:_NAMED] + more

@@ -30,6 +30,11 @@ class Chat(CausalTask):
     """`text` is the column of messages: lists of {"role", "content"}, or JSON of them."""
 
     name: ClassVar[str] = "chat"
+    needs_label: ClassVar[bool] = False
+
+    def asked(self, prompt: str) -> list[Message]:
+        """A prompt is the user's message."""
+        return [{"role": "user", "content": prompt}]
 
     def text_problem(self, column: str, value: Any) -> str | None:
         return super().text_problem(column, value) or _message_problem(value)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lorakit.errors import ConfigError
 from lorakit.metrics.classification import DEFAULT, classification_metrics
-from lorakit.tables.cells import label_name
-from lorakit.tasks.base import CUT, Rows, Task
+from lorakit.tables.cells import label_name, label_names
+from lorakit.tasks.base import CUT, SEQUENCE_CLASSIFICATION, BareAdapter, Rows, Task
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,43 @@ class Classification(Task):
     """Whether a text may be empty."""
 
     name: ClassVar[str] = "classification"
-    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    auto_class: ClassVar[str] = SEQUENCE_CLASSIFICATION
+
+    @classmethod
+    def from_table(
+        cls, table: Any, text: tuple[str, ...], label: str | None, max_length: int
+    ) -> Task:
+        """The task with the labels that occur in the table."""
+        labels = label_names(table[label][:])
+        if len(labels) < 2:
+            found = f"the single label {labels[0]!r}" if labels else "no label"
+            raise ConfigError(f"Column {label!r} has {found}; there is nothing to learn.")
+        return cls(text, label, max_length, labels)
+
+    @classmethod
+    def from_adapter(cls, adapter: BareAdapter) -> Task:
+        """The task with a label for each logit: its number where no names are given."""
+        count = required_head(adapter)
+        labels = adapter.labels or tuple(map(str, range(count)))
+        if len(labels) != count:
+            raise ConfigError(
+                f"The adapter's head has {count} labels, and {len(labels)} are named."
+            )
+        return cls(adapter.text, adapter.label, adapter.max_length, labels)
 
     @property
     def best_metric(self) -> str:
         return self.metrics[0]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.labels
+
+    def majority(self, table: Any) -> float | None:
+        if self.label is None:
+            return None
+        names = [label_name(value) for value in table[self.label]]
+        return max(map(names.count, set(names))) / len(names)
 
     def text_problem(self, column: str, value: Any) -> str | None:
         return None if self.blank_texts else super().text_problem(column, value)
@@ -61,6 +93,13 @@ class Classification(Task):
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
         predicted = outputs.argmax(-1).tolist()
         return classification_metrics(predicted, labels.tolist(), self.metrics)
+
+
+def required_head(adapter: BareAdapter) -> int:
+    """The number of logits of an adapter's head; raises ConfigError if it has none."""
+    if adapter.head_height is None:
+        raise ConfigError("The adapter brings no classification head, so it has no labels to say.")
+    return adapter.head_height
 
 
 def tokenize(

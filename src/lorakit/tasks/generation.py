@@ -11,16 +11,20 @@ own tokens.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from lorakit.errors import ConfigError
 from lorakit.tables.cells import is_blank
 from lorakit.tasks.base import CUT, Example, Rows, Task
+from lorakit.tasks.padding import padding_id
 
+REFERENCE = "reference"
+"""The column of predictions.jsonl with what should have been generated."""
 IGNORED = -100
 """The label of a token that no loss counts, as in torch's cross_entropy."""
 
@@ -40,6 +44,10 @@ class CausalTask(Task):
     @abstractmethod
     def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
         """Columns of ids and masks and CUT of what the model is asked; no labels."""
+
+    def asked(self, prompt: str) -> Any:
+        """What stands in the prompt's column for a prompt of one's own."""
+        return prompt
 
     @abstractmethod
     def references(self, rows: Rows) -> list[str]:
@@ -62,6 +70,17 @@ class CausalTask(Task):
         hits = outputs[:, :-1].argmax(-1).to(targets.device)[kept] == targets[kept]
         return {"token_accuracy": float(hits.float().mean())}
 
+    @property
+    def added_columns(self) -> tuple[str, ...]:
+        """The text that should have been generated, unless it stands there under that name."""
+        return () if self.label == REFERENCE else (REFERENCE,)
+
+    def answered(self, table: Any) -> Iterable[dict[str, Any]]:
+        return [
+            {**row, REFERENCE: self.references({k: [v] for k, v in row.items()})[0]}
+            for row in super().answered(table)
+        ]
+
     def weight(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The number of tokens that the loss counts."""
         return (batch["labels"][:, 1:] != IGNORED).sum()
@@ -69,8 +88,7 @@ class CausalTask(Task):
     def collate(self, tokenizer: Any, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Padded to the right; padding is masked and has no label."""
         longest = max(len(example["input_ids"]) for example in examples)
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        fill = {"input_ids": pad, "attention_mask": 0, "labels": IGNORED}
+        fill = {"input_ids": padding_id(tokenizer), "attention_mask": 0, "labels": IGNORED}
         return {
             key: torch.tensor([e[key] + [value] * (longest - len(e[key])) for e in examples])
             for key, value in fill.items()
@@ -114,6 +132,15 @@ class Generation(CausalTask):
     def _texts(self, rows: Rows) -> list[str]:
         parts = zip(*(rows[column] for column in self.text), strict=True)
         return ["\n\n".join(str(cell) for cell in row if not is_blank(cell)) for row in parts]
+
+
+def require_generating(task: Task, source: str) -> CausalTask:
+    """The task as one that generates text; raises ConfigError that says what `source` does."""
+    if isinstance(task, CausalTask):
+        return task
+    raise ConfigError(
+        f"{source} was trained for {task.name} and generates no text; use lorakit predict."
+    )
 
 
 def columns_of(examples: Sequence[Labelled], max_length: int) -> dict[str, list[Any]]:

@@ -8,20 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from lorakit.tables.cells import is_blank, label_name, number
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What is known or guessed of a table; None is still open."""
-
-    task: str | None = None
-    text: tuple[str, ...] | None = None
-    label: str | None = None
-
+from lorakit.tasks.spec import Columns, TextColumns
 
 _MESSAGES = ("messages", "conversation", "conversations")
 _TEXTS = ("text", "sentence", "review", "content", "body", "comment", "tweet", "title")
@@ -37,25 +28,14 @@ _CHOICE = re.compile(r"(choice|ending|option|answer)_?\d+")
 _MOST_CLASSES = 50
 
 
-def guess(table: Any, given: Columns) -> Columns:
-    """`given` with what can be told from the table; the rest stays open."""
-    names = {name.lower(): name for name in table.column_names}
-    for kind, find in (
-        ("chat", _chat), ("generation", _generation), ("multiple_choice", _choices)
-    ):  # fmt: skip
-        if given.task in (None, kind) and given.text is None:
-            found = find(names, given)
-            if found is not None:
-                return found
-    return _labelled(table, names, given)
-
-
-def _chat(names: Mapping[str, str], given: Columns) -> Columns | None:
+def chat_columns(names: Mapping[str, str], given: Columns) -> Columns | None:
+    """The column of messages."""
     column = next((names[name] for name in _MESSAGES if name in names), None)
-    return replace(given, task="chat", text=(column,)) if column and not given.label else None
+    return replace(given, text=(column,)) if column and not given.label else None
 
 
-def _generation(names: Mapping[str, str], given: Columns) -> Columns | None:
+def completion_columns(names: Mapping[str, str], given: Columns) -> Columns | None:
+    """The columns of prompts and the one of completions."""
     if given.label is not None:
         return None
     for group in (*_PROMPTS, *_UNSURE_PROMPTS):
@@ -63,14 +43,15 @@ def _generation(names: Mapping[str, str], given: Columns) -> Columns | None:
         unsure = group in _UNSURE_PROMPTS and other_label and given.task is None
         if all(name in names for name in group) and not unsure:
             *prompts, completion = (names[name] for name in group)
-            return Columns("generation", tuple(prompts), completion)
-    if given.task == "generation" and len(names) == 2:
+            return replace(given, text=tuple(prompts), label=completion)
+    if given.task is not None and len(names) == 2:
         prompt, completion = names.values()
-        return Columns("generation", (prompt,), completion)
+        return replace(given, text=(prompt,), label=completion)
     return None
 
 
-def _choices(names: Mapping[str, str], given: Columns) -> Columns | None:
+def choice_columns(names: Mapping[str, str], given: Columns) -> Columns | None:
+    """The question's column, those of the choices and the one that says which is right."""
     choices = [name for lower, name in names.items() if _CHOICE.fullmatch(lower)]
     label = given.label or next((names[name] for name in _LABELS if name in names), None)
     texts = [name for name in names.values() if name not in (*choices, label)]
@@ -78,14 +59,17 @@ def _choices(names: Mapping[str, str], given: Columns) -> Columns | None:
         return None
     known = (*_TEXTS, "question", "prompt", "context", "startphrase")
     question = next((name for name in texts if name.lower() in known), texts[0])
-    return Columns("multiple_choice", (question, *choices), label)
+    return replace(given, text=(question, *choices), label=label)
 
 
-def _labelled(table: Any, names: Mapping[str, str], given: Columns) -> Columns:
+def guess_labelled(
+    table: Any, names: Mapping[str, str], given: Columns, texts: TextColumns
+) -> Columns:
+    """`given` with a column of labels, one or two of text, and by the labels what is learned."""
     found = given
-    if found.label is None and found.task != "chat":
+    if found.label is None:
         found = replace(found, label=_label(table, names, found.text))
-    if found.text is None and found.task not in ("chat", "multiple_choice"):
+    if found.text is None and texts.least <= 2:
         found = replace(found, text=_texts(table, names, found.label))
     if found.task is None and found.label is not None:
         found = replace(found, task=_kind(table[found.label][:]))

@@ -10,7 +10,7 @@ from torch import Tensor
 from lorakit.errors import ConfigError
 from lorakit.metrics import regression_metrics
 from lorakit.tables.cells import number
-from lorakit.tasks.base import Rows, Task
+from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, Rows, Task
 from lorakit.tasks.classification import tokenize
 
 
@@ -19,7 +19,8 @@ class Regression(Task):
     """The loss is the mean squared error."""
 
     name: ClassVar[str] = "regression"
-    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    auto_class: ClassVar[str] = SEQUENCE_CLASSIFICATION
+    learns_number: ClassVar[bool] = True
     best_metric: ClassVar[str] = "pearson"
 
     def head(self) -> dict[str, Any]:

@@ -14,16 +14,9 @@ from typing import Any
 from lorakit.errors import FormatError
 from lorakit.files import atomic_write_text
 from lorakit.tasks.base import Task
-from lorakit.tasks.chat import Chat
-from lorakit.tasks.classification import Classification
-from lorakit.tasks.generation import Generation
-from lorakit.tasks.multiple_choice import MultipleChoice
-from lorakit.tasks.nlg.task import CORPORA
-from lorakit.tasks.regression import Regression
+from lorakit.tasks.registry import TASKS, task_problem
 
 TASK_FILE = "lorakit_task.json"
-_KINDS: tuple[type[Task], ...] = (Classification, Regression, MultipleChoice, Generation, Chat)
-KINDS: dict[str, type[Task]] = {**{kind.name: kind for kind in _KINDS}, **CORPORA}
 
 
 def save_task(task: Task, directory: Path) -> None:
@@ -35,18 +28,24 @@ def save_task(task: Task, directory: Path) -> None:
 def load_task(directory: Path) -> Task | None:
     """The task beside an adapter, or None if there is no such file.
 
-    Raises FormatError if the file is there and cannot be read.
+    Raises FormatError if the file is there and cannot be read, or is of a task that is not known.
     """
     file = directory / TASK_FILE
     if not file.is_file():
         return None
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        kind = KINDS[content.pop("task")]
-        known = {field.name for field in fields(kind)}
-        return kind(**{name: _frozen(v) for name, v in content.items() if name in known})
+        name = str(content.pop("task"))
+        if name in TASKS:
+            return _made(TASKS[name].task_class, content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{file} is damaged: {error!r}") from error
+    raise FormatError(f"{file} is of a task that is not known here: {task_problem(name)}.")
+
+
+def _made(kind: type[Task], content: dict[str, Any]) -> Task:
+    known = {field.name for field in fields(kind)}
+    return kind(**{name: _frozen(value) for name, value in content.items() if name in known})
 
 
 def _frozen(value: Any) -> Any:

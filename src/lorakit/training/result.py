@@ -15,7 +15,6 @@ import lorakit
 from lorakit.models.dtypes import chosen
 from lorakit.recipe.schema import Recipe
 from lorakit.runs.directory import ADAPTER, RunResult
-from lorakit.tables.cells import label_name
 from lorakit.tasks.base import Task
 from lorakit.training.warm_start import WarmStart
 
@@ -35,7 +34,7 @@ def run_result(
         method=recipe.method,
         task=str(recipe.data.task),
         metrics=metrics,
-        majority=_majority(tables["test"], task),
+        majority=task.majority(tables["test"]),
         trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         adapter_bytes=sum(file.stat().st_size for file in files),
         examples={name: len(table) for name, table in tables.items()},
@@ -51,13 +50,6 @@ def run_result(
         base=recipe.base,
         loss=recipe.loss.kind,
     )
-
-
-def _majority(table: Any, task: Task) -> float | None:
-    if task.name != "classification" or task.label is None:
-        return None
-    values = [label_name(value) for value in table[task.label]]
-    return max(map(values.count, set(values))) / len(values)
 
 
 def _peak_memory() -> int:

@@ -13,11 +13,11 @@ from accelerate import PartialState
 from transformers import set_seed
 
 from lorakit.inference.generation import generate_answers
-from lorakit.inference.nlg_report import require_scores, score_texts
 from lorakit.inference.partial_outputs import remove_partial
+from lorakit.inference.scoring import joined
 from lorakit.inference.session import Session
 from lorakit.methods import save_adapter
-from lorakit.recipe.data import Say, encode, prepare, split, with_guesses
+from lorakit.recipe.data import Say, encode, prepare, split, tested, with_guesses
 from lorakit.recipe.schema import Recipe
 from lorakit.runs.checkpoints import complete_checkpoints
 from lorakit.runs.directory import (
@@ -31,8 +31,7 @@ from lorakit.runs.directory import (
     write_files,
 )
 from lorakit.tasks.base import Task
-from lorakit.tasks.glue.benchmark import MISMATCHED, with_mismatched
-from lorakit.tasks.nlg.task import DataToText
+from lorakit.tasks.registry import task_spec
 from lorakit.tasks.task_file import save_task
 from lorakit.training.arguments import make_trainer
 from lorakit.training.model import build_model
@@ -68,7 +67,7 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
         tables = split(recipe.data)
         tokenizer, task = prepare(recipe, tables["train"])
         require_free_columns(task)
-        require_scores(task)
+        task.require_packages()
         encoded = {n: encode(task, tokenizer, table, n, say) for n, table in tables.items()}
         model = build_model(recipe, task, say)
         start = _start(recipe, model, task, process, say)
@@ -79,14 +78,16 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
         save_adapter(model, output / ADAPTER)
         tokenizer.save_pretrained(output / ADAPTER)
         save_task(task, output / ADAPTER)
-    metrics, predictions = trainer.examine(encoded["test"])
-    if MISMATCHED in encoded:
-        metrics = with_mismatched(metrics, trainer.examine(encoded[MISMATCHED])[0])
+    examined = {name: trainer.examine(table) for name, table in tested(encoded).items()}
+    metrics = joined({name: found for name, (found, _) in examined.items()})
+    predictions = examined["test"][1]
     if task.generates:
-        saved = Session(str(output), recipe.base, recipe.method, model, tokenizer, task, recipe)
+        spec = task_spec(recipe.data.task or task.name)
+        base, method = recipe.base, recipe.method
+        saved = Session(str(output), base, method, model, tokenizer, task, recipe, spec)
         predictions = _answers(saved, trainer, tables["test"], output)
-    if isinstance(task, DataToText) and process.is_main_process:
-        metrics |= score_texts(task, tables["test"], predictions, output, say)
+    if process.is_main_process:
+        metrics |= task.report(tables["test"], predictions, output, say)
     process.wait_for_everyone()
     result = run_result(recipe, task, trainer, tables, metrics, seconds, output, start)
     if process.is_main_process:
@@ -103,9 +104,8 @@ def _start(
         return None
     with process.main_process_first():  # it may be downloaded
         bundle = read_source(recipe.init_adapter, recipe.lora.lora_alpha)
-    labels = getattr(task, "labels", ())
     there = source_labels(recipe.init_adapter)
-    start = warm_start(model, bundle, recipe.init_adapter, labels, there)
+    start = warm_start(model, bundle, recipe.init_adapter, task.class_names, there)
     say(str(start))
     return start
 

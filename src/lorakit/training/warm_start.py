@@ -26,6 +26,7 @@ from lorakit.injection.selection.naming import grouped
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.methods import find
+from lorakit.models.heads import output_layer
 from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.task_file import load_task
 from lorakit.variants import ModuleAdapter
@@ -54,8 +55,7 @@ def source_labels(source: str) -> tuple[str, ...]:
     """The labels that the source's logits stand for; empty if it does not say."""
     run = Path(source)
     task = load_task(run / ADAPTER if (run / RECIPE).is_file() else run)
-    labels: tuple[str, ...] = getattr(task, "labels", ())
-    return labels
+    return () if task is None else task.class_names
 
 
 def read_source(source: str, lora_alpha: float) -> AdapterBundle:
@@ -103,8 +103,7 @@ def warm_start(
     }
     if labels and labels_there and [*labels] != [*labels_there]:
         why = f"is for the labels {', '.join(labels_there)}"
-        of_labels = [n for n, v in bundle.trained.items() if v.shape[:1] == (len(labels),)]
-        left |= {name: why for name in of_labels if name not in left}
+        left |= {name: why for name in output_layer(bundle.trained) if name not in left}
     trained = {name: value for name, value in bundle.trained.items() if name not in left}
     for name, adapter in bundle.adapters.items():
         layers[name].set_adapter_tensors(adapter.tensors)

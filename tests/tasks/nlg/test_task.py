@@ -9,10 +9,12 @@ import pytest
 
 from lorakit.errors import ConfigError
 from lorakit.tasks.base import CUT
-from lorakit.tasks.columns import TASKS, Columns, make_task, resolve
+from lorakit.tasks.columns import Columns, make_task, resolve
 from lorakit.tasks.encoding import encode_table
 from lorakit.tasks.generation import IGNORED
-from lorakit.tasks.nlg.task import CORPORA, E2E, separator
+from lorakit.tasks.nlg.specs import CORPUS_TASKS
+from lorakit.tasks.nlg.task import E2E, separator
+from lorakit.tasks.registry import TASKS
 
 ROWS = {"input": ["the user", "b"], "references": [["asks the assistant", "a b"], ["c"]]}
 
@@ -64,7 +66,7 @@ def test_a_long_input_loses_its_beginning_and_is_counted(gpt):
     assert all(labels[-1] == gpt.eos_token_id for labels in encoded["labels"])
 
 
-@pytest.mark.parametrize("name", CORPORA)
+@pytest.mark.parametrize("name", [spec.name for spec in CORPUS_TASKS])
 def test_a_corpus_is_a_task_whose_columns_are_known(name):
     import datasets
 

@@ -8,10 +8,10 @@ Source: Wang et al., GLUE (ICLR 2019), table 1, and the files of gluebenchmark.c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lorakit.errors import ConfigError, MismatchError
+from lorakit.errors import MismatchError
 from lorakit.tables.cells import label_name
 from lorakit.tasks.base import Task
 from lorakit.tasks.classification import Classification
@@ -20,8 +20,6 @@ from lorakit.tasks.regression import Regression
 HUB = "nyu-mll/glue"
 """GLUE's name for `datasets`."""
 LABEL = "label"
-MISMATCHED = "mismatched"
-"""The role of MNLI's second table to test on, and the prefix of its metrics."""
 STSB_RANGE = (0.0, 5.0)
 
 
@@ -92,11 +90,6 @@ def make_glue_task(task: GlueTask, max_length: int) -> Task:
     )
 
 
-def with_mismatched(metrics: dict[str, float], others: Mapping[str, float]) -> dict[str, float]:
-    """MNLI's metrics on matched genres, and beside them those on the mismatched ones."""
-    return metrics | {f"{MISMATCHED}_{name}": value for name, value in others.items()}
-
-
 def require_label_order(task: GlueTask, labels: Sequence[str], origin: str) -> None:
     """Raise MismatchError unless the logits that `origin` tells of are in GLUE's order."""
     found = tuple(label_name(label).lower() for label in labels)
@@ -106,12 +99,3 @@ def require_label_order(task: GlueTask, labels: Sequence[str], origin: str) -> N
             [f"its logits stand for {', '.join(found) or 'one number'}",
              f"GLUE's order is {', '.join(task.labels) or 'one number'}"],
         )  # fmt: skip
-
-
-def require_glue_columns(task: GlueTask, text: Sequence[str] | None, label: str | None) -> None:
-    """Raise ConfigError if other columns are named than those that the task reads."""
-    if (text is not None and tuple(text) != task.text) or label not in (None, LABEL):
-        raise ConfigError(
-            f"{task.name} reads {', '.join(task.text)} and learns {LABEL}; leave data.text and "
-            "data.label out."
-        )

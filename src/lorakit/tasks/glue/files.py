@@ -32,6 +32,8 @@ _SPLITS = {"train": "train", "validation": "dev", "test": "dev"}
 def glue_tables(source: str, task: GlueTask, role: str) -> dict[str, Any]:
     """The tables for "train", "validation" or "test"; MNLI is tested on "mismatched" as well.
 
+    A table beside the one of the role has the name of its part.
+
     Raises FormatError for a missing or damaged file, labels out of range, and rows without labels.
     """
     names = task.splits(_SPLITS[role])

@@ -10,14 +10,17 @@ input gives one example a reference in training, and one prompt in decoding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from lorakit.errors import ConfigError
+from lorakit.metrics.data_to_text import check_task
 from lorakit.tasks.base import Rows
 from lorakit.tasks.generation import IGNORED, CausalTask, columns_of, last_tokens
 from lorakit.tasks.nlg.inputs import INPUT, REFERENCES
+from lorakit.tasks.nlg.report import score_texts
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,20 @@ class DataToText(CausalTask):
         """The first reference of each input."""
         return [str(references[0]) for references in rows[str(self.label)]]
 
+    def answered(self, table: Any) -> Iterable[dict[str, Any]]:
+        """All that the corpus says of an input, with `references`."""
+        rows: Iterable[dict[str, Any]] = table
+        return rows
+
+    def require_packages(self) -> None:
+        check_task(self.name)
+
+    def report(
+        self, table: Any, predictions: Sequence[Any], output: Path, say: Callable[[str], None]
+    ) -> dict[str, float]:
+        """The corpus' own metrics, and the files that its official scripts read."""
+        return score_texts(self.name, table, predictions, output, say)
+
     def _prompt_ids(self, tokenizer: Any, rows: Rows) -> list[list[int]]:
         return [[*ids, separator(tokenizer)] for ids in _ids(tokenizer, rows[self.text[0]])]
 
@@ -76,9 +93,6 @@ class Dart(DataToText):
     """Triples from tables to texts."""
 
     name: ClassVar[str] = "dart"
-
-
-CORPORA: dict[str, type[DataToText]] = {kind.name: kind for kind in (E2E, WebNLG, Dart, DataToText)}
 
 
 def separator(tokenizer: Any) -> int:

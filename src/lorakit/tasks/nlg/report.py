@@ -7,23 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.files import atomic_write_text
-from lorakit.metrics.data_to_text import check_task, score
+from lorakit.metrics.data_to_text import score
 from lorakit.metrics.java import missing_java
-from lorakit.tasks.base import Task
 from lorakit.tasks.nlg.inputs import REFERENCES, SEEN
-from lorakit.tasks.nlg.task import DataToText
 
 PREDICTED, REFERENCE, TABLE = "predictions.txt", "references.txt", "scores.md"
 
 
-def require_scores(task: Task) -> None:
-    """Raise MissingDependencyError if texts of this task are scored and packages are missing."""
-    if isinstance(task, DataToText):
-        check_task(task.name)
-
-
 def score_texts(
-    task: DataToText, table: Any, texts: Sequence[str], output: Path, say: Callable[[str], None]
+    task: str, table: Any, texts: Sequence[str], output: Path, say: Callable[[str], None]
 ) -> dict[str, float]:
     """The corpus' metrics of one text a row.
 
@@ -38,7 +30,7 @@ def score_texts(
     atomic_write_text(output / REFERENCE, "\n".join(groups))
     if missing := missing_java():
         say(f"No METEOR: {missing}.")
-    metrics = score(task.name, lines, references, seen)
+    metrics = score(task, lines, references, seen)
     atomic_write_text(output / TABLE, _markdown(metrics))
     return metrics
 

@@ -1,0 +1,117 @@
+"""The table of losses: what each `loss.kind` of a recipe computes, and what it can be told.
+
+A loss of two passes runs a step's examples through the model twice, the second time as its view
+shows them, and combines the logits of both. `register` adds one from outside of the package:
+
+    def margin(z1, z2, y, weight):
+        return task_loss(z1, y) + weight * (z1 - z2).abs().mean()
+
+    register(Loss("margin", margin, weights={"weight": 0.5}))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from lorakit.errors import require
+from lorakit.losses.augmentations import (
+    View,
+    same,
+    unknown_tokens,
+    without_features,
+    without_span,
+    without_tokens,
+)
+from lorakit.losses.divergences import cutoff, loralib, rdrop
+from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, Task
+
+Combine = Callable[..., Tensor]
+"""(z1, z2, y, **weights) -> the mean loss of the examples; `divergences` says what they are."""
+
+WEIGHTS = ("weight", "copy_weight")
+"""The settings of a recipe that weigh the parts of a loss."""
+
+
+def for_any_tokenizer(view: View) -> Callable[[Any], View]:
+    """The view of a loss that does not depend on the tokenizer."""
+    return lambda tokenizer: view
+
+
+_SAME = for_any_tokenizer(same)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One kind of loss."""
+
+    name: str
+    combine: Combine | None = None
+    """None: the model's own loss, of one pass."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """The arguments of `combine` that a recipe can set, with their defaults."""
+    ratio: float | None = None
+    """The share that the view takes away if a recipe does not say it; None: it takes none."""
+    view: Callable[[Any], View] = _SAME
+    """From the tokenizer to what the second pass sees; raises ConfigError for one without it."""
+    edits_embeddings: bool = False
+    """Whether the view changes the output of the model's embeddings."""
+
+    def __post_init__(self) -> None:
+        settable = " and ".join(WEIGHTS)
+        require(
+            {
+                f"a recipe can set {settable}, and not {name!r}": name in WEIGHTS
+                for name in self.weights
+            },
+            f"The loss {self.name} cannot be made:",
+        )
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """What a recipe can set, with the defaults."""
+        return {**self.weights, **({} if self.ratio is None else {"ratio": self.ratio})}
+
+    def problem_with(self, task: type[Task], name: str) -> str | None:
+        """Why the loss means nothing for a task, if it does not."""
+        if self.combine is None or task.auto_class == SEQUENCE_CLASSIFICATION:
+            return None
+        return (
+            f"loss.kind is {self.name}, which compares one row of logits for each example, and "
+            f"the task {name} has none; use plain"
+        )
+
+
+_CUTOFF = {"weight": 1.0, "copy_weight": 1.0}
+_WEIGHT = {"weight": 1.0}
+
+
+def _cutoff(name: str, view: View) -> Loss:
+    return Loss(name, cutoff, _CUTOFF, 0.1, for_any_tokenizer(view), edits_embeddings=True)
+
+
+LOSSES: dict[str, Loss] = {
+    loss.name: loss
+    for loss in (
+        Loss("plain"),
+        Loss("rdrop", rdrop, _WEIGHT),
+        _cutoff("cutoff_token", without_tokens),
+        _cutoff("cutoff_feature", without_features),
+        _cutoff("cutoff_span", without_span),
+        Loss("loralib_rdrop", loralib, _WEIGHT),
+        Loss("loralib_cutoff", loralib, _WEIGHT, 0.1, unknown_tokens),
+    )
+}
+"""By name; the defaults are those of the authors' code."""
+
+
+def register(loss: Loss) -> None:
+    """Add a kind of loss; raises ConfigError if its name is taken."""
+    require(
+        {f"there is a loss {loss.name!r} already": loss.name not in LOSSES},
+        f"The loss {loss.name} cannot be added:",
+    )
+    LOSSES[loss.name] = loss

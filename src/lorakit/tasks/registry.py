@@ -1,0 +1,72 @@
+"""The table of tasks: by its name in a recipe, what each of them means.
+
+`register` adds one from outside of the package. Tasks are asked for their columns from the last one
+to the first, so one that was added is asked before lorakit's own.
+"""
+
+from __future__ import annotations
+
+from lorakit.errors import ConfigError, require, suggest
+from lorakit.tasks.chat import Chat
+from lorakit.tasks.classification import Classification
+from lorakit.tasks.generation import Generation
+from lorakit.tasks.glue.specs import GLUE_TASKS
+from lorakit.tasks.guessing import chat_columns, choice_columns, completion_columns
+from lorakit.tasks.multiple_choice import MultipleChoice
+from lorakit.tasks.nlg.specs import CORPUS_TASKS
+from lorakit.tasks.regression import Regression
+from lorakit.tasks.spec import TaskSpec, TextColumns
+from lorakit.tasks.table_task import TableTask
+
+_CHOICES = TextColumns(3, None, "the question's column and two or more columns of choices")
+_PROMPT = TextColumns(1, None, "the prompt's column")
+_MESSAGES = TextColumns(1, 1, "the column of messages")
+
+TASKS: dict[str, TaskSpec] = {
+    spec.name: spec
+    for spec in (
+        TableTask("classification", Classification, task_type="SEQ_CLS"),
+        TableTask("regression", Regression),
+        TableTask("multiple_choice", MultipleChoice, _CHOICES, choice_columns),
+        TableTask("generation", Generation, _PROMPT, completion_columns, task_type="CAUSAL_LM"),
+        TableTask("chat", Chat, _MESSAGES, chat_columns),
+        *CORPUS_TASKS,
+        *GLUE_TASKS,
+    )
+}
+
+
+def register(spec: TaskSpec) -> None:
+    """Add a task; raises ConfigError if its name is taken, or its class has another task's name."""
+    kept = {**TASKS, spec.name: spec}.get(spec.task_class.name)
+    require(
+        {
+            f"there is a task {spec.name!r} already": spec.name not in TASKS,
+            f"{spec.task_class.__name__}.name is {spec.task_class.name!r}, by which task files "
+            f"would not find it; name it {spec.name!r}": (
+                kept is not None and kept.task_class is spec.task_class
+            ),
+        },
+        f"The task {spec.name} cannot be added:",
+    )
+    TASKS[spec.name] = spec
+
+
+def task_problem(name: str | None) -> str | None:
+    """What is wrong with the name of a task, if anything is; None is to be guessed."""
+    if name is None or name in TASKS:
+        return None
+    return f"task is {name!r}{suggest(name, TASKS)}; it must be one of {', '.join(TASKS)}"
+
+
+def task_spec(name: str) -> TaskSpec:
+    """The task of this name; raises ConfigError, with the nearest names, if there is none."""
+    if problem := task_problem(name):
+        raise ConfigError(f"The {problem}.")
+    return TASKS[name]
+
+
+def task_of_type(task_type: str | None) -> str | None:
+    """The task of adapters of which nothing but PEFT's task type is known."""
+    of_type = (spec.name for spec in TASKS.values() if spec.task_type == task_type)
+    return None if task_type is None else next(of_type, None)

@@ -1,0 +1,108 @@
+"""What the name of a task means: an entry of the table of tasks.
+
+A `Task` is made for one table or one adapter. Before there is one, a recipe names a task, and the
+files have to be read, columns guessed or refused, defaults chosen. That knowledge stands here, so
+no other room asks which task it is. `TableTask` serves any task whose rows are a table's; a
+benchmark with files and rules of its own is another leaf.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lorakit.errors import ConfigError
+from lorakit.tasks.base import BareAdapter, Task
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is known or guessed of a table; None is still open."""
+
+    task: str | None = None
+    text: tuple[str, ...] | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class TextColumns:
+    """How many columns of text a task reads."""
+
+    least: int
+    most: int | None
+    meant: str
+    """In words."""
+
+
+ONE_OR_TWO = TextColumns(1, 2, "one column or two")
+
+Recognise = Callable[[Mapping[str, str], Columns], Columns | None]
+"""From the columns' names, by their lower case, and what is given: text and label, if names alone
+tell that a table is for this task."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The files that a benchmark's test server takes."""
+
+    files: Mapping[str, str]
+    """The server's name for the file of each split."""
+    read: Callable[[str, str], Any]
+    """The rows of a source's split, which have no labels."""
+    text: Callable[[Any], str]
+    """A prediction as the server reads it."""
+
+
+@dataclass(frozen=True)
+class TaskSpec(ABC):
+    """One task by its name."""
+
+    name: str
+    task_class: type[Task]
+    texts: TextColumns = ONE_OR_TWO
+    recognise: Recognise | None = None
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    """Where its decoding differs from the defaults of `Sampling`."""
+    task_type: str | None = None
+    """PEFT's name of the adapters that are of this task if nothing else tells."""
+    hub: str | None = None
+    """For `datasets`: what is tested on where no data are named."""
+    submission: Submission | None = None
+
+    @abstractmethod
+    def read(self, source: str, role: str) -> dict[str, Any]:
+        """The tables for "train", "validation" or "test": one by its role, and further ones."""
+
+    @abstractmethod
+    def own_test(self, train: str) -> str | None:
+        """The source of the test rows where a recipe names none; None: a share of `train`."""
+
+    @abstractmethod
+    def known_columns(self, given: Columns) -> Columns:
+        """`given` with the columns that are the task's own; raises ConfigError for others."""
+
+    @abstractmethod
+    def make(self, table: Any, columns: Columns, max_length: int) -> Task:
+        """The task for a training table; raises ConfigError if there is nothing to learn."""
+
+    @abstractmethod
+    def for_adapter(self, adapter: BareAdapter) -> Task:
+        """The task of an adapter that has no task file.
+
+        Raises ConfigError or MismatchError if its head does not fit.
+        """
+
+    @abstractmethod
+    def adopt(
+        self, stored: Task, given: Columns, labels: tuple[str, ...] | None, source: str
+    ) -> Task:
+        """The task that `source` was trained for, as this one, with the columns that are given.
+
+        Raises ConfigError or MismatchError if it was trained for something else.
+        """
+
+    def refusal(self, stored: Task, source: str) -> ConfigError:
+        """That `source` was trained for another task."""
+        return ConfigError(f"{source} was trained for {stored.name}, not for {self.name}.")
