@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from benchmarks.glue_runs import (
     METHODS,
     SEEDS,
     SST2_ROWS,
+    directory_and_seeds,
     require_data,
     settings_of,
     standard_error,
@@ -39,9 +39,7 @@ def check(settings: Settings) -> None:
 
 def rows(settings: Settings) -> Iterator[Row]:
     """Every seed runs every method; a difference is taken within a seed."""
-    seeds = SEEDS[:1] if settings.quick else SEEDS
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
+    with directory_and_seeds(settings) as (directory, seeds):
         for task in EPOCHS:
             found: dict[str, list[dict[str, Any]]] = {m: [] for m in (*METHODS, "peft")}
             for seed in seeds:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import logging
 
-from benchmarks.glue_runs import require_data, settings_of
+from benchmarks.glue_runs import directory_and_seeds, require_data, settings_of
 from benchmarks.registry import Row, Settings, spread
 from benchmarks.reviews_worker import quiet
 from lorakit.recipe.catalogue import recipe_file
@@ -38,7 +36,7 @@ def rows(settings: Settings) -> Iterator[Row]:
     """Each round computes the same steps in every way."""
     logging.set_verbosity_error()
     rounds, steps = (1, 1) if settings.quick else (ROUNDS, STEPS)
-    model, tokenizer, task, examples = _prepared(settings.quick)
+    model, tokenizer, task, examples = _prepared(settings)
     batches = [examples[i * BATCH : (i + 1) * BATCH] for i in range(steps)]
     tokens = sum(len(example["input_ids"]) for batch in batches for example in batch)
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
@@ -55,10 +53,10 @@ def rows(settings: Settings) -> Iterator[Row]:
                "share of padding": share}  # fmt: skip
 
 
-def _prepared(quick: bool) -> tuple[Any, Any, Any, list[dict[str, Any]]]:
-    with tempfile.TemporaryDirectory() as name:
-        settings = [*settings_of("mrpc", 0, quick, Path(name)), "training.dtype=fp32"]
-        mapping = with_settings(load_recipe(recipe_file("glue-minilm")), settings)
+def _prepared(settings: Settings) -> tuple[Any, Any, Any, list[dict[str, Any]]]:
+    with directory_and_seeds(settings) as (directory, _):
+        given = [*settings_of("mrpc", 0, settings.quick, directory), "training.dtype=fp32"]
+        mapping = with_settings(load_recipe(recipe_file("glue-minilm")), given)
         recipe = run.with_guesses(from_mapping(mapping), quiet)
         table = run.split(recipe.data)["train"].select(range(BATCH * STEPS))
         tokenizer, task = run.prepare(recipe, table)

@@ -13,10 +13,13 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.registry import Unavailable
+from benchmarks.registry import Settings, Unavailable
 from benchmarks.reviews_worker import model_directory
 
 DATA = "LORAKIT_GLUE"
@@ -40,6 +43,13 @@ def require_data() -> Path:
     if DATA not in os.environ or missing:
         raise Unavailable(f"set {DATA} to GLUE's folder of TSV files, with CoLA, SST-2, MRPC, QNLI")
     return folder
+
+
+@contextmanager
+def directory_and_seeds(settings: Settings) -> Iterator[tuple[Path, tuple[int, ...]]]:
+    """A directory for runs, which goes with them, and the seeds that they take."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory), SEEDS[:1] if settings.quick else SEEDS
 
 
 def settings_of(task: str, seed: int, quick: bool, directory: Path) -> list[str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from benchmarks.glue_runs import (
     QNLI_STEPS,
     SEEDS,
+    directory_and_seeds,
     require_data,
     settings_of,
     standard_error,
@@ -33,9 +32,7 @@ def check(settings: Settings) -> None:
 
 def rows(settings: Settings) -> Iterator[Row]:
     """Accuracy on MRPC's dev set without and with `init_adapter`; the lead is taken by seed."""
-    seeds = SEEDS[:1] if settings.quick else SEEDS
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
+    with directory_and_seeds(settings) as (directory, seeds):
         source = train_source(settings.quick, directory)
         starts = {"anew": [], "from QNLI": [f"init_adapter={source}"]}
         scores: dict[str, list[float]] = {start: [] for start in starts}

@@ -35,25 +35,6 @@ def operations(settings: Settings) -> list[Operation]:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """x (tokens, in) -> y (tokens, out) with A (rank, in) and B (out, rank)."""
-
-    tokens: int
-    into: int
-    out: int
-    rank: int
-
-
-def shapes(settings: Settings) -> list[Shape]:
-    """For the order of the products: square layers, and the two of a small MLP."""
-    tokens, ranks = (32, 512, 2048), (8, 64)
-    sides = ((384, 384), (384, 1536), (1536, 384), (768, 768), (1536, 1536))
-    if settings.quick:
-        tokens, sides, ranks = (16, 256), ((64, 64), (64, 128)), (4, 8)
-    return [Shape(t, i, o, r) for t, (i, o), r in product(tokens, sides, ranks)]
-
-
-@dataclass(frozen=True)
 class Model:
     """A transformer without a head, with random weights and no dropout."""
 

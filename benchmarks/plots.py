@@ -85,28 +85,6 @@ def kept_bytes(rows: Sequence[Any]) -> Any:
     return made
 
 
-def order_of_products(rows: Sequence[Any]) -> Any:
-    """Formed over low rank against tokens over width: a panel for each dtype and direction."""
-    kinds = list(dict.fromkeys((row["dtype"], row["direction"]) for row in rows))
-    made, axes = figure(len(kinds), 2.9, 2.6)
-    for axis, (dtype, direction) in zip(axes[0], kinds, strict=True):
-        for rank in sorted({row["rank"] for row in rows}):
-            here = [
-                r
-                for r in rows
-                if (r["dtype"], r["direction"], r["rank"]) == (dtype, direction, rank)
-            ]
-            x = [row["tokens"] * (1 / row["into"] + 1 / row["out"]) for row in here]
-            axis.plot(
-                x, [r["formed / low rank"]["median"] for r in here], "o", label=f"rank {rank}"
-            )
-        axis.set(xscale="log", title=f"{dtype}, {direction}")
-        axis.set_xlabel("tokens (1/in + 1/out)")
-        axis.axhline(1, color="black", linewidth=0.8)
-    finish(made, axes[0][0], "formed / low rank")
-    return made
-
-
 def reviews(rows: Sequence[Any]) -> Any:
     """Accuracy against seconds, with the spread over the seeds."""
     made, axes = figure(1, 5.0, 3.2)
@@ -147,6 +125,5 @@ def finish(made: Any, axis: Any, label: str) -> None:
 
 
 PLOTS: dict[str, Callable[[Sequence[Any]], Any]] = {
-    plot.__name__: plot
-    for plot in (training_step, operation, kept_bytes, order_of_products, reviews)
+    plot.__name__: plot for plot in (training_step, operation, kept_bytes, reviews)
 }

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +28,7 @@ def describe(settings: Settings) -> dict[str, object]:
         "commit": git("rev-parse", "--verify", "HEAD") or None,
         "uncommitted_changes": bool(git("status", "--porcelain", "--", ":!benchmarks/results")),
         "lorakit_sha256": source_digest(),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": settings.seed,
         "hardware": hardware(settings.device),
         "versions": {"python": platform.python_version(), **versions},

@@ -17,8 +17,6 @@ NAMES = (
     "merge_cycles",
     "kept_bytes",
     "operation",
-    "product_costs",
-    "order_of_products",
     "training_step",
     "reviews",
     "glue",

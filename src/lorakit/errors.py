@@ -9,7 +9,7 @@
     ├── MismatchError         an adapter does not fit this model
     ├── TrainingError         a run was stopped: something in it cannot learn
     ├── SaveError             saving failed; what was there before is untouched, or it says so
-    └── MissingDependencyError an optional package is not installed
+    └── MissingDependencyError a package is not installed, or not in a release that will do
 
 A message has one headline and, below it, every problem that was found: what was asked, what was
 there, what to do. Nothing has changed in the model or on disk when one of these is raised, but for
@@ -71,7 +71,7 @@ class SaveError(LorakitError, OSError):
 
 
 class MissingDependencyError(LorakitError, ImportError):
-    """An optional package is not installed; the message names the extra that brings it."""
+    """A package is not installed, or its release lacks what is needed; the message says which."""
 
 
 def suggest(name: str, candidates: Iterable[str]) -> str:

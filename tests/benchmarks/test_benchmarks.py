@@ -11,13 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import __main__ as benchmarks_main
-from benchmarks import inputs, kept_bytes, peers, product_costs, rounds, training_step
-from benchmarks.inputs import Shape
-from benchmarks.product_costs import Constants, products
+from benchmarks import inputs, kept_bytes, peers, rounds, training_step
 from benchmarks.registry import NAMES, Settings
 
 QUICK = Settings(quick=True)
-CHECKED = ("forward_calls", "kept_bytes", "operation", "order_of_products", "training_step")
+CHECKED = ("forward_calls", "kept_bytes", "operation", "training_step")
 
 
 def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -57,13 +55,10 @@ def test_quick_prints_a_table_and_keeps_nothing(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["training_step", "product_costs", "order_of_products"])
-def test_quick_measures_every_cell(name):
-    found = list(import_module(f"benchmarks.{name}").rows(QUICK))
-    shapes, dtypes = len(inputs.shapes(QUICK)), len(inputs.DTYPES)
+def test_quick_measures_every_cell():
+    found = list(training_step.rows(QUICK))
     models, targets_and_dora = len(inputs.models(QUICK)), 3
-    counts = {"training_step": models * targets_and_dora * dtypes, "product_costs": dtypes}
-    assert len(found) == counts.get(name, 2 * shapes * dtypes)
+    assert len(found) == models * targets_and_dora * len(inputs.DTYPES)
     assert all(row.keys() == found[0].keys() for row in found)
 
 
@@ -183,23 +178,3 @@ def test_a_library_that_computes_something_else_is_found():
     adapted = [training_step.adapt("lorakit", base, model.query_value, seed) for seed in (0, 1)]
     with pytest.raises(AssertionError, match="not close"):
         training_step.assert_equal_steps(adapted, ids)
-
-
-# --- the cost model
-
-
-def test_a_product_counts_what_it_reads_and_writes():
-    thin = products(Shape(tokens=5, into=3, out=4, rank=2))
-    down, up, form = thin["down"], thin["up"], thin["form"]
-    assert (down.operations, down.bytes(4)) == (2 * 5 * 3 * 2, 4 * (5 * 3 + 3 * 2 + 5 * 2))
-    assert (up.operations, up.bytes(2)) == (2 * 5 * 2 * 4, 2 * (5 * 2 + 2 * 4 + 2 * 5 * 4))
-    assert (form.operations, form.bytes(4)) == (2 * 4 * 2 * 3, 4 * (4 * 2 + 2 * 3 + 2 * 4 * 3))
-
-
-def test_the_fit_never_gives_a_negative_cost():
-    true = Constants(1e-11, 0.0, 1e-5)
-    pieces = [p for shape in inputs.shapes(QUICK) for p in products(shape).values()]
-    noisy = {p: true.seconds(p, 4) * (1 + 0.3 * (-1) ** i) for i, p in enumerate(pieces)}
-    found = product_costs.fit(noisy, 4)
-    assert min(found.operation, found.byte, found.call) >= 0
-    assert 0.5e-5 < found.call < 2e-5

@@ -53,15 +53,6 @@ def kept_rows() -> list[dict[str, Any]]:
     ]
 
 
-def product_rows() -> list[dict[str, Any]]:
-    cell = {"dtype": "float32", "direction": "forward", "into": 384, "out": 384}
-    return [
-        {**cell, "tokens": tokens, "rank": rank, "formed / low rank": spread(0.9)}
-        for tokens in (32, 2048)
-        for rank in (8, 64)
-    ]
-
-
 def review_rows() -> list[dict[str, Any]]:
     names = ("PEFT, transformers.Trainer", "lorakit, fp32", "lorakit")
     speed = {"times faster": spread(2.6), "than with lorakit's settings": spread(1.2)}
@@ -74,7 +65,6 @@ ROWS = {
     "training_step": step_rows(1.02),
     "operation": operation_rows(),
     "kept_bytes": kept_rows(),
-    "order_of_products": product_rows(),
     "reviews": review_rows(),
 }
 
@@ -91,8 +81,8 @@ def results(tmp_path: Path) -> Path:
 def test_report_has_a_table_a_picture_and_a_source_for_each(results):
     text = report.write(results).read_text(encoding="utf-8")
     missing = (
-        "imports, forward_calls, merge_cycles, product_costs, glue, glue_warm_start, "
-        "glue_padding, data_to_text, data_to_text_speed"
+        "imports, forward_calls, merge_cycles, glue, glue_warm_start, glue_padding, "
+        "data_to_text, data_to_text_speed"
     )
     assert f"Without a result here: {missing}." in text
     assert text.count("2026-01-02, commit 0123456789ab, a processor, 2 threads") == len(ROWS)

@@ -9,8 +9,9 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lorakit.checkpoint import AdapterBundle, LowRank
+from lorakit.checkpoint import AdapterBundle
 from lorakit.config import LoraConfig
+from lorakit.variants import VARIANTS, AdapterSpec, LinearSite, ModuleAdapter
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 NAMES = st.from_regex(r"[a-z]{1,4}(\.[a-z0-9_]{1,4}){0,3}", fullmatch=True)
@@ -50,15 +51,22 @@ def stated(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def pairs(draw: st.DrawFn, dtype: torch.dtype, use_dora: bool) -> LowRank:
+def adapters(draw: st.DrawFn, dtype: torch.dtype, config: LoraConfig) -> ModuleAdapter:
     r, i, o = (draw(st.integers(1, 4)) for _ in range(3))
-    return LowRank(
-        random_tensor((r, i), dtype, draw(st.integers(0, 99))),
-        random_tensor((o, r), dtype, draw(st.integers(0, 99))),
+    spec = AdapterSpec(
+        r,
         draw(st.sampled_from([1, 2, 8, 0.5])),
-        r=r,
-        lora_magnitude_vector=random_tensor((o,), dtype, 1) if use_dora else None,
+        config.lora_dropout,
+        config.merge_weights,
+        config.use_rslora,
+        variant=config.variant,
     )
+    site = LinearSite(i, o)
+    tensors = {
+        name: random_tensor(shape, dtype, draw(st.integers(0, 99)))
+        for name, shape in VARIANTS[spec.variant].shapes(site, r).items()
+    }
+    return ModuleAdapter(spec, tensors, site)
 
 
 @st.composite
@@ -75,7 +83,7 @@ def lora_bundles(draw: st.DrawFn) -> AdapterBundle:
     )
     return AdapterBundle(
         config,
-        {name: draw(pairs(dtype, use_dora)) for name in modules},
+        {name: draw(adapters(dtype, config)) for name in modules},
         {f"head.{n}.x": draw(tensors()) for n in range(draw(st.integers(0, 2)))},
         **draw(stated()),
     )
@@ -102,7 +110,7 @@ def assert_equal(found: AdapterBundle, expected: AdapterBundle) -> None:
         assert getattr(found.config, name) == getattr(expected.config, name), name
     for name, pair in expected.adapters.items():
         other = found.adapters[name]
-        assert (other.r, other.lora_alpha) == (pair.r, pair.lora_alpha), name
+        assert (other.spec, other.site) == (pair.spec, pair.site), name
 
 
 def assert_equal_tensors(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -14,10 +14,20 @@ from hypothesis import given
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from lorakit.checkpoint import AdapterBundle, LowRank, read, write
+from lorakit.checkpoint import AdapterBundle, read, write
 from lorakit.checkpoint.summary import summarise
 from lorakit.config import LoraConfig
 from lorakit.errors import FormatError, SaveError
+from lorakit.variants import (
+    AdapterSpec,
+    ConvSite,
+    EmbeddingSite,
+    InProjSite,
+    ModuleAdapter,
+    OutProjSite,
+    Site,
+    SlicedSite,
+)
 from tests.checkpoint.bundles import assert_equal, lora_bundles, method_bundles
 
 NAME = "trained.safetensors"
@@ -52,7 +62,7 @@ def test_what_is_written_is_read(
     assert_equal(read(path), bundle)
     assert_equal(read(path / NAME), bundle)
     assert header_of(path / NAME).keys() == {
-        "version", "method", "method_config", "base_model", "base_class", "task_type",
+        "version", "method", "method_config", "adapters", "base_model", "base_class", "task_type",
         "fingerprint", "num_labels", "dtypes",
     }  # fmt: skip
 
@@ -64,6 +74,36 @@ def test_what_is_written_as_peft_is_read(
     path = write(bundle, tmp_path_factory.mktemp("lora"))
     assert_equal(read(path), bundle)
     assert_equal(read(path / "adapter_model.safetensors"), bundle)
+
+
+@given(bundle=lora_bundles())
+def test_adapters_are_read_as_they_were_written(
+    bundle: AdapterBundle, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = write(bundle, tmp_path_factory.mktemp("native"), format="lorakit")
+    found = read(path)
+    assert_equal(found, replace(bundle, format="lorakit"))
+    assert found.config == bundle.config
+
+
+@pytest.mark.parametrize(
+    "site",
+    [
+        SlicedSite(4, 6, True, ((2, True), (4, False))),
+        InProjSite(4, 12),
+        OutProjSite(4, 4),
+        EmbeddingSite(9, 4),
+        ConvSite((4, 3, 5), groups=2),
+        ConvSite((4, 2, 3, 3), groups=2, square=True),
+    ],
+    ids=lambda site: type(site).__name__,
+)
+def test_adapters_of_every_kind_of_layer_come_back(site: Site, tmp_path: Path) -> None:
+    tensors = dict(zip(("lora_A", "lora_B"), map(torch.randn, site.factor_shapes(2)), strict=True))
+    adapter = ModuleAdapter(AdapterSpec(2, 4), tensors, site)
+    bundle = AdapterBundle(LoraConfig(r=2, target_modules=["m"]), {"a.m": adapter})
+    found = read(write(bundle, tmp_path, format="lorakit"))
+    assert_equal(found, replace(bundle, format="lorakit"))
 
 
 def test_file_with_a_name_of_its_own_is_read(tmp_path: Path) -> None:
@@ -81,31 +121,26 @@ def test_bundle_that_the_format_cannot_hold_is_refused_with_all_reasons(tmp_path
     bundle = replace(
         head(),
         method_config={"modules": ("a", "b")},
-        adapters={"q": LowRank(torch.ones(1, 2), torch.ones(2, 1), 1)},
+        adapters={"q": ModuleAdapter(AdapterSpec(1), {"lora_A": torch.ones(1, 2)})},
         trained={"w": torch.ones(2, device="meta")},
     )
     with pytest.raises(SaveError) as caught:
         write(bundle, tmp_path / "a", format="lorakit")
-    reasons = ("it has A and B", "is not what JSON would give back", "w is on the meta device")
+    reasons = (
+        "q does not say what kind of layer",
+        "is not what JSON would give back",
+        "w is on the meta device",
+    )
     assert len(caught.value.problems) == len(reasons)
     for reason in reasons:
         assert reason in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("format", "reason"),
-    [
-        ("peft", "its method is head, and these files are for lora"),
-        ("lorakit", "its method is lora, which PEFT's format is for"),
-    ],
-)
-def test_method_of_the_other_format_is_refused(format: str, reason: str, tmp_path: Path) -> None:
-    pair = LowRank(torch.ones(1, 2), torch.ones(2, 1), 1, r=1)
-    lora = AdapterBundle(LoraConfig(r=1, target_modules=["q"]), {"q": pair})
-    with pytest.raises(SaveError, match=f"The format {format} cannot hold") as caught:
-        write(head() if format == "peft" else lora, tmp_path, format=format)
-    assert reason in str(caught.value)
+def test_another_method_is_refused_by_pefts_format(tmp_path: Path) -> None:
+    with pytest.raises(SaveError, match="The format peft cannot hold") as caught:
+        write(head(), tmp_path, format="peft")
+    assert "its method is head, and these files are for lora" in str(caught.value)
 
 
 def broken(tmp_path: Path, changes: dict[str, Any], drop: tuple[str, ...] = ()) -> Path:
@@ -122,7 +157,7 @@ def broken(tmp_path: Path, changes: dict[str, Any], drop: tuple[str, ...] = ()) 
     [
         ({"method": 3}, "method is 3; it must be a string"),
         ({"method": None}, "method is null"),
-        ({"method": "lora"}, "its method is lora, and it holds no A and B"),
+        ({"method": "lora"}, "its method is lora, and the header says nothing of adapters"),
         ({"method_config": []}, r"method_config is \[\]; it must be a table"),
         ({"base_model": ["x"]}, "base_model is .*; it must be a string"),
         ({"base_class": ["x"]}, "base_class is .*; it must be a module and a class"),

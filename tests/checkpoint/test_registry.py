@@ -11,16 +11,22 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 import lorakit as lora
-from lorakit.checkpoint import FORMATS, AdapterBundle, Codec, LowRank, read, register, write
+from lorakit.checkpoint import FORMATS, AdapterBundle, Codec, read, register, write
 from lorakit.cli import main
 from lorakit.errors import ConfigError, FormatError, MismatchError, SaveError
 from lorakit.injection.transfer.saving import bundle_of
 from lorakit.training.warm_start import warm_start
+from lorakit.variants import AdapterSpec, LinearSite, ModuleAdapter
 from tests.checkpoint.bundles import assert_equal, assert_equal_tensors
 from tests.tolerances import EXACT
+
+
+def adapter_of(a: Tensor, b: Tensor, alpha: float) -> ModuleAdapter:
+    site = LinearSite(a.shape[1], b.shape[0])
+    return ModuleAdapter(AdapterSpec(len(a), alpha), {"lora_A": a, "lora_B": b}, site)
 
 
 def underscored(module: str) -> str:
@@ -39,7 +45,7 @@ class Toy(Codec):
         try:
             content = json.loads(path.read_text())
             adapters = {
-                name: LowRank(torch.tensor(a), torch.tensor(b), alpha, r=len(a))
+                name: adapter_of(torch.tensor(a), torch.tensor(b), alpha)
                 for name, (a, b, alpha) in content.items()
             }
         except ValueError as error:
@@ -57,7 +63,7 @@ class Toy(Codec):
 
     def write(self, bundle: AdapterBundle, path: Path) -> None:
         content = {
-            underscored(name): (pair.lora_A.tolist(), pair.lora_B.tolist(), pair.lora_alpha)
+            underscored(name): (*(t.tolist() for t in pair.tensors.values()), pair.spec.lora_alpha)
             for name, pair in bundle.adapters.items()
         }
         path.write_text(json.dumps(content))
@@ -119,7 +125,7 @@ def test_registered_format_loads_by_the_names_of_the_model(file: Path) -> None:
     assert_equal_tensors(found.tensors, expected.tensors)
     assert found.config.target_modules == expected.config.target_modules
     for name, pair in expected.adapters.items():
-        assert found.adapters[name].lora_alpha == pair.lora_alpha
+        assert found.adapters[name].spec.lora_alpha == pair.spec.lora_alpha
 
 
 def test_registered_format_is_a_start_for_training(file: Path) -> None:

@@ -28,14 +28,6 @@ def few_are_many(monkeypatch):
     monkeypatch.setattr(fused, "FEW", -1)
 
 
-@pytest.fixture(params=["low rank", "formed"])
-def path(request, monkeypatch):
-    """Each test runs with both orders of products."""
-    formed = request.param == "formed"
-    monkeypatch.setattr(fused, "forming_pays", lambda *_: formed)
-    return request.param
-
-
 def operands(shape, i=5, o=9, r=2, parts=None, dtype=torch.float64):
     pairs = sum(adapted for _, adapted in parts) if parts else 1
     rows = sum(slices.adapted_heights(parts)) if parts else o
@@ -71,28 +63,25 @@ def call(values, s=0.7, dropout=0.0, transposed=False, parts=None):
     trains=st.sets(st.sampled_from(["x", "bias", "lora_A", "lora_B"])),
     transposed=st.booleans(),
     parts=st.sampled_from([None, QV]),
-    formed=st.booleans(),
 )
-def test_values_and_each_gradient_equal_the_definition(shape, trains, transposed, parts, formed):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "forming_pays", lambda *_: formed)
-        values = operands(shape, parts=parts)
-        fast, exact = leaves(values, trains), leaves(values, trains)
-        y = call(fast, transposed=transposed, parts=parts)
-        expected = slow(*exact.values(), 0.7, parts)
-        assert_close(y, expected, **CLOSE)
-        assert y.requires_grad == bool(trains)
-        if trains:
-            upstream = torch.randn_like(y)
-            y.backward(upstream)
-            expected.backward(upstream)
-        for name in NAMES:
-            assert_close(fast[name].grad, exact[name].grad, **CLOSE, msg=name)
+def test_values_and_each_gradient_equal_the_definition(shape, trains, transposed, parts):
+    values = operands(shape, parts=parts)
+    fast, exact = leaves(values, trains), leaves(values, trains)
+    y = call(fast, transposed=transposed, parts=parts)
+    expected = slow(*exact.values(), 0.7, parts)
+    assert_close(y, expected, **CLOSE)
+    assert y.requires_grad == bool(trains)
+    if trains:
+        upstream = torch.randn_like(y)
+        y.backward(upstream)
+        expected.backward(upstream)
+    for name in NAMES:
+        assert_close(fast[name].grad, exact[name].grad, **CLOSE, msg=name)
 
 
 @pytest.mark.parametrize("parts", [None, QV])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_passes_gradcheck_and_gradgradcheck(path, parts, dropout):
+def test_passes_gradcheck_and_gradgradcheck(parts, dropout):
     def function(x, bias, a, b):
         torch.manual_seed(0)  # the same mask each time
         return fused.lora_linear(x, weight, bias, a, b, 0.7, dropout, False, parts)
@@ -125,7 +114,7 @@ def test_dropout_with_its_mask_equals_the_definition_bit_for_bit(parts):
         assert_close(fast[name].grad, exact[name].grad, **EXACT, msg=name)
 
 
-def test_a_frozen_part_gets_no_gradient_and_costs_no_memory(path):
+def test_a_frozen_part_gets_no_gradient_and_costs_no_memory():
     """Kept beside the parameters: x where A trains, h where only B does."""
     kept = {}
     for trains in [("x",), ("x", "lora_A"), ("x", "lora_B"), ("x", "lora_A", "lora_B")]:
@@ -221,7 +210,7 @@ def test_a_layer_without_data_has_an_output_without_data():
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("autocast", [False, True])
-def test_16_bit_base_with_float32_adapters(path, dropout, autocast):
+def test_16_bit_base_with_float32_adapters(dropout, autocast):
     """Computes in bfloat16, gives float32 gradients of A and B, keeps no float32 activation."""
     values = operands([32], 64, 48, 4, dtype=torch.float32)
     values["lora_A"] /= 8
@@ -263,9 +252,8 @@ def test_backward_inside_autocast_runs_in_the_types_of_forward():
         assert_close(fast[name].grad, exact[name].grad, **EXACT, msg=name)
 
 
-def test_forming_never_loses_a_small_update(monkeypatch):
-    """1 + 0.001 is 1 in bfloat16: formed there, y would be 1 - 1 = 0."""
-    monkeypatch.setattr(fused, "forming_pays", lambda *_: True)
+def test_a_small_update_is_not_lost_in_16_bits():
+    """1 + 0.001 is 1 in bfloat16: with W + s B A formed there, y would be 1 - 1 = 0."""
     x = torch.tensor([[1.0, -1.0]], dtype=torch.bfloat16).expand(64, 2)
     weight = torch.ones(1, 2, dtype=torch.bfloat16)
     a, b = torch.tensor([[1e-3, 0.0]]), torch.ones(1, 1)

@@ -69,7 +69,7 @@ def test_adapters_are_taken_and_a_head_of_another_size_is_new(encoder, ratings, 
     file, state = read(source / "adapter"), model.state_dict()
     for name, pair in file.adapters.items():
         torch.testing.assert_close(state[f"{name}.lora_A"], pair.tensors["lora_A"], **EXACT)
-        torch.testing.assert_close(state[f"{name}.lora_B"], pair.lora_B, **EXACT)
+        torch.testing.assert_close(state[f"{name}.lora_B"], pair.tensors["lora_B"], **EXACT)
     pooler = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
     assert set(start.taken) == {*file.adapters, *pooler & set(file.trained)}
     assert set(start.left) == set(start.new) == {"classifier.weight", "classifier.bias"}

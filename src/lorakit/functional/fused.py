@@ -8,7 +8,7 @@ ones (p its probability; p = 0: D = x, c = s). With h = D A^T and G = dL/dy:
     dL/dB = c G^T h              since y depends on B through c h B^T
     g     = G B                  c g is dL/dh
     dL/dA = c g^T D              since h = D A^T
-    dL/dx = G W + c (g A) * m    or G (W + s B A) where p = 0
+    dL/dx = G W + c (g A) * m
     dL/db = sum over T of G
 
 What is kept for backward is x itself, never a copy; W, A and B are parameters. h is computed again,
@@ -17,9 +17,8 @@ both frozen nothing is; an input that needs no gradient gets none. A small input
 dropout keeps x and h: torch's own operations serve it faster.
 
 Products with one side of R are laid out with R rows, h^T = A x^T and g^T = B^T G^T, which is how
-they run fastest (`benchmarks/LOG.md`); `order` decides when W + s B A is formed instead, `matmul`
-by which library they are computed. A layer of slices has one pair for each; A x^T is then one
-product for all of them.
+they run fastest (`benchmarks/LOG.md`); `matmul` decides by which library they are computed. A layer
+of slices has one pair for each; A x^T is then one product for all of them.
 
 A and B are computed with in the type of the layer's output and get gradients of their own type, so
 a bfloat16 base with float32 adapters, and autocast, compute in bfloat16 and keep no float32 copy of
@@ -34,15 +33,14 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from lorakit.errors import StateError
 from lorakit.functional import linear, slices
 from lorakit.functional.dropout import draw_seed, keep_mask
 from lorakit.functional.matmul import matmul
-from lorakit.functional.order import forming_pays
 from lorakit.functional.precision import autocast_is_on, without_autocast
 from lorakit.functional.slices import Slices
+from lorakit.private.torch_names import forward_ad_level, peek_interpreter_stack
 
 FEW = 2**16
 """Numbers in x up to which training takes single operations; there the two ways cost the same."""
@@ -85,7 +83,7 @@ def lora_linear(
     tensor([[2., 1.]])
     """
     plain = not (torch.is_grad_enabled() or dropout or transposed or parts)
-    if plain and x.ndim == 2 and x.shape[0] <= x.shape[1] and _interpreter() is None:
+    if plain and x.ndim == 2 and x.shape[0] <= x.shape[1] and peek_interpreter_stack() is None:
         y = F.linear(x, weight, bias)
         if a.dtype is not x.dtype:
             a = a.to(x.dtype)
@@ -100,7 +98,7 @@ def lora_linear(
     if trains:
         adapted: Tensor = _FusedLinear.apply(x, weight, bias, a, b, form)  # type: ignore[no-untyped-call]
         return adapted
-    return _output(x, weight, bias, a, b, form, may_form=True)[0]
+    return _output(x, weight, bias, a, b, form)[0]
 
 
 def definition(
@@ -119,18 +117,14 @@ def _is_small(x: Tensor) -> bool:
     return x.numel() <= FEW and x.is_contiguous() and not autocast_is_on(x)
 
 
-_interpreter = torch._C._functorch.peek_interpreter_stack
-"""Gives None unless one of torch.func's transforms runs."""
-
-
 def _must_be_seen_through(x: Tensor) -> bool:
     """Whether something records or transforms the single operations."""
     return (
         torch.compiler.is_compiling()
         or type(x) not in (Tensor, torch.nn.Parameter)
-        or _interpreter() is not None
-        or forward_ad._current_level >= 0
-        or torch._C._get_tracing_state() is not None
+        or peek_interpreter_stack() is not None
+        or forward_ad_level() >= 0
+        or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     )
 
 
@@ -140,8 +134,8 @@ class _FusedLinear(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, form: Form
     ) -> Tensor:
         trains_a, trains_b = a.requires_grad, b.requires_grad
+        y, h_RT = _output(x, weight, bias, a, b, form)
         needs_h = trains_b and not trains_a
-        y, h_RT = _output(x, weight, bias, a, b, form, may_form=not needs_h)
         ctx.save_for_backward(x if trains_a else None, weight, a, b, h_RT if needs_h else None)
         ctx.form, ctx.x_dtype = form, x.dtype
         return y
@@ -153,14 +147,9 @@ class _FusedLinear(torch.autograd.Function):
 
 
 def _output(
-    x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, form: Form, may_form: bool
-) -> tuple[Tensor, Tensor | None]:
-    """y, and h^T (R, T) where the low-rank path ran."""
-    if may_form and not form.dropout and _keeps_small_updates(x, weight):
-        tokens, features = x.numel() // x.shape[-1], weight.numel() // x.shape[-1]
-        if forming_pays(tokens, x.shape[-1], features, weight, a.shape[0]):
-            w = _formed(weight, a.to(weight.dtype), b.to(weight.dtype), form)
-            return linear.project(x, w, bias, form.transposed), None
+    x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, form: Form
+) -> tuple[Tensor, Tensor]:
+    """y, and h^T (R, T)."""
     y = linear.project(x, weight, bias, form.transposed)
     dropped = x.reshape(-1, x.shape[-1]).to(y.dtype)
     if form.dropout:
@@ -184,14 +173,13 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     needs_x, _, needs_bias, needs_a, needs_b, _ = ctx.needs_input_grad
     dy_TO = dy.reshape(-1, dy.shape[-1])
     a, b = lora_A.to(dy.dtype), lora_B.to(dy.dtype)
-    weight = weight.to(dy.dtype) if needs_x else weight
-    forms = needs_x and not form.dropout and forming_pays(len(dy_TO), 0, a.shape[1], weight, len(a))
+    mask = None
     if form.dropout and (needs_x or needs_a):
         mask = keep_mask(dy_TO.new_empty(len(dy_TO), a.shape[1]), form.dropout, form.seed)
     if needs_a:
         x_TI = x.reshape(-1, x.shape[-1]).to(dy.dtype)
-        dropped = x_TI * mask if form.dropout else x_TI
-    if needs_a or (needs_x and not forms):
+        dropped = x_TI if mask is None else x_TI * mask
+    if needs_a or needs_x:
         pairs = _pairs(a, b, form.parts)
         g_RT = _stacked([matmul(b_HR.t(), dy_TO[:, span].t()) for span, _, b_HR in pairs])
     if needs_b and x is not None:
@@ -199,13 +187,8 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
 
     dx = da = db = None
     if needs_x:
-        w = _formed(weight, a, b, form) if forms else weight
-        dx = matmul(dy_TO, w.t() if form.transposed else w)
-        if form.dropout:
-            dx.addcmul_(matmul(g_RT.t(), a), mask, value=form.scale)
-        elif not forms:
-            dx.addmm_(g_RT.t(), a, alpha=form.scale)
-        dx = dx.view(*dy.shape[:-1], a.shape[1]).to(ctx.x_dtype)
+        dx_TI = _input_gradient(dy_TO, weight.to(dy.dtype), a, g_RT, mask, form)
+        dx = dx_TI.view(*dy.shape[:-1], a.shape[1]).to(ctx.x_dtype)
     if needs_a:
         da = matmul(g_RT, dropped).to(lora_A.dtype) * form.scale
     if needs_b:
@@ -215,13 +198,14 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     return dx, None, dy_TO.sum(0) if needs_bias else None, da, db, None
 
 
-def _formed(weight: Tensor, a: Tensor, b: Tensor, form: Form) -> Tensor:
-    """W + s B A in the type of W, stored as W is."""
-    formed = weight.clone()
-    w_OI = formed.t() if form.transposed else formed
-    for span, a_RI, b_HR in _pairs(a, b, form.parts):
-        w_OI[span].addmm_(b_HR, a_RI, alpha=form.s)
-    return formed
+def _input_gradient(
+    dy_TO: Tensor, weight: Tensor, a_RI: Tensor, g_RT: Tensor, mask: Tensor | None, form: Form
+) -> Tensor:
+    """G W + c (g A) * m, of shape (T, I)."""
+    dx_TI = matmul(dy_TO, weight.t() if form.transposed else weight)
+    if mask is None:
+        return dx_TI.addmm_(g_RT.t(), a_RI, alpha=form.scale)
+    return dx_TI.addcmul_(matmul(g_RT.t(), a_RI), mask, value=form.scale)
 
 
 def _pairs(a: Tensor, b: Tensor, parts: Slices | None) -> Iterable[tuple[slice, Tensor, Tensor]]:
@@ -233,9 +217,3 @@ def _pairs(a: Tensor, b: Tensor, parts: Slices | None) -> Iterable[tuple[slice, 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
     return torch.cat(parts) if len(parts) > 1 else parts[0]
-
-
-def _keeps_small_updates(x: Tensor, weight: Tensor) -> bool:
-    """Whether the product is computed in full precision, so that W + s B A loses nothing of B A."""
-    wide = weight.dtype in (torch.float32, torch.float64) and x.dtype is weight.dtype
-    return wide and not autocast_is_on(x)

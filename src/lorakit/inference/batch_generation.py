@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, LogitsProcessor, NoRepeatNGramLogitsProcessor
 
+from lorakit.private.transformers_names import is_stateful
 from lorakit.recipe.decoding import Sampling
 from lorakit.tasks.padding import padding_id
 
@@ -74,8 +75,7 @@ def _ends(model: Any, tokenizer: Any, sampling: Sampling) -> list[int] | None:
 def _continues(model: Any) -> bool:
     """Whether the model takes positions and a plain cache, from which it can go on."""
     accepted = inspect.signature(model.forward).parameters
-    stateful = getattr(model, "_is_stateful", False)
-    return {"position_ids", "past_key_values"} <= set(accepted) and not stateful
+    return {"position_ids", "past_key_values"} <= set(accepted) and not is_stateful(model)
 
 
 def _prompt_cache(model: Any, ids: Tensor, mask: Tensor, beams: int) -> DynamicCache:

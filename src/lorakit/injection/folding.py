@@ -14,6 +14,7 @@ from lorakit.injection.adaptation import close, require_whole
 from lorakit.injection.modes import MergeReport, merge_report
 from lorakit.layers.conversion import lora_layers, require_plain_form, restore
 from lorakit.layers.embedding import Embedding
+from lorakit.private.transformers_names import forget_ties, tied_weights
 from lorakit.surgery.parameters import parameter_like
 from lorakit.surgery.ties import storage_key
 
@@ -72,7 +73,7 @@ def _untie(module: nn.Module) -> None:
     config = getattr(module, "config", None)
     if getattr(config, "tie_word_embeddings", False):
         config.tie_word_embeddings = False  # type: ignore[union-attr]
-    tied: Mapping[str, str] | None = getattr(module, "all_tied_weights_keys", None)
+    tied = tied_weights(module)
     if not tied:
         return
     parameters = dict(module.named_parameters(remove_duplicate=False))
@@ -84,4 +85,4 @@ def _untie(module: nn.Module) -> None:
             copy = parameter_like(parameter, parameter.detach().clone())
             module.get_submodule(owner)._parameters[leaf] = parameter = copy
         taken.add(storage_key(parameter))
-    module.all_tied_weights_keys = {}  # type: ignore[assignment]
+    forget_ties(module)

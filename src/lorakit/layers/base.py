@@ -17,7 +17,7 @@ from lorakit.layers.merged_weight import MergedWeight
 from lorakit.variants import VARIANTS, AdapterSpec, ModuleAdapter, Site, Variant
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class LoraLayer(MergedWeight):

@@ -14,15 +14,15 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from lorakit.errors import ConfigError
 from lorakit.functional import conv
 from lorakit.layers.base import LoraLayer
+from lorakit.private.torch_names import ConvNd, convolve
 from lorakit.variants import AdapterSpec, ConvSite, Site
 
 
-class LoraConv(LoraLayer, _ConvNd):
+class LoraConv(LoraLayer, ConvNd):
     """What the three convolutions share."""
 
     def __init__(
@@ -58,12 +58,12 @@ class LoraConv(LoraLayer, _ConvNd):
 
     @classmethod
     def site_of(cls, module: nn.Module) -> ConvSite:
-        assert isinstance(module, _ConvNd)
+        assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         return ConvSite(tuple(module.weight.shape), module.groups)
 
     def reset_parameters(self) -> None:
         """Draw weight, bias, A and B anew."""
-        _ConvNd.reset_parameters(self)
+        super().reset_parameters()
         if "lora_A" in self._parameters:
             self.reset_lora_parameters()
 
@@ -100,8 +100,7 @@ class LoraConv(LoraLayer, _ConvNd):
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """This layer's convolution (stride, padding, dilation, groups) with another weight."""
-        result: Tensor = self._conv_forward(x, weight, bias)
-        return result
+        return convolve(self, x, weight, bias)
 
 
 class Conv1d(LoraConv, nn.Conv1d):

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvTransposeNd
-from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -22,6 +20,7 @@ from lorakit.layers.composition import of_subclass
 from lorakit.layers.conv import Conv1d, Conv2d, Conv3d
 from lorakit.layers.embedding import Embedding
 from lorakit.layers.linear import Linear, MergedLinear
+from lorakit.private.torch_names import OutProjection
 from lorakit.surgery.alteration import NAME as ALTERATION
 from lorakit.surgery.alteration import alteration, altered
 from lorakit.surgery.parameters import parameter_like
@@ -30,7 +29,7 @@ from lorakit.variants import AdapterSpec, LinearSite, OutProjSite, Site, SlicedS
 
 _ADAPTED: dict[type[nn.Module], type[LoraLayer]] = {
     nn.Linear: Linear,
-    NonDynamicallyQuantizableLinear: Linear,
+    OutProjection: Linear,
     nn.Embedding: Embedding,
     nn.Conv1d: Conv1d,
     nn.Conv2d: Conv2d,
@@ -79,7 +78,7 @@ def site_of(module: nn.Module) -> Site:
     if leaf is None:
         raise TargetError(f"{type(module).__name__} cannot be adapted.")
     site = leaf.site_of(module)
-    if type(module) is NonDynamicallyQuantizableLinear and isinstance(site, LinearSite):
+    if type(module) is OutProjection and isinstance(site, LinearSite):
         return OutProjSite(site.in_features, site.out_features)
     return site
 
@@ -99,7 +98,7 @@ def refusal(module: nn.Module) -> str | None:
         )
     if is_parametrized(module):
         return "is parametrised; torch.nn.utils.parametrize.remove_parametrizations comes first"
-    if isinstance(module, _ConvTransposeNd):
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         return f"is a {name}; transposed convolutions have no adapter"
     leaf = kind(module)
     if leaf is None:

@@ -9,13 +9,14 @@ optimizer that steps on one of these tensors, or on a view of its memory, drops 
 from __future__ import annotations
 
 import weakref
-from operator import attrgetter, is_
+from operator import is_
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from lorakit.private.torch_names import is_fake, peek_interpreter_stack, version_of
 
 
 class MergeCacheKey(NamedTuple):
@@ -31,7 +32,7 @@ class MergeCacheKey(NamedTuple):
     @classmethod
     def of(cls, sources: tuple[Tensor, ...], scaling: float) -> MergeCacheKey:
         storages = tuple(source.untyped_storage() for source in sources)
-        pointers, versions = list(map(_pointer, sources)), list(map(_version, sources))
+        pointers, versions = list(map(_pointer, sources)), list(map(version_of, sources))
         return cls(sources, pointers, versions, scaling, storages)
 
     def is_still(self, sources: tuple[Tensor, ...], scaling: float) -> bool:
@@ -39,12 +40,12 @@ class MergeCacheKey(NamedTuple):
         return (
             all(map(is_, sources, self.sources))
             and scaling == self.scaling
-            and list(map(_version, sources)) == self.versions
+            and list(map(version_of, sources)) == self.versions
             and list(map(_pointer, sources)) == self.pointers
         )
 
 
-_pointer, _version = Tensor.data_ptr, attrgetter("_version")
+_pointer = Tensor.data_ptr
 
 
 def can_be_watched(tensor: Tensor) -> bool:
@@ -52,12 +53,12 @@ def can_be_watched(tensor: Tensor) -> bool:
 
     Inference tensors count no versions; the fake tensors of tracing have no address.
     """
-    return not tensor.is_inference() and not isinstance(tensor, FakeTensor)
+    return not tensor.is_inference() and not is_fake(tensor)
 
 
 def in_transform() -> bool:
     """Whether torch.func's grad, jvp or vmap runs; its tensors must not outlive it in a cache."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    return peek_interpreter_stack() is not None
 
 
 class Cached(Protocol):

@@ -28,7 +28,7 @@ from lorakit.layers.merge_cache import MergeCacheKey, can_be_watched, in_transfo
 from lorakit.variants import AdapterSpec
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 _PASSING = {"_active", "_merging", "_merged", "_merged_from"}
 """Attributes that no copy takes along: a copy is as the layer is outside of switches."""

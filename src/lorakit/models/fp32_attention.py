@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.models.dtypes import Dtype
+from lorakit.private.transformers_names import attention_of
 
 NAME = "sdpa_float32"
-"""What transformers calls it: `model.config._attn_implementation`."""
+"""What it is called in transformers' table of attentions."""
 
 
 def use_fastest_attention(model: nn.Module, dtype: Dtype) -> None:
     """Let a transformers model that computes in `dtype` attend in float32 where that is faster."""
-    chosen = getattr(getattr(model, "config", None), "_attn_implementation", None)
-    if dtype != "bf16" or chosen != "sdpa" or _has_fast_bf16_kernel():
+    if dtype != "bf16" or attention_of(model) != "sdpa" or _has_fast_bf16_kernel():
         return
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask

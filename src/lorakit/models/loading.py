@@ -19,6 +19,15 @@ _AUTO_CLASSES = {
     "TOKEN_CLS": "AutoModelForTokenClassification",
 }
 
+_ARCHITECTURES = {
+    "AutoModelForCausalLM": "MODEL_FOR_CAUSAL_LM_MAPPING",
+    "AutoModelForSeq2SeqLM": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
+    "AutoModelForSequenceClassification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
+    "AutoModelForTokenClassification": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING",
+    "AutoModelForMaskedLM": "MODEL_FOR_MASKED_LM_MAPPING",
+    "AutoModelForImageClassification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
+}
+"""The auto classes that a base's own class is looked for in, and their tables by type of config."""
 
 UNLIMITED = 1 << 20
 """Tokens of one text where a model has no limit."""
@@ -210,9 +219,8 @@ def _fitting(model_class: Any, config: Any) -> Any:
 def _own_auto_class(transformers: Any, config: Any) -> Any:
     """The auto class that gives the architecture that the base's config names."""
     own = next(iter(config.architectures or ()), None)
-    autos = [*_AUTO_CLASSES.values(), "AutoModelForMaskedLM", "AutoModelForImageClassification"]
-    for auto in (getattr(transformers, name) for name in autos):
-        mapping: Mapping[Any, Any] = auto._model_mapping
+    for auto, table in _ARCHITECTURES.items():
+        mapping: Mapping[Any, Any] = getattr(transformers, table)
         if type(config) in mapping and getattr(mapping[type(config)], "__name__", None) == own:
-            return auto
+            return getattr(transformers, auto)
     return transformers.AutoModel

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from lorakit.private.torch_names import COMPILED_CHILD
+
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The module within torch.compile's, DataParallel's and DistributedDataParallel's wrappers.
@@ -14,7 +16,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     True
     """
     while True:
-        compiled = model._modules.get("_orig_mod")
+        compiled = model._modules.get(COMPILED_CHILD)
         if compiled is not None:
             model = compiled
         elif isinstance(model, DataParallel | DistributedDataParallel):

@@ -16,6 +16,7 @@ from transformers import Trainer
 
 from lorakit.errors import ConfigError
 from lorakit.models.processes import sum_gradients, total
+from lorakit.private.transformers_names import StepHooks
 from lorakit.training.micro_batches import Collate, MicroBatches, StepLoader, StepSampler
 
 Weight = Callable[[Mapping[str, Any]], float | Tensor]
@@ -26,7 +27,7 @@ def examples_in(batch: Mapping[str, Any]) -> float:
     return float(len(batch["labels"]))
 
 
-class StepTrainer(Trainer):
+class StepTrainer(StepHooks, Trainer):
     """Trains on steps of `total_batch` examples over all processes.
 
     A step is computed in micro-batches of like length, none with more than `token_budget` tokens.
@@ -88,7 +89,7 @@ class StepTrainer(Trainer):
             if weight == 0:
                 continue  # nothing in it counts
             with self.compute_loss_context_manager():
-                loss: Any = self.compute_loss(trained, self._prepare_inputs(batch))
+                loss: Any = self.compute_loss(trained, self.prepare_inputs(batch))
             loss = loss * (weight / whole)
             self.accelerator.backward(loss)
             step_loss += loss.detach()
@@ -96,6 +97,3 @@ class StepTrainer(Trainer):
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0
-
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> None:
-        return None  # training_step counts for itself

@@ -7,7 +7,7 @@ the steps are `step_trainer`'s.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from lorakit.errors import SaveError
 from lorakit.inference.scoring import BatchOutput, passes, scores
 from lorakit.losses.consistency import ConsistencyLoss
 from lorakit.methods import load_adapter, save_adapter
+from lorakit.private.transformers_names import CheckpointHooks
 from lorakit.runs.checkpoints import (
     STATE,
     checkpoint_path,
@@ -31,7 +32,7 @@ from lorakit.tasks.batching import batches, length
 from lorakit.training.step_trainer import StepTrainer
 
 
-class LoraTrainer(StepTrainer):
+class LoraTrainer(CheckpointHooks, StepTrainer):
     """Trains `task` on tokenized examples, exactly `total_batch` of them in each step."""
 
     model: Any
@@ -80,7 +81,7 @@ class LoraTrainer(StepTrainer):
         self.state = TrainerState.load_from_json(str(checkpoint / STATE))
         load_adapter(self.model, checkpoint)
         if self.args.load_best_model_at_end:
-            self._load_best_model()
+            self.load_best_weights()
 
     # --- steps
 
@@ -133,15 +134,14 @@ class LoraTrainer(StepTrainer):
 
     # --- checkpoints
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        if self.args.should_save:
-            save_adapter(self.model, Path(output_dir or str(self.args.output_dir)))
+    def save_weights(self, directory: Path) -> None:
+        save_adapter(self.model, directory)
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+    def save_checkpoint(self, save: Callable[[], None]) -> None:
         run = Path(str(self.args.output_dir))
         current = checkpoint_path(run, self.state.global_step)
         try:
-            super()._save_checkpoint(model, trial)
+            save()
             self.accelerator.wait_for_everyone()  # each process writes its random state
             if self.args.should_save:
                 mark_complete(current, self.seconds)
@@ -152,10 +152,10 @@ class LoraTrainer(StepTrainer):
                 "command continues from the last complete checkpoint."
             ) from error
 
-    def _load_from_checkpoint(self, checkpoint: str, model: nn.Module | None = None) -> None:
-        load_adapter(self.model, Path(checkpoint))
+    def load_weights(self, checkpoint: Path) -> None:
+        load_adapter(self.model, checkpoint)
 
-    def _load_best_model(self) -> None:
+    def load_best_weights(self) -> None:
         if self.state.best_global_step:
             run = Path(str(self.args.output_dir))
             load_adapter(self.model, checkpoint_path(run, self.state.best_global_step))

@@ -1,8 +1,8 @@
-"""lorakit's own file, for methods that no other library has a format for.
+"""lorakit's own file, for what no other library has a format for: methods, and kinds of adapters.
 
-`trained.safetensors` holds the tensors that a method trained, under their names in the model, and
-in its header what they are: the method and its config, base, fingerprint, task, types. It is one
-file, so one rename puts it in place.
+`trained.safetensors` holds the tensors that were trained, under their names in the model, and in
+its header what they are: the method and its config, the adapters' settings (`native_adapters`),
+base, fingerprint, task, types. It is one file, so one rename puts it in place.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from torch import Tensor
 
 from lorakit.checkpoint.bundle import AdapterBundle, type_problem
 from lorakit.checkpoint.formats.codec import Codec
+from lorakit.checkpoint.formats.native_adapters import (
+    adapters_table,
+    read_adapters,
+    unsupported_adapters,
+)
 from lorakit.checkpoint.formats.tensor_files import (
     dtype_names,
     load_safetensors,
@@ -41,6 +46,7 @@ _TEXT: Check = ("a string", lambda value: isinstance(value, str))
 _TYPES: dict[str, Check] = {
     "method": _TEXT,
     "method_config": ("a table", lambda value: isinstance(value, dict)),
+    "adapters": ("a table", lambda value: isinstance(value, dict)),
     "base_model": _TEXT,
     "task_type": _TEXT,
     "dtypes": ("a list of names", lambda value: isinstance(value, list)),
@@ -72,18 +78,16 @@ class Native(Codec):
                 "again with this version of lorakit."
             )
         require_version(header)
-        problems = _header_problems(header) or _contradictions(header, tensors)
-        if lora_alpha is not None:
-            problems.append(f"lora_alpha={lora_alpha:g} was passed, and it holds no A and B")
+        problems = _header_problems(header)
+        bundle = AdapterBundle() if problems else _bundle(header, tensors, problems)
+        problems += _alpha_problem(bundle, lora_alpha)
         if problems:
             raise FormatError(f"{file} cannot be used:", problems)
-        return _bundle(header, tensors)
+        return bundle
 
     def problems(self, bundle: AdapterBundle) -> list[str]:
         checks = {
-            "its method is lora, which PEFT's format is for": bundle.method == "lora",
-            "it has A and B, and only tensors trained in full have a place": bool(bundle.adapters),
-            "it holds no tensors": not bundle.trained,
+            "it holds no tensors": not bundle.tensors,
             f"method_config={bundle.method_config!r} is not what JSON would give back (strings, "
             "finite numbers, true, false, null, lists and tables)": not _is_json(
                 bundle.method_config
@@ -92,13 +96,14 @@ class Native(Codec):
         found = [problem for problem, holds in checks.items() if holds]
         found += [
             f"{name} is on the meta device and has no values to save"
-            for name, tensor in bundle.trained.items()
+            for name, tensor in bundle.tensors.items()
             if tensor.is_meta
         ]
-        return found + [p for name, t in bundle.trained.items() if (p := type_problem(name, t))]
+        found += [p for name, t in bundle.tensors.items() if (p := type_problem(name, t))]
+        return found + unsupported_adapters(bundle)
 
     def write(self, bundle: AdapterBundle, path: Path) -> None:
-        tensors = on_their_own({name: bundle.trained[name] for name in sorted(bundle.trained)})
+        tensors = on_their_own(dict(sorted(bundle.tensors.items())))
         with directory_for_writing(path), atomic_write(path / TENSORS_NAME) as temporary:
             save_file(tensors, temporary, metadata=header_text(_header(bundle)))
 
@@ -108,21 +113,30 @@ def _header(bundle: AdapterBundle) -> dict[str, Any]:
         "version": VERSION,
         "method": bundle.method,
         "method_config": bundle.method_config,
+        "adapters": adapters_table(bundle),
         "base_model": bundle.base_model,
         "base_class": bundle.base_class,
         "task_type": bundle.task_type,
         "fingerprint": dict(bundle.fingerprint) if bundle.fingerprint else None,
         "num_labels": bundle.num_labels,
-        "dtypes": dtype_names(bundle.trained),
+        "dtypes": dtype_names(bundle.tensors),
     }
 
 
-def _bundle(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> AdapterBundle:
+def _bundle(
+    header: Mapping[str, Any], tensors: Mapping[str, Tensor], problems: list[str]
+) -> AdapterBundle:
+    """What the file holds; what contradicts itself is added to `problems`."""
+    problems += _contradictions(header, tensors)
+    table = header["adapters"] or {"config": {}, "modules": {}}
+    config, adapters, trained = read_adapters(table, tensors, problems)
     base_class = header["base_class"]
     return AdapterBundle(
+        config,
+        adapters,
         method=header["method"],
         method_config=header["method_config"],
-        trained=tensors,
+        trained=trained,
         base_model=header["base_model"],
         base_class=(base_class[0], base_class[1]) if base_class else None,
         task_type=header["task_type"],
@@ -151,11 +165,20 @@ def _contradictions(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) ->
     problems = [p for name, tensor in tensors.items() if (p := type_problem(name, tensor))]
     if not tensors:
         problems.append("it holds no tensors")
-    if header["method"] == "lora":
-        problems.append("its method is lora, and it holds no A and B")
+    if header["method"] == "lora" and header["adapters"] is None:
+        problems.append("its method is lora, and the header says nothing of adapters")
     if header["dtypes"] != (found := dtype_names(tensors)):
         problems.append(f"the header says the types {header['dtypes']}, the tensors have {found}")
     return problems
+
+
+def _alpha_problem(bundle: AdapterBundle, lora_alpha: float | None) -> list[str]:
+    """What a caller says of the scale has to be what the file says."""
+    if lora_alpha is None or (bundle.method, bundle.config.lora_alpha) == ("lora", lora_alpha):
+        return []
+    if bundle.method != "lora":
+        return [f"lora_alpha={lora_alpha:g} was passed, and it holds no A and B"]
+    return [f"lora_alpha={lora_alpha:g} was passed, and it says {bundle.config.lora_alpha:g}"]
 
 
 def _is_json(value: Mapping[str, Any]) -> bool:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from lorakit.private.transformers_names import count_as_loaded, is_loaded
+
 _QUERY_VALUE = {
     (
         "query",
@@ -56,21 +58,17 @@ def backbone(model: nn.Module) -> str | None:
     return prefix if prefix and prefix in model._modules else None
 
 
-_MARK = "_is_hf_initialized"
-"""What transformers sets on every parameter that it has loaded."""
-
-
 def unloaded(model: nn.Module) -> list[str]:
     """Names of the parameters that `from_pretrained` did not find in the checkpoint.
 
     On a model without any mark of transformers nothing is known.
     """
-    marks = {name: getattr(p, _MARK, False) for name, p in model.named_parameters()}
+    marks = {name: is_loaded(p) for name, p in model.named_parameters()}
     return [name for name, marked in marks.items() if not marked] if any(marks.values()) else []
 
 
 def mark_loaded(model: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
     """Let these count as loaded too, on a model that transformers has marked: they train."""
-    if any(getattr(parameter, _MARK, False) for parameter in model.parameters()):
+    if any(map(is_loaded, model.parameters())):
         for parameter in parameters:
-            setattr(parameter, _MARK, True)
+            count_as_loaded(parameter)

@@ -28,7 +28,7 @@ def base_facts(model: nn.Module, trained: Sequence[str]) -> dict[str, Any]:
 
 
 def _base_name(model: nn.Module) -> str | None:
-    name = getattr(getattr(model, "config", None), "_name_or_path", None)
+    name = getattr(getattr(model, "config", None), "name_or_path", None)
     return name or None
 
 

@@ -1,0 +1,162 @@
+"""torch's private names, each with the way that is left without it.
+
+Importing this never fails for a name that is gone: what stands in its place is slower, or raises
+when it is used. `NAMES` says why each is needed; below it stands what the package calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from lorakit.private.names import PrivateName, by_name
+
+NAMES = by_name(
+    PrivateName(
+        "torch._C._functorch:peek_interpreter_stack",
+        since="2.0",
+        why="torch.func's transforms must see single operations, and no documented name says "
+        "whether one of them runs",
+        without="lorakit computes as if one always ran: every layer in torch's own operations, "
+        "no merged weight",
+    ),
+    PrivateName(
+        "torch.autograd.forward_ad:_current_level",
+        since="1.8",
+        why="forward-mode differentiation must see single operations; an integer says whether "
+        "it is on",
+        without="lorakit computes as if it always were: every layer in torch's own operations",
+    ),
+    PrivateName(
+        "torch:ops.mkldnn._linear_pointwise",
+        since="2.0",
+        why="oneDNN's product of float32 matrices on CPUs, faster than MKL's on some",
+        without="products are torch's own",
+    ),
+    PrivateName(
+        "torch._subclasses.fake_tensor:FakeTensor",
+        since="1.13",
+        why="a tensor without memory has no address, by which a merged weight is watched",
+        without="no weight of any tensor subclass is merged ahead",
+    ),
+    PrivateName(
+        "torch:Tensor._version",
+        since="0.4",
+        why="a merged weight is stale when a tensor that it was made from was written to",
+        without="every merged weight counts as stale, and is made anew",
+    ),
+    PrivateName(
+        "torch.nn.modules.conv:_ConvNd",
+        since="0.4",
+        why="what the three convolutions have in common: their settings and how they start",
+        without="nn.Module in its place, which every convolution is too",
+    ),
+    PrivateName(
+        "torch.nn:Conv2d._conv_forward",
+        since="1.8",
+        why="a layer's own convolution, padding modes included, with another weight",
+        without="an error when an adapted convolution is called",
+    ),
+    PrivateName(
+        "torch.nn.modules.linear:NonDynamicallyQuantizableLinear",
+        since="1.8",
+        why="the class of nn.MultiheadAttention's out_proj; it stands in no __all__",
+        without="a class that no module has, since out_proj is then an nn.Linear",
+    ),
+)
+
+MODULE_SURFACE = {
+    "_parameters": "what is registered under a name, None included, without __getattr__",
+    "_buffers": "the same for buffers",
+    "_modules": "the same for children",
+    "_non_persistent_buffers_set": "which buffers no state_dict has",
+    "_forward_hooks": "a hook of lorakit's own is found again on a copy of its module",
+    "_load_state_dict_pre_hooks": "the same, of hooks that run before a state is loaded",
+    "_apply": "overridden: a move or cast ends the merged weight's life",
+    "_load_from_state_dict": "overridden: so does a loaded state; loralib's names are renamed",
+}
+"""nn.Module's underscored attributes that subclasses and surgery are written against.
+
+They stay where they are used: torch.nn.utils, pickles of old models and most libraries that extend
+nn.Module hold torch to them.
+"""
+
+COMPILED_CHILD = "_orig_mod"
+"""The name under which torch.compile's wrapper holds the model, since 2.0; a part of the names in
+saved checkpoints, so it can hardly change. Without it a compiled model is not looked into."""
+
+
+def _perhaps() -> object:
+    return True
+
+
+peek_interpreter_stack: Callable[[], object] = NAMES["peek_interpreter_stack"].find(_perhaps)
+"""Gives None unless one of torch.func's transforms runs; torch's own function, at no extra call."""
+
+
+def _level() -> int:
+    return forward_ad._current_level
+
+
+def _level_of_one() -> int:
+    return 0
+
+
+forward_ad_level = _level if NAMES["_current_level"].find() is not None else _level_of_one
+"""The level of forward-mode differentiation; below 0 it is off."""
+
+onednn_linear: Callable[..., Tensor] | None = NAMES["_linear_pointwise"].find()
+"""x W^T + b by oneDNN, (x, W, b, "none", [], ""); None where torch was built without it."""
+
+
+def _is_subclass(tensor: Tensor) -> bool:
+    return type(tensor) not in (Tensor, nn.Parameter)
+
+
+def _is_fake(tensor: Tensor) -> bool:
+    return isinstance(tensor, _fake_class)
+
+
+_fake_class = NAMES["FakeTensor"].find()
+is_fake: Callable[[Tensor], bool] = _is_fake if _fake_class is not None else _is_subclass
+"""Whether a tensor has shape and type and no memory, as in tracing."""
+
+
+_readings = count()
+
+
+def _never_twice(tensor: Tensor) -> int:
+    return next(_readings)
+
+
+version_of: Callable[[Tensor], int] = (
+    attrgetter("_version") if NAMES["_version"].find() is not None else _never_twice
+)
+"""How often a tensor was written to in place: two readings are equal if it was not since."""
+
+
+class _NoModules(nn.Linear):
+    """A class that no module has."""
+
+
+# The base of nn.Conv1d, Conv2d and Conv3d, and the class of nn.MultiheadAttention's out_proj.
+if TYPE_CHECKING:
+    ConvNd = torch.nn.modules.conv._ConvNd
+    OutProjection = torch.nn.modules.linear.NonDynamicallyQuantizableLinear
+else:
+    ConvNd = NAMES["_ConvNd"].find(nn.Module)
+    OutProjection = NAMES["NonDynamicallyQuantizableLinear"].find(_NoModules)
+
+
+def convolve(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution's own stride, padding, dilation and groups, with this weight and bias."""
+    forward: Callable[..., Tensor] | None = getattr(layer, "_conv_forward", None)
+    if forward is None:
+        raise NAMES["_conv_forward"].missing()
+    return forward(x, weight, bias)

@@ -1,0 +1,172 @@
+"""transformers' private names, each with what is left without it.
+
+Nothing of transformers is imported here: functions take its objects, and two mixins give the
+Trainer's private hooks names of lorakit's own. A mixin stands before the Trainer among the bases. A
+hook that lorakit overrides would otherwise fall silent with the release that renames it, so a class
+of a Trainer without it cannot be made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lorakit.private.names import PrivateName, by_name
+
+NAMES = by_name(
+    PrivateName(
+        "transformers:Trainer._prepare_inputs",
+        since="3.0",
+        why="moves a micro-batch to where the model is, as the Trainer moves a batch",
+        without="an error when the class of such a Trainer is made",
+    ),
+    PrivateName(
+        "transformers:Trainer._get_num_items_in_batch",
+        since="5.0",
+        why="a step that counts its labels itself has no count made of them",
+        without="an error when the class of such a Trainer is made",
+    ),
+    PrivateName(
+        "transformers:Trainer._save",
+        since="3.0",
+        why="a checkpoint holds what trains and not the frozen base",
+        without="an error when the class of such a Trainer is made",
+    ),
+    PrivateName(
+        "transformers:Trainer._save_checkpoint",
+        since="3.0",
+        why="a checkpoint is marked when all of it is written",
+        without="an error when the class of such a Trainer is made",
+    ),
+    PrivateName(
+        "transformers:Trainer._load_from_checkpoint",
+        since="4.21",
+        why="a run goes on from a checkpoint that holds what trains",
+        without="an error when the class of such a Trainer is made",
+    ),
+    PrivateName(
+        "transformers:Trainer._load_best_model",
+        since="4.21",
+        why="the best checkpoint holds what trains, too",
+        without="an error when the class of such a Trainer is made",
+    ),
+    PrivateName(
+        "transformers:PreTrainedConfig._attn_implementation",
+        since="4.36",
+        why="which attention a model was built with",
+        without="the attention stays as it is",
+    ),
+    PrivateName(
+        "transformers:PreTrainedModel._is_stateful",
+        since="4.45",
+        why="a model like Mamba keeps another state than a cache of keys and values",
+        without="such a model is taken for one that keeps a cache; generate then refuses it",
+    ),
+)
+
+MARKS = {
+    "_is_hf_initialized": "since 5.0 on each parameter that from_pretrained has loaded; without it "
+    "nobody is told of a weight that the checkpoint lacks",
+    "all_tied_weights_keys": "since 5.0 the names of tied weights, which saving drops and loading "
+    "ties; without it a model that `fold` untied says so in its config alone",
+}
+"""What transformers sets on a model when it is made or loaded, and no class has."""
+
+
+def is_loaded(parameter: nn.Parameter) -> bool:
+    """Whether `from_pretrained` found this parameter in the checkpoint."""
+    return bool(getattr(parameter, "_is_hf_initialized", False))
+
+
+def count_as_loaded(parameter: nn.Parameter) -> None:
+    """Let transformers and `is_loaded` take this parameter for one of the checkpoint's."""
+    parameter._is_hf_initialized = True  # type: ignore[attr-defined]
+
+
+def tied_weights(module: nn.Module) -> Mapping[str, str]:
+    """The names of tied weights, each with the name that it is saved under."""
+    tied: Mapping[str, str] = getattr(module, "all_tied_weights_keys", None) or {}
+    return tied
+
+
+def forget_ties(module: nn.Module) -> None:
+    """Let each weight be saved and loaded by itself."""
+    module.all_tied_weights_keys = {}  # type: ignore[assignment]
+
+
+def attention_of(model: nn.Module) -> str | None:
+    """The attention that the model computes with, as `set_attn_implementation` names it."""
+    return getattr(getattr(model, "config", None), "_attn_implementation", None)
+
+
+def is_stateful(model: nn.Module) -> bool:
+    """Whether the model keeps a state that is no cache of keys and values."""
+    return bool(getattr(model, "_is_stateful", False))
+
+
+def _require_hooks(trainer: type, mixin: type, *names: str) -> None:
+    """Raise if a hook is in none of the classes that follow `mixin` among the bases."""
+    for name in names:
+        if not hasattr(super(mixin, trainer), name):
+            raise NAMES[name].missing()
+
+
+class StepHooks:
+    """For a Trainer whose steps cut and count their batches themselves."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _require_hooks(cls, StepHooks, "_prepare_inputs", "_get_num_items_in_batch")
+
+    def prepare_inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The batch where the model is."""
+        trainer: Any = self
+        prepared: dict[str, Any] = trainer._prepare_inputs(batch)
+        return prepared
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> None:
+        return None
+
+
+class CheckpointHooks:
+    """For a Trainer whose checkpoints hold what it says, in place of the whole model."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        loading = "_load_from_checkpoint", "_load_best_model"
+        _require_hooks(cls, CheckpointHooks, "_save", "_save_checkpoint", *loading)
+
+    def save_weights(self, directory: Path) -> None:
+        """Write what a checkpoint keeps of the model; one process does."""
+        raise NotImplementedError
+
+    def load_weights(self, checkpoint: Path) -> None:
+        """Read it back into the model."""
+        raise NotImplementedError
+
+    def load_best_weights(self) -> None:
+        """Read back the best checkpoint's, at the end of training."""
+        raise NotImplementedError
+
+    def save_checkpoint(self, save: Callable[[], None]) -> None:
+        """Around `save`, which writes all of a checkpoint: weights, optimizer, random states."""
+        save()
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        trainer: Any = self
+        if trainer.args.should_save:
+            self.save_weights(Path(output_dir or trainer.args.output_dir))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        trainer: Any = super()
+        self.save_checkpoint(partial(trainer._save_checkpoint, model, trial))
+
+    def _load_from_checkpoint(self, checkpoint: str, model: nn.Module | None = None) -> None:
+        self.load_weights(Path(checkpoint))
+
+    def _load_best_model(self) -> None:
+        self.load_best_weights()
