@@ -113,6 +113,23 @@ def test_disabled_gives_the_base_of_a_trained_head():
         assert torch.equal(model["classifier"](x), before)
 
 
+def test_a_head_is_not_saved_loaded_or_undone_while_its_original_is_in_place(tmp_path):
+    model = net()
+    find("head").apply(model, PREPARED["head"])
+    path = lora.save_adapter(model, tmp_path)
+    with lora.disabled(model):
+        for change in (
+            lambda: lora.save_adapter(model, tmp_path / "other"),
+            lambda: lora.load_adapter(model, path),
+            lambda: find("head").undo(model),
+            lambda: find("head").fold(model),
+        ):
+            with pytest.raises(StateError, match="switched off"):
+                change()
+    assert not (tmp_path / "other").exists()
+    assert method_of(model) is find("head")
+
+
 def test_a_bundle_of_an_unknown_method_is_told():
     with pytest.raises(FormatError, match=r"trained by the method 'heads'.*did you mean 'head'"):
         load(net(), lora.AdapterBundle(method="heads"), "file")

@@ -38,8 +38,6 @@ class Method(ABC, Generic[Config]):
     """Where a recipe's settings start, and what it always spells out."""
     has_adapters: bool = False
     """Whether it makes adapters that can start from those of another run (`init_adapter`)."""
-    in_peft: bool = False
-    """Whether its files are PEFT's, which PEFT and vLLM read."""
 
     def default_config(self) -> Config:
         """What a recipe without settings means."""

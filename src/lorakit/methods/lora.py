@@ -32,7 +32,6 @@ class Lora(Method[LoraConfig]):
     config_class = LoraConfig
     defaults = LORA_DEFAULTS
     has_adapters = True
-    in_peft = True
 
     def apply(self, model: nn.Module, config: LoraConfig, head: Sequence[str] = ()) -> Report:
         require_plain(model)

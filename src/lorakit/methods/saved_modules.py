@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lorakit.config import LoraConfig
 from lorakit.errors import TargetError, require, suggest
 from lorakit.injection import trained_copies
-from lorakit.injection.adaptation import install
+from lorakit.injection.adaptation import install, require_enabled
 from lorakit.injection.selection.architectures import unloaded
 from lorakit.injection.selection.matching import Selection
 from lorakit.injection.selection.naming import grouped, matches_suffix, within
@@ -83,6 +83,7 @@ def train_copies(model: nn.Module, names: Sequence[str], patterns: Sequence[str]
 
 
 def copies(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors that train in full, by name."""
+    """The tensors that train in full, by name; raises StateError inside `lorakit.disabled`."""
+    require_enabled(model)
     state = model.state_dict(keep_vars=True)
     return {name: state[name] for name in trained_copies.names(model)}

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lorakit.checkpoint import AdapterBundle, read
+from lorakit.checkpoint.formats.peft.codec import Peft
+from lorakit.checkpoint.formats.registry import format_of
 from lorakit.config import scaling
-from lorakit.methods import find
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
 from lorakit.runs.directory import ADAPTER, RECIPE
@@ -29,7 +30,7 @@ def usage(output: str) -> str:
     generates = task is not None and task.generates
     paragraphs = [_on_the_command_line(output, generates, len(recipe.data.text or ()))]
     paragraphs.append(_in_python(recipe, output, task))
-    if find(recipe.method).in_peft:
+    if isinstance(format_of(directory / ADAPTER), Peft):
         paragraphs.append(_in_peft(output))
         paragraphs.append(_in_vllm(recipe, output, read(directory / ADAPTER), generates))
     return "\n\n".join(paragraphs)
