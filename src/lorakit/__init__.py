@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lorakit import errors as errors
+    from lorakit import layers as layers
     from lorakit import surgery as surgery
+    from lorakit import utils as utils
+    from lorakit import variants as variants
     from lorakit.checkpoint import AdapterBundle as AdapterBundle
     from lorakit.config import LoraConfig as LoraConfig
     from lorakit.injection.adaptation import eject as eject
@@ -24,8 +27,10 @@ if TYPE_CHECKING:
     from lorakit.layers import Conv1d as Conv1d
     from lorakit.layers import Conv2d as Conv2d
     from lorakit.layers import Conv3d as Conv3d
+    from lorakit.layers import ConvLoRA as ConvLoRA
     from lorakit.layers import Embedding as Embedding
     from lorakit.layers import Linear as Linear
+    from lorakit.layers import LoRALayer as LoRALayer
     from lorakit.layers import MergedLinear as MergedLinear
     from lorakit.layers import lora_state_dict as lora_state_dict
     from lorakit.layers import mark_only_lora_as_trainable as mark_only_lora_as_trainable
@@ -37,8 +42,10 @@ _HOME = {
     "Conv1d": "lorakit.layers",
     "Conv2d": "lorakit.layers",
     "Conv3d": "lorakit.layers",
+    "ConvLoRA": "lorakit.layers",
     "Embedding": "lorakit.layers",
     "Linear": "lorakit.layers",
+    "LoRALayer": "lorakit.layers",
     "LoraConfig": "lorakit.config",
     "MergedLinear": "lorakit.layers",
     "check_training": "lorakit.injection.inspection.health",
@@ -54,7 +61,7 @@ _HOME = {
     "save_adapter": "lorakit.methods.files",
     "targets": "lorakit.injection.selection.catalogue",
 }
-_MODULES = ("errors", "surgery")
+_MODULES = ("errors", "layers", "surgery", "utils", "variants")
 
 __all__ = [*sorted((*_HOME, *_MODULES))]
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.functional.linear import add_scaled
+from lorakit.layers.lora_layer import LoRALayer
 from lorakit.layers.merged_weight import MergedWeight
 from lorakit.variants import VARIANTS, AdapterSpec, ModuleAdapter, Site, Variant
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class LoraLayer(MergedWeight):
+class LoraLayer(MergedWeight, LoRALayer):
     """An nn.Module with a frozen weight and an adapter beside it, such as `lora_A`, `lora_B`.
 
     A leaf says what its weight is, what the layer does with one, and what LoRA adds to that; the

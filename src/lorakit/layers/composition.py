@@ -61,17 +61,18 @@ _in_place_of = threading.local()
 def of_subclass(leaf: type[LoraLayer], original: type[nn.Module]) -> type[LoraLayer]:
     """The class with which `leaf` adapts modules of a subclass of its torch class."""
     if original.forward is leaf.torch_class.forward:
-        return _composed((leaf, original))
-    return _composed((OwnForward, leaf, original))
+        return composed((leaf, original))
+    return composed((OwnForward, leaf, original))
 
 
 def merged_on_read(adapted: type[LoraLayer]) -> type[LoraLayer]:
     """The same class with a weight that reads as W + dW."""
-    return adapted if issubclass(adapted, MergedOnRead) else _composed((MergedOnRead, adapted))
+    return adapted if issubclass(adapted, MergedOnRead) else composed((MergedOnRead, adapted))
 
 
 @cache
-def _composed(bases: tuple[type[nn.Module], ...]) -> type[LoraLayer]:
+def composed(bases: tuple[type[nn.Module], ...]) -> type[LoraLayer]:
+    """The class with these bases, one for all modules, which can be copied and pickled."""
     name = "".join(base.__name__ for base in bases)
     body = {"__module__": __name__, "__reduce_ex__": _reduce, "_bases": bases}
     made: type[LoraLayer] = type(name, bases, body)
@@ -87,6 +88,6 @@ def _reduce(module: Any, protocol: int) -> tuple[Any, ...]:
 
 
 def _empty(bases: tuple[type[nn.Module], ...]) -> LoraLayer:
-    made = _composed(bases)
+    made = composed(bases)
     instance: LoraLayer = made.__new__(made)
     return instance

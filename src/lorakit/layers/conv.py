@@ -18,15 +18,24 @@ from torch import Tensor, nn
 from lorakit.errors import ConfigError
 from lorakit.functional import conv
 from lorakit.layers.base import LoraLayer
+from lorakit.layers.composition import composed
 from lorakit.private.torch_names import ConvNd, convolve
 from lorakit.variants import AdapterSpec, ConvSite, Site
 
 
-class LoraConv(LoraLayer, ConvNd):
-    """What the three convolutions share."""
+class ConvLoRA(LoraLayer, ConvNd):
+    """What the three convolutions share; `conv_module` is the torch class that it adapts.
+
+    `ConvLoRA(nn.Conv2d, ...)` is a `Conv2d`. A subclass calls this constructor, as in loralib.
+
+    Raises ConfigError for a negative rank, or one that the groups do not divide, and for a class
+    that is no convolution of torch.
+    Source: loralib's ConvLoRA, https://github.com/microsoft/LoRA/blob/c4593f0/loralib/layers.py.
+    """
 
     def __init__(
         self,
+        conv_module: type[nn.Module],
         in_channels: int,
         out_channels: int,
         kernel_size: int | tuple[int, ...],
@@ -37,11 +46,25 @@ class LoraConv(LoraLayer, ConvNd):
         **kwargs: Any,
     ) -> None:
         spec = AdapterSpec(r, lora_alpha, lora_dropout, merge_weights)
+        self._become(conv_module)
         self.torch_class.__init__(self, in_channels, out_channels, kernel_size, **kwargs)
         square = conv.fits_square_form(self.kernel_size)
         self.attach(spec, replace(self.site_of(self), square=square))
         if r:
             self.to(self.weight.dtype)
+
+    def _become(self, conv_module: type[nn.Module]) -> None:
+        kinds: tuple[type[ConvLoRA], ...] = (Conv1d, Conv2d, Conv3d)
+        leaves = {leaf.torch_class: leaf for leaf in kinds}
+        leaf = leaves.get(conv_module)
+        if leaf is None:
+            raise ConfigError(
+                f"conv_module is {conv_module!r}; it must be nn.Conv1d, nn.Conv2d or nn.Conv3d."
+            )
+        if type(self) is ConvLoRA:
+            self.__class__ = leaf
+        elif not isinstance(self, leaf):
+            self.__class__ = composed((type(self), leaf))  # type: ignore[assignment]
 
     def attach(
         self,
@@ -103,7 +126,7 @@ class LoraConv(LoraLayer, ConvNd):
         return convolve(self, x, weight, bias)
 
 
-class Conv1d(LoraConv, nn.Conv1d):
+class Conv1d(ConvLoRA, nn.Conv1d):
     """y = conv(x, W) + b + scaling * conv(drop(x), A, B); see the module for the shapes.
 
     Raises ConfigError for a negative rank, or one that the groups do not divide.
@@ -116,8 +139,11 @@ class Conv1d(LoraConv, nn.Conv1d):
 
     torch_class = nn.Conv1d
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(nn.Conv1d, *args, **kwargs)
 
-class Conv2d(LoraConv, nn.Conv2d):
+
+class Conv2d(ConvLoRA, nn.Conv2d):
     """y = conv(x, W) + b + scaling * conv(drop(x), A, B); see the module for the shapes.
 
     Raises ConfigError for a negative rank, or one that the groups do not divide.
@@ -129,8 +155,11 @@ class Conv2d(LoraConv, nn.Conv2d):
 
     torch_class = nn.Conv2d
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(nn.Conv2d, *args, **kwargs)
 
-class Conv3d(LoraConv, nn.Conv3d):
+
+class Conv3d(ConvLoRA, nn.Conv3d):
     """y = conv(x, W) + b + scaling * conv(drop(x), A, B); see the module for the shapes.
 
     Raises ConfigError for a negative rank, or one that the groups do not divide.
@@ -141,6 +170,9 @@ class Conv3d(LoraConv, nn.Conv3d):
     """
 
     torch_class = nn.Conv3d
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(nn.Conv3d, *args, **kwargs)
 
 
 def _rename_loralib_keys(state_dict: dict[str, Any], prefix: str) -> list[str]:

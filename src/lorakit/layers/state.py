@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from lorakit.config import BIASES, Bias, is_bias
 from lorakit.errors import ConfigError
 from lorakit.layers.base import LoraLayer
+from lorakit.layers.lora_layer import LoRALayer
 
 
 def mark_only_lora_as_trainable(model: nn.Module, bias: Bias = "none") -> None:
-    """Freeze every parameter but A, B (and DoRA's m) and the biases asked for, which then train.
+    """Freeze every parameter but A, B (DoRA's m, ...) and the biases asked for, which then train.
 
     `bias` is "none", "all" (every parameter called bias) or "lora_only" (of adapted layers).
     A head stays frozen: unfreeze it afterwards.
@@ -18,18 +21,18 @@ def mark_only_lora_as_trainable(model: nn.Module, bias: Bias = "none") -> None:
     Raises ConfigError for another `bias`, before anything is frozen.
     Source: loralib's function of that name.
     """
-    wanted = _lora_names(model, bias)
+    wanted = _lora_names(model, bias, _trained_names)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         parameter.requires_grad_(name in wanted)
 
 
 def lora_state_dict(model: nn.Module, bias: Bias = "none") -> dict[str, Tensor]:
-    """Copies of A, B (and DoRA's m) and the biases asked for, named as in the model's state_dict.
+    """Copies of A, B (DoRA's m, ...) and the biases asked for, named as in the model's state_dict.
 
     Raises ConfigError for another `bias`.
     Source: loralib's function of that name. `lorakit.save_adapter` also keeps rank, scale and head.
     """
-    wanted = _lora_names(model, bias)
+    wanted = _lora_names(model, bias, _adapter_names)
     return {
         name: tensor.detach().clone()
         for name, tensor in model.state_dict(keep_vars=True).items()
@@ -37,13 +40,30 @@ def lora_state_dict(model: nn.Module, bias: Bias = "none") -> dict[str, Tensor]:
     }
 
 
-def _lora_names(model: nn.Module, bias: Bias) -> set[str]:
-    """What both functions speak of."""
+def _adapter_names(module: nn.Module) -> tuple[str, ...]:
+    """The adapter's own parameters; of a user's LoRALayer those whose names begin so."""
+    if isinstance(module, LoraLayer):
+        return module.tensor_names
+    if not isinstance(module, LoRALayer):
+        return ()
+    return tuple(name for name in module._parameters if name.startswith("lora_"))
+
+
+def _trained_names(module: nn.Module) -> tuple[str, ...]:
+    """Those of them that train."""
+    frozen = module.variant.frozen if isinstance(module, LoraLayer) else frozenset()
+    return tuple(name for name in _adapter_names(module) if name not in frozen)
+
+
+def _lora_names(
+    model: nn.Module, bias: Bias, own: Callable[[nn.Module], tuple[str, ...]]
+) -> set[str]:
+    """What both functions speak of: each module's `own` names, and biases."""
     if bias not in BIASES:
         raise ConfigError(f"bias is {bias!r}; it must be one of {', '.join(BIASES)}.")
     names = set()
     for prefix, module in model.named_modules(remove_duplicate=False):
-        adapter = module.tensor_names if isinstance(module, LoraLayer) else ()
+        adapter = own(module)
         for leaf in module._parameters:
             if leaf in adapter or (
                 is_bias(leaf) and (bias == "all" or (bias == "lora_only" and adapter))

@@ -65,11 +65,13 @@ class ModuleAdapter:
         file that the adapter came from does not say what it stands beside.
         """
         site = self._site
-        beside = torch.empty(site.weight_shape, device="meta") if weight is None else weight
-        change = self.variant.delta(site, beside, self.tensors, self.spec.scaling)
-        if weight is None and change.is_meta and not self.is_meta:
-            raise StateError(f"What {self.spec.variant} changes depends on W; pass the weight.")
-        return change
+        if weight is None:
+            if self.variant.needs_weight:
+                raise StateError(
+                    f"What {self.variant.title} changes depends on W; pass the weight."
+                )
+            weight = torch.empty(site.weight_shape, device="meta")
+        return self.variant.delta(site, weight, self.tensors, self.spec.scaling)
 
     @property
     def is_meta(self) -> bool:

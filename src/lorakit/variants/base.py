@@ -49,6 +49,8 @@ class Variant(ABC):
     """The adapter's tensors, in the order in which they are listed and written."""
     frozen: ClassVar[frozenset[str]] = frozenset()
     """Those of them that do not train."""
+    needs_weight: ClassVar[bool] = False
+    """Whether dW depends on W."""
     takes_dropout: ClassVar[bool] = False
     """Whether `forward` has a branch whose input can be dropped."""
 

@@ -23,6 +23,7 @@ class DoRA(Variant):
     name = "dora"
     title = "DoRA"
     tensor_names = ("lora_A", "lora_B", MAGNITUDE)
+    needs_weight = True
     takes_dropout = True
 
     def refusal(self, site: Site) -> str | None:

@@ -1,0 +1,38 @@
+"""loralib's base class, for layers of one's own and for isinstance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class LoRALayer:
+    """What loralib's layers have in common, beside nn.Module: rank, scale, dropout, the switch.
+
+    A layer of one's own derives from a torch class and from this, calls both constructors, makes
+    parameters whose names begin with `lora_`, and has a forward that uses them.
+    `mark_only_lora_as_trainable` and `lora_state_dict` know them by those names. Every layer of
+    lorakit is an instance too; what it keeps under these names is its own business.
+
+    Source: loralib's LoRALayer, https://github.com/microsoft/LoRA/blob/c4593f0/loralib/layers.py.
+
+    >>> class Shift(nn.Linear, LoRALayer):
+    ...     def __init__(self, features: int, r: int) -> None:
+    ...         nn.Linear.__init__(self, features, features)
+    ...         LoRALayer.__init__(self, r, lora_alpha=1, lora_dropout=0.0, merge_weights=False)
+    >>> Shift(4, r=2).r
+    2
+    """
+
+    def __init__(self, r: int, lora_alpha: float, lora_dropout: float, merge_weights: bool) -> None:
+        attributes: Any = self
+        attributes.r, attributes.lora_alpha = r, lora_alpha
+        dropout: Callable[[Tensor], Tensor] = nn.Dropout(lora_dropout) if lora_dropout else _same
+        attributes.lora_dropout = dropout
+        attributes.merged, attributes.merge_weights = False, merge_weights
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
