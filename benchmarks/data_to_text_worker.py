@@ -37,7 +37,6 @@ from lorakit.recipe.data import encode, prepare
 from lorakit.recipe.decoding import Sampling
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe, with_settings
-from lorakit.runs.checkpoints import save_trained
 from lorakit.tables.reading import read_table
 from lorakit.tasks.registry import task_spec
 from lorakit.training.arguments import make_trainer
@@ -94,11 +93,13 @@ def train(size: str, variant: str, output: str, seed: str = "0") -> dict[str, fl
         loop: Trainer = plain_trainer(model, tokenizer, examples, steps, output)
     else:
         loop = make_trainer(settings, model, task, tokenizer, data, Path(settings.output), quiet)
+        if variant != "lorakit":
+            loop.args.save_strategy = "no"  # its checkpoints are of models that lorakit prepared
     started = time.perf_counter()
     loop.train()
     seconds = time.perf_counter() - started
     if variant == "lorakit":
-        save_trained(model, Path(output))
+        lora.save_adapter(model, output)
     elif variant == "peft":
         model.save_pretrained(output)
     tokens = sum(map(len, examples["input_ids"]))

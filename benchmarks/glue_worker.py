@@ -39,6 +39,7 @@ def main() -> None:
     store_frozen(adapted, chosen(recipe.training.dtype))
     use_fastest_attention(model, chosen(recipe.training.dtype))
     trainer = make_trainer(recipe, adapted, task, tokenizer, encoded, Path(output), quiet)
+    trainer.args.save_strategy = "no"  # its checkpoints are of models that lorakit prepared
     trainer.train_from(None)
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     result = {"metrics": trainer.examine(encoded["test"])[0], "seconds": trainer.seconds}

@@ -52,6 +52,8 @@ def main() -> None:
             store_frozen(model, chosen(recipe.training.dtype))
             use_fastest_attention(model.get_base_model(), chosen(recipe.training.dtype))
     trainer = make_trainer(recipe, model, task, tokenizer, encoded, Path(recipe.output), quiet)
+    if asked["variant"] != "lorakit":
+        trainer.args.save_strategy = "no"  # its checkpoints are of models that lorakit prepared
     plain = asked["variant"] == "peft"
     loop = plain_trainer(recipe, model, tokenizer, encoded) if plain else trainer
     started = time.perf_counter()

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from lorakit.injection.modes import merged as merged
     from lorakit.injection.modes import refresh as refresh
     from lorakit.injection.selection.catalogue import targets as targets
-    from lorakit.injection.transfer.loading import load_adapter as load_adapter
-    from lorakit.injection.transfer.saving import save_adapter as save_adapter
     from lorakit.layers import Conv1d as Conv1d
     from lorakit.layers import Conv2d as Conv2d
     from lorakit.layers import Conv3d as Conv3d
@@ -36,6 +34,8 @@ if TYPE_CHECKING:
     from lorakit.layers import MergedLinear as MergedLinear
     from lorakit.layers import lora_state_dict as lora_state_dict
     from lorakit.layers import mark_only_lora_as_trainable as mark_only_lora_as_trainable
+    from lorakit.methods.files import load_adapter as load_adapter
+    from lorakit.methods.files import save_adapter as save_adapter
 
 _HOME = {
     "AdapterBundle": "lorakit.checkpoint",
@@ -53,12 +53,12 @@ _HOME = {
     "eject": "lorakit.injection.adaptation",
     "fold": "lorakit.injection.folding",
     "inject": "lorakit.injection.adaptation",
-    "load_adapter": "lorakit.injection.transfer.loading",
+    "load_adapter": "lorakit.methods.files",
     "lora_state_dict": "lorakit.layers",
     "mark_only_lora_as_trainable": "lorakit.layers",
     "merged": "lorakit.injection.modes",
     "refresh": "lorakit.injection.modes",
-    "save_adapter": "lorakit.injection.transfer.saving",
+    "save_adapter": "lorakit.methods.files",
     "targets": "lorakit.injection.selection.catalogue",
 }
 _MODULES = ("errors", "layers", "surgery", "utils", "variants")

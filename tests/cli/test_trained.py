@@ -8,13 +8,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 import lorakit as lora
+from lorakit.checkpoint import read
 from lorakit.cli import train as train_command
 from lorakit.recipe.schema import from_mapping
 from lorakit.recipe.yaml_file import with_settings
+from lorakit.runs.next_steps import usage
 from lorakit.tasks.task_file import TASK_FILE
 from lorakit.training import run as run_module
 from tests.cli.files import write_csv
@@ -71,9 +74,44 @@ def test_train_guesses_says_so_and_ends_with_the_lines_that_use_it(
     assert (output / "curve.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_the_printed_python_lines_run(runs, small_bert):
+@pytest.mark.parametrize("method", ["lora", "head"])
+def test_the_printed_python_lines_run(method, runs, small_bert):
+    line = f'lora.load_adapter(model, "{runs}/{method}/adapter")'
+    assert line in usage(f"{runs}/{method}")
+    assert ("PeftModel" in usage(f"{runs}/{method}")) is (method == "lora")
     model = AutoModelForSequenceClassification.from_pretrained(str(small_bert), num_labels=2)
-    assert lora.load_adapter(model, f"{runs}/lora/adapter").base_verified
+    assert lora.load_adapter(model, f"{runs}/{method}/adapter").base_verified
+
+
+def test_a_trained_head_is_refused_on_another_base(run, runs, reviews, small_bert, tmp_path):
+    other = tmp_path / "other"
+    model = AutoModel.from_pretrained(str(small_bert))
+    model.embeddings.word_embeddings.weight.data.add_(1)
+    model.save_pretrained(other)
+    AutoTokenizer.from_pretrained(str(small_bert)).save_pretrained(other)
+    code, _, err = run("evaluate", runs / "head", "--base", other)
+    assert code == 1
+    assert "the base weights are not those that the adapter was trained on" in err
+    code, _, err = run("evaluate", runs / "head", "--base", other, "--no-check-base")
+    assert code == 0, err
+
+
+def test_a_trained_head_alone_predicts_inspects_and_merges(run, runs, small_bert, tmp_path):
+    adapter = runs / "head" / "adapter"
+    code, out, err = run("inspect", adapter, "--base", small_bert)
+    assert code == 0, err
+    assert "head" in out
+    assert "its weights are the ones" in out
+    code, alone, err = run("predict", adapter, "--text", "a joy", "--base", small_bert, "--json")
+    assert code == 0, err
+    whole = run("predict", runs / "head", "--text", "a joy", "--json")[1]
+    assert json.loads(alone)["predictions"] == json.loads(whole)["predictions"]
+    output = tmp_path / "merged"
+    code, out, err = run("merge", adapter, "--base", small_bert, "--output", output)
+    assert code == 0, err
+    merged = AutoModelForSequenceClassification.from_pretrained(str(output))
+    stored = read(adapter).trained
+    assert torch.equal(merged.classifier.weight, stored["classifier.weight"])
 
 
 def test_ctrl_c_says_how_to_go_on(run, runs, monkeypatch, tmp_path):

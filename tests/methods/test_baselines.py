@@ -6,7 +6,9 @@ import pytest
 from torch import nn
 
 from lorakit.errors import ConfigError
-from lorakit.methods import train_full, train_head
+from lorakit.methods import MethodConfig
+from lorakit.methods.full import Full, FullConfig
+from lorakit.methods.head import Head
 
 
 def net() -> nn.Module:
@@ -22,17 +24,18 @@ def trainable(model: nn.Module) -> list[str]:
 
 def test_full_trains_everything():
     model = net()
-    assert train_full(model) == 20 + 10 + 10
+    assert Full().apply(model, FullConfig()).trainable_parameters == 20 + 10 + 10
     assert len(trainable(model)) == 6
 
 
 def test_head_trains_these_modules_only():
     model = net().requires_grad_(True)
-    assert train_head(model, ["classifier"]) == 10
+    report = Head().apply(model, MethodConfig(), ["classifier"])
+    assert report.trainable_parameters == 10
     assert trainable(model) == ["classifier.weight", "classifier.bias"]
 
 
 @pytest.mark.parametrize("modules", [[], ["nope"]])
 def test_a_model_without_a_head_is_refused(modules):
     with pytest.raises(ConfigError, match="needs a head"):
-        train_head(net(), modules)
+        Head().apply(net(), MethodConfig(), modules)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError
+from lorakit.methods import MethodConfig
 from lorakit.recipe.schema import (
     DataConfig,
     Recipe,
@@ -81,7 +82,7 @@ def test_every_mistake_is_told_at_once():
         assert expected in problems
 
 
-@pytest.mark.parametrize("section", ["data", "training", "lora"])
+@pytest.mark.parametrize("section", ["data", "training", "lora", "head", "full"])
 def test_a_section_that_is_a_value_is_told(section):
     with pytest.raises(ConfigError, match=f"{section} is 'x'; write settings under it"):
         from_mapping({**SMALLEST, section: "x"})
@@ -145,7 +146,9 @@ def recipes(draw: Any) -> Recipe:
     data = DataConfig(
         draw(odd_words), text=draw(st.none() | st.lists(odd_words)), label=draw(odd_words)
     )
-    return Recipe(draw(odd_words), data, draw(odd_words), lora=lora, training=training)
+    return Recipe(
+        draw(odd_words), data, draw(odd_words), settings={"lora": lora}, training=training
+    )
 
 
 @given(recipe=recipes())
@@ -265,3 +268,64 @@ def test_label_smoothing_is_for_the_plain_loss_of_labels(sections, problem):
     with pytest.raises(ConfigError, match=problem):
         from_mapping(mapping)
     from_mapping({**mapping, "training": {}})
+
+
+def test_a_section_of_a_method_that_is_not_chosen_is_kept_where_it_says_something(tmp_path):
+    mapping = {**SMALLEST, "method": "head", "lora": {"r": 4}, "head": {"modules_to_save": ["a"]}}
+    recipe = from_mapping(mapping)
+    assert recipe.method_config == MethodConfig(["a"])
+    assert recipe.lora == LoraConfig(r=4, lora_alpha=16, target_modules="all-linear")
+    assert read(to_yaml(recipe), tmp_path / "r.yaml") == recipe
+    assert load_recipe(tmp_path / "r.yaml")["lora"]["r"] == 4
+    silent = from_mapping({**mapping, "lora": {"r": 8}, "full": {}})
+    assert silent == from_mapping({**SMALLEST, "method": "head", "head": mapping["head"]})
+    assert differences(recipe, silent) == ["lora.r is 4 there and 8 here"]
+
+
+def test_a_recipe_with_every_default_of_lora_written_out_is_the_same_recipe():
+    """As lorakit wrote them for any method."""
+    lora = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
+    for method in ("lora", "head", "full"):
+        short = {**SMALLEST, "method": method}
+        assert from_mapping({**short, "lora": lora}) == from_mapping(short)
+
+
+def test_the_sections_of_methods_are_checked_whether_chosen_or_not():
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(
+            {
+                **SMALLEST,
+                "settings": {"lora": {}},
+                "lroa": {"r": 4},
+                "head": {"modules": ["a"]},
+                "full": {"r": 1},
+                "lora": {"r": 0},
+            }
+        )
+    problems = "\n".join(caught.value.problems)
+    for expected in (
+        "settings is no setting",
+        "lroa is no setting (did you mean 'lora'?)",
+        "head.modules is no setting (did you mean 'modules_to_save'?)",
+        "full.r is no setting",
+        "lora.r is 0",
+    ):
+        assert expected in problems
+
+
+@pytest.mark.parametrize("method", ["haed", 3, ["head"], None])
+def test_an_unknown_method_is_told_beside_other_mistakes(method):
+    with pytest.raises(ConfigError) as caught:
+        from_mapping({"data": {"train": "t.csv"}, "output": "o", "method": method})
+    told = f"method is {method!r}; it must be one of lora, full, head"
+    assert sorted(caught.value.problems)[0] == "base is missing"
+    assert sorted(caught.value.problems)[1].startswith(told)
+
+
+def test_a_recipe_in_python_is_checked_as_well():
+    with pytest.raises(ConfigError, match="method is 'x'; it must be one of lora, full, head"):
+        Recipe("b", DataConfig("t.csv"), "o", method="x")
+    with pytest.raises(ConfigError, match=r"settings\['head'\] is a LoraConfig, no MethodConfig"):
+        Recipe("b", DataConfig("t.csv"), "o", method="head", settings={"head": LoraConfig()})
+    with pytest.raises(ConfigError, match="method is 'hed'; it must be"):
+        Recipe("b", DataConfig("t.csv"), "o", settings={"hed": MethodConfig()})

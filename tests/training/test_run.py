@@ -12,6 +12,8 @@ import transformers
 from safetensors.torch import load_file
 
 from lorakit import errors
+from lorakit.inference.session import open_session
+from lorakit.models.merging import merge_to_directory
 from lorakit.recipe.schema import Recipe
 from lorakit.training import arguments, callbacks
 from lorakit.training.run import run
@@ -135,6 +137,21 @@ def test_the_baselines_run(method, encoder, reviews, tmp_path):
     stored = load_file(tmp_path / "adapter/trained.safetensors")
     assert sum(value.numel() for value in stored.values()) == result.trainable_parameters
     assert ("bert.embeddings.word_embeddings.weight" in stored) == (method == "full")
+
+
+@pytest.mark.parametrize("method", ["full", "head"])
+def test_a_baseline_is_opened_and_becomes_a_plain_model(method, encoder, reviews, tmp_path):
+    output = tmp_path / "run"
+    quietly(tiny.recipe(encoder, reviews, output, method=method, training={"max_steps": 4}))
+    session = open_session(str(output))
+    assert session.method == method
+    stored = load_file(output / "adapter/trained.safetensors")
+    state = session.model.state_dict()
+    tiny.assert_same({name: state[name] for name in stored}, stored)
+    merged = merge_to_directory(str(output / "adapter"), str(encoder), tmp_path / "merged")
+    assert (merged.folded_layers, merged.base_verified) == (0, None if method == "full" else True)
+    kind = transformers.AutoModelForSequenceClassification
+    tiny.assert_same(kind.from_pretrained(tmp_path / "merged").state_dict(), state)
 
 
 def test_two_deterministic_runs_are_bit_equal(encoder, reviews, tmp_path):

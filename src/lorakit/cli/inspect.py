@@ -31,9 +31,9 @@ def inspect(
     if base is None:
         show(summarise(bundle), json)
         return
-    from lorakit.injection.transfer.loading import load_bundle
+    from lorakit.methods import load
     from lorakit.models.loading import load_base
 
     quiet_libraries(json)
-    report = load_bundle(load_base(base, bundle=bundle), bundle, adapter)
+    report = load(load_base(base, bundle=bundle), bundle, adapter)
     show(summarise(bundle, base, report.base_verified), json)

@@ -10,12 +10,12 @@ from typing import Any
 
 from lorakit.errors import ConfigError, FormatError
 from lorakit.experiments.glue_comparison import GlueComparison, compare_glue, is_glue
+from lorakit.methods import METHODS
 from lorakit.runs.directory import RESULT
 from lorakit.text import size_text, table
 
 _METRICS = ("accuracy", "matthews_correlation", "pearson", "bleu", "perplexity")
 """A task is compared by the first of these that it has."""
-_TITLES = {"lora": "LoRA", "head": "head only", "full": "full fine-tuning"}
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,9 @@ def _main_metric(result: dict[str, Any]) -> str:
 
 
 def _row(result: dict[str, Any], metric: str, source: str) -> Row:
+    name = result["method"]
     return Row(
-        name=_TITLES.get(result["method"], result["method"]),
+        name=METHODS[name].title if name in METHODS else name,
         metric=result["metrics"].get(metric),
         trainable_parameters=result.get("trainable_parameters"),
         adapter_bytes=result.get("adapter_bytes"),

@@ -1,7 +1,8 @@
 """Evaluate and predict with a saved model: rows in, scores or one prediction a row out.
 
 Batches are formed by length, so that little is computed for padding; results come back in the
-order of the rows. Adapters run merged (`lorakit.merged`), at the base's speed.
+order of the rows. The model runs as its method computes fastest: LoRA's adapters merged, at the
+base's speed.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from tqdm import tqdm
 from lorakit.errors import ConfigError
 from lorakit.inference.scoring import BatchOutput, joined, passes, scores
 from lorakit.inference.session import Session
-from lorakit.injection.modes import merged
-from lorakit.layers.conversion import lora_layers
+from lorakit.methods import method_of
 from lorakit.tasks.base import CUT, Example, Task
 from lorakit.tasks.batching import batches, length
 from lorakit.tasks.columns import Columns, resolve
@@ -116,8 +116,9 @@ def run_model(
 
 
 def running(model: Any) -> AbstractContextManager[Any]:
-    """Merged, where the model has adapters."""
-    return merged(model) if any(True for _ in lora_layers(model)) else nullcontext()
+    """The state in which the model computes fastest: with LoRA, merged."""
+    method = method_of(model)
+    return method.inference(model) if method is not None else nullcontext()
 
 
 def bar(total: int, progress: bool) -> Any:

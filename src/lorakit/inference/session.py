@@ -16,13 +16,12 @@ from transformers import AutoConfig, AutoTokenizer
 from lorakit.checkpoint import AdapterBundle, read
 from lorakit.checkpoint.releases import release_of
 from lorakit.errors import ConfigError, FormatError
-from lorakit.injection.transfer.loading import load_bundle
+from lorakit.methods import load
 from lorakit.models.heads import head_height
 from lorakit.models.loading import load_for_task
 from lorakit.recipe.data import prepare, split, tested, text_limit
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
-from lorakit.runs.checkpoints import load_trained
 from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.base import BareAdapter, Task
 from lorakit.tasks.padding import with_pad_token
@@ -82,7 +81,7 @@ def open_session(source: str, ask: LoadOptions | None = None, needed: str | None
     spec = task_spec(named)
     task = _adopted(stored, ask, source) if stored else _bare_task(spec, ask, bundle, base)
     model = _load_adapted(base, task, bundle, source, ask)
-    return _saved(source, base, "lora", model, task, Path(source), None, spec)
+    return _saved(source, base, bundle.method, model, task, Path(source), None, spec)
 
 
 def held_out_tables(saved: Session, data: str | None) -> dict[str, Any]:
@@ -110,13 +109,8 @@ def _open_run(directory: Path, ask: LoadOptions) -> Session:
     recipe = replace(recipe, base=base)
     stored = load_task(adapter) or prepare(recipe, split(recipe.data)["train"])[1]
     task = _adopted(stored, ask, str(directory))
-    if recipe.method != "lora":
-        model, _ = load_for_task(base, task.auto_class, task.head(), recipe.revision)
-        model.requires_grad_(False)
-        load_trained(model, adapter)
-    else:
-        bundle = read(adapter, ask.lora_alpha)
-        model = _load_adapted(base, task, bundle, str(adapter), ask, recipe.revision)
+    bundle = read(adapter, ask.lora_alpha)
+    model = _load_adapted(base, task, bundle, str(adapter), ask, recipe.revision)
     spec = task_spec(ask.task or recipe.data.task or task.name)
     return _saved(str(directory), base, recipe.method, model, task, adapter, recipe, spec)
 
@@ -131,7 +125,7 @@ def _load_adapted(
 ) -> Any:
     brought = set(bundle.trained)
     model, _ = load_for_task(base, task.auto_class, task.head(), revision, brought)
-    load_bundle(model, bundle, origin, ask.check_base)
+    load(model, bundle, origin, ask.check_base)
     return model
 
 

@@ -158,7 +158,7 @@ def require_adapters(model: nn.Module) -> list[LoraLayer]:
 def require_enabled(model: nn.Module) -> list[LoraLayer]:
     """The adapted layers; raises StateError if there are none, or they are switched off."""
     layers = require_adapters(model)
-    if not all(layer.active for layer in layers):
+    if not all(layer.active for layer in layers) or not trained_copies.in_place(model):
         raise StateError(
             "The adapters are switched off, and the original heads and biases are in their "
             "place; leave `with lorakit.disabled(model)` first."

@@ -140,6 +140,11 @@ def set_aside(module: nn.Module, aside: bool) -> None:
         module.__dict__.pop(_REDUCE, None)
 
 
+def in_place(model: nn.Module) -> bool:
+    """Whether the trained copies stand under their names, and not the originals."""
+    return not any(_REDUCE in module.__dict__ for module in holders(model))
+
+
 def _reduce_with_copies(module: nn.Module, protocol: int) -> tuple[Any, ...]:
     """What copy and pickle ask for, for the module as it is when nothing is set aside."""
     reduced: Any = type(module).__reduce_ex__(module, protocol)

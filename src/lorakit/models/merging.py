@@ -13,8 +13,7 @@ from safetensors import SafetensorError
 
 from lorakit.checkpoint import read
 from lorakit.errors import ConfigError, SaveError
-from lorakit.injection.folding import fold
-from lorakit.injection.transfer.loading import load_bundle
+from lorakit.methods import find, load
 from lorakit.models.loading import load_base
 
 
@@ -64,8 +63,8 @@ def merge_to_directory(
     if base is None:
         raise ConfigError(f"{adapter} does not say its base model; pass it with --base.")
     model: Any = load_base(base, bundle=bundle)
-    loaded = load_bundle(model, bundle, adapter, check_base)
-    report = fold(model)
+    loaded = load(model, bundle, adapter, check_base)
+    report = find(bundle.method).fold(model)
     size = _save(model, base, output)
     return MergedModel(
         output=str(output),

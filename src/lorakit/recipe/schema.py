@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError, require
 from lorakit.losses import LOSSES, LossConfig
+from lorakit.methods.registry import METHODS, find, unknown
 from lorakit.recipe.decoding import Sampling, decoding_defaults
-from lorakit.recipe.validation import build
+from lorakit.recipe.method_sections import kept, read_sections
+from lorakit.recipe.validation import build, unknown_names
 from lorakit.recipe.variants import TASKS, as_one_of_them, unchosen
 from lorakit.tasks import registry
 
-Method = Literal["lora", "full", "head"]
 Schedule = Literal["linear", "cosine", "constant", "inverse_sqrt"]
-
-LORA_DEFAULTS: dict[str, Any] = {"lora_alpha": 16, "target_modules": "all-linear"}
-"""Where a recipe's `lora` differs from LoraConfig's own defaults."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +133,10 @@ class TrainingConfig:
         )
 
 
+_SETTINGS = "settings"
+"""The field of a recipe that is no name in a file: there, each method has a section."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Base, data, method and settings of one run."""
@@ -144,8 +146,11 @@ class Recipe:
     data: DataConfig
     output: str
     """The run's directory."""
-    method: Method = "lora"
-    lora: LoraConfig = field(default_factory=lambda: LoraConfig(**LORA_DEFAULTS))
+    method: str = "lora"
+    """A name in `lorakit.methods.METHODS`."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The config of a method by its name, which is a section in a file. A section of a method that
+    is not chosen is kept where it says something; without one, the method has its defaults."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     init_adapter: str | None = None
@@ -157,6 +162,8 @@ class Recipe:
     """Branch, tag or commit of the base on the Hub."""
 
     def __post_init__(self) -> None:
+        method = find(self.method)
+        object.__setattr__(self, _SETTINGS, kept(self.method, self.settings))
         loss, task = LOSSES[self.loss.kind], self.data.task
         learned = None if task is None else registry.TASKS[task].task_class
         unfit = None if learned is None else loss.problem_with(learned, str(task))
@@ -171,9 +178,24 @@ class Recipe:
                     not smooth or learned is None or not learned.learns_number
                 ),
                 f"init_adapter starts adapters, and method {self.method} has none; leave one of "
-                "them out": self.init_adapter is None or self.method == "lora",
+                "them out": self.init_adapter is None or method.has_adapters,
             }
         )
+
+    @property
+    def method_config(self) -> Any:
+        """The settings of the method that is chosen."""
+        return self.settings[self.method]
+
+    @property
+    def lora(self) -> LoraConfig:
+        """LoRA's settings, chosen or not."""
+        config: LoraConfig = self.config_of("lora")
+        return config
+
+    def config_of(self, name: str) -> Any:
+        """A method's settings, which are its defaults if the recipe does not say them."""
+        return self.settings[name] if name in self.settings else find(name).default_config()
 
 
 def from_mapping(mapping: Mapping[str, Any]) -> Recipe:
@@ -186,14 +208,18 @@ def from_mapping(mapping: Mapping[str, Any]) -> Recipe:
     if TASKS in mapping:
         problems.append(unchosen(mapping))
         mapping = as_one_of_them(mapping)
-    lora = mapping.get("lora")
-    if isinstance(lora, Mapping):
-        mapping = {**mapping, "lora": {**LORA_DEFAULTS, **lora}}
     data, decoding = mapping.get("data"), mapping.get("decoding", {})
     if isinstance(data, Mapping) and isinstance(decoding, Mapping):
         defaults = decoding_defaults(data.get("task"))
         mapping = {**mapping, "decoding": {**defaults, **decoding}}
-    recipe: Recipe | None = build(Recipe, mapping, "", problems)
+    names = [f.name for f in dataclasses.fields(Recipe) if f.name != _SETTINGS]
+    problems += unknown_names(mapping, [*names, *METHODS], "")
+    fields = {name: mapping[name] for name in names if name in mapping}
+    if problem := unknown(fields.get("method", "lora")):
+        problems.append(problem)
+        del fields["method"]
+    fields[_SETTINGS] = read_sections(mapping, problems)
+    recipe: Recipe | None = build(Recipe, fields, "", problems)
     if problems or recipe is None:
         raise ConfigError("This recipe cannot be run:", problems)
     return recipe
@@ -201,13 +227,23 @@ def from_mapping(mapping: Mapping[str, Any]) -> Recipe:
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
     """The settings that differ, with both values; the run's directory is none of them."""
-    first, second = (_flat(dataclasses.asdict(recipe)) for recipe in (one, other))
+    methods = {**one.settings, **other.settings}
+    first, second = (_flat(as_mapping(recipe, methods)) for recipe in (one, other))
     names = [name for name in dict.fromkeys([*first, *second]) if name != "output"]
     return [
         f"{name} is {first.get(name)!r} there and {second.get(name)!r} here"
         for name in names
         if first.get(name) != second.get(name)
     ]
+
+
+def as_mapping(recipe: Recipe, methods: Iterable[str]) -> dict[str, Any]:
+    """The recipe as a file has it, with a section for each of these methods."""
+    sections = {name: dataclasses.asdict(recipe.config_of(name)) for name in methods}
+    plain: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(recipe).items():
+        plain |= sections if name == _SETTINGS else {name: value}
+    return plain
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal
 
@@ -25,11 +25,7 @@ def build(cls: type[Any], mapping: Any, path: str, problems: list[str]) -> Any:
     hints = typing.get_type_hints(cls)
     known = {spec.name: spec for spec in dataclasses.fields(cls)}
     before = len(problems)
-    problems += [
-        f"{path}{name} is no setting{suggest(str(name), known)}"
-        for name in mapping
-        if name not in known
-    ]
+    problems += unknown_names(mapping, known, path)
     values, missing = {}, False
     for name, spec in known.items():
         count = len(problems)
@@ -45,6 +41,15 @@ def build(cls: type[Any], mapping: Any, path: str, problems: list[str]) -> Any:
             missing |= spec.default is spec.default_factory is dataclasses.MISSING
     instance = None if missing else _made(cls, values, path, problems)
     return instance if len(problems) == before else None
+
+
+def unknown_names(mapping: Mapping[Any, Any], known: Collection[str], path: str) -> list[str]:
+    """The names in a section that mean nothing, each with the nearest that does."""
+    return [
+        f"{path}{name} is no setting{suggest(str(name), known)}"
+        for name in mapping
+        if name not in known
+    ]
 
 
 def _made(cls: type[Any], values: dict[str, Any], path: str, problems: list[str]) -> Any:

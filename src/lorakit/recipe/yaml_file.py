@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError
-from lorakit.recipe.schema import LORA_DEFAULTS, Recipe
+from lorakit.methods.registry import find
+from lorakit.recipe.schema import Recipe, as_mapping
 from lorakit.recipe.variants import TASK, filled, settings_of, shared
 
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
@@ -72,14 +72,16 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """YAML that reads back equal; defaults of `lora` are left out."""
-    plain = dataclasses.asdict(recipe)
-    default = dataclasses.asdict(LoraConfig())
-    plain["lora"] = {
-        name: value
-        for name, value in plain["lora"].items()
-        if value != default[name] or name == "r" or name in LORA_DEFAULTS
-    }
+    """YAML that reads back equal; of a method's settings, its defaults are left out."""
+    plain = as_mapping(recipe, recipe.settings)
+    for name in recipe.settings:
+        method = find(name)
+        default = dataclasses.asdict(method.default_config())
+        plain[name] = {
+            key: value
+            for key, value in plain[name].items()
+            if value != default[key] or key in method.defaults
+        }
     text = yaml.dump(_lists(plain), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return str(text)
 

@@ -1,8 +1,8 @@
 """What a run writes on its way, and which of it counts.
 
-A checkpoint holds what trains (the adapter, never the base), optimizer, schedule, random state and
-log. Its last file is `complete`, put there by a rename: a checkpoint without it was interrupted and
-is not used. A checkpoint that is deleted loses that file first.
+A checkpoint holds what the method trains (with LoRA the adapter, never the base), optimizer,
+schedule, random state and log. Its last file is `complete`, put there by a rename: a checkpoint
+without it was interrupted and is not used. A checkpoint that is deleted loses that file first.
 """
 
 from __future__ import annotations
@@ -12,43 +12,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
-
-from lorakit.files import atomic_write, atomic_write_text
-from lorakit.injection.transfer.loading import load_adapter
-from lorakit.injection.transfer.saving import save_adapter
-from lorakit.layers.conversion import lora_layers
+from lorakit.files import atomic_write_text
 
 COMPLETE = "complete"
 """Marks a checkpoint that was written to its end; holds the seconds that were trained till then."""
-WEIGHTS = "trained.safetensors"
-"""The trained parameters of a run without adapters (full, head)."""
 STATE = "trainer_state.json"
 """transformers' own record of the run: step, log, callbacks."""
-
-
-def save_trained(model: nn.Module, directory: Path) -> None:
-    """The adapter, or without one every parameter that trains."""
-    if any(True for _ in lora_layers(model)):
-        save_adapter(model, directory)
-        return
-    directory.mkdir(parents=True, exist_ok=True)
-    tensors = {n: p.detach().contiguous() for n, p in model.named_parameters() if p.requires_grad}
-    with atomic_write(directory / WEIGHTS) as temporary:
-        save_file(tensors, temporary)
-
-
-def load_trained(model: nn.Module, directory: Path) -> None:
-    """The counterpart of `save_trained`, onto a model prepared by the same method."""
-    if any(True for _ in lora_layers(model)):
-        load_adapter(model, directory)
-        return
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, value in load_file(directory / WEIGHTS).items():
-            parameters[name].copy_(value)
 
 
 def checkpoint_path(run: Path, step: int) -> Path:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lorakit.checkpoint import AdapterBundle, read
+from lorakit.checkpoint.formats.peft.codec import Peft
+from lorakit.checkpoint.formats.registry import format_of
 from lorakit.config import scaling
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
@@ -27,10 +29,10 @@ def usage(output: str) -> str:
     task = load_task(directory / ADAPTER)
     generates = task is not None and task.generates
     paragraphs = [_on_the_command_line(output, generates, len(recipe.data.text or ()))]
-    if recipe.method == "lora":
-        bundle = read(directory / ADAPTER)
-        paragraphs += [_in_python(recipe, output, task), _in_peft(output)]
-        paragraphs.append(_in_vllm(recipe, output, bundle, generates))
+    paragraphs.append(_in_python(recipe, output, task))
+    if isinstance(format_of(directory / ADAPTER), Peft):
+        paragraphs.append(_in_peft(output))
+        paragraphs.append(_in_vllm(recipe, output, read(directory / ADAPTER), generates))
     return "\n\n".join(paragraphs)
 
 

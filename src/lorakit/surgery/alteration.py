@@ -30,6 +30,8 @@ class Alteration:
     """What was done to the whole model, of which this is a part."""
     whole: Any = None
     """The same, on the model that it was done to."""
+    method: Any = None
+    """The method that prepared this model, and how."""
     training_start: dict[str, tuple[float, float]] | None = None
     """What its trainable parameters were when training began, in short."""
 

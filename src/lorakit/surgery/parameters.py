@@ -1,4 +1,4 @@
-"""A parameter in another one's place."""
+"""Parameters and buffers: one in another one's place, and all that a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -13,3 +13,14 @@ def parameter_like(old: Tensor, data: Tensor) -> nn.Parameter:
     parameter = nn.Parameter(data, requires_grad=old.requires_grad)
     parameter.__dict__.update(old.__dict__)
     return parameter
+
+
+def state_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint of the model holds: parameters and persistent buffers, tied ones once.
+
+    >>> list(state_tensors(nn.BatchNorm1d(2)))
+    ['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked']
+    """
+    state = model.state_dict(keep_vars=True)
+    first = {id(value): name for name, value in reversed(state.items())}
+    return {n: v for n, v in state.items() if isinstance(v, Tensor) and first[id(v)] == n}

@@ -8,8 +8,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from lorakit.errors import ConfigError
-from lorakit.injection.adaptation import inject
-from lorakit.methods import train_full, train_head
+from lorakit.methods import find
 from lorakit.models import loading
 from lorakit.models.dtypes import chosen, store_frozen
 from lorakit.models.fp32_attention import use_fastest_attention
@@ -28,13 +27,7 @@ def build_model(recipe: Recipe, task: Task, say: Say) -> Any:
     if recipe.training.classifier_dropout is not None:
         settings[_dropout_setting(recipe, task)] = recipe.training.classifier_dropout
     model, head = loading.load_for_task(recipe.base, task.auto_class, settings, recipe.revision)
-    if recipe.method == "full":
-        train_full(model)
-    elif recipe.method == "head":
-        train_head(model, head)
-    else:
-        saved = tuple(dict.fromkeys([*(recipe.lora.modules_to_save or ()), *head]))
-        say(str(inject(model, recipe.lora.replace(modules_to_save=saved or None))))
+    say(str(find(recipe.method).apply(model, recipe.method_config, head)))
     store_frozen(model, dtype)
     use_fastest_attention(model, dtype)
     return model

@@ -16,9 +16,10 @@ from lorakit.inference.generation import generate_answers
 from lorakit.inference.partial_outputs import remove_partial
 from lorakit.inference.scoring import joined
 from lorakit.inference.session import Session
+from lorakit.methods import save_adapter
 from lorakit.recipe.data import Say, encode, prepare, split, tested, with_guesses
 from lorakit.recipe.schema import Recipe
-from lorakit.runs.checkpoints import complete_checkpoints, save_trained
+from lorakit.runs.checkpoints import complete_checkpoints
 from lorakit.runs.directory import (
     ADAPTER,
     CHECKPOINTS,
@@ -74,7 +75,7 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
     _fit(trainer, output, process, say)
     seconds = trainer.seconds
     if process.is_main_process:
-        save_trained(model, output / ADAPTER)
+        save_adapter(model, output / ADAPTER)
         tokenizer.save_pretrained(output / ADAPTER)
         save_task(task, output / ADAPTER)
     examined = {name: trainer.examine(table) for name, table in tested(encoded).items()}

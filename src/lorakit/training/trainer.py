@@ -17,15 +17,14 @@ from transformers import PrinterCallback, ProgressCallback, TrainerState
 from lorakit.errors import SaveError
 from lorakit.inference.scoring import BatchOutput, passes, scores
 from lorakit.losses.consistency import ConsistencyLoss
+from lorakit.methods import load_adapter, save_adapter
 from lorakit.private.transformers_names import CheckpointHooks
 from lorakit.runs.checkpoints import (
     STATE,
     checkpoint_path,
     is_last,
-    load_trained,
     mark_complete,
     prune,
-    save_trained,
     seconds_until,
 )
 from lorakit.tasks.base import Task
@@ -80,7 +79,7 @@ class LoraTrainer(CheckpointHooks, StepTrainer):
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
             return
         self.state = TrainerState.load_from_json(str(checkpoint / STATE))
-        load_trained(self.model, checkpoint)
+        load_adapter(self.model, checkpoint)
         if self.args.load_best_model_at_end:
             self.load_best_weights()
 
@@ -136,7 +135,7 @@ class LoraTrainer(CheckpointHooks, StepTrainer):
     # --- checkpoints
 
     def save_weights(self, directory: Path) -> None:
-        save_trained(self.model, directory)
+        save_adapter(self.model, directory)
 
     def save_checkpoint(self, save: Callable[[], None]) -> None:
         run = Path(str(self.args.output_dir))
@@ -154,9 +153,9 @@ class LoraTrainer(CheckpointHooks, StepTrainer):
             ) from error
 
     def load_weights(self, checkpoint: Path) -> None:
-        load_trained(self.model, checkpoint)
+        load_adapter(self.model, checkpoint)
 
     def load_best_weights(self) -> None:
         if self.state.best_global_step:
             run = Path(str(self.args.output_dir))
-            load_trained(self.model, checkpoint_path(run, self.state.best_global_step))
+            load_adapter(self.model, checkpoint_path(run, self.state.best_global_step))

@@ -25,6 +25,7 @@ from lorakit.injection import trained_copies
 from lorakit.injection.selection.naming import grouped
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import lora_layers
+from lorakit.methods import find
 from lorakit.models.heads import output_layer
 from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.task_file import load_task
@@ -60,7 +61,7 @@ def source_labels(source: str) -> tuple[str, ...]:
 def read_source(source: str, lora_alpha: float) -> AdapterBundle:
     """The adapter of a run, or one by path or name; `lora_alpha` is for files that do not say it.
 
-    Raises FormatError if there is none, or the run is not finished.
+    Raises FormatError if there is none, the run is not finished, or its method makes no adapters.
     """
     path: str | Path = source
     if (Path(source) / RECIPE).is_file():
@@ -68,9 +69,15 @@ def read_source(source: str, lora_alpha: float) -> AdapterBundle:
         if not path.is_dir():
             raise FormatError(f"{source} holds a run that is not finished; finish it first.")
     try:
-        return read(path)
+        bundle = read(path)
     except MissingAlphaError:
-        return read(path, lora_alpha)
+        bundle = read(path, lora_alpha)
+    if not find(bundle.method).has_adapters:
+        raise FormatError(
+            f"{source} holds what the method {bundle.method} trained, and no adapters that this "
+            "run could start from."
+        )
+    return bundle
 
 
 def warm_start(

@@ -67,11 +67,10 @@ class Report:
         lines = [
             f"{self.model}: {self.trainable_parameters:,} trainable beside "
             f"{self.total_parameters:,} base parameters ({share:.2%})",
-            "",
-            *_layer_table(self.layers),
+            *(["", *_layer_table(self.layers)] if self.layers else []),
         ]
         notes = {
-            "trained in full": [f"{name} ({n:,})" for name, n in self.trained.items()],
+            "trained in full": [f"{name} ({n:,})" for name, n in _by_suffix(self.trained).items()],
             "not covered": [f"{name} ({n:,})" for name, n in _by_suffix(self.uncovered).items()],
             "rank above min(in, out)": self.above_max_rank,
             "shares its memory": [" = ".join(names) for names in self.tied],

@@ -1,15 +1,14 @@
-"""From disk onto a live model, strictly: everything finds its place, or nothing is changed."""
+"""From a bundle onto a live model, strictly: all finds its place, or nothing is changed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from lorakit.checkpoint import AdapterBundle, read
+from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.late_names import in_model_names
 from lorakit.errors import MismatchError
 from lorakit.injection import trained_copies
@@ -45,35 +44,13 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def load_adapter(
-    model: nn.Module,
-    path: str | Path,
-    lora_alpha: float | None = None,
-    *,
-    revision: str | None = None,
-    check_base: bool = True,
-) -> LoadReport:
-    """Load an adapter onto a model, adapting it first if it is plain.
-
-    Of torch.compile's and DataParallel's wrappers the model within is meant.
-    `path` is a PEFT directory, a hub id (`revision` names a branch, tag or commit), a
-    .safetensors file, a loralib .pt/.bin file, for which `lora_alpha` is required, or a name of
-    `lorakit checkpoints list`, which is downloaded and brings its alpha. Afterwards A, B and what
-    was trained in full require gradients, as after `inject`. On a model that is adapted already,
-    exactly the same modules must be.
-
-    Raises FormatError or MissingAlphaError for the file, and MismatchError that lists every
-    tensor without a place, every place without a tensor, wrong shapes, base weights that
-    `from_pretrained` made up, and a base other than the one the adapter was trained on
-    (`check_base=False` allows that). Neither model nor disk has changed then.
-    """
-    return load_bundle(model, read(path, lora_alpha, revision), str(path), check_base)
-
-
 def load_bundle(
     model: nn.Module, bundle: AdapterBundle, origin: str, check_base: bool = True
 ) -> LoadReport:
-    """The same for a bundle in memory; `origin` names it in errors."""
+    """Load a bundle of LoRA onto a model, adapting it first if it is plain.
+
+    `origin` names the bundle in errors. Raises MismatchError as `lorakit.load_adapter` does.
+    """
     model = unwrapped(model)
     names = (name for name, _ in model.named_modules(remove_duplicate=False))
     bundle, misspelt = in_model_names(bundle, names)
@@ -82,11 +59,7 @@ def load_bundle(
     problems = grouped([*misspelt, *placement.problems])
     verified = placement.base_verified
     if check_base and verified is False:
-        problems.append(
-            "the base weights are not those that the adapter was trained on (fingerprint "
-            f"{_short(bundle.fingerprint)}, base {bundle.base_model or 'unknown'}); load that "
-            "base, or pass check_base=False if you mean this one"
-        )
+        problems.append(another_base(bundle))
     if problems:
         raise MismatchError(f"{origin} does not fit this {type(model).__name__}:", problems)
     if any(True for _ in lora_layers(model)):
@@ -96,9 +69,19 @@ def load_bundle(
     else:
         values = {name: adapter.tensors for name, adapter in placement.adapters.items()}
         report = install(model, placement.config, _selection(model, placement), values)
-    _fill(model, bundle.trained)
+    fill(model, bundle.trained)
     mark_training_start(model)
     return LoadReport(bundle.format, report, verified, _worst_rounding(model))
+
+
+def another_base(bundle: AdapterBundle) -> str:
+    """What to say where the fingerprint is that of other weights."""
+    digest = next(iter((bundle.fingerprint or {"": "none"}).values()))[:12]
+    return (
+        f"the base weights are not those that the adapter was trained on (fingerprint {digest}, "
+        f"base {bundle.base_model or 'unknown'}); load that base, or pass check_base=False if you "
+        "mean this one"
+    )
 
 
 def _selection(model: nn.Module, placement: Placement) -> Selection:
@@ -118,8 +101,8 @@ def _overwrite(model: nn.Module, placement: Placement) -> None:
     trained_copies.make(model, (s for s in placement.trained if (id(s[0]), s[1]) not in copied))
 
 
-def _fill(model: nn.Module, trained: Mapping[str, Tensor]) -> None:
-    """Write the saved heads and biases into their trainable copies."""
+def fill(model: nn.Module, trained: Mapping[str, Tensor]) -> None:
+    """Write saved tensors into those of a model that train under the same names."""
     with torch.no_grad():
         for name, value in trained.items():
             module, _, leaf = name.rpartition(".")
@@ -136,7 +119,3 @@ def _worst_rounding(model: nn.Module) -> float | None:
     if not any(weight.element_size() < 4 and not weight.is_meta for weight in weights):
         return None
     return merge_report(model).worst_rounding
-
-
-def _short(fingerprint: Mapping[str, str] | None) -> str:
-    return next(iter((fingerprint or {"": "none"}).values()))[:12]

@@ -1,54 +1,33 @@
-"""From an adapted model to an AdapterBundle, and to disk."""
+"""From an adapted model to an AdapterBundle."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from torch import Tensor, nn
 
-from lorakit.checkpoint import AdapterBundle, write
+from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.fingerprint import fingerprint
 from lorakit.config import Bias, LoraConfig, is_bias
 from lorakit.errors import SaveError, StateError
 from lorakit.injection import trained_copies
 from lorakit.injection.adaptation import Injection, injection_of, injections, require_enabled
 from lorakit.injection.selection.naming import grouped, matches_suffix, shortest_suffixes
+from lorakit.injection.transfer.base_facts import base_facts
 from lorakit.injection.transfer.settling import shapes_in_words
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
 from lorakit.variants import LinearSite, ModuleAdapter, OutProjSite, SlicedSite
 
-_TASK_TYPES = {
-    "ForCausalLM": "CAUSAL_LM",
-    "LMHeadModel": "CAUSAL_LM",
-    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
-}
-
-
-def save_adapter(model: nn.Module, path: str | Path) -> Path:
-    """Save A, B and everything else that trains as a PEFT directory, atomically.
-
-    adapter_config.json, adapter_model.safetensors and a model card; other files there stay. The
-    safetensors header also holds the config, the base's fingerprint and what fused slices need.
-    A parameter that requires a gradient without being an adapter's is saved in full, like
-    `modules_to_save`. Of torch.compile's and DataParallel's wrappers the model within is saved.
-
-    Raises StateError if the model has no adapters, inside `lorakit.disabled`, or if adapters of the
-    injection are gone or no longer fit their weights; SaveError if something has no place in the
-    format or could not be written. Unless it says that the new tensors are there, the directory is
-    as it was.
-    """
-    return write(bundle_of(model), path)
-
 
 def bundle_of(model: nn.Module) -> AdapterBundle:
     """The adapter that this model carries; its tensors are the model's own, not copies.
 
-    Raises StateError and SaveError as `save_adapter` does.
+    Raises StateError if the model has no adapters, inside `lorakit.disabled`, or if adapters of the
+    injection are gone or no longer fit their weights; SaveError for what has no place in a file.
     """
     require_enabled(model)
     _require_all_adapters(model)
@@ -66,11 +45,8 @@ def bundle_of(model: nn.Module) -> AdapterBundle:
         config=_config(model, layers, saved, trained, record),
         adapters=adapters,
         trained=trained,
-        base_model=_base_name(model),
-        base_class=(type(model).__module__, type(model).__name__),
-        task_type=_task_type(model, saved),
         fingerprint=fingerprint(base_weights(layers)),
-        num_labels=_label_count(model) if saved else None,
+        **base_facts(model, saved),
     )
 
 
@@ -255,31 +231,3 @@ def _target_modules(model: nn.Module, layers: dict[str, LoraLayer]) -> list[str]
         for name in layers
     ]
     return shortest_suffixes(model, list(dict.fromkeys(names)))
-
-
-def _base_name(model: nn.Module) -> str | None:
-    name = getattr(getattr(model, "config", None), "name_or_path", None)
-    return name or None
-
-
-def _label_count(model: nn.Module) -> int | None:
-    """What transformers builds the model's head for."""
-    labels = getattr(getattr(model, "config", None), "num_labels", None)
-    return labels if type(labels) is int and labels > 0 else None
-
-
-def _task_type(model: nn.Module, saved: list[str]) -> str | None:
-    """PEFT's task type, for models of token ids: with one, PEFT's model passes those on.
-
-    Classification only with its head, since PEFT then expects one.
-    """
-    if getattr(model, "main_input_name", None) != "input_ids":
-        return None
-    name = type(model).__name__
-    for ending, task in _TASK_TYPES.items():
-        if name.endswith(ending):
-            return task
-    has_head = any(part in ("classifier", "score") for part in saved)
-    if name.endswith("ForSequenceClassification") and has_head:
-        return "SEQ_CLS"
-    return "TOKEN_CLS" if name.endswith("ForTokenClassification") and has_head else None

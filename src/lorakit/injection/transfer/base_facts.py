@@ -1,0 +1,55 @@
+"""What a file says of the model that it was trained on, apart from the weights themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+_TASK_TYPES = {
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+}
+
+
+def base_facts(model: nn.Module, trained: Sequence[str]) -> dict[str, Any]:
+    """An AdapterBundle's base_model, base_class, task_type and num_labels.
+
+    `trained` are the modules that are saved in full, the head among them if it is.
+    """
+    return {
+        "base_model": _base_name(model),
+        "base_class": (type(model).__module__, type(model).__name__),
+        "task_type": _task_type(model, trained),
+        "num_labels": _label_count(model) if trained else None,
+    }
+
+
+def _base_name(model: nn.Module) -> str | None:
+    name = getattr(getattr(model, "config", None), "name_or_path", None)
+    return name or None
+
+
+def _label_count(model: nn.Module) -> int | None:
+    """What transformers builds the model's head for."""
+    labels = getattr(getattr(model, "config", None), "num_labels", None)
+    return labels if type(labels) is int and labels > 0 else None
+
+
+def _task_type(model: nn.Module, trained: Sequence[str]) -> str | None:
+    """PEFT's task type, for models of token ids: with one, PEFT's model passes those on.
+
+    Classification only with its head, since PEFT then expects one.
+    """
+    if getattr(model, "main_input_name", None) != "input_ids":
+        return None
+    name = type(model).__name__
+    for ending, task in _TASK_TYPES.items():
+        if name.endswith(ending):
+            return task
+    has_head = any(part in ("classifier", "score") for part in trained)
+    if name.endswith("ForSequenceClassification") and has_head:
+        return "SEQ_CLS"
+    return "TOKEN_CLS" if name.endswith("ForTokenClassification") and has_head else None

@@ -1,0 +1,81 @@
+"""What a model remembers of the method that prepared it.
+
+LoRA needs no such note: the adapters themselves and the record of `inject` say everything, and
+layers that were built by hand have neither recipe nor method. A note counts as long as the
+injection beneath it is the one that it was made with, so `lorakit.eject` and a later
+`lorakit.inject` end it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from lorakit.errors import StateError
+from lorakit.layers.conversion import lora_layers
+from lorakit.surgery import alteration as alterations
+from lorakit.surgery.alteration import Alteration, alteration, altered
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A method and its settings on a model."""
+
+    method: str
+    config: Any
+    required_grad: Mapping[str, bool]
+    """Whether each parameter required a gradient before."""
+    injection: object
+    """The injection that the method made; None if it made none."""
+
+
+def applied_to(model: nn.Module) -> Applied | None:
+    """The note on this model, if it still holds."""
+    record = alteration(model)
+    return _note(record) if record is not None else None
+
+
+def remember(model: nn.Module, method: str, config: Any, required_grad: Mapping[str, bool]) -> None:
+    """Note what was done to the model."""
+    record = altered(model)
+    record.method = Applied(method, config, required_grad, record.whole)
+
+
+def forget(model: nn.Module, note: Applied) -> None:
+    """Take the note off, and give requires_grad back as it was."""
+    for name, parameter in model.named_parameters():
+        if name in note.required_grad:
+            parameter.requires_grad_(note.required_grad[name])
+    alterations.forget(model)
+
+
+def has_lora(model: nn.Module) -> bool:
+    """Whether LoRA's adapters, or what `inject` trains in full, are on this model."""
+    if applied_to(model) is not None:
+        return False
+    records = [record for m in model.modules() if (record := alteration(m)) is not None]
+    injected = any(record.whole is not None and _note(record) is None for record in records)
+    return injected or any(True for _ in lora_layers(model))
+
+
+def require_plain(model: nn.Module) -> None:
+    """Raise StateError for a model that a method has prepared already."""
+    kind, note = type(model).__name__, applied_to(model)
+    if note is not None:
+        raise StateError(
+            f"This {kind} is prepared by the method {note.method} already; load the base again, "
+            f"or take that off with lorakit.methods.find({note.method!r}).undo(model)."
+        )
+    if has_lora(model):
+        raise StateError(
+            f"This {kind} has adapters already. Take them out with lorakit.eject, or make them "
+            "part of the weights with lorakit.fold."
+        )
+
+
+def _note(record: Alteration) -> Applied | None:
+    note: Applied | None = record.method
+    return note if note is not None and note.injection is record.whole else None

@@ -1,0 +1,53 @@
+"""Full fine-tuning: every parameter trains, in its place.
+
+A trainable copy beside each weight, as adapters and heads have it, would be the model once more in
+memory. So this is the one method that writes pretrained weights, and it cannot be undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from lorakit.errors import StateError
+from lorakit.injection.modes import MergeReport
+from lorakit.methods.applied import forget
+from lorakit.methods.tensor_method import TensorMethod
+from lorakit.surgery.parameters import state_tensors
+
+
+@dataclass(frozen=True)
+class FullConfig:
+    """Full fine-tuning has no settings of its own."""
+
+
+class Full(TensorMethod[FullConfig]):
+    """Every parameter trains."""
+
+    name = "full"
+    title = "full fine-tuning"
+    config_class = FullConfig
+
+    def with_head(self, config: FullConfig, head: Sequence[str]) -> FullConfig:
+        return config  # the head is in everything
+
+    def prepare(self, model: nn.Module, config: FullConfig) -> None:
+        model.requires_grad_(True)
+
+    def release(self, model: nn.Module) -> None:
+        """Nothing but requires_grad was changed."""
+
+    def learned(self, model: nn.Module) -> dict[str, Tensor]:
+        return state_tensors(model)
+
+    def undo(self, model: nn.Module) -> None:
+        raise StateError(
+            "Full fine-tuning trains the base's own weights, so there is no model before it to go "
+            "back to; load the base again."
+        )
+
+    def fold(self, model: nn.Module) -> MergeReport:
+        forget(model, self.require_applied(model))
+        return MergeReport(0, {})

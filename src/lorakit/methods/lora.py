@@ -1,0 +1,60 @@
+"""LoRA as a method: what `lorakit.inject` does, and its files (arXiv 2106.09685)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from types import MappingProxyType
+
+from torch import nn
+
+from lorakit.checkpoint import AdapterBundle
+from lorakit.config import LoraConfig
+from lorakit.injection.adaptation import eject, inject
+from lorakit.injection.folding import fold
+from lorakit.injection.inspection.report import Report
+from lorakit.injection.modes import MergeReport, merged
+from lorakit.injection.transfer.loading import LoadReport, load_bundle
+from lorakit.injection.transfer.saving import bundle_of
+from lorakit.methods.applied import has_lora, require_plain
+from lorakit.methods.base import Method
+from lorakit.methods.saved_modules import joined
+
+LORA_DEFAULTS = MappingProxyType({"r": 8, "lora_alpha": 16, "target_modules": "all-linear"})
+"""What a recipe's `lora` starts from; the last two are not LoraConfig's own."""
+
+
+class Lora(Method[LoraConfig]):
+    """Low-rank adapters beside frozen weights."""
+
+    name = "lora"
+    title = "LoRA"
+    config_class = LoraConfig
+    defaults = LORA_DEFAULTS
+    has_adapters = True
+
+    def apply(self, model: nn.Module, config: LoraConfig, head: Sequence[str] = ()) -> Report:
+        require_plain(model)
+        modules = joined(config.modules_to_save, head)
+        return inject(model, config.replace(modules_to_save=modules))
+
+    def undo(self, model: nn.Module) -> None:
+        eject(model)
+
+    def is_applied(self, model: nn.Module) -> bool:
+        return has_lora(model)
+
+    def bundle(self, model: nn.Module) -> AdapterBundle:
+        return bundle_of(model)
+
+    def load(
+        self, model: nn.Module, bundle: AdapterBundle, origin: str, check_base: bool = True
+    ) -> LoadReport:
+        self.require_own(bundle, origin)
+        return load_bundle(model, bundle, origin, check_base)
+
+    def inference(self, model: nn.Module) -> AbstractContextManager[MergeReport]:
+        return merged(model)
+
+    def fold(self, model: nn.Module) -> MergeReport:
+        return fold(model)

@@ -1,0 +1,52 @@
+"""The methods of fine-tuning that lorakit knows, by name; a program can add its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from lorakit.errors import ConfigError, suggest
+from lorakit.methods.base import Method
+from lorakit.methods.full import Full
+from lorakit.methods.head import Head
+from lorakit.methods.lora import Lora
+from lorakit.surgery.wrappers import unwrapped
+
+METHODS: dict[str, Method[Any]] = {}
+"""In the order in which messages name them."""
+
+
+def register(method: Method[Any]) -> None:
+    """Add a method, which recipes, `load_adapter` and the commands then know.
+
+    Raises ConfigError if its name is taken.
+    """
+    if method.name in METHODS:
+        raise ConfigError(f"There is a method {method.name!r} already; name yours otherwise.")
+    METHODS[method.name] = method
+
+
+def find(name: object) -> Method[Any]:
+    """The method of this name; raises ConfigError, with the nearest names, if there is none."""
+    if problem := unknown(name):
+        raise ConfigError("There is no such method:", [problem])
+    return METHODS[str(name)]
+
+
+def unknown(name: object) -> str | None:
+    """What is wrong with the name of a method, if anything."""
+    if isinstance(name, str) and name in METHODS:
+        return None
+    near = suggest(str(name), METHODS)
+    return f"method is {name!r}; it must be one of {', '.join(METHODS)}{near}"
+
+
+def method_of(model: nn.Module) -> Method[Any] | None:
+    """The method that prepared this model; None for a plain one."""
+    model = unwrapped(model)
+    return next((method for method in METHODS.values() if method.is_applied(model)), None)
+
+
+for _method in (Lora(), Full(), Head()):
+    register(_method)

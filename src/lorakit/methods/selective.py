@@ -1,0 +1,64 @@
+"""Methods that train some of the model's own tensors and leave the others alone.
+
+The literature calls them selective: a head alone, biases (BitFit, arXiv 2106.10199), the last
+layers. A leaf names its tensors, and that is all it has to say.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from lorakit.errors import ConfigError
+from lorakit.injection.adaptation import eject
+from lorakit.injection.folding import fold
+from lorakit.injection.modes import MergeReport
+from lorakit.methods.applied import forget
+from lorakit.methods.saved_modules import (
+    AnyConfig,
+    copies,
+    saved_names,
+    train_copies,
+    with_modules,
+)
+from lorakit.methods.tensor_method import TensorMethod
+
+
+class Selective(TensorMethod[AnyConfig]):
+    """A method that names what trains."""
+
+    needs: str
+    """What a model must have for it, in words: "a head"."""
+
+    @abstractmethod
+    def names(self, model: nn.Module, config: AnyConfig) -> Sequence[str]:
+        """The full names of the tensors that train, apart from those of `modules_to_save`."""
+
+    def with_head(self, config: AnyConfig, head: Sequence[str]) -> AnyConfig:
+        return with_modules(config, head)
+
+    def prepare(self, model: nn.Module, config: AnyConfig) -> None:
+        modules = config.modules_to_save or ()
+        names = list(dict.fromkeys([*self.names(model, config), *saved_names(model, modules)]))
+        if not names:
+            raise ConfigError(
+                f"method: {self.name} needs {self.needs}, and {type(model).__name__} has none."
+            )
+        train_copies(model, names, modules)
+
+    def release(self, model: nn.Module) -> None:
+        eject(model)
+
+    def learned(self, model: nn.Module) -> dict[str, Tensor]:
+        return copies(model)
+
+    def undo(self, model: nn.Module) -> None:
+        self.take_back(model)
+
+    def fold(self, model: nn.Module) -> MergeReport:
+        note = self.require_applied(model)
+        report = fold(model)
+        forget(model, note)
+        return report

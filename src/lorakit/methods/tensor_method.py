@@ -1,0 +1,178 @@
+"""Methods that learn plain tensors, each known by its name in the prepared model.
+
+That is every method but LoRA, whose A and B mean something only together and with their scale.
+What such a method has to say is how a model is prepared and which tensors that makes it learn;
+saving and loading follow from that. A file is loaded by preparing the model as the file's config
+says and comparing what then trains with what the file holds, in both directions; if they differ,
+the preparation is taken back.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from lorakit.checkpoint import AdapterBundle
+from lorakit.checkpoint.fingerprint import compare, fingerprint
+from lorakit.errors import FormatError, LorakitError, MismatchError, StateError
+from lorakit.injection.inspection.health import mark_training_start
+from lorakit.injection.inspection.report import Report, describe
+from lorakit.injection.selection.naming import grouped
+from lorakit.injection.transfer.base_facts import base_facts
+from lorakit.injection.transfer.loading import LoadReport, another_base, fill
+from lorakit.injection.transfer.placement import place
+from lorakit.methods.applied import Applied, applied_to, forget, remember, require_plain
+from lorakit.methods.base import Config, Method
+from lorakit.surgery.wrappers import unwrapped
+
+
+class TensorMethod(Method[Config]):
+    """A method whose learning is a set of named tensors."""
+
+    @abstractmethod
+    def with_head(self, config: Config, head: Sequence[str]) -> Config:
+        """The settings by which these modules train as well."""
+
+    @abstractmethod
+    def prepare(self, model: nn.Module, config: Config) -> None:
+        """Let what the method learns require gradients, and nothing else.
+
+        Raises a LorakitError if that cannot be; the model is then as it was.
+        """
+
+    @abstractmethod
+    def release(self, model: nn.Module) -> None:
+        """Take `prepare` back, apart from requires_grad."""
+
+    @abstractmethod
+    def learned(self, model: nn.Module) -> dict[str, Tensor]:
+        """What a prepared model learns, by name: parameters, and buffers that are saved."""
+
+    def apply(self, model: nn.Module, config: Config, head: Sequence[str] = ()) -> Report:
+        require_plain(model)
+        config = self.with_head(config, head)
+        required_grad = {name: p.requires_grad for name, p in model.named_parameters()}
+        self.prepare(model, config)
+        remember(model, self.name, config, required_grad)
+        mark_training_start(model)
+        return self._report(model)
+
+    def is_applied(self, model: nn.Module) -> bool:
+        note = applied_to(model)
+        return note is not None and note.method == self.name
+
+    def require_applied(self, model: nn.Module) -> Applied:
+        """The note on the model; raises StateError if this method did not prepare it."""
+        note = applied_to(model)
+        if note is None or note.method != self.name:
+            raise StateError(
+                f"This {type(model).__name__} is not prepared by the method {self.name}."
+            )
+        return note
+
+    def take_back(self, model: nn.Module) -> None:
+        """The model as it was before `apply`, as far as its values were not written."""
+        note = self.require_applied(model)
+        self.release(model)
+        forget(model, note)
+
+    def bundle(self, model: nn.Module) -> AdapterBundle:
+        model = unwrapped(model)
+        note = self.require_applied(model)
+        learned = {name: tensor.detach() for name, tensor in self.learned(model).items()}
+        owners = dict.fromkeys(name.rpartition(".")[0] for name in learned)
+        return AdapterBundle(
+            trained=learned,
+            fingerprint=fingerprint(_frozen(model, learned)) or None,
+            method=self.name,
+            method_config=_lists(asdict(note.config)),
+            **base_facts(model, list(owners)),
+        )
+
+    def load(
+        self, model: nn.Module, bundle: AdapterBundle, origin: str, check_base: bool = True
+    ) -> LoadReport:
+        self.require_own(bundle, origin)
+        model, config = unwrapped(model), self._config_of(bundle, origin)
+        plain = not self.is_applied(model)
+        problems = self._refusal(model, config) if plain else []
+        learned = self.learned(model) if self.is_applied(model) else None
+        problems += self._misfits(model, bundle, learned)
+        verified = _base_verified(model, bundle, learned)
+        if check_base and verified is False:
+            problems.append(another_base(bundle))
+        if problems:
+            if plain and learned is not None:
+                self.take_back(model)
+            raise MismatchError(f"{origin} does not fit this {type(model).__name__}:", problems)
+        fill(model, bundle.trained)
+        mark_training_start(model)
+        return LoadReport(bundle.format, self._report(model), verified, None)
+
+    def inference(self, model: nn.Module) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def _refusal(self, model: nn.Module, config: Config) -> list[str]:
+        """Prepare a plain model; why that cannot be."""
+        try:
+            self.apply(model, config)
+        except LorakitError as error:
+            return [*(error.problems or [error.headline])]
+        return []
+
+    def _misfits(
+        self, model: nn.Module, bundle: AdapterBundle, learned: Mapping[str, Tensor] | None
+    ) -> list[str]:
+        """Every tensor without a place, every place without one, every other shape."""
+        found = place(model, bundle).problems
+        if learned is not None:
+            named = {name for name, _ in found}
+            found += [
+                (name, "trains here, and the file has no tensor for it")
+                for name in learned
+                if name not in bundle.trained and name not in named
+            ]
+            found += [
+                (name, f"is in the file, and by its settings {self.name} does not train it")
+                for name in bundle.trained
+                if name not in learned and name not in named
+            ]
+        return grouped(found)
+
+    def _config_of(self, bundle: AdapterBundle, origin: str) -> Config:
+        try:
+            return self.config_class(**bundle.method_config)
+        except (LorakitError, TypeError) as error:
+            raise FormatError(
+                f"{origin} has settings that the method {self.name} does not know: {error}"
+            ) from error
+
+    def _report(self, model: nn.Module) -> Report:
+        report, learned = describe(model), self.learned(model)
+        trained = {n: p.numel() for n, p in model.named_parameters() if n in learned}
+        uncovered = {n: size for n, size in report.uncovered.items() if n not in learned}
+        return replace(report, trained=trained, uncovered=uncovered)
+
+
+def _base_verified(
+    model: nn.Module, bundle: AdapterBundle, learned: Mapping[str, Tensor] | None
+) -> bool | None:
+    """Whether what does not train is what it was; None if that cannot be told."""
+    return None if learned is None else compare(bundle.fingerprint, _frozen(model, learned))
+
+
+def _frozen(model: nn.Module, learned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters that the method leaves as they are."""
+    return {n: p.detach() for n, p in model.named_parameters() if n not in learned}
+
+
+def _lists(value: Any) -> Any:
+    """The value as JSON gives it back."""
+    if isinstance(value, Mapping):
+        return {key: _lists(part) for key, part in value.items()}
+    return [_lists(part) for part in value] if isinstance(value, list | tuple) else value
