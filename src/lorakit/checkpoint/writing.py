@@ -1,4 +1,4 @@
-"""From an AdapterBundle to a file: the format is asked for, or the first that loses nothing."""
+"""From an AdapterBundle to a file: in the format that is asked for, or in that of its kind."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lorakit.errors import ConfigError, SaveError, suggest
 def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) -> Path:
     """Write the bundle there; other files in a directory stay.
 
-    `format` is a name in `FORMATS`; without it, the first that can hold the bundle: PEFT's
-    directory for LoRA, lorakit's own for other methods.
+    `format` is a name in `FORMATS`; without it, PEFT's directory is written for LoRA and the other
+    kinds of adapters that PEFT has, and lorakit's own file for everything else.
 
     Raises ConfigError for a format that is not written, and SaveError if the format cannot hold the
     bundle or writing fails; what was there before is then untouched, unless the error says
     that the new tensors are there and only the files beside them are missing.
     """
     path = Path(path)
-    codec = _first_that_holds(bundle) if format is None else _named(format)
+    codec = _default_for(bundle) if format is None else _named(format)
     if problems := _problems(codec, bundle):
         raise SaveError(f"The format {codec.name} cannot hold this adapter:", problems)
     if others := [name for name, other in FORMATS.items() if _is_of(other, path, codec)]:
@@ -57,14 +57,8 @@ def _writable() -> dict[str, Codec]:
     return {name: codec for name, codec in FORMATS.items() if isinstance(codec, Codec)}
 
 
-def _first_that_holds(bundle: AdapterBundle) -> Codec:
-    problems = []
-    for codec in _writable().values():
-        found = _problems(codec, bundle)
-        if not found:
-            return codec
-        problems += [f"{codec.name}: {problem}" for problem in found]
-    raise SaveError("No format can hold this adapter:", problems)
+def _default_for(bundle: AdapterBundle) -> Codec:
+    return next(codec for codec in _writable().values() if codec.is_default_for(bundle))
 
 
 def _named(name: str) -> Codec:

@@ -126,7 +126,34 @@ class ConvLoRA(LoraLayer, ConvNd):
         return convolve(self, x, weight, bias)
 
 
-class Conv1d(ConvLoRA, nn.Conv1d):
+class _Convolution(ConvLoRA):
+    """The constructor of loralib's three classes."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        r: int = 0,
+        lora_alpha: float = 1,
+        lora_dropout: float = 0.0,
+        merge_weights: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            self.torch_class,
+            in_channels,
+            out_channels,
+            kernel_size,
+            r,
+            lora_alpha,
+            lora_dropout,
+            merge_weights,
+            **kwargs,
+        )
+
+
+class Conv1d(_Convolution, nn.Conv1d):
     """y = conv(x, W) + b + scaling * conv(drop(x), A, B); see the module for the shapes.
 
     Raises ConfigError for a negative rank, or one that the groups do not divide.
@@ -139,11 +166,8 @@ class Conv1d(ConvLoRA, nn.Conv1d):
 
     torch_class = nn.Conv1d
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(nn.Conv1d, *args, **kwargs)
 
-
-class Conv2d(ConvLoRA, nn.Conv2d):
+class Conv2d(_Convolution, nn.Conv2d):
     """y = conv(x, W) + b + scaling * conv(drop(x), A, B); see the module for the shapes.
 
     Raises ConfigError for a negative rank, or one that the groups do not divide.
@@ -155,11 +179,8 @@ class Conv2d(ConvLoRA, nn.Conv2d):
 
     torch_class = nn.Conv2d
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(nn.Conv2d, *args, **kwargs)
 
-
-class Conv3d(ConvLoRA, nn.Conv3d):
+class Conv3d(_Convolution, nn.Conv3d):
     """y = conv(x, W) + b + scaling * conv(drop(x), A, B); see the module for the shapes.
 
     Raises ConfigError for a negative rank, or one that the groups do not divide.
@@ -170,9 +191,6 @@ class Conv3d(ConvLoRA, nn.Conv3d):
     """
 
     torch_class = nn.Conv3d
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(nn.Conv3d, *args, **kwargs)
 
 
 def _rename_loralib_keys(state_dict: dict[str, Any], prefix: str) -> list[str]:

@@ -42,6 +42,10 @@ class Decoder(ABC):
 class Codec(Decoder):
     """A format that is read and written."""
 
+    def is_default_for(self, bundle: AdapterBundle) -> bool:
+        """Whether such a bundle is written in this format where none is asked for."""
+        return False
+
     @abstractmethod
     def problems(self, bundle: AdapterBundle) -> list[str]:
         """What of this bundle the format cannot hold; empty if `write` would lose nothing."""

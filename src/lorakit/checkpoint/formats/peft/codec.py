@@ -9,7 +9,7 @@ from typing import Any
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.formats.codec import Codec
 from lorakit.checkpoint.formats.peft.decoding import decode
-from lorakit.checkpoint.formats.peft.encoding import encode, unsupported
+from lorakit.checkpoint.formats.peft.encoding import encode, has_pefts_variants, unsupported
 from lorakit.checkpoint.formats.peft.layout import (
     ASIDE_NAME,
     CONFIG_NAME,
@@ -49,6 +49,9 @@ class Peft(Codec):
         file = _tensor_file(path) if path.is_dir() else path
         read = _read_safetensors if file.suffix == ".safetensors" else _read_legacy
         return decode(read(file), lora_alpha)
+
+    def is_default_for(self, bundle: AdapterBundle) -> bool:
+        return bundle.method == "lora" and has_pefts_variants(bundle)
 
     def problems(self, bundle: AdapterBundle) -> list[str]:
         return unsupported(bundle)

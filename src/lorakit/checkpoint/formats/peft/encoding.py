@@ -64,6 +64,11 @@ def unsupported(bundle: AdapterBundle) -> list[str]:
     return [*_without_form(bundle.adapters), *_of_two_kinds(bundle)]
 
 
+def has_pefts_variants(bundle: AdapterBundle) -> bool:
+    """Whether PEFT knows the kinds of all adapters."""
+    return all(adapter.spec.variant in VARIANTS for adapter in bundle.adapters.values())
+
+
 def _without_form(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str]:
     """What is wrong with the adapters that have no form in PEFT."""
     for name, adapter in adapters.items():
