@@ -12,10 +12,11 @@ from transformers import logging
 from benchmarks.glue_runs import directory_and_seeds, require_data, settings_of
 from benchmarks.registry import Row, Settings, spread
 from benchmarks.reviews_worker import quiet
+from lorakit.recipe import data as recipe_data
 from lorakit.recipe.catalogue import recipe_file
 from lorakit.recipe.schema import from_mapping
 from lorakit.recipe.yaml_file import load_recipe, with_settings
-from lorakit.training import run
+from lorakit.training.model import build_model
 
 BATCH, STEPS, ROUNDS, LONGEST = 16, 6, 3, 512
 CONDITIONS = {
@@ -57,11 +58,11 @@ def _prepared(settings: Settings) -> tuple[Any, Any, Any, list[dict[str, Any]]]:
     with directory_and_seeds(settings) as (directory, _):
         given = [*settings_of("mrpc", 0, settings.quick, directory), "training.dtype=fp32"]
         mapping = with_settings(load_recipe(recipe_file("glue-minilm")), given)
-        recipe = run.with_guesses(from_mapping(mapping), quiet)
-        table = run.split(recipe.data)["train"].select(range(BATCH * STEPS))
-        tokenizer, task = run.prepare(recipe, table)
-        examples = [dict(row) for row in run.encode(task, tokenizer, table, "train", quiet)]
-        return run.build_model(recipe, task, quiet).train(), tokenizer, task, examples
+        recipe = recipe_data.with_guesses(from_mapping(mapping), quiet)
+        table = recipe_data.split(recipe.data)["train"].select(range(BATCH * STEPS))
+        tokenizer, task = recipe_data.prepare(recipe, table)
+        examples = [dict(row) for row in recipe_data.encode(task, tokenizer, table, "train", quiet)]
+        return build_model(recipe, task, quiet).train(), tokenizer, task, examples
 
 
 def _collated(

@@ -13,10 +13,10 @@ from benchmarks.reviews_worker import quiet
 from lorakit.models.dtypes import chosen, store_frozen
 from lorakit.models.fp32_attention import use_fastest_attention
 from lorakit.models.loading import load_for_task, no_dropout
+from lorakit.recipe import data as recipe_data
 from lorakit.recipe.catalogue import recipe_file
 from lorakit.recipe.schema import from_mapping
 from lorakit.recipe.yaml_file import load_recipe, with_settings
-from lorakit.training import run
 from lorakit.training.arguments import make_trainer
 
 
@@ -24,11 +24,11 @@ def main() -> None:
     output, *settings = sys.argv[1:]
     logging.set_verbosity_error()
     mapping = with_settings(load_recipe(recipe_file("glue-minilm")), settings)
-    recipe = run.with_guesses(from_mapping({**mapping, "output": output}), quiet)
+    recipe = recipe_data.with_guesses(from_mapping({**mapping, "output": output}), quiet)
     set_seed(recipe.training.seed)
-    tables = run.split(recipe.data)
-    tokenizer, task = run.prepare(recipe, tables["train"])
-    encoded = {n: run.encode(task, tokenizer, t, n, quiet) for n, t in tables.items()}
+    tables = recipe_data.split(recipe.data)
+    tokenizer, task = recipe_data.prepare(recipe, tables["train"])
+    encoded = {n: recipe_data.encode(task, tokenizer, t, n, quiet) for n, t in tables.items()}
     head = task.head() | no_dropout(recipe.base)
     model, _ = load_for_task(recipe.base, task.auto_class, head)
     lora = recipe.lora

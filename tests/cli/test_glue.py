@@ -158,7 +158,7 @@ def runs(glue, tmp_path_factory) -> Path:
     from lorakit.recipe.catalogue import recipe_file
     from lorakit.recipe.schema import from_mapping
     from lorakit.recipe.yaml_file import load_recipe, with_settings
-    from lorakit.training.run import run as train
+    from lorakit.training import train
 
     folder = tmp_path_factory.mktemp("runs")
     base = folder.parent / "roberta"

@@ -13,13 +13,13 @@ import yaml
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 import lorakit as lora
+import lorakit.training
 from lorakit.checkpoint import read
 from lorakit.cli import train as train_command
 from lorakit.recipe.schema import from_mapping
 from lorakit.recipe.yaml_file import with_settings
 from lorakit.runs.next_steps import usage
 from lorakit.tasks.task_file import TASK_FILE
-from lorakit.training import run as run_module
 from tests.cli.files import write_csv
 
 GOOD = ("a joy", "warm and wise", "a delight", "loved every minute")
@@ -45,7 +45,7 @@ def runs(reviews, small_bert, tmp_path_factory) -> Path:
         training = {"max_steps": 5, "total_batch": 16, "learning_rate": 1e-2, "evaluations": 1}
         recipe = {"base": str(small_bert), "data": data, "output": str(folder / method),
                   "method": method, "training": training}  # fmt: skip
-        run_module.run(from_mapping(recipe), say=lambda text: None)
+        lorakit.training.train(from_mapping(recipe), say=lambda text: None)
     return folder
 
 
@@ -118,7 +118,7 @@ def test_ctrl_c_says_how_to_go_on(run, runs, monkeypatch, tmp_path):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "run", interrupted)
+    monkeypatch.setattr(lorakit.training, "train", interrupted)
     output = tmp_path / "run"
     code, _, err = run("train", "--base", "b", "--data", "d.csv", "--output", output)
     assert code == train_command.INTERRUPTED

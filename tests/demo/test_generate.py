@@ -14,7 +14,6 @@ from lorakit.recipe.catalogue import recipe_file
 from lorakit.recipe.schema import from_mapping
 from lorakit.recipe.yaml_file import load_recipe, with_settings, with_values
 from lorakit.tasks.nlg.corpora import read_corpus
-from lorakit.training.run import run
 from tests.training.tiny_gpt2 import save_e2e, save_gpt2
 
 
@@ -48,7 +47,7 @@ def test_the_demo_trains_on_a_part_and_shows_texts_before_and_after(folder, tmp_
     }
     small = ["decoding.max_new_tokens=6", "data.max_length=100"]
     recipe = from_mapping(with_values(with_settings(mapping, [*settings, *small]), named))
-    assert run(recipe, say=lambda text: None).metrics["bleu"] >= 0
+    assert train(recipe, say=lambda text: None).metrics["bleu"] >= 0
     shown = before_and_after(tmp_path / "run")
     assert shown.count("before:") == shown.count("after:") == 3
     assert "name : " in shown

@@ -18,7 +18,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from lorakit.runs.checkpoints import complete_checkpoints
-from lorakit.training.run import run
+from lorakit.training import train
 from tests.training import tiny
 
 
@@ -29,7 +29,7 @@ def start(base: Path, data: Path, output: Path) -> int:
         return child
     try:
         training = {"epochs": 8, "evaluations": 16}
-        run(tiny.recipe(base, data, output, training=training), lambda text: None)
+        train(tiny.recipe(base, data, output, training=training), lambda text: None)
         os._exit(0)
     except BaseException as error:
         print(repr(error), file=sys.stderr, flush=True)

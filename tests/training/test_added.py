@@ -21,7 +21,7 @@ from lorakit.tables.reading import read_table
 from lorakit.tasks import TASKS, Classification, TableTask
 from lorakit.tasks import register as register_task
 from lorakit.tasks.task_file import load_task
-from lorakit.training.run import run
+from lorakit.training import train
 from tests.training import tiny
 
 
@@ -80,7 +80,7 @@ def disagree() -> Iterator[None]:
 def test_an_added_task_trains_and_its_run_is_evaluated_and_predicts(encoder, reviews, tmp_path):
     recipe = tiny.recipe(encoder, reviews, tmp_path / "run", data={"task": "tone"})
     said: list[str] = []
-    result = run(recipe, said.append)
+    result = train(recipe, said.append)
     assert result.task == "tone"
     assert result.majority is not None
     wrong = (tmp_path / "run/wrong.txt").read_text(encoding="utf-8")
@@ -105,7 +105,7 @@ def test_an_added_task_trains_and_its_run_is_evaluated_and_predicts(encoder, rev
 
 @pytest.mark.usefixtures("tone")
 def test_an_added_task_takes_the_logits_of_an_adapter_alone(encoder, reviews, tmp_path):
-    run(tiny.recipe(encoder, reviews, tmp_path / "run", data={"task": "tone"}), lambda text: None)
+    train(tiny.recipe(encoder, reviews, tmp_path / "run", data={"task": "tone"}), lambda text: None)
     adapter = tmp_path / "run" / "adapter"
     (adapter / "lorakit_task.json").unlink()
     asked = LoadOptions(task="tone", text=("text",), labels=("neg", "pos"))
@@ -127,7 +127,7 @@ def test_an_added_loss_is_what_a_run_minimises(encoder, reviews, tmp_path):
     z1 = trainer.model(**batch).logits
     z2 = trainer.model(**{**batch, "input_ids": ids}).logits
     torch.testing.assert_close(found, disagreement(z1, z2, labels, 2.0))
-    result = run(replace(recipe, output=str(tmp_path / "whole")), lambda text: None)
+    result = train(replace(recipe, output=str(tmp_path / "whole")), lambda text: None)
     assert (result.loss, result.steps) == ("disagree", 12)
 
 

@@ -13,7 +13,7 @@ from lorakit.inference.generation import Sampling, generate_answers, generate_ro
 from lorakit.inference.prediction import evaluate
 from lorakit.inference.session import Session, held_out_tables, open_session
 from lorakit.recipe.schema import Recipe, from_mapping
-from lorakit.training.run import run
+from lorakit.training import train
 from tests.training import tiny
 
 PAIRS = [("the film was", "good fine"), ("the plot was", "bad"), ("very", "dull dull dull")] * 12
@@ -38,7 +38,7 @@ def conversations(path: Path, pairs: list[tuple[str, str]]) -> Path:
 
 def trained(recipe: Recipe) -> tuple[Any, list[dict[str, Any]], Session]:
     """The run's result, its predictions and what was saved."""
-    result = run(recipe, lambda text: None)
+    result = train(recipe, lambda text: None)
     lines = (Path(recipe.output) / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     return result, [json.loads(line) for line in lines], open_session(recipe.output)
 

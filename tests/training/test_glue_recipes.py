@@ -27,8 +27,8 @@ from lorakit.recipe.data import text_limit
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe, with_settings
 from lorakit.tasks.classification import Classification
+from lorakit.training import train
 from lorakit.training.model import build_model
-from lorakit.training.run import run
 from tests import glue_samples
 from tests.training import tiny
 
@@ -203,7 +203,7 @@ def trained(bases, folder, tmp_path_factory) -> Any:
                     "data.max_length=20"]  # fmt: skip
         if task in WARM:
             settings.append(f"init_adapter={train(name, 'mnli')}")
-        run(shipped(name, task, *settings), lambda text: None)
+        train(shipped(name, task, *settings), lambda text: None)
         return directory
 
     return train
@@ -263,7 +263,7 @@ def test_dropout_before_the_head_is_the_recipes(trained, bases):
 def test_dropout_for_a_head_that_has_none_is_refused(decoder, reviews, tmp_path):
     recipe = tiny.recipe(decoder, reviews, tmp_path / "run", training={"classifier_dropout": 0.1})
     with pytest.raises(ConfigError, match=r"classifier_dropout is set, and .* \(gpt2\) has no"):
-        run(recipe, lambda text: None)
+        train(recipe, lambda text: None)
 
 
 def test_the_small_recipe_is_checked_for_each_of_its_tasks():

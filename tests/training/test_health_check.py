@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lorakit.errors import TrainingError
-from lorakit.training.run import run
+from lorakit.training import train
 from tests.training import tiny
 
 
@@ -16,4 +16,4 @@ def test_steps_too_small_for_a_float_are_waited_for_in_the_warmup_only(
     training = {"learning_rate": 1e-30, "warmup_steps": warmup, "weight_decay": 0.0}
     recipe = tiny.recipe(encoder, reviews, tmp_path / "run", training=training)
     with pytest.raises(TrainingError, match=f"After {steps} steps, .* have not moved"):
-        run(recipe, lambda text: None)
+        train(recipe, lambda text: None)

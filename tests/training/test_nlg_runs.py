@@ -25,7 +25,7 @@ from lorakit.tasks.nlg import report
 from lorakit.tasks.nlg import task as nlg_task
 from lorakit.tasks.nlg.corpora import read_corpus
 from lorakit.tasks.nlg.task import WebNLG
-from lorakit.training.run import run
+from lorakit.training import train
 from tests.training.tiny import trainer_of
 from tests.training.tiny_gpt2 import save_e2e, save_gpt2
 
@@ -143,7 +143,7 @@ def test_only_the_adapters_have_dropout(base, data, tmp_path):
 
 def test_a_run_trains_decodes_scores_and_leaves_all_of_it(base, data, tmp_path):
     output = tmp_path / "run"
-    result = run(recipe(base, data, output), say=lambda text: None)
+    result = train(recipe(base, data, output), say=lambda text: None)
     assert {"loss", "bleu"} <= set(result.metrics)
     test = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
     assert len(test) == 4
@@ -176,10 +176,10 @@ def test_a_run_that_was_interrupted_while_decoding_continues_there(
     monkeypatch.setattr(generation, "answer", stopping)
     monkeypatch.setattr(report, "score", lambda *arguments: {"bleu": 0.5})
     with pytest.raises(KeyboardInterrupt):
-        run(settings, say=lambda text: None)
+        train(settings, say=lambda text: None)
     asked.clear()
     said: list[str] = []
-    result = run(settings, say=said.append)
+    result = train(settings, say=said.append)
     assert (len(asked), result.metrics["bleu"]) == (1, 0.5)
     assert any(text.startswith("continuing from") for text in said)
 
@@ -214,7 +214,7 @@ def test_packages_that_scores_lack_stop_a_run_before_it_trains(base, data, tmp_p
 
     monkeypatch.setattr(nlg_task, "check_task", missing)
     with pytest.raises(MissingDependencyError, match="e2e needs sacrebleu"):
-        run(recipe(base, data, tmp_path / "run"), say=lambda text: None)
+        train(recipe(base, data, tmp_path / "run"), say=lambda text: None)
     assert not list((tmp_path / "run").iterdir())
 
 

@@ -20,7 +20,7 @@ from lorakit.errors import ConfigError, FormatError, MismatchError
 from lorakit.methods import METHODS, method_of, register
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
-from lorakit.training.run import run
+from lorakit.training import train
 from tests.methods.toys import Norms, NormsConfig, Scales, ScalesConfig
 from tests.training import tiny
 from tests.training.test_resuming import assert_equal_runs, trained
@@ -48,7 +48,7 @@ def runs(encoder, reviews, tmp_path_factory) -> Path:
     """A finished run of each, by name."""
     folder = tmp_path_factory.mktemp("runs")
     for name in CONFIGS:
-        run(recipe(name, encoder, reviews, folder / name), lambda text: None)
+        train(recipe(name, encoder, reviews, folder / name), lambda text: None)
     return folder
 
 
@@ -153,7 +153,7 @@ def test_a_warm_start_needs_a_method_with_adapters(runs, encoder, reviews, tmp_p
         replace(plain, init_adapter="runs/other")
     warm = tiny.recipe(encoder, reviews, tmp_path, init_adapter=str(runs / "norms"))
     with pytest.raises(FormatError, match="the method norms trained, and no adapters"):
-        run(warm, lambda text: None)
+        train(warm, lambda text: None)
 
 
 def test_a_method_that_finds_nothing_is_refused_and_gives_the_directory_back(
@@ -164,7 +164,7 @@ def test_a_method_that_finds_nothing_is_refused_and_gives_the_directory_back(
         settings={"scales": ScalesConfig(target="nowhere")},
     )
     with pytest.raises(lora.errors.TargetError, match="'nowhere' matches no layer"):
-        run(lost, lambda text: None)
+        train(lost, lambda text: None)
     assert not list((tmp_path / "run").iterdir())
 
 
@@ -181,7 +181,7 @@ def test_a_base_in_bf16_is_known_again_in_float32(name, encoder, reviews, tmp_pa
     known = {**CONFIGS, "head": METHODS["head"].default_config()}
     training = {"dtype": "bf16", "max_steps": 2}
     plain = tiny.recipe(encoder, reviews, tmp_path, training=training)
-    run(replace(plain, method=name, settings={name: known[name]}), lambda text: None)
+    train(replace(plain, method=name, settings={name: known[name]}), lambda text: None)
     stored = load_file(tmp_path / "adapter/trained.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.float32}
     assert lora.load_adapter(classifier(encoder), tmp_path / "adapter").base_verified
@@ -191,6 +191,6 @@ def test_activation_checkpointing_changes_nothing(encoder, reviews, tmp_path):
     """The embeddings are frozen, so no input of a checkpointed block needs a gradient by itself."""
     for name, wanted in (("on", True), ("off", False)):
         training = {"gradient_checkpointing": wanted, "max_steps": 3}
-        run(recipe("scales", encoder, reviews, tmp_path / name, **training), lambda text: None)
+        train(recipe("scales", encoder, reviews, tmp_path / name, **training), lambda text: None)
     one, other = (load_file(tmp_path / n / "adapter/trained.safetensors") for n in ("on", "off"))
     tiny.assert_same(one, other, rtol=0, atol=1e-5)

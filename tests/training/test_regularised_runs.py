@@ -11,7 +11,7 @@ import torch
 
 from lorakit.losses import consistency
 from lorakit.losses.divergences import loralib
-from lorakit.training.run import run
+from lorakit.training import train
 from lorakit.training.trainer import LoraTrainer
 from tests.tolerances import MODEL
 from tests.training import tiny
@@ -98,7 +98,7 @@ def test_numbers_are_learned_in_two_passes(encoder, reviews, tmp_path):
     recipe = tiny.recipe(
         encoder, table, tmp_path / "run", data=data, training=training, loss={"kind": "rdrop"}
     )
-    run(recipe, lambda text: None)
+    train(recipe, lambda text: None)
     log = json.loads((tmp_path / "run/log.json").read_text(encoding="utf-8"))
     assert log[-1]["loss"] < 0.5 * log[0]["loss"]
 
@@ -108,5 +108,5 @@ def test_a_task_without_two_passes_is_refused_before_the_directory_is_taken(
 ):
     recipe = tiny.recipe(decoder, dialogues, tmp_path / "run", loss={"kind": "rdrop"})
     with pytest.raises(ValueError, match="the task generation has none"):
-        run(recipe, lambda text: None)
+        train(recipe, lambda text: None)
     assert not (tmp_path / "run").exists()

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from lorakit.recipe.data import with_guesses
 from lorakit.recipe.schema import Recipe
 from lorakit.recipe.yaml_file import to_yaml
 from lorakit.runs import checkpoints
-from lorakit.training.run import run, with_guesses
+from lorakit.training import train
 from tests.training import tiny
 
 
@@ -186,5 +187,5 @@ def test_the_seconds_of_all_starts_are_counted(encoder, reviews, tmp_path):
     found = checkpoints.complete_checkpoints(tmp_path / "checkpoints")
     (found[-1] / checkpoints.COMPLETE).write_text(json.dumps({"seconds": 1000.0}))
     (tmp_path / "recipe.yaml").write_text(to_yaml(with_guesses(recipe, print)), encoding="utf-8")
-    result = run(recipe, lambda text: None)
+    result = train(recipe, lambda text: None)
     assert 1000 < result.seconds < 1100

@@ -15,13 +15,12 @@ from lorakit import errors
 from lorakit.inference.session import open_session
 from lorakit.models.merging import merge_to_directory
 from lorakit.recipe.schema import Recipe
-from lorakit.training import arguments, callbacks
-from lorakit.training.run import run
+from lorakit.training import arguments, callbacks, train
 from tests.training import tiny
 
 
 def quietly(recipe: Recipe) -> Any:
-    return run(recipe, lambda text: None)
+    return train(recipe, lambda text: None)
 
 
 def adapter_of(output: Path) -> dict[str, torch.Tensor]:
@@ -37,7 +36,7 @@ def test_a_run_learns(encoder, reviews, tmp_path):
 
 def test_a_run_directory_holds_everything(encoder, reviews, tmp_path, capsys):
     said: list[str] = []
-    result = run(tiny.recipe(encoder, reviews, tmp_path / "run"), said.append)
+    result = train(tiny.recipe(encoder, reviews, tmp_path / "run"), said.append)
     assert result.examples == {"train": 48, "test": 12}
     assert result.steps == 12
     assert set(result.metrics) >= {"loss", "accuracy"}
@@ -123,7 +122,7 @@ def test_ctrl_c_leaves_a_run_that_continues(encoder, reviews, tmp_path, monkeypa
         with pytest.raises(KeyboardInterrupt):
             quietly(recipe)
     said: list[str] = []
-    run(recipe, said.append)
+    train(recipe, said.append)
     assert any("continuing from" in line and "checkpoint-6" in line for line in said)
     quietly(tiny.recipe(encoder, reviews, tmp_path / "whole"))
     tiny.assert_same(adapter_of(tmp_path / "cut"), adapter_of(tmp_path / "whole"))

@@ -16,8 +16,10 @@ import lorakit as lora
 import lorakit.training.run as module
 from lorakit.checkpoint import read
 from lorakit.errors import FormatError, MismatchError, TargetError
+from lorakit.recipe.data import prepare, split, with_guesses
 from lorakit.recipe.schema import Recipe
-from lorakit.training.run import build_model, prepare, run, split, with_guesses
+from lorakit.training import train
+from lorakit.training.model import build_model
 from lorakit.training.warm_start import read_source, warm_start
 from tests.tolerances import EXACT
 from tests.training import tiny
@@ -28,7 +30,7 @@ from tests.training.test_resuming import KillAfter, Killed
 def source(encoder, reviews, tmp_path_factory) -> Path:
     """A finished run with two labels."""
     output = tmp_path_factory.mktemp("runs") / "source"
-    run(tiny.recipe(encoder, reviews, output, training={"max_steps": 4}), lambda text: None)
+    train(tiny.recipe(encoder, reviews, output, training={"max_steps": 4}), lambda text: None)
     return output
 
 
@@ -59,7 +61,7 @@ def started(recipe: Recipe, source: Path) -> tuple[Any, Any]:
 def refusal(recipe: Recipe) -> str:
     """What a run of this recipe is refused with; it leaves nothing."""
     with pytest.raises(MismatchError) as caught:
-        run(recipe, lambda text: None)
+        train(recipe, lambda text: None)
     assert not list(Path(recipe.output).iterdir())
     return str(caught.value)
 
@@ -101,7 +103,7 @@ def test_a_head_for_other_labels_is_new_though_as_many(encoder, reviews, source,
     recipe = tiny.recipe(
         encoder, other, tmp_path / "run", init_adapter=str(source), training={"max_steps": 1}
     )
-    run(recipe, said.append)
+    train(recipe, said.append)
     kept = json.loads((tmp_path / "run/result.json").read_text(encoding="utf-8"))["warm_start"]
     assert kept["left"] == {
         "classifier.weight": "is for the labels neg, pos",
@@ -116,7 +118,7 @@ def test_the_result_says_what_was_taken(encoder, ratings, source, tmp_path):
     recipe = tiny.recipe(
         encoder, ratings, tmp_path, init_adapter=str(source), training={"max_steps": 2}
     )
-    run(recipe, said.append)
+    train(recipe, said.append)
     kept = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["warm_start"]
     assert kept["source"] == str(source)
     assert "bert.encoder.layer.0.attention.self.query" in kept["taken"]
@@ -134,7 +136,7 @@ def test_more_targets_than_the_source_are_new(encoder, reviews, tmp_path):
     few = {"target_modules": ["query", "value"]}
     output = tmp_path / "few"
     few_recipe = tiny.recipe(encoder, reviews, output, lora=few, training={"max_steps": 1})
-    run(few_recipe, lambda text: None)
+    train(few_recipe, lambda text: None)
     _, start = started(tiny.recipe(encoder, reviews, tmp_path / "all"), output)
     assert "bert.encoder.layer.1.attention.self.key" in start.new
     assert "bert.encoder.layer.1.attention.self.query" in start.taken
@@ -199,7 +201,7 @@ def test_a_loralib_file_takes_the_recipes_alpha(encoder, reviews, source, tmp_pa
 
 def test_the_magnitudes_of_dora_are_taken(encoder, reviews, tmp_path):
     settings = {"lora": {"use_dora": True}, "training": {"max_steps": 2}}
-    run(tiny.recipe(encoder, reviews, tmp_path / "source", **settings), lambda text: None)
+    train(tiny.recipe(encoder, reviews, tmp_path / "source", **settings), lambda text: None)
     model, start = started(
         tiny.recipe(encoder, reviews, tmp_path / "run", **settings), tmp_path / "source"
     )
@@ -224,7 +226,7 @@ def test_an_interrupted_warm_start_continues_from_its_checkpoint(
 ):
     settings = {"init_adapter": str(source), "training": {"max_steps": 6}}
     whole = tiny.recipe(encoder, ratings, tmp_path / "whole", **settings)
-    run(whole, lambda text: None)
+    train(whole, lambda text: None)
     cut = tiny.recipe(encoder, ratings, tmp_path / "cut", **settings)
     make = module.make_trainer
 
@@ -235,10 +237,10 @@ def test_an_interrupted_warm_start_continues_from_its_checkpoint(
 
     monkeypatch.setattr(module, "make_trainer", made)
     with pytest.raises(Killed):
-        run(cut, lambda text: None)
+        train(cut, lambda text: None)
     monkeypatch.setattr(module, "make_trainer", make)
     said: list[str] = []
-    run(cut, said.append)
+    train(cut, said.append)
     assert any("continuing from" in line for line in said)
     files = (load_file(Path(r.output) / "adapter/adapter_model.safetensors") for r in (whole, cut))
     tiny.assert_same(*files)
@@ -247,7 +249,7 @@ def test_an_interrupted_warm_start_continues_from_its_checkpoint(
 def test_a_recipe_that_does_not_fit_its_base_gives_the_directory_back(encoder, reviews, tmp_path):
     wrong = tiny.recipe(encoder, reviews, tmp_path / "run", lora={"target_modules": ["nothing"]})
     with pytest.raises(TargetError):
-        run(wrong, lambda text: None)
+        train(wrong, lambda text: None)
     assert not list((tmp_path / "run").iterdir())
     right = tiny.recipe(encoder, reviews, tmp_path / "run", training={"max_steps": 1})
-    assert run(right, lambda text: None).steps == 1
+    assert train(right, lambda text: None).steps == 1

@@ -20,9 +20,10 @@ from transformers import (
     set_seed,
 )
 
+from lorakit.recipe.data import encode, prepare, split, with_guesses
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.training.arguments import make_trainer
-from lorakit.training.run import build_model, encode, prepare, split, with_guesses
+from lorakit.training.model import build_model
 from lorakit.training.trainer import LoraTrainer
 
 GOOD = ["good", "great", "warm", "fine"]

@@ -34,11 +34,11 @@ def train(
 
     Example: `lorakit train --base FacebookAI/roberta-base --data reviews.csv --output runs/reviews`
     """
+    from lorakit import training
     from lorakit.models.processes import is_first_process
     from lorakit.recipe.catalogue import recipe_file
     from lorakit.recipe.schema import from_mapping
     from lorakit.recipe.yaml_file import load_recipe, with_settings, with_values
-    from lorakit.training.run import run
 
     quiet_libraries(json)
     mapping: dict[str, Any] = load_recipe(recipe_file(recipe)) if recipe is not None else {}
@@ -48,7 +48,7 @@ def train(
     mapping = with_settings(mapping, set_ or [])
     checked = from_mapping(with_values(mapping, {k: v for k, v in given.items() if v is not None}))
     try:
-        result = run(checked, say=lambda text: None if json else print(text, flush=True))
+        result = training.train(checked, say=lambda text: None if json else print(text, flush=True))
     except KeyboardInterrupt:
         print_error(f"Interrupted; the same command continues the run in {checked.output}.", json)
         raise typer.Exit(INTERRUPTED) from None

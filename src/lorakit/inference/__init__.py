@@ -1,1 +1,18 @@
-"""A finished run or an adapter, opened as a session: predict, evaluate, generate, submit."""
+"""A finished run or an adapter, opened as a session: predict, evaluate, generate, submit.
+
+`open_session` gives a `Session`; what it is asked is a function on that.
+"""
+
+from lorakit.inference.generation import generate_rows, generate_texts
+from lorakit.inference.prediction import evaluate, predict
+from lorakit.inference.session import LoadOptions, Session, open_session
+
+__all__ = [
+    "LoadOptions",
+    "Session",
+    "evaluate",
+    "generate_rows",
+    "generate_texts",
+    "open_session",
+    "predict",
+]

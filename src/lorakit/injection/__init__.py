@@ -1,1 +1,4 @@
-"""Adapters into and out of a live model, on and off disk."""
+"""Adapters into and out of a live model, on and off disk.
+
+What users need of this room is public as `lorakit.inject`, `lorakit.merged` and so on.
+"""

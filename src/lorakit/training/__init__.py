@@ -1,1 +1,13 @@
-"""transformers models: where the base of an adapter comes from."""
+"""From a recipe to a trained run, on transformers' Trainer; its pieces work in anyone's own.
+
+`train` is the whole. `StepTrainer` is a Trainer whose step sees exactly `total_batch` examples,
+`StepSampler` and `MicroBatches` are the same for a loop of one's own, `HealthCheck` stops a run in
+which something does not train.
+"""
+
+from lorakit.training.callbacks import HealthCheck
+from lorakit.training.micro_batches import MicroBatches, StepLoader, StepSampler
+from lorakit.training.run import train
+from lorakit.training.step_trainer import StepTrainer
+
+__all__ = ["HealthCheck", "MicroBatches", "StepLoader", "StepSampler", "StepTrainer", "train"]

@@ -40,7 +40,7 @@ from lorakit.training.trainer import LoraTrainer
 from lorakit.training.warm_start import WarmStart, read_source, source_labels, warm_start
 
 
-def run(recipe: Recipe, say: Say = print) -> RunResult:
+def train(recipe: Recipe, say: Say = print) -> RunResult:
     """Train as the recipe says; continues a run that was interrupted, and returns a finished one.
 
     Under `torchrun` every process trains its share and the first one writes and speaks.

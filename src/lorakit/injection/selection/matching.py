@@ -14,10 +14,10 @@ from typing import cast
 
 from torch import nn
 
-from lorakit.config import ALL_LINEAR, LoraConfig, is_bias
+from lorakit.config import ALL_LINEAR, LoraConfig
 from lorakit.errors import TargetError, suggest
 from lorakit.functional import slices
-from lorakit.injection.selection.architectures import Parts, backbone, default_targets, unloaded
+from lorakit.injection.selection.architectures import Parts, backbone, default_targets
 from lorakit.injection.selection.naming import (
     grouped,
     layer_index,
@@ -25,6 +25,7 @@ from lorakit.injection.selection.naming import (
     within,
     without_indices,
 )
+from lorakit.injection.selection.trained_in_full import newly_initialised, tensors_in_full
 from lorakit.layers import conversion
 from lorakit.layers.readers import reader_problem
 from lorakit.variants import VARIANTS, AdapterSpec, InProjSite, LinearSite, Site, SlicedSite
@@ -64,8 +65,8 @@ def select(model: nn.Module, config: LoraConfig) -> Selection:
         )
     names = finder.target_names()
     targets = finder.specify(names)
-    trained = finder.trained(targets)
-    finder.check_unloaded(targets, trained)
+    trained = tensors_in_full(model, config, finder.saved_modules, [t.module for t in targets])
+    finder.misfits += newly_initialised(model, trained)
     problems = finder.problems + grouped(finder.misfits)
     if not names and not problems:
         problems.append("the patterns together leave no module to adapt")
@@ -93,6 +94,11 @@ class _Finder:
     def __post_init__(self) -> None:
         self.modules = {n: m for n, m in self.model.named_modules(remove_duplicate=False) if n}
         self.default = default_targets(self.model)
+
+    @property
+    def saved_modules(self) -> list[nn.Module]:
+        """What `modules_to_save` means, as modules."""
+        return [self.modules[name] for name in self.saved]
 
     # --- names
 
@@ -276,34 +282,3 @@ class _Finder:
             if not any(True for _ in self.modules[name].parameters()):
                 self.misfits.append((name, "is in modules_to_save and has no parameters"))
         return names
-
-    def trained(self, targets: list[Target]) -> list[tuple[nn.Module, str]]:
-        slots: dict[tuple[int, str], tuple[nn.Module, str]] = {}
-        for name in self.saved:
-            for module in self.modules[name].modules():
-                transient = module._non_persistent_buffers_set
-                tensors = {**module._parameters, **module._buffers}
-                for leaf, tensor in tensors.items():
-                    if tensor is not None and leaf not in transient:
-                        slots[id(module), leaf] = module, leaf
-        adapted = {id(target.module) for target in targets}
-        for module in self.model.modules():
-            wanted = self.config.bias == "all" or (
-                self.config.bias == "lora_only" and id(module) in adapted
-            )
-            for leaf, parameter in module._parameters.items() if wanted else ():
-                if parameter is not None and is_bias(leaf):
-                    slots[id(module), leaf] = module, leaf
-        return list(slots.values())
-
-    def check_unloaded(self, targets: list[Target], trained: list[tuple[nn.Module, str]]) -> None:
-        """A weight that `from_pretrained` had to make up must train, or the result is noise."""
-        slots = {(id(module), leaf) for module, leaf in trained}
-        for name in unloaded(self.model):
-            parent, _, leaf = name.rpartition(".")
-            if (id(self.model.get_submodule(parent)), leaf) not in slots:
-                text = (
-                    "was not in the checkpoint, so it is random and would stay so; add its module "
-                    "to modules_to_save, or load the model without it"
-                )
-                self.misfits.append((name, text))

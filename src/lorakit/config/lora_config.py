@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
+from lorakit.config.patterns import Pattern, key_regex
+from lorakit.config.slices import Slice, normalised_slices
+from lorakit.config.values import is_index, is_name, is_number
 from lorakit.errors import ConfigError
-
-T = TypeVar("T")
 
 Bias = Literal["none", "all", "lora_only"]
 BIASES: tuple[Bias, ...] = ("none", "all", "lora_only")
 
 INITIALISERS = (True, False, "gaussian")
-
-Slice = tuple[int | None, bool]
-"""Height of one slice of a fused weight (None: an equal share), and whether it is adapted."""
 
 ALL_LINEAR = "all-linear"
 
@@ -96,7 +93,7 @@ class LoraConfig:
     def __post_init__(self) -> None:
         problems = self._normalise() + self._variant_problems()
         problems += [*self._range_problems(), *self._pattern_problems()]
-        slices, slice_problems = _normalised_slices(self.slices)
+        slices, slice_problems = normalised_slices(self.slices)
         object.__setattr__(self, "slices", slices)
         if problems + slice_problems:
             raise ConfigError("This LoraConfig cannot work:", problems + slice_problems)
@@ -115,12 +112,12 @@ class LoraConfig:
         return ranks + [("alpha_pattern", key) for key in self._alphas.without_match(names)]
 
     @cached_property
-    def _ranks(self) -> _Pattern[int]:
-        return _Pattern(self.rank_pattern)
+    def _ranks(self) -> Pattern[int]:
+        return Pattern(self.rank_pattern)
 
     @cached_property
-    def _alphas(self) -> _Pattern[float]:
-        return _Pattern(self.alpha_pattern)
+    def _alphas(self) -> Pattern[float]:
+        return Pattern(self.alpha_pattern)
 
     def replace(self, **changes: Any) -> LoraConfig:
         """A copy with some fields changed; `use_dora` and `variant` follow each other."""
@@ -143,7 +140,7 @@ class LoraConfig:
             object.__setattr__(self, name, None if value is None else tuple(value))
         for name in ("rank_pattern", "alpha_pattern", "slices"):
             value = getattr(self, name)
-            if not isinstance(value, Mapping) or not all(map(_is_name, value)):
+            if not isinstance(value, Mapping) or not all(map(is_name, value)):
                 problems.append(f"{name} is {value!r}; write a mapping from names")
                 value = {}
             object.__setattr__(self, name, dict(value))
@@ -151,7 +148,7 @@ class LoraConfig:
 
     def _variant_problems(self) -> list[str]:
         """Make `use_dora` and `variant` say the same; what is wrong with them."""
-        if not _is_name(self.variant):
+        if not is_name(self.variant):
             return [f"variant is {self.variant!r}; it must be the name of a kind of adapter"]
         if self.use_dora is True and self.variant not in ("lora", "dora"):
             return [f"use_dora is True, and variant is {self.variant!r}; leave one of them out"]
@@ -181,7 +178,7 @@ class LoraConfig:
             problems.append(f"lora_dropout is {self.lora_dropout!r}; it must be in [0, 1)")
         layers: Any = self.layers_to_transform
         numbers = [layers] if isinstance(layers, int) else layers
-        if numbers is not None and not (numbers and all(map(_is_index, numbers))):
+        if numbers is not None and not (numbers and all(map(is_index, numbers))):
             problems.append(f"layers_to_transform is {layers!r}; write whole numbers from 0")
         if self.bias not in BIASES:
             problems.append(f"bias is {self.bias!r}; it must be one of {', '.join(BIASES)}")
@@ -203,7 +200,7 @@ class LoraConfig:
         problems = []
         for name in ("target_modules", "exclude_modules", "modules_to_save"):
             value = getattr(self, name)
-            if isinstance(value, tuple) and (not value or not all(map(_is_name, value))):
+            if isinstance(value, tuple) and (not value or not all(map(is_name, value))):
                 problems.append(f"{name} is {value!r}; list at least one module name, or leave it")
         if isinstance(self.modules_to_save, str):
             problems.append(f"modules_to_save is a string; write [{self.modules_to_save!r}]")
@@ -217,116 +214,7 @@ class LoraConfig:
         for name, pattern in regexes:
             try:
                 re.compile(pattern)
-                re.compile(_key_regex(pattern) if name.endswith("pattern") else "")
+                re.compile(key_regex(pattern) if name.endswith("pattern") else "")
             except re.error as error:
                 problems.append(f"{name}: {pattern!r} is not a regular expression ({error})")
         return problems
-
-
-def scaling(r: int, lora_alpha: float, use_rslora: bool) -> float:
-    """`lora_alpha / r`, or `lora_alpha / sqrt(r)` for rsLoRA (arXiv 2312.03732, section 3.2)."""
-    return lora_alpha / (r**0.5 if use_rslora else r)
-
-
-def alpha_for(scale: float, r: int, use_rslora: bool) -> float:
-    """The `lora_alpha` that gives `scale` at rank `r`; a whole number stays one."""
-    alpha = scale * (r**0.5 if use_rslora else r)
-    return int(alpha) if alpha == int(alpha) else alpha
-
-
-def is_bias(leaf: str) -> bool:
-    """Whether a parameter of this name is a bias vector.
-
-    Such are `bias`, attention's `in_proj_bias` and `bias_k`, an LSTM's `bias_ih_l0`. The tables of
-    relative positions (Swin's `relative_position_bias_table`) are not.
-    """
-    return leaf == "bias" or leaf.startswith("bias_") or leaf.endswith("_bias")
-
-
-def is_number(value: object) -> bool:
-    """Whether this is a finite number, and not a boolean."""
-    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
-
-
-def _key_regex(key: str) -> str:
-    return rf"(.*\.)?({key})"
-
-
-class _Pattern(Generic[T]):
-    """A value by module name: that of the first key that means the module.
-
-    A key is a regular expression or a dotted suffix. One that spells a whole name, `^` and the
-    escaped name, is looked up; a file may have one for each module.
-    """
-
-    def __init__(self, given: Mapping[str, T]) -> None:
-        self._values = list(given.values())
-        self._positions: dict[str, int] = {}
-        """Whole name -> the position of its key."""
-        self._regexes: list[tuple[int, str, re.Pattern[str]]] = []
-        self._spelt: dict[str, str] = {}
-        for position, key in enumerate(given):
-            name = _spelt_name(key)
-            if name is None:
-                self._regexes.append((position, key, re.compile(_key_regex(key))))
-            else:
-                self._positions[name] = position
-                self._spelt[name] = key
-
-    def of(self, name: str, default: T) -> T:
-        """The value for this module."""
-        found = self._positions.get(name, len(self._values))
-        for position, _, regex in self._regexes:
-            if position > found:
-                break
-            if regex.fullmatch(name):
-                return self._values[position]
-        return self._values[found] if found < len(self._values) else default
-
-    def without_match(self, names: Sequence[str]) -> list[str]:
-        """The keys that mean none of these modules."""
-        missing = [self._spelt[name] for name in self._spelt.keys() - set(names)]
-        regexes = self._regexes
-        return missing + [key for _, key, regex in regexes if not any(map(regex.fullmatch, names))]
-
-
-def _spelt_name(key: str) -> str | None:
-    """The one name that a key means as `^` and that name, escaped; None for any other key."""
-    name = re.sub(r"\\(.)", r"\1", key[1:])
-    return name if key == "^" + re.escape(name) else None
-
-
-def _is_index(value: object) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _normalised_slices(
-    given: Mapping[str, Sequence[Any]],
-) -> tuple[dict[str, tuple[Slice, ...]], list[str]]:
-    """Each value as a tuple of (height or None, adapted); what cannot be read as that."""
-    slices: dict[str, tuple[Slice, ...]] = {}
-    problems = []
-    for name, parts in given.items():
-        listed = isinstance(parts, list | tuple)
-        pairs = [(None, p) if isinstance(p, bool) else p for p in (parts if listed else ())]
-        readable = listed and all(
-            isinstance(pair, list | tuple)
-            and len(pair) == 2
-            and isinstance(pair[1], bool)
-            and (pair[0] is None or (type(pair[0]) is int and pair[0] > 0))
-            for pair in pairs
-        )
-        if not readable or len({pair[0] is None for pair in pairs}) > 1:
-            problems.append(
-                f"slices[{name!r}] is {parts!r}; write booleans for equal parts, "
-                "or (height, boolean) pairs"
-            )
-        elif not any(pair[1] for pair in pairs):
-            problems.append(f"slices[{name!r}] adapts none of its {len(pairs)} parts")
-        else:
-            slices[name] = tuple((pair[0], pair[1]) for pair in pairs)
-    return slices, problems

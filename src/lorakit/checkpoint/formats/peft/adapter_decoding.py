@@ -1,0 +1,96 @@
+"""The tensors of one module in PEFT's files as an adapter in lorakit's shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from lorakit.config import LoraConfig
+from lorakit.errors import FormatError
+from lorakit.functional import conv, slices
+from lorakit.variants import (
+    AdapterSpec,
+    ConvSite,
+    EmbeddingSite,
+    LinearSite,
+    ModuleAdapter,
+    OutProjSite,
+    Site,
+    SlicedSite,
+)
+
+
+def decode_adapter(
+    name: str,
+    tensors: Mapping[str, Tensor],
+    kind: str,
+    config: LoraConfig,
+    saved: Mapping[str, Any],
+) -> ModuleAdapter:
+    """One module's adapter in lorakit's shapes; raises FormatError if it contradicts the config."""
+    a, b = tensors["lora_A"], tensors["lora_B"]
+    if a.ndim != b.ndim or a.ndim < 2 or 0 in (*a.shape, *b.shape):
+        raise FormatError(
+            f"A {tuple(a.shape)} and B {tuple(b.shape)} are no pair of matrices or kernels"
+        )
+    settings = name.removesuffix(".out_proj") if kind == "out_proj" else name
+    spec = AdapterSpec(
+        r=config.rank_of(settings),
+        lora_alpha=config.alpha_of(settings),
+        lora_dropout=config.lora_dropout,
+        merge_weights=config.merge_weights,
+        use_rslora=config.use_rslora,
+        variant=config.variant,
+    )
+    groups = a.shape[0] // max(1, b.shape[1]) if kind == "conv" else 1
+    if a.shape[0] != spec.r or b.shape[1] * groups != spec.r:
+        raise FormatError(
+            f"the config gives rank {spec.r}, the tensors are A {tuple(a.shape)} and "
+            f"B {tuple(b.shape)}"
+        )
+    if saved:
+        return _decode_slices(tensors, spec, saved)
+    if kind == "conv":
+        return _decode_conv(tensors, spec, groups)
+    site = _SITES[kind](a.shape[1], b.shape[0])
+    return ModuleAdapter(spec, tensors, site)
+
+
+_SITES: dict[str, Callable[[int, int], Site]] = {
+    "linear": LinearSite,
+    "out_proj": OutProjSite,
+    "embedding": EmbeddingSite,
+}
+
+
+def _decode_conv(tensors: Mapping[str, Tensor], spec: AdapterSpec, groups: int) -> ModuleAdapter:
+    """PEFT's A of a grouped convolution has zeros between the groups."""
+    a, b = tensors["lora_A"], tensors["lora_B"]
+    compact = conv.gather_groups(a, groups) if groups > 1 else a
+    if compact is None:
+        raise FormatError(
+            "A mixes channels of different groups, so it is no update of a convolution with "
+            f"groups={groups} and cannot be merged"
+        )
+    site = ConvSite((b.shape[0], *compact.shape[1:]), groups)
+    return ModuleAdapter(spec, tensors, site).with_factors(compact, b)
+
+
+def _decode_slices(
+    tensors: Mapping[str, Tensor], spec: AdapterSpec, saved: Mapping[str, Any]
+) -> ModuleAdapter:
+    """The pairs of a fused weight's slices out of their common block form."""
+    a, b = tensors["lora_A"], tensors["lora_B"]
+    try:
+        parts = tuple((int(height), bool(adapted)) for height, adapted in saved["slices"])
+        spec = replace(spec, r=int(saved["r"]), lora_alpha=saved["lora_alpha"])
+        compact = slices.from_block(a, b, parts)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise FormatError(f"what the header says of its slices is damaged ({error!r})") from error
+    if compact is None:
+        raise FormatError("B has numbers outside the slices that the header names")
+    site = SlicedSite(a.shape[1], b.shape[0], slices=parts)
+    return ModuleAdapter(spec, tensors, site).with_factors(*compact)

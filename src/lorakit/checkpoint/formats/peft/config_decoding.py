@@ -1,0 +1,89 @@
+"""adapter_config.json as a LoraConfig: which fields are read, ignored, and refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lorakit.checkpoint.header import Check, type_problems
+from lorakit.config import LoraConfig
+from lorakit.errors import ConfigError, FormatError
+
+_READ = {
+    "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform", "rank_pattern",
+    "alpha_pattern", "modules_to_save", "bias", "use_rslora", "use_dora",
+}  # fmt: skip
+_IGNORED = {
+    "auto_mapping", "base_model_name_or_path", "corda_config", "eva_config", "fan_in_fan_out",
+    "inference_mode", "init_lora_weights", "loftq_config", "lora_ga_config", "lora_alpha",
+    "megatron_core", "peft_type", "peft_version", "qalora_group_size", "r", "revision",
+    "runtime_config", "task_type", "velora_config", "monteclora_config", "ensure_weight_tying",
+    "layers_pattern",
+}  # fmt: skip
+"""Fields that say how an adapter was trained or found, not what it computes."""
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(name, str) for name in value)
+    )
+
+
+def _is_mapping(value: Any) -> bool:
+    parts = value.values() if isinstance(value, dict) else (0,)
+    return all(part is None or isinstance(part, str) for part in parts)
+
+
+_FLAG: Check = ("true or false", lambda value: type(value) is bool)
+_TEXT: Check = ("a string", lambda value: isinstance(value, str))
+_NAMES: Check = ("a string or a list of strings", _is_names)
+_TYPES: dict[str, Check] = {
+    "auto_mapping": ("a table of strings", _is_mapping),
+    "base_model_name_or_path": _TEXT,
+    "task_type": _TEXT,
+    "bias": _TEXT,
+    "use_rslora": _FLAG,
+    "use_dora": _FLAG,
+    "target_modules": _NAMES,
+    "exclude_modules": _NAMES,
+    "modules_to_save": _NAMES,
+}
+"""Types that `LoraConfig` does not look at, or that it does not have."""
+
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Values of `init_lora_weights` with which PEFT writes to the base weights."""
+
+
+def decode_config(raw: Mapping[str, Any]) -> LoraConfig:
+    if raw.get("peft_type") != "LORA":
+        raise FormatError(f"peft_type is {raw.get('peft_type')!r}; lorakit reads LORA adapters.")
+    problems = [
+        f"{name}={value!r} is a feature that lorakit does not have"
+        for name, value in raw.items()
+        if name not in _READ | _IGNORED and value not in (None, False, {}, [], "")
+    ]
+    init = raw.get("init_lora_weights")
+    if isinstance(init, str) and init.startswith(_CHANGES_BASE):
+        problems.append(
+            f"init_lora_weights={init!r} changed the base weights, so A and B alone are another "
+            "function; convert it with PEFT's path_initial_model_for_weight_conversion"
+        )
+    if raw.get("layers_pattern") and raw.get("layers_to_transform") is not None:
+        problems.append(
+            f"layers_pattern={raw['layers_pattern']!r} says which number layers_to_transform "
+            "means, and lorakit always means the first one in a name"
+        )
+    problems += type_problems(raw, _TYPES)
+    if type(raw.get("r")) is not int:
+        problems.append(f"r is {raw.get('r')!r}; it must be a whole number")
+    if problems:
+        raise FormatError("adapter_config.json cannot be used:", problems)
+    values = {name: raw[name] for name in _READ if raw.get(name) is not None}
+    if not values.get("modules_to_save"):
+        values.pop("modules_to_save", None)
+    if not values.get("exclude_modules"):
+        values.pop("exclude_modules", None)
+    try:
+        return LoraConfig(r=raw["r"], lora_alpha=raw.get("lora_alpha", 8), **values)
+    except (ConfigError, TypeError) as error:
+        raise FormatError(f"adapter_config.json cannot be used: {error}") from error

@@ -1,0 +1,15 @@
+"""What is adapted, and how: frozen values, checked when they are made, standard library only."""
+
+from lorakit.config.lora_config import ALL_LINEAR, BIASES, Bias, LoraConfig
+from lorakit.config.values import alpha_for, is_bias, is_number, scaling
+
+__all__ = [
+    "ALL_LINEAR",
+    "BIASES",
+    "Bias",
+    "LoraConfig",
+    "alpha_for",
+    "is_bias",
+    "is_number",
+    "scaling",
+]

@@ -1,0 +1,38 @@
+"""Small questions and sums about values of a config."""
+
+from __future__ import annotations
+
+import math
+
+
+def scaling(r: int, lora_alpha: float, use_rslora: bool) -> float:
+    """`lora_alpha / r`, or `lora_alpha / sqrt(r)` for rsLoRA (arXiv 2312.03732, section 3.2)."""
+    return lora_alpha / (r**0.5 if use_rslora else r)
+
+
+def alpha_for(scale: float, r: int, use_rslora: bool) -> float:
+    """The `lora_alpha` that gives `scale` at rank `r`; a whole number stays one."""
+    alpha = scale * (r**0.5 if use_rslora else r)
+    return int(alpha) if alpha == int(alpha) else alpha
+
+
+def is_bias(leaf: str) -> bool:
+    """Whether a parameter of this name is a bias vector.
+
+    Such are `bias`, attention's `in_proj_bias` and `bias_k`, an LSTM's `bias_ih_l0`. The tables of
+    relative positions (Swin's `relative_position_bias_table`) are not.
+    """
+    return leaf == "bias" or leaf.startswith("bias_") or leaf.endswith("_bias")
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a finite number, and not a boolean."""
+    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+
+
+def is_index(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
