@@ -10,6 +10,7 @@ import pytest
 from demo import e2e
 from demo.commands import data_to_text
 from demo.generate import before_and_after
+from lorakit import training
 from lorakit.recipe.catalogue import recipe_file
 from lorakit.recipe.schema import from_mapping
 from lorakit.recipe.yaml_file import load_recipe, with_settings, with_values

@@ -24,10 +24,6 @@ LORA = {
 }
 
 
-def quiet(text: str) -> None:
-    """What nobody needs to hear."""
-
-
 @pytest.fixture(autouse=True)
 def hadamard():
     with registered():
