@@ -254,7 +254,7 @@ def test_injecting_twice_is_refused_and_changes_nothing(same: bool) -> None:
     before = snapshot(model)
     record = injection_of(model)
     second = lora.LoraConfig(r=2, target_modules=["query"] if same else ["dense"])
-    with pytest.raises(StateError, match="has 4 adapted layers already"):
+    with pytest.raises(StateError, match="already has 4 adapted layers"):
         lora.inject(model, second)
     assert injection_of(model) is record
     assert_same(before, snapshot(model))
@@ -263,7 +263,7 @@ def test_injecting_twice_is_refused_and_changes_nothing(same: bool) -> None:
 def test_injecting_around_an_adapted_part_is_refused() -> None:
     model = zoo.bert("BertForSequenceClassification")
     lora.inject(model.bert, lora.LoraConfig(r=2))
-    with pytest.raises(StateError, match="adapted layers already"):
+    with pytest.raises(StateError, match=r"already has \d+ adapted layers"):
         lora.inject(model, lora.LoraConfig(r=2))
 
 

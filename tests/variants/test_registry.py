@@ -154,5 +154,5 @@ def test_a_layer_that_it_is_not_for_is_refused() -> None:
 
 
 def test_a_taken_name_is_refused(hadamard: Variant) -> None:
-    with pytest.raises(ConfigError, match="There is a variant called 'hadamard' already"):
+    with pytest.raises(ConfigError, match="A variant named 'hadamard' is already registered"):
         register(hadamard)

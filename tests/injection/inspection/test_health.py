@@ -63,7 +63,7 @@ def test_an_unused_output_is_named_with_the_reason():
     check = check_training(model)
     assert sorted(check.stuck) == ["wasted.lora_A", "wasted.lora_B"]
     assert all("it has no gradient" in why for why in check.stuck.values())
-    assert "2 of 4 trainable tensors have not moved:\n  - wasted.lora_A" in str(check)
+    assert "2 of 4 trainable tensors have not changed:\n  - wasted.lora_A" in str(check)
 
 
 def test_a_tensor_outside_the_optimizer_is_named():

@@ -148,7 +148,7 @@ def test_load_gives_the_saved_function_and_says_so(saved: Path) -> None:
     assert (report.format, report.base_verified) == ("peft", True)
     assert [layer.r for layer in report.adapter.layers] == [2, 2, 2, 2]
     assert list(report.adapter.trained) == ["classifier.weight", "classifier.bias"]
-    assert "base weights: the one it was trained on" in str(report)
+    assert "base weights: verified, those that it was trained on" in str(report)
 
 
 def test_what_was_loaded_trains_as_after_inject(saved: Path) -> None:
@@ -257,7 +257,7 @@ def test_another_base_may_be_meant(saved: Path) -> None:
     model = base(seed=5)
     report = lora.load_adapter(model, saved, check_base=False)
     assert report.base_verified is False
-    assert "base weights: another one" in str(report)
+    assert "base weights: different from those that it was trained on" in str(report)
 
 
 def test_folded_base_is_another_base(saved: Path) -> None:
@@ -279,7 +279,7 @@ def test_base_of_another_size_is_refused_with_every_shape(check_base: bool, save
     assert "attention.self.value" in text
     assert "(32, 32)" in text
     assert "A (2, 16) and B (16, 2)" in text
-    assert "classifier.weight has shape (3, 32) here and (3, 16) in the file" in text
+    assert "classifier.weight has a size mismatch: expected (3, 32), got (3, 16)" in text
 
 
 def test_base_with_more_layers_is_refused(saved: Path) -> None:
@@ -288,14 +288,17 @@ def test_base_with_more_layers_is_refused(saved: Path) -> None:
         lora.load_adapter(model, saved)
     text = "\n".join(problems)
     assert QUERY.format(2) in text
-    assert "the file has no tensors for it" in text
+    assert "missing from the file" in text
 
 
 def test_base_with_fewer_layers_is_refused(saved: Path) -> None:
     model = base(num_hidden_layers=1)
     with refused(model, saved) as problems:
         lora.load_adapter(model, saved)
-    assert any(QUERY.format(1) in p and "is not in the model" in p for p in problems)
+    assert any(
+        QUERY.format(1) in p and "is unexpected: the model has no such module" in p
+        for p in problems
+    )
 
 
 def test_model_without_the_head_is_refused(saved: Path) -> None:
@@ -337,7 +340,7 @@ def test_one_wrong_key_is_refused_with_its_neighbour(header: bool, saved: Path) 
     text = "\n".join(problems)
     assert QUERY.format(0).replace("query", "qurey") in text
     assert f"did you mean '{QUERY.format(0)}'" in text
-    assert f"{QUERY.format(0)} is a target too, and the file has no tensors for it" in text
+    assert f"{QUERY.format(0)} is a target module, but missing from the file" in text
 
 
 def test_every_wrong_key_is_refused(saved: Path) -> None:
@@ -347,8 +350,9 @@ def test_every_wrong_key_is_refused(saved: Path) -> None:
         lora.load_adapter(model, saved)
     text = "\n".join(problems)
     for name in ("query", "value"):
-        assert f"roberta.encoder.layer.{{0,1}}.attention.self.{name} is not in the model" in text
-        assert f"bert.encoder.layer.{{0,1}}.attention.self.{name} is a target too" in text
+        layers = f"encoder.layer.{{0,1}}.attention.self.{name}"
+        assert f"roberta.{layers} is unexpected: the model has no such module" in text
+        assert f"bert.{layers} is a target module, but missing from the file" in text
 
 
 def test_key_without_its_partner_is_refused(saved: Path) -> None:
@@ -364,9 +368,7 @@ def test_missing_layer_is_refused(saved: Path) -> None:
     model = base()
     with refused(model, saved) as problems:
         lora.load_adapter(model, saved)
-    assert problems[1:] == [
-        f"{QUERY.format(1)} is a target too, and the file has no tensors for it"
-    ]
+    assert problems[1:] == [f"{QUERY.format(1)} is a target module, but missing from the file"]
 
 
 @pytest.mark.parametrize("missing", [["weight", "bias"], ["weight"], ["bias"]], ids=str)
@@ -382,7 +384,7 @@ def test_missing_head_is_refused(missing: list[str], saved: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "shape", "word"),
     [
-        ("score.weight", (3, 16), "score.weight has no place in the model"),
+        ("score.weight", (3, 16), "score.weight is unexpected: the model has no such parameter"),
         ("bert.encoder.layer.0.weight", (2, 2), "bert.encoder.layer.0.weight has no place"),
         (f"{QUERY.format(0)}.lora_C.weight", (2, 2), "lora_C.weight is of a kind that lorakit"),
     ],
@@ -430,9 +432,9 @@ def test_everything_that_is_wrong_is_in_one_error(saved: Path) -> None:
         lora.load_adapter(model, saved)
     text = "\n".join(problems)
     for word in (
-        "nowhere is not in the model",
+        "nowhere is unexpected: the model has no such module",
         "A (2, 7)",
-        f"{QUERY.format(0)} is a target too",
+        f"{QUERY.format(0)} is a target module, but missing from the file",
         "classifier.weight has shape (3, 16) here and (5, 16)",
         "extra.weight has no place",
     ):
@@ -551,7 +553,7 @@ def test_newly_initialised_weight_that_nobody_brings_is_refused(tmp_path: Path) 
     text = "\n".join(problems[1:])
     assert "classifier.weight" in text
     assert "classifier.bias" in text
-    assert "newly initialised" in text
+    assert "newly initialized" in text
 
 
 # --- a model that is adapted already
@@ -566,7 +568,7 @@ def test_newly_initialised_weight_that_nobody_brings_is_refused(tmp_path: Path) 
         ({"target_modules": ["query"]}, "is not adapted, and the file has tensors for it"),
         (
             {"target_modules": ["query", "value", "key"]},
-            "is adapted, and the file has no tensors for it",
+            "is adapted, and missing from the file",
         ),
         ({"bias": "all"}, "trains in full here, and the file has no tensor for it"),
     ],
