@@ -628,7 +628,7 @@ def test_wrapping_is_only_taken_off_where_it_is_around_everything() -> None:
         (torch.ones(2), "does not contain a state dict"),
         ({"epoch": 3}, "does not contain a state dict"),
         ({1: torch.ones(2)}, "does not contain a state dict"),
-        ({"m.weight": torch.ones(2)}, "it has no lora_A and lora_B"),
+        ({"m.weight": torch.ones(2)}, "it contains no lora_A and lora_B"),
         ({"m.lora_A": torch.ones(2, 5)}, "m: lora_B is missing"),
         (
             {"m.lora_A": torch.ones(5), "m.lora_B": torch.ones(4)},

@@ -220,17 +220,17 @@ def test_the_report_prints_one_row_a_kind_of_layer() -> None:
     total = sum(p.numel() for p in zoo.gpt2().parameters())
     trainable = 40 * 56 + 2 * (4 * 16 + 32 * 2) + 32
     assert lines == [
-        f"GPT2LMHeadModel: {trainable:,} trainable beside {total:,} base parameters "
+        f"GPT2LMHeadModel: {trainable:,} trainable parameters, {total:,} base parameters "
         f"({trainable / total:.2%})",
         "",
         "layers                       count  type       weight    r  scaling  parameters",
         "transformer.wte                  1  Embedding  40 x 16  40      0.1       2,240",
         "transformer.h.*.attn.c_attn      2  Conv1D     16 x 48   2        2         256",
         "trained in full: transformer.ln_f.weight (16), transformer.ln_f.bias (16)",
-        "not covered: transformer.wpe.weight (256), transformer.h.*.attn.c_proj.weight (512), "
-        "transformer.h.*.mlp.c_fc.weight (2,048), transformer.h.*.mlp.c_proj.weight (2,048)",
+        "frozen, without adapter: transformer.wpe.weight (256), "
+        "transformer.h.*.attn.c_proj.weight (512), transformer.h.*.mlp.c_fc.weight (2,048), transformer.h.*.mlp.c_proj.weight (2,048)",
         "rank above min(in, out): transformer.wte",
-        "shares its memory: transformer.wte.weight = lm_head.weight",
+        "tied weights, only one of them adapted: transformer.wte.weight = lm_head.weight",
     ]
 
 

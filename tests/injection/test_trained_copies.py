@@ -362,5 +362,5 @@ def test_the_report_says_that_a_tie_is_undone() -> None:
         zoo.llama(tie_word_embeddings=True),
         q_and_v(case, modules_to_save=["embed_tokens", "lm_head"]),
     )
-    assert both.parted == ()
-    assert lora.inject(zoo.llama(), q_and_v(case, modules_to_save=["embed_tokens"])).parted == ()
+    assert both.untied == ()
+    assert lora.inject(zoo.llama(), q_and_v(case, modules_to_save=["embed_tokens"])).untied == ()

@@ -116,7 +116,9 @@ def test_a_head_of_one_label_is_not_spread_over_three(name, tmp_path):
     problem = (
         "classifier.weight has a size mismatch: expected (3, 16), got (1, 16); load the base with"
     )
-    assert_refused(bert(3), path, problem, "classifier.bias has shape (3,) here and (1,)")
+    assert_refused(
+        bert(3), path, problem, "classifier.bias has a size mismatch: expected (3,), got (1,)"
+    )
     prepared = bert(3)
     METHODS[name].apply(prepared, CONFIGS[name])
     assert_refused(prepared, path, problem)
@@ -128,7 +130,7 @@ def test_a_head_of_another_name_is_told_in_both_directions(name, tmp_path):
     other = bert()
     other.score = other._modules.pop("classifier")
     missing = {
-        "full": "score.weight trains here, and the file has no tensor for it",
+        "full": "score.weight is trained in this model, but missing from the file",
         "head": "method: head needs a head",
     }
     lost = [
@@ -186,7 +188,7 @@ def test_a_file_of_another_method_is_refused(tmp_path):
             METHODS[name].apply(model, config)
             if name != made_by:
                 assert_refused(
-                    model, path, f"trained with the method {made_by}", f"prepared by {name}"
+                    model, path, f"trained with the method {made_by}", f"prepared for {name}"
                 )
         other = METHODS["full" if made_by == "head" else "head"]
         with pytest.raises(MismatchError, match=f"trained with the method {made_by}, not with"):

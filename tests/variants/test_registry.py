@@ -139,7 +139,10 @@ def test_it_is_copied_with_the_model() -> None:
     ("changes", "reason"),
     [
         ({"variant": "hadamrd"}, r"variant is 'hadamrd' \(did you mean 'hadamard'\?\)"),
-        ({"lora_dropout": 0.1}, "has no input to drop in variant hadamard; lora_dropout must be 0"),
+        (
+            {"lora_dropout": 0.1},
+            "has variant hadamard, which does not support dropout; lora_dropout must",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(changes, reason) -> None:

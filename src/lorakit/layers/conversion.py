@@ -106,8 +106,8 @@ def refusal(module: nn.Module) -> str | None:
         if known is None:
             return f"has type {name}, which is not supported"
         return (
-            f"has type {name}, an unregistered subclass of {known.__name__}; if its forward computes "
-            "the same function, register the subclass with lorakit.layers.register"
+            f"has type {name}, an unregistered subclass of {known.__name__}; if its forward "
+            "computes the same function, register the subclass with lorakit.layers.register"
         )
     weight = module._parameters.get(leaf.weight_name)
     return leaf.without_weight if weight is None else _weight_refusal(weight)

@@ -199,7 +199,7 @@ def test_no_target_modules_means_the_q_and_v_slices_of_gpt2() -> None:
 def test_no_target_modules_on_an_unknown_architecture_is_an_error(build: Any, what: str) -> None:
     problem = (
         f"target_modules is None, and there is no default for {what}; "
-        "`lorakit.targets(model)` shows what can be named"
+        "set it (`lorakit.targets(model)` lists the candidates)"
     )
     assert_problems(build(), [problem])
 
@@ -229,9 +229,9 @@ def test_every_mistake_is_listed_at_once() -> None:
         "modules_to_save: 'clasifier' matches no module (did you mean 'classifier'",
         "dropout is in modules_to_save, but has no parameters",
         "slices: 'qkv' matches none of the target modules",
-        "layers_to_transform: no target in layer 7; there are 0, 1",
-        "bert.encoder.layer.0.attention is a BertAttention, which is not a supported layer type",
-        "bert.encoder.layer.0.output.LayerNorm is a LayerNorm, which is not a supported layer type",
+        "layers_to_transform: no target module in layer 7; found layers 0, 1",
+        "bert.encoder.layer.0.attention has type BertAttention, which is not supported",
+        "bert.encoder.layer.0.output.LayerNorm has type LayerNorm, which is not supported",
     ):
         assert problem in text
     assert text.splitlines()[0] == "This LoraConfig does not fit BertForSequenceClassification:"
@@ -244,8 +244,8 @@ def test_an_unmatched_pattern_among_matched_ones_is_an_error() -> None:
 
 def test_an_expression_without_a_match_is_an_error() -> None:
     problem = (
-        "target_modules: the regular expression 'query' matches no layer; regular "
-        "expression for the whole name, so for modules of this name write ['query']"
+        "target_modules: the regular expression 'query' matches no layer; a string has to match "
+        "the full module name; to match a suffix, use the list ['query']"
     )
     assert_problems(zoo.bert(), [problem], target_modules="query")
 
@@ -284,7 +284,7 @@ def test_slices_that_do_not_add_up_are_an_error(parts: Any) -> None:
 
 def test_slices_of_a_layer_that_is_not_linear_are_an_error() -> None:
     model = nn.Sequential(nn.Embedding(4, 6))
-    problem = "0 is a Embedding; slices are only supported for linear layers"
+    problem = "0 has type Embedding; slices are for linear layers only"
     assert_problems(model, [problem], target_modules=["0"], slices={"0": [True, False]})
 
 
@@ -406,8 +406,10 @@ def test_a_newly_initialised_head_must_train(with_new_head: nn.Module) -> None:
     with pytest.raises(TargetError) as caught:
         lora.inject(with_new_head, lora.LoraConfig(r=2, target_modules=["query"]))
     weight, bias = sorted(caught.value.problems, reverse=True)
-    assert weight.startswith("classifier.weight was not in the checkpoint, so it is random")
-    assert bias.startswith("classifier.bias was not in the checkpoint, so it is random")
+    assert weight.startswith(
+        "classifier.weight is newly initialized, since the checkpoint lacks it"
+    )
+    assert bias.startswith("classifier.bias is newly initialized, since the checkpoint lacks it")
     assert "modules_to_save" in weight
     lora.inject(with_new_head, lora.LoraConfig(r=2, modules_to_save=["classifier"]))
     assert with_new_head.classifier.weight.requires_grad

@@ -84,7 +84,7 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
         and {pair["lora_A"].ndim, pair["lora_B"].ndim} != {2}
     ]
     if not pairs:
-        problems.append("it has no lora_A and lora_B")
+        problems.append("it contains no lora_A and lora_B")
     if problems:
         raise FormatError("Not a valid loralib adapter:", problems)
     if lora_alpha is None:

@@ -38,10 +38,10 @@ def load_pickle(file: Path) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(". ")[0]
         raise FormatError(
-            f"{file} was not loaded: it contains other objects than tensors, which could run code. "
-            f"({reason})"
+            f"{file} was not loaded: it contains other objects than tensors, which could run code "
+            f"({reason})."
         ) from error
     except Exception as error:  # torch's unpickler raises whatever a damaged file leads to
         raise FormatError(f"{file} is corrupted or not a file of torch.save: {error}") from error

@@ -233,9 +233,11 @@ class _Finder:
         """What stands against it where a weight is read and the module's forward never runs."""
         dropout = self.config.lora_dropout
         if dropout and isinstance(self.modules[name], nn.MultiheadAttention):
-            return "is an nn.MultiheadAttention, which does not work with lora_dropout != 0"
+            text = "is an nn.MultiheadAttention, which does not support dropout"
+            return f"{text}; lora_dropout must be 0"
         if dropout and not VARIANTS[self.config.variant].takes_dropout:
-            return f"has variant {self.config.variant}, which does not work with lora_dropout != 0"
+            text = f"has variant {self.config.variant}, which does not support dropout"
+            return f"{text}; lora_dropout must be 0"
         parent, _, child = name.rpartition(".")
         return reader_problem(self.model.get_submodule(parent), child, dropout)
 
@@ -248,12 +250,8 @@ class _Finder:
         if part is None:
             return site
         if not isinstance(site, LinearSite) or isinstance(site, InProjSite):
-            self.module_problems.append(
-                (
-                    name,
-                    f"has type {type(module).__name__}; slices are only supported for linear layers",
-                )
-            )
+            text = f"has type {type(module).__name__}; slices are for linear layers only"
+            self.module_problems.append((name, text))
             return None
         resolved = slices.resolve(part, site.out_features)
         if resolved is None:

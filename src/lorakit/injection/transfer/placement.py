@@ -143,8 +143,8 @@ def _difference(layer: LoraLayer, placed: ModuleAdapter) -> str | None:
     ):
         if mine != theirs:
             return (
-                f"is adapted with {what} {mine}, but the file has {theirs}; call lorakit.eject "
-                "first, and load_adapter then adapts the model as the file says"
+                f"is adapted with {what} {mine}, but the file has {what} {theirs}; call "
+                "lorakit.eject first, and load_adapter then adapts the model as the file says"
             )
     return None
 
