@@ -127,8 +127,8 @@ def test_bundle_that_the_format_cannot_hold_is_refused_with_all_reasons(tmp_path
     with pytest.raises(SaveError) as caught:
         write(bundle, tmp_path / "a", format="lorakit")
     reasons = (
-        "q does not say what kind of layer",
-        "is not what JSON would give back",
+        "q: the type of its layer is unknown",
+        "cannot be stored as JSON",
         "w is on the meta device",
     )
     assert len(caught.value.problems) == len(reasons)
@@ -138,9 +138,9 @@ def test_bundle_that_the_format_cannot_hold_is_refused_with_all_reasons(tmp_path
 
 
 def test_another_method_is_refused_by_pefts_format(tmp_path: Path) -> None:
-    with pytest.raises(SaveError, match="The format peft cannot hold") as caught:
+    with pytest.raises(SaveError, match="cannot be saved in the format peft") as caught:
         write(head(), tmp_path, format="peft")
-    assert "its method is head, and these files are for lora" in str(caught.value)
+    assert "its method is head; PEFT's format only supports lora" in str(caught.value)
 
 
 def broken(tmp_path: Path, changes: dict[str, Any], drop: tuple[str, ...] = ()) -> Path:
@@ -156,16 +156,16 @@ def broken(tmp_path: Path, changes: dict[str, Any], drop: tuple[str, ...] = ()) 
     ("changes", "problem"),
     [
         ({"method": 3}, "method is 3; it must be a string"),
-        ({"method": None}, "method is null"),
-        ({"method": "lora"}, "its method is lora, and the header says nothing of adapters"),
-        ({"method_config": []}, r"method_config is \[\]; it must be a table"),
+        ({"method": None}, "header field method is null"),
+        ({"method": "lora"}, "its method is lora, but its header lists no adapters"),
+        ({"method_config": []}, r"method_config is \[\]; it must be a dict"),
         ({"base_model": ["x"]}, "base_model is .*; it must be a string"),
-        ({"base_class": ["x"]}, "base_class is .*; it must be a module and a class"),
-        ({"fingerprint": {"float32": 5}}, "fingerprint is .*; it must be a table of strings"),
-        ({"num_labels": 0}, "num_labels is 0; it must be a whole number above 0"),
-        ({"dtypes": ["bfloat16"]}, r"says the types \['bfloat16'\], the tensors have \['float32'"),
-        ({"invented": 1}, "the header says invented=1, which this lorakit does not know"),
-        ({"version": 2}, "version 2; this lorakit reads version 1. Update lorakit"),
+        ({"base_class": ["x"]}, r"base_class is .*; it must be a list \[module, class\]"),
+        ({"fingerprint": {"float32": 5}}, "fingerprint is .*; it must be a dict of strings"),
+        ({"num_labels": 0}, "num_labels is 0; it must be an integer > 0"),
+        ({"dtypes": ["bfloat16"]}, r"mismatch: the header says \['bfloat16'\], got \['float32'"),
+        ({"invented": 1}, "unknown header field invented=1; upgrade lorakit"),
+        ({"version": 2}, "version 2; this version of lorakit reads version 1. Upgrade"),
     ],
     ids=str,
 )
@@ -179,9 +179,9 @@ def test_every_damage_of_a_header_is_listed(tmp_path: Path) -> None:
     with pytest.raises(FormatError) as caught:
         read(file)
     assert caught.value.problems == (
-        "the header does not say method",
-        "the header does not say num_labels",
-        "the header says new=2, which this lorakit does not know",
+        "header field method is missing",
+        "header field num_labels is missing",
+        "unknown header field new=2; upgrade lorakit",
         "base_model is 1; it must be a string",
     )
 
@@ -189,9 +189,9 @@ def test_every_damage_of_a_header_is_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("metadata", "problem"),
     [
-        (None, "has no lorakit header, so it does not say what its tensors are"),
-        ({"lorakit": "{"}, "lorakit header is damaged"),
-        ({"lorakit": "[]"}, "it is a list, no table"),
+        (None, "has no lorakit metadata in its safetensors header, so its method and"),
+        ({"lorakit": "{"}, "lorakit header is invalid"),
+        ({"lorakit": "[]"}, "expected a dict, got list"),
     ],
 )
 def test_file_without_a_header_is_refused(
@@ -207,18 +207,18 @@ def test_file_without_a_header_is_refused(
 def test_truncated_file_is_refused(cut: int, tmp_path: Path) -> None:
     file = write(head(), tmp_path) / NAME
     file.write_bytes(file.read_bytes()[:cut])
-    with pytest.raises(FormatError, match="damaged or no safetensors file"):
+    with pytest.raises(FormatError, match="corrupted or not a safetensors file"):
         read(tmp_path)
 
 
 def test_values_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     bundle = replace(head(), trained={"w": torch.tensor([1.0, float("nan")])})
-    with pytest.raises(FormatError, match="not numbers"):
+    with pytest.raises(FormatError, match="contains NaN or infinite values"):
         read(write(bundle, tmp_path))
 
 
 def test_alpha_of_a_file_without_factors_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="lora_alpha=8 was passed, and it holds no A and B"):
+    with pytest.raises(FormatError, match="lora_alpha=8 was passed, but its method is head"):
         read(write(head(), tmp_path), lora_alpha=8)
 
 

@@ -217,7 +217,7 @@ def test_a_run_that_is_not_finished_is_no_source(encoder, reviews, tmp_path):
     (tmp_path / "recipe.yaml").write_text("base: b\n", encoding="utf-8")
     with pytest.raises(FormatError, match="not finished"):
         read_source(str(tmp_path), 16)
-    with pytest.raises(FormatError, match="There is no adapter"):
+    with pytest.raises(FormatError, match="No adapter found at"):
         read_source(str(tmp_path / "nothing"), 16)
 
 

@@ -113,7 +113,10 @@ def test_it_is_copied_with_the_model() -> None:
     ("changes", "reason"),
     [
         ({"variant": "hadamrd"}, r"variant is 'hadamrd' \(did you mean 'hadamard'\?\)"),
-        ({"lora_dropout": 0.1}, "has no input to drop in variant hadamard; lora_dropout must be 0"),
+        (
+            {"lora_dropout": 0.1},
+            "has variant hadamard, which does not support dropout; lora_dropout must",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(changes, reason) -> None:
@@ -128,5 +131,5 @@ def test_a_layer_that_it_is_not_for_is_refused() -> None:
 
 
 def test_a_taken_name_is_refused(hadamard: Variant) -> None:
-    with pytest.raises(ConfigError, match="There is a variant called 'hadamard' already"):
+    with pytest.raises(ConfigError, match="A variant named 'hadamard' is already registered"):
         register(hadamard)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,8 +65,17 @@ class AdapterBundle:
 
 
 def type_problem(key: str, tensor: Tensor) -> str | None:
-    """What is wrong with the type of a file's tensor: A and B are floats of 16 bits or more."""
+    """What is wrong with the dtype of a tensor in a file: A and B are floats of 16 bits or more."""
     is_small_float = tensor.is_floating_point() and tensor.dtype not in _FACTOR_TYPES
     if is_small_float or ("lora_" in key and tensor.dtype not in _FACTOR_TYPES):
-        return f"{key} has type {tensor.dtype}, which no adapter is trained in"
+        return f"{key} has dtype {tensor.dtype}; expected float32, bfloat16, float16 or float64"
     return None
+
+
+def missing_factors(module: str, found: Collection[str]) -> str | None:
+    """Which of A and B a module's tensors in a file lack, if any."""
+    missing = [name for name in ("lora_A", "lora_B") if name not in found]
+    if not missing:
+        return None
+    verb = "is" if len(missing) == 1 else "are"
+    return f"{module}: {' and '.join(missing)} {verb} missing (found {', '.join(found)})"

@@ -61,14 +61,14 @@ def download(
                 os.replace(part, target)
                 _validator(part).unlink(missing_ok=True)
     except urllib.error.HTTPError as error:
-        raise FormatError(f"{address} cannot be downloaded: the server answers {error}.") from error
+        raise FormatError(f"Could not download {address}: the server returned {error}.") from error
     except _BROKEN as error:
         raise FormatError(
-            f"{address} cannot be downloaded: {error}. The same command continues; or put the file "
-            f"at {target} yourself."
+            f"Could not download {address}: {error}. Run the command again to resume the download, "
+            f"or put the file at {target} yourself."
         ) from error
     except OSError as error:
-        raise SaveError(f"{target} cannot be written: {error}") from error
+        raise SaveError(f"Could not write {target}: {error}") from error
     return target
 
 
@@ -80,7 +80,7 @@ def _fetch(address: str, part: Path, progress: Progress | None) -> None:
         try:
             if _transfer(address, part, progress):
                 return
-            reason: Exception = ConnectionError("the connection broke off")
+            reason: Exception = ConnectionError("the connection was closed early")
         except urllib.error.HTTPError:
             raise
         except _BROKEN as error:
@@ -157,13 +157,13 @@ def _check(address: str, part: Path, size: int | None, sha256: str | None) -> No
     """Raise FormatError, and leave nothing, if these are not the bytes that were expected."""
     problems = []
     if size is not None and _length(part) != size:
-        problems.append(f"it has {_length(part):,} bytes and should have {size:,}")
+        problems.append(f"size mismatch: expected {size:,} bytes, got {_length(part):,}")
     if sha256 is not None and (found := _digest(part)) != sha256:
-        problems.append(f"its sha256 is {found} and should be {sha256}")
+        problems.append(f"sha256 mismatch: expected {sha256}, got {found}")
     if problems:
         part.unlink()
         _validator(part).unlink(missing_ok=True)
-        raise FormatError(f"{address} is not the file that was expected:", problems)
+        raise FormatError(f"The file downloaded from {address} is not the expected one:", problems)
 
 
 def _digest(file: Path) -> str:

@@ -33,10 +33,10 @@ def parse_table(metadata: Mapping[str, str] | None) -> dict[str, Any] | None:
     try:
         table = json.loads(text)
     except json.JSONDecodeError as error:
-        raise FormatError(f"The file's lorakit header is damaged: {error}") from error
+        raise FormatError(f"The file's lorakit header is invalid: {error}") from error
     if not isinstance(table, dict):
         raise FormatError(
-            f"The file's lorakit header is damaged: it is a {type(table).__name__}, no table."
+            f"The file's lorakit header is invalid: expected a dict, got {type(table).__name__}."
         )
     return table
 
@@ -45,8 +45,8 @@ def require_version(table: Mapping[str, Any]) -> None:
     """Raise FormatError for a header of another lorakit."""
     if table.get("version") != VERSION:
         raise FormatError(
-            f"The file's lorakit header has version {table.get('version')!r}; this lorakit reads "
-            f"version {VERSION}. Update lorakit."
+            f"The file's lorakit header has version {table.get('version')!r}; this version of "
+            f"lorakit reads version {VERSION}. Upgrade lorakit."
         )
 
 
@@ -69,8 +69,8 @@ def _is_class(value: Any) -> bool:
 
 
 BASE_TYPES: dict[str, Check] = {
-    "fingerprint": ("a table of strings", table_of(str)),
-    "base_class": ("a module and a class", _is_class),
-    "num_labels": ("a whole number above 0", lambda value: type(value) is int and value > 0),
+    "fingerprint": ("a dict of strings", table_of(str)),
+    "base_class": ("a list [module, class]", _is_class),
+    "num_labels": ("an integer > 0", lambda value: type(value) is int and value > 0),
 }
 """Fields about the base and the head, which every table has."""

@@ -53,8 +53,9 @@ def _problems(lost: list[str], meant: dict[str | None, list[str]]) -> list[tuple
     for n, name in enumerate(lost):
         if name in meant:
             which = " and ".join(meant[name])
-            problems.append((name, f"is how the file's format spells {which} alike"))
+            problems.append((name, f"is ambiguous: the file's format gives {which} the same name"))
         else:
             near = suggest(name, spelt) if n < _SUGGESTIONS else ""
-            problems.append((name, f"is how the file's format spells no module of the model{near}"))
+            text = "is unexpected: no module of the model has this name in the file's format"
+            problems.append((name, text + near))
     return problems

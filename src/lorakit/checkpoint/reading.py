@@ -34,9 +34,9 @@ def read(
 def _require_numbers(bundle: AdapterBundle, path: str | Path) -> None:
     """Raise FormatError that counts the values that are NaN or infinite."""
     broken = [
-        f"{name} has {int((~tensor.isfinite()).sum())} of {tensor.numel()} values NaN or infinite"
+        f"{name}: {int((~tensor.isfinite()).sum())} of {tensor.numel()} values are NaN or infinite"
         for name, tensor in bundle.tensors.items()
         if tensor.is_floating_point() and not tensor.isfinite().all()
     ]
     if broken:
-        raise FormatError(f"{path} holds values that are not numbers:", broken)
+        raise FormatError(f"{path} contains NaN or infinite values:", broken)

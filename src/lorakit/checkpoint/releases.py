@@ -163,5 +163,5 @@ def find(names: Iterable[str]) -> list[Release]:
     names = list(dict.fromkeys(names))
     unknown = [f"{name}{suggest(name, RELEASES)}" for name in names if name not in RELEASES]
     if unknown:
-        raise ConfigError("The catalogue (lorakit checkpoints list) does not have:", unknown)
+        raise ConfigError("Unknown checkpoints (`lorakit checkpoints list` shows all):", unknown)
     return [RELEASES[name] for name in names]

@@ -45,15 +45,15 @@ class Summary:
     def __str__(self) -> str:
         rows = {
             "format": self.format,
-            "base model": self.base_model or "not said",
+            "base model": self.base_model or "unknown",
             **(self._method() if self.r is None else self._lora()),
-            "trained in full": _listed(self.trained) or "nothing",
-            "types": ", ".join(self.dtypes),
+            "trained in full": _listed(self.trained) or "none",
+            "dtype": ", ".join(self.dtypes),
             "fingerprint": self.fingerprint or "none",
         }
         if self.fits is not None:
-            verified = "its weights are the ones" if self.base_verified else "weights not verified"
-            rows["fits"] = f"{self.fits} ({verified})"
+            verified = "verified" if self.base_verified else "not verified"
+            rows["fits"] = f"{self.fits} (base weights {verified})"
         width = max(map(len, rows))
         return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows.items())
 

@@ -23,11 +23,11 @@ def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) ->
     path = Path(path)
     codec = _default_for(bundle) if format is None else _named(format)
     if problems := _problems(codec, bundle):
-        raise SaveError(f"The format {codec.name} cannot hold this adapter:", problems)
+        raise SaveError(f"This adapter cannot be saved in the format {codec.name}:", problems)
     if others := [name for name, other in FORMATS.items() if _is_of(other, path, codec)]:
         raise SaveError(
-            f"{path} holds an adapter in another format, {', '.join(others)}, and nobody could "
-            "tell which is meant; choose another directory."
+            f"{path} already contains an adapter in another format ({', '.join(others)}), so "
+            "loading it would be ambiguous; choose another directory."
         )
     try:
         codec.write(bundle, path)
@@ -43,8 +43,8 @@ def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) ->
 def _problems(codec: Codec, bundle: AdapterBundle) -> list[str]:
     if bundle.spelling is not None and bundle.format != codec.name:
         return [
-            f"its names are spelt as {bundle.format} does, which only a model can tell; load it "
-            "onto one and save it from there"
+            f"its module names are those of the format {bundle.format}, and converting them takes "
+            "the model; load it onto one and save it from there"
         ]
     return codec.problems(bundle)
 
@@ -64,8 +64,8 @@ def _default_for(bundle: AdapterBundle) -> Codec:
 def _named(name: str) -> Codec:
     codecs = _writable()
     if name not in codecs:
-        why = "is read, and not written" if name in FORMATS else "is unknown"
+        why = "can be loaded but not saved" if name in FORMATS else "is unknown"
         raise ConfigError(
-            f"The format {name!r} {why}{suggest(name, codecs)}; write one of {', '.join(codecs)}."
+            f"The format {name!r} {why}{suggest(name, codecs)}; choose one of {', '.join(codecs)}."
         )
     return codecs[name]

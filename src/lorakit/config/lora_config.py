@@ -96,7 +96,7 @@ class LoraConfig:
         slices, slice_problems = normalised_slices(self.slices)
         object.__setattr__(self, "slices", slices)
         if problems + slice_problems:
-            raise ConfigError("This LoraConfig cannot work:", problems + slice_problems)
+            raise ConfigError("Invalid LoraConfig:", problems + slice_problems)
 
     def rank_of(self, name: str) -> int:
         """The rank for the module of this name."""
@@ -135,13 +135,13 @@ class LoraConfig:
             if isinstance(value, int) and name == "layers_to_transform":
                 continue
             if not isinstance(value, Iterable):
-                problems.append(f"{name} is {value!r}; write a list")
+                problems.append(f"{name} is {value!r}; it must be a list")
                 value = None
             object.__setattr__(self, name, None if value is None else tuple(value))
         for name in ("rank_pattern", "alpha_pattern", "slices"):
             value = getattr(self, name)
             if not isinstance(value, Mapping) or not all(map(is_name, value)):
-                problems.append(f"{name} is {value!r}; write a mapping from names")
+                problems.append(f"{name} is {value!r}; it must be a dict keyed by module name")
                 value = {}
             object.__setattr__(self, name, dict(value))
         return problems
@@ -149,9 +149,9 @@ class LoraConfig:
     def _variant_problems(self) -> list[str]:
         """Make `use_dora` and `variant` say the same; what is wrong with them."""
         if not is_name(self.variant):
-            return [f"variant is {self.variant!r}; it must be the name of a kind of adapter"]
+            return [f"variant is {self.variant!r}; it must be a name such as 'lora' or 'dora'"]
         if self.use_dora is True and self.variant not in ("lora", "dora"):
-            return [f"use_dora is True, and variant is {self.variant!r}; leave one of them out"]
+            return [f"use_dora=True contradicts variant={self.variant!r}; set only one of them"]
         if self.use_dora is True:
             object.__setattr__(self, "variant", "dora")
         elif self.use_dora is False:
@@ -165,12 +165,12 @@ class LoraConfig:
             **{f"alpha_pattern[{k!r}]": v for k, v in self.alpha_pattern.items()},
         }
         problems = [
-            f"{name} is {value!r}; a rank is a whole number from 1 upwards"
+            f"{name} is {value!r}; it must be an integer >= 1"
             for name, value in ranks.items()
             if not isinstance(value, int) or isinstance(value, bool) or value < 1
         ]
         problems += [
-            f"{name} is {value!r}; it must be a number above 0"
+            f"{name} is {value!r}; it must be a number > 0"
             for name, value in alphas.items()
             if not is_number(value) or value <= 0
         ]
@@ -179,7 +179,9 @@ class LoraConfig:
         layers: Any = self.layers_to_transform
         numbers = [layers] if isinstance(layers, int) else layers
         if numbers is not None and not (numbers and all(map(is_index, numbers))):
-            problems.append(f"layers_to_transform is {layers!r}; write whole numbers from 0")
+            problems.append(
+                f"layers_to_transform is {layers!r}; it must be one or more integers >= 0"
+            )
         if self.bias not in BIASES:
             problems.append(f"bias is {self.bias!r}; it must be one of {', '.join(BIASES)}")
         if self.init_lora_weights not in INITIALISERS:
@@ -193,7 +195,7 @@ class LoraConfig:
             if not isinstance(value := getattr(self, name), bool)
         ]
         if self.use_dora and self.slices:
-            problems.append("use_dora is for whole weights, and slices gives parts of some a pair")
+            problems.append("use_dora adapts whole weights and cannot be combined with slices")
         return problems
 
     def _pattern_problems(self) -> list[str]:
@@ -201,9 +203,11 @@ class LoraConfig:
         for name in ("target_modules", "exclude_modules", "modules_to_save"):
             value = getattr(self, name)
             if isinstance(value, tuple) and (not value or not all(map(is_name, value))):
-                problems.append(f"{name} is {value!r}; list at least one module name, or leave it")
+                problems.append(f"{name} is {value!r}; it must be None or list at least one name")
         if isinstance(self.modules_to_save, str):
-            problems.append(f"modules_to_save is a string; write [{self.modules_to_save!r}]")
+            problems.append(
+                f"modules_to_save is a string; it must be a list: [{self.modules_to_save!r}]"
+            )
         regexes = [
             (name, value)
             for name in ("target_modules", "exclude_modules")
@@ -216,5 +220,5 @@ class LoraConfig:
                 re.compile(pattern)
                 re.compile(key_regex(pattern) if name.endswith("pattern") else "")
             except re.error as error:
-                problems.append(f"{name}: {pattern!r} is not a regular expression ({error})")
+                problems.append(f"{name}: {pattern!r} is not a valid regular expression ({error})")
         return problems

@@ -27,11 +27,11 @@ def normalised_slices(
         )
         if not readable or len({pair[0] is None for pair in pairs}) > 1:
             problems.append(
-                f"slices[{name!r}] is {parts!r}; write booleans for equal parts, "
-                "or (height, boolean) pairs"
+                f"slices[{name!r}] is {parts!r}; it must list booleans (equal slices) or "
+                "(height, boolean) pairs"
             )
         elif not any(pair[1] for pair in pairs):
-            problems.append(f"slices[{name!r}] adapts none of its {len(pairs)} parts")
+            problems.append(f"slices[{name!r}] adapts none of its {len(pairs)} slices")
         else:
             slices[name] = tuple((pair[0], pair[1]) for pair in pairs)
     return slices, problems

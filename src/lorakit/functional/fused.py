@@ -167,8 +167,8 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     form: Form = ctx.form
     if x is None and lora_B.requires_grad and torch.is_grad_enabled():
         raise StateError(
-            "A gradient of a gradient needs the input, which a layer with a frozen A does not "
-            "keep; let lora_A train, or differentiate with torch.func."
+            "Double backward is not supported while lora_A is frozen, since the layer then does "
+            "not save its input. Make lora_A trainable, or differentiate with torch.func."
         )
     needs_x, _, needs_bias, needs_a, needs_b, _ = ctx.needs_input_grad
     dy_TO = dy.reshape(-1, dy.shape[-1])

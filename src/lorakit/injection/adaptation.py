@@ -53,8 +53,9 @@ def inject(model: nn.Module, config: LoraConfig) -> Report:
     adapted = [name for name, _ in lora_layers(model)]
     if adapted:
         raise StateError(
-            f"This model has {len(adapted)} adapted layers already ({adapted[0]}, ...). "
-            "Take them out with lorakit.eject, or make them part of the weights with lorakit.fold."
+            f"This model already has {len(adapted)} adapted layers ({adapted[0]}, ...). "
+            "Remove the adapters with lorakit.eject, or merge them into the weights with "
+            "lorakit.fold."
         )
     return install(model, config, select(model, config))
 
@@ -160,8 +161,8 @@ def require_enabled(model: nn.Module) -> list[LoraLayer]:
     layers = require_adapters(model)
     if not all(layer.active for layer in layers) or not trained_copies.in_place(model):
         raise StateError(
-            "The adapters are switched off, and the original heads and biases are in their "
-            "place; leave `with lorakit.disabled(model)` first."
+            "The adapters are disabled, and the original heads and biases are in use; exit "
+            "`with lorakit.disabled(model)` first."
         )
     return layers
 
@@ -175,8 +176,8 @@ def require_whole(model: nn.Module) -> list[LoraLayer]:
     whole = next((injection.whole for injection in made_by if id(injection) not in here), None)
     if whole is not None:
         raise StateError(
-            f"This {type(model).__name__} is a part of the {whole} that was injected as a whole, "
-            f"and only the whole can be given back; pass the {whole} itself."
+            f"This {type(model).__name__} is a submodule of the {whole} that was passed to "
+            f"lorakit.inject, and can only be restored with it; pass the {whole}."
         )
     return layers
 

@@ -34,12 +34,12 @@ def fold(model: nn.Module) -> MergeReport:
     require_plain_form(require_whole(model))
     layers = dict(lora_layers(model))
     problems = [
-        f"{name} shortens its rows to max_norm before the update is added"
+        f"{name} is an embedding with max_norm, which rescales each row before the update is added"
         for name, layer in layers.items()
         if isinstance(layer, Embedding) and layer.max_norm is not None
     ]
     if problems:
-        raise TargetError("Some layers have no merged form:", problems)
+        raise TargetError("Some layers cannot be merged:", problems)
     report = merge_report(model)
     before = _memory(model, trained_copies.originals(model))
     with torch.no_grad():

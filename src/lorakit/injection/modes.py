@@ -72,7 +72,7 @@ def _set_merging(layer: nn.Module, on: bool) -> None:
 
 
 def _set_disabled(module: nn.Module, on: bool) -> None:
-    trained_copies.set_aside(module, on)
+    trained_copies.use_originals(module, on)
     if isinstance(module, LoraLayer):
         module.active = not on
 

@@ -61,18 +61,18 @@ def _remember_ties(model: nn.Module, places: list[tuple[nn.Module, str]]) -> Non
                 altered(module).ties[name] = parameter
 
 
-def parted(model: nn.Module) -> list[tuple[str, ...]]:
-    """Groups of names that were one memory until some of them, which come first, had a copy."""
+def untied(model: nn.Module) -> list[tuple[str, ...]]:
+    """Groups of parameters that were tied until the first ones got a trained copy."""
     groups: dict[object, list[str]] = {}
     for name, original in originals(model).items():
         groups.setdefault(storage_key(original), []).append(name)
-    parted = set()
+    untied_keys = set()
     for prefix, module in model.named_modules():
         for leaf, tensor in _ties(module).items():
             key = storage_key(tensor)
             groups.setdefault(key, []).append(f"{prefix}.{leaf}" if prefix else leaf)
-            parted.add(key)
-    return [tuple(names) for key, names in groups.items() if key in parted]
+            untied_keys.add(key)
+    return [tuple(names) for key, names in groups.items() if key in untied_keys]
 
 
 def holders(model: nn.Module) -> Iterator[nn.Module]:
@@ -132,10 +132,10 @@ def swap(module: nn.Module) -> None:
             table[name], waiting[name] = original, copy
 
 
-def set_aside(module: nn.Module, aside: bool) -> None:
-    """Swap, so that what is copied or pickled meanwhile (`aside`) has the trained copies."""
+def use_originals(module: nn.Module, on: bool) -> None:
+    """Exchange copies and originals; a copy or pickle made while `on` has the trained copies."""
     swap(module)
-    if aside:
+    if on:
         module.__dict__[_REDUCE] = partial(_reduce_with_copies, module)
     else:
         module.__dict__.pop(_REDUCE, None)

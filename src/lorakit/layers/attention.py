@@ -23,7 +23,8 @@ class MultiheadAttention(LoraLayer, nn.MultiheadAttention):
     torch_class = nn.MultiheadAttention
     weight_name = "in_proj_weight"
     without_weight = (
-        "is a MultiheadAttention with kdim or vdim of its own, which has no fused weight"
+        "is an nn.MultiheadAttention whose kdim or vdim differs from embed_dim, so it has no "
+        "in_proj_weight"
     )
     forward = nn.MultiheadAttention.forward  # type: ignore[assignment]
 

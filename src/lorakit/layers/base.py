@@ -37,7 +37,7 @@ class LoraLayer(MergedWeight, LoRALayer):
     """The plain class this one adapts; a converted module may remember another one."""
     weight_name: ClassVar[str] = "weight"
     without_weight: ClassVar[str] = (
-        "has no parameter called weight (pruned, weight-normalised or quantised)"
+        "has no parameter named weight (it may be pruned, weight-normalised or quantised)"
     )
     """Why a module whose weight is no parameter cannot be adapted."""
 

@@ -206,5 +206,7 @@ def _rename_loralib_keys(state_dict: dict[str, Any], prefix: str) -> list[str]:
             continue
         state_dict[f"{prefix}{leaf}"] = inner
         if outer is not None and not (outer.shape == inner.shape and bool((outer == inner).all())):
-            problems.append(f"{prefix}{leaf} and {prefix}conv.{leaf} have different values")
+            problems.append(
+                f"conflicting keys: {prefix}{leaf} and {prefix}conv.{leaf} have different values"
+            )
     return problems

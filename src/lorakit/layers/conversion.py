@@ -50,8 +50,8 @@ def register(torch_class: type[nn.Module], lora_class: type[LoraLayer]) -> None:
     """
     if not issubclass(torch_class, lora_class.torch_class):
         raise ConfigError(
-            f"{torch_class.__name__} is no {lora_class.torch_class.__name__}, "
-            f"so {lora_class.__name__} cannot adapt it."
+            f"{torch_class.__name__} is not a subclass of {lora_class.torch_class.__name__}, so it "
+            f"cannot be adapted as {lora_class.__name__}."
         )
     _ADAPTED[torch_class] = lora_class
     if torch_class is not lora_class.torch_class:
@@ -76,7 +76,7 @@ def site_of(module: nn.Module) -> Site:
         return module.site
     leaf = kind(module)
     if leaf is None:
-        raise TargetError(f"{type(module).__name__} cannot be adapted.")
+        raise TargetError(f"Modules of type {type(module).__name__} are not supported.")
     site = leaf.site_of(module)
     if type(module) is OutProjection and isinstance(site, LinearSite):
         return OutProjSite(site.in_features, site.out_features)
@@ -87,27 +87,27 @@ def refusal(module: nn.Module) -> str | None:
     """Why this module cannot be adapted, or None if it can."""
     name = type(module).__name__
     if isinstance(module, LoraLayer):
-        return "is adapted already"
+        return "already has an adapter"
     if any(isinstance(p, UninitializedParameter) for p in module._parameters.values()):
-        return "has no shape yet; run one forward first"
+        return "is a lazy module with uninitialized parameters; run one forward pass first"
     if "forward" in module.__dict__ and not _repeats_its_class(module):
         return (
-            "has a forward of its own in place of its class's, which would pass the adapter by; if "
-            "that is accelerate's hook, load the model without device_map or offload, or call "
+            "has a forward overridden on the instance, so its adapter would not run; if that is a "
+            "hook of accelerate, load the model without device_map or offload, or call "
             "accelerate.hooks.remove_hook_from_module on it first"
         )
     if is_parametrized(module):
-        return "is parametrised; torch.nn.utils.parametrize.remove_parametrizations comes first"
+        return "is parametrized; call torch.nn.utils.parametrize.remove_parametrizations first"
     if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-        return f"is a {name}; transposed convolutions have no adapter"
+        return f"has type {name}; transposed convolutions are not supported"
     leaf = kind(module)
     if leaf is None:
         known = next((c for c in _ADAPTED if isinstance(module, c)), None)
         if known is None:
-            return f"is a {name}, which has no adapter"
+            return f"has type {name}, which is not supported"
         return (
-            f"is a {name}, an unknown subclass of {known.__name__}; if it computes the same, "
-            "name it with lorakit.layers.register"
+            f"has type {name}, an unregistered subclass of {known.__name__}; if its forward "
+            "computes the same function, register the subclass with lorakit.layers.register"
         )
     weight = module._parameters.get(leaf.weight_name)
     return leaf.without_weight if weight is None else _weight_refusal(weight)
@@ -122,11 +122,12 @@ def _repeats_its_class(module: nn.Module) -> bool:
 
 def _weight_refusal(weight: Tensor) -> str | None:
     if hasattr(weight, "ds_id"):
-        return "is sharded by ZeRO-3, which is not supported"
+        return "has a weight sharded by DeepSpeed ZeRO-3, which is not supported"
     if type(weight) not in (nn.Parameter, Tensor):
-        return f"has a weight of type {type(weight).__name__} (quantised or sharded)"
+        kind = type(weight).__name__
+        return f"has a weight of type {kind} (quantised or sharded), which is not supported"
     if not weight.is_floating_point():
-        return f"has a quantised weight of type {weight.dtype}"
+        return f"has a quantised weight of dtype {weight.dtype}, which is not supported"
     return None
 
 
@@ -157,7 +158,7 @@ def adapt(
     """
     leaf = kind(module)
     if leaf is None:
-        raise TargetError(f"{type(module).__name__} cannot be adapted.")
+        raise TargetError(f"Modules of type {type(module).__name__} are not supported.")
     if isinstance(site, SlicedSite):
         leaf = MergedLinear
     before, original = set(module.__dict__), type(module)
@@ -192,8 +193,8 @@ def require_plain_form(layers: Iterable[LoraLayer]) -> None:
     for layer in layers:
         if original_class(layer) is nn.Linear and getattr(layer, "fan_in_fan_out", False):
             raise TargetError(
-                "A layer constructed with fan_in_fan_out=True has no plain form: nn.Linear stores "
-                "its weight (out, in)."
+                "A layer constructed with fan_in_fan_out=True cannot become an nn.Linear, which "
+                "stores its weight as (out, in)."
             )
 
 

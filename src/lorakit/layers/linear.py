@@ -140,11 +140,11 @@ class MergedLinear(Linear):
         try:
             spec = AdapterSpec(r, lora_alpha, lora_dropout, merge_weights)
             if r and parts and not any(adapted for _, adapted in parts):
-                problems.append(f"r is {r!r} and none of the {len(parts)} slices is adapted")
+                problems.append(f"r is {r!r}, but enable_lora enables none of {len(parts)} slices")
         except ConfigError as error:
             problems += error.problems
         if problems:
-            raise ConfigError("This MergedLinear cannot be made:", problems)
+            raise ConfigError("Invalid settings for MergedLinear:", problems)
         self._construct(
             spec, SlicedSite(in_features, out_features, fan_in_fan_out, parts), **kwargs
         )
@@ -168,9 +168,9 @@ def _equal_slices(out_features: int, enable_lora: Sequence[bool]) -> tuple[Slice
     """The slices, and why there can be none of that kind."""
     listed = isinstance(enable_lora, list | tuple) and len(enable_lora) > 0
     if not listed or not all(isinstance(flag, bool) for flag in enable_lora):
-        return (), [f"enable_lora is {enable_lora!r}; write one boolean for each slice"]
+        return (), [f"enable_lora is {enable_lora!r}; it must list one boolean per slice"]
     height, rest = divmod(out_features, len(enable_lora))
     if rest:
-        problem = f"{len(enable_lora)} equal slices do not divide out_features={out_features}"
+        problem = f"out_features={out_features} is not divisible by the {len(enable_lora)} slices"
         return (), [problem]
     return tuple((height, flag) for flag in enable_lora), []

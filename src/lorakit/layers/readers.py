@@ -83,11 +83,11 @@ def reader_problem(parent: nn.Module, child: str, dropout: float = 0) -> str | N
     """What forbids to adapt the child (with dropout on its input): its weight is read; or None."""
     if not reads_weight(parent, child):
         return None
-    reads = f"is read by its {type(parent).__name__}"
+    reads = f"has its weight read by {type(parent).__name__}, which never calls its forward"
     if not isinstance(parent._modules.get(child), nn.Linear):
-        return f"{reads}, which never calls it, so an adapter would do nothing there"
+        return f"{reads}, so an adapter would have no effect"
     if dropout and _reads(_IN_TRAINING, parent, child):
-        return f"{reads}, which never calls it, so lora_dropout must be 0 there"
+        return f"{reads}, so lora_dropout must be 0"
     return None
 
 
@@ -104,5 +104,5 @@ def expose_if_read(parent: nn.Module, name: str, child: nn.Module | None) -> Non
     if isinstance(child, LoraLayer) and child.r and reads_weight(parent, name):
         problem = reader_problem(parent, name, child.lora_dropout)
         if problem:
-            raise ConfigError(f"{name} cannot be adapted as it is:", [problem])
+            raise ConfigError(f"{name} cannot be adapted:", [f"it {problem}"])
         child.__class__ = merged_on_read(type(child))

@@ -66,13 +66,13 @@ def require_plain(model: nn.Module) -> None:
     kind, note = type(model).__name__, applied_to(model)
     if note is not None:
         raise StateError(
-            f"This {kind} is prepared by the method {note.method} already; load the base again, "
-            f"or take that off with lorakit.methods.find({note.method!r}).undo(model)."
+            f"This {kind} is already prepared for the method {note.method}; load the base again, "
+            f"or undo it with lorakit.methods.find({note.method!r}).undo(model)."
         )
     if has_lora(model):
         raise StateError(
-            f"This {kind} has adapters already. Take them out with lorakit.eject, or make them "
-            "part of the weights with lorakit.fold."
+            f"This {kind} already has adapters. Remove them with lorakit.eject, or merge them into "
+            "the weights with lorakit.fold."
         )
 
 

@@ -94,5 +94,5 @@ class Method(ABC, Generic[Config]):
         """Raise MismatchError for a bundle of another method."""
         if bundle.method != self.name:
             raise MismatchError(
-                f"{origin} was trained by the method {bundle.method}, and not by {self.name}."
+                f"{origin} was trained with the method {bundle.method}, not with {self.name}."
             )

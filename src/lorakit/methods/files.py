@@ -67,13 +67,13 @@ def load(
     """The same for a bundle in memory; `origin` names it in errors."""
     if bundle.method not in METHODS:
         raise FormatError(
-            f"{origin} was trained by the method {bundle.method!r}, which is not registered"
-            f"{suggest(bundle.method, METHODS)}; there are {', '.join(METHODS)}."
+            f"{origin} was trained with the method {bundle.method!r}, which is not registered"
+            f"{suggest(bundle.method, METHODS)}; the methods are {', '.join(METHODS)}."
         )
     here = method_of(model)
     if here is not None and here.name != bundle.method:
         raise MismatchError(
-            f"{origin} was trained by the method {bundle.method}, and this "
-            f"{type(model).__name__} is prepared by {here.name}; load it onto the plain base."
+            f"{origin} was trained with the method {bundle.method}, but this "
+            f"{type(model).__name__} is prepared for {here.name}; load it onto the unmodified base."
         )
     return METHODS[bundle.method].load(model, bundle, origin, check_base)

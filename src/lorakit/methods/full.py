@@ -44,8 +44,8 @@ class Full(TensorMethod[FullConfig]):
 
     def undo(self, model: nn.Module) -> None:
         raise StateError(
-            "Full fine-tuning trains the base's own weights, so there is no model before it to go "
-            "back to; load the base again."
+            "Full fine-tuning changes the base weights in place, so it cannot be undone; load the "
+            "base again."
         )
 
     def fold(self, model: nn.Module) -> MergeReport:

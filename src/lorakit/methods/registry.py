@@ -23,14 +23,14 @@ def register(method: Method[Any]) -> None:
     Raises ConfigError if its name is taken.
     """
     if method.name in METHODS:
-        raise ConfigError(f"There is a method {method.name!r} already; name yours otherwise.")
+        raise ConfigError(f"A method named {method.name!r} is already registered.")
     METHODS[method.name] = method
 
 
 def find(name: object) -> Method[Any]:
     """The method of this name; raises ConfigError, with the nearest names, if there is none."""
     if problem := unknown(name):
-        raise ConfigError("There is no such method:", [problem])
+        raise ConfigError("Unknown method:", [problem])
     return METHODS[str(name)]
 
 

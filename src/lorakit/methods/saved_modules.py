@@ -18,7 +18,8 @@ from lorakit.injection import trained_copies
 from lorakit.injection.adaptation import install, require_enabled
 from lorakit.injection.selection.architectures import unloaded
 from lorakit.injection.selection.matching import Selection
-from lorakit.injection.selection.naming import grouped, matches_suffix, within
+from lorakit.injection.selection.naming import group_layers, matches_suffix, within
+from lorakit.injection.selection.trained_in_full import WOULD_STAY_RANDOM
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class MethodConfig:
         if modules is None:
             return
         listed = isinstance(modules, list | tuple) and all(isinstance(m, str) for m in modules)
-        require({f"modules_to_save is {modules!r}; write a list of names": listed and all(modules)})
+        problem = f"modules_to_save is {modules!r}; it must be a list of names"
+        require({problem: listed and all(modules)})
         object.__setattr__(self, "modules_to_save", tuple(modules))
 
 
@@ -60,8 +62,8 @@ def saved_names(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 def train_copies(model: nn.Module, names: Sequence[str], patterns: Sequence[str] = ()) -> None:
     """Freeze the model but for these tensors; `lorakit.eject` takes that back.
 
-    Raises TargetError for `patterns` of `modules_to_save` without a match, and for weights that
-    `from_pretrained` made up and that would stay random. The model is then as it was.
+    Raises TargetError for `patterns` of `modules_to_save` without a match, and for newly
+    initialized weights that would not train. The model is then unchanged.
     """
     there = [name for name, _ in model.named_modules() if name]
     endings = sorted({name.rpartition(".")[2] for name in there})
@@ -70,11 +72,9 @@ def train_copies(model: nn.Module, names: Sequence[str], patterns: Sequence[str]
         for pattern in patterns
         if not any(matches_suffix(name, pattern) for name in there)
     ]
-    text = (
-        "was not in the checkpoint, so it is random and would stay so; add its module to "
-        "modules_to_save, or load the model without it"
+    problems += group_layers(
+        (name, WOULD_STAY_RANDOM) for name in unloaded(model) if name not in names
     )
-    problems += grouped((name, text) for name in unloaded(model) if name not in names)
     if problems:
         raise TargetError(f"These settings do not fit {type(model).__name__}:", problems)
     places = [name.rpartition(".") for name in names]

@@ -44,7 +44,7 @@ class Selective(TensorMethod[AnyConfig]):
         names = list(dict.fromkeys([*self.names(model, config), *saved_names(model, modules)]))
         if not names:
             raise ConfigError(
-                f"method: {self.name} needs {self.needs}, and {type(model).__name__} has none."
+                f"method: {self.name} needs {self.needs}, but {type(model).__name__} has none."
             )
         train_copies(model, names, modules)
 

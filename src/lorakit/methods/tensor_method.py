@@ -22,7 +22,7 @@ from lorakit.checkpoint.fingerprint import compare, fingerprint
 from lorakit.errors import FormatError, LorakitError, MismatchError, StateError
 from lorakit.injection.inspection.health import mark_training_start
 from lorakit.injection.inspection.report import Report, describe
-from lorakit.injection.selection.naming import grouped
+from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.transfer.base_facts import base_facts
 from lorakit.injection.transfer.loading import LoadReport, another_base, fill
 from lorakit.injection.transfer.placement import place
@@ -71,7 +71,7 @@ class TensorMethod(Method[Config]):
         note = applied_to(model)
         if note is None or note.method != self.name:
             raise StateError(
-                f"This {type(model).__name__} is not prepared by the method {self.name}."
+                f"This {type(model).__name__} is not prepared for the method {self.name}."
             )
         return note
 
@@ -102,7 +102,7 @@ class TensorMethod(Method[Config]):
         plain = not self.is_applied(model)
         problems = self._refusal(model, config) if plain else []
         learned = self.learned(model) if self.is_applied(model) else None
-        problems += self._misfits(model, bundle, learned)
+        problems += self._tensor_problems(model, bundle, learned)
         verified = _base_verified(model, bundle, learned)
         if check_base and verified is False:
             problems.append(another_base(bundle))
@@ -125,31 +125,34 @@ class TensorMethod(Method[Config]):
             return [*(error.problems or [error.headline])]
         return []
 
-    def _misfits(
+    def _tensor_problems(
         self, model: nn.Module, bundle: AdapterBundle, learned: Mapping[str, Tensor] | None
     ) -> list[str]:
-        """Every tensor without a place, every place without one, every other shape."""
+        """Every unexpected key, every missing key, every size mismatch."""
         found = place(model, bundle).problems
         if learned is not None:
             named = {name for name, _ in found}
             found += [
-                (name, "trains here, and the file has no tensor for it")
+                (name, "is trained in this model, but missing from the file")
                 for name in learned
                 if name not in bundle.trained and name not in named
             ]
             found += [
-                (name, f"is in the file, and by its settings {self.name} does not train it")
+                (
+                    name,
+                    f"is unexpected: {self.name} does not train it with the file's settings",
+                )
                 for name in bundle.trained
                 if name not in learned and name not in named
             ]
-        return grouped(found)
+        return group_layers(found)
 
     def _config_of(self, bundle: AdapterBundle, origin: str) -> Config:
         try:
             return self.config_class(**bundle.method_config)
         except (LorakitError, TypeError) as error:
             raise FormatError(
-                f"{origin} has settings that the method {self.name} does not know: {error}"
+                f"{origin} has settings that the method {self.name} does not support: {error}"
             ) from error
 
     def _report(self, model: nn.Module) -> Report:

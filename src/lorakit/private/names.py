@@ -42,7 +42,7 @@ class PrivateName:
         library = full_name.partition(".")[0]
         return MissingDependencyError(
             f"{library} {_installed(library)} has no {full_name}, which lorakit needs: {self.why}. "
-            f"Install the {library} that lorakit was tested with; its constraints.txt names it."
+            f"Install the version of {library} that lorakit was tested with (constraints.txt)."
         )
 
 

@@ -22,7 +22,7 @@ from lorakit.checkpoint.fingerprint import compare
 from lorakit.checkpoint.late_names import in_model_names
 from lorakit.errors import FormatError, MismatchError, MissingAlphaError
 from lorakit.injection import trained_copies
-from lorakit.injection.selection.naming import grouped
+from lorakit.injection.selection.naming import group_layers
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.methods import find
@@ -45,9 +45,9 @@ class WarmStart:
     """What trains here and the source has no values for."""
 
     def __str__(self) -> str:
-        lines = grouped((name, "is taken") for name in self.taken)
-        lines += grouped((name, f"is left: it {why}") for name, why in self.left.items())
-        lines += grouped((name, "is new") for name in self.new)
+        lines = group_layers((name, "is taken") for name in self.taken)
+        lines += group_layers((name, f"is left: it {why}") for name, why in self.left.items())
+        lines += group_layers((name, "is new") for name in self.new)
         return "\n".join([f"starting from {self.source}:", *(f"  {line}" for line in lines)])
 
 
@@ -126,7 +126,7 @@ def _require_fit(
         for name, adapter in bundle.adapters.items()
         if (problem := _problem(name, adapter, layers)) is not None
     )
-    problems = grouped([*misspelt, *unfit])
+    problems = group_layers([*misspelt, *unfit])
     if not problems:
         weights = {name: layers[name].base_weight for name in bundle.adapters}
         if compare(bundle.fingerprint, weights) is False:

@@ -68,7 +68,7 @@ class ModuleAdapter:
         if weight is None:
             if self.variant.needs_weight:
                 raise StateError(
-                    f"What {self.variant.title} changes depends on W; pass the weight."
+                    f"The update of {self.variant.title} depends on the base weight: delta(weight)."
                 )
             weight = torch.empty(site.weight_shape, device="meta")
         return self.variant.delta(site, weight, self.tensors, self.spec.scaling)
@@ -99,7 +99,8 @@ class ModuleAdapter:
     def _site(self) -> Site:
         if self.site is None:
             raise StateError(
-                "This adapter's file does not say what it stands beside; load it onto the model."
+                "The file of this adapter does not say the type of its layer; load it onto the "
+                "model with lorakit.load_adapter first."
             )
         return self.site
 

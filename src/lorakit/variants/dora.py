@@ -29,11 +29,11 @@ class DoRA(Variant):
     def refusal(self, site: Site) -> str | None:
         if isinstance(site, SlicedSite):
             return (
-                "has slices, and use_dora is for whole weights; name it in target_modules to adapt "
-                "it as one"
+                "is adapted in slices, which use_dora does not support; list it in target_modules "
+                "to adapt the whole weight"
             )
         if type(site) is not LinearSite:
-            return f"{site.description}; use_dora is for linear layers and GPT-2's Conv1D"
+            return f"{site.description}; use_dora only supports nn.Linear and GPT-2's Conv1D"
         return None
 
     def shapes(self, site: Site, r: int) -> dict[str, Shape]:

@@ -16,7 +16,7 @@ def register(variant: Variant) -> None:
     Raises ConfigError if the name is taken.
     """
     if variant.name in VARIANTS:
-        raise ConfigError(f"There is a variant called {variant.name!r} already.")
+        raise ConfigError(f"A variant named {variant.name!r} is already registered.")
     VARIANTS[variant.name] = variant
 
 

@@ -204,7 +204,7 @@ class ConvSite(Site):
     def rank_problem(self, r: int) -> str | None:
         if self.square or r % self.groups == 0:
             return None
-        return f"has groups={self.groups}; r={r} must be a multiple of that"
+        return f"has groups={self.groups}; r={r} must be a multiple of it"
 
     def factor_shapes(self, r: int) -> tuple[Shape, Shape]:
         out, width, *kernel = self.shape

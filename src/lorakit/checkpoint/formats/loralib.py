@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lorakit.checkpoint.bundle import AdapterBundle, type_problem
+from lorakit.checkpoint.bundle import AdapterBundle, missing_factors, type_problem
 from lorakit.checkpoint.formats.codec import Decoder
 from lorakit.checkpoint.formats.tensor_files import load_pickle
 from lorakit.config import LoraConfig
@@ -53,8 +53,8 @@ def _begins_as_a_pickle(file: Path) -> bool:
 def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
     """The bundle that an unpickled loralib file holds.
 
-    Raises FormatError for anything else, listing keys without a partner and base weights that
-    should not be there; MissingAlphaError if `lora_alpha` is None.
+    Raises FormatError for anything else, listing every missing lora_A or lora_B and unexpected
+    base weights; MissingAlphaError if `lora_alpha` is None.
     """
     tensors = _unwrap(content)
     known = {name for variant in VARIANTS.values() for name in variant.tensor_names}
@@ -67,33 +67,30 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
         else:
             trained[key] = tensor
     trained = {_own_name(key, pairs): tensor for key, tensor in trained.items()}
-    problems = [
-        f"{module} has {' and '.join(pair)} and not its partner"
-        for module, pair in pairs.items()
-        if not _is_whole(pair)
-    ]
+    problems = [p for module, pair in pairs.items() if (p := missing_factors(module, pair))]
     problems += [
-        f"{module}.weight is a base weight, so this is a whole model (saved by loralib in "
-        "evaluation mode, its weights may be merged already); extract the adapter from the "
-        "model in training mode with lora_state_dict"
+        f"{module}.weight is a base weight, so this is the checkpoint of a whole model (if loralib "
+        "saved it in eval mode, the adapter may be merged into it); save the adapter alone, with "
+        "lora_state_dict(model) in training mode"
         for module in pairs
         if f"{module}.weight" in trained
     ][:1]
     problems += [p for key, t in tensors.items() if (p := type_problem(key, t))]
     problems += [
-        f"{module} has A {tuple(pair['lora_A'].shape)} and B {tuple(pair['lora_B'].shape)}, which "
-        "are no matrices"
+        f"{module}: expected 2-dimensional lora_A and lora_B, got shapes "
+        f"{tuple(pair['lora_A'].shape)} and {tuple(pair['lora_B'].shape)}"
         for module, pair in pairs.items()
-        if _is_whole(pair) and {pair["lora_A"].ndim, pair["lora_B"].ndim} != {2}
+        if missing_factors(module, pair) is None
+        and {pair["lora_A"].ndim, pair["lora_B"].ndim} != {2}
     ]
     if not pairs:
-        problems.append("no key ends in lora_A or lora_B")
+        problems.append("it contains no lora_A and lora_B")
     if problems:
-        raise FormatError("This is no loralib adapter:", problems)
+        raise FormatError("Not a valid loralib adapter:", problems)
     if lora_alpha is None:
         raise MissingAlphaError(
-            "A loralib file does not say its lora_alpha, and the result depends on it. Pass the "
-            "value that it was trained with (lora_alpha=..., --lora-alpha); microsoft/LoRA's "
+            "A loralib file does not store lora_alpha, and the scaling depends on it. Pass the "
+            "value that was used in training (lora_alpha=..., --lora-alpha); microsoft/LoRA's "
             "scripts use 16 for RoBERTa and 32 for DeBERTa and GPT-2."
         )
     adapters = {module: _adapter(pair, lora_alpha) for module, pair in pairs.items()}
@@ -118,10 +115,6 @@ def _variant_of(tensors: Mapping[str, Tensor]) -> str:
     return next(name for name, v in VARIANTS.items() if set(v.tensor_names) == names)
 
 
-def _is_whole(pair: Mapping[str, Tensor]) -> bool:
-    return {"lora_A", "lora_B"} <= pair.keys()
-
-
 def _own_name(key: str, modules: Container[str]) -> str:
     """`a.conv.bias` as `a.bias`: loralib keeps an adapted convolution in a child called conv."""
     child, _, leaf = key.rpartition(".")
@@ -140,7 +133,7 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
         or not content
         or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
     ):
-        raise FormatError("This file does not hold a state dict of tensors.")
+        raise FormatError("The file does not contain a state dict (tensors by name).")
     if all(key.startswith(_DDP) for key in content):
         return {key.removeprefix(_DDP): tensor for key, tensor in content.items()}
     return dict(content)

@@ -49,7 +49,7 @@ def adapters_table(bundle: AdapterBundle) -> dict[str, Any] | None:
 def unsupported_adapters(bundle: AdapterBundle) -> list[str]:
     """What of a bundle's adapters the header cannot say."""
     return [
-        f"{name} does not say what kind of layer it is for; load it onto its model and save it "
+        f"{name}: the type of its layer is unknown; load the adapter onto its model and save it "
         "from there"
         for name, adapter in bundle.adapters.items()
         if type(adapter.site) not in _SITES.values()
@@ -65,22 +65,22 @@ def read_adapters(
         config = LoraConfig(**table["config"])
         modules = dict(table["modules"])
     except (LorakitError, TypeError, KeyError, ValueError) as error:
-        problems.append(f"what the header says of its adapters is damaged ({error!r})")
+        problems.append(f"the header field adapters is invalid ({error!r})")
         return config, {}, rest
     for name, entry in modules.items():
         try:
             spec, site = AdapterSpec(**entry["spec"]), _site(entry["site"])
         except (LorakitError, TypeError, KeyError, ValueError) as error:
-            problems.append(f"{name}: what the header says of it is damaged ({error!r})")
+            problems.append(f"{name}: its entry in the header is invalid ({error!r})")
             continue
         if problem := variant_problem(spec.variant):
-            problems.append(f"{name}: {problem}; register it before the file is read")
+            problems.append(f"{name}: {problem}; register the variant before loading the file")
             continue
         expected = VARIANTS[spec.variant].shapes(site, spec.r)
         found = {leaf: rest.pop(key) for leaf in expected if (key := f"{name}.{leaf}") in rest}
         adapters[name] = adapter = ModuleAdapter(spec, found, site)
         if adapter.shapes != expected:
-            problems.append(f"{name}: it has {adapter.shapes}, and the header means {expected}")
+            problems.append(f"{name}: size mismatch: expected {expected}, got {adapter.shapes}")
     return config, adapters, rest
 
 

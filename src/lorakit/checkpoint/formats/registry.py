@@ -20,7 +20,7 @@ def register(codec: Decoder) -> None:
     Raises ConfigError if its name is taken.
     """
     if codec.name in FORMATS:
-        raise ConfigError(f"There is a file format {codec.name!r} already; name yours otherwise.")
+        raise ConfigError(f"A file format named {codec.name!r} is already registered.")
     FORMATS[codec.name] = codec
 
 
@@ -34,11 +34,11 @@ def format_of(path: Path) -> Decoder:
     if len(known) > 1:
         names = " and ".join(codec.name for codec in known)
         raise FormatError(
-            f"{path} is an adapter in more than one format: {names}. Name the file that you mean, "
-            "or move one of them away."
+            f"{path} contains adapters in more than one format: {names}. Pass the path of one "
+            "file, or move the others away."
         )
     if not known:
-        raise FormatError(f"{path} is no adapter in a format that lorakit knows: {_found(path)}.")
+        raise FormatError(f"{path} is not an adapter in a known format: {_found(path)}.")
     return known[0]
 
 
@@ -46,11 +46,11 @@ def _found(path: Path) -> str:
     """What is there instead of an adapter."""
     names = ", ".join(FORMATS)
     if path.is_file():
-        return f"neither its name nor its header is that of one ({names})"
+        return f"neither its name nor its header matches any of {names}"
     wanted = ", ".join(name for codec in FORMATS.values() for name in codec.files)
     entries = path.iterdir() if path.is_dir() else ()  # of a Hub repository nothing may match
     there = ", ".join(sorted(entry.name for entry in entries)) or "nothing"
-    return f"none of {wanted} is there (there is {there}); the formats are {names}"
+    return f"expected one of {wanted}, found {there} (formats: {names})"
 
 
 for _codec in (Peft(), Native(), Loralib()):

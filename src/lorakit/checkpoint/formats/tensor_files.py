@@ -38,13 +38,13 @@ def load_pickle(file: Path) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(". ")[0]
         raise FormatError(
-            f"{file} is refused: it holds something else than tensors, which might run code. "
-            f"({reason})"
+            f"{file} was not loaded: it contains other objects than tensors, which could run code "
+            f"({reason})."
         ) from error
     except Exception as error:  # torch's unpickler raises whatever a damaged file leads to
-        raise FormatError(f"{file} is damaged or no torch file: {error}") from error
+        raise FormatError(f"{file} is corrupted or not a file of torch.save: {error}") from error
 
 
 def on_their_own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -66,4 +66,4 @@ def dtype_names(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def _damaged(file: Path, error: Exception) -> FormatError:
-    return FormatError(f"{file} is damaged or no safetensors file: {error}")
+    return FormatError(f"{file} is corrupted or not a safetensors file: {error}")

@@ -22,8 +22,8 @@ class TrainingCheck:
 
     def __str__(self) -> str:
         if not self.stuck:
-            return f"all {self.trainable} trainable tensors have moved"
-        lines = [f"{len(self.stuck)} of {self.trainable} trainable tensors have not moved:"]
+            return f"all {self.trainable} trainable tensors have changed"
+        lines = [f"{len(self.stuck)} of {self.trainable} trainable tensors have not changed:"]
         return "\n".join([*lines, *(f"  - {name}: {why}" for name, why in self.stuck.items())])
 
 
@@ -96,7 +96,7 @@ def _digest(parameter: Tensor) -> tuple[float, float]:
 
 def _reason(parameter: nn.Parameter) -> str:
     if parameter.grad is None:
-        return "it has no gradient: the loss does not depend on it, or gradients were cleared"
+        return "its grad is None: the loss does not depend on it, or the gradients were cleared"
     if not parameter.grad.any():
         return "its gradient is zero"
-    return "it has a gradient, so no optimizer moves it (or the learning rate is 0)"
+    return "it has a gradient, so it is in no optimizer, or the learning rate is 0"

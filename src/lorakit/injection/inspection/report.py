@@ -48,9 +48,9 @@ class Report:
     uncovered: dict[str, int]
     """Weights of two or more dimensions that stay as they are, such as MoE experts."""
     tied: tuple[tuple[str, ...], ...] = field(default=())
-    """Groups of names for one memory that an adapted layer shares; only that layer moves."""
-    parted: tuple[tuple[str, ...], ...] = field(default=())
-    """Groups of names that were one memory; what trains in full, named first, has left it."""
+    """Groups of tied parameters with one of an adapted layer; only that layer's output changes."""
+    untied: tuple[tuple[str, ...], ...] = field(default=())
+    """Groups of parameters that were tied until the first ones became trainable copies."""
 
     @property
     def trainable_parameters(self) -> int:
@@ -65,16 +65,16 @@ class Report:
     def __str__(self) -> str:
         share = self.trainable_parameters / max(1, self.total_parameters)
         lines = [
-            f"{self.model}: {self.trainable_parameters:,} trainable beside "
+            f"{self.model}: {self.trainable_parameters:,} trainable parameters, "
             f"{self.total_parameters:,} base parameters ({share:.2%})",
             *(["", *_layer_table(self.layers)] if self.layers else []),
         ]
         notes = {
-            "trained in full": [f"{name} ({n:,})" for name, n in _by_suffix(self.trained).items()],
-            "not covered": [f"{name} ({n:,})" for name, n in _by_suffix(self.uncovered).items()],
+            "trained in full": _sizes(self.trained),
+            "frozen, without adapter": _sizes(self.uncovered),
             "rank above min(in, out)": self.above_max_rank,
-            "shares its memory": [" = ".join(names) for names in self.tied],
-            "tied until one side trains": [" = ".join(names) for names in self.parted],
+            "tied weights, only one of them adapted": [" = ".join(names) for names in self.tied],
+            "no longer tied, the first is trained": [" = ".join(names) for names in self.untied],
         }
         lines += [f"{title}: {', '.join(items)}" for title, items in notes.items() if items]
         return "\n".join(lines)
@@ -103,7 +103,7 @@ def describe(model: nn.Module) -> Report:
         tied=tuple(
             names for names in ties if any(id(parameters.get(n)) in base_ids for n in names)
         ),
-        parted=tuple(trained_copies.parted(model)),
+        untied=tuple(trained_copies.untied(model)),
     )
 
 
@@ -146,9 +146,10 @@ def _layer_table(layers: Iterable[AdaptedLayer]) -> list[str]:
     return table(rows)
 
 
-def _by_suffix(sizes: dict[str, int]) -> dict[str, int]:
+def _sizes(sizes: dict[str, int]) -> list[str]:
+    """Names with their number of parameters, layers that differ in their index as one."""
     groups: dict[str, int] = {}
     for name, size in sizes.items():
         key = without_indices(name)
         groups[key] = groups.get(key, 0) + size
-    return groups
+    return [f"{name} ({size:,})" for name, size in groups.items()]

@@ -19,13 +19,13 @@ from lorakit.errors import TargetError, suggest
 from lorakit.functional import slices
 from lorakit.injection.selection.architectures import Parts, backbone, default_targets
 from lorakit.injection.selection.naming import (
-    grouped,
+    group_layers,
     layer_index,
     matches_suffix,
     within,
     without_indices,
 )
-from lorakit.injection.selection.trained_in_full import newly_initialised, tensors_in_full
+from lorakit.injection.selection.trained_in_full import newly_initialized, tensors_in_full
 from lorakit.layers import conversion
 from lorakit.layers.readers import reader_problem
 from lorakit.variants import VARIANTS, AdapterSpec, InProjSite, LinearSite, Site, SlicedSite
@@ -60,16 +60,16 @@ def select(model: nn.Module, config: LoraConfig) -> Selection:
     finder = _Finder(model, config)
     if not finder.modules:
         raise TargetError(
-            f"This {type(model).__name__} has no modules in it, and the root itself has no name by "
-            "which it could be adapted; wrap it: nn.Sequential(module)."
+            f"This {type(model).__name__} has no submodules, and the root module has no name that "
+            "target_modules could match; wrap it: nn.Sequential(module)."
         )
     names = finder.target_names()
     targets = finder.specify(names)
     trained = tensors_in_full(model, config, finder.saved_modules, [t.module for t in targets])
-    finder.misfits += newly_initialised(model, trained)
-    problems = finder.problems + grouped(finder.misfits)
+    finder.module_problems += newly_initialized(model, trained)
+    problems = finder.problems + group_layers(finder.module_problems)
     if not names and not problems:
-        problems.append("the patterns together leave no module to adapt")
+        problems.append("no target module is left after exclude_modules and layers_to_transform")
     if problems:
         raise TargetError(f"This LoraConfig does not fit {type(model).__name__}:", problems)
     return Selection(tuple(targets), tuple(trained))
@@ -86,7 +86,7 @@ class _Finder:
     model: nn.Module
     config: LoraConfig
     problems: list[str] = field(default_factory=list)
-    misfits: list[tuple[str, str]] = field(default_factory=list)
+    module_problems: list[tuple[str, str]] = field(default_factory=list)
     """(name, what is wrong with it) pairs."""
     saved: list[str] = field(default_factory=list)
     """What `modules_to_save` means, once `target_names` has run."""
@@ -125,8 +125,8 @@ class _Finder:
             kind = getattr(getattr(self.model, "config", None), "model_type", None)
             what = f"model_type {kind!r}" if kind else "a model without a transformers config"
             self.problems.append(
-                f"target_modules is None and lorakit has no default for {what}; "
-                "`lorakit.targets(model)` shows what can be named"
+                f"target_modules is None, and there is no default for {what}; set it "
+                "(`lorakit.targets(model)` lists the candidates)"
             )
             return []
         return self._matching("target_modules", self.default.modules, list(self.modules))
@@ -142,7 +142,7 @@ class _Finder:
         head = get_head() if get_head else None
         names = [name for name in names if self.modules[name] is not head]
         if not names:
-            self.problems.append("target_modules is 'all-linear' and there is no linear layer")
+            self.problems.append("target_modules is 'all-linear', but there is no linear layer")
         return names
 
     def _matching(self, field: str, patterns: Iterable[str] | str, names: list[str]) -> list[str]:
@@ -152,9 +152,8 @@ class _Finder:
             found = [n for n in names if regex.fullmatch(n) and self._has_weight(n)]
             if not found:
                 self.problems.append(
-                    f"{field}: the expression {patterns!r} matches no layer; one string is a "
-                    "regular expression for the whole name, so for modules of this name write "
-                    f"[{patterns!r}]"
+                    f"{field}: the regular expression {patterns!r} matches no layer; a string has "
+                    f"to match the full module name; to match a suffix, use the list [{patterns!r}]"
                 )
             return found
         matched: set[str] = set()
@@ -190,8 +189,8 @@ class _Finder:
         if absent := sorted(layers - present):
             there = sorted(index for index in present if index is not None)
             self.problems.append(
-                f"layers_to_transform: no target in layer {', '.join(map(str, absent))}; "
-                f"there are {', '.join(map(str, there)) or 'none'}"
+                f"layers_to_transform: no target module in layer {', '.join(map(str, absent))}; "
+                f"found layers {', '.join(map(str, there)) or 'none'}"
             )
         return [name for name in names if layer_index(name) in layers]
 
@@ -206,12 +205,12 @@ class _Finder:
         given = cast("Mapping[str, Parts]", self.config.slices)
         parts = {**(default.slices if default else {}), **given}
         self.problems += [
-            f"{field}: {key!r} matches none of the adapted modules"
+            f"{field}: {key!r} matches none of the target modules"
             for field, key in self.config.unmatched_keys(names)
         ]
         for suffix in parts:
             if not any(matches_suffix(name, suffix) for name in names):
-                self.problems.append(f"slices: {suffix!r} matches none of the adapted modules")
+                self.problems.append(f"slices: {suffix!r} matches none of the target modules")
         variant = VARIANTS.get(self.config.variant)
         if variant is None:
             self.problems += [
@@ -225,7 +224,7 @@ class _Finder:
             if site is not None:
                 reason = variant.refusal(site) or site.rank_problem(self.config.rank_of(name))
             if reason is not None:
-                self.misfits.append((name, reason))
+                self.module_problems.append((name, reason))
             elif site is not None:
                 targets.append(Target(name, self.modules[name], self._spec(name), site))
         return targets
@@ -234,9 +233,11 @@ class _Finder:
         """What stands against it where a weight is read and the module's forward never runs."""
         dropout = self.config.lora_dropout
         if dropout and isinstance(self.modules[name], nn.MultiheadAttention):
-            return "hands its weight to a function, so lora_dropout must be 0 there"
+            text = "is an nn.MultiheadAttention, which does not support dropout"
+            return f"{text}; lora_dropout must be 0"
         if dropout and not VARIANTS[self.config.variant].takes_dropout:
-            return f"has no input to drop in variant {self.config.variant}; lora_dropout must be 0"
+            text = f"has variant {self.config.variant}, which does not support dropout"
+            return f"{text}; lora_dropout must be 0"
         parent, _, child = name.rpartition(".")
         return reader_problem(self.model.get_submodule(parent), child, dropout)
 
@@ -249,14 +250,15 @@ class _Finder:
         if part is None:
             return site
         if not isinstance(site, LinearSite) or isinstance(site, InProjSite):
-            self.misfits.append(
-                (name, f"is a {type(module).__name__}; slices are for linear layers")
-            )
+            text = f"has type {type(module).__name__}; slices are for linear layers only"
+            self.module_problems.append((name, text))
             return None
         resolved = slices.resolve(part, site.out_features)
         if resolved is None:
-            text = f"has {site.out_features} outputs; its {len(part)} slices do not add up to that"
-            self.misfits.append((name, text))
+            text = (
+                f"has out_features={site.out_features}; its {len(part)} slices do not add up to it"
+            )
+            self.module_problems.append((name, text))
             return None
         return SlicedSite(site.in_features, site.out_features, site.transposed, resolved)
 
@@ -280,5 +282,5 @@ class _Finder:
         names = self._matching("modules_to_save", self.config.modules_to_save, list(self.modules))
         for name in names:
             if not any(True for _ in self.modules[name].parameters()):
-                self.misfits.append((name, "is in modules_to_save and has no parameters"))
+                self.module_problems.append((name, "is in modules_to_save, but has no parameters"))
         return names

@@ -36,11 +36,11 @@ def without_indices(name: str) -> str:
     return ".".join("*" if part.isdigit() else part for part in name.split("."))
 
 
-def grouped(problems: Iterable[tuple[str, str]]) -> list[str]:
+def group_layers(problems: Iterable[tuple[str, str]]) -> list[str]:
     """(name, what is wrong) pairs as sentences; one for all layers that have the same problem.
 
-    >>> grouped([(f"layer.{n}.q", "is lost") for n in (10, 2, 1, 0)] + [("head", "is odd")])
-    ['layer.{0-2,10}.q is lost', 'head is odd']
+    >>> group_layers([(f"layer.{n}.q", "is missing") for n in (10, 2, 1, 0)])
+    ['layer.{0-2,10}.q is missing']
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for name, text in problems:

@@ -17,7 +17,7 @@ from lorakit.injection.inspection.health import mark_training_start
 from lorakit.injection.inspection.report import Report, describe
 from lorakit.injection.modes import merge_report
 from lorakit.injection.selection.matching import Selection, Target
-from lorakit.injection.selection.naming import grouped
+from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.transfer.placement import Placement, place, without_base_copies
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
@@ -36,11 +36,15 @@ class LoadReport:
     """For a base of 16 bits: the largest share of a layer's update that merging would lose."""
 
     def __str__(self) -> str:
-        verified = {True: "the one it was trained on", None: "not verified", False: "another one"}
+        verified = {
+            True: "verified, those that it was trained on",
+            None: "not verified",
+            False: "different from those that it was trained on",
+        }
         lines = [str(self.adapter), f"format: {self.format}"]
         lines.append(f"base weights: {verified[self.base_verified]}")
         if self.worst_rounding is not None:
-            lines.append(f"merging would round away up to {self.worst_rounding:.1%} of an update")
+            lines.append(f"rounding when merged: up to {self.worst_rounding:.1%} of an update")
         return "\n".join(lines)
 
 
@@ -53,10 +57,10 @@ def load_bundle(
     """
     model = unwrapped(model)
     names = (name for name, _ in model.named_modules(remove_duplicate=False))
-    bundle, misspelt = in_model_names(bundle, names)
+    bundle, unexpected = in_model_names(bundle, names)
     bundle = without_base_copies(model, bundle)
     placement = place(model, bundle)
-    problems = grouped([*misspelt, *placement.problems])
+    problems = group_layers([*unexpected, *placement.problems])
     verified = placement.base_verified
     if check_base and verified is False:
         problems.append(another_base(bundle))
@@ -78,9 +82,9 @@ def another_base(bundle: AdapterBundle) -> str:
     """What to say where the fingerprint is that of other weights."""
     digest = next(iter((bundle.fingerprint or {"": "none"}).values()))[:12]
     return (
-        f"the base weights are not those that the adapter was trained on (fingerprint {digest}, "
-        f"base {bundle.base_model or 'unknown'}); load that base, or pass check_base=False if you "
-        "mean this one"
+        "the base weights differ from those that the adapter was trained on (expected fingerprint "
+        f"{digest}, base model {bundle.base_model or 'unknown'}); load that base model, or pass "
+        "check_base=False to use this one"
     )
 
 

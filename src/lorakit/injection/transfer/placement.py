@@ -19,7 +19,7 @@ from lorakit.injection import trained_copies
 from lorakit.injection.selection.architectures import unloaded
 from lorakit.injection.selection.matching import target_names
 from lorakit.injection.selection.naming import matches_suffix, without_indices
-from lorakit.injection.transfer.settling import settled, shapes_in_words
+from lorakit.injection.transfer.resolution import format_shapes, resolve_adapter
 from lorakit.layers import conversion
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.readers import reader_problem
@@ -30,7 +30,7 @@ Slot = tuple[nn.Module, str]
 _SUGGESTIONS = 10
 """How many lost names get one: the search costs time, and one that is right explains the others."""
 
-_MISSING = "is a target too, and the file has no tensors for it"
+_MISSING = "is a target module, but missing from the file"
 
 
 @dataclass
@@ -64,7 +64,7 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
     placement.problems += _without_tensors(model, bundle, adapted)
     placement.trained = _place_trained(placement, modules, bundle)
     placement.problems += [
-        (name, "trains in full here, and the file has no tensor for it")
+        (name, "is trained in full in this model, but missing from the file")
         for name in trained_copies.names(model)
         if name not in bundle.trained
     ]
@@ -79,7 +79,7 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
 def _absent(names: list[str], modules: Mapping[str, nn.Module]) -> list[tuple[str, str]]:
     """What to say of modules that are not there; many layers get one suggestion for all."""
     hints = _hints(names, modules)
-    return [(name, f"is not in the model{hints[name]}") for name in names]
+    return [(name, f"is unexpected: the model has no such module{hints[name]}") for name in names]
 
 
 def _hints(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, str]:
@@ -111,19 +111,19 @@ def _place_adapter(
             return reason
     if reason := adapter.variant.refusal(conversion.site_of(module)):
         return reason
-    adapter_here = settled(model, name, module, adapter)
+    adapter_here = resolve_adapter(model, name, module, adapter)
     if adapter_here is None or adapter_here.site is None:
         return (
-            f"gets {shapes_in_words(adapter.shapes)}, pairs for some slices of a fused weight, and "
-            "the file does not say which; inject with LoraConfig(slices=...) first"
+            f"has {format_shapes(adapter.shapes)}, which update some slices of a fused weight, and "
+            "the file does not say which; call lorakit.inject with LoraConfig(slices=...) first"
         )
     spec, site = adapter_here.spec, adapter_here.site
     expected = adapter.variant.shapes(site, spec.r)
     if adapter.shapes != expected:
         weight = tuple(conversion.base_weight(module).shape)
         return (
-            f"has a weight of shape {weight}, which takes {shapes_in_words(expected)} at rank "
-            f"{spec.r}; the file has {shapes_in_words(adapter.shapes)}"
+            f"has a size mismatch: expected {format_shapes(expected)} (rank {spec.r}, weight "
+            f"{weight}), got {format_shapes(adapter.shapes)}"
         )
     config = placement.config
     spec = replace(spec, lora_dropout=config.lora_dropout, merge_weights=config.merge_weights)
@@ -143,8 +143,8 @@ def _difference(layer: LoraLayer, placed: ModuleAdapter) -> str | None:
     ):
         if mine != theirs:
             return (
-                f"is adapted with {what} {mine}, the file has {theirs}; eject the adapter first "
-                "and let load_adapter adapt the model"
+                f"is adapted with {what} {mine}, but the file has {what} {theirs}; call "
+                "lorakit.eject first, and load_adapter then adapts the model as the file says"
             )
     return None
 
@@ -164,13 +164,13 @@ def _master(module: nn.Module, tensor: Tensor) -> Tensor:
 def _without_tensors(
     model: nn.Module, bundle: AdapterBundle, adapted: Mapping[str, LoraLayer]
 ) -> list[tuple[str, str]]:
-    """Modules that should have an adapter by the config, by their like or by now, and get none."""
+    """Modules that the config, the model or their namesakes adapt, and the file does not."""
     names = dict.fromkeys(bundle.adapters)
     if adapted:
         missing = [name for name in adapted if name not in names]
         extra = [name for name in names if name not in adapted]
-        return [(name, "is adapted, and the file has no tensors for it") for name in missing] + [
-            (name, "is not adapted, and the file has tensors for it; eject the adapter first")
+        return [(name, "is adapted, but missing from the file") for name in missing] + [
+            (name, "is in the file, but not adapted in this model; call lorakit.eject first")
             for name in extra
         ]
     if bundle.targets_stated and bundle.config.target_modules not in (None, ALL_LINEAR):
@@ -192,7 +192,7 @@ def _against_config(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, 
     meant, _ = target_names(model, bundle.config)
     modules = dict(model.named_modules())
     return [(name, _MISSING) for name in meant if name not in bundle.adapters] + [
-        (name, "has tensors in the file, and the file's config does not target it")
+        (name, "is in the file, but not a target module of its config")
         for name in bundle.adapters
         if name in modules and name not in meant
     ]
@@ -211,19 +211,18 @@ def _place_trained(
         here = tensors.get(leaf)
         if owner in bundle.adapters and not is_bias(leaf):
             text = (
-                "is the base weight of an adapted module, and this model has another one; load "
-                "the base that the adapter was trained on, its vocabulary resized as there"
+                "is the base weight of an adapted module and differs from this model's; load the "
+                "base that the adapter was trained on, with the same resized vocabulary"
             )
             placement.problems.append((name, text))
         elif module is None or here is None:
-            near = hints.get(owner, "")
-            placement.problems.append(
-                (name, f"has no place in the model{near}; load a base with that head")
-            )
+            text = f"is unexpected: the model has no such parameter{hints.get(owner, '')}"
+            placement.problems.append((name, f"{text}; load a base with that head"))
         elif here.shape != value.shape:
             labels = here.ndim == 2 and here.shape[1:] == value.shape[1:]
             hint = f"; load the base with num_labels={value.shape[0]}" if labels else ""
-            text = f"has shape {tuple(here.shape)} here and {tuple(value.shape)} in the file{hint}"
+            expected, got = tuple(here.shape), tuple(value.shape)
+            text = f"has a size mismatch: expected {expected}, got {got}{hint}"
             placement.problems.append((name, text))
         else:
             slots.append((module, leaf))
@@ -238,7 +237,7 @@ def _unsaved(modules: Mapping[str, nn.Module], bundle: AdapterBundle) -> list[tu
     """
     saved = bundle.config.modules_to_save or ()
     return [
-        (f"{name}.{leaf}", "was saved by the config, and there is no tensor")
+        (f"{name}.{leaf}", "is in modules_to_save of the file's config, but missing from the file")
         for name, module in modules.items()
         if any(matches_suffix(name, pattern) for pattern in saved)
         for leaf in module.state_dict()
@@ -276,7 +275,7 @@ def _is_same(here: Tensor | None, value: Tensor, adapted: bool) -> bool:
 
 def _missing_from_checkpoint(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, str]]:
     """Base weights that were not in the base's checkpoint and that the adapter does not bring."""
-    text = "is newly initialised: neither the base's checkpoint nor the adapter brings it"
+    text = "is newly initialized: it is missing from the base checkpoint and from the adapter"
     layers = conversion.lora_layers(model)
     own = {f"{name}.{leaf}" for name, layer in layers for leaf in layer.tensor_names}
     return [

@@ -14,9 +14,9 @@ from lorakit.config import Bias, LoraConfig, is_bias
 from lorakit.errors import SaveError, StateError
 from lorakit.injection import trained_copies
 from lorakit.injection.adaptation import Injection, injection_of, injections, require_enabled
-from lorakit.injection.selection.naming import grouped, matches_suffix, shortest_suffixes
+from lorakit.injection.selection.naming import group_layers, matches_suffix, shortest_suffixes
 from lorakit.injection.transfer.base_facts import base_facts
-from lorakit.injection.transfer.settling import shapes_in_words
+from lorakit.injection.transfer.resolution import format_shapes
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
@@ -27,7 +27,7 @@ def bundle_of(model: nn.Module) -> AdapterBundle:
     """The adapter that this model carries; its tensors are the model's own, not copies.
 
     Raises StateError if the model has no adapters, inside `lorakit.disabled`, or if adapters of the
-    injection are gone or no longer fit their weights; SaveError for what has no place in a file.
+    injection are gone or no longer fit their weights; SaveError for what a file cannot store.
     """
     require_enabled(model)
     _require_all_adapters(model)
@@ -59,7 +59,7 @@ def _require_all_adapters(model: nn.Module) -> None:
         for name in record.adapted
     ]
     problems = [
-        (name, "was adapted and has no adapter now; something replaced or restored the module")
+        (name, "was adapted, but has no adapter now: the module was replaced or restored")
         for name in adapted
         if not isinstance(modules.get(name), LoraLayer)
     ]
@@ -70,9 +70,9 @@ def _require_all_adapters(model: nn.Module) -> None:
     ]
     if problems:
         raise StateError(
-            "The adapters are not those of the injection. Change the model (as "
-            "resize_token_embeddings does) before lorakit.inject, not after:",
-            grouped(problems),
+            "The model has changed since lorakit.inject. Change it before (for instance with "
+            "resize_token_embeddings), not after:",
+            group_layers(problems),
         )
 
 
@@ -84,27 +84,27 @@ def _outgrown(layer: LoraLayer) -> str | None:
     if shapes == expected:
         return None
     return (
-        f"has {shapes_in_words(shapes)}, and its weight {weight} takes "
-        f"{shapes_in_words(expected)} at rank {layer.r}"
+        f"has a size mismatch: expected {format_shapes(expected)} (rank {layer.r}, weight "
+        f"{weight}), got {format_shapes(shapes)}"
     )
 
 
 def _require_savable(adapters: Mapping[str, ModuleAdapter], trained: Mapping[str, Tensor]) -> None:
-    """Raises SaveError that lists what has no values and what PEFT's format has no place for."""
+    """Raises SaveError that lists what has no data and what an adapter file cannot store."""
     problems = [
-        (name, "is on the meta device and has no values to save")
+        (name, "is on the meta device, so it has no data to save")
         for name, adapter in adapters.items()
         if adapter.is_meta
     ]
     for name, tensor in trained.items():
         owner, _, leaf = name.rpartition(".")
         if owner in adapters and not is_bias(leaf):
-            text = "trains beside its adapter, and an adapter file has no place for the base weight"
+            text = "is the trainable weight of an adapted module, which no adapter file can store"
             problems.append((name, text))
         elif tensor.is_meta:
-            problems.append((name, "is on the meta device and has no values to save"))
+            problems.append((name, "is on the meta device, so it has no data to save"))
     if problems:
-        raise SaveError("This adapter cannot be saved:", grouped(problems))
+        raise SaveError("This adapter cannot be saved:", group_layers(problems))
 
 
 def base_weights(layers: dict[str, LoraLayer]) -> dict[str, Tensor]:

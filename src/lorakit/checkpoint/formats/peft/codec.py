@@ -83,7 +83,9 @@ def _tensor_file(directory: Path) -> Path:
         if (directory / name).is_file():
             return directory / name
     there = ", ".join(sorted(entry.name for entry in directory.iterdir()))
-    raise FormatError(f"{directory} is no adapter: it has no {TENSORS_NAME} (there is {there}).")
+    raise FormatError(
+        f"{directory} is not a PEFT adapter: {TENSORS_NAME} is missing (found {there})."
+    )
 
 
 def _read_legacy(file: Path) -> PeftFiles:
@@ -103,7 +105,7 @@ def _read_safetensors(file: Path) -> PeftFiles:
     elif aside.is_file():
         config = _read_config(aside)  # the same, over an adapter of another tool
     else:
-        raise FormatError(f"{config_file} is missing, and {file.name} does not say its rank.")
+        raise FormatError(f"{config_file} is missing, and {file.name} does not contain the config.")
     return PeftFiles(config, tensors, header)
 
 
@@ -113,5 +115,5 @@ def _read_config(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise FormatError(f"{file} cannot be read: {error}") from error
     if not isinstance(config, dict):
-        raise FormatError(f"{file} holds a {type(config).__name__}, not a table of settings.")
+        raise FormatError(f"{file} must contain a dict, got {type(config).__name__}.")
     return config

@@ -38,7 +38,7 @@ from lorakit.variants import (
 def encode(bundle: AdapterBundle) -> PeftFiles:
     """The bundle as PEFT's config and tensors; raises SaveError for what has no such form."""
     if problems := unsupported(bundle):
-        raise SaveError("PEFT's format cannot hold this adapter:", problems)
+        raise SaveError("This adapter cannot be saved in PEFT's format:", problems)
     portable = {name: _portable(adapter) for name, adapter in bundle.adapters.items()}
     portable |= _attention_partners(portable)
     tensors: dict[str, Tensor] = {}
@@ -60,7 +60,7 @@ def encode(bundle: AdapterBundle) -> PeftFiles:
 def unsupported(bundle: AdapterBundle) -> list[str]:
     """What of the bundle PEFT's files have no form for."""
     if bundle.method != "lora":
-        return [f"its method is {bundle.method}, and these files are for lora"]
+        return [f"its method is {bundle.method}; PEFT's format only supports lora"]
     return [*_without_form(bundle.adapters), *_of_two_kinds(bundle)]
 
 
@@ -75,22 +75,23 @@ def _without_form(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str]:
         site = adapter.site
         if site is None:
             yield (
-                f"{name} does not say what kind of layer it is for; load it onto its model and "
+                f"{name}: the type of its layer is unknown; load the adapter onto its model and "
                 "save it from there"
             )
         elif adapter.spec.variant not in VARIANTS:
-            yield f"{name} is of the variant {adapter.spec.variant}, which PEFT does not have"
+            yield f"{name} has variant {adapter.spec.variant}, which PEFT does not support"
         elif isinstance(site, ConvSite) and site.square and site.groups != 1:
             yield (
-                f"{name} is a grouped convolution in loralib's matrix form, which no other format "
-                "can express; adapt a plain convolution with lorakit.inject instead"
+                f"{name} is a grouped convolution in loralib's matrix form, which PEFT's format "
+                "does not support; adapt an nn.Conv module with lorakit.inject instead"
             )
         elif site.kind == "out_proj" and (parent := name.removesuffix(".out_proj")) in adapters:
             here, other = adapter.spec, adapters[parent].spec
             if (other.r, other.lora_alpha) != (here.r, here.lora_alpha):
                 yield (
-                    f"{parent} has rank {other.r} and alpha {other.lora_alpha:g}, its out_proj "
-                    f"{here.r} and {here.lora_alpha:g}; PEFT's format has one of each for both"
+                    f"{parent} has r={other.r}, lora_alpha={other.lora_alpha:g}, but its out_proj "
+                    f"has r={here.r}, lora_alpha={here.lora_alpha:g}; PEFT's format stores one "
+                    "value for both"
                 )
 
 
@@ -107,7 +108,10 @@ def _of_two_kinds(bundle: AdapterBundle) -> Iterator[str]:
             ("use_rslora", adapter.spec.use_rslora, config.use_rslora),
         ):
             if own not in (None, others):
-                yield f"{name} has {field}={own} and others {others}; PEFT's format has one for all"
+                yield (
+                    f"{name} has {field}={own}, but others have {field}={others}; PEFT's format "
+                    "stores one value for all modules"
+                )
 
 
 def _portable(adapter: ModuleAdapter) -> ModuleAdapter:

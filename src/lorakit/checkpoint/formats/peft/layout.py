@@ -66,11 +66,11 @@ def parse_header(metadata: Mapping[str, str] | None) -> dict[str, Any] | None:
     if header is None:
         return None
     if not isinstance(header.get("config"), dict):
-        raise FormatError("The file's lorakit header is damaged: it holds no config.")
+        raise FormatError("The file's lorakit header is invalid: it has no config.")
     require_version(header)
     if problems := type_problems(header, _HEADER_TYPES):
-        raise FormatError("The file's lorakit header is damaged:", problems)
+        raise FormatError("The file's lorakit header is invalid:", problems)
     return header
 
 
-_HEADER_TYPES: dict[str, Check] = {"modules": ("a table of tables", table_of(dict)), **BASE_TYPES}
+_HEADER_TYPES: dict[str, Check] = {"modules": ("a dict of dicts", table_of(dict)), **BASE_TYPES}

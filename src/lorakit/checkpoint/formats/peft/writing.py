@@ -55,7 +55,7 @@ def write_directory(directory: Path, files: PeftFiles, card: str) -> None:
         discard(temporary.values())
         raise SaveError(
             f"The new tensors are in {directory}, but its other files could not be replaced: "
-            f"{error}. lorakit reads the new adapter from there; save again for other tools."
+            f"{error}. lorakit loads the new adapter from there; for other tools, save it again."
         ) from error
 
 
@@ -74,7 +74,7 @@ def _replace_tensors(directory: Path, tensors: Path) -> None:
     config, aside = directory / CONFIG_NAME, directory / ASIDE_NAME
     for name in (CONFIG_NAME, TENSORS_NAME):
         if (directory / name).is_dir():
-            raise IsADirectoryError(f"{name} is a directory there")
+            raise IsADirectoryError(f"{name} is a directory")
     if config.exists():
         os.replace(config, aside)
     try:
