@@ -20,6 +20,7 @@ from lorakit.layers.composition import of_subclass
 from lorakit.layers.conv import Conv1d, Conv2d, Conv3d
 from lorakit.layers.embedding import Embedding
 from lorakit.layers.linear import Linear, MergedLinear
+from lorakit.layers.merged_weight import PASSING
 from lorakit.private.torch_names import OutProjection
 from lorakit.surgery.alteration import NAME as ALTERATION
 from lorakit.surgery.alteration import alteration, altered
@@ -215,8 +216,7 @@ def restore(module: LoraLayer, weight: Tensor | None = None) -> None:
         module._parameters[name] = parameter_like(old, weight)
 
 
-_OWN = {"spec", "site", "variant", "scaling", "_slices"}
-_OWN |= {"_active", "_merging", "_merged", "_merged_from"}
+_OWN = {"spec", "site", "variant", "scaling", "_slices"} | PASSING
 """What a layer keeps in its `__dict__` beside what its torch class keeps there."""
 
 

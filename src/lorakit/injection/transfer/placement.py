@@ -19,13 +19,12 @@ from lorakit.injection import trained_copies
 from lorakit.injection.selection.architectures import unloaded
 from lorakit.injection.selection.matching import target_names
 from lorakit.injection.selection.naming import matches_suffix, without_indices
+from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.injection.transfer.settling import settled, shapes_in_words
 from lorakit.layers import conversion
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.readers import reader_problem
 from lorakit.variants import ModuleAdapter, Site, SlicedSite
-
-Slot = tuple[nn.Module, str]
 
 _SUGGESTIONS = 10
 """How many lost names get one: the search costs time, and one that is right explains the others."""

@@ -14,7 +14,7 @@ from lorakit.config import Bias, LoraConfig, is_bias
 from lorakit.errors import SaveError, StateError
 from lorakit.injection import trained_copies
 from lorakit.injection.adaptation import Injection, injection_of, injections, require_enabled
-from lorakit.injection.selection.naming import grouped, matches_suffix, shortest_suffixes
+from lorakit.injection.selection.naming import grouped, matches_suffix, shortest_suffixes, within
 from lorakit.injection.transfer.base_facts import base_facts
 from lorakit.injection.transfer.settling import shapes_in_words
 from lorakit.layers.base import LoraLayer
@@ -129,7 +129,7 @@ def _saved_modules(model: nn.Module, record: Injection | None) -> list[str]:
         if any(matches_suffix(name, pattern) for pattern in patterns or ())
     ]
     for name, module in model.named_modules():
-        covered = any(name == n or name.startswith(f"{n}.") for n in names)
+        covered = any(within(name, n) for n in names)
         loose = [
             leaf
             for leaf, parameter in module._parameters.items()

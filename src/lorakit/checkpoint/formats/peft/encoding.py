@@ -66,7 +66,7 @@ def unsupported(bundle: AdapterBundle) -> list[str]:
 
 def has_pefts_variants(bundle: AdapterBundle) -> bool:
     """Whether PEFT knows the kinds of all adapters."""
-    return all(adapter.spec.variant in VARIANTS for adapter in bundle.adapters.values())
+    return all(adapter.spec.variant in USE_DORA for adapter in bundle.adapters.values())
 
 
 def _without_form(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str]:
@@ -78,7 +78,7 @@ def _without_form(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str]:
                 f"{name} does not say what kind of layer it is for; load it onto its model and "
                 "save it from there"
             )
-        elif adapter.spec.variant not in VARIANTS:
+        elif adapter.spec.variant not in USE_DORA:
             yield f"{name} is of the variant {adapter.spec.variant}, which PEFT does not have"
         elif isinstance(site, ConvSite) and site.square and site.groups != 1:
             yield (
@@ -94,8 +94,8 @@ def _without_form(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str]:
                 )
 
 
-VARIANTS = {"lora": False, "dora": True}
-"""Those that PEFT has, and what its config says of them in `use_dora`."""
+USE_DORA = {"lora": False, "dora": True}
+"""The variants that PEFT has, and what its config says of them."""
 
 
 def _of_two_kinds(bundle: AdapterBundle) -> Iterator[str]:
@@ -103,7 +103,7 @@ def _of_two_kinds(bundle: AdapterBundle) -> Iterator[str]:
     config = bundle.config
     for name, adapter in bundle.adapters.items():
         for field, own, others in (
-            ("use_dora", VARIANTS.get(adapter.spec.variant), config.use_dora),
+            ("use_dora", USE_DORA.get(adapter.spec.variant), config.use_dora),
             ("use_rslora", adapter.spec.use_rslora, config.use_rslora),
         ):
             if own not in (None, others):
