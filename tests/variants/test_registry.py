@@ -121,6 +121,14 @@ def test_what_cannot_be_is_refused(changes, reason) -> None:
         lora.inject(mlp(), lora.LoraConfig(**{**CONFIG, **changes}))
 
 
+def test_a_frozen_tensor_does_not_count_as_trainable() -> None:
+    model = mlp()
+    report = lora.inject(model, lora.LoraConfig(**CONFIG))  # type: ignore[arg-type]
+    trains = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert report.trainable_parameters == trains == 2 * (6 + 8) + 2 * (8 + 4)
+    assert report.adapter_parameters == trains + 6 * 8 + 8 * 4
+
+
 def test_a_layer_that_it_is_not_for_is_refused() -> None:
     model = nn.Sequential(nn.Embedding(4, 4))
     with pytest.raises(TargetError, match="0 is an embedding; hadamard is for linear"):

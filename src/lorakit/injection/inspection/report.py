@@ -51,11 +51,14 @@ class Report:
     """Groups of names for one memory that an adapted layer shares; only that layer moves."""
     parted: tuple[tuple[str, ...], ...] = field(default=())
     """Groups of names that were one memory; what trains in full, named first, has left it."""
+    frozen_adapter_parameters: int = 0
+    """Those of the adapters that do not train: a kind of adapter may keep some as they started."""
 
     @property
     def trainable_parameters(self) -> int:
-        """A, B, and what trains in full."""
-        return self.adapter_parameters + sum(self.trained.values())
+        """What trains of the adapters, and what trains in full."""
+        adapters = self.adapter_parameters - self.frozen_adapter_parameters
+        return adapters + sum(self.trained.values())
 
     @property
     def above_max_rank(self) -> tuple[str, ...]:
@@ -104,12 +107,18 @@ def describe(model: nn.Module) -> Report:
             names for names in ties if any(id(parameters.get(n)) in base_ids for n in names)
         ),
         parted=tuple(trained_copies.parted(model)),
+        frozen_adapter_parameters=sum(_frozen_size(layer) for layer in layers.values()),
     )
 
 
 def layer_size(layer: LoraLayer) -> int:
-    """Number of parameters in A and B, and in DoRA's magnitude."""
-    return sum(tensor.numel() for tensor in layer.adapter_tensors())
+    """Number of parameters in A and B, and in whatever else the kind of adapter has."""
+    return layer.adapter.parameters
+
+
+def _frozen_size(layer: LoraLayer) -> int:
+    tensors = layer.adapter.tensors
+    return sum(tensors[name].numel() for name in layer.variant.frozen if name in tensors)
 
 
 def _adapted(name: str, layer: LoraLayer) -> AdaptedLayer:
