@@ -26,7 +26,7 @@ from lorakit.surgery.alteration import NAME as ALTERATION
 from lorakit.surgery.alteration import alteration, altered
 from lorakit.surgery.parameters import parameter_like
 from lorakit.surgery.split import is_conv1d
-from lorakit.variants import AdapterSpec, LinearSite, OutProjSite, Site, SlicedSite
+from lorakit.variants import AdapterSpec, LinearSite, OutProjSite, Site
 
 _ADAPTED: dict[type[nn.Module], type[LoraLayer]] = {
     nn.Linear: Linear,
@@ -159,7 +159,7 @@ def adapt(
     leaf = kind(module)
     if leaf is None:
         raise TargetError(f"{type(module).__name__} cannot be adapted.")
-    if isinstance(site, SlicedSite):
+    if site is not None and site.slices is not None:
         leaf = MergedLinear
     before, original = set(module.__dict__), type(module)
     if is_conv1d(module):
@@ -216,7 +216,7 @@ def restore(module: LoraLayer, weight: Tensor | None = None) -> None:
         module._parameters[name] = parameter_like(old, weight)
 
 
-_OWN = {"spec", "site", "variant", "scaling", "_slices"} | PASSING
+_OWN = {"spec", "site", "variant", "scaling"} | PASSING
 """What a layer keeps in its `__dict__` beside what its torch class keeps there."""
 
 

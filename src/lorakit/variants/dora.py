@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lorakit.functional import dora
 from lorakit.variants.base import Host, Tensors, Variant
-from lorakit.variants.site import LinearSite, Shape, Site, SlicedSite
+from lorakit.variants.site import LinearSite, Shape, Site
 
 MAGNITUDE = "lora_magnitude_vector"
 
@@ -27,7 +27,7 @@ class DoRA(Variant):
     takes_dropout = True
 
     def refusal(self, site: Site) -> str | None:
-        if isinstance(site, SlicedSite):
+        if site.slices is not None:
             return (
                 "has slices, and use_dora is for whole weights; name it in target_modules to adapt "
                 "it as one"

@@ -14,7 +14,7 @@ from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import lora_layers, original_class
 from lorakit.surgery.ties import tied_names
 from lorakit.text import table
-from lorakit.variants import VARIANTS, SlicedSite
+from lorakit.variants import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _adapted(name: str, layer: LoraLayer) -> AdaptedLayer:
         scaling=layer.scaling,
         parameters=layer_size(layer),
         max_rank=layer.max_rank,
-        slices=layer.site.slices if isinstance(layer.site, SlicedSite) else None,
+        slices=layer.site.slices,
         variant=layer.spec.variant,
     )
 

@@ -20,7 +20,7 @@ from lorakit.injection.transfer.settling import shapes_in_words
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
-from lorakit.variants import LinearSite, ModuleAdapter, OutProjSite, SlicedSite
+from lorakit.variants import LinearSite, ModuleAdapter, OutProjSite
 
 
 def bundle_of(model: nn.Module) -> AdapterBundle:
@@ -203,7 +203,7 @@ def _config(
             for n, x in layers.items()
             if x.lora_alpha != config.lora_alpha
         },
-        slices={n: x.site.slices for n, x in layers.items() if isinstance(x.site, SlicedSite)},
+        slices={n: parts for n, x in layers.items() if (parts := x.site.slices) is not None},
         target_modules=_target_modules(model, layers) if layers else None,
         exclude_modules=None,
         layers_to_transform=None,

@@ -31,7 +31,6 @@ from lorakit.variants import (
     ModuleAdapter,
     OutProjSite,
     Site,
-    SlicedSite,
 )
 
 
@@ -114,7 +113,7 @@ def _portable(adapter: ModuleAdapter) -> ModuleAdapter:
     """The same update in the shapes that PEFT has, at the same scale."""
     site, spec = adapter.site, adapter.spec
     a, b = adapter.tensors["lora_A"], adapter.tensors["lora_B"]
-    if isinstance(site, SlicedSite):
+    if site is not None and site.slices is not None:
         a, b = slices.as_block(a, b, site.slices)
     elif isinstance(site, ConvSite) and site.square:
         a, b = conv.square_as_kernel_form(a, b, torch.Size(site.shape))
@@ -193,7 +192,7 @@ def _encode_header(bundle: AdapterBundle, config: dict[str, Any]) -> dict[str, A
     restored = {
         name: {"r": x.spec.r, "lora_alpha": x.spec.lora_alpha, "slices": x.site.slices}
         for name, x in bundle.adapters.items()
-        if isinstance(x.site, SlicedSite)
+        if x.site is not None and x.site.slices is not None
     }
     return {
         "version": VERSION,
