@@ -60,7 +60,7 @@ def generate_rows(
     """What the model says to each row: to its prompt, or its messages up to the last answer.
 
     With an `output`, where the caller will write the texts, they are kept beside it batch by batch
-    until `kept_texts.remove_partial`: what was interrupted continues.
+    until `partial_outputs.remove_partial`: what was interrupted continues.
 
     Raises ConfigError for missing columns, and as `generate_texts` does.
     """

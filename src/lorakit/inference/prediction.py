@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from lorakit.errors import ConfigError
-from lorakit.inference.scoring import BatchOutput, joined, passes, scores
+from lorakit.inference.scoring import BatchOutput, joined, run_batches, scores
 from lorakit.inference.session import Session
 from lorakit.methods import method_of
 from lorakit.tasks.base import CUT, Example, Task
 from lorakit.tasks.batching import batches, length
-from lorakit.tasks.columns import Columns, resolve
+from lorakit.tasks.columns import resolve
+from lorakit.tasks.spec import Columns
 from lorakit.tasks.table_checks import missing_columns
 from lorakit.text import plural
 
@@ -110,9 +111,9 @@ def run_model(
     """Every example after the model, in batches of like length."""
     model, task_batches = saved.model, batches([length(example) for example in examples])
     with running(model), bar(len(examples), progress) as shown:
-        for passed in passes(model, task, saved.tokenizer, examples, task_batches):
-            yield passed
-            shown.update(len(passed.rows))
+        for output in run_batches(model, task, saved.tokenizer, examples, task_batches):
+            yield output
+            shown.update(len(output.rows))
 
 
 def running(model: Any) -> AbstractContextManager[Any]:

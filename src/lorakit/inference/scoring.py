@@ -26,7 +26,7 @@ class BatchOutput:
     weight: float
 
 
-def passes(
+def run_batches(
     model: Any,
     task: Task,
     tokenizer: Any,
@@ -47,7 +47,7 @@ def passes(
 
 
 def scores(
-    task: Task, passed: Iterable[BatchOutput], device: torch.device
+    task: Task, outputs: Iterable[BatchOutput], device: torch.device
 ) -> tuple[dict[str, float], list[Any]]:
     """Metrics and, in the rows' order, predictions, over all processes, which meet on `device`.
 
@@ -58,7 +58,7 @@ def scores(
     """
     loss = hits = count = 0.0
     rows: list[tuple[int, tuple[Tensor, Tensor]]] = []
-    for batch in passed:
+    for batch in outputs:
         assert batch.labels is not None
         if batch.weight:
             loss, count = loss + batch.loss * batch.weight, count + batch.weight

@@ -41,8 +41,8 @@ def inject(model: nn.Module, config: LoraConfig) -> Report:
     output does not change, bit for bit, as B starts at zero.
 
     Raises TargetError that lists every pattern without a match and every module that cannot be
-    adapted, StateError if the model has adapters already, ConfigError for a config that is no
-    LoraConfig. The model is then as it was.
+    adapted, StateError if the model has adapters or trained copies already, ConfigError for a
+    config that is no LoraConfig. The model is then as it was.
 
     >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     >>> report = inject(model, LoraConfig(r=2, target_modules=["0"]))
@@ -56,6 +56,11 @@ def inject(model: nn.Module, config: LoraConfig) -> Report:
             f"This model already has {len(adapted)} adapted layers ({adapted[0]}, ...). "
             "Remove the adapters with lorakit.eject, or merge them into the weights with "
             "lorakit.fold."
+        )
+    if injection_of(model) is not None:
+        raise StateError(
+            "This model is prepared already: trained copies stand in the place of its own tensors. "
+            "Take them out with lorakit.eject, or make them part of the model with lorakit.fold."
         )
     return install(model, config, select(model, config))
 

@@ -20,12 +20,13 @@ from lorakit.layers.composition import of_subclass
 from lorakit.layers.conv import Conv1d, Conv2d, Conv3d
 from lorakit.layers.embedding import Embedding
 from lorakit.layers.linear import Linear, MergedLinear
+from lorakit.layers.merged_weight import PASSING
 from lorakit.private.torch_names import OutProjection
 from lorakit.surgery.alteration import NAME as ALTERATION
 from lorakit.surgery.alteration import alteration, altered
 from lorakit.surgery.parameters import parameter_like
 from lorakit.surgery.split import is_conv1d
-from lorakit.variants import AdapterSpec, LinearSite, OutProjSite, Site, SlicedSite
+from lorakit.variants import AdapterSpec, LinearSite, OutProjSite, Site
 
 _ADAPTED: dict[type[nn.Module], type[LoraLayer]] = {
     nn.Linear: Linear,
@@ -159,7 +160,7 @@ def adapt(
     leaf = kind(module)
     if leaf is None:
         raise TargetError(f"Modules of type {type(module).__name__} are not supported.")
-    if isinstance(site, SlicedSite):
+    if site is not None and site.slices is not None:
         leaf = MergedLinear
     before, original = set(module.__dict__), type(module)
     if is_conv1d(module):
@@ -216,8 +217,7 @@ def restore(module: LoraLayer, weight: Tensor | None = None) -> None:
         module._parameters[name] = parameter_like(old, weight)
 
 
-_OWN = {"spec", "site", "variant", "scaling", "_slices"}
-_OWN |= {"_active", "_merging", "_merged", "_merged_from"}
+_OWN = {"spec", "site", "variant", "scaling"} | PASSING
 """What a layer keeps in its `__dict__` beside what its torch class keeps there."""
 
 

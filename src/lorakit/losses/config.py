@@ -13,7 +13,7 @@ class LossConfig:
     """A second pass over the same examples, and what it adds to the loss."""
 
     kind: str = "plain"
-    """plain is the model's own loss; the others stand in `lorakit.losses.divergences`."""
+    """plain is the model's own loss; the others stand in `lorakit.losses.LOSSES`."""
     weight: float | None = None
     """Of the distance between the two passes; 1 if it is not said."""
     copy_weight: float | None = None

@@ -1,4 +1,4 @@
-"""A training run as one checked value; `recipe_file` reads it from YAML and writes it."""
+"""A training run as one checked value; `yaml_file` reads it from YAML and writes it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lorakit.losses import LOSSES, LossConfig
 from lorakit.methods.registry import METHODS, find, unknown
 from lorakit.recipe.decoding import Sampling, decoding_defaults
 from lorakit.recipe.method_sections import kept, read_sections
+from lorakit.recipe.task_settings import TASKS, as_one_of_them, unchosen
 from lorakit.recipe.validation import build, unknown_names
-from lorakit.recipe.variants import TASKS, as_one_of_them, unchosen
 from lorakit.tasks import registry
 
 Schedule = Literal["linear", "cosine", "constant", "inverse_sqrt"]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from lorakit.errors import LorakitError, suggest
 
-_SPOKEN = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+_IN_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def build(cls: type[Any], mapping: Any, path: str, problems: list[str]) -> Any:
@@ -98,4 +98,4 @@ def _say(hint: Any) -> str:
         return "one of " + ", ".join(map(str, arguments))
     if isinstance(origin, type):
         return "a mapping" if issubclass(origin, Mapping) else "a list"
-    return _SPOKEN.get(hint, "nothing")
+    return _IN_WORDS.get(hint, "nothing")

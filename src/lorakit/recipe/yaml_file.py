@@ -18,7 +18,7 @@ import yaml
 from lorakit.errors import ConfigError
 from lorakit.methods.registry import find
 from lorakit.recipe.schema import Recipe, as_mapping
-from lorakit.recipe.variants import TASK, filled, settings_of, shared
+from lorakit.recipe.task_settings import TASK, filled, settings_of, shared
 
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 _FLOAT = re.compile(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, ProgressCallback, TrainerState
 
 from lorakit.errors import SaveError
-from lorakit.inference.scoring import BatchOutput, passes, scores
+from lorakit.inference.scoring import BatchOutput, run_batches, scores
 from lorakit.losses.consistency import ConsistencyLoss
 from lorakit.methods import load_adapter, save_adapter
 from lorakit.private.transformers_names import CheckpointHooks
@@ -119,14 +119,14 @@ class LoraTrainer(CheckpointHooks, StepTrainer):
         self.callback_handler.eval_dataloader = cuts
         mine = cuts[self.args.process_index :: self.args.world_size]
         with self.accelerator.autocast():
-            passed = passes(self.model, self.task, self.tokenizer, examples, mine)
-            result = scores(self.task, self._told(passed), self.args.device)
+            outputs = run_batches(self.model, self.task, self.tokenizer, examples, mine)
+            result = scores(self.task, self._told(outputs), self.args.device)
         self.control = self.callback_handler.on_predict(self.args, self.state, self.control, {})
         return result
 
-    def _told(self, passed: Iterable[BatchOutput]) -> Iterator[BatchOutput]:
+    def _told(self, outputs: Iterable[BatchOutput]) -> Iterator[BatchOutput]:
         """The same, with the callbacks told of each batch."""
-        for batch in passed:
+        for batch in outputs:
             yield batch
             self.control = self.callback_handler.on_prediction_step(
                 self.args, self.state, self.control

@@ -14,18 +14,16 @@ from lorakit.checkpoint.fingerprint import compare
 from lorakit.config import ALL_LINEAR, LoraConfig, is_bias
 from lorakit.errors import suggest
 from lorakit.functional.initialise import adapter_dtype
-from lorakit.functional.slices import Slices
 from lorakit.injection import trained_copies
 from lorakit.injection.selection.architectures import unloaded
 from lorakit.injection.selection.matching import target_names
 from lorakit.injection.selection.naming import matches_suffix, without_indices
+from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.injection.transfer.resolution import format_shapes, resolve_adapter
 from lorakit.layers import conversion
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.readers import reader_problem
-from lorakit.variants import ModuleAdapter, Site, SlicedSite
-
-Slot = tuple[nn.Module, str]
+from lorakit.variants import ModuleAdapter
 
 _SUGGESTIONS = 10
 """How many lost names get one: the search costs time, and one that is right explains the others."""
@@ -134,12 +132,13 @@ def _place_adapter(
 
 def _difference(layer: LoraLayer, placed: ModuleAdapter) -> str | None:
     """Why the values do not fit the adapter that is there."""
+    assert placed.site is not None
     here, there = layer.spec, placed.spec
     for what, mine, theirs in (
         ("variant", here.variant, there.variant),
         ("rank", here.r, there.r),
         ("scaling", here.scaling, there.scaling),
-        ("slices", _slices(layer.site), _slices(placed.site)),
+        ("slices", layer.site.slices, placed.site.slices),
     ):
         if mine != theirs:
             return (
@@ -147,10 +146,6 @@ def _difference(layer: LoraLayer, placed: ModuleAdapter) -> str | None:
                 "lorakit.eject first, and load_adapter then adapts the model as the file says"
             )
     return None
-
-
-def _slices(site: Site | None) -> Slices | None:
-    return site.slices if isinstance(site, SlicedSite) else None
 
 
 def _master(module: nn.Module, tensor: Tensor) -> Tensor:
@@ -285,5 +280,5 @@ def _missing_from_checkpoint(model: nn.Module, bundle: AdapterBundle) -> list[tu
 
 def _config_here(bundle: AdapterBundle, placed: Mapping[str, ModuleAdapter]) -> LoraConfig:
     """The bundle's config with what the modules told."""
-    found = {n: parts for n, adapter in placed.items() if (parts := _slices(adapter.site))}
+    found = {n: x.site.slices for n, x in placed.items() if x.site and x.site.slices}
     return bundle.config.replace(slices=found) if found else bundle.config
