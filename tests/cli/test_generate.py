@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import lorakit as lora
-from lorakit.inference.generation import Sampling, generate_texts
+from lorakit.inference.generation import DecodingConfig, generate_texts
 from lorakit.inference.session import LoadOptions, open_session
 from lorakit.runs.next_steps import vllm_obstacles
 
@@ -90,13 +90,15 @@ def test_rows_of_a_file_keep_their_order(run, base, adapter, tmp_path):
     assert "3 rows with their texts" in out
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["q"] for row in rows] == PROMPTS
-    saved = open_session(str(adapter), LoadOptions(base=str(base)), needed="generation")
-    assert [r["prediction"] for r in rows] == generate_texts(saved, PROMPTS, Sampling(5)).texts
+    saved = open_session(str(adapter), LoadOptions(base=str(base)), default_task="generation")
+    assert [r["prediction"] for r in rows] == generate_texts(
+        saved, PROMPTS, DecodingConfig(5)
+    ).texts
 
 
 def test_drawing_repeats_with_the_seed(base, adapter):
-    saved = open_session(str(adapter), LoadOptions(base=str(base)), needed="generation")
-    draw = [generate_texts(saved, PROMPTS, Sampling(8, 1.5, seed=s)).texts for s in (1, 1, 2)]
+    saved = open_session(str(adapter), LoadOptions(base=str(base)), default_task="generation")
+    draw = [generate_texts(saved, PROMPTS, DecodingConfig(8, 1.5, seed=s)).texts for s in (1, 1, 2)]
     assert draw[0] == draw[1] != draw[2]
 
 
@@ -104,9 +106,9 @@ def test_a_chat_prompt_goes_through_the_template(base, adapter):
     asked = LoadOptions(base=str(base), task="chat")
     saved = open_session(str(adapter), asked)
     saved.tokenizer.chat_template = TEMPLATE
-    chat = generate_texts(saved, ["w1 w2"], Sampling(5)).texts
-    plain = open_session(str(adapter), LoadOptions(base=str(base)), needed="generation")
-    assert chat == generate_texts(plain, ["user w1 w2 assistant"], Sampling(5)).texts
+    chat = generate_texts(saved, ["w1 w2"], DecodingConfig(5)).texts
+    plain = open_session(str(adapter), LoadOptions(base=str(base)), default_task="generation")
+    assert chat == generate_texts(plain, ["user w1 w2 assistant"], DecodingConfig(5)).texts
 
 
 def test_a_prompt_that_is_too_long_loses_its_beginning_and_says_so(run, base, adapter):

@@ -45,7 +45,7 @@ def runs(reviews, small_bert, tmp_path_factory) -> Path:
         training = {"max_steps": 5, "total_batch": 16, "learning_rate": 1e-2, "evaluations": 1}
         recipe = {"base": str(small_bert), "data": data, "output": str(folder / method),
                   "method": method, "training": training}  # fmt: skip
-        lorakit.training.train(from_mapping(recipe), say=lambda text: None)
+        lorakit.training.train(from_mapping(recipe), log=lambda text: None)
     return folder
 
 

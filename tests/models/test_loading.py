@@ -27,7 +27,7 @@ from transformers import (
 
 import lorakit as lora
 from lorakit.checkpoint import read
-from lorakit.models.loading import length_limit, load_base, skeleton
+from lorakit.models.loading import length_limit, load_base, meta_model
 from lorakit.models.merging import merge_to_directory
 
 SMALL = {
@@ -57,7 +57,7 @@ def classifier_adapter(base: Path, path: Path, labels: int = 3) -> Path:
 
 
 def test_skeleton_has_shapes_and_no_weights(masked_lm):
-    model = skeleton(str(masked_lm))
+    model = meta_model(str(masked_lm))
     assert isinstance(model, BertForMaskedLM)
     assert all(parameter.is_meta for parameter in model.parameters())
 
@@ -91,7 +91,7 @@ def test_load_base_refuses_another_architecture(masked_lm, tmp_path):
         load_base(str(masked_lm), bundle=read(tmp_path / "adapter"))
 
 
-@pytest.mark.parametrize("loader", [skeleton, load_base])
+@pytest.mark.parametrize("loader", [meta_model, load_base])
 def test_a_directory_without_a_model_is_named(loader, tmp_path):
     with pytest.raises(lora.errors.FormatError, match=r"has no config\.json"):
         loader(str(tmp_path))
@@ -236,7 +236,7 @@ def test_weights_of_another_shape_that_the_adapter_does_not_bring_are_listed(tmp
     assert problem.startswith("bert.embeddings.word_embeddings.weight has shape (50, 16) there")
 
 
-@pytest.mark.parametrize("loader", [skeleton, load_base])
+@pytest.mark.parametrize("loader", [meta_model, load_base])
 @pytest.mark.parametrize(
     "change",
     [

@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from lorakit.errors import ConfigError, FormatError
 from lorakit.losses import LOSSES
-from lorakit.recipe.decoding import Sampling
+from lorakit.recipe.decoding import DecodingConfig
 from lorakit.recipe.schema import from_mapping
 from lorakit.tasks import TASKS, Classification, Columns, Regression, TableTask, Task, register
 from lorakit.tasks.columns import make_task, resolve
@@ -49,7 +49,7 @@ def test_every_entry_has_its_own_name_and_a_class_that_task_files_find() -> None
 
 @pytest.mark.parametrize("name", TASKS)
 def test_decoding_is_settings_of_sampling(name: str) -> None:
-    Sampling(**TASKS[name].decoding)
+    DecodingConfig(**TASKS[name].decoding)
 
 
 def test_what_only_labels_and_rows_of_logits_allow_is_known_for_every_task() -> None:

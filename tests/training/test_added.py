@@ -12,7 +12,7 @@ import torch
 
 from lorakit.errors import ConfigError
 from lorakit.inference.prediction import evaluate_tables, predict
-from lorakit.inference.session import LoadOptions, held_out_tables, open_session
+from lorakit.inference.session import LoadOptions, evaluation_tables, open_session
 from lorakit.losses import LOSSES, Loss, LossConfig, register
 from lorakit.losses.augmentations import Inputs, View
 from lorakit.losses.divergences import task_loss
@@ -39,7 +39,7 @@ class Tone(Classification):
         return super().encode(tokenizer, {**rows, column: opened})
 
     def report(
-        self, table: Any, predictions: Sequence[Any], output: Path, say: Callable[[str], None]
+        self, table: Any, predictions: Sequence[Any], output: Path, log: Callable[[str], None]
     ) -> dict[str, float]:
         pairs = zip(table, predictions, strict=True)
         wrong = [row[self.text[0]] for row, answer in pairs if row[self.label] != answer]
@@ -92,7 +92,7 @@ def test_an_added_task_trains_and_its_run_is_evaluated_and_predicts(encoder, rev
     assert task == Tone(("text",), "label", 40, ("neg", "pos"))
     saved = open_session(str(tmp_path / "run"))
     assert (saved.task, saved.spec) == (task, TASKS["tone"])
-    report = evaluate_tables(saved, held_out_tables(saved, None), "its test rows")
+    report = evaluate_tables(saved, evaluation_tables(saved, None), "its test rows")
     metrics = {name: value for name, value in result.metrics.items() if name != "wrong"}
     assert report.metrics == pytest.approx(metrics, abs=1e-4)
 

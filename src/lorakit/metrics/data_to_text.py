@@ -37,10 +37,10 @@ def score(
     references: References,
     seen: Sequence[bool | None] | None = None,
 ) -> dict[str, float]:
-    """The task's metrics of one text for each group of references.
+    """The task's metrics, for one text and a group of references for each input.
 
-    With `seen`, also of the inputs whose category the training set has (`bleu_seen`), and of the
-    others (`bleu_unseen`). Without Java there is no METEOR: `missing_java` says what to do.
+    With `seen`, also for the inputs whose category is in the training set (`bleu_seen`), and for
+    the others (`bleu_unseen`). Without Java METEOR is left out: `missing_java` says what to do.
     Raises ConfigError for an unknown task and texts that do not match their references.
     """
     check_task(task)
@@ -56,10 +56,10 @@ def score(
 
 
 def check_task(task: str) -> None:
-    """Raise ConfigError unless the task has scores, MissingDependencyError without packages."""
+    """Raise ConfigError unless the task has metrics, MissingDependencyError without packages."""
     if task not in SUITES:
         raise ConfigError(
-            f"There are no scores for {task!r}{suggest(task, SUITES)}; there are: "
+            f"There are no metrics for the task {task!r}{suggest(task, SUITES)}; the tasks are "
             f"{', '.join(SUITES)}."
         )
     for package in ("pycocoevalcap", "sacrebleu"):
@@ -72,9 +72,9 @@ def check(
     """Raise ConfigError unless every text has a reference that is not blank."""
     problems = []
     if len(predictions) != len(references):
-        problems.append(f"{len(predictions)} texts, but references for {len(references)}")
+        problems.append(f"{len(predictions)} texts, but references for {len(references)} texts")
     if seen is not None and len(seen) != len(references):
-        problems.append(f"{len(seen)} marks 'seen', but references for {len(references)}")
+        problems.append(f"{len(seen)} values of 'seen', but references for {len(references)} texts")
     if not references:
         problems.append("there are no references")
     blank = [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lorakit.errors import ConfigError
-from lorakit.tasks.base import CUT
+from lorakit.tasks.base import TRUNCATED
 from lorakit.tasks.columns import Columns, make_task, resolve
 from lorakit.tasks.encoding import encode_table
 from lorakit.tasks.generation import IGNORED
@@ -35,7 +35,7 @@ def test_each_reference_is_an_example_and_only_it_counts(gpt):
         for reference in references
     ]
     assert list(zip(encoded["input_ids"], encoded["labels"], strict=True)) == expected
-    assert encoded[CUT] == [False] * 3
+    assert encoded[TRUNCATED] == [False] * 3
 
 
 def test_a_prompt_is_the_example_up_to_the_first_token_that_counts(gpt):
