@@ -87,7 +87,7 @@ def test_rows_of_a_file_keep_their_order(run, base, adapter, tmp_path):
         "--output", output, "--max-new-tokens", 5,
     )  # fmt: skip
     assert code == 0, err
-    assert "3 rows with their texts" in out
+    assert "3 rows with their completions" in out
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["q"] for row in rows] == PROMPTS
     saved = open_session(str(adapter), LoadOptions(base=str(base)), default_task="generation")
@@ -116,14 +116,14 @@ def test_a_prompt_that_is_too_long_loses_its_beginning_and_says_so(run, base, ad
         "generate", adapter, "--base", base, "--prompt", "w1 " * 90, "--max-new-tokens", 4
     )
     assert code == 0, err
-    assert "1 row longer than the model reads: cut" in out
+    assert "1 row truncated to the maximum length" in out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "Pass --prompt TEXT, or --data FILE"),
-        (("--prompt", "w1", "--max-new-tokens", 64), "leave none for the prompt"),
+        (("--prompt", "w1", "--max-new-tokens", 64), "none is left for the prompt"),
         (("--prompt", "w1", "--top-p", 0, "--temperature", -1), "temperature is -1"),
         (("--prompt", "w1", "--task", "poem"), "task is 'poem'"),
     ],
@@ -147,13 +147,13 @@ def test_vllm_is_offered_only_what_it_takes(base):
     assert obstacles(target_modules=targets, use_rslora=True) == []
     assert obstacles(target_modules=targets, use_dora=True) == ["it uses DoRA"]
     assert obstacles(target_modules=targets, alpha_pattern={"q_proj": 16}) == [
-        "its layers have several scales"
+        "its layers differ in their scaling (lora_alpha / r)"
     ]
     assert obstacles(target_modules=targets, rank_pattern={"v_proj": 2}) == [
-        "its layers have several scales"
+        "its layers differ in their scaling (lora_alpha / r)"
     ]
     assert obstacles(target_modules=targets, modules_to_save=["model.norm"]) == [
-        "model.norm was trained in full"
+        "it contains fully trained modules (model.norm)"
     ]
     assert obstacles(target_modules=["q_proj", "embed_tokens"]) == [
         "it adapts layers that are not linear"

@@ -43,7 +43,7 @@ def test_a_corpus_gives_one_text_an_input_with_its_references(run, base, adapter
     inputs = {row["input"] for row in rows}
     assert len(inputs) == len(rows) < 12
     assert sum(len(row["references"]) for row in rows) == 12
-    assert f"{len(rows)} rows with their texts" in out
+    assert f"{len(rows)} rows with their completions" in out
     assert list(tmp_path.iterdir()) == [output]
     prompt = rows[0]["input"]
     code, out, err = run(
@@ -77,10 +77,10 @@ def test_test_rows_are_a_runs(run, base, adapter, tmp_path):
         "generate", adapter, "--base", base, "--task", "e2e", "--output", tmp_path / "a.jsonl"
     )
     assert code == 1
-    assert "an adapter without test rows; pass --data FILE" in err
+    assert "is an adapter, and its task e2e has no test set of its own; pass --data FILE" in err
 
 
 def test_beams_that_are_drawn_are_refused(run, adapter):
     code, _, err = run("generate", adapter, "--prompt", "a", "--num-beams", 2, "--temperature", 1)
     assert code == 1
-    assert "beams are not drawn" in err
+    assert "beam search does not sample" in err

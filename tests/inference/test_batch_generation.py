@@ -75,7 +75,7 @@ def test_prompts_are_read_once_and_not_for_every_beam(model, tokenizer, monkeypa
         assert rows[0] == (4, 8)
         assert all(shape == (16, 1) for shape in rows[1:])
         rows.clear()
-        monkeypatch.setattr(batch_generation, "_continues", lambda model: False)
+        monkeypatch.setattr(batch_generation, "_accepts_cache", lambda model: False)
         generate_batch(model, tokenizer, PROMPTS, BEAM)
     assert rows[0] == (16, 9)
     assert sum(a * b for a, b in rows) > once
@@ -147,7 +147,9 @@ def test_kept_texts_are_those_of_the_same_question(tmp_path):
 
 
 def test_the_beams_of_a_recipe_are_checked():
-    with pytest.raises(ConfigError, match="beams are not drawn") as caught:
+    with pytest.raises(
+        ConfigError, match=r"num_beams is 2 and temperature is 1.*; beam search does not sample"
+    ) as caught:
         DecodingConfig(num_beams=2, temperature=1.0, no_repeat_ngram_size=-1, batch_size=0)
     assert len(caught.value.problems) == 3
 

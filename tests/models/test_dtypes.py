@@ -45,7 +45,7 @@ def test_a_gpu_without_bf16_refuses_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     assert dtypes.resolve_dtype("auto") == "fp32"
-    with pytest.raises(ConfigError, match="not in this GPU"):
+    with pytest.raises(ConfigError, match="not supported by this GPU"):
         dtypes.resolve_dtype("bf16")
 
 

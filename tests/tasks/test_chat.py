@@ -89,7 +89,10 @@ def test_a_template_that_drops_earlier_reasoning_is_followed(gpt: Any) -> None:
 
 def test_a_template_that_rewrites_a_turn_is_refused(gpt: Any) -> None:
     gpt.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
-    with pytest.raises(ConfigError, match="otherwise than its prompt"):
+    with pytest.raises(
+        ConfigError,
+        match="does not render an assistant turn as a continuation of its generation prompt",
+    ):
         encode(gpt, turns("a", "b"))
 
 

@@ -66,7 +66,7 @@ def test_a_text_that_just_fits_is_not_cut(bert: Any) -> None:
 
 
 def test_a_limit_without_room_for_text_is_refused(bert: Any) -> None:
-    with pytest.raises(ConfigError, match="2 of these are special tokens"):
+    with pytest.raises(ConfigError, match="the tokenizer adds 2 special tokens"):
         Classification(("a",), None, 2, ("0", "1")).encode(bert, {"a": TEXTS})
 
 
@@ -200,5 +200,5 @@ def test_a_table_without_labels_needs_none(bert: Any) -> None:
     table = Dataset.from_dict({"a": ["x"], "label": ["unknown"]})
     task = Classification(("a",), "label", 8, ("0", "1"))
     assert "labels" not in encode_table(task, bert, table, labelled=False)[0].column_names
-    with pytest.raises(ConfigError, match="'unknown', which does not occur in the training data"):
+    with pytest.raises(ConfigError, match="'unknown', which is not in the training data"):
         encode_table(task, bert, table)

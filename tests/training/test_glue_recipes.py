@@ -241,9 +241,9 @@ def test_every_recipe_trains_and_its_adapter_reads_back(name, task, trained, fol
 @pytest.mark.parametrize(("name", "task"), [r for r in RUNS if r[1] in WARM])
 def test_a_warm_start_takes_the_adapter_of_mnli(name, task, trained):
     start = json.loads((trained(name, task) / "result.json").read_text())["warm_start"]
-    assert sum("attention" in taken for taken in start["taken"]) == 4
-    assert any("dense.weight" in taken for taken in start["taken"])
-    assert any("shape" in why for why in start["left"].values())
+    assert sum("attention" in loaded for loaded in start["loaded"]) == 4
+    assert any("dense.weight" in loaded for loaded in start["loaded"])
+    assert any("shape" in why for why in start["not_loaded"].values())
 
 
 def test_dropout_before_the_head_is_the_recipes(trained, bases):

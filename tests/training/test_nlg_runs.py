@@ -182,7 +182,7 @@ def test_a_run_that_was_interrupted_while_decoding_continues_there(
     said: list[str] = []
     result = train(settings, log=said.append)
     assert (len(asked), result.metrics["bleu"]) == (1, 0.5)
-    assert any(text.startswith("continuing from") for text in said)
+    assert any(text.startswith("resuming from") for text in said)
 
 
 def test_scores_of_webnlg_have_a_column_for_unseen_and_seen_categories(tmp_path):

@@ -123,7 +123,7 @@ def test_ctrl_c_leaves_a_run_that_continues(encoder, reviews, tmp_path, monkeypa
             quietly(recipe)
     said: list[str] = []
     train(recipe, said.append)
-    assert any("continuing from" in line and "checkpoint-6" in line for line in said)
+    assert any("resuming from" in line and "checkpoint-6" in line for line in said)
     quietly(tiny.recipe(encoder, reviews, tmp_path / "whole"))
     tiny.assert_same(adapter_of(tmp_path / "cut"), adapter_of(tmp_path / "whole"))
 

@@ -112,7 +112,7 @@ def _open_run(directory: Path, options: LoadOptions) -> Session:
     adapter = directory / ADAPTER
     if not adapter.is_dir():
         raise FormatError(
-            f"{directory} holds an unfinished run, which has no adapter yet; continue it with: "
+            f"{directory} holds an unfinished run, which has no adapter yet; resume it with: "
             f"lorakit train {directory / RECIPE}"
         )
     base = options.base or recipe.base

@@ -24,6 +24,7 @@ from lorakit.metrics.meteor import Meteor
 from lorakit.metrics.nist import nist, nist_mteval
 from lorakit.metrics.optional import package_directory
 from lorakit.metrics.ter import ter
+from lorakit.text import plural
 
 Texts = Sequence[str]
 References = Sequence[Sequence[str]]
@@ -70,11 +71,11 @@ def check(
     predictions: Texts, references: References, seen: Sequence[bool | None] | None = None
 ) -> None:
     """Raise ConfigError unless every text has a reference that is not blank."""
-    problems = []
+    problems, wanted = [], plural(len(references), "text")
     if len(predictions) != len(references):
-        problems.append(f"{len(predictions)} texts, but references for {len(references)} texts")
+        problems.append(f"{plural(len(predictions), 'text')}, but references for {wanted}")
     if seen is not None and len(seen) != len(references):
-        problems.append(f"{len(seen)} values of 'seen', but references for {len(references)} texts")
+        problems.append(f"{plural(len(seen), 'value')} of 'seen', but references for {wanted}")
     if not references:
         problems.append("there are no references")
     blank = [
@@ -84,7 +85,9 @@ def check(
     ]
     if blank:
         more = ", ..." if len(blank) > 10 else ""
-        problems.append(f"no reference for {len(blank)} texts: {', '.join(blank[:10])}{more}")
+        problems.append(
+            f"no reference for {plural(len(blank), 'text')}: {', '.join(blank[:10])}{more}"
+        )
     if problems:
         raise ConfigError("These texts cannot be scored:", problems)
 

@@ -52,7 +52,9 @@ def test_the_first_token_separates_where_there_is_one(gpt):
     assert separator(gpt) == gpt.eos_token_id
     gpt.add_special_tokens({"bos_token": "<|im_start|>"})
     assert separator(gpt) == gpt.convert_tokens_to_ids("<|im_start|>") != gpt.eos_token_id
-    with pytest.raises(ConfigError, match="a first or a last token"):
+    with pytest.raises(
+        ConfigError, match="BOS or EOS token between input and text, and this tokenizer has neither"
+    ):
         separator(SimpleNamespace(bos_token_id=None, eos_token_id=None))
 
 
