@@ -14,7 +14,6 @@ from lorakit.recipe.catalogue import recipe_file
 from lorakit.recipe.schema import from_mapping
 from lorakit.recipe.yaml_file import load_recipe, with_settings, with_values
 from lorakit.tasks.nlg.corpora import read_corpus
-from lorakit.training import train
 from tests.training.tiny_gpt2 import save_e2e, save_gpt2
 
 
@@ -31,13 +30,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_demo_trains_on_a_part_and_shows_texts_before_and_after(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(e2e, "TRAIN_REFERENCES", 20)
     monkeypatch.setattr(e2e, "TEST_INPUTS", 3)
-    train_file, test_file = e2e.prepare(str(folder))
-    assert sum(map(len, read_corpus(str(train_file), "e2e")["references"])) == 20
-    assert len(read_corpus(str(test_file), "e2e")) == 3
+    train, test = e2e.prepare(str(folder))
+    assert sum(map(len, read_corpus(str(train), "e2e")["references"])) == 20
+    assert len(read_corpus(str(test), "e2e")) == 3
     base = save_gpt2(tmp_path / "gpt2")
-    words = shlex.split(
-        data_to_text(str(base), str(train_file), str(test_file), str(tmp_path / "run"))
-    )
+    words = shlex.split(data_to_text(str(base), str(train), str(test), str(tmp_path / "run")))
     options = dict(zip(words[3::2], words[4::2], strict=True))
     settings = [
         value for name, value in zip(words[3::2], words[4::2], strict=True) if name == "--set"
@@ -50,8 +47,8 @@ def test_the_demo_trains_on_a_part_and_shows_texts_before_and_after(folder, tmp_
     }
     small = ["decoding.max_new_tokens=6", "data.max_length=100"]
     recipe = from_mapping(with_values(with_settings(mapping, [*settings, *small]), named))
-    assert train(recipe, log=lambda text: None).metrics["bleu"] >= 0
-    shown = before_and_after(run)
+    assert train(recipe, say=lambda text: None).metrics["bleu"] >= 0
+    shown = before_and_after(tmp_path / "run")
     assert shown.count("before:") == shown.count("after:") == 3
     assert "name : " in shown
 
