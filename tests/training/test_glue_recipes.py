@@ -195,18 +195,18 @@ def trained(bases, folder, tmp_path_factory) -> Any:
     """Runs a recipe's task once: a few steps of everything that the recipe says."""
     output = tmp_path_factory.mktemp("runs")
 
-    def train(name: str, task: str) -> Path:
+    def run_of(name: str, task: str) -> Path:
         directory = output / name / task
         base = bases["deberta" if "deberta" in name else "roberta"]
         settings = [f"base={base}", f"data.train={folder}", f"output={directory}",
                     "training.dtype=fp32", "training.max_steps=4", "training.evaluations=1",
                     "data.max_length=20"]  # fmt: skip
         if task in WARM:
-            settings.append(f"init_adapter={train(name, 'mnli')}")
+            settings.append(f"init_adapter={run_of(name, 'mnli')}")
         train(shipped(name, task, *settings), lambda text: None)
         return directory
 
-    return train
+    return run_of
 
 
 RUNS = [

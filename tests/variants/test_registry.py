@@ -10,50 +10,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.testing import assert_close
 
 import lorakit as lora
 from lorakit.checkpoint import read
 from lorakit.cli import main
 from lorakit.errors import ConfigError, FormatError, TargetError
-from lorakit.variants import VARIANTS, AdapterSpec, LinearSite, Site, Tensors, Variant, register
+from lorakit.variants import VARIANTS, Variant, register
 from tests.tolerances import TOLERANCES
+from tests.variants.toys import registered
 
 FP32 = TOLERANCES[torch.float32]
 
 
-class Hadamard(Variant):
-    """dW = s * (B A) * C, element by element, with a frozen mask C (O, I)."""
-
-    name = "hadamard"
-    title = "Hadamard"
-    tensor_names = ("lora_A", "lora_B", "mask")
-    frozen = frozenset({"mask"})
-
-    def refusal(self, site: Site) -> str | None:
-        return None if type(site) is LinearSite else f"{site.description}; hadamard is for linear"
-
-    def shapes(self, site: Site, r: int) -> dict[str, tuple[int, ...]]:
-        a, b = site.factor_shapes(r)
-        return {"lora_A": a, "lora_B": b, "mask": site.weight_shape}
-
-    def initial(self, site: Site, weight: Tensor, spec: AdapterSpec) -> dict[str, Tensor]:
-        a, b = site.initial_factors(weight, spec.r, spec.init_lora_weights)
-        mask = torch.arange(weight.numel()).view(weight.shape) % 2
-        return {"lora_A": a, "lora_B": b, "mask": mask.to(a.dtype)}
-
-    def delta(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
-        return site.product(tensors["lora_A"], tensors["lora_B"], s) * tensors["mask"]
-
-
 @pytest.fixture(autouse=True)
 def hadamard() -> Iterator[Variant]:
-    before, variant = dict(VARIANTS), Hadamard()
-    register(variant)
-    yield variant
-    VARIANTS.clear()
-    VARIANTS.update(before)
+    with registered() as variant:
+        yield variant
 
 
 CONFIG = {"r": 2, "lora_alpha": 4, "target_modules": ["0", "2"], "variant": "hadamard"}

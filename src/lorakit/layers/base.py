@@ -134,7 +134,7 @@ class LoraLayer(MergedWeight, LoRALayer):
 
     def reset_lora_parameters(self) -> None:
         """Give A and B their starting values anew, in place."""
-        if self.r:
+        if "spec" in self.__dict__ and self.r:  # not while the torch class is constructed
             self.set_adapter_tensors(self.initial_tensors())
 
     def set_adapter_tensors(self, values: Mapping[str, Tensor]) -> None:

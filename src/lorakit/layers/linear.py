@@ -92,8 +92,7 @@ class Linear(LoraLayer, nn.Linear):
         if self.bias is not None:
             bound = 1 / math.sqrt(self.in_features) if self.in_features else 0
             nn.init.uniform_(self.bias, -bound, bound)
-        if "lora_A" in self._parameters:
-            self.reset_lora_parameters()
+        self.reset_lora_parameters()
 
     def plain(self, input: Tensor, weight: Tensor) -> Tensor:
         return linear.project(input, weight, self.bias, self.fan_in_fan_out)

@@ -277,10 +277,10 @@ def _is_same(here: Tensor | None, value: Tensor, adapted: bool) -> bool:
 def _missing_from_checkpoint(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, str]]:
     """Base weights that were not in the base's checkpoint and that the adapter does not bring."""
     text = "is newly initialised: neither the base's checkpoint nor the adapter brings it"
+    layers = conversion.lora_layers(model)
+    own = {f"{name}.{leaf}" for name, layer in layers for leaf in layer.tensor_names}
     return [
-        (name, text)
-        for name in unloaded(model)
-        if name not in bundle.trained and not name.rpartition(".")[2].startswith("lora_")
+        (name, text) for name in unloaded(model) if name not in bundle.trained and name not in own
     ]
 
 

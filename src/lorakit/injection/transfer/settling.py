@@ -56,7 +56,8 @@ def _in_its_form(here: Site, adapter: ModuleAdapter) -> Site:
     """A convolution takes kernels, or loralib's matrices."""
     if not isinstance(here, ConvSite):
         return here
-    return replace(here, square=adapter.tensors["lora_A"].ndim == 2)
+    a = adapter.tensors.get("lora_A")
+    return replace(here, square=a is not None and a.ndim == 2)
 
 
 def _sliced(here: LinearSite, parts: Slices) -> SlicedSite | None:
