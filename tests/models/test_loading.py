@@ -56,7 +56,7 @@ def classifier_adapter(base: Path, path: Path, labels: int = 3) -> Path:
     return lora.save_adapter(model, path)
 
 
-def test_skeleton_has_shapes_and_no_weights(masked_lm):
+def test_the_meta_model_has_shapes_and_no_weights(masked_lm):
     model = meta_model(str(masked_lm))
     assert isinstance(model, BertForMaskedLM)
     assert all(parameter.is_meta for parameter in model.parameters())

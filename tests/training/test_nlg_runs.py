@@ -166,7 +166,7 @@ def test_a_run_that_was_interrupted_while_decoding_continues_there(
 ):
     settings = recipe(base, data, tmp_path / "run", "decoding.batch_size=1")
     asked: list[int] = []
-    real = generation.answer
+    real = generation.generate_batch
 
     def stopping(*arguments: Any) -> list[str]:
         if len(asked) == 3:
@@ -174,7 +174,7 @@ def test_a_run_that_was_interrupted_while_decoding_continues_there(
         asked.append(1)
         return real(*arguments)
 
-    monkeypatch.setattr(generation, "answer", stopping)
+    monkeypatch.setattr(generation, "generate_batch", stopping)
     monkeypatch.setattr(report, "score", lambda *arguments: {"bleu": 0.5})
     with pytest.raises(KeyboardInterrupt):
         train(settings, log=lambda text: None)

@@ -155,9 +155,15 @@ def test_more_targets_than_the_source_are_new(encoder, reviews, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"r": 4}, "layer.{0,1}.attention.self.query is of another rank; set lora.r: A (2, 16)"),
-        ({"lora_alpha": 4}, "is scaled by 8 there and by 2 here; set lora.lora_alpha to 16"),
-        ({"use_dora": True}, "is LoRA there and DoRA here; set lora.variant to lora"),
+        ({"r": 4}, "layer.{0,1}.attention.self.query has another rank; set lora.r: A (2, 16)"),
+        (
+            {"lora_alpha": 4},
+            "has scaling 8 in the source and 2 in this run; set lora.lora_alpha to 16",
+        ),
+        (
+            {"use_dora": True},
+            "is LoRA in the source and DoRA in this run; set lora.variant to lora",
+        ),
     ],
 )
 def test_another_rank_scale_or_variant_is_refused(
@@ -177,7 +183,7 @@ def test_another_width_is_refused_and_nothing_has_changed(encoder, reviews, sour
         object.__setattr__(pair, "tensors", {**pair.tensors, "lora_A": wide})
     model = fresh(recipe)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(MismatchError, match=r"is of another width: A \(2, 24\)"):
+    with pytest.raises(MismatchError, match=r"has another width: A \(2, 24\)"):
         warm_start(model, bundle, "there")
     tiny.assert_same(before, model.state_dict())
 
@@ -214,12 +220,14 @@ def test_the_magnitudes_of_dora_are_taken(encoder, reviews, tmp_path):
     tiny.assert_same({name: model.state_dict()[name] for name in tensors}, dict(tensors))
     assert not start.new
     plain = tiny.recipe(encoder, reviews, tmp_path / "plain", init_adapter=str(tmp_path / "source"))
-    assert "is DoRA there and LoRA here; set lora.variant to dora" in refusal(plain)
+    assert "is DoRA in the source and LoRA in this run; set lora.variant to dora" in refusal(plain)
 
 
 def test_a_run_that_is_not_finished_is_no_source(encoder, reviews, tmp_path):
     (tmp_path / "recipe.yaml").write_text("base: b\n", encoding="utf-8")
-    with pytest.raises(FormatError, match="not finished"):
+    with pytest.raises(
+        FormatError, match="is an unfinished run, .* finish it first with: lorakit train"
+    ):
         read_source(str(tmp_path), 16)
     with pytest.raises(FormatError, match="There is no adapter"):
         read_source(str(tmp_path / "nothing"), 16)

@@ -17,7 +17,7 @@ from lorakit.recipe.validation import build
 
 def read_sections(mapping: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """The config of every method with a section; mistakes are appended to `problems`."""
-    configs = {}
+    configs: dict[str, Any] = {}
     for name, method in METHODS.items():
         if name in mapping:
             section = mapping[name]
