@@ -48,7 +48,7 @@ def test_the_demo_trains_on_a_part_and_shows_texts_before_and_after(folder, tmp_
     }
     small = ["decoding.max_new_tokens=6", "data.max_length=100"]
     recipe = from_mapping(with_values(with_settings(mapping, [*settings, *small]), named))
-    assert training.train(recipe, say=lambda text: None).metrics["bleu"] >= 0
+    assert training.train(recipe, log=lambda text: None).metrics["bleu"] >= 0
     shown = before_and_after(tmp_path / "run")
     assert shown.count("before:") == shown.count("after:") == 3
     assert "name : " in shown

@@ -1,4 +1,4 @@
-"""What training minimises: the model's own loss, or one of two passes over a batch.
+"""Losses: the model's own, or a consistency loss of two passes over a batch.
 
 `LOSSES` says what each `loss.kind` of a recipe means, and `register` adds an entry to it.
 """

@@ -88,7 +88,7 @@ GLUE: dict[str, GlueTask] = {
 
 
 def make_glue_task(task: GlueTask, max_length: int) -> Task:
-    """What is learned; QQP has questions that are empty, so a text of a pair may be."""
+    """The task of a row; QQP has empty questions, so a text of a pair may be empty."""
     if not task.labels:
         return Regression(task.text, LABEL, max_length)
     return Classification(
@@ -97,11 +97,11 @@ def make_glue_task(task: GlueTask, max_length: int) -> Task:
 
 
 def require_label_order(task: GlueTask, labels: Sequence[str], origin: str) -> None:
-    """Raise MismatchError unless the logits that `origin` tells of are in GLUE's order."""
+    """Raise MismatchError unless `labels`, named by `origin`, are the task's in GLUE's order."""
     found = tuple(label_name(label).lower() for label in labels)
     if found != task.labels:
         raise MismatchError(
-            f"{origin} does not fit {task.name}:",
-            [f"its logits stand for {', '.join(found) or 'one number'}",
-             f"GLUE's order is {', '.join(task.labels) or 'one number'}"],
+            f"{origin} does not fit the task {task.name}:",
+            [f"its labels, in the order of the logits, are {', '.join(found) or 'one number'}",
+             f"those of {task.name} are {', '.join(task.labels) or 'one number'}"],
         )  # fmt: skip

@@ -20,7 +20,7 @@ Columns = dict[str, list[Any]]
 
 @dataclass(frozen=True)
 class Entry:
-    """What a file says about one input: the input as text, and some of its references."""
+    """One entry of a file: an input as text, and some of its references."""
 
     text: str
     references: Sequence[str]
@@ -42,7 +42,7 @@ def split_triple(text: str) -> list[str]:
     """Subject, property and object of `a | b | c`; raises FormatError for anything else."""
     parts = [part.strip() for part in str(text).split(" | ", 2)]
     if len(parts) != 3:
-        raise FormatError(f"{text!r} is no triple 'subject | property | object'")
+        raise FormatError(f"{text!r} is not a triple 'subject | property | object'")
     return parts
 
 
@@ -78,4 +78,4 @@ def _check(entry: Entry, number: int) -> None:
     if not entry.text.strip():
         raise FormatError(f"entry {number} has an empty input")
     if wrong := [text for text in entry.references if not isinstance(text, str)]:
-        raise FormatError(f"a reference of entry {number} is no text: {wrong[0]!r}")
+        raise FormatError(f"a reference of entry {number} is not a string: {wrong[0]!r}")

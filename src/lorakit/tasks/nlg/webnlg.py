@@ -58,7 +58,7 @@ def parse_lines(text: str) -> Iterator[Entry]:
     """
     columns = parse_json_lines(text)
     problems = [
-        f"line {row}: {name} is no list"
+        f"line {row}: {name} is not a list"
         for name in ("triples", "lexs")
         for row, value in enumerate(columns.get(name, [None] if name == "triples" else []), start=1)
         if not isinstance(value, list)
