@@ -130,3 +130,8 @@ def test_a_layer_that_it_is_not_for_is_refused() -> None:
 def test_a_taken_name_is_refused(hadamard: Variant) -> None:
     with pytest.raises(ConfigError, match="There is a variant called 'hadamard' already"):
         register(hadamard)
+
+
+def test_a_layer_of_an_unknown_kind_is_refused_by_name() -> None:
+    with pytest.raises(lora.errors.ConfigError, match=r"variant is 'dorra'.*'dora'"):
+        lora.Linear(4, 4, r=2, variant="dorra")

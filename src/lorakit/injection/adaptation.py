@@ -56,6 +56,11 @@ def inject(model: nn.Module, config: LoraConfig) -> Report:
             f"This model has {len(adapted)} adapted layers already ({adapted[0]}, ...). "
             "Take them out with lorakit.eject, or make them part of the weights with lorakit.fold."
         )
+    if trained := trained_copies.names(model):
+        raise StateError(
+            f"This model trains {trained[0]} in full already. Take that back with lorakit.eject, "
+            "or make it part of the weights with lorakit.fold."
+        )
     return install(model, config, select(model, config))
 
 
