@@ -151,3 +151,8 @@ def test_loralibs_files_are_read_as_before_beside_it(tmp_path: Path) -> None:
     torch.save(mixed, tmp_path / "mixed.pt")
     with pytest.raises(FormatError, match="no kind of adapter has these tensors"):
         read(tmp_path / "mixed.pt", lora_alpha=1)
+
+
+def test_a_layer_of_an_unknown_kind_is_refused_by_name() -> None:
+    with pytest.raises(lora.errors.ConfigError, match=r"variant is 'dorra'.*'dora'"):
+        lora.Linear(4, 4, r=2, variant="dorra")

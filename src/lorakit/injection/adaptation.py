@@ -62,6 +62,11 @@ def inject(model: nn.Module, config: LoraConfig) -> Report:
             "This model is prepared already: trained copies stand in the place of its own tensors. "
             "Take them out with lorakit.eject, or make them part of the model with lorakit.fold."
         )
+    if trained := trained_copies.names(model):
+        raise StateError(
+            f"This model trains {trained[0]} in full already. Take that back with lorakit.eject, "
+            "or make it part of the weights with lorakit.fold."
+        )
     return install(model, config, select(model, config))
 
 

@@ -107,8 +107,6 @@ def _place_adapter(
         reason = reason or reader_problem(model.get_submodule(parent), child, dropout)
         if reason:
             return reason
-    if reason := adapter.variant.refusal(conversion.site_of(module)):
-        return reason
     adapter_here = resolve_adapter(model, name, module, adapter)
     if adapter_here is None or adapter_here.site is None:
         return (
@@ -116,6 +114,8 @@ def _place_adapter(
             "the file does not say which; call lorakit.inject with LoraConfig(slices=...) first"
         )
     spec, site = adapter_here.spec, adapter_here.site
+    if reason := adapter.variant.refusal(site) or site.rank_problem(spec.r):
+        return reason
     expected = adapter.variant.shapes(site, spec.r)
     if adapter.shapes != expected:
         weight = tuple(conversion.base_weight(module).shape)
