@@ -178,7 +178,7 @@ def test_damaged_header_is_refused(changes: dict[str, Any], problem: str, tmp_pa
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"version": ' + "1" * 5000 + "}"])
 def test_header_that_json_cannot_hold_is_refused(text: str, tmp_path: Path) -> None:
     save_file(head().tensors, tmp_path / NAME, metadata={"lorakit": text})
-    with pytest.raises(FormatError, match="header is damaged"):
+    with pytest.raises(FormatError, match="header is invalid"):
         read(tmp_path / NAME)
 
 

@@ -57,15 +57,10 @@ def inject(model: nn.Module, config: LoraConfig) -> Report:
             "Remove the adapters with lorakit.eject, or merge them into the weights with "
             "lorakit.fold."
         )
-    if injection_of(model) is not None:
-        raise StateError(
-            "This model is prepared already: trained copies stand in the place of its own tensors. "
-            "Take them out with lorakit.eject, or make them part of the model with lorakit.fold."
-        )
     if trained := trained_copies.names(model):
         raise StateError(
-            f"This model trains {trained[0]} in full already. Take that back with lorakit.eject, "
-            "or make it part of the weights with lorakit.fold."
+            f"This model already trains {len(trained)} tensors in full ({trained[0]}, ...). Remove "
+            "the trained copies with lorakit.eject, or keep their values with lorakit.fold."
         )
     return install(model, config, select(model, config))
 

@@ -20,7 +20,7 @@ def test_dora_of_slices_is_refused() -> None:
     tensors = {"lora_A": a, "lora_B": b, MAGNITUDE: torch.ones(8)}
     adapter = ModuleAdapter(AdapterSpec(2, variant="dora"), tensors, site)
     bundle = AdapterBundle(LoraConfig(r=2, target_modules=["0"], use_dora=True), {"0": adapter})
-    with pytest.raises(MismatchError, match="has slices"):
+    with pytest.raises(MismatchError, match="is adapted in slices"):
         load(nn.Sequential(nn.Linear(8, 8)), bundle, "file")
 
 
