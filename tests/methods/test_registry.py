@@ -104,7 +104,7 @@ def test_eject_and_a_new_injection_end_what_was_noted():
 def test_a_prepared_head_is_not_injected_over_so_that_eject_gives_all_flags_back():
     model = net()
     find("head").apply(model, PREPARED["head"])
-    with pytest.raises(StateError, match=r"prepared already.*lorakit\.eject"):
+    with pytest.raises(StateError, match=r"already trains .* in full.*lorakit\.eject"):
         lora.inject(model, LORA)
     assert method_of(model) is find("head")
     lora.eject(model)
