@@ -252,5 +252,4 @@ class LoraLayer(MergedWeight, LoRALayer):
 
     def delta_weight(self) -> Tensor:
         """dW, laid out as W is stored, differentiable in what trains."""
-        tensors = self.adapter.tensors
-        return self.variant.delta(self.site, self.base_weight, tensors, self.scaling)
+        return self.variant.delta(self.site, self.base_weight, self._own_tensors, self.scaling)
