@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from lorakit.errors import ConfigError
+from lorakit.layers.base import LoraLayer
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 
@@ -34,12 +35,22 @@ def chosen(setting: Literal["auto"] | Dtype) -> Dtype:
 
 
 def store_frozen(model: nn.Module, dtype: Dtype) -> None:
-    """Convert the parameters that do not train to the type that the model computes in."""
+    """Convert the parameters that do not train to the type that the model computes in.
+
+    What an adapter keeps frozen stays as it started. So does a frozen vector beside a parameter
+    that trains: torch's norms take a scale and a shift of one type only.
+    """
     if dtype == "fp32":
         return
-    for parameter in model.parameters():
-        if not parameter.requires_grad and parameter.is_floating_point():
-            parameter.data = parameter.data.to(_STORED[dtype])
+    for module in model.modules():
+        adapter = module.tensor_names if isinstance(module, LoraLayer) else ()
+        own = [p for n, p in module._parameters.items() if p is not None and n not in adapter]
+        trains = any(parameter.requires_grad for parameter in own)
+        for parameter in own:
+            if parameter.requires_grad or (trains and parameter.ndim == 1):
+                continue
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(_STORED[dtype])
 
 
 def _multiplies_bf16() -> bool:

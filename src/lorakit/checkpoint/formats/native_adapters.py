@@ -16,6 +16,7 @@ from torch import Tensor
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.config import LoraConfig
 from lorakit.errors import LorakitError
+from lorakit.text import plural
 from lorakit.variants import (
     AdapterSpec,
     ConvSite,
@@ -67,6 +68,7 @@ def read_adapters(
     except (LorakitError, TypeError, KeyError, ValueError) as error:
         problems.append(f"what the header says of its adapters is damaged ({error!r})")
         return config, {}, rest
+    unknown: dict[str, list[str]] = {}
     for name, entry in modules.items():
         try:
             spec, site = AdapterSpec(**entry["spec"]), _site(entry["site"])
@@ -74,13 +76,18 @@ def read_adapters(
             problems.append(f"{name}: what the header says of it is damaged ({error!r})")
             continue
         if problem := variant_problem(spec.variant):
-            problems.append(f"{name}: {problem}; register it before the file is read")
+            unknown.setdefault(problem, []).append(name)
             continue
         expected = VARIANTS[spec.variant].shapes(site, spec.r)
         found = {leaf: rest.pop(key) for leaf in expected if (key := f"{name}.{leaf}") in rest}
         adapters[name] = adapter = ModuleAdapter(spec, found, site)
         if adapter.shapes != expected:
             problems.append(f"{name}: it has {adapter.shapes}, and the header means {expected}")
+    problems += [
+        f"{problem}; register it before the file is read ({plural(len(names), 'module')}, the "
+        f"first is {names[0]})"
+        for problem, names in unknown.items()
+    ]
     return config, adapters, rest
 
 
