@@ -1,10 +1,10 @@
 """Which base weights an adapter belongs to, in 64 hexadecimal digits.
 
-From every weight that counts (LoRA's: those of the adapted modules; another method's: whatever it
-leaves as it is) a few elements are taken at even distances, the first and the last among them, and
-hashed together with the names and shapes. Two fine-tunes of one model differ
-in all of them. A base that is later loaded in another precision is still the same base, so a
-float32 base gets one digest for each type it may be rounded to; rounding commutes with taking
+From every weight that counts (LoRA's: those of the adapted modules; another method's: the matrices
+it leaves as they are) a few elements are taken at even distances, the first and the last among
+them, and hashed together with the names and shapes. Two fine-tunes of one model differ in all of
+them. A base that is later loaded in another precision is still the same base, so a float32 base
+gets one digest for each type it may be rounded to; rounding commutes with taking
 elements, so no tolerance is needed.
 """
 

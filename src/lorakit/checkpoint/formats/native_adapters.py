@@ -17,6 +17,7 @@ from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.header import Check, field_problems
 from lorakit.config import INITIALISERS, LoraConfig, is_name, is_number
 from lorakit.errors import LorakitError
+from lorakit.text import plural
 from lorakit.variants import (
     AdapterSpec,
     ConvSite,
@@ -92,19 +93,25 @@ def read_adapters(
     except (LorakitError, TypeError, KeyError, ValueError) as error:
         problems.append(f"the header field adapters is invalid ({error!r})")
         return config, {}, rest
+    unknown: dict[str, list[str]] = {}
     for name, entry in modules.items():
         if wrong := _entry_problems(entry):
             problems += [f"{name}: {problem}" for problem in wrong]
             continue
         spec, site = AdapterSpec(**entry["spec"]), _site(entry["site"])
         if problem := variant_problem(spec.variant):
-            problems.append(f"{name}: {problem}; register the variant before loading the file")
+            unknown.setdefault(problem, []).append(name)
             continue
         expected = VARIANTS[spec.variant].shapes(site, spec.r)
         found = {leaf: rest.pop(key) for leaf in expected if (key := f"{name}.{leaf}") in rest}
         adapters[name] = adapter = ModuleAdapter(spec, found, site)
         if adapter.shapes != expected:
             problems.append(f"{name}: size mismatch: expected {expected}, got {adapter.shapes}")
+    problems += [
+        f"{problem}; register the variant before loading the file ({plural(len(names), 'module')}, "
+        f"the first is {names[0]})"
+        for problem, names in unknown.items()
+    ]
     return config, adapters, rest
 
 
