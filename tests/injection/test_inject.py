@@ -228,7 +228,8 @@ def test_the_report_prints_one_row_a_kind_of_layer() -> None:
         "transformer.h.*.attn.c_attn      2  Conv1D     16 x 48   2        2         256",
         "trained in full: transformer.ln_f.weight (16), transformer.ln_f.bias (16)",
         "frozen, without adapter: transformer.wpe.weight (256), "
-        "transformer.h.*.attn.c_proj.weight (512), transformer.h.*.mlp.c_fc.weight (2,048), transformer.h.*.mlp.c_proj.weight (2,048)",
+        "transformer.h.*.attn.c_proj.weight (512), transformer.h.*.mlp.c_fc.weight (2,048), "
+        "transformer.h.*.mlp.c_proj.weight (2,048)",
         "rank above min(in, out): transformer.wte",
         "tied weights, only one of them adapted: transformer.wte.weight = lm_head.weight",
     ]
