@@ -1,4 +1,4 @@
-"""Which base weights an adapter belongs to, in 64 hexadecimal digits.
+"""The fingerprint of the base weights that an adapter was trained on: a SHA-256 of samples.
 
 From every weight that counts (LoRA's: those of the adapted modules; another method's: the matrices
 it leaves as they are) a few elements are taken at even distances, the first and the last among
@@ -31,9 +31,9 @@ def fingerprint(weights: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def compare(stored: Mapping[str, str] | None, weights: Mapping[str, Tensor]) -> bool | None:
-    """Whether these are the weights that `stored` was made from; None if that cannot be told.
+    """Whether `stored` is the fingerprint of these weights; None if they cannot be compared.
 
-    It can where both have one type, or where one is float32 and can be rounded to the other's.
+    They can if both have the same dtype, or if one is float32 and can be rounded to the other's.
     """
     dtype = _common_dtype(weights)
     if not stored or dtype is None:

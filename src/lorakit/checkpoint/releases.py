@@ -1,6 +1,6 @@
-"""The adapters that microsoft/LoRA has published, by name, with what their files do not say.
+"""The adapters that microsoft/LoRA has published, by name, with what their files do not store.
 
-loralib's files hold neither alpha nor base nor task. Ranks, alphas and heads are those of the
+loralib's files store neither alpha nor base nor task. Ranks, alphas and heads are those of the
 repository's scripts, of its README files and of the paper (arXiv 2106.09685v2); `alpha_from` says
 which. Sizes are those that the README files give.
 

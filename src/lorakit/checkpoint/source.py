@@ -1,4 +1,4 @@
-"""Where an adapter is: a path, a name of the catalogue, or a repository on the Hub."""
+"""Find an adapter: a path, the name of a release, or a repository on the Hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class Source:
-    """A file or directory on this machine, and what is known of it beside what it says."""
+    """A local file or directory, and what is known about it besides its content."""
 
     path: Path
     base_model: str | None = None

@@ -1,4 +1,4 @@
-"""From an AdapterBundle to a file: in the format that is asked for, or in that of its kind."""
+"""From an AdapterBundle to a file, in the given format or in its default one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lorakit.errors import ConfigError, SaveError, suggest
 
 
 def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) -> Path:
-    """Write the bundle there; other files in a directory stay.
+    """Write the bundle to `path`; other files in a directory are kept.
 
-    `format` is a name in `FORMATS`; without it, PEFT's directory is written for LoRA and the other
-    kinds of adapters that PEFT has, and lorakit's own file for everything else.
+    `format` is a name in `FORMATS`; by default, PEFT's directory is written for LoRA and the other
+    variants that PEFT supports, and lorakit's own file for everything else.
 
-    Raises ConfigError for a format that is not written, and SaveError if the format cannot hold the
-    bundle or writing fails; what was there before is then untouched, unless the error says
-    that the new tensors are there and only the files beside them are missing.
+    Raises ConfigError for a format that cannot be written, and SaveError if the format cannot store
+    the bundle or writing fails; existing files are then unchanged, unless the error says that the
+    new tensors are in place and only the other files could not be replaced.
     """
     path = Path(path)
     codec = _default_for(bundle) if format is None else _named(format)
@@ -33,7 +33,7 @@ def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) ->
         codec.write(bundle, path)
     except SaveError:
         raise
-    except Exception as error:  # safetensors has errors of its own
+    except Exception as error:  # safetensors' errors are no OSError
         raise SaveError(
             f"The adapter could not be saved to {path}: {error}. Nothing there was changed."
         ) from error

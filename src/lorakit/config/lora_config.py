@@ -1,4 +1,4 @@
-"""What is adapted, and how: one frozen value, checked when it is made, standard library only."""
+"""`LoraConfig`: which modules are adapted, and how; frozen and validated on construction."""
 
 from __future__ import annotations
 
@@ -79,26 +79,26 @@ class LoraConfig:
     """`scaling = lora_alpha / sqrt(r)` (rsLoRA, arXiv 2312.03732)."""
 
     use_dora: bool = _AS_VARIANT
-    """Learn the length of each row of the weight apart from its direction, which A and B turn
-    (DoRA, arXiv 2402.09353). For linear layers and GPT-2's Conv1D, whole and not in slices. The
-    same as `variant="dora"`."""
+    """Train the magnitude of each row of the weight as a vector of its own; A and B then only
+    change the direction (DoRA, arXiv 2402.09353). For nn.Linear and GPT-2's Conv1D, not in slices.
+    The same as `variant="dora"`."""
 
     init_lora_weights: bool | Literal["gaussian"] = True
     """True: A is Kaiming-uniform, B zero. "gaussian": A is normal with deviation 1/r, B zero.
     False: both random, so the update is not zero (for tests)."""
 
     merge_weights: bool = False
-    """Let `eval()` keep `W + scaling * B @ A` as a cache for forwards without gradient, at the
-    price of the adapted weights once more in memory. See also `lorakit.merged`."""
+    """In eval mode, cache the merged weight `W + scaling * B @ A` for forwards without gradients,
+    which takes the memory of the adapted weights once more. See also `lorakit.merged`."""
 
     slices: Mapping[str, Sequence[bool | Slice]] = field(default_factory=dict)
-    """For modules that hold several projections in one weight: the name's suffix -> which parts
-    of the output get a low-rank pair of their own. `[True, False, True]` is three equal parts;
-    `[(2048, True), (512, False), (512, True)]` gives their heights. Kept as such pairs, with
-    height None for an equal part."""
+    """For modules with several projections in one weight: suffix of the name -> which slices of
+    the output are adapted, each with its own A and B. `[True, False, True]` is three equal slices;
+    `[(2048, True), (512, False), (512, True)]` gives their heights. Stored as such pairs, with
+    height None for an equal slice."""
 
     variant: str = "lora"
-    """The kind of adapter: "lora", "dora", or a name given to `lorakit.variants.register`."""
+    """The adapter variant: "lora", "dora", or one registered with `lorakit.variants.register`."""
 
     def __post_init__(self) -> None:
         problems = self._normalise() + self._variant_problems()
@@ -117,7 +117,7 @@ class LoraConfig:
         return self._alphas.of(name, self.lora_alpha)
 
     def unmatched_keys(self, names: Sequence[str]) -> list[tuple[str, str]]:
-        """(field, key) of every pattern's key that means none of these modules."""
+        """(field, key) of every pattern key that matches none of these modules."""
         ranks = [("rank_pattern", key) for key in self._ranks.without_match(names)]
         return ranks + [("alpha_pattern", key) for key in self._alphas.without_match(names)]
 
@@ -136,7 +136,7 @@ class LoraConfig:
         return LoraConfig(**{f.name: getattr(self, f.name) for f in fields(self)} | changes)
 
     def _normalise(self) -> list[str]:
-        """Own copies, as tuples and dicts; a field that cannot be read as one counts as empty."""
+        """Copy fields as tuples and dicts; one of the wrong type is reported and emptied."""
         problems = []
         for name in ("target_modules", "exclude_modules", "modules_to_save", "layers_to_transform"):
             value: Any = getattr(self, name)
@@ -157,7 +157,7 @@ class LoraConfig:
         return problems
 
     def _variant_problems(self) -> list[str]:
-        """Make `use_dora` and `variant` say the same; what is wrong with them."""
+        """Make `use_dora` and `variant` agree; returns what is wrong with them."""
         if self.use_dora is _AS_VARIANT:
             object.__setattr__(self, "use_dora", self.variant == "dora")
         if not is_name(self.variant):

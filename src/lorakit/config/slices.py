@@ -1,4 +1,4 @@
-"""Which parts of a fused weight are adapted, as a config says it."""
+"""The `slices` of a LoraConfig: which parts of a fused weight are adapted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Slice = tuple[int | None, bool]
 def normalised_slices(
     given: Mapping[str, Sequence[Any]],
 ) -> tuple[dict[str, tuple[Slice, ...]], list[str]]:
-    """Each value as a tuple of (height or None, adapted); what cannot be read as that."""
+    """Each value as a tuple of (height or None, adapted), and a list of what is invalid."""
     slices: dict[str, tuple[Slice, ...]] = {}
     problems = []
     for name, parts in given.items():

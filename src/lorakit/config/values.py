@@ -1,4 +1,4 @@
-"""Small questions and sums about values of a config."""
+"""Checks and arithmetic for the values of a config."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def lora_linear(
         return y.addmm_(F.linear(x, a), b.t(), alpha=s)
     trains = torch.is_grad_enabled()
     small = trains and not dropout and _is_small(x)
-    if small or weight.requires_grad or _must_be_seen_through(x):
+    if small or weight.requires_grad or _needs_plain_operations(x):
         return definition(x, weight, bias, a, b, Form(s, dropout, transposed, parts))
     form = Form(s, dropout, transposed, parts, draw_seed() if dropout else 0)
     if trains:
@@ -117,8 +117,8 @@ def _is_small(x: Tensor) -> bool:
     return x.numel() <= FEW and x.is_contiguous() and not autocast_is_on(x)
 
 
-def _must_be_seen_through(x: Tensor) -> bool:
-    """Whether something records or transforms the single operations."""
+def _needs_plain_operations(x: Tensor) -> bool:
+    """Whether something traces or transforms the single operations (compile, torch.func, jvp)."""
     return (
         torch.compiler.is_compiling()
         or type(x) not in (Tensor, torch.nn.Parameter)

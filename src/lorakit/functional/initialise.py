@@ -1,4 +1,4 @@
-"""Starting values for A and B: one table, a function each.
+"""Initial values of A and B: one table, one function each.
 
 An initialiser takes the weight as a matrix (O, I) and a rank and returns A (R, I) and B (O, R) on
 the weight's device, in its type but never narrower than float32: adapters are master copies.

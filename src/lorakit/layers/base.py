@@ -1,6 +1,6 @@
-"""A layer with an adapter beside its weight: settings, tensors, and the one forward of all kinds.
+"""The base class of adapted layers: settings, tensors, and the forward that all of them share.
 
-The merged weight and its life are `merged_weight`'s.
+`merged_weight` has the cache of the merged weight.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class LoraLayer(MergedWeight, LoRALayer):
-    """An nn.Module with a frozen weight and an adapter beside it, such as `lora_A`, `lora_B`.
+    """An nn.Module with a frozen weight and an adapter's parameters, such as `lora_A`, `lora_B`.
 
     A leaf says what its weight is, what the layer does with one, and what LoRA adds to that; the
     adapter's variant says the rest.
@@ -35,12 +35,12 @@ class LoraLayer(MergedWeight, LoRALayer):
     variant: Variant
 
     torch_class: ClassVar[type[nn.Module]]
-    """The plain class this one adapts; a converted module may remember another one."""
+    """The torch class that this one adapts; a converted module may have had a subclass of it."""
     weight_name: ClassVar[str] = "weight"
     without_weight: ClassVar[str] = (
         "has no parameter named weight (it may be pruned, weight-normalised or quantised)"
     )
-    """Why a module whose weight is no parameter cannot be adapted."""
+    """The error message for a module that has no such parameter."""
 
     # --- what a leaf defines
 
@@ -50,7 +50,7 @@ class LoraLayer(MergedWeight, LoRALayer):
         raise NotImplementedError
 
     def plain(self, input: Tensor, weight: Tensor) -> Tensor:
-        """The layer's own function with `weight` in the place of W."""
+        """The base layer's forward with `weight` in place of W."""
         raise NotImplementedError
 
     def low_rank(self, input: Tensor, a: Tensor, b: Tensor, dropout: float) -> Tensor:
@@ -58,7 +58,7 @@ class LoraLayer(MergedWeight, LoRALayer):
         raise NotImplementedError
 
     def adapted(self, input: Tensor, a: Tensor, b: Tensor, s: float, dropout: float) -> Tensor:
-        """The layer's own function, plus s * B A on the input after dropout."""
+        """The base layer's output, plus s * B A applied to the input after dropout."""
         y = self.plain(input, self.base_weight)
         return add_scaled(y, self.low_rank(input, a, b, dropout).to(y.dtype), s)
 
@@ -84,9 +84,9 @@ class LoraLayer(MergedWeight, LoRALayer):
         site: Site | None = None,
         tensors: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Add the adapter's tensors, given or freshly drawn, and freeze W. Rank 0 adds nothing.
+        """Add the adapter's tensors, given or newly initialized, and freeze W. Rank 0 adds nothing.
 
-        `site` is the module's own unless it is said, as for slices.
+        `site` defaults to the module's own; slices need another one.
         """
         self.variant = find(spec.variant)
         self.spec, self.site = spec, site if site is not None else self.site_of(self)
@@ -100,7 +100,7 @@ class LoraLayer(MergedWeight, LoRALayer):
         self.base_weight.requires_grad_(False)
 
     def initial_tensors(self) -> dict[str, Tensor]:
-        """Starting values of the adapter's tensors."""
+        """Initial values of the adapter's tensors."""
         return self.variant.initial(self.site, self.base_weight.detach(), self.spec)
 
     @property
@@ -157,12 +157,12 @@ class LoraLayer(MergedWeight, LoRALayer):
 
     @property
     def r(self) -> int:
-        """The rank. It is the shape of A and B, so it cannot be changed; see `lorakit.inject`."""
+        """The rank. Read-only, since it is the shape of A and B; see `lorakit.inject`."""
         return self.spec.r
 
     @property
     def lora_alpha(self) -> float:
-        """Numerator of the scale; setting it changes `scaling` at once."""
+        """Numerator of the scaling; setting it updates `scaling`."""
         return self.spec.lora_alpha
 
     @lora_alpha.setter
@@ -181,7 +181,7 @@ class LoraLayer(MergedWeight, LoRALayer):
 
     @property
     def merge_weights(self) -> bool:
-        """Whether the merged weight may be kept as a cache in evaluation mode."""
+        """Whether the merged weight may be cached in eval mode."""
         return self.spec.merge_weights
 
     @merge_weights.setter
@@ -215,7 +215,7 @@ class LoraLayer(MergedWeight, LoRALayer):
         return self
 
     def _fill_after_to_empty(self, values: Mapping[str, Tensor]) -> None:
-        """The adapter as it was, or drawn anew: to_empty leaves whatever was in memory."""
+        """Restore or reinitialise the adapter: to_empty leaves uninitialized memory."""
         if any(value.is_meta for value in values.values()):
             self.reset_lora_parameters()
         else:
@@ -224,16 +224,16 @@ class LoraLayer(MergedWeight, LoRALayer):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """A base that is loaded alone takes along what still follows from the old one."""
+        """After a base checkpoint, recompute tensors derived from W that were never trained."""
         given = {name for name in self.tensor_names if prefix + name in state_dict}
-        followers = [name for name in self._at_their_start() if name not in given]
+        stale = [name for name in self._at_initial_values() if name not in given]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        if followers:
+        if stale:
             derived = self._derived()
-            self.set_adapter_tensors({name: derived[name] for name in followers})
+            self.set_adapter_tensors({name: derived[name] for name in stale})
 
-    def _at_their_start(self) -> list[str]:
-        """The tensors that follow from W and are as that gave them; what to_empty leaves is NaN."""
+    def _at_initial_values(self) -> list[str]:
+        """Tensors derived from W that still have their initial values; to_empty may leave NaN."""
         own = self.adapter.tensors
         if any(tensor.is_meta for tensor in (self.base_weight, *own.values())):
             return []

@@ -1,14 +1,14 @@
-"""Classes for converted modules, composed of what each has to do.
+"""Classes of converted modules, composed of mixins.
 
-A module keeps its object and changes its class. Most become a plain leaf such as `Linear`. Two
-things are added where they are needed:
+A converted module stays the same object and changes its class, mostly to a leaf such as `Linear`.
+Two mixins are added where needed:
 
-- `MergedOnRead`, for a child whose parent computes with `child.weight` and never calls it: reading
-  the weight gives W + dW;
-- `OwnForward`, for a registered subclass of a torch layer: what it computes with W, or with a
-  merged weight, is its own forward.
+- `MergedOnRead`, for a child whose parent computes with `child.weight` and never calls its forward:
+  reading the weight returns W + dW;
+- `OwnForward`, for a registered subclass of a torch layer: with W, or with a merged weight, it runs
+  its own forward.
 
-In both the parameter called weight stays W.
+In both, the parameter named weight stays W.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class MergedOnRead(LoraLayer):
 
 
 class OwnForward(LoraLayer):
-    """A layer that runs the forward of the class that it was, on the weight that it is given."""
+    """A layer that runs the forward of its original class, with the weight that `plain` gets."""
 
     own_class: ClassVar[type[nn.Module]]
 

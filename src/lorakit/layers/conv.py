@@ -85,7 +85,7 @@ class ConvLoRA(LoraLayer, ConvNd):
         return ConvSite(tuple(module.weight.shape), module.groups)
 
     def reset_parameters(self) -> None:
-        """Draw weight, bias, A and B anew."""
+        """Reinitialise weight, bias, A and B."""
         super().reset_parameters()
         self.reset_lora_parameters()
 
@@ -193,7 +193,7 @@ class Conv3d(_Convolution, nn.Conv3d):
 
 
 def _rename_loralib_keys(state_dict: dict[str, Any], prefix: str) -> list[str]:
-    """Give loralib's `conv.weight` and `conv.bias` this layer's names; what is contradictory.
+    """Rename loralib's keys `conv.weight` and `conv.bias` to this layer's; returns conflicts.
 
     loralib 0.1.2 keeps the convolution in a child called conv. Later versions save it under both
     names, one tensor twice unless something has split them.

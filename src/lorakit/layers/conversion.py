@@ -1,8 +1,8 @@
 """Turn a live torch module into an adapted one, and back.
 
-The module object stays: its class changes, as `torch.nn.utils.parametrize` does it, so every name,
-Parameter, tie, hook and reference stays too. Exact types only: a subclass may compute something
-else in its forward, so one that is not registered is refused by name.
+The module stays the same object and its class changes, as `torch.nn.utils.parametrize` does it, so
+every name, Parameter, tie, hook and reference stays valid. Exact types only: a subclass may compute
+something else in its forward, so one that is not registered is an error.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _ADAPTED: dict[type[nn.Module], type[LoraLayer]] = {
     nn.MultiheadAttention: MultiheadAttention,
 }
 _REGISTERED: set[type[nn.Module]] = set()
-"""Subclasses of these that a user has named."""
+"""Subclasses of these that a user has registered."""
 
 
 def register(torch_class: type[nn.Module], lora_class: type[LoraLayer]) -> None:
     """Let `inject` adapt modules of exactly `torch_class` as `lora_class`.
 
     `torch_class` must compute what the torch class of `lora_class` computes. It keeps its own
-    methods: its forward gives the base's part of the output, and all of a merged one.
+    methods: its forward computes the base layer's output, and all of the output when merged.
 
     Raises ConfigError if it is not a subclass of that.
     """
@@ -60,7 +60,7 @@ def register(torch_class: type[nn.Module], lora_class: type[LoraLayer]) -> None:
 
 
 def kind(module: nn.Module) -> type[LoraLayer] | None:
-    """The class that adapts this module, None if there is none; whether it may is `refusal`'s."""
+    """The class that adapts this module, None if there is none; `refusal` says whether it may."""
     return Linear if is_conv1d(module) else _ADAPTED.get(type(module))
 
 
@@ -72,7 +72,7 @@ def is_linear(module: nn.Module) -> bool:
 
 
 def site_of(module: nn.Module) -> Site:
-    """What an adapter of this module, adapted or not, stands beside."""
+    """The site of this module, adapted or not."""
     if isinstance(module, LoraLayer):
         return module.site
     leaf = kind(module)
@@ -91,7 +91,7 @@ def refusal(module: nn.Module) -> str | None:
         return "already has an adapter"
     if any(isinstance(p, UninitializedParameter) for p in module._parameters.values()):
         return "is a lazy module with uninitialized parameters; run one forward pass first"
-    if "forward" in module.__dict__ and not _repeats_its_class(module):
+    if "forward" in module.__dict__ and not _is_class_forward(module):
         return (
             "has a forward overridden on the instance, so its adapter would not run; if that is a "
             "hook of accelerate, load the model without device_map or offload, or call "
@@ -116,8 +116,8 @@ def refusal(module: nn.Module) -> str | None:
     return _weight_refusal(weight) or _name_refusal(module, leaf) or _forward_refusal(module)
 
 
-def _repeats_its_class(module: nn.Module) -> bool:
-    """Whether the module's own forward is its class's, which accelerate's hooks leave behind."""
+def _is_class_forward(module: nn.Module) -> bool:
+    """Whether the instance's forward is its class's, as after removing accelerate's hooks."""
     own = module.__dict__["forward"]
     same_function = getattr(own, "__func__", None) is type(module).forward
     return same_function and getattr(own, "__self__", None) is module
@@ -155,7 +155,7 @@ def _forward_refusal(module: nn.Module) -> str | None:
 
 
 def base_weight(module: nn.Module) -> Tensor:
-    """The weight that an adapter of this module would stand beside."""
+    """The weight that an adapter of this module adapts."""
     weight = module._parameters[_weight_name(module)]
     assert weight is not None
     return weight
@@ -176,8 +176,8 @@ def adapt(
     """Change the module's class and attach an adapter; the module must pass `refusal`, and its
     site the variant's.
 
-    `site` is the module's own unless it is said. `tensors` gives the adapter its values; without
-    it they are drawn. If that fails, the module is as it was, apart from a frozen weight.
+    `site` defaults to the module's own. `tensors` are the adapter's values, newly initialized by
+    default. If that fails, the module is unchanged, apart from a frozen weight.
     """
     leaf = kind(module)
     if leaf is None:
@@ -189,7 +189,7 @@ def adapt(
         own = Linear.site_of(module)
         module.in_features, module.out_features = own.in_features, own.out_features  # type: ignore[assignment]
         module.fan_in_fan_out = True  # type: ignore[assignment]
-    module.__dict__.pop("forward", None)  # the class's own, or `refusal` had refused
+    module.__dict__.pop("forward", None)  # the class's own; `refusal` rejects others
     if site is None and tensors is None:
         site = site_of(module)
     module.__class__ = of_subclass(leaf, original) if original in _REGISTERED else leaf
@@ -222,9 +222,9 @@ def require_plain_form(layers: Iterable[LoraLayer]) -> None:
 
 
 def restore(module: LoraLayer, weight: Tensor | None = None) -> None:
-    """Give the module its class back and remove the adapter; `weight` replaces its parameter.
+    """Restore the original class and remove the adapter; `weight` replaces its parameter.
 
-    Raises TargetError if there is no class to give back.
+    Raises TargetError if the layer has no plain form.
     """
     require_plain_form([module])
     record, original = alteration(module), original_class(module)
@@ -244,7 +244,7 @@ _OWN = {"spec", "site", "variant", "scaling"} | PASSING
 
 
 def _strip(module: LoraLayer, original: type[nn.Module], attributes: Iterable[str]) -> None:
-    """Give the class back; remove the adapter and the attributes that came with it."""
+    """Restore the class; remove the adapter and the attributes that were added with it."""
     names = module.variant.tensor_names if "variant" in module.__dict__ else ()
     for name in attributes:
         module.__dict__.pop(name, None)

@@ -75,7 +75,7 @@ class Linear(LoraLayer, nn.Linear):
         return LinearSite(in_features, out_features, transposed)
 
     def reset_parameters(self) -> None:
-        """Draw weight, bias, A and B anew, as the constructor does."""
+        """Reinitialise weight, bias, A and B, as the constructor does."""
         weight_OI = self.base_weight.t() if self.fan_in_fan_out else self.base_weight
         nn.init.kaiming_uniform_(weight_OI, a=math.sqrt(5))
         if self.bias is not None:
@@ -155,7 +155,7 @@ class MergedLinear(Linear):
 
 
 def _equal_slices(out_features: int, enable_lora: Sequence[bool]) -> tuple[Slices, list[str]]:
-    """The slices, and why there can be none of that kind."""
+    """The slices, and what is wrong with them."""
     listed = isinstance(enable_lora, list | tuple) and len(enable_lora) > 0
     if not listed or not all(isinstance(flag, bool) for flag in enable_lora):
         return (), [f"enable_lora is {enable_lora!r}; it must list one boolean per slice"]

@@ -35,7 +35,7 @@ def find(name: object) -> Method[Any]:
 
 
 def unknown(name: object) -> str | None:
-    """What is wrong with the name of a method, if anything."""
+    """The error message for an unknown method; None for a known one."""
     if isinstance(name, str) and name in METHODS:
         return None
     near = suggest(str(name), METHODS)

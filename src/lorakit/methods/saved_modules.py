@@ -1,7 +1,7 @@
-"""Modules that train in full whatever else a method does: PEFT's `modules_to_save`, a new head.
+"""Modules that are trained in full with any method: PEFT's `modules_to_save`, a new head.
 
-What trains in full does so as a copy in the original's place, so the pretrained weights are never
-written, and `undo` and `lorakit.disabled` have them back.
+They are replaced by trainable copies, so the pretrained weights are never written, and `undo` and
+`lorakit.disabled` restore them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from lorakit.injection.selection.trained_in_full import newly_initialized
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """What every method can be told that leaves the body frozen."""
+    """The settings of every method that keeps the backbone frozen."""
 
     modules_to_save: Sequence[str] | None = None
-    """Modules that train in full and are saved, by name or dotted suffix; a head that is new for
-    the task is always among them."""
+    """Modules that are trained in full and saved, by name or dotted suffix; a new head for the task
+    is always added."""
 
     def __post_init__(self) -> None:
         modules = self.modules_to_save
@@ -43,7 +43,7 @@ AnyConfig = TypeVar("AnyConfig", bound=MethodConfig)
 
 
 def with_modules(config: AnyConfig, head: Iterable[str]) -> AnyConfig:
-    """The settings by which these modules train as well."""
+    """The config with these modules added to `modules_to_save`."""
     return replace(config, modules_to_save=joined(config.modules_to_save, head))
 
 
@@ -59,7 +59,7 @@ def saved_names(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 
 
 def train_copies(model: nn.Module, names: Sequence[str], patterns: Sequence[str] = ()) -> None:
-    """Freeze the model but for these tensors; `lorakit.eject` takes that back.
+    """Freeze the model except for these tensors; `lorakit.eject` undoes that.
 
     Raises TargetError for `patterns` of `modules_to_save` without a match, and for newly
     initialized weights that would not train. The model is then unchanged.
@@ -80,7 +80,7 @@ def train_copies(model: nn.Module, names: Sequence[str], patterns: Sequence[str]
 
 
 def copies(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors that train in full, by name; raises StateError inside `lorakit.disabled`."""
+    """The tensors that are trained in full; raises StateError inside `lorakit.disabled`."""
     require_enabled(model)
     state = model.state_dict(keep_vars=True)
     return {name: state[name] for name in trained_copies.names(model)}

@@ -1,10 +1,10 @@
-"""Methods that learn plain tensors, each known by its name in the prepared model.
+"""Methods that train plain tensors, identified by their names in the prepared model.
 
-That is every method but LoRA, whose A and B mean something only together and with their scale.
-What such a method has to say is how a model is prepared and which tensors that makes it learn;
-saving and loading follow from that. A file is loaded by preparing the model as the file's config
-says and comparing what then trains with what the file holds, in both directions; if they differ,
-the preparation is taken back.
+That is every method but LoRA, whose A and B only have a meaning together and with their scaling. A
+subclass defines how a model is prepared and which tensors are then trained; saving and loading
+follow from that. To load a file, the model is prepared with the file's config, and the trained
+tensors are compared with those in the file, in both directions; if they differ, the preparation is
+undone.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from lorakit.surgery.wrappers import unwrapped
 
 
 class TensorMethod(Method[Config]):
-    """A method whose learning is a set of named tensors."""
+    """A method that trains a set of named tensors."""
 
     @abstractmethod
     def with_head(self, config: Config, head: Sequence[str]) -> Config:
-        """The settings by which these modules train as well."""
+        """The config with these modules trained as well."""
 
     @abstractmethod
     def prepare(self, model: nn.Module, config: Config) -> None:
-        """Let what the method learns require gradients, and nothing else.
+        """Make what the method trains require gradients, and nothing else.
 
-        Raises a LorakitError if that cannot be; the model is then as it was.
+        Raises a LorakitError if that is impossible; the model is then unchanged.
         """
 
     @abstractmethod
     def release(self, model: nn.Module) -> None:
-        """Take `prepare` back, apart from requires_grad."""
+        """Undo `prepare`, apart from requires_grad."""
 
     @abstractmethod
     def learned(self, model: nn.Module) -> dict[str, Tensor]:
-        """What a prepared model learns, by name: parameters, and buffers that are saved."""
+        """What is trained in a prepared model, by name: parameters and persistent buffers."""
 
     def apply(self, model: nn.Module, config: Config, head: Sequence[str] = ()) -> Report:
         require_plain(model)
@@ -67,7 +67,7 @@ class TensorMethod(Method[Config]):
         return note is not None and note.method == self.name
 
     def require_applied(self, model: nn.Module) -> Applied:
-        """The note on the model; raises StateError if this method did not prepare it."""
+        """The record on the model; raises StateError if this method did not prepare it."""
         note = applied_to(model)
         if note is None or note.method != self.name:
             raise StateError(
@@ -75,8 +75,8 @@ class TensorMethod(Method[Config]):
             )
         return note
 
-    def take_back(self, model: nn.Module) -> None:
-        """The model as it was before `apply`, as far as its values were not written."""
+    def revert(self, model: nn.Module) -> None:
+        """Restore the model to before `apply`, apart from values that were written."""
         note = self.require_applied(model)
         self.release(model)
         forget(model, note)
@@ -90,7 +90,7 @@ class TensorMethod(Method[Config]):
             trained=learned,
             fingerprint=fingerprint(_frozen(model, learned)) or None,
             method=self.name,
-            method_config=_lists(asdict(note.config)),
+            method_config=_as_json(asdict(note.config)),
             **base_facts(model, list(owners)),
         )
 
@@ -108,7 +108,7 @@ class TensorMethod(Method[Config]):
             problems.append(another_base(bundle))
         if problems:
             if plain and learned is not None:
-                self.take_back(model)
+                self.revert(model)
             raise MismatchError(f"{origin} does not fit this {type(model).__name__}:", problems)
         fill(model, bundle.trained)
         mark_training_start(model)
@@ -118,7 +118,7 @@ class TensorMethod(Method[Config]):
         return nullcontext()
 
     def _refusal(self, model: nn.Module, config: Config) -> list[str]:
-        """Prepare a plain model; why that cannot be."""
+        """Prepare an unmodified model; returns the problems if that fails."""
         try:
             self.apply(model, config)
         except LorakitError as error:
@@ -165,7 +165,7 @@ class TensorMethod(Method[Config]):
 def _base_verified(
     model: nn.Module, bundle: AdapterBundle, learned: Mapping[str, Tensor] | None
 ) -> bool | None:
-    """Whether what does not train is what it was; None if that cannot be told."""
+    """Whether the frozen weights are those of the file; None if they cannot be compared."""
     return None if learned is None else compare(bundle.fingerprint, _frozen(model, learned))
 
 
@@ -175,8 +175,8 @@ def _frozen(model: nn.Module, learned: Mapping[str, Tensor]) -> dict[str, Tensor
     return {n: p.detach() for n, p in named if n not in learned and p.ndim > 1}
 
 
-def _lists(value: Any) -> Any:
-    """The value as JSON gives it back."""
+def _as_json(value: Any) -> Any:
+    """The value after a round trip through JSON."""
     if isinstance(value, Mapping):
-        return {key: _lists(part) for key, part in value.items()}
-    return [_lists(part) for part in value] if isinstance(value, list | tuple) else value
+        return {key: _as_json(part) for key, part in value.items()}
+    return [_as_json(part) for part in value] if isinstance(value, list | tuple) else value

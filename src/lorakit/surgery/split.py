@@ -1,4 +1,4 @@
-"""Break a fused linear layer into several, and a checkpoint of it likewise.
+"""Split a fused linear layer into several, and likewise its checkpoint.
 
 A layer `qkv` with a weight of height 3n becomes a module `qkv` with children such as `q`, `k`, `v`
 that concatenates their outputs, so the model around it stays as it is and each part can be adapted,

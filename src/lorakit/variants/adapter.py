@@ -1,6 +1,6 @@
 """The adapter of one module as a value, without the module.
 
-A layer runs one, a file holds one for each module, and sums of adapters are made of them.
+A layer computes with one, a file stores one for each module, and sums of adapters combine them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from lorakit.variants.spec import AdapterSpec
 
 @dataclass(frozen=True)
 class ModuleAdapter:
-    """Settings, tensors by name, and what they stand beside.
+    """Settings, tensors by name, and the site: the layout of the weight that they adapt.
 
-    `site` is None where a file does not tell, as loralib's does not: the module does. The rank is
-    then that of B, which a convolution may still correct.
+    `site` is None where a file does not store it, as loralib's does not; it is resolved with the
+    module. The rank is then that of B, until the module is known to be a convolution.
 
     >>> from lorakit.variants import LinearSite
     >>> tensors = {"lora_A": torch.ones(1, 3), "lora_B": torch.ones(2, 1)}
@@ -61,8 +61,8 @@ class ModuleAdapter:
     def delta(self, weight: Tensor | None = None) -> Tensor:
         """dW in the layout of the module's weight, in at least float32.
 
-        `weight` is that weight; LoRA needs none. Raises StateError if the variant does, or if the
-        file that the adapter came from does not say what it stands beside.
+        `weight` is that weight; LoRA needs none. Raises StateError if the variant needs it, or if
+        the site is unknown.
         """
         site = self._site
         if weight is None:

@@ -1,4 +1,4 @@
-"""DoRA: the rows of W' lie along those of W + s * B A and are as long as m says.
+"""DoRA: the rows of W' have the directions of those of W + s * B A, and the norms m.
 
 `lora_magnitude_vector` is m (O,). It starts as the row norms of W + s * B A, so the output starts
 as W's own. Dropout is on the low-rank branch alone. The mathematics is `functional.dora`'s.
@@ -18,7 +18,7 @@ MAGNITUDE = "lora_magnitude_vector"
 
 
 class DoRA(Variant):
-    """LoRA turns each row of W; a vector of its own says how long the row is."""
+    """LoRA for the direction of each row of W, a trainable vector for its norm."""
 
     name = "dora"
     title = "DoRA"
@@ -51,8 +51,8 @@ class DoRA(Variant):
     def forward(self, host: Host, x: Tensor, tensors: Tensors, s: float, dropout: float) -> Tensor:
         a, b, m = (tensors[name] for name in self.tensor_names)
         u = host.adapted(x, a, b, s, dropout)
-        d = dora.excess(host.base_weight, a, b, m, s, _is_transposed(host.site))
-        return dora.stretch(u, host.base_bias, d)
+        d = dora.magnitude_offset(host.base_weight, a, b, m, s, _is_transposed(host.site))
+        return dora.apply_magnitude(u, host.base_bias, d)
 
 
 def _is_transposed(site: Site) -> bool:

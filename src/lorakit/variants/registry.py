@@ -1,4 +1,4 @@
-"""Every kind of adapter by its name."""
+"""The variants by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ VARIANTS: dict[str, Variant] = {variant.name: variant for variant in (LoRA(), Do
 
 
 def register(variant: Variant) -> None:
-    """Make a kind of adapter known: `LoraConfig(variant=variant.name)` then asks for it.
+    """Register a variant, for `LoraConfig(variant=variant.name)`.
 
     Raises ConfigError if the name is taken.
     """
@@ -28,7 +28,7 @@ def find(name: str) -> Variant:
 
 
 def variant_problem(name: str) -> str | None:
-    """What is wrong with the name of a variant, if anything is."""
+    """The error message for an unknown variant; None for a known one."""
     if name in VARIANTS:
         return None
     known = ", ".join(VARIANTS)

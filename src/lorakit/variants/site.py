@@ -1,8 +1,8 @@
-"""What an adapter stands beside: the geometry of one module's weight, without the module.
+"""A site: the layout of the weight that an adapter belongs to, without the module.
 
-A site knows which shapes A and B have beside its weight W, how they start, and what their product
-looks like in W's own layout. So everything that depends on the kind of a layer is said here once,
-for live layers, for files and for sums of adapters alike.
+A site knows the shapes of A and B for its weight W, how they are initialised, and the layout of
+their product as W is stored. So everything that depends on the type of a layer is defined here
+once, for live layers, for files and for sums of adapters.
 
     site            W as stored                A                      B
     LinearSite      (O, I), transposed (I, O)  (R, I)                 (O, R)
@@ -53,7 +53,7 @@ class Site(ABC):
         return min(self.in_features, self.out_features)
 
     def rank_problem(self, r: int) -> str | None:
-        """Why an adapter of rank `r` cannot stand here; None if it can."""
+        """Why rank `r` is not supported here; None if it is."""
         return None
 
     @abstractmethod
@@ -62,7 +62,7 @@ class Site(ABC):
 
     @abstractmethod
     def initial_factors(self, weight: Tensor, r: int, init: bool | str) -> Pair:
-        """Starting values of A and B beside `weight`, as `init_lora_weights` says."""
+        """Initial values of A and B for `weight`, as `init_lora_weights` says."""
 
     @abstractmethod
     def product(self, a: Tensor, b: Tensor, s: float) -> Tensor:

@@ -11,7 +11,7 @@ from lorakit.errors import ConfigError
 
 @dataclass(frozen=True)
 class AdapterSpec:
-    """Rank, scale, kind and behaviour of one module's adapter; rank 0 means that it has none."""
+    """Rank, scaling, variant and dropout of one module's adapter; rank 0 means no adapter."""
 
     r: int
     lora_alpha: float = 1

@@ -2,10 +2,10 @@
 
 lorakit's own `lora_state_dict` may add a `lora_magnitude_vector` (DoRA) to a pair.
 
-The file does not say its scale, so the caller must; rank and slices follow from the shapes once
-the modules are known. The wrappings of microsoft/LoRA's examples come off: `model_state_dict`
-around everything (NLG), others like it in any order, and `module.` in front of every key
-(DistributedDataParallel).
+The file does not store lora_alpha, so the caller must pass it; rank and slices follow from the
+shapes once the modules are known. The nesting of microsoft/LoRA's examples is removed:
+`model_state_dict` around everything (NLG), others like it in any order, and the prefix `module.` of
+every key (DistributedDataParallel).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MAGIC = (b"PK\x03\x04", b"\x80")
 
 
 class Loralib(Decoder):
-    """Any file of torch.save that is of no other format."""
+    """Any file of torch.save that no other format recognises."""
 
     name = "loralib"
     is_fallback = True

@@ -1,8 +1,8 @@
-"""lorakit's own file, for what no other library has a format for: methods, and kinds of adapters.
+"""lorakit's own file, for what PEFT's format cannot store: other methods and adapter variants.
 
-`trained.safetensors` holds the tensors that were trained, under their names in the model, and in
-its header what they are: the method and its config, the adapters' settings (`native_adapters`),
-base, fingerprint, task, types. It is one file, so one rename puts it in place.
+`trained.safetensors` has the trained tensors under their names in the model, and metadata in its
+header: the method and its config, the adapters' settings (`native_adapters`), base model,
+fingerprint, task and dtypes. It is one file, so writing it is atomic.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from lorakit.checkpoint.formats.native_adapters import (
 )
 from lorakit.checkpoint.formats.tensor_files import (
     dtype_names,
+    for_safetensors,
     load_safetensors,
-    on_their_own,
     peek_safetensors,
 )
 from lorakit.checkpoint.header import (
@@ -103,7 +103,7 @@ class Native(Codec):
         return found + unsupported_adapters(bundle)
 
     def write(self, bundle: AdapterBundle, path: Path) -> None:
-        tensors = on_their_own(dict(sorted(bundle.tensors.items())))
+        tensors = for_safetensors(dict(sorted(bundle.tensors.items())))
         with directory_for_writing(path), atomic_write(path / TENSORS_NAME) as temporary:
             save_file(tensors, temporary, metadata=header_text(_header(bundle)))
 
@@ -126,7 +126,7 @@ def _header(bundle: AdapterBundle) -> dict[str, Any]:
 def _bundle(
     header: Mapping[str, Any], tensors: Mapping[str, Tensor], problems: list[str]
 ) -> AdapterBundle:
-    """What the file holds; what contradicts itself is added to `problems`."""
+    """The bundle in the file; contradictions are added to `problems`."""
     problems += _contradictions(header, tensors)
     table = header["adapters"] or {"config": {}, "modules": {}}
     config, adapters, trained = read_adapters(table, tensors, problems)
@@ -147,7 +147,7 @@ def _bundle(
 
 
 def _header_problems(header: Mapping[str, Any]) -> list[str]:
-    """Fields that are missing, unknown, null or of another type."""
+    """Fields that are missing, unknown, null or of the wrong type."""
     names = {"version", *_TYPES}
     return [
         *(f"header field {name} is missing" for name in sorted(names - header.keys())),
@@ -161,7 +161,7 @@ def _header_problems(header: Mapping[str, Any]) -> list[str]:
 
 
 def _contradictions(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
-    """What the header and the tensors disagree on, and tensors that nobody trains."""
+    """Contradictions between header and tensors, and tensors of unsupported dtype."""
     problems = [p for name, tensor in tensors.items() if (p := type_problem(name, tensor))]
     if not tensors:
         problems.append("it contains no tensors")
@@ -173,7 +173,7 @@ def _contradictions(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) ->
 
 
 def _alpha_problem(bundle: AdapterBundle, lora_alpha: float | None) -> list[str]:
-    """What a caller says of the scale has to be what the file says."""
+    """A `lora_alpha` that was passed has to be the one in the file."""
     if lora_alpha is None or (bundle.method, bundle.config.lora_alpha) == ("lora", lora_alpha):
         return []
     if bundle.method != "lora":

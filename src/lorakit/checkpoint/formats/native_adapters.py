@@ -1,8 +1,8 @@
-"""Adapters in lorakit's own file: of each module its settings and what it stands beside.
+"""Adapters in lorakit's own file: the spec and site of each module.
 
     "adapters": {"config": {...}, "modules": {name: {"spec": {...}, "site": {"type": ..., ...}}}}
 
-in the header; the tensors are called `<module>.<tensor>`, as in an adapted model.
+in the header; the tensors are named `<module>.<tensor>`, as in an adapted model.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def adapters_table(bundle: AdapterBundle) -> dict[str, Any] | None:
 
 
 def unsupported_adapters(bundle: AdapterBundle) -> list[str]:
-    """What of a bundle's adapters the header cannot say."""
+    """What of a bundle's adapters the header cannot store."""
     return [
         f"{name}: the type of its layer is unknown; load the adapter onto its model and save it "
         "from there"
@@ -85,7 +85,7 @@ def unsupported_adapters(bundle: AdapterBundle) -> list[str]:
 def read_adapters(
     table: Mapping[str, Any], tensors: Mapping[str, Tensor], problems: list[str]
 ) -> tuple[LoraConfig, dict[str, ModuleAdapter], dict[str, Tensor]]:
-    """The config, the adapters and the tensors that belong to none; what is wrong is added."""
+    """The config, the adapters and all other tensors; errors are added to `problems`."""
     config, adapters, rest = LoraConfig(), {}, dict(tensors)
     try:
         config = LoraConfig(**table["config"])
@@ -141,9 +141,9 @@ def _site_table(site: Site | None) -> dict[str, Any]:
 
 
 def _site(table: Mapping[str, Any]) -> Site:
-    values = {name: _frozen(value) for name, value in table.items() if name != "type"}
+    values = {name: _as_tuples(value) for name, value in table.items() if name != "type"}
     return _SITES[table["type"]](**values)
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value

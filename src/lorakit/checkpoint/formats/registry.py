@@ -27,9 +27,9 @@ def register(codec: Decoder) -> None:
 
 
 def format_of(path: Path) -> Decoder:
-    """The one format that this file or directory is of.
+    """The one format of this file or directory.
 
-    Raises FormatError that says what is there if it is of none, and names them if it is of several.
+    Raises FormatError that says what was found if it is none, or names them if there are several.
     """
     fitting = [codec for codec in FORMATS.values() if codec.sniff(path)]
     known = [codec for codec in fitting if not codec.is_fallback] or fitting
@@ -45,12 +45,12 @@ def format_of(path: Path) -> Decoder:
 
 
 def _found(path: Path) -> str:
-    """What is there instead of an adapter."""
+    """What was found instead of an adapter."""
     names = ", ".join(FORMATS)
     if path.is_file():
         return f"neither its name nor its header matches any of {names}"
     wanted = ", ".join(name for codec in FORMATS.values() for name in codec.files)
-    entries = path.iterdir() if path.is_dir() else ()  # of a Hub repository nothing may match
+    entries = path.iterdir() if path.is_dir() else ()  # a Hub repository may have no matching file
     there = ", ".join(sorted(entry.name for entry in entries)) or "nothing"
     return f"expected one of {wanted}, found {there} (formats: {names})"
 

@@ -1,4 +1,4 @@
-"""What `inject` did, as a value and as a table."""
+"""The report of `inject`, as a value and as a table."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ class AdaptedLayer:
     max_rank: int
     slices: Slices | None
     variant: str
-    """The kind of its adapter: "lora", "dora", ..."""
+    """The variant of its adapter: "lora", "dora", ..."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is adapted, what trains, and what no adapter covers. `print` shows it as tables."""
+    """What is adapted, what trains, and what is frozen without an adapter; `print` shows tables."""
 
     model: str
     layers: tuple[AdaptedLayer, ...]
     adapter_parameters: int
     trained: dict[str, int]
-    """Tensors that train in full (head, biases) and their number of parameters."""
+    """Tensors that are trained in full (heads, biases), and their number of parameters."""
     total_parameters: int
     """All of the model's parameters, without A and B."""
     uncovered: dict[str, int]
-    """Weights of two or more dimensions that stay as they are, such as MoE experts."""
+    """Frozen weights of two or more dimensions without an adapter, such as MoE experts."""
     tied: tuple[tuple[str, ...], ...] = field(default=())
     """Groups of tied parameters with one of an adapted layer; only that layer's output changes."""
     untied: tuple[tuple[str, ...], ...] = field(default=())
@@ -62,7 +62,7 @@ class Report:
 
     @property
     def above_max_rank(self) -> tuple[str, ...]:
-        """Layers whose rank is above min(in, out): the surplus costs time and adds nothing."""
+        """Layers whose rank is above min(in, out), which costs time and adds nothing."""
         return tuple(layer.name for layer in self.layers if layer.r > layer.max_rank)
 
     def __str__(self) -> str:
@@ -84,7 +84,7 @@ class Report:
 
 
 def describe(model: nn.Module) -> Report:
-    """The report on a model as it stands."""
+    """The report on the current state of a model."""
     layers = dict(lora_layers(model))
     trained = set(trained_copies.names(model))
     parameters = dict(model.named_parameters())

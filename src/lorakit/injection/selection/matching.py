@@ -1,4 +1,4 @@
-"""Which modules a config means, and with which settings; every mistake found before a change.
+"""Resolve a LoraConfig on a model; every mistake is found before anything changes.
 
 Matching follows PEFT: a name in a list matches the whole name or a dotted suffix, one string is a
 regular expression for the whole name, and a pattern key matches `(.*\\.)?key`.
@@ -44,7 +44,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a config means for one model."""
+    """The modules that a config selects in one model."""
 
     targets: tuple[Target, ...]
     trained: tuple[Slot, ...]
@@ -76,7 +76,7 @@ def select(model: nn.Module, config: LoraConfig) -> Selection:
 
 
 def target_names(model: nn.Module, config: LoraConfig) -> tuple[list[str], list[str]]:
-    """The names that `config` means in this model, adapted or not, and what is wrong with it."""
+    """Names of the target modules in this model, adapted or not, and all problems."""
     finder = _Finder(model, config)
     return finder.target_names(), finder.problems
 
@@ -89,7 +89,7 @@ class _Finder:
     module_problems: list[tuple[str, str]] = field(default_factory=list)
     """(name, what is wrong with it) pairs."""
     saved: list[str] = field(default_factory=list)
-    """What `modules_to_save` means, once `target_names` has run."""
+    """The names that `modules_to_save` matches, once `target_names` has run."""
 
     def __post_init__(self) -> None:
         self.modules = {n: m for n, m in self.model.named_modules(remove_duplicate=False) if n}
@@ -97,7 +97,7 @@ class _Finder:
 
     @property
     def saved_modules(self) -> list[nn.Module]:
-        """What `modules_to_save` means, as modules."""
+        """The modules that `modules_to_save` matches."""
         return [self.modules[name] for name in self.saved]
 
     # --- names
@@ -167,16 +167,16 @@ class _Finder:
 
     @cached_property
     def _candidates(self) -> list[str]:
-        """What a wrong name may have meant: the last parts of names, and whole names by group."""
+        """Candidates for suggestions: last parts of names, full names without layer numbers."""
         endings = {name.rpartition(".")[2] for name in self.modules}
         return sorted(endings | set(map(without_indices, self.modules)))
 
     def _has_weight(self, name: str) -> bool:
-        """An expression for whole names matches containers too; those are not meant."""
+        """Whether it has parameters of its own: a regular expression matches containers too."""
         return any(p is not None for p in self.modules[name]._parameters.values())
 
     def _with_out_proj(self, names: list[str]) -> list[str]:
-        """An attention module stands for both of its projections, as in PEFT."""
+        """Targeting an attention module adapts both of its projections, as in PEFT."""
         result = dict.fromkeys(names)
         for name in names:
             if isinstance(self.modules[name], nn.MultiheadAttention):
@@ -195,7 +195,7 @@ class _Finder:
         return [name for name in names if layer_index(name) in layers]
 
     def _distinct(self, names: list[str]) -> list[str]:
-        """One name a module object."""
+        """One name per module object."""
         return list({id(self.modules[name]): name for name in reversed(names)}.values())[::-1]
 
     # --- settings
@@ -228,7 +228,7 @@ class _Finder:
         return targets
 
     def _reading_problem(self, name: str) -> str | None:
-        """What stands against it where a weight is read and the module's forward never runs."""
+        """Why it cannot be adapted with this dropout, or because its weight is read directly."""
         dropout = self.config.lora_dropout
         if dropout and isinstance(self.modules[name], nn.MultiheadAttention):
             text = "is an nn.MultiheadAttention, which does not support dropout"
@@ -240,8 +240,7 @@ class _Finder:
         return reader_problem(self.model.get_submodule(parent), child, dropout)
 
     def _site(self, name: str, parts: Mapping[str, Parts]) -> Site | None:
-        """What an adapter of this module stands beside; None, and a misfit, if its slices are
-        wrong."""
+        """The site of this module; None, and a problem, if its slices are wrong."""
         module = self.modules[name]
         site = conversion.site_of(module)
         part = next((p for suffix, p in parts.items() if matches_suffix(name, suffix)), None)
@@ -272,7 +271,7 @@ class _Finder:
             variant=config.variant,
         )
 
-    # --- what trains in full
+    # --- modules_to_save
 
     def _saved_names(self) -> list[str]:
         if self.config.modules_to_save is None:

@@ -1,4 +1,4 @@
-"""Dotted names of modules: how patterns mean them, and how messages and files say them briefly."""
+"""Dotted module names: matching them, and shortening them for messages and files."""
 
 from __future__ import annotations
 

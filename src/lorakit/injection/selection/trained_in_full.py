@@ -1,4 +1,4 @@
-"""What trains beside the adapters: tensors of `modules_to_save`, biases, and what has to."""
+"""What is trained besides the adapters: `modules_to_save` and biases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tensors_in_full(
     saved: Iterable[nn.Module],
     adapted: Iterable[nn.Module],
 ) -> list[Slot]:
-    """Every tensor of the `saved` modules, and the biases that the config lets train."""
+    """Every tensor of the `saved` modules, and the biases that the config trains."""
     slots: dict[tuple[int, str], Slot] = {}
     for container in saved:
         for module in container.modules():

@@ -1,4 +1,4 @@
-"""From a bundle onto a live model, strictly: all finds its place, or nothing is changed."""
+"""Load a bundle into a live model, strictly: everything fits, or nothing is changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lorakit.surgery.wrappers import unwrapped
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What was loaded and what is known of it."""
+    """What was loaded, and whether it fits the base."""
 
     format: str
     adapter: Report
@@ -33,7 +33,7 @@ class LoadReport:
     """True if the base weights are those that the adapter was trained on; None if the file has no
     fingerprint or the two precisions cannot be compared."""
     worst_rounding: float | None
-    """For a base of 16 bits: the largest share of a layer's update that merging would lose."""
+    """For a 16-bit base: the largest share of a layer's update that merging would lose."""
 
     def __str__(self) -> str:
         verified = {
@@ -51,7 +51,7 @@ class LoadReport:
 def load_bundle(
     model: nn.Module, bundle: AdapterBundle, origin: str, check_base: bool = True
 ) -> LoadReport:
-    """Load a bundle of LoRA onto a model, adapting it first if it is plain.
+    """Load a LoRA bundle into a model, adapting it first if it is not adapted.
 
     `origin` names the bundle in errors. Raises MismatchError as `lorakit.load_adapter` does.
     """
@@ -79,7 +79,7 @@ def load_bundle(
 
 
 def another_base(bundle: AdapterBundle) -> str:
-    """What to say where the fingerprint is that of other weights."""
+    """The error message for a fingerprint of other weights."""
     digest = next(iter((bundle.fingerprint or {"": "none"}).values()))[:12]
     return (
         "the base weights differ from those that the adapter was trained on (expected fingerprint "
@@ -97,7 +97,7 @@ def _selection(model: nn.Module, placement: Placement) -> Selection:
 
 
 def _overwrite(model: nn.Module, placement: Placement) -> None:
-    """Put new values into the adapters that are there."""
+    """Write new values into existing adapters."""
     layers = dict(lora_layers(model))
     for name, adapter in placement.adapters.items():
         layers[name].set_adapter_tensors(adapter.tensors)
@@ -106,7 +106,7 @@ def _overwrite(model: nn.Module, placement: Placement) -> None:
 
 
 def fill(model: nn.Module, trained: Mapping[str, Tensor]) -> None:
-    """Write saved tensors into those of a model that train under the same names."""
+    """Write saved tensors into the model's trained tensors of the same names."""
     with torch.no_grad():
         for name, value in trained.items():
             module, _, leaf = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""Where each tensor of an adapter belongs in a model, and everything that does not fit."""
+"""Match the tensors of an adapter to the modules of a model, and list every mismatch."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from lorakit.layers.readers import reader_problem
 from lorakit.variants import ModuleAdapter
 
 _SUGGESTIONS = 10
-"""How many lost names get one: the search costs time, and one that is right explains the others."""
+"""How many unexpected names get a suggestion; the search takes time."""
 
 _MISSING = "is a target module, but missing from the file"
 
 
 @dataclass
 class Placement:
-    """The settings and values for each module, and what is wrong."""
+    """Settings and values for each module, and every mismatch."""
 
     config: LoraConfig
     adapters: dict[str, ModuleAdapter] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Placement:
 
 
 def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
-    """Match the bundle to the model without touching it."""
+    """Match the bundle to the model without changing it."""
     modules = dict(model.named_modules(remove_duplicate=False))
     adapted = dict(conversion.lora_layers(model))
     placement = Placement(bundle.config)
@@ -58,8 +58,8 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
         problem = _place_adapter(placement, model, name, module, adapter)
         if problem:
             placement.problems.append((name, problem))
-    placement.problems += _absent(missing, modules)
-    placement.problems += _without_tensors(model, bundle, adapted)
+    placement.problems += _unexpected_modules(missing, modules)
+    placement.problems += _missing_adapters(model, bundle, adapted)
     placement.trained = _place_trained(placement, modules, bundle)
     placement.problems += [
         (name, "is trained in full in this model, but missing from the file")
@@ -74,14 +74,16 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
     return placement
 
 
-def _absent(names: list[str], modules: Mapping[str, nn.Module]) -> list[tuple[str, str]]:
-    """What to say of modules that are not there; many layers get one suggestion for all."""
+def _unexpected_modules(
+    names: list[str], modules: Mapping[str, nn.Module]
+) -> list[tuple[str, str]]:
+    """Messages for modules that the model lacks; similar layers share one suggestion."""
     hints = _hints(names, modules)
     return [(name, f"is unexpected: the model has no such module{hints[name]}") for name in names]
 
 
 def _hints(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, str]:
-    """The nearest names in the model for the first of these, layers that are alike as one."""
+    """The closest names in the model for the first of these; similar layers share one."""
     groups = Counter(map(without_indices, dict.fromkeys(names)))
     patterns = sorted(set(map(without_indices, modules)))
     found: dict[str, str] = {}
@@ -98,7 +100,7 @@ def _hints(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, 
 def _place_adapter(
     placement: Placement, model: nn.Module, name: str, module: nn.Module, adapter: ModuleAdapter
 ) -> str | None:
-    """Settle one module; what is wrong with it, if anything."""
+    """Match one module; returns what is wrong with it, if anything."""
     layer = module if isinstance(module, LoraLayer) else None
     if layer is None:
         parent, _, child = name.rpartition(".")
@@ -131,7 +133,7 @@ def _place_adapter(
 
 
 def _difference(layer: LoraLayer, placed: ModuleAdapter) -> str | None:
-    """Why the values do not fit the adapter that is there."""
+    """Why the values do not fit the existing adapter."""
     assert placed.site is not None
     here, there = layer.spec, placed.spec
     for what, mine, theirs in (
@@ -149,14 +151,14 @@ def _difference(layer: LoraLayer, placed: ModuleAdapter) -> str | None:
 
 
 def _master(module: nn.Module, tensor: Tensor) -> Tensor:
-    """A copy on the module's device, at least as wide as float32; a meta device has no values."""
+    """A copy in at least float32 on the module's device, unless that is the meta device."""
     weight = conversion.base_weight(module)
     dtype = adapter_dtype(weight.dtype)
     device = tensor.device if weight.is_meta else weight.device
     return tensor.detach().to(device=device, dtype=dtype, copy=True)
 
 
-def _without_tensors(
+def _missing_adapters(
     model: nn.Module, bundle: AdapterBundle, adapted: Mapping[str, LoraLayer]
 ) -> list[tuple[str, str]]:
     """Modules that the config, the model or their namesakes adapt, and the file does not."""
@@ -170,7 +172,7 @@ def _without_tensors(
         ]
     if bundle.targets_stated and bundle.config.target_modules not in (None, ALL_LINEAR):
         return _against_config(model, bundle)
-    # A name that ends in its index, as in nn.Sequential, says nothing of what the module is.
+    # A name that ends in an index, as in nn.Sequential, does not identify the type of module.
     alike = {without_indices(name) for name in names if not name.rpartition(".")[2].isdigit()}
     return [
         (name, _MISSING)
@@ -180,9 +182,9 @@ def _without_tensors(
 
 
 def _against_config(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, str]]:
-    """Modules that the file's config and its tensors disagree on.
+    """Contradictions between the file's config and its tensors.
 
-    A target that matches nothing is no mistake in a file: PEFT keeps the names it did not find.
+    A target that matches no module is allowed in a file: PEFT keeps names that it did not find.
     """
     meant, _ = target_names(model, bundle.config)
     modules = dict(model.named_modules())
@@ -221,14 +223,16 @@ def _place_trained(
             placement.problems.append((name, text))
         else:
             slots.append((module, leaf))
-    placement.problems += _unsaved(modules, bundle)
+    placement.problems += _missing_saved_tensors(modules, bundle)
     return tuple(slots)
 
 
-def _unsaved(modules: Mapping[str, nn.Module], bundle: AdapterBundle) -> list[tuple[str, str]]:
-    """Tensors of modules that the config says were saved, and that the file does not have.
+def _missing_saved_tensors(
+    modules: Mapping[str, nn.Module], bundle: AdapterBundle
+) -> list[tuple[str, str]]:
+    """Tensors of `modules_to_save` in the config that are missing from the file.
 
-    A name that no module has is no loss: PEFT writes "classifier" and "score" for each classifier.
+    Names without a module are allowed: PEFT writes "classifier" and "score" for every classifier.
     """
     saved = bundle.config.modules_to_save or ()
     return [
@@ -241,10 +245,10 @@ def _unsaved(modules: Mapping[str, nn.Module], bundle: AdapterBundle) -> list[tu
 
 
 def without_base_copies(model: nn.Module, bundle: AdapterBundle) -> AdapterBundle:
-    """The bundle without base weights that are the model's own, to the last bit.
+    """The bundle without base weights that are bit-identical to the model's.
 
-    Beside an adapted embedding PEFT stores the whole table, and beside one that has grown the
-    head's; one that is the model's neither trains nor belongs to the adapter.
+    With an adapted embedding PEFT also stores its whole weight, and after resizing the head's; a
+    weight that equals the model's is neither trained nor part of the adapter.
     """
     here, copied = model.state_dict(), set(trained_copies.names(model))
     saved = bundle.config.modules_to_save or ()
@@ -260,7 +264,7 @@ def without_base_copies(model: nn.Module, bundle: AdapterBundle) -> AdapterBundl
 
 
 def _is_same(here: Tensor | None, value: Tensor, adapted: bool) -> bool:
-    """Whether the values are equal; an adapted weight without values cannot be another one."""
+    """Whether the values are equal; an adapted weight on the meta device counts as equal."""
     if here is None or here.shape != value.shape:
         return False
     if here.is_meta:
@@ -269,7 +273,7 @@ def _is_same(here: Tensor | None, value: Tensor, adapted: bool) -> bool:
 
 
 def _missing_from_checkpoint(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, str]]:
-    """Base weights that were not in the base's checkpoint and that the adapter does not bring."""
+    """Newly initialized base weights that the adapter does not contain either."""
     text = "is newly initialized: it is missing from the base checkpoint and from the adapter"
     layers = conversion.lora_layers(model)
     own = {f"{name}.{leaf}" for name, layer in layers for leaf in layer.tensor_names}

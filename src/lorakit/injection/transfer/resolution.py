@@ -54,7 +54,7 @@ def _resolve_by_shapes(
 
 
 def _in_its_form(here: Site, adapter: ModuleAdapter) -> Site:
-    """A convolution takes kernels, or loralib's matrices."""
+    """The site of a convolution in the form of A and B: kernels, or loralib's matrices."""
     if not isinstance(here, ConvSite):
         return here
     a = adapter.tensors.get("lora_A")
@@ -68,7 +68,7 @@ def _sliced(here: LinearSite, parts: Slices) -> SlicedSite | None:
 
 
 def _known_slices(model: nn.Module, name: str, module: nn.Module, here: Site) -> Slices | None:
-    """Which slices of a fused weight are adapted: as on the model, or as in the paper."""
+    """Which slices of a fused weight are adapted: as in the model, or as in the paper."""
     if isinstance(module, LoraLayer):
         return here.slices
     default = default_targets(model)
@@ -79,7 +79,7 @@ def _known_slices(model: nn.Module, name: str, module: nn.Module, here: Site) ->
 
 
 def format_shapes(shapes: Mapping[str, Shape]) -> str:
-    """Shapes of A, B and what a variant has beside them."""
+    """Shapes of A, B and a variant's other tensors as text."""
     named = [f"{_SHORT.get(name, name)} {shape}" for name, shape in shapes.items()]
     return f"{', '.join(named[:-1])} and {named[-1]}" if len(named) > 1 else "".join(named)
 

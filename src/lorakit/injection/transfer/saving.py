@@ -29,10 +29,10 @@ from lorakit.variants import LinearSite, ModuleAdapter, OutProjSite
 
 
 def bundle_of(model: nn.Module) -> AdapterBundle:
-    """The adapter that this model carries; its tensors are the model's own, not copies.
+    """The adapter of this model; its tensors are the model's own, not copies.
 
-    Raises StateError if the model has no adapters, inside `lorakit.disabled`, or if adapters of the
-    injection are gone or no longer fit their weights; SaveError for what a file cannot store.
+    Raises StateError if the model has no adapters, inside `lorakit.disabled`, or if adapters were
+    removed or no longer fit their weights; SaveError for what a file cannot store.
     """
     require_enabled(model)
     _require_all_adapters(model)
@@ -56,7 +56,7 @@ def bundle_of(model: nn.Module) -> AdapterBundle:
 
 
 def _require_all_adapters(model: nn.Module) -> None:
-    """Raises StateError that lists adapters that were lost, or that their weight has outgrown."""
+    """Raises StateError that lists adapters that are missing or no longer fit their weight."""
     modules = dict(model.named_modules(remove_duplicate=False))
     adapted = [
         f"{part}.{name}" if part else name
@@ -71,7 +71,7 @@ def _require_all_adapters(model: nn.Module) -> None:
     problems += [
         (name, problem)
         for name, layer in lora_layers(model)
-        if (problem := _outgrown(layer)) is not None
+        if (problem := _size_mismatch(layer)) is not None
     ]
     if problems:
         raise StateError(
@@ -81,8 +81,8 @@ def _require_all_adapters(model: nn.Module) -> None:
         )
 
 
-def _outgrown(layer: LoraLayer) -> str | None:
-    """What is wrong where the weight or the adapter's tensors have another shape than at first."""
+def _size_mismatch(layer: LoraLayer) -> str | None:
+    """The message for an adapter whose weight has been resized; None if it fits."""
     weight = tuple(layer.base_weight.shape)
     site = layer.site if layer.site.weight_shape == weight else type(layer).site_of(layer)
     expected, shapes = layer.variant.shapes(site, layer.r), layer.adapter.shapes
@@ -126,7 +126,7 @@ def _adapter(layer: LoraLayer, under_attention: bool) -> ModuleAdapter:
 
 
 def _saved_modules(model: nn.Module, record: Injection | None) -> list[str]:
-    """Names of the modules that are trained in full: as configured, and what the user unfroze."""
+    """Names of modules that are trained in full: `modules_to_save`, and what the user unfroze."""
     patterns = record.config.modules_to_save if record else None
     names = [
         name
@@ -143,16 +143,16 @@ def _saved_modules(model: nn.Module, record: Injection | None) -> list[str]:
             and not _is_adapter(module, leaf)
             and not is_bias(leaf)
         ]
-        # The model itself is no module to list; its own parameters are saved by their names.
+        # The root module has no name to list; its own parameters are saved by their names.
         if loose and not covered and name and not _is_adapted(module):
             names.append(name)
     return names
 
 
 def _trained(model: nn.Module, saved: Iterable[str]) -> dict[str, Tensor]:
-    """The tensors of these modules, every bias that trains, and what else does of its owner's own.
+    """The tensors of these modules, every trainable bias, and other trainable parameters.
 
-    That is a parameter of the model itself, or an adapted module's weight.
+    Those are parameters of the root module, or the weight of an adapted module.
     """
     state = model.state_dict(keep_vars=True)
     prefixes = tuple(f"{name}." for name in saved)
@@ -229,7 +229,7 @@ def _bias(layers: dict[str, LoraLayer], saved: list[str], trained: dict[str, Ten
 
 
 def _target_modules(model: nn.Module, layers: dict[str, LoraLayer]) -> list[str] | str:
-    """What `target_modules` must say to mean these layers and no others."""
+    """`target_modules` that match these layers and no others."""
     parents = {name: model.get_submodule(name.rpartition(".")[0]) for name in layers}
     names = [
         name.rpartition(".")[0] if isinstance(parents[name], nn.MultiheadAttention) else name

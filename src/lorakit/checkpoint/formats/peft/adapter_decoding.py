@@ -1,4 +1,4 @@
-"""The tensors of one module in PEFT's files as an adapter in lorakit's shapes."""
+"""From one module's tensors in PEFT's files to an adapter in lorakit's shapes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _decode_conv(tensors: Mapping[str, Tensor], spec: AdapterSpec, groups: int) 
 def _decode_slices(
     tensors: Mapping[str, Tensor], spec: AdapterSpec, saved: Mapping[str, Any]
 ) -> ModuleAdapter:
-    """The pairs of a fused weight's slices out of their common block form."""
+    """A and B of the slices of a fused weight, from their common block form."""
     a, b = tensors["lora_A"], tensors["lora_B"]
     try:
         parts = tuple((int(height), bool(adapted)) for height, adapted in saved["slices"])

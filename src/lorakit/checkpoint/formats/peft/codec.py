@@ -1,4 +1,4 @@
-"""PEFT's format: which files are its own, and their contents read into a bundle or made of one."""
+"""PEFT's format as a codec: recognise, read and write its files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lorakit.checkpoint.formats.codec import Codec
 from lorakit.checkpoint.formats.peft.decoding import decode
 from lorakit.checkpoint.formats.peft.encoding import encode, has_pefts_variants, unsupported
 from lorakit.checkpoint.formats.peft.layout import (
-    ASIDE_NAME,
     CONFIG_NAME,
     EMBEDDING_FACTORS,
     FACTORS,
     LEGACY_NAME,
     PREFIX,
+    PREVIOUS_CONFIG_NAME,
     TENSORS_NAME,
     PeftFiles,
     parse_header,
@@ -61,8 +61,8 @@ class Peft(Codec):
 
 
 def _config_of(directory: Path) -> Path | None:
-    """The config file there; the one that stepped aside is alone if a save was interrupted."""
-    candidates = (directory / name for name in (CONFIG_NAME, ASIDE_NAME))
+    """The config file; after an interrupted save it may still have its temporary name."""
+    candidates = (directory / name for name in (CONFIG_NAME, PREVIOUS_CONFIG_NAME))
     return next((file for file in candidates if file.is_file()), None)
 
 
@@ -97,13 +97,13 @@ def _read_legacy(file: Path) -> PeftFiles:
 def _read_safetensors(file: Path) -> PeftFiles:
     tensors, metadata = load_safetensors(file)
     header = parse_header(metadata)
-    config_file, aside = (file.with_name(name) for name in (CONFIG_NAME, ASIDE_NAME))
+    config_file, previous = (file.with_name(name) for name in (CONFIG_NAME, PREVIOUS_CONFIG_NAME))
     if config_file.is_file():
         config = _read_config(config_file)
     elif header is not None:
         config = header["config"]  # a save was interrupted, or the file was copied alone
-    elif aside.is_file():
-        config = _read_config(aside)  # the same, over an adapter of another tool
+    elif previous.is_file():
+        config = _read_config(previous)  # the same, over an adapter of another tool
     else:
         raise FormatError(f"{config_file} is missing, and {file.name} does not contain the config.")
     return PeftFiles(config, tensors, header)

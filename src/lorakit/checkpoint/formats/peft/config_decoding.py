@@ -1,4 +1,4 @@
-"""adapter_config.json as a LoraConfig: which fields are read, ignored, and refused."""
+"""adapter_config.json as a LoraConfig: fields that are read, ignored, and not supported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _IGNORED = {
     "runtime_config", "task_type", "velora_config", "monteclora_config", "ensure_weight_tying",
     "layers_pattern",
 }  # fmt: skip
-"""Fields that say how an adapter was trained or found, not what it computes."""
+"""Fields about how an adapter was trained, not what it computes."""
 
 
 def _is_names(value: Any) -> bool:
@@ -48,7 +48,7 @@ _TYPES: dict[str, Check] = {
     "exclude_modules": _NAMES,
     "modules_to_save": _NAMES,
 }
-"""Types that `LoraConfig` does not look at, or that it does not have."""
+"""Types of fields that `LoraConfig` does not check or does not have."""
 
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of `init_lora_weights` with which PEFT writes to the base weights."""

@@ -1,4 +1,4 @@
-"""From the contents of PEFT's files to an AdapterBundle; everything wrong in one error."""
+"""From the contents of PEFT's files to an AdapterBundle; one error lists everything wrong."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _WRAPPERS = (
     re.compile(r"\.(modules_to_save|original_module)\."),
     re.compile(r"\.modules_to_save\.[^.]+\."),
 )
-"""Where PEFT keeps a trained module and its original; with bias="all" it writes both of them once
-more, with or without the adapter's name, beside the module under its own name."""
+"""Names in which PEFT keeps a trained module and its original; with bias="all" it saves both again,
+with or without the adapter's name, next to the module under its own name."""
 
 
 def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
-    """The bundle that the files hold.
+    """The bundle in the files.
 
     Raises FormatError that lists everything that is wrong: unsupported features, missing and
     unexpected keys, a config that contradicts the tensors.
@@ -75,7 +75,7 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
 
 
 def _header_problems(files: PeftFiles) -> list[str]:
-    """Settings of the function that adapter_config.json and the file's own header disagree on."""
+    """Settings in which adapter_config.json contradicts the header of the tensor file."""
     header = (files.header or {}).get("config")
     if header is None:
         return []
@@ -90,7 +90,7 @@ def _header_problems(files: PeftFiles) -> list[str]:
 def _decode_tensors(
     tensors: Mapping[str, Tensor],
 ) -> tuple[dict[str, tuple[dict[str, Tensor], str]], dict[str, Tensor], list[str]]:
-    """(A, B and m by name, kind of site) by module, other tensors by name, what fits neither."""
+    """(A, B and m by name, kind of site) by module, other tensors by name, and all problems."""
     found: dict[str, dict[str, Tensor]] = {}
     kinds: dict[str, str] = {}
     trained: dict[str, Tensor] = {}
@@ -142,7 +142,7 @@ def _magnitude_problems(
     sliced: Container[str],
     use_dora: bool,
 ) -> Iterator[str]:
-    """Magnitudes that the config says are not there, or the reverse."""
+    """Missing and unexpected magnitude vectors."""
     for name, (tensors, _) in pairs.items():
         if (MAGNITUDE[1:] in tensors) != use_dora:
             wrong = "is missing" if use_dora else "is unexpected"

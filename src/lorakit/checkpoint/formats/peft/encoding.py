@@ -19,7 +19,7 @@ from lorakit.checkpoint.formats.peft.layout import (
     PREFIX,
     PeftFiles,
 )
-from lorakit.checkpoint.formats.tensor_files import dtype_names, on_their_own
+from lorakit.checkpoint.formats.tensor_files import dtype_names, for_safetensors
 from lorakit.checkpoint.header import VERSION
 from lorakit.config import alpha_for
 from lorakit.errors import SaveError
@@ -35,7 +35,7 @@ from lorakit.variants import (
 
 
 def encode(bundle: AdapterBundle) -> PeftFiles:
-    """The bundle as PEFT's config and tensors; raises SaveError for what has no such form."""
+    """The bundle as PEFT's config and tensors; raises SaveError for what PEFT does not support."""
     if problems := unsupported(bundle):
         raise SaveError("This adapter cannot be saved in PEFT's format:", problems)
     portable = {name: _portable(adapter) for name, adapter in bundle.adapters.items()}
@@ -51,16 +51,16 @@ def encode(bundle: AdapterBundle) -> PeftFiles:
         module, _, leaf = name.rpartition(".")
         inner = f"{module}.base_layer.{leaf}" if module in portable else name
         tensors[PREFIX + inner] = tensor
-    tensors = on_their_own({key: tensors[key] for key in sorted(tensors)})
+    tensors = for_safetensors({key: tensors[key] for key in sorted(tensors)})
     config = _encode_config(bundle, portable)
     return PeftFiles(config, tensors, _encode_header(bundle, config))
 
 
 def unsupported(bundle: AdapterBundle) -> list[str]:
-    """What of the bundle PEFT's files have no form for."""
+    """What of the bundle PEFT's files cannot store."""
     if bundle.method != "lora":
         return [f"its method is {bundle.method}; PEFT's format only supports lora"]
-    return [*_without_form(bundle.adapters), *_of_two_kinds(bundle)]
+    return [*_unsupported_adapters(bundle.adapters), *_mixed_settings(bundle)]
 
 
 def has_pefts_variants(bundle: AdapterBundle) -> bool:
@@ -68,8 +68,8 @@ def has_pefts_variants(bundle: AdapterBundle) -> bool:
     return all(adapter.spec.variant in USE_DORA for adapter in bundle.adapters.values())
 
 
-def _without_form(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str]:
-    """What is wrong with the adapters that have no form in PEFT."""
+def _unsupported_adapters(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str]:
+    """Why PEFT cannot store an adapter, for each that it cannot."""
     for name, adapter in adapters.items():
         site = adapter.site
         if site is None:
@@ -98,8 +98,8 @@ USE_DORA = {"lora": False, "dora": True}
 """The variants that PEFT has, and what its config says of them."""
 
 
-def _of_two_kinds(bundle: AdapterBundle) -> Iterator[str]:
-    """The modules of which the config's `use_dora` or `use_rslora` is not true."""
+def _mixed_settings(bundle: AdapterBundle) -> Iterator[str]:
+    """Modules that differ from the config in `use_dora` or `use_rslora`."""
     config = bundle.config
     for name, adapter in bundle.adapters.items():
         for field, own, others in (
@@ -114,7 +114,7 @@ def _of_two_kinds(bundle: AdapterBundle) -> Iterator[str]:
 
 
 def _portable(adapter: ModuleAdapter) -> ModuleAdapter:
-    """The same update in the shapes that PEFT has, at the same scale."""
+    """The same update in PEFT's shapes, with the same scaling."""
     site, spec = adapter.site, adapter.spec
     a, b = adapter.tensors["lora_A"], adapter.tensors["lora_B"]
     if site is not None and site.slices is not None:
