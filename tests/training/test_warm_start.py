@@ -226,7 +226,7 @@ def test_the_magnitudes_of_dora_are_taken(encoder, reviews, tmp_path):
 def test_a_run_that_is_not_finished_is_no_source(encoder, reviews, tmp_path):
     (tmp_path / "recipe.yaml").write_text("base: b\n", encoding="utf-8")
     with pytest.raises(
-        FormatError, match="is an unfinished run, .* finish it first with: lorakit train"
+        FormatError, match=r"is an unfinished run, .* finish it first with: lorakit train"
     ):
         read_source(str(tmp_path), 16)
     with pytest.raises(FormatError, match="There is no adapter"):
