@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def before_and_after(run: Path) -> str:
-    """Some test inputs with what the base says to them and what the adapted model says."""
+    """Some test inputs with the completions of the base and of the adapted model."""
     from dataclasses import replace
 
     from lorakit.inference.generation import decoding_of, generate_rows

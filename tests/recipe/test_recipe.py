@@ -96,6 +96,35 @@ def test_nothing_cannot_be_set_apart(mapping):
         from_mapping({**SMALLEST, "data": mapping})
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("beams", "(did you mean 'num_beams'?)"),
+        ("no_repeat_ngram", "(did you mean 'no_repeat_ngram_size'?)"),
+        ("batch_rows", "(did you mean 'batch_size'?)"),
+        ("stop", "; the settings are max_new_tokens, temperature, top_p, seed, num_beams,"),
+    ],
+)
+def test_a_name_that_transformers_does_not_have_is_unknown_and_its_own_is_told(name, hint):
+    with pytest.raises(ConfigError) as caught:
+        from_mapping({**SMALLEST, "decoding": {name: 1}})
+    (problem,) = caught.value.problems
+    assert problem.replace("decoding.", "").startswith(f"unknown setting {name}")
+    assert hint in problem
+
+
+def test_every_generation_setting_that_is_wrong_is_told_with_its_value():
+    decoding = {"max_new_tokens": 0, "temperature": -1, "top_p": 0.0, "num_beams": 0}
+    with pytest.raises(ConfigError) as caught:
+        from_mapping({**SMALLEST, "decoding": decoding})
+    assert list(caught.value.problems) == [
+        "decoding.max_new_tokens is 0; it must be at least 1",
+        "decoding.temperature is -1; it must be 0 (greedy decoding) or above",
+        "decoding.top_p is 0.0; it must be above 0 and at most 1",
+        "decoding.num_beams is 0; it must be at least 1",
+    ]
+
+
 def test_slices_and_patterns_come_from_yaml_lists(tmp_path):
     text = """
 base: b

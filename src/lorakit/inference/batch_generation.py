@@ -62,7 +62,7 @@ def generate_batch(
 
 
 def _before_stop(text: str, stop_strings: Sequence[str]) -> str:
-    """What stands before the first stop string."""
+    """The text before the first stop string."""
     return min((text.partition(stop)[0] for stop in stop_strings), key=len, default=text)
 
 

@@ -173,7 +173,7 @@ def _generating(session: Session) -> CausalTask:
 
 
 def _first_token(session: Session) -> int:
-    """What stands for an empty prompt."""
+    """The token that replaces an empty prompt: BOS, else EOS."""
     tokenizer = session.tokenizer
     token = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if token is None:

@@ -32,7 +32,7 @@ from lorakit.tasks.task_file import load_task
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """What the caller knows about an adapter; None: as its files say."""
+    """What the caller knows about an adapter; None: as in its files."""
 
     base: str | None = None
     """Directory or hub id of the base model."""

@@ -1,7 +1,7 @@
 """A training loss of two passes, computed in one forward of a doubled batch.
 
 The first half of the rows is the batch, the second half its view. Dropout draws for each row, so
-the halves differ where nothing was taken away, too. Evaluation never comes here.
+the halves differ even if nothing is cut off. Evaluation uses the model's own loss.
 """
 
 from __future__ import annotations

@@ -87,6 +87,6 @@ def _line(text: str) -> str:
 
 def _ended() -> MissingDependencyError:
     return MissingDependencyError(
-        "METEOR's Java process ended; its own message stands above. METEOR needs Java 8 or later "
+        "METEOR's Java process ended; see its message above. METEOR needs Java 8 or later "
         "and 2 GB of memory."
     )

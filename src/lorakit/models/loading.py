@@ -30,7 +30,7 @@ _ARCHITECTURES = {
 """The auto classes to look for a base's own class in, and transformers' mapping for each."""
 
 UNLIMITED = 1 << 20
-"""The sequence length that stands for no limit."""
+"""The sequence length used for no limit."""
 
 
 def meta_model(name: str, revision: str | None = None) -> nn.Module:

@@ -1,8 +1,8 @@
 """Generation settings: which token comes next, and when a completion ends.
 
 The names are transformers' own (`GenerationConfig`), and so are the meanings, with two exceptions
-that are said at their fields: `no_repeat_ngram_size` leaves the prompt's n-grams allowed, and a
-stop string is no part of the completion.
+that their fields document: `no_repeat_ngram_size` still allows n-grams of the prompt, and a stop
+string is not part of the completion.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class DecodingConfig:
     """If above 0, n-grams of that size occur only once in a completion. Unlike in transformers, an
     n-gram of the prompt may be repeated."""
     stop_strings: Sequence[str] = ()
-    """Strings that end a completion. Unlike in transformers, they are no part of it; one that is a
+    """Strings that end a completion. Unlike in transformers, they are not part of it; one that is a
     single token also ends the search, as an end-of-sequence token does."""
     batch_size: int = 32
     """Maximum number of prompts in one batch; changes time and memory only."""

@@ -27,13 +27,13 @@ def read_sections(mapping: Mapping[str, Any], problems: list[str]) -> dict[str, 
     return configs
 
 
-def relevant_settings(chosen: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The chosen method's config, and other methods' configs that differ from their defaults.
+def relevant_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The method's config, and other methods' configs that differ from their defaults.
 
     Raises ConfigError for an unknown method and for a config of another class than the method's.
     """
-    defaults = {name: find(name).default_config() for name in [chosen, *settings]}
-    configs = {chosen: defaults[chosen], **settings}
+    defaults = {name: find(name).default_config() for name in [method, *settings]}
+    configs = {method: defaults[method], **settings}
     require(
         {
             f"settings[{name!r}] is a {type(config).__name__}; it must be a "
@@ -42,4 +42,4 @@ def relevant_settings(chosen: str, settings: Mapping[str, Any]) -> dict[str, Any
             for default in [defaults[name]]
         }
     )
-    return {n: config for n, config in configs.items() if n == chosen or config != defaults[n]}
+    return {n: config for n, config in configs.items() if n == method or config != defaults[n]}

@@ -46,7 +46,8 @@ def build(cls: type[Any], mapping: Any, path: str, problems: list[str]) -> Any:
 def unknown_names(mapping: Mapping[Any, Any], known: Collection[str], path: str) -> list[str]:
     """The unknown names of a section, each with the nearest known ones."""
     return [
-        f"unknown setting {path}{name}{suggest(str(name), known)}"
+        f"unknown setting {path}{name}"
+        + (suggest(str(name), known) or f"; the settings are {', '.join(known)}")
         for name in mapping
         if name not in known
     ]

@@ -160,8 +160,8 @@ def last_tokens(prompts: Sequence[list[int]], max_length: int) -> dict[str, list
     """The columns of prompts without labels, truncated at their beginning."""
     kept = [ids[-max_length:] for ids in prompts]
     masks = [[1] * len(ids) for ids in kept]
-    cut = [len(ids) > max_length for ids in prompts]
-    return {"input_ids": kept, "attention_mask": masks, TRUNCATED: cut}
+    truncated = [len(ids) > max_length for ids in prompts]
+    return {"input_ids": kept, "attention_mask": masks, TRUNCATED: truncated}
 
 
 def fit(ids: list[int], labels: list[int], max_length: int) -> Labelled:

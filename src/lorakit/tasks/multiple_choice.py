@@ -52,7 +52,7 @@ class MultipleChoice(Task):
         encoded: dict[str, list[Any]] = {
             k: [v[i * n : (i + 1) * n] for i in range(size)] for k, v in flat.items()
         }
-        encoded[TRUNCATED] = [any(cut) for cut in encoded[TRUNCATED]]
+        encoded[TRUNCATED] = [any(choices) for choices in encoded[TRUNCATED]]
         return {**encoded, **self.targets(rows)}
 
     def collate(self, tokenizer: Any, examples: Sequence[Example]) -> dict[str, Tensor]:

@@ -39,7 +39,7 @@ def read_outputs(
 ) -> tuple[list[str], Truth]:
     """The texts and their references; without files of references, those beside JSON lines' texts.
 
-    Raises FormatError for files that do not hold them, ConfigError if there are no references.
+    Raises FormatError for files without them, ConfigError if there are no references.
     """
     kind = kind_of(predictions)
     if kind != ".jsonl" and not references:

@@ -1,7 +1,7 @@
 """The table of tasks: by its name in a recipe, what each of them means.
 
-`register` adds one from outside of the package. Tasks are asked for their columns from the last one
-to the first, so one that was added is asked before lorakit's own.
+`register` adds one from outside of the package. Tasks recognise columns in turn, the last entry
+first, so one that was added comes before lorakit's own.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ class StepTrainer(StepHooks, Trainer):
 
     A step is computed in micro-batches of similar length, each within `token_budget` tokens.
     The model gives the mean loss of a micro-batch; `weight(batch)` is the number of labels in that
-    mean, so a step's loss is the mean over all of the step, however it was cut. The training batch
-    size in `args` has no effect. Raises ConfigError if `args` sets gradient accumulation steps.
+    mean, so a step's loss is the mean over all of the step, however it was split. The batch size in
+    `args` has no effect. Raises ConfigError if `args` sets gradient accumulation steps.
 
     ``StepTrainer(model, total_batch=32, token_budget=4096, data_collator=..., args=...)``
     """

@@ -2,7 +2,7 @@
 
 The files have a row for each reference, or several entries for one input. A system writes one text
 for an input and is scored with all references of it, so they are put together here, and inputs
-that are set apart for testing share nothing with those that are trained on.
+that are split off for testing have none in common with those of the training.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def table_of(entries: Iterable[Entry]) -> Columns:
     """Columns of a table with one row a distinct input, in the order in which they first occur.
 
     Blank references are left out. References have a column unless no input has any: then the texts
-    are still to be written. Category and seen have one where an entry says them.
+    are still to be written. There are columns category and seen if an entry has them.
     Raises FormatError if an input is blank, if some inputs have references and others none, and if
-    a reference is no text.
+    a reference is not a string.
     """
     first: dict[str, Entry] = {}
     references: dict[str, list[str]] = {}

@@ -54,7 +54,7 @@ def parse_json(text: str) -> Iterator[Entry]:
 def parse_lines(text: str) -> Iterator[Entry]:
     """The entries of JSON lines: `triples` as texts, `lexs`, `category` and, in a test set, `seen`.
 
-    Raises FormatError for rows without triples, and for lexicalisations that are no list.
+    Raises FormatError for rows without triples, and for lexicalisations that are not a list.
     """
     columns = parse_json_lines(text)
     problems = [
