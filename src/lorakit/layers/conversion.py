@@ -218,7 +218,7 @@ def restore(module: LoraLayer, weight: Tensor | None = None) -> None:
 
 _OWN = {"spec", "site", "variant", "scaling", "_slices"}
 _OWN |= {"_active", "_merging", "_merged", "_merged_from"}
-"""What a layer keeps in its `__dict__` beside what its torch class keeps there."""
+"""What an adapted layer adds to the `__dict__` of its torch class."""
 
 
 def _strip(module: LoraLayer, original: type[nn.Module], attributes: Iterable[str]) -> None:
