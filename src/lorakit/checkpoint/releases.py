@@ -38,7 +38,7 @@ class Release:
     lora_alpha: float
     alpha_from: str
     head: tuple[str, ...]
-    """Modules beside the adapter that the file holds."""
+    """Other modules that the file contains."""
     labels: int | None
     """Outputs of the head."""
     megabytes: float

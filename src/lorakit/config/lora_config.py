@@ -33,7 +33,7 @@ _AS_VARIANT: Any = _AsVariant()
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Which modules get an update `scaling * B @ A` beside their weight, and of what kind.
+    """Which modules get an update `scaling * B @ A` of their weight, and how.
 
     The field names are PEFT's, so a config reads the same in both libraries.
 

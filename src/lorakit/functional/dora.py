@@ -15,7 +15,7 @@ n needs no B A (and a copy of W for the moment only where W has 16 bits):
 in at least float32, where rounding may leave a little less than 0; that counts as 0. A row of
 zeros has no direction: its d is 0, which leaves it to LoRA until B has given it one.
 
-For backward one activation is kept beside what LoRA keeps: u - b, (T, O), for the gradient of m.
+Backward needs one saved activation more than LoRA's: u - b, (T, O), for the gradient of m.
 It could be had from y, but a model that changes y in place, as nn.ReLU(inplace=True) does, would
 then fail. Dropout is on the low-rank branch alone. PEFT's drops the input of d * x W^T too, so in
 training with dropout the two differ.

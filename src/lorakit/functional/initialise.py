@@ -17,7 +17,7 @@ Initialiser = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 
 
 def adapter_dtype(weight_dtype: torch.dtype) -> torch.dtype:
-    """The type of A and B beside a weight of this type: master copies of at least float32."""
+    """The dtype of A and B for a weight of this dtype: master copies of at least float32."""
     return torch.promote_types(weight_dtype, torch.float32)
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class LoraLayer(MergedWeight, LoRALayer):
     """An nn.Module with a frozen weight and an adapter's parameters, such as `lora_A`, `lora_B`.
 
-    A leaf says what its weight is, what the layer does with one, and what LoRA adds to that; the
-    adapter's variant says the rest.
+    A subclass defines the site of its weight, the base layer's forward and that of B A; the variant
+    of the adapter defines the rest.
     """
 
     lora_A: nn.Parameter
@@ -42,7 +42,7 @@ class LoraLayer(MergedWeight, LoRALayer):
     )
     """The error message for a module that has no such parameter."""
 
-    # --- what a leaf defines
+    # --- what a subclass defines
 
     @classmethod
     def site_of(cls, module: nn.Module) -> Site:
@@ -62,7 +62,7 @@ class LoraLayer(MergedWeight, LoRALayer):
         y = self.plain(input, self.base_weight)
         return add_scaled(y, self.low_rank(input, a, b, dropout).to(y.dtype), s)
 
-    # --- the forward of every leaf
+    # --- the forward of every subclass
 
     def forward(self, input: Tensor) -> Tensor:
         spec = self.spec  # plain attributes only: this runs in every forward
@@ -204,7 +204,7 @@ class LoraLayer(MergedWeight, LoRALayer):
         """The rank above which another row of A adds nothing: min(in, out)."""
         return self.site.max_rank
 
-    # --- what else replaces tensors
+    # --- moving and loading
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         base_was_meta = self.r > 0 and self.base_weight.is_meta

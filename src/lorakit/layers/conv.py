@@ -1,9 +1,9 @@
 """nn.Conv1d, Conv2d and Conv3d with a low-rank update; loralib's `Conv1d`, `Conv2d`, `Conv3d`.
 
 Where loralib's matrix form exists (square 2-d kernels, kernels of size 1), a layer that is
-constructed here has it, shapes included: A (r*k, in*k), B (out/groups*k, r*k), of rank up to
-r*k*k. Other kernels, and every layer that `lorakit.inject` converts, have the kernel form with the
-rank they say: A (r, in/groups, *kernel), B (out, r/groups, 1, ...).
+constructed here has it: A (r*k, in*k), B (out/groups*k, r*k), of rank up to r*k*k. Other kernels,
+and every layer that `lorakit.inject` converts, have the kernel form of rank r:
+A (r, in/groups, *kernel), B (out, r/groups, 1, ...).
 """
 
 from __future__ import annotations

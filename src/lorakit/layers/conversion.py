@@ -240,7 +240,7 @@ def restore(module: LoraLayer, weight: Tensor | None = None) -> None:
 
 
 _OWN = {"spec", "site", "variant", "scaling"} | PASSING
-"""What a layer keeps in its `__dict__` beside what its torch class keeps there."""
+"""What an adapted layer adds to the `__dict__` of its torch class."""
 
 
 def _strip(module: LoraLayer, original: type[nn.Module], attributes: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class LoRALayer:
-    """What loralib's layers have in common, beside nn.Module: rank, scale, dropout, the switch.
+    """What loralib's layers share besides nn.Module: rank, alpha, dropout, merge flags.
 
     A custom layer derives from a torch class and from this, calls both constructors, registers
     parameters whose names begin with `lora_`, and has a forward that uses them.

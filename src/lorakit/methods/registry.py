@@ -1,4 +1,4 @@
-"""The methods of fine-tuning that lorakit knows, by name; a program can add its own."""
+"""The methods of fine-tuning by name; `register` adds others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METHODS: dict[str, Method[Any]] = {}
 
 
 def register(method: Method[Any]) -> None:
-    """Add a method, which recipes, `load_adapter` and the commands then know.
+    """Register a method, for recipes, `load_adapter` and the command line.
 
     Raises ConfigError if its name is taken.
     """

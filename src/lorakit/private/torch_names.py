@@ -49,7 +49,7 @@ NAMES = by_name(
         "torch:Tensor._version",
         since="0.4",
         why="a merged weight is stale when a tensor that it was made from was written to",
-        without="every merged weight counts as stale, and is made anew",
+        without="every merged weight counts as stale, and is recomputed",
     ),
     PrivateName(
         "torch.nn.modules.conv:_ConvNd",

@@ -69,7 +69,7 @@ NAMES = by_name(
 
 MARKS = {
     "_is_hf_initialized": "since 5.0 on each parameter that from_pretrained has loaded; without it "
-    "nobody is told of a weight that the checkpoint lacks",
+    "a newly initialized weight is not reported",
     "all_tied_weights_keys": "since 5.0 the names of tied weights, which saving drops and loading "
     "ties; without it a model that `fold` untied says so in its config alone",
 }

@@ -1,8 +1,8 @@
 """A variant of LoRA as a strategy: its tensors, their initial values, and dW.
 
-A variant has no state and knows no module. With the geometry of a weight (`Site`) it says which
-tensors an adapter has; from these and the weight W it computes dW; and for a live layer it computes
-the adapted forward at less cost than a product with W + dW.
+A variant is stateless and independent of modules. For the layout of a weight (`Site`) it defines
+the tensors of an adapter; from these and the weight W it computes dW; and for a live layer it
+computes the adapted forward at less cost than a product with W + dW.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The file formats that lorakit knows, by name; a program can add its own."""
+"""The file formats by name; `register` adds others."""
 
 from __future__ import annotations
 

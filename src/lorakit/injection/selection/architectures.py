@@ -1,4 +1,4 @@
-"""The query and value projections of the architectures that lorakit knows, by `model_type`.
+"""The default target modules, query and value, by `model_type`.
 
 The paper adapts W_q and W_v (arXiv 2106.09685, sections 4.2 and 7.1). The names are those in
 transformers' modeling files.

@@ -74,7 +74,7 @@ def _ranges(numbers: Iterable[int]) -> str:
 def shortest_suffixes(model: nn.Module, names: list[str]) -> list[str] | str:
     """Suffixes, as short as they can be, that match exactly `names` among the model's modules.
 
-    Where a whole name is also the end of another one, no suffix can tell them apart: then it is one
+    Where a full name is also a suffix of another one, no list of suffixes can: then it is one
     regular expression.
 
     >>> net = nn.ModuleDict({"a": nn.ModuleDict({"q": nn.Linear(1, 1)}),

@@ -1,7 +1,7 @@
-"""What a file does not say of an adapter, resolved with the module that it is for.
+"""Resolve what a file does not store about an adapter, with the module that it is for.
 
 A loralib file stores neither the types of its layers, nor the rank of a convolution, nor which
-slices of a fused weight are adapted. The module and the shapes of A and B tell.
+slices of a fused weight are adapted. They follow from the module and the shapes of A and B.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The README.md beside an adapter's files."""
+"""The model card (README.md) of an adapter."""
 
 from __future__ import annotations
 
