@@ -26,15 +26,15 @@ from transformers import (
 import lorakit as lora
 from benchmarks.reviews_worker import quiet
 from lorakit.inference.batch_generation import AfterPrompt
-from lorakit.inference.generation import generate_rows
+from lorakit.inference.generation import decoding_of, generate_rows
 from lorakit.inference.prediction import evaluate
 from lorakit.inference.session import Session
 from lorakit.metrics.data_to_text import score as metrics
-from lorakit.models.dtypes import chosen, store_frozen
+from lorakit.models.dtypes import cast_frozen, resolve_dtype
 from lorakit.models.fp32_attention import use_fastest_attention
 from lorakit.recipe.catalogue import recipe_file
 from lorakit.recipe.data import encode, prepare
-from lorakit.recipe.decoding import Sampling
+from lorakit.recipe.decoding import DecodingConfig
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe, with_settings
 from lorakit.tables.reading import read_table
@@ -85,8 +85,8 @@ def train(size: str, variant: str, output: str, seed: str = "0") -> dict[str, fl
     examples = examples.shuffle(seed=int(seed)).select(range(STEPS[size] * TOTAL_BATCH))
     model = build_model(settings, task, quiet) if variant == "lorakit" else peft_model(settings)
     if variant == "peft":
-        store_frozen(model, chosen(settings.training.dtype))
-        use_fastest_attention(model.get_base_model(), chosen(settings.training.dtype))
+        cast_frozen(model, resolve_dtype(settings.training.dtype))
+        use_fastest_attention(model.get_base_model(), resolve_dtype(settings.training.dtype))
     data = {"train": examples}
     if variant == "peft-trainer":
         steps = len(examples) // 8
@@ -154,14 +154,14 @@ def score(size: str, adapter: str) -> dict[str, float]:
     saved = opened(size, adapter)
     dev = table("devset.csv")
     dev = dev.select(range(0, len(dev), DEV_EVERY[size]))
-    sampling = decoding(saved)
+    decoding = decoding_of(saved)
     started = time.perf_counter()
-    texts = generate_rows(saved, dev, "dev", sampling).texts
+    texts = generate_rows(saved, dev, "dev", decoding).texts
     seconds = time.perf_counter() - started
     found = {"dev loss": evaluate(saved, dev, "dev").metrics["loss"]}
     found |= metrics("e2e", texts, dev["references"][:])
     if adapter != "-":
-        few = [saved.task.prompts(saved.tokenizer, dev[:6])["input_ids"], sampling]
+        few = [saved.task.prompts(saved.tokenizer, dev[:6])["input_ids"], decoding]
         unmerged = plain(saved, *few)
         found["texts that merging changes, of 6"] = differing(unmerged, texts)
     return found | {"dev decoding seconds": seconds, "dev decoding peak GB": peak()}
@@ -172,12 +172,12 @@ def decode(size: str, adapter: str) -> dict[str, float]:
     saved = opened(size, adapter)
     test = table("testset_w_refs.csv")
     test = test.select(range(0, len(test), TEST_EVERY[size]))
-    sampling = replace(decoding(saved), batch_rows=BATCH_ROWS)
+    decoding = replace(decoding_of(saved), batch_size=BATCH_ROWS)
     prompts = saved.task.prompts(saved.tokenizer, test[:])["input_ids"]
-    ours, texts = timed(lambda: generate_rows(saved, test, "test", sampling).texts)
+    ours, texts = timed(lambda: generate_rows(saved, test, "test", decoding).texts)
     with lora.merged(saved.model):
-        theirs, others = timed(lambda: plain(saved, prompts, sampling))
-        one = replace(sampling, batch_rows=1)
+        theirs, others = timed(lambda: plain(saved, prompts, decoding))
+        one = replace(decoding, batch_size=1)
         padded, _ = timed(lambda: plain(saved, prompts[:1], one, PADDED))
     return {
         "seconds an input": ours / len(prompts),
@@ -188,30 +188,25 @@ def decode(size: str, adapter: str) -> dict[str, float]:
     }
 
 
-def decoding(saved: Session) -> Sampling:
-    assert saved.recipe is not None
-    return saved.recipe.decoding
-
-
 def plain(
-    saved: Session, prompts: list[list[int]], sampling: Sampling, padded: int = 0
+    saved: Session, prompts: list[list[int]], decoding: DecodingConfig, padded: int = 0
 ) -> list[str]:
     """transformers' `generate` in the order of the prompts, as a user would write it."""
     tokenizer, texts = saved.tokenizer, []
     stop = tokenizer("\n\n", add_special_tokens=False)["input_ids"]
-    for start in range(0, len(prompts), sampling.batch_rows):
-        batch = prompts[start : start + sampling.batch_rows]
+    for start in range(0, len(prompts), decoding.batch_size):
+        batch = prompts[start : start + decoding.batch_size]
         width = max([padded, *map(len, batch)])
         ids = [[tokenizer.pad_token_id] * (width - len(p)) + p for p in batch]
         mask = [[0] * (width - len(p)) + [1] * len(p) for p in batch]
-        repeats = NoRepeatNGramLogitsProcessor(sampling.no_repeat_ngram)
+        repeats = NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram_size)
         with torch.no_grad():
             output = saved.model.generate(
                 input_ids=torch.tensor(ids),
                 attention_mask=torch.tensor(mask),
-                num_beams=sampling.beams,
-                length_penalty=sampling.length_penalty,
-                max_new_tokens=sampling.longest,
+                num_beams=decoding.num_beams,
+                length_penalty=decoding.length_penalty,
+                max_new_tokens=decoding.new_token_limit,
                 do_sample=False,
                 logits_processor=[AfterPrompt(repeats, width)],
                 eos_token_id=[tokenizer.eos_token_id, *stop],

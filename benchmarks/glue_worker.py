@@ -10,9 +10,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import logging, set_seed
 
 from benchmarks.reviews_worker import quiet
-from lorakit.models.dtypes import chosen, store_frozen
+from lorakit.models.dtypes import cast_frozen, resolve_dtype
 from lorakit.models.fp32_attention import use_fastest_attention
-from lorakit.models.loading import load_for_task, no_dropout
+from lorakit.models.loading import load_for_task, without_dropout
 from lorakit.recipe import data as recipe_data
 from lorakit.recipe.catalogue import recipe_file
 from lorakit.recipe.schema import from_mapping
@@ -29,15 +29,15 @@ def main() -> None:
     tables = recipe_data.split(recipe.data)
     tokenizer, task = recipe_data.prepare(recipe, tables["train"])
     encoded = {n: recipe_data.encode(task, tokenizer, t, n, quiet) for n, t in tables.items()}
-    head = task.head() | no_dropout(recipe.base)
+    head = task.head() | without_dropout(recipe.base)
     model, _ = load_for_task(recipe.base, task.auto_class, head)
     lora = recipe.lora
     config = LoraConfig(
         r=lora.r, lora_alpha=lora.lora_alpha, target_modules="all-linear", task_type="SEQ_CLS"
     )
     adapted = get_peft_model(model, config)
-    store_frozen(adapted, chosen(recipe.training.dtype))
-    use_fastest_attention(model, chosen(recipe.training.dtype))
+    cast_frozen(adapted, resolve_dtype(recipe.training.dtype))
+    use_fastest_attention(model, resolve_dtype(recipe.training.dtype))
     trainer = make_trainer(recipe, adapted, task, tokenizer, encoded, Path(output), quiet)
     trainer.args.save_strategy = "no"  # its checkpoints are of models that lorakit prepared
     trainer.train_from(None)

@@ -12,9 +12,9 @@ from typing import Any
 from peft import LoraConfig, get_peft_model
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
-from lorakit.models.dtypes import chosen, store_frozen
+from lorakit.models.dtypes import cast_frozen, resolve_dtype
 from lorakit.models.fp32_attention import use_fastest_attention
-from lorakit.models.loading import load_for_task, no_dropout
+from lorakit.models.loading import load_for_task, without_dropout
 from lorakit.recipe.data import encode, prepare, split
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.training.arguments import make_trainer
@@ -44,13 +44,13 @@ def main() -> None:
     if asked["variant"] == "lorakit":
         model = build_model(recipe, task, quiet)
     else:
-        dropout = {} if recipe.training.base_dropout == "on" else no_dropout(recipe.base)
+        dropout = {} if recipe.training.base_dropout == "on" else without_dropout(recipe.base)
         model, _ = load_for_task(recipe.base, task.auto_class, task.head() | dropout)
         config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="SEQ_CLS")
         model = get_peft_model(model, config)
         if asked["variant"] == "peft-batches":
-            store_frozen(model, chosen(recipe.training.dtype))
-            use_fastest_attention(model.get_base_model(), chosen(recipe.training.dtype))
+            cast_frozen(model, resolve_dtype(recipe.training.dtype))
+            use_fastest_attention(model.get_base_model(), resolve_dtype(recipe.training.dtype))
     trainer = make_trainer(recipe, model, task, tokenizer, encoded, Path(recipe.output), quiet)
     if asked["variant"] != "lorakit":
         trainer.args.save_strategy = "no"  # its checkpoints are of models that lorakit prepared

@@ -41,7 +41,8 @@ def prediction(method: str, runs: str) -> str:
 def data_to_text(base: str, train: str, test: str, run: str) -> str:
     """The command that trains, decodes and scores a small part of E2E."""
     settings = (
-        f"data.test={test}", "data.validation=null", "training.total_batch=8", "decoding.beams=4",
+        f"data.test={test}", "data.validation=null", "training.total_batch=8",
+        "decoding.num_beams=4",
     )  # fmt: skip
     return (
         f"lorakit train nlg-smollm2 --set task=e2e --base {base} --data {train} --output {run}"

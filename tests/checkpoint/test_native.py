@@ -23,6 +23,7 @@ from lorakit.variants import (
     ConvSite,
     EmbeddingSite,
     InProjSite,
+    LinearSite,
     ModuleAdapter,
     OutProjSite,
     Site,
@@ -172,6 +173,63 @@ def broken(tmp_path: Path, changes: dict[str, Any], drop: tuple[str, ...] = ()) 
 def test_damaged_header_is_refused(changes: dict[str, Any], problem: str, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=problem):
         read(broken(tmp_path, changes))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"version": ' + "1" * 5000 + "}"])
+def test_header_that_json_cannot_hold_is_refused(text: str, tmp_path: Path) -> None:
+    save_file(head().tensors, tmp_path / NAME, metadata={"lorakit": text})
+    with pytest.raises(FormatError, match="header is invalid"):
+        read(tmp_path / NAME)
+
+
+def lora_file(tmp_path: Path, part: str, changes: dict[str, Any]) -> Path:
+    """A file of an adapter whose header says something else of its module's spec or site."""
+    site = LinearSite(4, 6)
+    tensors = dict(zip(("lora_A", "lora_B"), map(torch.randn, site.factor_shapes(2)), strict=True))
+    adapter = ModuleAdapter(AdapterSpec(2), tensors, site)
+    bundle = AdapterBundle(LoraConfig(r=2, target_modules=["m"]), {"m": adapter})
+    header = header_of(write(bundle, tmp_path / "whole", format="lorakit") / NAME)
+    entry = header["adapters"]["modules"]["m"]
+    entry[part] = {n: v for n, v in (entry[part] | changes).items() if v is not ...}
+    save_file(bundle.tensors, tmp_path / NAME, metadata={"lorakit": json.dumps(header)})
+    return tmp_path / NAME
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "problem"),
+    [
+        ("spec", {"r": 0}, "m: r is 0; it must be a whole number above 0"),
+        ("spec", {"lora_alpha": 10**400}, "m: lora_alpha is 1000"),
+        ("spec", {"lora_alpha": -1}, "m: lora_alpha is -1; it must be a number above 0"),
+        ("spec", {"use_rslora": "no"}, "m: use_rslora is 'no'; it must be true or false"),
+        ("spec", {"variant": ["lora"]}, "m: variant is .*; it must be a name"),
+        ("spec", {"variant": ...}, "m: variant is missing"),
+        ("spec", {"variant": None}, "m: variant is null"),
+        ("spec", {"rank": 2}, "m: rank is unknown"),
+        ("site", {"type": ["x"]}, "m: its type is .*; it must be one of LinearSite"),
+        ("site", {"in_features": "4"}, "m: in_features is '4'; it must be a whole number"),
+        ("site", {"transposed": 1}, "m: transposed is 1; it must be true or false"),
+        ("site", {"type": "SlicedSite", "slices": [["6", True]]}, "m: slices is"),
+        ("site", {"type": "SlicedSite", "slices": "abc"}, "m: slices is"),
+        ("site", {"type": "ConvSite", "shape": [6, 4], "square": True}, "m: shape is"),
+        ("site", {"type": "ConvSite", "shape": [6, 4, 1], "groups": 0}, "m: groups is 0"),
+    ],
+)
+def test_damaged_settings_of_a_module_are_refused(
+    part: str, changes: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    with pytest.raises(FormatError, match=problem):
+        read(lora_file(tmp_path, part, changes))
+
+
+@pytest.mark.parametrize("entry", [None, [], 3, {}, {"spec": {}}, {"spec": {}, "site": None}])
+def test_module_without_settings_is_refused(entry: object, tmp_path: Path) -> None:
+    file = lora_file(tmp_path, "spec", {})
+    header = header_of(file)
+    header["adapters"]["modules"]["m"] = entry
+    save_file({"m.lora_A": torch.ones(1)}, file, metadata={"lorakit": json.dumps(header)})
+    with pytest.raises(FormatError, match="m: the header has no spec and site of it"):
+        read(file)
 
 
 def test_every_damage_of_a_header_is_listed(tmp_path: Path) -> None:

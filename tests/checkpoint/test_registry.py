@@ -258,3 +258,15 @@ def test_torch_file_is_known_by_its_beginning(name: str, zipped: bool, tmp_path:
     content = {"q.lora_A": torch.ones(1, 2), "q.lora_B": torch.ones(2, 1)}
     torch.save(content, tmp_path / name, _use_new_zipfile_serialization=zipped)
     assert read(tmp_path / name, lora_alpha=1).format == "loralib"
+
+
+def test_a_format_from_outside_can_be_the_default_of_its_kind(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = AdapterBundle(trained={"head.weight": torch.ones(2, 3)}, method="probe")
+    monkeypatch.setattr(Toy, "is_default_for", lambda self, bundle: bundle.method == "probe")
+    monkeypatch.setattr(Toy, "problems", lambda self, bundle: [])
+    write(bundle, tmp_path / "probe.toy")
+    assert (tmp_path / "probe.toy").is_file()
+    write(AdapterBundle(trained=bundle.trained, method="head"), tmp_path / "head")
+    assert read(tmp_path / "head").format == "lorakit"

@@ -28,12 +28,12 @@ TABLES: dict[str, tuple[bytes, tuple[str, ...], str]] = {
     "missing column": (
         b"texts,label\na joy,good\na bore,bad\n",
         ("--set", "data.text=text"),
-        "column 'text' is not there (did you mean 'texts'?); there are texts, label",
+        "there is no column 'text' (did you mean 'texts'?); the columns are texts, label",
     ),
     "one class": (
         b"text,label\n" + b"a joy,good\n" * 20,
         ("--set", "data.task=classification"),
-        "Column 'label' has the single label 'good'; there is nothing to learn.",
+        "Column 'label' has only the label 'good'; classification needs two different labels",
     ),
 }
 
@@ -58,8 +58,8 @@ def test_a_label_seen_only_at_test_time_is_named(run, small_bert, tmp_path):
         "--set", f"data.test={test}",
     )  # fmt: skip
     assert code == 1
-    assert "column 'label' holds 'so-so', which does not occur in the training data" in err
-    assert "(there: bad, good): 1 row" in err
+    assert "column 'label' has the label 'so-so', which is not in the training data" in err
+    assert "(its labels: bad, good): 1 row" in err
 
 
 def test_texts_that_are_too_long_are_told_and_cut(run, small_bert, tmp_path):
@@ -70,7 +70,7 @@ def test_texts_that_are_too_long_are_told_and_cut(run, small_bert, tmp_path):
         "--set", "training.max_steps=1", "--set", f"data.test={test}",
     )  # fmt: skip
     assert code == 0, err
-    assert "1 of the 21 rows of train was longer than 512 tokens and was cut." in out
+    assert "1 of the 21 rows of train was truncated to the maximum length of 512 tokens." in out
 
 
 def test_an_unknown_setting_writes_nothing(run, small_bert, tmp_path):
@@ -81,7 +81,11 @@ def test_an_unknown_setting_writes_nothing(run, small_bert, tmp_path):
     )
     code, _, err = run("train", recipe)
     assert code == 1
-    for problem in ("epochs is no setting", "data.txt is no setting", "lora.rank is no setting"):
+    for problem in (
+        "unknown setting epochs",
+        "unknown setting data.txt",
+        "unknown setting lora.rank",
+    ):
         assert problem in err
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
@@ -92,7 +96,7 @@ def test_an_output_that_cannot_be_written_is_told(run, small_bert, tmp_path):
     output = tmp_path / "file" / "run"
     code, _, err = run("train", "--base", small_bert, "--data", data, "--output", output)
     assert code == 1
-    assert f"The output {output} cannot be written" in err
+    assert f"The run directory {output} cannot be written" in err
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -105,5 +109,5 @@ def test_a_run_of_another_recipe_is_refused_and_kept(run, small_bert, tmp_path):
     code, _, err = run(*command, "--set", "training.seed=1")
     assert code == 1
     assert "holds a run of another recipe" in err
-    assert "training.seed is 0 there and 1 here" in err
+    assert "training.seed is 0 in that run and 1 in this recipe" in err
     assert contents(tmp_path) == before

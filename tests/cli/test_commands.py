@@ -127,7 +127,7 @@ def test_merge_refuses_an_output_that_exists(run, adapter, minilm, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("targets", "/nowhere/model"), "There is no model at /nowhere/model"),
+        (("targets", "/nowhere/model"), "There is no transformers model at /nowhere/model"),
         (("inspect", "/nowhere/adapter"), "No adapter found at /nowhere/adapter"),
         (("merge", "/nowhere/adapter", "--output", "out"), "No adapter found at"),
     ],

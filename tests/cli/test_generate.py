@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import lorakit as lora
-from lorakit.inference.generation import Sampling, generate_texts
+from lorakit.inference.generation import DecodingConfig, generate_texts
 from lorakit.inference.session import LoadOptions, open_session
 from lorakit.runs.next_steps import vllm_obstacles
 
@@ -87,16 +87,18 @@ def test_rows_of_a_file_keep_their_order(run, base, adapter, tmp_path):
         "--output", output, "--max-new-tokens", 5,
     )  # fmt: skip
     assert code == 0, err
-    assert "3 rows with their texts" in out
+    assert "3 rows with their completions" in out
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["q"] for row in rows] == PROMPTS
-    saved = open_session(str(adapter), LoadOptions(base=str(base)), needed="generation")
-    assert [r["prediction"] for r in rows] == generate_texts(saved, PROMPTS, Sampling(5)).texts
+    saved = open_session(str(adapter), LoadOptions(base=str(base)), default_task="generation")
+    assert [r["prediction"] for r in rows] == generate_texts(
+        saved, PROMPTS, DecodingConfig(5)
+    ).texts
 
 
 def test_drawing_repeats_with_the_seed(base, adapter):
-    saved = open_session(str(adapter), LoadOptions(base=str(base)), needed="generation")
-    draw = [generate_texts(saved, PROMPTS, Sampling(8, 1.5, seed=s)).texts for s in (1, 1, 2)]
+    saved = open_session(str(adapter), LoadOptions(base=str(base)), default_task="generation")
+    draw = [generate_texts(saved, PROMPTS, DecodingConfig(8, 1.5, seed=s)).texts for s in (1, 1, 2)]
     assert draw[0] == draw[1] != draw[2]
 
 
@@ -104,9 +106,9 @@ def test_a_chat_prompt_goes_through_the_template(base, adapter):
     asked = LoadOptions(base=str(base), task="chat")
     saved = open_session(str(adapter), asked)
     saved.tokenizer.chat_template = TEMPLATE
-    chat = generate_texts(saved, ["w1 w2"], Sampling(5)).texts
-    plain = open_session(str(adapter), LoadOptions(base=str(base)), needed="generation")
-    assert chat == generate_texts(plain, ["user w1 w2 assistant"], Sampling(5)).texts
+    chat = generate_texts(saved, ["w1 w2"], DecodingConfig(5)).texts
+    plain = open_session(str(adapter), LoadOptions(base=str(base)), default_task="generation")
+    assert chat == generate_texts(plain, ["user w1 w2 assistant"], DecodingConfig(5)).texts
 
 
 def test_a_prompt_that_is_too_long_loses_its_beginning_and_says_so(run, base, adapter):
@@ -114,14 +116,14 @@ def test_a_prompt_that_is_too_long_loses_its_beginning_and_says_so(run, base, ad
         "generate", adapter, "--base", base, "--prompt", "w1 " * 90, "--max-new-tokens", 4
     )
     assert code == 0, err
-    assert "1 row longer than the model reads: cut" in out
+    assert "1 row truncated to the maximum length" in out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "Pass --prompt TEXT, or --data FILE"),
-        (("--prompt", "w1", "--max-new-tokens", 64), "leave none for the prompt"),
+        (("--prompt", "w1", "--max-new-tokens", 64), "none is left for the prompt"),
         (("--prompt", "w1", "--top-p", 0, "--temperature", -1), "temperature is -1"),
         (("--prompt", "w1", "--task", "poem"), "task is 'poem'"),
     ],
@@ -145,13 +147,13 @@ def test_vllm_is_offered_only_what_it_takes(base):
     assert obstacles(target_modules=targets, use_rslora=True) == []
     assert obstacles(target_modules=targets, use_dora=True) == ["it uses DoRA"]
     assert obstacles(target_modules=targets, alpha_pattern={"q_proj": 16}) == [
-        "its layers have several scales"
+        "its layers differ in their scaling (lora_alpha / r)"
     ]
     assert obstacles(target_modules=targets, rank_pattern={"v_proj": 2}) == [
-        "its layers have several scales"
+        "its layers differ in their scaling (lora_alpha / r)"
     ]
     assert obstacles(target_modules=targets, modules_to_save=["model.norm"]) == [
-        "model.norm was trained in full"
+        "it contains fully trained modules (model.norm)"
     ]
     assert obstacles(target_modules=["q_proj", "embed_tokens"]) == [
         "it adapts layers that are not linear"

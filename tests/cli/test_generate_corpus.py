@@ -11,7 +11,7 @@ from transformers import GPT2LMHeadModel
 import lorakit as lora
 from tests.training.tiny_gpt2 import save_e2e, save_gpt2
 
-FEW = ("--beams", 2, "--max-new-tokens", 6)
+FEW = ("--num-beams", 2, "--max-new-tokens", 6)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_a_corpus_gives_one_text_an_input_with_its_references(run, base, adapter
     inputs = {row["input"] for row in rows}
     assert len(inputs) == len(rows) < 12
     assert sum(len(row["references"]) for row in rows) == 12
-    assert f"{len(rows)} rows with their texts" in out
+    assert f"{len(rows)} rows with their completions" in out
     assert list(tmp_path.iterdir()) == [output]
     prompt = rows[0]["input"]
     code, out, err = run(
@@ -64,7 +64,7 @@ def test_a_corpus_file_of_another_kind_is_refused(run, base, adapter, tmp_path):
 def test_inputs_need_no_references(run, base, adapter, tmp_path):
     file, output = tmp_path / "rows.csv", tmp_path / "texts.jsonl"
     file.write_text('mr\n"name[Cocum]"\n"name[Zizzi]"\n')
-    where = ["--data", file, "--output", output, "--beams", "2", "--max-new-tokens", "3"]
+    where = ["--data", file, "--output", output, "--num-beams", "2", "--max-new-tokens", "3"]
     code, _, err = run("generate", adapter, "--base", base, "--task", "e2e", *where)
     assert code == 0, err
     rows = [json.loads(line) for line in output.read_text().splitlines()]
@@ -77,10 +77,10 @@ def test_test_rows_are_a_runs(run, base, adapter, tmp_path):
         "generate", adapter, "--base", base, "--task", "e2e", "--output", tmp_path / "a.jsonl"
     )
     assert code == 1
-    assert "an adapter without test rows; pass --data FILE" in err
+    assert "is an adapter, and its task e2e has no test set of its own; pass --data FILE" in err
 
 
 def test_beams_that_are_drawn_are_refused(run, adapter):
-    code, _, err = run("generate", adapter, "--prompt", "a", "--beams", 2, "--temperature", 1)
+    code, _, err = run("generate", adapter, "--prompt", "a", "--num-beams", 2, "--temperature", 1)
     assert code == 1
-    assert "beams are not drawn" in err
+    assert "beam search does not sample" in err

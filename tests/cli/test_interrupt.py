@@ -53,7 +53,7 @@ def test_ctrl_c_is_one_message_and_the_run_continues(small_bert, tmp_path):
     newest = complete_checkpoints(output / "checkpoints")[-1]
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
     assert again.returncode == 0, again.stderr
-    assert f"continuing from {newest}" in again.stdout
+    assert f"resuming from {newest}" in again.stdout
     assert json.loads((output / "result.json").read_text(encoding="utf-8"))["steps"] == 200
     log = json.loads((output / "log.json").read_text(encoding="utf-8"))
     assert [entry["step"] for entry in log] == list(range(4, 201, 4)), (

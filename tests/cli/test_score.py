@@ -21,7 +21,7 @@ def test_score_prints_a_table_and_says_what_is_missing(run, files):
     code, out, error = run("score", *files)
     assert (code, error) == (0, "")
     assert out.splitlines()[:3] == ["e2e, 2 texts", "metric           all", "bleu          1.0000"]
-    assert "No METEOR: Java is missing" in out
+    assert "METEOR is not computed: Java is missing" in out
 
 
 def test_score_prints_json(run, files):
@@ -37,7 +37,7 @@ def test_score_refuses_texts_that_do_not_match(run, files):
     files[3].write_text("A pub by the river.\n")
     code, out, error = run("score", *files)
     assert (code, out) == (1, "")
-    assert "1 texts, but references for 2" in error
+    assert "1 text, but references for 2 texts" in error
 
 
 def test_score_refuses_an_unknown_task_before_it_reads(run):

@@ -45,7 +45,7 @@ def runs(reviews, small_bert, tmp_path_factory) -> Path:
         training = {"max_steps": 5, "total_batch": 16, "learning_rate": 1e-2, "evaluations": 1}
         recipe = {"base": str(small_bert), "data": data, "output": str(folder / method),
                   "method": method, "training": training}  # fmt: skip
-        lorakit.training.train(from_mapping(recipe), say=lambda text: None)
+        lorakit.training.train(from_mapping(recipe), log=lambda text: None)
     return folder
 
 
@@ -63,7 +63,7 @@ def test_train_guesses_says_so_and_ends_with_the_lines_that_use_it(
     assert "task classification, text text, label label" in out
     recipe = yaml.safe_load((output / "recipe.yaml").read_text())
     assert recipe["data"]["label"] == "label"
-    assert "accuracy of the majority" in out
+    assert "accuracy of the majority class" in out
     for line in (
         f'lorakit predict {output} --text "..."',
         f'lora.load_adapter(model, "{output}/adapter")',
@@ -122,13 +122,13 @@ def test_ctrl_c_says_how_to_go_on(run, runs, monkeypatch, tmp_path):
     output = tmp_path / "run"
     code, _, err = run("train", "--base", "b", "--data", "d.csv", "--output", output)
     assert code == train_command.INTERRUPTED
-    assert f"the same command continues the run in {output}" in err
+    assert f"the same command resumes the run in {output}" in err
 
 
 def test_train_lists_every_mistake_of_a_recipe(run):
     code, _, err = run("train", "reviews", "--set", "training.epoch=3", "--set", "data.test=-1")
     assert code == 1
-    assert "training.epoch is no setting (did you mean 'epochs'?)" in err
+    assert "unknown setting training.epoch (did you mean 'epochs'?)" in err
     assert "data.test" in err
 
 
@@ -158,7 +158,7 @@ def test_evaluate_says_what_is_missing(run, runs, tmp_path):
     other = write_csv(tmp_path / "other.csv", [("txt", "label"), ("fine", "good")])
     code, _, err = run("evaluate", runs / "lora", "--data", other)
     assert code == 1
-    assert "column 'text' is not there (did you mean 'txt'?)" in err
+    assert "there is no column 'text' (did you mean 'txt'?)" in err
     code, _, err = run("evaluate", runs / "lora" / "adapter")
     assert code == 1
     assert "pass --data FILE" in err
@@ -174,7 +174,7 @@ def test_evaluate_says_which_texts_were_cut(run, runs, tmp_path):
     )
     code, out, err = run("evaluate", runs / "head", "--data", long)
     assert code == 0, err
-    assert "1 row longer than the model reads: cut" in out
+    assert "1 row truncated to the maximum length" in out
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
@@ -221,7 +221,7 @@ def test_predict_never_overwrites_silently(run, runs, reviews, tmp_path):
     [
         ((), "Pass --data FILE with --output FILE, or --text TEXT."),
         (("--data", "x.csv"), "Pass --data FILE with --output FILE"),
-        (("--data", "x.csv", "--output", "out.xlsx"), "must end in .jsonl, .csv, .tsv"),
+        (("--data", "x.csv", "--output", "out.xlsx"), "must end in one of .jsonl, .csv, .tsv"),
         (("--text", "a joy", "--task", "chat"), "was trained for classification, not for chat"),
     ],
 )
@@ -235,7 +235,7 @@ def test_an_unfinished_run_says_how_to_finish_it(run, runs, tmp_path):
     shutil.copy(runs / "lora" / "recipe.yaml", tmp_path)
     code, _, err = run("evaluate", tmp_path)
     assert code == 1
-    assert f"lorakit train {tmp_path}/recipe.yaml continues it" in err
+    assert f"resume it with: lorakit train {tmp_path}/recipe.yaml" in err
 
 
 def test_compare_puts_runs_and_a_recorded_result_side_by_side(run, runs, tmp_path):
@@ -247,12 +247,12 @@ def test_compare_puts_runs_and_a_recorded_result_side_by_side(run, runs, tmp_pat
     assert code == 0, err
     lines = out.splitlines()
     assert [line.split("  ")[0] for line in lines[1:5]] == [
-        "majority", "head only", "LoRA", "full fine-tuning",
+        "majority class", "head only", "LoRA", "full fine-tuning",
     ]  # fmt: skip
     assert lines[4].endswith(f"recorded in {file}")
-    assert "8 test rows: one standard error is" in lines[5]
+    assert "8 test rows: the standard error is" in lines[5]
     rows = json.loads(run("compare", runs / "lora", "--json")[1])["rows"]
-    assert [row["name"] for row in rows] == ["majority", "LoRA"]
+    assert [row["name"] for row in rows] == ["majority class", "LoRA"]
 
 
 def test_compare_refuses_what_is_no_run(run, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from demo import e2e
 from demo.commands import data_to_text
 from demo.generate import before_and_after
+from lorakit import training
 from lorakit.recipe.catalogue import recipe_file
 from lorakit.recipe.schema import from_mapping
 from lorakit.recipe.yaml_file import load_recipe, with_settings, with_values
@@ -47,7 +48,7 @@ def test_the_demo_trains_on_a_part_and_shows_texts_before_and_after(folder, tmp_
     }
     small = ["decoding.max_new_tokens=6", "data.max_length=100"]
     recipe = from_mapping(with_values(with_settings(mapping, [*settings, *small]), named))
-    assert train(recipe, say=lambda text: None).metrics["bleu"] >= 0
+    assert training.train(recipe, log=lambda text: None).metrics["bleu"] >= 0
     shown = before_and_after(tmp_path / "run")
     assert shown.count("before:") == shown.count("after:") == 3
     assert "name : " in shown

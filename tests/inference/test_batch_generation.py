@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lorakit.errors import ConfigError
 from lorakit.inference import batch_generation, generation
-from lorakit.inference.batch_generation import answer
+from lorakit.inference.batch_generation import generate_batch
 from lorakit.inference.partial_outputs import PartialOutputs, remove_partial
-from lorakit.recipe.decoding import Sampling
+from lorakit.recipe.decoding import DecodingConfig
 from tests.training.tiny_gpt2 import save_gpt2
 
-BEAM = Sampling(max_new_tokens=12, beams=4, length_penalty=0.8, no_repeat_ngram=3)
+BEAM = DecodingConfig(max_new_tokens=12, num_beams=4, length_penalty=0.8, no_repeat_ngram_size=3)
 PROMPTS = [[5, 9, 30, 7, 7, 7], [40, 41, 0], [60, 61, 62, 63, 64, 65, 66, 67, 0], [0]]
 
 
@@ -38,7 +38,7 @@ def tokenizer(base: Path) -> Any:
     return tokenizer
 
 
-def alone(model: Any, tokenizer: Any, prompt: list[int], sampling: Sampling) -> str:
+def alone(model: Any, tokenizer: Any, prompt: list[int], decoding: DecodingConfig) -> str:
     """The definition: one prompt without padding, read once for each beam by transformers."""
     with torch.no_grad():
         output = model.generate(
@@ -46,9 +46,9 @@ def alone(model: Any, tokenizer: Any, prompt: list[int], sampling: Sampling) -> 
             attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
             pad_token_id=0,
             eos_token_id=[0],
-            num_beams=sampling.beams,
-            length_penalty=sampling.length_penalty,
-            max_new_tokens=sampling.longest,
+            num_beams=decoding.num_beams,
+            length_penalty=decoding.length_penalty,
+            max_new_tokens=decoding.new_token_limit,
             do_sample=False,
         )
     return tokenizer.decode(output[0, len(prompt) :], skip_special_tokens=True).strip()
@@ -56,11 +56,11 @@ def alone(model: Any, tokenizer: Any, prompt: list[int], sampling: Sampling) -> 
 
 @pytest.mark.parametrize("beams", [1, 4])
 def test_a_batch_read_once_says_what_each_prompt_alone_says(model, tokenizer, beams):
-    sampling = Sampling(max_new_tokens=12, beams=beams, length_penalty=0.8)
-    expected = [alone(model, tokenizer, prompt, sampling) for prompt in PROMPTS]
+    decoding = DecodingConfig(max_new_tokens=12, num_beams=beams, length_penalty=0.8)
+    expected = [alone(model, tokenizer, prompt, decoding) for prompt in PROMPTS]
     assert len(set(expected)) > 1
     with torch.no_grad():
-        assert answer(model, tokenizer, PROMPTS, sampling) == expected
+        assert generate_batch(model, tokenizer, PROMPTS, decoding) == expected
 
 
 def test_prompts_are_read_once_and_not_for_every_beam(model, tokenizer, monkeypatch):
@@ -70,19 +70,19 @@ def test_prompts_are_read_once_and_not_for_every_beam(model, tokenizer, monkeypa
             lambda module, args, kwargs: rows.append(tuple(kwargs["input_ids"].shape)),
             with_kwargs=True,
         )
-        answer(model, tokenizer, PROMPTS, BEAM)
+        generate_batch(model, tokenizer, PROMPTS, BEAM)
         once = sum(a * b for a, b in rows)
         assert rows[0] == (4, 8)
         assert all(shape == (16, 1) for shape in rows[1:])
         rows.clear()
-        monkeypatch.setattr(batch_generation, "_continues", lambda model: False)
-        answer(model, tokenizer, PROMPTS, BEAM)
+        monkeypatch.setattr(batch_generation, "_accepts_cache", lambda model: False)
+        generate_batch(model, tokenizer, PROMPTS, BEAM)
     assert rows[0] == (16, 9)
     assert sum(a * b for a, b in rows) > once
     model._forward_pre_hooks.clear()
 
 
-def test_ngrams_are_counted_in_the_answer_only():
+def test_ngrams_are_counted_in_the_completion_only():
     seen = []
 
     def inner(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -94,7 +94,7 @@ def test_ngrams_are_counted_in_the_answer_only():
     assert seen == [[[3, 4]]]
 
 
-def test_an_answer_repeats_no_ngram(model, tokenizer, monkeypatch):
+def test_a_completion_repeats_no_ngram(model, tokenizer, monkeypatch):
     outputs = []
     generate = model.generate
 
@@ -104,8 +104,8 @@ def test_an_answer_repeats_no_ngram(model, tokenizer, monkeypatch):
 
     monkeypatch.setattr(model, "generate", recording)
     with torch.no_grad():
-        for sampling in (Sampling(max_new_tokens=12, beams=4), BEAM):
-            answer(model, tokenizer, PROMPTS, sampling)
+        for decoding in (DecodingConfig(max_new_tokens=12, num_beams=4), BEAM):
+            generate_batch(model, tokenizer, PROMPTS, decoding)
     start = max(map(len, PROMPTS))
     loose, strict = ([doubled(row[start:].tolist()) for row in output] for output in outputs)
     assert any(loose)
@@ -120,11 +120,13 @@ def doubled(ids: list[int]) -> bool:
     return len(triples) > len(set(triples))
 
 
-def test_a_stop_text_ends_an_answer(model, tokenizer):
+def test_a_stop_string_ends_a_completion(model, tokenizer):
     with torch.no_grad():
-        (whole,) = answer(model, tokenizer, [PROMPTS[0]], Sampling(max_new_tokens=12))
+        (whole,) = generate_batch(model, tokenizer, [PROMPTS[0]], DecodingConfig(max_new_tokens=12))
         middle = whole[len(whole) // 2]
-        (cut,) = answer(model, tokenizer, [PROMPTS[0]], Sampling(max_new_tokens=12, stop=[middle]))
+        (cut,) = generate_batch(
+            model, tokenizer, [PROMPTS[0]], DecodingConfig(max_new_tokens=12, stop_strings=[middle])
+        )
     assert cut == whole.partition(middle)[0].strip()
 
 
@@ -145,38 +147,42 @@ def test_kept_texts_are_those_of_the_same_question(tmp_path):
 
 
 def test_the_beams_of_a_recipe_are_checked():
-    with pytest.raises(ConfigError, match="beams are not drawn") as caught:
-        Sampling(beams=2, temperature=1.0, no_repeat_ngram=-1, batch_rows=0)
+    with pytest.raises(
+        ConfigError, match=r"num_beams is 2 and temperature is 1.*; beam search does not sample"
+    ) as caught:
+        DecodingConfig(num_beams=2, temperature=1.0, no_repeat_ngram_size=-1, batch_size=0)
     assert len(caught.value.problems) == 3
 
 
 def test_an_interrupted_decoding_continues_and_asks_each_prompt_once(base, tmp_path, monkeypatch):
     saved = saved_adapter(base, tmp_path / "adapter")
     table = rows_of([["name : A"], ["name : B"], ["name : A"], ["name : C and more"]])
-    sampling = Sampling(max_new_tokens=6, beams=2, batch_rows=1)
-    whole = generation.generate_rows(saved, table, "t", sampling).texts
+    decoding = DecodingConfig(max_new_tokens=6, num_beams=2, batch_size=1)
+    whole = generation.generate_rows(saved, table, "t", decoding).texts
     assert whole[0] == whole[2]
 
     asked: list[int] = []
-    real = batch_generation.answer
+    real = batch_generation.generate_batch
 
-    def counting(model: Any, tokenizer: Any, prompts: list[list[int]], s: Sampling) -> list[str]:
+    def counting(
+        model: Any, tokenizer: Any, prompts: list[list[int]], s: DecodingConfig
+    ) -> list[str]:
         if len(asked) == 2:
             raise KeyboardInterrupt
         asked.append(len(prompts))
         return real(model, tokenizer, prompts, s)
 
     output = tmp_path / "out.jsonl"
-    monkeypatch.setattr(generation, "answer", counting)
+    monkeypatch.setattr(generation, "generate_batch", counting)
     with pytest.raises(KeyboardInterrupt):
-        generation.generate_rows(saved, table, "t", sampling, output=output)
-    kept = (tmp_path / ".out.jsonl.kept-0").read_text().splitlines()
+        generation.generate_rows(saved, table, "t", decoding, output=output)
+    kept = (tmp_path / ".out.jsonl.partial-0").read_text().splitlines()
     assert [json.loads(line) for line in kept[1:]]
     asked.clear()
-    assert generation.generate_rows(saved, table, "t", sampling, output=output).texts == whole
+    assert generation.generate_rows(saved, table, "t", decoding, output=output).texts == whole
     assert sum(asked) == 1
     remove_partial(output)
-    assert not (tmp_path / ".out.jsonl.kept-0").exists()
+    assert not (tmp_path / ".out.jsonl.partial-0").exists()
 
 
 def saved_adapter(base: Path, directory: Path) -> Any:

@@ -10,13 +10,21 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
+
+from lorakit.checkpoint import FORMATS
+from lorakit.losses import LOSSES
+from lorakit.methods import METHODS
+from lorakit.tasks import TASKS
+from lorakit.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [
@@ -65,6 +73,18 @@ def run(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     return len(blocks)
 
 
+@pytest.fixture
+def tables_as_before() -> Iterator[None]:
+    """What a page registers is gone after it."""
+    tables: list[dict[str, Any]] = [VARIANTS, METHODS, FORMATS, TASKS, LOSSES]
+    before = [dict(table) for table in tables]
+    yield
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
+
+
+@pytest.mark.usefixtures("tables_as_before")
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_code_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

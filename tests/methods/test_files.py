@@ -267,3 +267,14 @@ def test_settings_that_the_method_does_not_know_are_told(tmp_path):
     write(replace(read(path), method_config={"modules": ["classifier"]}), path)
     with pytest.raises(FormatError, match="settings that the method head does not support"):
         lora.load_adapter(bert(), path)
+
+
+def test_inject_on_a_prepared_head_is_refused_and_the_base_stays(tmp_path: Path) -> None:
+    model, base = bert(), bert()
+    find("head").apply(model, CONFIGS["head"])
+    config = lora.LoraConfig(r=2, target_modules=["query"], modules_to_save=["classifier"])
+    with pytest.raises(StateError, match=r"already trains 2 tensors in full \(classifier\.weight"):
+        lora.inject(model, config)
+    lora.eject(model)
+    for name, tensor in base.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], tensor, **EXACT)

@@ -101,6 +101,18 @@ def test_eject_and_a_new_injection_end_what_was_noted():
     assert method_of(model) is find("lora")
 
 
+def test_a_prepared_head_is_not_injected_over_so_that_eject_gives_all_flags_back():
+    model = net()
+    find("head").apply(model, PREPARED["head"])
+    with pytest.raises(StateError, match=r"already trains .* in full.*lorakit\.eject"):
+        lora.inject(model, LORA)
+    assert method_of(model) is find("head")
+    lora.eject(model)
+    lora.inject(model, LORA)
+    lora.eject(model)
+    assert all(p.requires_grad for p in model.parameters())
+
+
 def test_disabled_gives_the_base_of_a_trained_head():
     model = net()
     x = torch.ones(1, 4)

@@ -77,8 +77,8 @@ def test_everything_that_is_wrong_is_said_at_once():
     with pytest.raises(ConfigError) as caught:
         score("e2e", ["a"], [["a"], [" "], []], seen=[True])
     assert caught.value.problems == (
-        "1 texts, but references for 3",
-        "1 marks 'seen', but references for 3",
+        "1 text, but references for 3 texts",
+        "1 value of 'seen', but references for 3 texts",
         "no reference for 2 texts: 2, 3",
     )
     with pytest.raises(ConfigError, match="no references"):

@@ -42,5 +42,5 @@ def test_one_of_the_readmes_averages_does_not_follow_from_its_rows():
 def test_a_missing_task_or_metric_is_named():
     with pytest.raises(ConfigError, match="stsb is missing"):
         glue_average({task: {"accuracy": 1.0} for task in AVERAGED if task != "stsb"})
-    with pytest.raises(ConfigError, match="cola lack matthews_correlation"):
+    with pytest.raises(ConfigError, match="cola lack the metric matthews_correlation"):
         glue_headline("cola", {"accuracy": 1.0})

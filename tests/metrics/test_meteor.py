@@ -21,7 +21,7 @@ def test_a_program_that_ends_is_an_error(monkeypatch, tmp_path):
     program.write_text("#!/bin/sh\nexit 1\n")
     program.chmod(0o755)
     monkeypatch.setattr(module, "java", lambda: str(program))
-    with Meteor() as meteor, pytest.raises(MissingDependencyError, match="program ended"):
+    with Meteor() as meteor, pytest.raises(MissingDependencyError, match="Java process ended"):
         meteor(["a"], [["a"]])
 
 

@@ -27,7 +27,7 @@ from transformers import (
 
 import lorakit as lora
 from lorakit.checkpoint import read
-from lorakit.models.loading import length_limit, load_base, skeleton
+from lorakit.models.loading import length_limit, load_base, meta_model
 from lorakit.models.merging import merge_to_directory
 
 SMALL = {
@@ -56,8 +56,8 @@ def classifier_adapter(base: Path, path: Path, labels: int = 3) -> Path:
     return lora.save_adapter(model, path)
 
 
-def test_skeleton_has_shapes_and_no_weights(masked_lm):
-    model = skeleton(str(masked_lm))
+def test_the_meta_model_has_shapes_and_no_weights(masked_lm):
+    model = meta_model(str(masked_lm))
     assert isinstance(model, BertForMaskedLM)
     assert all(parameter.is_meta for parameter in model.parameters())
 
@@ -79,7 +79,10 @@ def test_load_base_refuses_weights_that_nobody_brings(tmp_path):
     model = BertForMaskedLM(BertConfig(**SMALL))
     lora.inject(model, lora.LoraConfig(r=2))
     lora.save_adapter(model, tmp_path / "adapter")
-    with pytest.raises(lora.errors.MismatchError, match=r"cls.predictions.*would be random"):
+    with pytest.raises(
+        lora.errors.MismatchError,
+        match=r"cls.predictions.*would be randomly initialized; the adapter does not contain it",
+    ):
         load_base(str(tmp_path / "base"), bundle=read(tmp_path / "adapter"))
 
 
@@ -91,7 +94,7 @@ def test_load_base_refuses_another_architecture(masked_lm, tmp_path):
         load_base(str(masked_lm), bundle=read(tmp_path / "adapter"))
 
 
-@pytest.mark.parametrize("loader", [skeleton, load_base])
+@pytest.mark.parametrize("loader", [meta_model, load_base])
 def test_a_directory_without_a_model_is_named(loader, tmp_path):
     with pytest.raises(lora.errors.FormatError, match=r"has no config\.json"):
         loader(str(tmp_path))
@@ -233,10 +236,12 @@ def test_weights_of_another_shape_that_the_adapter_does_not_bring_are_listed(tmp
     with pytest.raises(lora.errors.MismatchError) as caught:
         load_base(str(base), bundle=read(adapter))
     (problem,) = caught.value.problems
-    assert problem.startswith("bert.embeddings.word_embeddings.weight has shape (50, 16) there")
+    assert problem.startswith(
+        "bert.embeddings.word_embeddings.weight has shape (50, 16) in the checkpoint"
+    )
 
 
-@pytest.mark.parametrize("loader", [skeleton, load_base])
+@pytest.mark.parametrize("loader", [meta_model, load_base])
 @pytest.mark.parametrize(
     "change",
     [

@@ -63,35 +63,66 @@ def test_every_mistake_is_told_at_once():
     problems = "\n".join(caught.value.problems)
     for expected in (
         "base is missing",
-        "metod is no setting (did you mean 'method'?)",
-        "data.trian is no setting (did you mean 'train'?)",
+        "unknown setting metod (did you mean 'method'?)",
+        "unknown setting data.trian (did you mean 'train'?)",
         "data.train is missing",
-        "data.text is [1]; it must be a list or nothing",
-        "output is 3; it must be text",
+        "data.text is [1]; it must be a list or null",
+        "output is 3; it must be a string",
         "method is 'lroa'; it must be one of lora, full, head",
-        "lora.lora_dropot is no setting (did you mean 'lora_dropout'?)",
+        "unknown setting lora.lora_dropot (did you mean 'lora_dropout'?)",
         "lora.r is 0",
         "lora.lora_alpha is 'x'; it must be a number",
         "training.epochs is 'two'; it must be a number",
-        "training.total_batch is True; it must be a whole number",
+        "training.total_batch is True; it must be an integer",
         "training.dtype is 'fp8'; it must be one of auto, fp32, bf16, fp16",
         "training.schedule is 'square'; it must be one of linear",
-        "training.learning_rate must be above 0",
-        "training.early_stopping must be at least 1",
+        "training.learning_rate is -1; it must be above 0",
+        "training.early_stopping is 0; it must be at least 1",
     ):
         assert expected in problems
 
 
 @pytest.mark.parametrize("section", ["data", "training", "lora", "head", "full"])
 def test_a_section_that_is_a_value_is_told(section):
-    with pytest.raises(ConfigError, match=f"{section} is 'x'; write settings under it"):
+    with pytest.raises(ConfigError, match=f"{section} is 'x'; it must be a mapping of settings"):
         from_mapping({**SMALLEST, section: "x"})
 
 
 @pytest.mark.parametrize("mapping", [{"train": "t", "test": 0}, {"train": "t", "validation": -1}])
 def test_nothing_cannot_be_set_apart(mapping):
-    with pytest.raises(ConfigError, match="at least one row"):
+    with pytest.raises(
+        ConfigError, match=r"is (0|-1); it must be a share or a number of rows above 0"
+    ):
         from_mapping({**SMALLEST, "data": mapping})
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("beams", "(did you mean 'num_beams'?)"),
+        ("no_repeat_ngram", "(did you mean 'no_repeat_ngram_size'?)"),
+        ("batch_rows", "(did you mean 'batch_size'?)"),
+        ("stop", "; the settings are max_new_tokens, temperature, top_p, seed, num_beams,"),
+    ],
+)
+def test_a_name_that_transformers_does_not_have_is_unknown_and_its_own_is_told(name, hint):
+    with pytest.raises(ConfigError) as caught:
+        from_mapping({**SMALLEST, "decoding": {name: 1}})
+    (problem,) = caught.value.problems
+    assert problem.replace("decoding.", "").startswith(f"unknown setting {name}")
+    assert hint in problem
+
+
+def test_every_generation_setting_that_is_wrong_is_told_with_its_value():
+    decoding = {"max_new_tokens": 0, "temperature": -1, "top_p": 0.0, "num_beams": 0}
+    with pytest.raises(ConfigError) as caught:
+        from_mapping({**SMALLEST, "decoding": decoding})
+    assert list(caught.value.problems) == [
+        "decoding.max_new_tokens is 0; it must be at least 1",
+        "decoding.temperature is -1; it must be 0 (greedy decoding) or above",
+        "decoding.top_p is 0.0; it must be above 0 and at most 1",
+        "decoding.num_beams is 0; it must be at least 1",
+    ]
 
 
 def test_slices_and_patterns_come_from_yaml_lists(tmp_path):
@@ -170,11 +201,11 @@ def test_bad_settings_are_all_told():
     with pytest.raises(ConfigError) as caught:
         with_settings(SMALLEST, ["base", "=1", "base.x=1", "a={", "training..x=1"])
     told = "\n".join(caught.value.problems)
-    assert "'base' is no setting" in told
-    assert "'=1' is no setting" in told
-    assert "base.x: base is a value and has no parts" in told
-    assert "'{' is no YAML value" in told
-    assert "'training..x=1' is no setting" in told
+    assert "'base' is not of the form NAME=VALUE" in told
+    assert "'=1' is not of the form NAME=VALUE" in told
+    assert "base.x: base is a value, not a section of settings" in told
+    assert "'{' is not a valid YAML value" in told
+    assert "'training..x=1' is not of the form NAME=VALUE" in told
 
 
 def test_values_are_taken_as_they_are():
@@ -188,9 +219,9 @@ def test_values_are_taken_as_they_are():
     ("text", "message"),
     [
         ("a: [", "cannot be read"),
-        ("", "holds no settings"),
-        ("- a", "holds no settings"),
-        ("training: {seed: 1, seed: 2}", "seed stands twice"),
+        ("", "is not a mapping of settings"),
+        ("- a", "is not a mapping of settings"),
+        ("training: {seed: 1, seed: 2}", "the key seed occurs twice"),
     ],
 )
 def test_a_file_without_a_recipe_is_told(text, message, tmp_path):
@@ -207,8 +238,8 @@ def test_differences_name_settings_and_both_values():
     one = from_mapping(SMALLEST)
     other = replace(one, output="elsewhere", training=TrainingConfig(seed=1), revision="main")
     assert differences(one, other) == [
-        "training.seed is 0 there and 1 here",
-        "revision is None there and 'main' here",
+        "training.seed is 0 in that run and 1 in this recipe",
+        "revision is None in that run and 'main' in this recipe",
     ]
 
 
@@ -226,10 +257,10 @@ def test_every_mistake_of_a_loss_is_told_at_once():
             {**SMALLEST, "loss": {"kind": "rdrop", "weight": -1, "ratio": 0.2, "weight_": 1}}
         )
     text = str(caught.value)
-    assert "loss.weight must not be negative" in text
-    assert "loss.ratio is set, and kind rdrop does not use it" in text
-    assert "loss.weight_ is no setting (did you mean 'weight', 'copy_weight'?)" in text
-    with pytest.raises(ConfigError, match=r"loss\.ratio must be in"):
+    assert "loss.weight is -1; it must be 0 or above" in text
+    assert "loss.ratio is set, and kind rdrop has no such setting" in text
+    assert "unknown setting loss.weight_ (did you mean 'weight', 'copy_weight'?)" in text
+    with pytest.raises(ConfigError, match=r"loss\.ratio is 1\.0; it must be above 0 and below 1"):
         from_mapping({**SMALLEST, "loss": {"kind": "cutoff_token", "ratio": 1.0}})
     with pytest.raises(ConfigError, match=r"loss\.kind is 'dropr'; it must be one of plain, rdrop"):
         from_mapping({**SMALLEST, "loss": {"kind": "dropr"}})
@@ -241,7 +272,7 @@ def test_what_a_loss_and_a_warm_start_mean_nothing_for_is_refused_together():
     with pytest.raises(ConfigError) as caught:
         from_mapping(mapping)
     assert "the task chat has none; use plain" in str(caught.value)
-    assert "init_adapter starts adapters, and method head has none" in str(caught.value)
+    assert "init_adapter initializes adapters, and method head has none" in str(caught.value)
 
 
 def test_a_guessed_task_is_checked_as_well():
@@ -259,7 +290,7 @@ def test_a_loss_reads_back_equal(kind, tmp_path):
 @pytest.mark.parametrize(
     ("sections", "problem"),
     [
-        ({"data": {"train": "t", "task": "stsb"}}, "the task stsb learns a number"),
+        ({"data": {"train": "t", "task": "stsb"}}, "the task stsb is a regression"),
         ({"data": {"train": "t", "task": "rte"}, "loss": {"kind": "rdrop"}}, "loss.kind is rdrop"),
     ],
 )
@@ -279,7 +310,7 @@ def test_a_section_of_a_method_that_is_not_chosen_is_kept_where_it_says_somethin
     assert load_recipe(tmp_path / "r.yaml")["lora"]["r"] == 4
     silent = from_mapping({**mapping, "lora": {"r": 8}, "full": {}})
     assert silent == from_mapping({**SMALLEST, "method": "head", "head": mapping["head"]})
-    assert differences(recipe, silent) == ["lora.r is 4 there and 8 here"]
+    assert differences(recipe, silent) == ["lora.r is 4 in that run and 8 in this recipe"]
 
 
 def test_a_recipe_with_every_default_of_lora_written_out_is_the_same_recipe():
@@ -304,10 +335,10 @@ def test_the_sections_of_methods_are_checked_whether_chosen_or_not():
         )
     problems = "\n".join(caught.value.problems)
     for expected in (
-        "settings is no setting",
-        "lroa is no setting (did you mean 'lora'?)",
-        "head.modules is no setting (did you mean 'modules_to_save'?)",
-        "full.r is no setting",
+        "unknown setting settings",
+        "unknown setting lroa (did you mean 'lora'?)",
+        "unknown setting head.modules (did you mean 'modules_to_save'?)",
+        "unknown setting full.r",
         "lora.r is 0",
     ):
         assert expected in problems
@@ -325,7 +356,9 @@ def test_an_unknown_method_is_told_beside_other_mistakes(method):
 def test_a_recipe_in_python_is_checked_as_well():
     with pytest.raises(ConfigError, match="method is 'x'; it must be one of lora, full, head"):
         Recipe("b", DataConfig("t.csv"), "o", method="x")
-    with pytest.raises(ConfigError, match=r"settings\['head'\] is a LoraConfig, no MethodConfig"):
+    with pytest.raises(
+        ConfigError, match=r"settings\['head'\] is a LoraConfig; it must be a MethodConfig"
+    ):
         Recipe("b", DataConfig("t.csv"), "o", method="head", settings={"head": LoraConfig()})
     with pytest.raises(ConfigError, match="method is 'hed'; it must be"):
         Recipe("b", DataConfig("t.csv"), "o", settings={"hed": MethodConfig()})

@@ -51,7 +51,10 @@ def test_the_file_itself_may_choose_and_the_choice_leaves_the_file_as_it_was():
             "task=ret",
             "task is 'ret' (did you mean 'rte'?); it must be one of rte, mnli, mnli.rdrop",
         ),
-        ("training.seed=2", "task is missing; this recipe is for several: set it to one of rte,"),
+        (
+            "training.seed=2",
+            "task is missing; this recipe has several: choose with --set task=NAME, one of rte,",
+        ),
         ("tasks=[rte]", "tasks must be a mapping of names to settings"),
     ],
 )
@@ -61,7 +64,7 @@ def test_a_task_that_cannot_be_chosen_is_told_with_the_other_mistakes(setting, p
     problems = "\n".join(caught.value.problems)
     assert problem in problems
     assert len(caught.value.problems) == (4 if "tasks" in setting else 3)
-    assert "training.epoch is no setting" in problems
+    assert "unknown setting training.epoch" in problems
     assert "method is 'lroa'" in problems
 
 
@@ -73,7 +76,7 @@ def test_settings_of_a_task_are_checked_like_any_other():
 
 def test_task_is_no_setting_where_a_recipe_is_for_one():
     plain = {name: value for name, value in FILE.items() if name != "tasks"}
-    with pytest.raises(ConfigError, match="task is no setting"):
+    with pytest.raises(ConfigError, match="unknown setting task"):
         from_mapping(with_settings(plain, ["task=rte"]))
 
 

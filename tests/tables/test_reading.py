@@ -143,11 +143,11 @@ BAD = {
     "quotes.csv": (b'text,label\n"a" b,1\n', "line 2"),
     "latin.csv": ("text,label\na,1\ncaf\u00e9,0\n".encode("latin-1"), r"byte 18 \(line 3\)"),
     "utf16.csv": ("text,label\na,1\n".encode("utf-16"), "is not UTF-8"),
-    "broken.jsonl": (b'{"a": 1}\n{"a"\n[1]\n', "line 2: (.|\n)*line 3: .* is no object"),
+    "broken.jsonl": (b'{"a": 1}\n{"a"\n[1]\n', "line 2: (.|\n)*line 3: .* is not an object"),
     "key.jsonl": (b'{"a": 1, "a": 2}\n', "line 1: a key occurs more than once"),
-    "scalar.json": (b"3", "no list of objects|no object"),
-    "mixed.jsonl": (b'{"a": 1}\n{"a": [1]}\n', "mixes types"),
-    "large.jsonl": (b'{"a": 1234567890123456789012}\n', "mixes types"),
+    "scalar.json": (b"3", "not a list of objects|not an object"),
+    "mixed.jsonl": (b'{"a": 1}\n{"a": [1]}\n', "has a column of mixed types"),
+    "large.jsonl": (b'{"a": 1234567890123456789012}\n', "has a column of mixed types"),
     "damaged.parquet": (b"PAR1 and nothing", "as Parquet"),
     "plain.csv.gz": (b"text,label\na,1\n", "cannot be read"),
     "short.csv.gz": (gzip.compress(b"text,label\na,1\n")[:-9], "cannot be read"),
@@ -205,10 +205,10 @@ def test_a_saved_data_set_brings_the_names_of_its_classes(hub: Path) -> None:
 def test_a_split_that_is_not_there_is_named(hub: Path) -> None:
     (hub / "data").mkdir()
     (hub / "data" / "train.csv").write_text("text\na\n")
-    with pytest.raises(FormatError, match="could not load its split 'test'"):
+    with pytest.raises(FormatError, match="could not load it with the split 'test'"):
         read_table(str(hub / "data"), "test")
 
 
 def test_a_name_that_nothing_knows_is_refused(hub: Path) -> None:
-    with pytest.raises(FormatError, match="no/such-set is no file here"):
+    with pytest.raises(FormatError, match="no/such-set is not a local file"):
         read_table("no/such-set")

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lorakit.errors import ConfigError
-from lorakit.tasks.base import CUT
+from lorakit.tasks.base import TRUNCATED
 from lorakit.tasks.chat import Chat
 from lorakit.tasks.generation import IGNORED
 from tests.tasks.conftest import CHATML, MARKED, REASONING
@@ -89,7 +89,10 @@ def test_a_template_that_drops_earlier_reasoning_is_followed(gpt: Any) -> None:
 
 def test_a_template_that_rewrites_a_turn_is_refused(gpt: Any) -> None:
     gpt.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
-    with pytest.raises(ConfigError, match="otherwise than its prompt"):
+    with pytest.raises(
+        ConfigError,
+        match="does not render an assistant turn as a continuation of its generation prompt",
+    ):
         encode(gpt, turns("a", "b"))
 
 
@@ -115,7 +118,7 @@ def test_a_long_conversation_keeps_its_first_answer(gpt: Any) -> None:
     short = encode(gpt, messages, max_length=20)
     assert learned(gpt, short) == ["abc<|im_end|>"]
     assert [len(ids) for ids in short["input_ids"]] == [20]
-    assert (whole[CUT], short[CUT]) == ([False], [True])
+    assert (whole[TRUNCATED], short[TRUNCATED]) == ([False], [True])
 
 
 def test_json_in_a_cell_and_empty_keys_are_read(gpt: Any) -> None:

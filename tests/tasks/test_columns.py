@@ -8,7 +8,8 @@ import pytest
 from datasets import Dataset
 
 from lorakit.errors import ConfigError
-from lorakit.tasks.columns import Columns, make_task, resolve
+from lorakit.tasks.columns import make_task, resolve
+from lorakit.tasks.spec import Columns
 
 TALK = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
@@ -104,24 +105,29 @@ BAD_TABLES: dict[str, tuple[dict[str, list[Any]], Columns, str]] = {
     "missing columns": (
         {"text": ["a"], "label": ["0"]},
         Columns("classify", ("txt",), "labels"),
-        r"'txt' is not there \(did you mean 'text'\?\)(.|\n)*'labels' (.|\n)*task is 'classify'",
+        r"no column 'txt' \(did you mean 'text'\?\)(.|\n)*no column 'labels' "
+        r"(.|\n)*task is 'classify'",
     ),
-    "one column": ({"text": ["a", "b"]}, Columns(), "there is 'text'; please set data.task and"),
+    "one column": (
+        {"text": ["a", "b"]},
+        Columns(),
+        "the column is 'text'; set data.task and data.label",
+    ),
     "semicolons": ({"text;label": ["a;1"]}, Columns(), "separated by ';'"),
     "nothing to tell": (
         {"a": ["x"], "b": ["y"], "c": ["z"]},
         Columns(),
-        "there are 'a', 'b', 'c'; please set data.task and data.label",
+        "the columns are 'a', 'b', 'c'; set data.task and data.label",
     ),
     "free texts": (
         {"text": numbered(60), "label": numbered(60)},
         Columns(),
-        "please set data.task",
+        "set data.task",
     ),
     "one class": (
         {"text": ["a", "b"], "label": ["x", "x"]},
         Columns(),
-        "single label 'x'; there is nothing to learn",
+        "only the label 'x'; classification needs two different labels",
     ),
     "three texts": (
         {"a": ["x"], "b": ["y"], "c": ["z"], "label": ["0"]},
@@ -131,17 +137,17 @@ BAD_TABLES: dict[str, tuple[dict[str, list[Any]], Columns, str]] = {
     "one choice": (
         {"q": ["x"], "a": ["y"], "label": ["0"]},
         Columns("multiple_choice", ("q", "a"), "label"),
-        "multiple_choice reads the question's column and two or more",
+        "multiple_choice reads a column of questions and two or more",
     ),
     "two roles": (
         {"text": ["a", "b"], "label": ["0", "1"]},
         Columns("classification", ("text",), "text"),
-        "'text' is named more than once",
+        "'text' is used more than once",
     ),
     "no header": (
         {"I liked it": ["no", "good film", "bad film"], "1": ["0", "1", "0"]},
         Columns(),
-        "first line seems to hold data, since '1'",
+        "header seems to be a row of data, since the name '1'",
     ),
     "empty cells": (
         {"text": ["a", "", None, "b", "c"], "label": ["0", "1", "0", " ", None]},
@@ -151,22 +157,22 @@ BAD_TABLES: dict[str, tuple[dict[str, list[Any]], Columns, str]] = {
     "no numbers": (
         {"text": ["a", "b", "c"], "score": ["1.5", "high", "inf"]},
         Columns("regression"),
-        "'high', which is no finite number: 1 row(.|\n)*'inf'",
+        "'high', which is not a finite number: 1 row(.|\n)*'inf'",
     ),
     "choice out of range": (
         {"q": ["x"] * 3, "choice1": ["y"] * 3, "choice2": ["z"] * 3, "label": ["2", "1", "1.5"]},
         Columns(),
-        "'2', which names none of the 2 choices: write 0 to 1 .*count from 0(.|\n)*'1.5'",
+        "'2', which is none of the 2 choices: use 0 to 1 .*choices count from 0(.|\n)*'1.5'",
     ),
     "nothing said": (
         {"messages": [TALK, TALK[:1]]},
         Columns(),
-        "no turn of the assistant, so there is nothing to learn: row 2",
+        "no assistant turn, so there is nothing to train on: row 2",
     ),
     "no messages": (
         {"messages": ["hello", "[1]", '{"a": 1}']},
         Columns(),
-        "holds no list.*rows 1, 2",
+        "is not a list of messages.*rows 1, 2",
     ),
 }
 
@@ -182,7 +188,10 @@ def test_labels_are_those_of_the_training_table() -> None:
     task = make_task(table(text=["a"] * 3, label=["10", "9", "10.0"]), Columns(
         "classification", ("text",), "label"), 16)  # fmt: skip
     assert task.head()["id2label"] == {0: "9", 1: "10"}
-    with pytest.raises(ConfigError, match=r"reviews\.csv does not fit(.|\n)*'8'.*1 row"):
+    with pytest.raises(
+        ConfigError,
+        match=r"reviews\.csv cannot be used for the task classification(.|\n)*'8'.*1 row",
+    ):
         task.check(table(text=["a", "b"], label=["8", "9"]), "reviews.csv")
 
 
@@ -190,13 +199,13 @@ def test_a_test_table_without_the_columns_is_refused() -> None:
     task = make_task(table(text=["a", "b"], label=["0", "1"]), Columns(
         "classification", ("text",), "label"), 16)  # fmt: skip
     other = table(txt=["a"], label=["0"])
-    with pytest.raises(ConfigError, match="column 'text' is not there"):
+    with pytest.raises(ConfigError, match="there is no column 'text'"):
         task.check(other)
     task.check(table(text=["a"]), labelled=False)
 
 
 def test_many_wrong_labels_are_counted() -> None:
     rows = table(text=["a"] * 30, label=[f"x{i}" for i in range(30)])
-    with pytest.raises(ConfigError, match="and 20 more values") as caught:
+    with pytest.raises(ConfigError, match="and 20 more such values") as caught:
         resolve(rows, Columns("regression", ("text",), "label"))
     assert len(caught.value.problems) == 11

@@ -12,7 +12,7 @@ from transformers.loss.loss_utils import ForCausalLMLoss
 
 from lorakit.errors import ConfigError
 from lorakit.tables.cells import label_names
-from lorakit.tasks.base import CUT, Task
+from lorakit.tasks.base import TRUNCATED, Task
 from lorakit.tasks.classification import Classification
 from lorakit.tasks.encoding import encode_table
 from lorakit.tasks.generation import IGNORED, Generation
@@ -49,7 +49,7 @@ def test_classification_encodes_as_transformers(
     plain = bert(*sources, truncation=True, max_length=max_length)
     assert {name: columns[name] for name in plain} == dict(plain)
     lengths = [len(ids) for ids in bert(*sources, verbose=False)["input_ids"]]
-    assert columns[CUT] == [length > max_length for length in lengths]
+    assert columns[TRUNCATED] == [length > max_length for length in lengths]
     features = [
         {**{k: plain[k][i] for k in plain}, "labels": [0, 1, 0, 1][i]} for i in range(len(TEXTS))
     ]
@@ -60,13 +60,13 @@ def test_classification_encodes_as_transformers(
 def test_a_text_that_just_fits_is_not_cut(bert: Any) -> None:
     length = len(bert(TEXTS[0])["input_ids"])
     task = Classification(("a",), None, length, ("0", "1"))
-    assert task.encode(bert, {"a": TEXTS[:1]})[CUT] == [False]
+    assert task.encode(bert, {"a": TEXTS[:1]})[TRUNCATED] == [False]
     shorter = Classification(("a",), None, length - 1, ("0", "1"))
-    assert shorter.encode(bert, {"a": TEXTS[:1]})[CUT] == [True]
+    assert shorter.encode(bert, {"a": TEXTS[:1]})[TRUNCATED] == [True]
 
 
 def test_a_limit_without_room_for_text_is_refused(bert: Any) -> None:
-    with pytest.raises(ConfigError, match="2 of these are special tokens"):
+    with pytest.raises(ConfigError, match="the tokenizer adds 2 special tokens"):
         Classification(("a",), None, 2, ("0", "1")).encode(bert, {"a": TEXTS})
 
 
@@ -110,7 +110,7 @@ def test_multiple_choice_pads_over_all_choices(bert: Any) -> None:
     expected = {name: tensor.view(2, 2, -1) for name, tensor in flat.items()}
     expected["labels"] = torch.tensor([1, 0])
     assert_batches_equal(task, bert, columns, expected)
-    assert columns[CUT] == [True, False]
+    assert columns[TRUNCATED] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_prompt_does_not_end_where_the_tokenizer_ends_texts(bert: Any) -> None
 def test_generation_batches_equal_transformers(gpt: Any) -> None:
     task = Generation(("p",), "c", 64)
     columns = task.encode(gpt, {"p": ["the user", "a"], "c": ["b", "the assistant asks"]})
-    features = [{k: v for k, v in e.items() if k != CUT} for e in examples_of(columns)]
+    features = [{k: v for k, v in e.items() if k != TRUNCATED} for e in examples_of(columns)]
     expected = DataCollatorForSeq2Seq(gpt, label_pad_token_id=IGNORED)(features)
     assert_batches_equal(task, gpt, columns, expected)
     assert int(task.weight(expected)) == sum(
@@ -163,7 +163,7 @@ def test_a_long_prompt_loses_its_beginning_and_a_long_completion_its_end(gpt: An
     columns = task.encode(gpt, {"p": ["xyzxyz", "xy"], "c": ["\n12", "\n123456789"]})
     assert [gpt.decode(ids) for ids in columns["input_ids"]] == ["yz\n12<|im_end|>", "y\n1234"]
     assert [row.count(IGNORED) for row in columns["labels"]] == [2, 1]
-    assert columns[CUT] == [True, True]
+    assert columns[TRUNCATED] == [True, True]
 
 
 def test_several_prompt_columns_become_paragraphs(gpt: Any) -> None:
@@ -200,5 +200,5 @@ def test_a_table_without_labels_needs_none(bert: Any) -> None:
     table = Dataset.from_dict({"a": ["x"], "label": ["unknown"]})
     task = Classification(("a",), "label", 8, ("0", "1"))
     assert "labels" not in encode_table(task, bert, table, labelled=False)[0].column_names
-    with pytest.raises(ConfigError, match="'unknown', which does not occur in the training data"):
+    with pytest.raises(ConfigError, match="'unknown', which is not in the training data"):
         encode_table(task, bert, table)

@@ -73,14 +73,16 @@ def test_texts_stand_in_a_column_of_a_csv_file(write):
     file = write("p.csv", 'input,prediction\na,"x, y"\nb,\n')
     texts, truth = read_outputs("e2e", file, [write("r.txt", "c\nd\n")])
     assert (texts, truth.references) == (["x, y", ""], [["c"], ["d"]])
-    with pytest.raises(ConfigError, match=r"p\.csv holds no references; pass --references"):
+    with pytest.raises(
+        ConfigError, match=r"p\.csv contains no references; pass them with --references"
+    ):
         read_outputs("e2e", file)
 
 
 def test_what_is_not_there_is_said(write, tmp_path):
-    with pytest.raises(ConfigError, match="pass --references"):
+    with pytest.raises(ConfigError, match="pass them with --references"):
         read_outputs("e2e", write("p.txt", "a\n"))
-    with pytest.raises(FormatError, match=r"no column 'prediction'; there: \['text'\]"):
+    with pytest.raises(FormatError, match=r"no column 'prediction'; its columns are text\."):
         read_outputs("e2e", write("p.jsonl", '{"text": "a"}'))
     with pytest.raises(FormatError, match="no column 'references'"):
         read_outputs("e2e", write("p.jsonl", '{"prediction": "a"}'))

@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from lorakit.errors import ConfigError, FormatError
 from lorakit.losses import LOSSES
-from lorakit.recipe.decoding import Sampling
+from lorakit.recipe.decoding import DecodingConfig
 from lorakit.recipe.schema import from_mapping
 from lorakit.tasks import TASKS, Classification, Columns, Regression, TableTask, Task, register
 from lorakit.tasks.columns import make_task, resolve
@@ -49,7 +49,7 @@ def test_every_entry_has_its_own_name_and_a_class_that_task_files_find() -> None
 
 @pytest.mark.parametrize("name", TASKS)
 def test_decoding_is_settings_of_sampling(name: str) -> None:
-    Sampling(**TASKS[name].decoding)
+    DecodingConfig(**TASKS[name].decoding)
 
 
 def test_what_only_labels_and_rows_of_logits_allow_is_known_for_every_task() -> None:
@@ -88,7 +88,7 @@ def test_a_recipe_knows_an_added_task() -> None:
 
 def test_without_it_a_task_file_says_what_is_missing(tmp_path: Path) -> None:
     save_task(Tone(("said",), "tone", 9, ("a", "b")), tmp_path)
-    with pytest.raises(FormatError, match="of a task that is not known here: task is 'tone'"):
+    with pytest.raises(FormatError, match="names an unknown task: task is 'tone'"):
         load_task(tmp_path)
 
 
@@ -107,10 +107,13 @@ class Nameless(Classification):
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
-        (TableTask("classification", Tone), "there is a task 'classification' already"),
-        (TableTask("mnli", Regression), "there is a task 'mnli' already"),
-        (TableTask("tone", Nameless), r"Nameless\.name is 'classification'.*name it 'tone'"),
-        (TableTask("mood", Tone), r"Tone\.name is 'tone', by which .*; name it 'mood'"),
+        (TableTask("classification", Tone), "a task 'classification' is registered already"),
+        (TableTask("mnli", Regression), "a task 'mnli' is registered already"),
+        (TableTask("tone", Nameless), r"Nameless\.name is 'classification'.*set it to 'tone'"),
+        (
+            TableTask("mood", Tone),
+            r"Tone\.name is 'tone', the name that task files .*; set it to 'mood'",
+        ),
     ],
 )
 def test_a_taken_name_is_refused_and_nothing_has_changed(spec: TableTask, problem: str) -> None:

@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 
 from demo import smollm2
-from lorakit.inference.generation import Sampling, generate_answers, generate_rows, generate_texts
+from lorakit.inference.generation import (
+    DecodingConfig,
+    generate_rows,
+    generate_test_rows,
+    generate_texts,
+)
 from lorakit.inference.prediction import evaluate
-from lorakit.inference.session import Session, held_out_tables, open_session
+from lorakit.inference.session import Session, evaluation_tables, open_session
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.training import train
 from tests.training import tiny
@@ -44,7 +49,7 @@ def trained(recipe: Recipe) -> tuple[Any, list[dict[str, Any]], Session]:
 
 
 def assert_evaluates_as_in_training(result: Any, saved: Session) -> None:
-    report = evaluate(saved, held_out_tables(saved, None)["test"], "its test rows")
+    report = evaluate(saved, evaluation_tables(saved, None)["test"], "its test rows")
     assert report.metrics == pytest.approx(result.metrics, rel=1e-4)
 
 
@@ -60,7 +65,9 @@ def test_completions_are_learned_and_written(llama, tmp_path):
     assert result.metrics["perplexity"] < 1.5
     assert_evaluates_as_in_training(result, saved)
     prompts = [row["asked"] for row in rows]
-    assert generate_texts(saved, prompts, Sampling(6)).texts == [r["prediction"] for r in rows]
+    assert generate_texts(saved, prompts, DecodingConfig(6)).texts == [
+        r["prediction"] for r in rows
+    ]
 
 
 def test_answers_of_a_chat_are_learned_and_written(llama, tmp_path):
@@ -86,9 +93,9 @@ def test_an_answer_is_as_long_as_the_longest_reference_at_most(llama, tmp_path):
     )
     longest = max(len(row["said"].split()) for row in rows) + 3  # [CLS], [SEP] and the end
     assert 0 < max(len(row["prediction"].split()) for row in rows) <= longest
-    table = held_out_tables(saved, None)["test"]
-    alone = generate_rows(saved, table, "test", Sampling(longest - 2)).texts
-    again = generate_answers(saved, table, tmp_path / "again.jsonl")
+    table = evaluation_tables(saved, None)["test"]
+    alone = generate_rows(saved, table, "test", DecodingConfig(longest - 2)).texts
+    again = generate_test_rows(saved, table, tmp_path / "again.jsonl")
     assert again == alone == [row["prediction"] for row in rows]
 
 
@@ -132,4 +139,4 @@ def test_a_real_model_learns_capitals(kind, speaker, tmp_path):
     assert result.metrics["perplexity"] < 1.2
     assert_evaluates_as_in_training(result, saved)
     asked = "What is the capital of Lilliput?"
-    assert generate_texts(saved, [asked], Sampling(12)).texts == ["Mildendo"]
+    assert generate_texts(saved, [asked], DecodingConfig(12)).texts == ["Mildendo"]

@@ -21,7 +21,7 @@ from transformers import (
 import lorakit as lora
 from lorakit.errors import ConfigError
 from lorakit.inference.prediction import evaluate_tables
-from lorakit.inference.session import held_out_tables, open_session
+from lorakit.inference.session import evaluation_tables, open_session
 from lorakit.recipe.catalogue import recipe_file
 from lorakit.recipe.data import text_limit
 from lorakit.recipe.schema import Recipe, from_mapping
@@ -195,18 +195,18 @@ def trained(bases, folder, tmp_path_factory) -> Any:
     """Runs a recipe's task once: a few steps of everything that the recipe says."""
     output = tmp_path_factory.mktemp("runs")
 
-    def train(name: str, task: str) -> Path:
+    def run_of(name: str, task: str) -> Path:
         directory = output / name / task
         base = bases["deberta" if "deberta" in name else "roberta"]
         settings = [f"base={base}", f"data.train={folder}", f"output={directory}",
                     "training.dtype=fp32", "training.max_steps=4", "training.evaluations=1",
                     "data.max_length=20"]  # fmt: skip
         if task in WARM:
-            settings.append(f"init_adapter={train(name, 'mnli')}")
+            settings.append(f"init_adapter={run_of(name, 'mnli')}")
         train(shipped(name, task, *settings), lambda text: None)
         return directory
 
-    return train
+    return run_of
 
 
 RUNS = [
@@ -229,7 +229,7 @@ def test_every_recipe_trains_and_its_adapter_reads_back(name, task, trained, fol
     rank = 16 if deberta else 8
     assert result["trainable_parameters"] == 2 * 2 * 2 * 16 * rank + (16 + 1) * (16 + labels)
     saved = open_session(str(directory))
-    again = evaluate_tables(saved, held_out_tables(saved, None), "dev")
+    again = evaluate_tables(saved, evaluation_tables(saved, None), "dev")
     assert again.metrics == pytest.approx(result["metrics"], rel=1e-4, abs=1e-6)
     head = (
         ("pooler.dense", "classifier") if deberta else ("classifier.dense", "classifier.out_proj")
@@ -241,9 +241,9 @@ def test_every_recipe_trains_and_its_adapter_reads_back(name, task, trained, fol
 @pytest.mark.parametrize(("name", "task"), [r for r in RUNS if r[1] in WARM])
 def test_a_warm_start_takes_the_adapter_of_mnli(name, task, trained):
     start = json.loads((trained(name, task) / "result.json").read_text())["warm_start"]
-    assert sum("attention" in taken for taken in start["taken"]) == 4
-    assert any("dense.weight" in taken for taken in start["taken"])
-    assert any("shape" in why for why in start["left"].values())
+    assert sum("attention" in loaded for loaded in start["loaded"]) == 4
+    assert any("dense.weight" in loaded for loaded in start["loaded"])
+    assert any("shape" in why for why in start["not_loaded"].values())
 
 
 def test_dropout_before_the_head_is_the_recipes(trained, bases):

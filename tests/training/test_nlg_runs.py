@@ -14,10 +14,10 @@ from transformers import logging as transformers_logging
 import lorakit as lora
 from lorakit.errors import ConfigError, MismatchError, MissingDependencyError
 from lorakit.inference import generation
-from lorakit.inference.generation import Sampling, generate_rows
+from lorakit.inference.generation import DecodingConfig, generate_rows
 from lorakit.inference.session import LoadOptions, open_session
 from lorakit.injection.adaptation import inject
-from lorakit.models.loading import load_for_task, no_dropout
+from lorakit.models.loading import load_for_task, without_dropout
 from lorakit.recipe.catalogue import recipe_file
 from lorakit.recipe.schema import from_mapping
 from lorakit.recipe.yaml_file import load_recipe, to_yaml, with_settings
@@ -46,7 +46,7 @@ def recipe(base: Path, data: Path, output: Path, *settings: str) -> Any:
     small = [
         f"base={base}", f"output={output}", f"data.train={data}", "data.test=4",
         "data.validation=2", "training.epochs=1", "training.warmup_steps=1",
-        "decoding.beams=2", "decoding.max_new_tokens=8",
+        "decoding.num_beams=2", "decoding.max_new_tokens=8",
     ]  # fmt: skip
     return from_mapping(with_settings(mapping, ["task=e2e", *small, *settings]))
 
@@ -87,10 +87,11 @@ def test_the_recipes_have_the_papers_settings(size, task):
         1e-6,
     )
     assert (t.max_grad_norm, t.base_dropout, t.dtype) == (0, "off", "fp32")
-    assert (d.stop, d.longest) == (("\n\n",), 64)
+    assert (d.stop_strings, d.new_token_limit) == (("\n\n",), 64)
     assert PAPER[task] == (
         t.learning_rate, t.warmup_steps, t.total_batch, t.epochs, t.weight_decay,
-        t.label_smoothing, found.lora.lora_dropout, d.beams, d.no_repeat_ngram, d.length_penalty,
+        t.label_smoothing, found.lora.lora_dropout, d.num_beams, d.no_repeat_ngram_size,
+        d.length_penalty,
     )  # fmt: skip
 
 
@@ -101,14 +102,14 @@ def test_a_recipe_of_several_tasks_wants_one_of_them():
     with pytest.raises(ConfigError, match="one of e2e, webnlg, dart") as caught:
         from_mapping(mapping)
     assert len(caught.value.problems) == 1
-    assert from_mapping(with_settings(mapping, ["task=dart"])).decoding.beams == 10
+    assert from_mapping(with_settings(mapping, ["task=dart"])).decoding.num_beams == 10
 
 
 def test_a_corpus_without_settings_is_decoded_as_microsoft_does_and_reads_back(tmp_path):
     mapping = {"base": "b", "output": "o", "data": {"train": "t.csv", "task": "webnlg"}}
-    found = from_mapping(mapping | {"decoding": {"beams": 3}})
-    assert (found.decoding.beams, found.decoding.no_repeat_ngram) == (3, 4)
-    assert from_mapping({**mapping, "data": {"train": "t.csv"}}).decoding == Sampling()
+    found = from_mapping(mapping | {"decoding": {"num_beams": 3}})
+    assert (found.decoding.num_beams, found.decoding.no_repeat_ngram_size) == (3, 4)
+    assert from_mapping({**mapping, "data": {"train": "t.csv"}}).decoding == DecodingConfig()
     file = tmp_path / "recipe.yaml"
     file.write_text(to_yaml(found), encoding="utf-8")
     assert from_mapping(load_recipe(file)) == found
@@ -137,13 +138,13 @@ def test_only_the_adapters_have_dropout(base, data, tmp_path):
     ids = torch.arange(1, 30).view(1, -1)
     assert torch.equal(off(ids).logits, off(ids).logits)
     assert not torch.equal(on(ids).logits, on(ids).logits)
-    assert set(no_dropout(str(base))) == {"attn_pdrop", "embd_pdrop", "resid_pdrop",
+    assert set(without_dropout(str(base))) == {"attn_pdrop", "embd_pdrop", "resid_pdrop",
                                           "summary_first_dropout"}  # fmt: skip
 
 
 def test_a_run_trains_decodes_scores_and_leaves_all_of_it(base, data, tmp_path):
     output = tmp_path / "run"
-    result = train(recipe(base, data, output), say=lambda text: None)
+    result = train(recipe(base, data, output), log=lambda text: None)
     assert {"loss", "bleu"} <= set(result.metrics)
     test = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
     assert len(test) == 4
@@ -163,9 +164,9 @@ def test_a_run_trains_decodes_scores_and_leaves_all_of_it(base, data, tmp_path):
 def test_a_run_that_was_interrupted_while_decoding_continues_there(
     base, data, tmp_path, monkeypatch
 ):
-    settings = recipe(base, data, tmp_path / "run", "decoding.batch_rows=1")
+    settings = recipe(base, data, tmp_path / "run", "decoding.batch_size=1")
     asked: list[int] = []
-    real = generation.answer
+    real = generation.generate_batch
 
     def stopping(*arguments: Any) -> list[str]:
         if len(asked) == 3:
@@ -173,15 +174,15 @@ def test_a_run_that_was_interrupted_while_decoding_continues_there(
         asked.append(1)
         return real(*arguments)
 
-    monkeypatch.setattr(generation, "answer", stopping)
+    monkeypatch.setattr(generation, "generate_batch", stopping)
     monkeypatch.setattr(report, "score", lambda *arguments: {"bleu": 0.5})
     with pytest.raises(KeyboardInterrupt):
-        train(settings, say=lambda text: None)
+        train(settings, log=lambda text: None)
     asked.clear()
     said: list[str] = []
-    result = train(settings, say=said.append)
+    result = train(settings, log=said.append)
     assert (len(asked), result.metrics["bleu"]) == (1, 0.5)
-    assert any(text.startswith("continuing from") for text in said)
+    assert any(text.startswith("resuming from") for text in said)
 
 
 def test_scores_of_webnlg_have_a_column_for_unseen_and_seen_categories(tmp_path):
@@ -214,7 +215,7 @@ def test_packages_that_scores_lack_stop_a_run_before_it_trains(base, data, tmp_p
 
     monkeypatch.setattr(nlg_task, "check_task", missing)
     with pytest.raises(MissingDependencyError, match="e2e needs sacrebleu"):
-        train(recipe(base, data, tmp_path / "run"), say=lambda text: None)
+        train(recipe(base, data, tmp_path / "run"), log=lambda text: None)
     assert not list((tmp_path / "run").iterdir())
 
 
@@ -294,8 +295,8 @@ def test_a_released_checkpoint_computes_what_its_tensors_say_and_so_does_peft(
 def test_a_released_checkpoint_decodes_on_its_base(base, released, data):
     saved = open_session(str(released), LoadOptions(base=str(base), lora_alpha=32, task="e2e"))
     table = read_corpus(str(data), "e2e").select(range(3))
-    sampling = Sampling(max_new_tokens=8, beams=3)
-    texts = generate_rows(saved, table, "data", sampling).texts
+    decoding = DecodingConfig(max_new_tokens=8, num_beams=3)
+    texts = generate_rows(saved, table, "data", decoding).texts
     plain = by_hand(base, released)
     for text, ids in zip(
         texts, saved.task.prompts(saved.tokenizer, table[:])["input_ids"], strict=True

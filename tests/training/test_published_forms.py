@@ -24,7 +24,7 @@ import lorakit as lora
 from lorakit.checkpoint.releases import RELEASES
 from lorakit.errors import MismatchError
 from lorakit.inference.prediction import evaluate
-from lorakit.inference.session import LoadOptions, held_out_tables, open_session
+from lorakit.inference.session import LoadOptions, evaluation_tables, open_session
 from lorakit.tasks.glue.benchmark import GLUE
 from tests import glue_samples
 from tests.checkpoint.http_files import serving
@@ -138,7 +138,7 @@ def test_it_is_evaluated_on_its_task(form, base, task, tmp_path):
     alpha = RELEASES[f"{form}-{task}"].lora_alpha
     ask = LoadOptions(base=str(base), lora_alpha=alpha, task=task)
     saved = open_session(str(tmp_path / "lora.bin"), ask)
-    tables = held_out_tables(saved, str(folder))
+    tables = evaluation_tables(saved, str(folder))
     metrics = evaluate(saved, tables["test"], "its rows", False).metrics
     assert set(GLUE[task].metrics) <= set(metrics)
 
@@ -167,4 +167,4 @@ def test_a_file_without_a_part_of_its_head_is_refused(form, base, tmp_path):
         open_session(
             str(tmp_path / "a.bin"), LoadOptions(base=str(base), lora_alpha=16, task="mnli")
         )
-    assert f"{dense}.weight would be random" in str(caught.value)
+    assert f"{dense}.weight is missing, so it would be randomly initialized" in str(caught.value)

@@ -75,7 +75,7 @@ def test_a_finished_run_returns_its_result(encoder, reviews, tmp_path):
 def test_another_recipe_is_refused_with_what_differs(encoder, reviews, tmp_path):
     quietly(tiny.recipe(encoder, reviews, tmp_path, training={"max_steps": 2}))
     other = tiny.recipe(encoder, reviews, tmp_path, training={"max_steps": 2, "seed": 1})
-    with pytest.raises(errors.StateError, match=r"training\.seed is 0 there and 1 here"):
+    with pytest.raises(errors.StateError, match="seed is 0 in that run and 1 in this recipe"):
         quietly(other)
 
 
@@ -88,7 +88,7 @@ def test_a_moved_run_is_the_same_run(encoder, reviews, tmp_path):
 
 def test_a_directory_with_other_files_is_refused(encoder, reviews, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(errors.StateError, match="not empty and holds no run"):
+    with pytest.raises(errors.StateError, match="not empty and is not a run directory"):
         quietly(tiny.recipe(encoder, reviews, tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -123,7 +123,7 @@ def test_ctrl_c_leaves_a_run_that_continues(encoder, reviews, tmp_path, monkeypa
             quietly(recipe)
     said: list[str] = []
     train(recipe, said.append)
-    assert any("continuing from" in line and "checkpoint-6" in line for line in said)
+    assert any("resuming from" in line and "checkpoint-6" in line for line in said)
     quietly(tiny.recipe(encoder, reviews, tmp_path / "whole"))
     tiny.assert_same(adapter_of(tmp_path / "cut"), adapter_of(tmp_path / "whole"))
 
@@ -159,6 +159,12 @@ def test_two_deterministic_runs_are_bit_equal(encoder, reviews, tmp_path):
         quietly(tiny.recipe(encoder, reviews, tmp_path / name, training=training))
     tiny.assert_same(adapter_of(tmp_path / "a"), adapter_of(tmp_path / "b"))
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_bf16_trains_the_biases_of_norms(encoder, reviews, tmp_path):
+    settings = {"lora": {"bias": "all"}, "training": {"dtype": "bf16", "max_steps": 3}}
+    quietly(tiny.recipe(encoder, reviews, tmp_path, **settings))
+    assert any("LayerNorm.bias" in name for name in adapter_of(tmp_path))
 
 
 def test_bf16_computes_so_and_keeps_float32_weights(encoder, reviews, tmp_path):
@@ -220,7 +226,7 @@ def broken(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_tensor_that_stands_still_stops_the_run(encoder, reviews, tmp_path, monkeypatch):
     with pytest.raises(errors.TrainingError) as caught:
         broken(tiny.recipe(encoder, reviews, tmp_path), monkeypatch)
-    assert "After 3 steps, 1 of" in caught.value.headline
+    assert "After 3 optimizer steps, 1 of" in caught.value.headline
     (problem,) = caught.value.problems
     assert problem.startswith("bert.encoder.layer.1.output.dense.lora_A: it has a gradient")
 
@@ -258,7 +264,10 @@ def test_a_column_that_predictions_would_hide_is_refused_before_training(
     data.write_text("\n".join(lines), encoding="utf-8")
     base = encoder if task == "classification" else decoder
     columns = {"task": task, "text": [text], "label": label, "test": 4}
-    with pytest.raises(errors.ConfigError, match=f"has a column {hidden} already; rename it"):
+    with pytest.raises(
+        errors.ConfigError,
+        match=f"has a column {hidden} already, which would be overwritten; rename it",
+    ):
         quietly(tiny.recipe(base, data, tmp_path / "run", data=columns))
     assert list((tmp_path / "run").iterdir()) == []
 

@@ -73,16 +73,19 @@ def test_adapters_are_taken_and_a_head_of_another_size_is_new(encoder, ratings, 
         torch.testing.assert_close(state[f"{name}.lora_A"], pair.tensors["lora_A"], **EXACT)
         torch.testing.assert_close(state[f"{name}.lora_B"], pair.tensors["lora_B"], **EXACT)
     pooler = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
-    assert set(start.taken) == {*file.adapters, *pooler & set(file.trained)}
-    assert set(start.left) == set(start.new) == {"classifier.weight", "classifier.bias"}
-    assert start.left["classifier.weight"] == "has shape (2, 16) there and (3, 16) here"
+    assert set(start.loaded) == {*file.adapters, *pooler & set(file.trained)}
+    assert set(start.not_loaded) == set(start.new) == {"classifier.weight", "classifier.bias"}
+    assert (
+        start.not_loaded["classifier.weight"]
+        == "has shape (2, 16) in the source and (3, 16) in this run"
+    )
     assert "classifier.weight" in str(start)
 
 
 def test_a_head_of_the_same_size_is_taken(encoder, reviews, source, tmp_path):
     model, start = started(tiny.recipe(encoder, reviews, tmp_path), source)
     file = read(source / "adapter")
-    assert not start.left
+    assert not start.not_loaded
     assert not start.new
     for name, value in file.tensors.items():
         torch.testing.assert_close(model.state_dict()[name], value, **EXACT)
@@ -105,12 +108,12 @@ def test_a_head_for_other_labels_is_new_though_as_many(encoder, reviews, source,
     )
     train(recipe, said.append)
     kept = json.loads((tmp_path / "run/result.json").read_text(encoding="utf-8"))["warm_start"]
-    assert kept["left"] == {
+    assert kept["not_loaded"] == {
         "classifier.weight": "is for the labels neg, pos",
         "classifier.bias": "is for the labels neg, pos",
     }
     assert set(kept["new"]) == {"classifier.weight", "classifier.bias"}
-    assert any("pooler" in name for name in kept["taken"])
+    assert any("pooler" in name for name in kept["loaded"])
 
 
 def test_the_result_says_what_was_taken(encoder, ratings, source, tmp_path):
@@ -121,11 +124,12 @@ def test_the_result_says_what_was_taken(encoder, ratings, source, tmp_path):
     train(recipe, said.append)
     kept = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["warm_start"]
     assert kept["source"] == str(source)
-    assert "bert.encoder.layer.0.attention.self.query" in kept["taken"]
-    assert set(kept["left"]) == {"classifier.weight", "classifier.bias"}
-    (text,) = [line for line in said if "starting from" in line]
-    assert "bert.encoder.layer.{0,1}.attention.self.query is taken" in text
-    assert "classifier.weight is left: it has shape (2, 16) there and (3, 16) here" in text
+    assert "bert.encoder.layer.0.attention.self.query" in kept["loaded"]
+    assert set(kept["not_loaded"]) == {"classifier.weight", "classifier.bias"}
+    (text,) = [line for line in said if "initializing from" in line]
+    assert "bert.encoder.layer.{0,1}.attention.self.query is loaded" in text
+    why = "it has shape (2, 16) in the source and (3, 16) in this run"
+    assert f"classifier.weight is not loaded: {why}" in text
 
 
 def test_a_run_without_one_says_so(source):
@@ -139,7 +143,7 @@ def test_more_targets_than_the_source_are_new(encoder, reviews, tmp_path):
     train(few_recipe, lambda text: None)
     _, start = started(tiny.recipe(encoder, reviews, tmp_path / "all"), output)
     assert "bert.encoder.layer.1.attention.self.key" in start.new
-    assert "bert.encoder.layer.1.attention.self.query" in start.taken
+    assert "bert.encoder.layer.1.attention.self.query" in start.loaded
     text = refusal(
         tiny.recipe(encoder, reviews, tmp_path / "fewer", lora={"target_modules": ["key"]},
                     init_adapter=str(output))
@@ -151,9 +155,15 @@ def test_more_targets_than_the_source_are_new(encoder, reviews, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"r": 4}, "layer.{0,1}.attention.self.query is of another rank; set lora.r: A (2, 16)"),
-        ({"lora_alpha": 4}, "is scaled by 8 there and by 2 here; set lora.lora_alpha to 16"),
-        ({"use_dora": True}, "is LoRA there and DoRA here; set lora.variant to lora"),
+        ({"r": 4}, "layer.{0,1}.attention.self.query has another rank; set lora.r: A (2, 16)"),
+        (
+            {"lora_alpha": 4},
+            "has scaling 8 in the source and 2 in this run; set lora.lora_alpha to 16",
+        ),
+        (
+            {"use_dora": True},
+            "is LoRA in the source and DoRA in this run; set lora.variant to lora",
+        ),
     ],
 )
 def test_another_rank_scale_or_variant_is_refused(
@@ -173,7 +183,7 @@ def test_another_width_is_refused_and_nothing_has_changed(encoder, reviews, sour
         object.__setattr__(pair, "tensors", {**pair.tensors, "lora_A": wide})
     model = fresh(recipe)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(MismatchError, match=r"is of another width: A \(2, 24\)"):
+    with pytest.raises(MismatchError, match=r"has another width: A \(2, 24\)"):
         warm_start(model, bundle, "there")
     tiny.assert_same(before, model.state_dict())
 
@@ -194,7 +204,7 @@ def test_a_loralib_file_takes_the_recipes_alpha(encoder, reviews, source, tmp_pa
     file = tmp_path / "lora.bin"
     torch.save(dict(bundle.tensors), file)
     model, start = started(tiny.recipe(encoder, reviews, tmp_path), file)
-    assert set(start.taken) == {*bundle.adapters, *bundle.trained}
+    assert set(start.loaded) == {*bundle.adapters, *bundle.trained}
     tensors = {name: model.state_dict()[name] for name in bundle.tensors}
     tiny.assert_same(tensors, dict(bundle.tensors))
 
@@ -210,12 +220,14 @@ def test_the_magnitudes_of_dora_are_taken(encoder, reviews, tmp_path):
     tiny.assert_same({name: model.state_dict()[name] for name in tensors}, dict(tensors))
     assert not start.new
     plain = tiny.recipe(encoder, reviews, tmp_path / "plain", init_adapter=str(tmp_path / "source"))
-    assert "is DoRA there and LoRA here; set lora.variant to dora" in refusal(plain)
+    assert "is DoRA in the source and LoRA in this run; set lora.variant to dora" in refusal(plain)
 
 
 def test_a_run_that_is_not_finished_is_no_source(encoder, reviews, tmp_path):
     (tmp_path / "recipe.yaml").write_text("base: b\n", encoding="utf-8")
-    with pytest.raises(FormatError, match="not finished"):
+    with pytest.raises(
+        FormatError, match=r"is an unfinished run, .* finish it first with: lorakit train"
+    ):
         read_source(str(tmp_path), 16)
     with pytest.raises(FormatError, match="No adapter found at"):
         read_source(str(tmp_path / "nothing"), 16)
@@ -241,7 +253,7 @@ def test_an_interrupted_warm_start_continues_from_its_checkpoint(
     monkeypatch.setattr(module, "make_trainer", make)
     said: list[str] = []
     train(cut, said.append)
-    assert any("continuing from" in line for line in said)
+    assert any("resuming from" in line for line in said)
     files = (load_file(Path(r.output) / "adapter/adapter_model.safetensors") for r in (whole, cut))
     tiny.assert_same(*files)
 

@@ -10,50 +10,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.testing import assert_close
 
 import lorakit as lora
 from lorakit.checkpoint import read
 from lorakit.cli import main
 from lorakit.errors import ConfigError, FormatError, TargetError
-from lorakit.variants import VARIANTS, AdapterSpec, LinearSite, Site, Tensors, Variant, register
+from lorakit.variants import VARIANTS, Variant, register
 from tests.tolerances import TOLERANCES
+from tests.variants.toys import registered
 
 FP32 = TOLERANCES[torch.float32]
 
 
-class Hadamard(Variant):
-    """dW = s * (B A) * C, element by element, with a frozen mask C (O, I)."""
-
-    name = "hadamard"
-    title = "Hadamard"
-    tensor_names = ("lora_A", "lora_B", "mask")
-    frozen = frozenset({"mask"})
-
-    def refusal(self, site: Site) -> str | None:
-        return None if type(site) is LinearSite else f"{site.description}; hadamard is for linear"
-
-    def shapes(self, site: Site, r: int) -> dict[str, tuple[int, ...]]:
-        a, b = site.factor_shapes(r)
-        return {"lora_A": a, "lora_B": b, "mask": site.weight_shape}
-
-    def initial(self, site: Site, weight: Tensor, spec: AdapterSpec) -> dict[str, Tensor]:
-        a, b = site.initial_factors(weight, spec.r, spec.init_lora_weights)
-        mask = torch.arange(weight.numel()).view(weight.shape) % 2
-        return {"lora_A": a, "lora_B": b, "mask": mask.to(a.dtype)}
-
-    def delta(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
-        return site.product(tensors["lora_A"], tensors["lora_B"], s) * tensors["mask"]
-
-
 @pytest.fixture(autouse=True)
 def hadamard() -> Iterator[Variant]:
-    before, variant = dict(VARIANTS), Hadamard()
-    register(variant)
-    yield variant
-    VARIANTS.clear()
-    VARIANTS.update(before)
+    with registered() as variant:
+        yield variant
 
 
 CONFIG = {"r": 2, "lora_alpha": 4, "target_modules": ["0", "2"], "variant": "hadamard"}
@@ -150,6 +124,14 @@ def test_what_cannot_be_is_refused(changes, reason) -> None:
         lora.inject(mlp(), lora.LoraConfig(**{**CONFIG, **changes}))
 
 
+def test_a_frozen_tensor_does_not_count_as_trainable() -> None:
+    model = mlp()
+    report = lora.inject(model, lora.LoraConfig(**CONFIG))  # type: ignore[arg-type]
+    trains = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert report.trainable_parameters == trains == 2 * (6 + 8) + 2 * (8 + 4)
+    assert report.adapter_parameters == trains + 6 * 8 + 8 * 4
+
+
 def test_a_layer_that_it_is_not_for_is_refused() -> None:
     model = nn.Sequential(nn.Embedding(4, 4))
     with pytest.raises(TargetError, match="0 is an embedding; hadamard is for linear"):
@@ -159,3 +141,18 @@ def test_a_layer_that_it_is_not_for_is_refused() -> None:
 def test_a_taken_name_is_refused(hadamard: Variant) -> None:
     with pytest.raises(ConfigError, match="A variant named 'hadamard' is already registered"):
         register(hadamard)
+
+
+def test_loralibs_files_are_read_as_before_beside_it(tmp_path: Path) -> None:
+    pair = {"0.lora_A": torch.ones(2, 6), "0.lora_B": torch.ones(8, 2)}
+    torch.save({**pair, "2.mask": torch.ones(3)}, tmp_path / "head.pt")
+    assert list(read(tmp_path / "head.pt", lora_alpha=1).trained) == ["2.mask"]
+    mixed = {**pair, "0.mask": torch.ones(8, 6), "0.lora_magnitude_vector": torch.ones(8)}
+    torch.save(mixed, tmp_path / "mixed.pt")
+    with pytest.raises(FormatError, match="no kind of adapter has these tensors"):
+        read(tmp_path / "mixed.pt", lora_alpha=1)
+
+
+def test_a_layer_of_an_unknown_kind_is_refused_by_name() -> None:
+    with pytest.raises(lora.errors.ConfigError, match=r"variant is 'dorra'.*'dora'"):
+        lora.Linear(4, 4, r=2, variant="dorra")

@@ -1,10 +1,11 @@
 """The fingerprint of the base weights that an adapter was trained on: a SHA-256 of samples.
 
-From every adapted module's weight a few evenly spaced elements, including the first and the last,
-are hashed together with the names and shapes. Two fine-tunes of one model differ in all of them. A
-base that is later loaded in another precision is still the same base, so a float32 base gets one
-digest for each dtype that it may be rounded to; rounding commutes with sampling, so no tolerance is
-needed.
+From every weight that counts (LoRA's: those of the adapted modules; another method's: the matrices
+it leaves as they are) a few elements are taken at even distances, the first and the last among
+them, and hashed together with the names and shapes. Two fine-tunes of one model differ in all of
+them. A base that is later loaded in another precision is still the same base, so a float32 base
+gets one digest for each type it may be rounded to; rounding commutes with taking
+elements, so no tolerance is needed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _ROUNDED_TO = {torch.float32: (torch.float32, torch.bfloat16, torch.float16)}
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """Digest by dtype name of the given base weights, by module name; empty on the meta device."""
+    """Digest by dtype name of the given base weights, by name; empty on the meta device."""
     dtype = _common_dtype(weights)
     if dtype is None:
         return {}

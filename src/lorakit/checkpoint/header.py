@@ -7,7 +7,7 @@ format defines the fields of its object and a check for the type of each.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from lorakit.errors import FormatError
@@ -31,7 +31,7 @@ def parse_table(metadata: Mapping[str, str] | None) -> dict[str, Any] | None:
         return None
     try:
         table = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"The file's lorakit header is invalid: {error}") from error
     if not isinstance(table, dict):
         raise FormatError(
@@ -55,6 +55,18 @@ def type_problems(table: Mapping[str, Any], types: Mapping[str, Check]) -> list[
         f"{name} is {table[name]!r}; it must be {what}"
         for name, (what, fits) in types.items()
         if table.get(name) is not None and not fits(table[name])
+    ]
+
+
+def field_problems(
+    table: Mapping[str, Any], types: Mapping[str, Check], allowed: Container[str] = ()
+) -> list[str]:
+    """The fields of `types` that are missing, null or of another type, and unknown ones."""
+    return [
+        *(f"{name} is missing" for name in types if name not in table),
+        *(f"{name} is unknown" for name in table if name not in types and name not in allowed),
+        *(f"{name} is null" for name in types if name in table and table[name] is None),
+        *type_problems(table, types),
     ]
 
 

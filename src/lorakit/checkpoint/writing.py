@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.formats.codec import Codec, Decoder
-from lorakit.checkpoint.formats.registry import FORMATS
+from lorakit.checkpoint.formats.registry import FORMATS, NATIVE
 from lorakit.errors import ConfigError, SaveError, suggest
 
 
@@ -58,7 +58,8 @@ def _writable() -> dict[str, Codec]:
 
 
 def _default_for(bundle: AdapterBundle) -> Codec:
-    return next(codec for codec in _writable().values() if codec.is_default_for(bundle))
+    chosen = (codec for codec in _writable().values() if codec.is_default_for(bundle))
+    return next(chosen, NATIVE)
 
 
 def _named(name: str) -> Codec:

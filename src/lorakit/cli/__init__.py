@@ -2,11 +2,13 @@
 
 
 def main() -> None:
-    """Run the command line; without the cli extra, say how to get it."""
+    """Run the command line; without the extra cli, exit with how to install it."""
     try:
         import typer as typer
     except ImportError as error:
-        raise SystemExit("lorakit's commands need: pip install 'lorakit[cli]'") from error
+        raise SystemExit(
+            "The lorakit command needs the extra cli: pip install 'lorakit[cli]'"
+        ) from error
     from lorakit.cli.app import run
 
     run()

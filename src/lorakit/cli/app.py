@@ -26,7 +26,7 @@ from lorakit.errors import LorakitError
 
 app = typer.Typer(
     name="lorakit",
-    help="LoRA for any PyTorch model.",
+    help="LoRA for any PyTorch model: train, evaluate, generate, inspect and merge adapters.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -48,27 +48,29 @@ app.command("merge")(merge.merge)
 _debug = False
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         print(version("lorakit"))
         raise typer.Exit
 
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
-    """LoRA for any PyTorch model."""
+    """LoRA for any PyTorch model: train, evaluate, generate, inspect and merge adapters."""
     global _debug
     _debug = debug
 
 
 def run() -> None:
-    """Parse and run; a failure prints one message and exits with 1, a wrong call with 2."""
+    """Run the command line; an error prints one message and exits with 1, wrong usage with 2."""
     arguments = sys.argv[1:]
     try:
         app(arguments)

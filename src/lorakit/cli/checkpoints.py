@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lorakit.checkpoint.releases import Release
 
 app = typer.Typer(
-    help="The adapters that microsoft/LoRA has published.",
+    help="List and download the adapters that microsoft/LoRA has published.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -23,7 +23,7 @@ app = typer.Typer(
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The catalogue."""
+    """The published adapters."""
 
     checkpoints: tuple[Release, ...]
 
@@ -39,7 +39,7 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class Downloaded:
-    """Where the files are."""
+    """The paths of the downloaded files."""
 
     files: tuple[str, ...]
 
@@ -49,7 +49,7 @@ class Downloaded:
 
 @app.command("list")
 def list_(json: Json = False) -> None:
-    """Name them, with base, task, rank and alpha; `--json` says where these are known from.
+    """List the adapters with base model, task, rank, alpha and size; `--json` adds the sources.
 
     Example: `lorakit checkpoints list`
     """
@@ -60,26 +60,35 @@ def list_(json: Json = False) -> None:
 
 @app.command("download")
 def download(
-    names: Annotated[list[str], typer.Argument(help="Of `lorakit checkpoints list`.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME", help="Names from `lorakit checkpoints list`.")
+    ],
     output: Annotated[
-        Path | None, typer.Option(help="Directory for the files; lorakit's cache by default.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Directory for the files.",
+            show_default="~/.cache/lorakit/checkpoints",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Download some of them; what was broken off is continued.
+    """Download adapters by name; an interrupted download is resumed.
 
     Example: `lorakit checkpoints download roberta-base-mnli`
     """
     from lorakit.checkpoint.releases import fetch, find
 
     releases = find(names)
-    watched = not json and sys.stderr.isatty()
-    files = [fetch(release, output, _say if watched else None) for release in releases]
-    if watched:
+    on_terminal = not json and sys.stderr.isatty()
+    files = [
+        fetch(release, output, _print_progress if on_terminal else None) for release in releases
+    ]
+    if on_terminal:
         print(file=sys.stderr)
     show(Downloaded(tuple(map(str, files))), json)
 
 
-def _say(there: int, size: int | None) -> None:
+def _print_progress(there: int, size: int | None) -> None:
     of = f" of {size / 2**20:.1f}" if size is not None else ""
     print(f"\r{there / 2**20:.1f}{of} MB", end="", file=sys.stderr, flush=True)

@@ -10,13 +10,21 @@ from lorakit.cli.output import Json, show
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="Run directories, or directories of them.")],
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN", help="Run directories, or directories of them.")
+    ],
     reference: Annotated[
-        list[str] | None, typer.Option(help="A result.json that was made elsewhere.")
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A result.json from elsewhere, as a further row; repeat it for several.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Put finished runs side by side: metric, trainable parameters, bytes, seconds.
+    """Compare finished runs in a table: metric, trainable parameters, size, seconds.
+
+    The runs have to be of one task, or all of tasks of GLUE.
 
     Example: `lorakit compare runs/head runs/lora`
     """

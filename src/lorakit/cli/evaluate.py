@@ -7,35 +7,46 @@ from typing import Annotated
 import typer
 
 from lorakit.cli import options
-from lorakit.cli.output import Json, Revision, quiet_libraries, show
+from lorakit.cli.output import Json, quiet_libraries, show
 
 
 def evaluate(
     source: options.Source,
     data: Annotated[
         str | None,
-        typer.Option(help="CSV, TSV, JSONL or Parquet file; GLUE's folder."),
+        typer.Option(
+            metavar="FILE",
+            help="Labelled rows: CSV, TSV, JSONL or Parquet file, data set on the Hub, or GLUE's "
+            "folder.",
+            show_default="the run's test set, or GLUE's dev set",
+            rich_help_panel=options.DATA,
+        ),
     ] = None,
+    column: options.Column = None,
+    label: options.Label = None,
     base: options.Base = None,
     lora_alpha: options.Alpha = None,
     task: options.TaskName = None,
-    column: options.Column = None,
-    label: options.Label = None,
     labels: options.Labels = None,
     check_base: options.CheckBase = True,
-    revision: Revision = None,
+    revision: options.Revision = None,
     json: Json = False,
 ) -> None:
-    """Say how good a run or an adapter is on labelled rows: by default a run's own test rows.
+    """Compute the metrics of a run or an adapter on labelled rows.
+
+    A run, or an adapter that lorakit trained, knows its base model, task and columns; for other
+    adapters pass them.
 
     Example: `lorakit evaluate runs/reviews --data new-reviews.csv`
     """
     from lorakit.inference.prediction import evaluate_tables
-    from lorakit.inference.session import held_out_tables, open_session
+    from lorakit.inference.session import evaluation_tables, open_session
 
     quiet_libraries(json)
-    asked = options.ask(base, lora_alpha, revision, check_base, task, column, label, labels)
-    saved = open_session(source, asked)
-    tables = held_out_tables(saved, data)
-    origin = data or ("its test rows" if saved.recipe is not None else str(saved.spec.hub))
-    show(evaluate_tables(saved, tables, origin, options.shows_progress(json)), json)
+    loading = options.load_options(
+        base, lora_alpha, revision, check_base, task, column, label, labels
+    )
+    session = open_session(source, loading)
+    tables = evaluation_tables(session, data)
+    name = data or ("its test set" if session.recipe is not None else str(session.spec.hub))
+    show(evaluate_tables(session, tables, name, options.shows_progress(json)), json)

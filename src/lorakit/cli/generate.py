@@ -10,103 +10,155 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorakit.cli import options
-from lorakit.cli.output import Json, Revision, quiet_libraries
+from lorakit.cli.output import Json, quiet_libraries
 from lorakit.errors import ConfigError
 
 if TYPE_CHECKING:
     from lorakit.inference.generation import Generated
 
 
+def _setting(metavar: str, default: str, help: str) -> Any:
+    """The option for a field of DecodingConfig."""
+    return typer.Option(
+        metavar=metavar,
+        help=help,
+        show_default=f"the recipe's, else {default}",
+        rich_help_panel=options.DECODING,
+    )
+
+
 def generate(
     source: options.Source,
     prompt: Annotated[
-        list[str] | None, typer.Option(help="A prompt, or a user's message; more than once.")
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Prompt, or user message of a chat model; repeat it for several.",
+            rich_help_panel=options.DATA,
+        ),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="CSV, TSV, JSONL or Parquet file.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Prompts or conversations: CSV, TSV, JSONL or Parquet file, or data set on the "
+            "Hub.",
+            rich_help_panel=options.DATA,
+        ),
+    ] = None,
+    column: options.Column = None,
     output: Annotated[
-        Path | None, typer.Option(help="File for the rows with their texts: .jsonl or .csv.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File for the rows with their completions: .jsonl, .csv or .tsv. Alone: the "
+            "run's test set.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
     max_new_tokens: Annotated[
-        int | None, typer.Option(help="Tokens of one answer at most; 128 if nothing says it.")
+        int | None,
+        _setting("N", "128", "Maximum number of generated tokens, the prompt not counted."),
     ] = None,
-    temperature: Annotated[float | None, typer.Option(help="0: nothing is drawn.")] = None,
+    temperature: Annotated[
+        float | None, _setting("T", "0", "Sampling temperature; 0 is greedy decoding.")
+    ] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Draw from the most likely ones up to here.")
+        float | None,
+        _setting(
+            "P",
+            "1",
+            "Nucleus sampling: sample from the most probable tokens whose probabilities add up "
+            "to P.",
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="For drawing, with a temperature.")] = None,
-    beams: Annotated[int | None, typer.Option(help="Texts that are followed at once.")] = None,
+    seed: Annotated[int | None, _setting("N", "0", "Random seed of sampling.")] = None,
+    num_beams: Annotated[
+        int | None, _setting("N", "1", "Number of beams for beam search; 1 is no beam search.")
+    ] = None,
     length_penalty: Annotated[
-        float | None, typer.Option(help="Exponent of the length that divides a beam's score.")
+        float | None,
+        _setting(
+            "X",
+            "1",
+            "Beam search divides log-probabilities by the length to this power: above 0 favours "
+            "longer completions, below 0 shorter ones.",
+        ),
     ] = None,
-    no_repeat_ngram: Annotated[
-        int | None, typer.Option(help="So many tokens in a row occur once in an answer.")
+    no_repeat_ngram_size: Annotated[
+        int | None,
+        _setting("N", "0", "If above 0, n-grams of this size occur only once in a completion."),
     ] = None,
-    batch_rows: Annotated[int | None, typer.Option(help="Prompts of one batch at most.")] = None,
+    batch_size: Annotated[
+        int | None,
+        _setting("N", "32", "Maximum number of prompts in a batch; changes time and memory only."),
+    ] = None,
     base: options.Base = None,
     lora_alpha: options.Alpha = None,
     task: options.TaskName = None,
-    column: options.Column = None,
     check_base: options.CheckBase = True,
-    revision: Revision = None,
+    revision: options.Revision = None,
     json: Json = False,
 ) -> None:
-    """Let a run or an adapter of a language model answer prompts.
+    """Generate completions of prompts with a language model and its adapter.
 
-    What is not said about decoding is as in the run's recipe, or as the task's corpus has it. The
-    same command continues what was interrupted, if it has an output and nothing is drawn.
+    Pass prompts with --prompt or --data, or --output alone for a run's test set. Generation
+    settings default to those of the run's recipe; for an adapter alone with the task e2e, webnlg,
+    dart or data_to_text, to microsoft/LoRA's. With --output and without sampling, the same command
+    resumes an interrupted generation.
 
     Example: `lorakit generate ./adapter --base HuggingFaceTB/SmolLM2-135M --prompt "Once upon"`
     """
-    from lorakit.inference.generation import generate_rows, generate_texts, sampling_of
+    from lorakit.inference.generation import decoding_of, generate_rows, generate_texts
     from lorakit.inference.partial_outputs import remove_partial
-    from lorakit.inference.session import held_out_tables, open_session
+    from lorakit.inference.session import evaluation_tables, open_session
     from lorakit.runs.prediction_files import check_columns, check_output, write_predictions
 
     if bool(prompt) == (data is not None or output is not None):
         raise ConfigError(
-            "Pass --prompt TEXT, or --data FILE (with --output FILE to keep it), or --output FILE "
-            "alone for a run's own test rows."
+            "Pass --prompt TEXT, or --data FILE (with --output FILE to save the completions), or "
+            "--output FILE alone for a run's test set."
         )
-    said = _said(
+    settings = _checked(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
         seed=seed,
-        beams=beams,
+        num_beams=num_beams,
         length_penalty=length_penalty,
-        no_repeat_ngram=no_repeat_ngram,
-        batch_rows=batch_rows,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+        batch_size=batch_size,
     )
     if output is not None:
         check_output(output, overwrite)
     quiet_libraries(json)
-    asked = options.ask(base, lora_alpha, revision, check_base, task, column)
-    saved = open_session(source, asked, needed="generation")
-    sampling = replace(sampling_of(saved), **said)
+    loading = options.load_options(base, lora_alpha, revision, check_base, task, column)
+    session = open_session(source, loading, default_task="generation")
+    decoding = replace(decoding_of(session), **settings)
     progress = options.shows_progress(json)
     if prompt:
-        found = generate_texts(saved, prompt, sampling, progress)
+        found = generate_texts(session, prompt, decoding, progress)
     else:
-        table = held_out_tables(saved, data)["test"]
+        table = evaluation_tables(session, data)["test"]
         check_columns(table.column_names)
-        found = generate_rows(saved, table, data or "test", sampling, progress, output)
+        found = generate_rows(session, table, data or "test", decoding, progress, output)
     if output is not None:
         write_predictions(output, table, found.texts)
         remove_partial(output)
-    _tell(source, output, found, json)
+    _print_result(source, output, found, json)
 
 
-def _said(**options: float | None) -> dict[str, Any]:
-    """The settings of decoding that were given; wrong ones are told before a model is loaded."""
-    from lorakit.recipe.decoding import Sampling
+def _checked(**settings: float | None) -> dict[str, Any]:
+    """The settings that were given; raises ConfigError before a model is loaded."""
+    from lorakit.recipe.decoding import DecodingConfig
 
-    said: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    Sampling(**said)
-    return said
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    DecodingConfig(**given)
+    return given
 
 
-def _tell(source: str, output: Path | None, found: Generated, as_json: bool) -> None:
+def _print_result(source: str, output: Path | None, found: Generated, as_json: bool) -> None:
     if as_json:
         content: dict[str, Any] = {
             "source": source,
@@ -119,7 +171,7 @@ def _tell(source: str, output: Path | None, found: Generated, as_json: bool) -> 
     from lorakit.inference.prediction import truncation
 
     if output is not None:
-        print(f"{output}: {len(found.texts):,} rows with their texts")
+        print(f"{output}: {len(found.texts):,} rows with their completions")
     else:
         print(*found.texts, sep="\n\n")
     print(*truncation(found.truncated_rows), sep="", end="\n" if found.truncated_rows else "")

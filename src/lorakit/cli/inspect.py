@@ -1,4 +1,4 @@
-"""`lorakit inspect ADAPTER [--base M]`."""
+"""`lorakit inspect ADAPTER [--base MODEL]`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ from typing import Annotated
 
 import typer
 
-from lorakit.cli.output import Json, Revision, quiet_libraries, show
+from lorakit.cli import options
+from lorakit.cli.output import Json, quiet_libraries, show
 
 
 def inspect(
-    adapter: Annotated[str, typer.Argument(help="Directory, file or hub id of an adapter.")],
+    adapter: options.Adapter,
     base: Annotated[
-        str | None, typer.Option(help="Check that it fits this model (directory or hub id).")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Also load the adapter onto this base model (directory or hub id), and check that "
+            "it fits.",
+            rich_help_panel=options.MODEL,
+        ),
     ] = None,
-    lora_alpha: Annotated[
-        float | None, typer.Option(help="For files that do not say it (loralib's).")
-    ] = None,
-    revision: Revision = None,
+    lora_alpha: options.Alpha = None,
+    revision: options.Revision = None,
     json: Json = False,
 ) -> None:
-    """Show what an adapter file holds, and whether it fits a base model.
+    """Show what an adapter contains, and whether it fits a base model.
+
+    Prints format, rank, alpha, target modules, numbers of parameters and dtypes.
 
     Example: `lorakit inspect ./adapter --base FacebookAI/roberta-base`
     """

@@ -1,4 +1,4 @@
-"""`lorakit merge ADAPTER --base M --output DIR`."""
+"""`lorakit merge ADAPTER --base MODEL --output DIR`."""
 
 from __future__ import annotations
 
@@ -7,26 +7,30 @@ from typing import Annotated
 
 import typer
 
-from lorakit.cli.output import Json, Revision, quiet_libraries, show
+from lorakit.cli import options
+from lorakit.cli.output import Json, quiet_libraries, show
 
 
 def merge(
-    adapter: Annotated[str, typer.Argument(help="Directory, file or hub id of an adapter.")],
-    output: Annotated[Path, typer.Option(help="Directory for the merged model.")],
-    base: Annotated[
-        str | None,
-        typer.Option(help="Directory or hub id of the base; as the adapter says by default."),
-    ] = None,
-    lora_alpha: Annotated[
-        float | None, typer.Option(help="For files that do not say it (loralib's).")
-    ] = None,
-    check_base: Annotated[
-        bool, typer.Option(help="Refuse a base that the adapter was not trained on.")
-    ] = True,
-    revision: Revision = None,
+    adapter: options.Adapter,
+    output: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="New or empty directory for the merged model.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ],
+    base: options.Base = None,
+    lora_alpha: options.Alpha = None,
+    check_base: options.CheckBase = True,
+    revision: options.Revision = None,
     json: Json = False,
 ) -> None:
-    """Load an adapter onto its base, make it part of the weights, and save a plain model.
+    """Merge an adapter into the weights of its base model, and save a plain transformers model.
+
+    The output loads with `from_pretrained`, without lorakit or PEFT, and has the base's tokenizer
+    if the base is a local directory.
 
     Example: `lorakit merge ./adapter --base FacebookAI/roberta-base --output ./merged`
     """

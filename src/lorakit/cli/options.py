@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Arguments and options that several commands share, and the panels of the help texts."""
 
 from __future__ import annotations
 
@@ -10,28 +10,100 @@ import typer
 if TYPE_CHECKING:
     from lorakit.inference.session import LoadOptions
 
+DATA, OUTPUT, MODEL, DECODING = "Data", "Output", "Adapter and base model", "Generation settings"
+"""The panels that `--help` groups options in."""
+
 Source = Annotated[
-    str, typer.Argument(help="A run's directory, or an adapter: directory, file or hub id.")
+    str,
+    typer.Argument(
+        metavar="RUN|ADAPTER",
+        help="Run directory, or an adapter: directory, file, hub id, or name from "
+        "`lorakit checkpoints list`.",
+    ),
+]
+Adapter = Annotated[
+    str,
+    typer.Argument(
+        metavar="ADAPTER", help="Directory, file, hub id, or name from `lorakit checkpoints list`."
+    ),
 ]
 Base = Annotated[
-    str | None, typer.Option(help="Directory or hub id of the base; as the files say by default.")
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Base model: directory or hub id.",
+        show_default="as the run or adapter names it",
+        rich_help_panel=MODEL,
+    ),
 ]
-Alpha = Annotated[float | None, typer.Option(help="For files that do not say it (loralib's).")]
+Alpha = Annotated[
+    float | None,
+    typer.Option(
+        metavar="ALPHA",
+        help="lora_alpha, for adapter files that do not contain it (loralib's).",
+        rich_help_panel=MODEL,
+    ),
+]
 TaskName = Annotated[
-    str | None, typer.Option("--task", help="For an adapter that does not say it, such as e2e.")
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="TASK",
+        help="Task of an adapter that does not name it: classification, regression, "
+        "multiple_choice, generation, chat, a task of GLUE, e2e, webnlg, dart or data_to_text.",
+        show_default="as the run or adapter names it",
+        rich_help_panel=MODEL,
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME,...",
+        help="Names of the classes in the order of the logits, such as negative,positive.",
+        show_default="as the run or adapter names them, else 0,1,...",
+        rich_help_panel=MODEL,
+    ),
+]
+CheckBase = Annotated[
+    bool,
+    typer.Option(
+        help="Refuse a base model that the adapter was not trained on.", rich_help_panel=MODEL
+    ),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REVISION",
+        help="Branch, tag or commit of the adapter on the Hub.",
+        show_default="main",
+        rich_help_panel=MODEL,
+    ),
 ]
 Column = Annotated[
-    list[str] | None, typer.Option(help="A column to read; more than once for a pair of texts.")
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Input column; repeat it for several, such as a pair of texts.",
+        show_default="as in training",
+        rich_help_panel=DATA,
+    ),
 ]
-Label = Annotated[str | None, typer.Option(help="The column that was learned.")]
-Labels = Annotated[
-    str | None, typer.Option(help="Names of the classes by number: negative,positive.")
+Label = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of labels.",
+        show_default="as in training",
+        rich_help_panel=DATA,
+    ),
 ]
-CheckBase = Annotated[bool, typer.Option(help="Refuse a base that the adapter was not trained on.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace an existing output file.", rich_help_panel=OUTPUT),
+]
 
 
-def ask(
+def load_options(
     base: str | None,
     lora_alpha: float | None,
     revision: str | None,
@@ -41,7 +113,7 @@ def ask(
     label: str | None = None,
     labels: str | None = None,
 ) -> LoadOptions:
-    """What the options say about an adapter."""
+    """The options about an adapter as one value."""
     from lorakit.inference.session import LoadOptions
 
     names = tuple(name.strip() for name in labels.split(",")) if labels else None
@@ -50,5 +122,5 @@ def ask(
 
 
 def shows_progress(as_json: bool) -> bool:
-    """Whether somebody looks at a terminal."""
+    """Whether to show a progress bar: not with --json, and only on a terminal."""
     return not as_json and sys.stderr.isatty()

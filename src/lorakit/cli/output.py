@@ -9,14 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Revision = Annotated[
-    str | None, typer.Option(help="Branch, tag or commit on the Hub.", show_default=False)
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result, or the error, as one JSON object.")
 ]
 
 
 def show(value: Any, as_json: bool) -> None:
-    """A report as a table, or as JSON with its fields."""
+    """Print a report as a table, or its fields as JSON."""
     if as_json:
         data = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
         print(json.dumps(data, indent=2))
@@ -25,14 +24,14 @@ def show(value: Any, as_json: bool) -> None:
 
 
 def print_error(message: str, as_json: bool) -> None:
-    """To standard error; as JSON also to standard output."""
+    """Print an error to standard error, and as JSON also to standard output."""
     if as_json:
         print(json.dumps({"error": message}))
     print(message, file=sys.stderr)
 
 
 def quiet_libraries(as_json: bool) -> None:
-    """Keep transformers' load report away; lorakit reports what matters itself."""
+    """Silence transformers' load report, whose problems lorakit reports itself."""
     import transformers
 
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]

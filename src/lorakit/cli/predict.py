@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorakit.cli import options
-from lorakit.cli.output import Json, Revision, quiet_libraries, show
+from lorakit.cli.output import Json, quiet_libraries, show
 from lorakit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,28 +20,53 @@ if TYPE_CHECKING:
 
 def predict(
     source: options.Source,
-    data: Annotated[str | None, typer.Option(help="CSV, TSV, JSONL or Parquet file.")] = None,
-    text: Annotated[
-        list[str] | None, typer.Option(help="One text, instead of a file; more than once for more.")
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Rows: CSV, TSV, JSONL or Parquet file, or data set on the Hub; with --glue, "
+            "GLUE's folder.",
+            rich_help_panel=options.DATA,
+        ),
     ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="A text in place of a file; repeat it for several.",
+            rich_help_panel=options.DATA,
+        ),
+    ] = None,
+    column: options.Column = None,
     output: Annotated[
-        Path | None, typer.Option(help="File for the rows with their predictions: .jsonl or .csv.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File for the rows with a column prediction: .jsonl, .csv or .tsv.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     glue: Annotated[
         Path | None,
-        typer.Option(help="Directory for the files of GLUE's test server, from its test files."),
+        typer.Option(
+            metavar="DIR",
+            help="Directory for a submission to GLUE's test server, in place of --output.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
     base: options.Base = None,
     lora_alpha: options.Alpha = None,
     task: options.TaskName = None,
-    column: options.Column = None,
     labels: options.Labels = None,
     check_base: options.CheckBase = True,
-    revision: Revision = None,
+    revision: options.Revision = None,
     json: Json = False,
 ) -> None:
-    """Predict a label, number or choice for every row of a file, or for a few texts.
+    """Predict a label, a number or a choice for every row of a file, or for texts.
+
+    Needs --data with --output, or --text. With --glue DIR it predicts GLUE's test sets instead and
+    writes the files for its test server.
 
     Example: `lorakit predict runs/reviews --data new.csv --output predictions.csv`
     """
@@ -49,14 +74,16 @@ def predict(
     from lorakit.inference.session import open_session
     from lorakit.runs.prediction_files import check_columns, check_output, write_predictions
 
-    asked = options.ask(base, lora_alpha, revision, check_base, task, column, None, labels)
+    loading = options.load_options(
+        base, lora_alpha, revision, check_base, task, column, None, labels
+    )
     if glue is not None and not text and output is None:
-        _for_server(source, asked, data, glue, overwrite, json)
+        _write_submission(source, loading, data, glue, overwrite, json)
         return
     if glue is not None or (data is None) == (not text) or (data is not None and output is None):
         raise ConfigError(
-            "Pass --data FILE with --output FILE, or --text TEXT. For GLUE's test server pass "
-            "--glue DIR, with --data FOLDER."
+            "Pass --data FILE with --output FILE, or --text TEXT. For a submission to GLUE's test "
+            "server pass --glue DIR alone, or with --data FOLDER."
         )
     if output is not None:
         check_output(output, overwrite)
@@ -64,16 +91,21 @@ def predict(
     table = _table(data) if data is not None else None
     if table is not None:
         check_columns(table.column_names)
-    saved = open_session(source, asked)
-    rows = table if table is not None else _from_texts(saved.task, text or [])
-    found = predict_rows(saved, rows, data or "the text", options.shows_progress(json))
+    session = open_session(source, loading)
+    rows = table if table is not None else _from_texts(session.task, text or [])
+    found = predict_rows(session, rows, data or "--text", options.shows_progress(json))
     if output is not None:
         write_predictions(output, rows, found.values)
-    _tell(source, output, text, found, json)
+    _print_result(source, output, text, found, json)
 
 
-def _for_server(
-    source: str, asked: LoadOptions, data: str | None, directory: Path, overwrite: bool, json: bool
+def _write_submission(
+    source: str,
+    loading: LoadOptions,
+    data: str | None,
+    directory: Path,
+    overwrite: bool,
+    json: bool,
 ) -> None:
     from lorakit.inference.glue_submission import write_server_files
     from lorakit.inference.session import open_session
@@ -81,8 +113,8 @@ def _for_server(
 
     quiet_libraries(json)
     progress = options.shows_progress(json)
-    saved = open_session(source, asked)
-    files = write_server_files(saved, data or HUB, directory, overwrite, progress)
+    session = open_session(source, loading)
+    files = write_server_files(session, data or HUB, directory, overwrite, progress)
     show([asdict(file) for file in files] if json else "\n".join(map(str, files)), json)
 
 
@@ -98,12 +130,13 @@ def _from_texts(task: Any, texts: list[str]) -> Any:
 
     if len(task.text) > 1:
         raise ConfigError(
-            f"The model reads {len(task.text)} columns ({', '.join(task.text)}); pass --data FILE."
+            f"The model reads {len(task.text)} columns ({', '.join(task.text)}), so --text cannot "
+            "be used; pass --data FILE."
         )
     return datasets.Dataset.from_dict({next(iter(task.text), "text"): texts})
 
 
-def _tell(
+def _print_result(
     source: str, output: Path | None, texts: list[str] | None, found: Predictions, as_json: bool
 ) -> None:
     if as_json:

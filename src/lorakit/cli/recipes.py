@@ -9,13 +9,15 @@ import typer
 from lorakit.cli.output import Json, show
 
 app = typer.Typer(
-    help="The recipes that come with lorakit.", no_args_is_help=True, rich_markup_mode="markdown"
+    help="List and print the recipes that come with lorakit.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
 )
 
 
 @app.command("list")
 def list_(json: Json = False) -> None:
-    """Name the recipes that `lorakit train NAME` runs.
+    """List the recipes that `lorakit train NAME` runs, with method and base model.
 
     Example: `lorakit recipes list`
     """
@@ -26,10 +28,10 @@ def list_(json: Json = False) -> None:
 
 @app.command("show")
 def show_(
-    name: Annotated[str, typer.Argument(help="One of `lorakit recipes list`.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name from `lorakit recipes list`.")],
     json: Json = False,
 ) -> None:
-    """Print a recipe, to change it and train with it.
+    """Print a recipe as YAML, to edit it and train with it.
 
     Example: `lorakit recipes show reviews > my.yaml`
     """

@@ -6,23 +6,35 @@ from typing import Annotated
 
 import typer
 
-from lorakit.cli.output import Json, Revision, quiet_libraries, show
+from lorakit.cli.output import Json, quiet_libraries, show
 
 
 def targets(
-    model: Annotated[str, typer.Argument(help="Directory or hub id of a transformers model.")],
-    rank: Annotated[int, typer.Option("--rank", "-r", min=1, help="Count parameters at it.")] = 8,
-    revision: Revision = None,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="transformers model: directory or hub id.")
+    ],
+    rank: Annotated[
+        int,
+        typer.Option("--rank", "-r", metavar="R", min=1, help="Rank to count parameters for."),
+    ] = 8,
+    revision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REVISION",
+            help="Branch, tag or commit of the model on the Hub.",
+            show_default="main",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Show what could be adapted: layers by suffix, count, shape, parameters.
+    """List the layers of a model that LoRA can adapt: names, count, shape, LoRA parameters.
 
-    Reads the config only, not the weights.
+    Needs only the model's config; weights are not downloaded.
 
     Example: `lorakit targets FacebookAI/roberta-base --rank 8`
     """
     from lorakit.injection.selection.catalogue import targets as find
-    from lorakit.models.loading import skeleton
+    from lorakit.models.loading import meta_model
 
     quiet_libraries(json)
-    show(find(skeleton(model, revision), rank), json)
+    show(find(meta_model(model, revision), rank), json)

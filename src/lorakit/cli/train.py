@@ -17,20 +17,52 @@ INTERRUPTED = 130
 
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="A YAML file, or a name of `lorakit recipes list`.")
+        str | None,
+        typer.Argument(metavar="RECIPE", help="YAML file, or name from `lorakit recipes list`."),
     ] = None,
-    base: Annotated[str | None, typer.Option(help="Directory or hub id of the base.")] = None,
-    data: Annotated[str | None, typer.Option(help="CSV, TSV, JSONL or Parquet file.")] = None,
-    output: Annotated[str | None, typer.Option(help="The run's directory.")] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Base model: directory or hub id; overrides the recipe's base.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Training data: CSV, TSV, JSONL or Parquet file, data set on the Hub, or GLUE's "
+            "folder; overrides the recipe's data.train.",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Run directory; overrides the recipe's output."),
+    ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting, such as training.epochs=3.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Setting of the recipe, such as training.epochs=3 or method=full; repeat it for "
+            "several.",
+        ),
     ] = None,
     deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="Same bits again, on the same machine.")
+        bool,
+        typer.Option(
+            "--deterministic",
+            help="Use deterministic algorithms: the same bits again on the same machine. Sets "
+            "training.deterministic.",
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Fine-tune a model on your data; an interrupted run continues where it was.
+    """Fine-tune a base model on your data, by a recipe or by options.
+
+    Needs a base model, data and an output directory, from the recipe or as options; task and
+    columns are guessed if the recipe does not name them. Writes adapter, metrics, predictions and
+    learning curve to the run directory. The same command resumes an interrupted run.
 
     Example: `lorakit train --base FacebookAI/roberta-base --data reviews.csv --output runs/reviews`
     """
@@ -48,27 +80,29 @@ def train(
     mapping = with_settings(mapping, set_ or [])
     checked = from_mapping(with_values(mapping, {k: v for k, v in given.items() if v is not None}))
     try:
-        result = training.train(checked, say=lambda text: None if json else print(text, flush=True))
+        result = training.train(checked, log=lambda text: None if json else print(text, flush=True))
     except KeyboardInterrupt:
-        print_error(f"Interrupted; the same command continues the run in {checked.output}.", json)
+        print_error(f"Interrupted; the same command resumes the run in {checked.output}.", json)
         raise typer.Exit(INTERRUPTED) from None
     if is_first_process():
         show(result if json else _closing(result), json)
 
 
 def _closing(result: RunResult) -> str:
-    """What a person wants to know at the end: how good it is, and how to use it."""
+    """The end of the output for people: metrics, files, and how to use the run."""
     from lorakit.inference.prediction import metric_lines
     from lorakit.runs.directory import ADAPTER, CURVE
     from lorakit.runs.next_steps import usage
     from lorakit.text import size_text
 
-    majority = {} if result.majority is None else {"accuracy of the majority": result.majority}
+    majority = (
+        {} if result.majority is None else {"accuracy of the majority class": result.majority}
+    )
     return "\n".join(
         [
             "",
             f"{result.examples['test']:,} test rows after {result.steps:,} steps, "
-            f"{result.seconds:,.0f} s, {result.trainable_parameters:,} parameters trained:",
+            f"{result.seconds:,.0f} s, {result.trainable_parameters:,} trainable parameters:",
             *metric_lines({**result.metrics, **majority}),
             "",
             f"adapter  {result.output}/{ADAPTER} ({size_text(result.adapter_bytes)})",

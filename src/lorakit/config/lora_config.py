@@ -21,6 +21,16 @@ INITIALISERS = (True, False, "gaussian")
 ALL_LINEAR = "all-linear"
 
 
+class _AsVariant:
+    """The default of `use_dora`, which a config never keeps: `variant` decides."""
+
+    def __repr__(self) -> str:
+        return "False"
+
+
+_AS_VARIANT: Any = _AsVariant()
+
+
 @dataclass(frozen=True)
 class LoraConfig:
     """Which modules get an update `scaling * B @ A` of their weight, and how.
@@ -68,13 +78,10 @@ class LoraConfig:
     use_rslora: bool = False
     """`scaling = lora_alpha / sqrt(r)` (rsLoRA, arXiv 2312.03732)."""
 
-    use_dora: bool = False
+    use_dora: bool = _AS_VARIANT
     """Train the magnitude of each row of the weight as a vector of its own; A and B then only
     change the direction (DoRA, arXiv 2402.09353). For nn.Linear and GPT-2's Conv1D, not in slices.
     The same as `variant="dora"`."""
-
-    variant: str = "lora"
-    """The adapter variant: "lora", "dora", or one registered with `lorakit.variants.register`."""
 
     init_lora_weights: bool | Literal["gaussian"] = True
     """True: A is Kaiming-uniform, B zero. "gaussian": A is normal with deviation 1/r, B zero.
@@ -89,6 +96,9 @@ class LoraConfig:
     the output are adapted, each with its own A and B. `[True, False, True]` is three equal slices;
     `[(2048, True), (512, False), (512, True)]` gives their heights. Stored as such pairs, with
     height None for an equal slice."""
+
+    variant: str = "lora"
+    """The adapter variant: "lora", "dora", or one registered with `lorakit.variants.register`."""
 
     def __post_init__(self) -> None:
         problems = self._normalise() + self._variant_problems()
@@ -122,7 +132,7 @@ class LoraConfig:
     def replace(self, **changes: Any) -> LoraConfig:
         """A copy with some fields changed; `use_dora` and `variant` follow each other."""
         if "use_dora" in changes or "variant" in changes:
-            changes = {"use_dora": False, "variant": "lora"} | changes
+            changes = {"use_dora": _AS_VARIANT, "variant": "lora"} | changes
         return LoraConfig(**{f.name: getattr(self, f.name) for f in fields(self)} | changes)
 
     def _normalise(self) -> list[str]:
@@ -148,14 +158,18 @@ class LoraConfig:
 
     def _variant_problems(self) -> list[str]:
         """Make `use_dora` and `variant` agree; returns what is wrong with them."""
+        if self.use_dora is _AS_VARIANT:
+            object.__setattr__(self, "use_dora", self.variant == "dora")
         if not is_name(self.variant):
             return [f"variant is {self.variant!r}; it must be a name such as 'lora' or 'dora'"]
-        if self.use_dora is True and self.variant not in ("lora", "dora"):
-            return [f"use_dora=True contradicts variant={self.variant!r}; set only one of them"]
+        contrary = {True: self.variant not in ("lora", "dora"), False: self.variant == "dora"}
+        if isinstance(self.use_dora, bool) and contrary[self.use_dora]:
+            return [
+                f"use_dora={self.use_dora} contradicts variant={self.variant!r}; set only one of "
+                "them"
+            ]
         if self.use_dora is True:
             object.__setattr__(self, "variant", "dora")
-        elif self.use_dora is False:
-            object.__setattr__(self, "use_dora", self.variant == "dora")
         return []
 
     def _range_problems(self) -> list[str]:

@@ -15,12 +15,12 @@ from lorakit.runs.directory import RESULT
 from lorakit.text import size_text, table
 
 _METRICS = ("accuracy", "matthews_correlation", "pearson", "bleu", "perplexity")
-"""A task is compared by the first of these that it has."""
+"""Runs are compared by the first of these metrics that their task has."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run, or the answer that always says the most frequent label."""
+    """One run, or the baseline that always predicts the most frequent class."""
 
     name: str
     metric: float | None
@@ -39,38 +39,44 @@ class Comparison:
     rows: tuple[Row, ...]
 
     def __str__(self) -> str:
-        head = ("", self.metric, "trainable parameters", "saved", "seconds", "from")
+        head = ("", self.metric, "trainable parameters", "size", "seconds", "run")
         lines = [_cells(row) for row in self.rows]
         text = table([head, *lines])
         if self.test_rows and self.metric == "accuracy":
             best = max(row.metric or 0 for row in self.rows)
             error = (best * (1 - best) / self.test_rows) ** 0.5
-            text.append(f"{self.test_rows:,} test rows: one standard error is {error:.3f} or more")
+            text.append(f"{self.test_rows:,} test rows: the standard error is {error:.3f} or more")
         return "\n".join(text)
 
 
 def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Comparison | GlueComparison:
-    """The runs' results in one table, and with them result files that were made elsewhere.
+    """The runs' results in one table, with result files from elsewhere as further rows.
 
     `runs` are run directories, or directories of them; of several tasks only if all are GLUE's.
-    Raises FormatError for what is no finished run, ConfigError if there is none or the tasks
-    differ.
+    Raises FormatError for a path without a finished run, ConfigError if there is no run or the
+    tasks differ.
     """
     found = [_result(path / RESULT) for name in runs for path in _directories(Path(name))]
     recorded = [_result(Path(name)) for name in references]
     if not found:
-        raise ConfigError("There is no run to compare.")
+        raise ConfigError(
+            "There is no run to compare; pass run directories, or directories of them."
+        )
     if is_glue([*found, *recorded]):
         return compare_glue([*found, *recorded])
-    if len({result["task"] for result in [*found, *recorded]}) > 1:
-        raise ConfigError("Runs of different tasks have no metric in common.")
+    tasks = sorted({result["task"] for result in [*found, *recorded]})
+    if len(tasks) > 1:
+        raise ConfigError(
+            f"The runs are of different tasks ({', '.join(tasks)}), which share no metric; compare "
+            "the runs of one task."
+        )
     metric = _main_metric(found[0])
     rows = [_row(result, metric, str(result["output"])) for result in found]
     rows += [_row(r, metric, f"recorded in {n}") for r, n in zip(recorded, references, strict=True)]
     rows.sort(key=lambda row: row.trainable_parameters or 0)
     majority = found[0].get("majority") if metric == "accuracy" else None
     if majority is not None:
-        rows.insert(0, Row("majority", majority, None, None, None, None))
+        rows.insert(0, Row("majority class", majority, None, None, None, None))
     return Comparison(metric, found[0]["examples"].get("test"), tuple(rows))
 
 
@@ -79,7 +85,9 @@ def _directories(path: Path) -> list[Path]:
         return [path]
     inside = sorted(file.parent for file in path.glob(f"*/{RESULT}"))
     if not inside:
-        raise FormatError(f"{path} holds no finished run: there is no {RESULT}.")
+        raise FormatError(
+            f"{path} holds no finished run: there is no {RESULT} in it or in a directory below."
+        )
     return inside
 
 
@@ -88,7 +96,7 @@ def _result(file: Path) -> dict[str, Any]:
         result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         _ = result["task"], result["metrics"], result["method"], result["examples"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"{file} is no result of a run: {error}") from error
+        raise FormatError(f"{file} is not the result.json of a run: {error!r}") from error
     return result
 
 

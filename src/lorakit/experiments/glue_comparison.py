@@ -18,7 +18,7 @@ class GlueRow:
 
     task: str
     method: str
-    """With the loss where it is not the plain one, and the base where the runs have several."""
+    """With `loss.kind` if it is not plain, and with the base if the runs differ in it."""
     metric: str
     mean: float
     runs: int

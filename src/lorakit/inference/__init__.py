@@ -1,6 +1,6 @@
 """A finished run or an adapter, opened as a session: predict, evaluate, generate, submit.
 
-`open_session` gives a `Session`; what it is asked is a function on that.
+`open_session` gives a `Session`, and each of these is a function of it.
 """
 
 from lorakit.inference.generation import generate_rows, generate_texts

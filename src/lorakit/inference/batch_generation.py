@@ -1,12 +1,13 @@
-"""One batch of prompts through transformers' `generate`, computed once for all beams.
+"""One batch of prompts through transformers' `generate`, prefilled once for all beams.
 
-`generate` repeats a prompt for each of its beams before it reads it. With ten beams and an input
-that is longer than its text, most of the time goes there. Here the prompts are read once,
+`generate` repeats a prompt for each of its beams before it reads it. With ten beams and a prompt
+that is longer than its completion, most of the time goes there. Here the prompts are prefilled
+once,
 
     cache = model(prompts without their last token)        B rows
-    cache repeated for the beams                           B * beams rows
+    cache repeated for the beams                           B * num_beams rows
 
-and `generate` continues from that cache: the same search, and the same texts.
+and `generate` continues from that cache: the same search, and the same completions.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from torch import Tensor
 from transformers import DynamicCache, LogitsProcessor, NoRepeatNGramLogitsProcessor
 
 from lorakit.private.transformers_names import is_stateful
-from lorakit.recipe.decoding import Sampling
+from lorakit.recipe.decoding import DecodingConfig
 from lorakit.tasks.padding import padding_id
 
 
 class AfterPrompt(LogitsProcessor):
-    """A processor that sees the answer only.
+    """A logits processor that sees the completion only.
 
-    A prompt's own words have to be allowed: data-to-text copies names from its input.
+    N-grams of the prompt have to be allowed: data-to-text copies names from its input.
     """
 
     def __init__(self, inner: LogitsProcessor, start: int) -> None:
@@ -38,47 +39,50 @@ class AfterPrompt(LogitsProcessor):
         return processed
 
 
-def answer(model: Any, tokenizer: Any, prompts: list[list[int]], sampling: Sampling) -> list[str]:
-    """A text for each prompt; prompts are padded on the left."""
+def generate_batch(
+    model: Any, tokenizer: Any, prompts: list[list[int]], decoding: DecodingConfig
+) -> list[str]:
+    """The completion of each prompt; prompts are padded on the left."""
     pad = padding_id(tokenizer)
     longest = max(map(len, prompts))
     ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor(
         [[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device
     )
-    arguments = sampling.arguments() | {"eos_token_id": _ends(model, tokenizer, sampling)}
-    if sampling.no_repeat_ngram:
-        inner = NoRepeatNGramLogitsProcessor(sampling.no_repeat_ngram)
+    arguments = decoding.generate_kwargs()
+    arguments["eos_token_id"] = _end_tokens(model, tokenizer, decoding)
+    if decoding.no_repeat_ngram_size:
+        inner = NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram_size)
         arguments["logits_processor"] = [AfterPrompt(inner, longest)]
-    if sampling.beams > 1 and longest > 1 and _continues(model):
-        arguments["past_key_values"] = _prompt_cache(model, ids, mask, sampling.beams)
+    if decoding.num_beams > 1 and longest > 1 and _accepts_cache(model):
+        arguments["past_key_values"] = _prompt_cache(model, ids, mask, decoding.num_beams)
     output = model.generate(input_ids=ids, attention_mask=mask, pad_token_id=pad, **arguments)
-    answers: list[str] = tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)
-    return [_until(text, sampling.stop).strip() for text in answers]
+    texts: list[str] = tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)
+    return [_before_stop(text, decoding.stop_strings).strip() for text in texts]
 
 
-def _until(text: str, stop: Sequence[str]) -> str:
-    """What stands before the first stop text."""
-    return min((text.partition(mark)[0] for mark in stop), key=len, default=text)
+def _before_stop(text: str, stop_strings: Sequence[str]) -> str:
+    """The text before the first stop string."""
+    return min((text.partition(stop)[0] for stop in stop_strings), key=len, default=text)
 
 
-def _ends(model: Any, tokenizer: Any, sampling: Sampling) -> list[int] | None:
-    """The tokens that end an answer: the model's own, the tokenizer's, and the stop texts."""
+def _end_tokens(model: Any, tokenizer: Any, decoding: DecodingConfig) -> list[int] | None:
+    """The tokens that end a completion: the model's, the tokenizer's, one-token stop strings."""
     own = model.generation_config.eos_token_id
     ends = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
-    for text in sampling.stop:
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    for stop in decoding.stop_strings:
+        ids = tokenizer(stop, add_special_tokens=False)["input_ids"]
         ends += ids if len(ids) == 1 else []
     return list(dict.fromkeys(end for end in ends if end is not None)) or None
 
 
-def _continues(model: Any) -> bool:
-    """Whether the model takes positions and a plain cache, from which it can go on."""
+def _accepts_cache(model: Any) -> bool:
+    """Whether the model takes position ids and a plain cache from which it can continue."""
     accepted = inspect.signature(model.forward).parameters
     return {"position_ids", "past_key_values"} <= set(accepted) and not is_stateful(model)
 
 
-def _prompt_cache(model: Any, ids: Tensor, mask: Tensor, beams: int) -> DynamicCache:
+def _prompt_cache(model: Any, ids: Tensor, mask: Tensor, num_beams: int) -> DynamicCache:
     """Keys and values of all but the last token, repeated for the beams."""
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
@@ -90,5 +94,5 @@ def _prompt_cache(model: Any, ids: Tensor, mask: Tensor, beams: int) -> DynamicC
         use_cache=True,
         logits_to_keep=1,
     )
-    cache.batch_repeat_interleave(beams)
+    cache.batch_repeat_interleave(num_beams)
     return cache

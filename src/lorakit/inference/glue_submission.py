@@ -14,11 +14,12 @@ from lorakit.files import atomic_write_text
 from lorakit.inference.prediction import predict
 from lorakit.inference.session import Session
 from lorakit.runs.prediction_files import check_output
+from lorakit.tasks.glue.benchmark import GLUE
 
 
 @dataclass(frozen=True)
 class ServerFile:
-    """One file for the server."""
+    """One file for the test server, as it was written."""
 
     file: str
     rows: int
@@ -29,28 +30,31 @@ class ServerFile:
 
 
 def write_server_files(
-    saved: Session, source: str, directory: Path, overwrite: bool = False, progress: bool = False
+    session: Session, source: str, directory: Path, overwrite: bool = False, progress: bool = False
 ) -> list[ServerFile]:
-    """Predict the test files of `source` (GLUE's folder or name); MNLI has two.
+    """Predict the test sets in `source` (GLUE's folder, or its name on the Hub); MNLI has two.
 
     Raises ConfigError if the model's task is none of GLUE's, FormatError for missing or damaged
     files, SaveError if a file exists already or cannot be written.
     """
-    submission = saved.spec.submission
+    submission = session.spec.submission
     if submission is None:
         raise ConfigError(
-            f"{saved.source} does not say its task in GLUE; pass --task, such as rte."
+            f"{session.source} is not known as an adapter for a task of GLUE (its task is "
+            f"{session.spec.name}); pass --task with one of {', '.join(GLUE)}."
         )
     if Path(source).is_file() and len(submission.files) > 1:
-        name = saved.spec.name
-        raise ConfigError(f"{source} is one file; pass GLUE's folder, which has {name}'s two.")
+        name = session.spec.name
+        raise ConfigError(
+            f"{source} is a single file, and {name} has two test sets; pass GLUE's folder."
+        )
     files = {split: directory / name for split, name in submission.files.items()}
     for file in files.values():
         check_output(file, overwrite)
     tables = {split: submission.read(source, split) for split in files}
     written = []
     for split, file in files.items():
-        found = predict(saved, tables[split], f"{source} ({split})", progress)
+        found = predict(session, tables[split], f"{source} ({split})", progress)
         _write(file, [submission.text(value) for value in found.values])
         written.append(ServerFile(str(file), len(found.values), found.truncated_rows))
     return written

@@ -1,7 +1,7 @@
-"""Texts that were generated before an interruption, kept line by line beside the output.
+"""Completions of an interrupted generation, kept line by line beside the output.
 
-The first line says what they are texts of: a digest of the prompts, the settings and the model.
-Texts of anything else are not used.
+The first line is a digest of the prompts, the generation settings and the model. Completions under
+another digest are not used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lorakit.errors import SaveError
 
 
 class PartialOutputs:
-    """A file of texts by number, which grows batch by batch; each process has one of its own."""
+    """A file of completions by the index of their prompt; each process appends to its own."""
 
     def __init__(self, output: Path, about: Mapping[str, Any], process: int = 0) -> None:
         self.file = output.with_name(f"{_prefix(output)}{process}")
@@ -28,9 +28,9 @@ class PartialOutputs:
         self.about = hashlib.sha256(text.encode()).hexdigest()
 
     def read(self) -> dict[int, str]:
-        """The texts that are there, if they are of the same prompts, settings and model.
+        """The completions in the file, if they are of the same prompts, settings and model.
 
-        A line that was cut by a kill does not count.
+        A last line that was not written to its end is ignored.
         """
         if not self.file.is_file():
             return {}
@@ -40,7 +40,7 @@ class PartialOutputs:
         return {int(n): text for line in lines[:-1] for n, text in json.loads(line).items()}
 
     def start(self, texts: Mapping[int, str]) -> None:
-        """Begin the file, with what is there already."""
+        """Begin the file, with the completions that exist already."""
         self._write("w", f"{self.about}\n" + (_line(texts) if texts else ""))
 
     def add(self, texts: Mapping[int, str]) -> None:
@@ -56,17 +56,17 @@ class PartialOutputs:
 
 
 def remove_partial(output: Path) -> None:
-    """The output is complete: nothing of any process is kept beside it."""
+    """Delete the partial outputs of all processes; the output is complete."""
     for file in output.parent.glob(f"{glob.escape(_prefix(output))}*"):
         file.unlink()
 
 
 def _prefix(output: Path) -> str:
-    return f".{output.name}.kept-"
+    return f".{output.name}.partial-"
 
 
 def weights_digest(model: nn.Module) -> str:
-    """What trains in a model, in short; where nothing does, what all its weights are."""
+    """SHA-256 of the trainable parameters, or of all of them where none is trainable."""
     named = dict(model.named_parameters())
     trained = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Labelled examples through a model, in batches of like length, and what they add up to."""
+"""Labelled examples through a model, in batches of similar length, and their metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lorakit.tasks.base import Example, Task
 
 @dataclass(frozen=True)
 class BatchOutput:
-    """One batch after the model: the rows' numbers, logits, labels, mean loss and its weight."""
+    """A model's output for one batch: row indices, logits, labels, mean loss and its weight."""
 
     rows: list[int]
     logits: Tensor
@@ -26,16 +26,16 @@ class BatchOutput:
     weight: float
 
 
-def passes(
+def model_outputs(
     model: Any,
     task: Task,
     tokenizer: Any,
     examples: Sequence[Example],
-    cuts: Iterable[Sequence[int]],
+    batches: Iterable[Sequence[int]],
 ) -> Iterator[BatchOutput]:
-    """The batches of `examples` whose numbers are in `cuts`, one after the other."""
+    """The output for each batch, given as indices of `examples`."""
     device = next(model.parameters()).device
-    for rows in cuts:
+    for rows in batches:
         batch = task.collate(tokenizer, [dict(examples[i]) for i in rows])
         with torch.no_grad():
             result = model(**{name: tensor.to(device) for name, tensor in batch.items()})
@@ -47,18 +47,18 @@ def passes(
 
 
 def scores(
-    task: Task, passed: Iterable[BatchOutput], device: torch.device
+    task: Task, outputs: Iterable[BatchOutput], device: torch.device
 ) -> tuple[dict[str, float], list[Any]]:
-    """Metrics and, in the rows' order, predictions, over all processes, which meet on `device`.
+    """Metrics and, in the rows' order, predictions, gathered from all processes on `device`.
 
-    A task that generates text has no predictions here. Its metrics are mean loss and accuracy a
-    token, and perplexity = exp(loss).
+    A task that generates text has no predictions here. Its metrics are loss and accuracy per token
+    of the completions, and perplexity = exp(loss).
 
-    Raises ConfigError if no label counts.
+    Raises ConfigError if no row has a label.
     """
     loss = hits = count = 0.0
     rows: list[tuple[int, tuple[Tensor, Tensor]]] = []
-    for batch in passed:
+    for batch in outputs:
         assert batch.labels is not None
         if batch.weight:
             loss, count = loss + batch.loss * batch.weight, count + batch.weight
@@ -70,7 +70,9 @@ def scores(
             hits += accuracy * batch.weight
     loss, hits, count = (total(value, device) for value in (loss, hits, count))
     if count == 0:
-        raise ConfigError("There is nothing to evaluate: no row has a label that counts.")
+        raise ConfigError(
+            "There is nothing to evaluate: every label of every row is ignored in the loss (-100)."
+        )
     loss = loss / count
     if task.generates:
         perplexity = math.exp(min(loss, 700))

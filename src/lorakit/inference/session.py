@@ -1,7 +1,7 @@
-"""A finished run, or an adapter alone, becomes a model that answers.
+"""A finished run, or an adapter alone, is opened for inference.
 
-A run directory says everything itself. An adapter alone brings what its files say; the base, the
-task and the columns can be given, and have to be where nothing says them.
+A run directory holds its recipe, so it needs nothing else. An adapter alone may lack the base, the
+task or the columns; then they have to be given.
 """
 
 from __future__ import annotations
@@ -32,23 +32,29 @@ from lorakit.tasks.task_file import load_task
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """What the caller says about an adapter; None is for the files to say."""
+    """What the caller knows about an adapter; None: as in its files."""
 
     base: str | None = None
+    """Directory or hub id of the base model."""
     lora_alpha: float | None = None
+    """For files that do not store it (loralib's)."""
     revision: str | None = None
-    """Of the adapter, on the Hub."""
+    """Branch, tag or commit of the adapter on the Hub."""
     check_base: bool = True
+    """Raise MismatchError for a base whose weights are not those of the training."""
     task: str | None = None
+    """A name in `lorakit.tasks.TASKS`."""
     text: tuple[str, ...] | None = None
+    """The columns to read."""
     label: str | None = None
+    """The column of labels."""
     labels: tuple[str, ...] | None = None
     """Names of the classes in the order of the logits."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """A model with what was trained for it, in evaluation mode, its tokenizer and its task."""
+    """An adapted model in evaluation mode, its tokenizer and its task."""
 
     source: str
     base: str
@@ -58,61 +64,65 @@ class Session:
     task: Task
     recipe: Recipe | None
     spec: TaskSpec
-    """What the task is called, which says more than `task`: mnli and rte are classification."""
+    """The entry of the task in `TASKS`: mnli and rte are both a classification `task`."""
 
 
-def open_session(source: str, ask: LoadOptions | None = None, needed: str | None = None) -> Session:
+def open_session(
+    source: str, options: LoadOptions | None = None, default_task: str | None = None
+) -> Session:
     """Open a run directory or an adapter (directory, file or hub id) for inference.
 
-    `needed` is a task that is meant anyway, where nothing else says one. Raises ConfigError that
-    lists what is missing, FormatError for damaged files, MismatchError if adapter and base do not
-    fit.
+    `default_task` is the task of an adapter that names none. Raises ConfigError that lists what is
+    missing, FormatError for damaged files, MismatchError if the adapter does not fit its base.
     """
-    ask = ask or LoadOptions()
+    options = options or LoadOptions()
     if (Path(source) / RECIPE).is_file():
-        return _open_run(Path(source), ask)
-    bundle = read(source, ask.lora_alpha, ask.revision)
-    base = ask.base or bundle.base_model
+        return _open_run(Path(source), options)
+    bundle = read(source, options.lora_alpha, options.revision)
+    base = options.base or bundle.base_model
     stored = load_task(Path(source)) if Path(source).is_dir() else None
-    named = ask.task or _own_task(source, stored, bundle) or needed
+    named = options.task or _own_task(source, stored, bundle) or default_task
     _require(source, base, named)
     assert base is not None
     assert named is not None
     spec = task_spec(named)
-    task = _adopted(stored, ask, source) if stored else _bare_task(spec, ask, bundle, base)
-    model = _load_adapted(base, task, bundle, source, ask)
-    return _saved(source, base, bundle.method, model, task, Path(source), None, spec)
+    task = _adopted(stored, options, source) if stored else _bare_task(spec, options, bundle, base)
+    model = _load_adapted(base, task, bundle, source, options)
+    return _session(source, base, bundle.method, model, task, Path(source), None, spec)
 
 
-def held_out_tables(saved: Session, data: str | None) -> dict[str, Any]:
-    """What is evaluated on: `data`, else a run's test rows, else those that its task has.
+def evaluation_tables(session: Session, data: str | None) -> dict[str, Any]:
+    """The tables to evaluate on: `data`, else a run's test rows, else the task's own test set.
 
-    Raises ConfigError for an adapter alone whose task has none.
+    Raises ConfigError for an adapter alone whose task has no test set.
     """
-    if data is None and saved.recipe is not None:
-        return tested(split(saved.recipe.data))
-    source = data or saved.spec.hub
+    if data is None and session.recipe is not None:
+        return tested(split(session.recipe.data))
+    source = data or session.spec.hub
     if source is None:
-        raise ConfigError(f"{saved.source} is an adapter without test rows; pass --data FILE.")
-    return saved.spec.read(source, "test")
+        raise ConfigError(
+            f"{session.source} is an adapter, and its task {session.spec.name} has no test set of "
+            "its own; pass --data FILE."
+        )
+    return session.spec.read(source, "test")
 
 
-def _open_run(directory: Path, ask: LoadOptions) -> Session:
+def _open_run(directory: Path, options: LoadOptions) -> Session:
     recipe = from_mapping(load_recipe(directory / RECIPE))
     adapter = directory / ADAPTER
     if not adapter.is_dir():
         raise FormatError(
-            f"{directory} holds a run that is not finished; lorakit train "
-            f"{directory / RECIPE} continues it."
+            f"{directory} holds an unfinished run, which has no adapter yet; resume it with: "
+            f"lorakit train {directory / RECIPE}"
         )
-    base = ask.base or recipe.base
+    base = options.base or recipe.base
     recipe = replace(recipe, base=base)
     stored = load_task(adapter) or prepare(recipe, split(recipe.data)["train"])[1]
-    task = _adopted(stored, ask, str(directory))
-    bundle = read(adapter, ask.lora_alpha)
-    model = _load_adapted(base, task, bundle, str(adapter), ask, recipe.revision)
-    spec = task_spec(ask.task or recipe.data.task or task.name)
-    return _saved(str(directory), base, recipe.method, model, task, adapter, recipe, spec)
+    task = _adopted(stored, options, str(directory))
+    bundle = read(adapter, options.lora_alpha)
+    model = _load_adapted(base, task, bundle, str(adapter), options, recipe.revision)
+    spec = task_spec(options.task or recipe.data.task or task.name)
+    return _session(str(directory), base, recipe.method, model, task, adapter, recipe, spec)
 
 
 def _load_adapted(
@@ -120,16 +130,16 @@ def _load_adapted(
     task: Task,
     bundle: AdapterBundle,
     origin: str,
-    ask: LoadOptions,
+    options: LoadOptions,
     revision: str | None = None,
 ) -> Any:
-    brought = set(bundle.trained)
-    model, _ = load_for_task(base, task.auto_class, task.head(), revision, brought)
-    load(model, bundle, origin, ask.check_base)
+    provided = set(bundle.trained)
+    model, _ = load_for_task(base, task.auto_class, task.head(), revision, provided)
+    load(model, bundle, origin, options.check_base)
     return model
 
 
-def _saved(
+def _session(
     source: str,
     base: str,
     method: str,
@@ -146,27 +156,29 @@ def _saved(
 
 
 def _own_task(source: str, stored: Task | None, bundle: AdapterBundle) -> str | None:
-    """What the file beside an adapter says, or the catalogue, or the kind of its base."""
+    """The task by the file beside the adapter, the list of releases, or PEFT's task type."""
     if stored is not None:
         return stored.name
     release = release_of(source)
     return release.task if release is not None else task_of_type(bundle.task_type)
 
 
-def _adopted(stored: Task, ask: LoadOptions, source: str) -> Task:
-    """The stored task with the columns that were asked for, or as the task that was asked for."""
-    spec = task_spec(ask.task or stored.name)
-    return spec.adopt(stored, Columns(ask.task, ask.text, ask.label), ask.labels, source)
+def _adopted(stored: Task, options: LoadOptions, source: str) -> Task:
+    """The stored task with the columns, and as the task, that the options name."""
+    spec = task_spec(options.task or stored.name)
+    return spec.adopt(
+        stored, Columns(options.task, options.text, options.label), options.labels, source
+    )
 
 
-def _bare_task(spec: TaskSpec, ask: LoadOptions, bundle: AdapterBundle, base: str) -> Task:
-    """The task of an adapter that brings no file about it."""
+def _bare_task(spec: TaskSpec, options: LoadOptions, bundle: AdapterBundle, base: str) -> Task:
+    """The task of an adapter that has no task file."""
     names = AutoConfig.from_pretrained(base).id2label
     adapter = BareAdapter(
-        ask.text or (),
-        ask.label,
+        options.text or (),
+        options.label,
         text_limit(AutoTokenizer.from_pretrained(base), base),
-        ask.labels,
+        options.labels,
         head_height(bundle),
         tuple(str(names[number]) for number in sorted(names)),
     )
@@ -176,10 +188,12 @@ def _bare_task(spec: TaskSpec, ask: LoadOptions, bundle: AdapterBundle, base: st
 def _require(source: str, base: str | None, task: str | None) -> None:
     problems: list[str] = []
     if base is None:
-        problems.append("the base model is not said; pass --base MODEL")
+        problems.append("its files do not name the base model; pass --base MODEL")
     if task is None:
-        problems.append(f"the task is not said; pass --task, one of {', '.join(TASKS)}")
+        problems.append(
+            f"its files do not name the task; pass --task with one of {', '.join(TASKS)}"
+        )
     elif problem := task_problem(task):
         problems.append(problem)
     if problems:
-        raise ConfigError(f"{source} cannot be used as it is:", problems)
+        raise ConfigError(f"The adapter {source} cannot be opened:", problems)

@@ -41,8 +41,8 @@ def inject(model: nn.Module, config: LoraConfig) -> Report:
     The output is bit-identical, since B is zero at first.
 
     Raises TargetError that lists every pattern without a match and every module that cannot be
-    adapted, StateError if the model already has adapters, ConfigError if `config` is not a
-    LoraConfig. The model is then unchanged.
+    adapted, StateError if the model has adapters or trained copies already, ConfigError for a
+    config that is no LoraConfig. The model is then as it was.
 
     >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     >>> report = inject(model, LoraConfig(r=2, target_modules=["0"]))
@@ -56,6 +56,11 @@ def inject(model: nn.Module, config: LoraConfig) -> Report:
             f"This model already has {len(adapted)} adapted layers ({adapted[0]}, ...). "
             "Remove the adapters with lorakit.eject, or merge them into the weights with "
             "lorakit.fold."
+        )
+    if trained := trained_copies.names(model):
+        raise StateError(
+            f"This model already trains {len(trained)} tensors in full ({trained[0]}, ...). Remove "
+            "the trained copies with lorakit.eject, or keep their values with lorakit.fold."
         )
     return install(model, config, select(model, config))
 

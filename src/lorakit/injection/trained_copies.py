@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lorakit.errors import StateError
 from lorakit.injection.selection.architectures import mark_loaded
+from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.alteration import NAME as ALTERATION
 from lorakit.surgery.alteration import alteration, altered
 from lorakit.surgery.ties import storage_key
@@ -204,7 +205,11 @@ def _load_originals(
     Unless it has nothing but the trained copies: then it is a trained head.
     """
     waiting = originals(model)
-    with_adapters = any(key.endswith(("lora_A", "lora_B")) for key in state_dict)
+    with_adapters = any(
+        f"{prefix}{name}.{leaf}" in state_dict
+        for name, layer in lora_layers(model)
+        for leaf in layer.tensor_names
+    )
     if with_adapters or state_dict.keys() <= {prefix + name for name in waiting}:
         return
     for name, module, leaf in _slots(model):

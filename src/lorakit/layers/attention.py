@@ -28,9 +28,13 @@ class MultiheadAttention(LoraLayer, nn.MultiheadAttention):
     )
     forward = nn.MultiheadAttention.forward  # type: ignore[assignment]
 
-    @property
-    def in_proj_weight(self) -> Tensor:  # type: ignore[override]
+    @property  # type: ignore[override]
+    def in_proj_weight(self) -> Tensor:
         return self.effective_weight()
+
+    @in_proj_weight.setter
+    def in_proj_weight(self, value: Tensor) -> None:
+        self.__dict__["in_proj_weight"] = value  # of a replica of DataParallel
 
     @classmethod
     def site_of(cls, module: nn.Module) -> InProjSite:

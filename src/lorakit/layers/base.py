@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from lorakit.functional.linear import add_scaled
 from lorakit.layers.lora_layer import LoRALayer
 from lorakit.layers.merged_weight import MergedWeight
-from lorakit.variants import VARIANTS, AdapterSpec, ModuleAdapter, Site, Variant
+from lorakit.variants import AdapterSpec, ModuleAdapter, Site, Variant
+from lorakit.variants.registry import find
 
 if TYPE_CHECKING:
     from typing import Self
@@ -71,7 +72,7 @@ class LoraLayer(MergedWeight, LoRALayer):
                 return self.plain(input, weight)
         own: Any = self._parameters
         if self.weight_name not in own:
-            own = self.__dict__  # a replica of DataParallel, which has tensors for parameters
+            own = self.__dict__  # as in `_own_tensors`, without a call
         dropout = spec.lora_dropout if self.training else 0.0
         return self.variant.forward(self, input, own, self.scaling, dropout)
 
@@ -87,8 +88,8 @@ class LoraLayer(MergedWeight, LoRALayer):
 
         `site` defaults to the module's own; slices need another one.
         """
+        self.variant = find(spec.variant)
         self.spec, self.site = spec, site if site is not None else self.site_of(self)
-        self.variant = VARIANTS[spec.variant]
         if spec.r == 0:
             return
         self.scaling = spec.scaling
@@ -107,9 +108,18 @@ class LoraLayer(MergedWeight, LoRALayer):
         """W, as it is stored."""
         own: Any = self._parameters
         if self.weight_name not in own:
-            own = self.__dict__  # as in `forward`
+            own = self.__dict__  # as in `_own_tensors`, without a call
         weight: Tensor = own[self.weight_name]
         return weight
+
+    @property
+    def _own_tensors(self) -> Mapping[str, Tensor]:
+        """The tensors of this very module by name."""
+        own: Any = self._parameters
+        if self.weight_name not in own:
+            own = self.__dict__  # a replica of DataParallel, which has tensors for parameters
+        tensors: Mapping[str, Tensor] = own
+        return tensors
 
     @property
     def base_bias(self) -> Tensor | None:
@@ -124,7 +134,7 @@ class LoraLayer(MergedWeight, LoRALayer):
 
     def adapter_tensors(self) -> tuple[Tensor, ...]:
         """The adapter's own parameters, in the order of `tensor_names`."""
-        return tuple(map(self._parameters.__getitem__, self.tensor_names))  # type: ignore[arg-type]
+        return tuple(map(self._own_tensors.__getitem__, self.tensor_names))
 
     @property
     def adapter(self) -> ModuleAdapter:
@@ -133,8 +143,8 @@ class LoraLayer(MergedWeight, LoRALayer):
         return ModuleAdapter(self.spec, tensors, self.site)
 
     def reset_lora_parameters(self) -> None:
-        """Reinitialise the adapter's tensors in place."""
-        if self.r:
+        """Give A and B their starting values anew, in place."""
+        if "spec" in self.__dict__ and self.r:  # not while the torch class is constructed
             self.set_adapter_tensors(self.initial_tensors())
 
     def set_adapter_tensors(self, values: Mapping[str, Tensor]) -> None:
@@ -185,6 +195,8 @@ class LoraLayer(MergedWeight, LoRALayer):
         if self.r == 0:
             return text
         text = f"{text}, r={self.r}, lora_alpha={self.lora_alpha}"
+        if self.spec.variant != "lora":
+            text = f"{text}, variant={self.spec.variant}"
         return f"{text} (r above min(in, out)={self.max_rank})" if self.r > self.max_rank else text
 
     @property
@@ -240,5 +252,4 @@ class LoraLayer(MergedWeight, LoRALayer):
 
     def delta_weight(self) -> Tensor:
         """dW, laid out as W is stored, differentiable in what trains."""
-        tensors = self.adapter.tensors
-        return self.variant.delta(self.site, self.base_weight, tensors, self.scaling)
+        return self.variant.delta(self.site, self.base_weight, self._own_tensors, self.scaling)

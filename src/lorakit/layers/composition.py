@@ -27,8 +27,13 @@ class MergedOnRead(LoraLayer):
 
     @property
     def weight(self) -> Tensor:
-        """W + dW."""
-        return self.effective_weight()
+        """W + dW, or inside `OwnForward.plain` the weight in its place."""
+        found = _given(self)
+        return self.effective_weight() if found is None else found
+
+    @weight.setter
+    def weight(self, value: Tensor) -> None:
+        self.__dict__["weight"] = value  # of a replica of DataParallel
 
 
 class OwnForward(LoraLayer):
@@ -38,9 +43,13 @@ class OwnForward(LoraLayer):
 
     @property
     def weight(self) -> Tensor:
-        """W, or inside `plain`, in this thread, the weight that it was given."""
-        found: Tensor | None = getattr(_in_place_of, "weights", {}).get(id(self))
+        """W, or inside `plain` the weight in its place, in this thread."""
+        found = _given(self)
         return self.base_weight if found is None else found
+
+    @weight.setter
+    def weight(self, value: Tensor) -> None:
+        self.__dict__["weight"] = value  # of a replica of DataParallel
 
     def plain(self, input: Tensor, weight: Tensor) -> Tensor:
         weights = _in_place_of.__dict__.setdefault("weights", {})
@@ -56,6 +65,12 @@ class OwnForward(LoraLayer):
 
 
 _in_place_of = threading.local()
+
+
+def _given(layer: LoraLayer) -> Tensor | None:
+    """The weight with which this thread runs the layer's own forward now."""
+    found: Tensor | None = getattr(_in_place_of, "weights", {}).get(id(layer))
+    return found
 
 
 def of_subclass(leaf: type[LoraLayer], original: type[nn.Module]) -> type[LoraLayer]:

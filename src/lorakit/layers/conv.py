@@ -87,8 +87,7 @@ class ConvLoRA(LoraLayer, ConvNd):
     def reset_parameters(self) -> None:
         """Reinitialise weight, bias, A and B."""
         super().reset_parameters()
-        if "lora_A" in self._parameters:
-            self.reset_lora_parameters()
+        self.reset_lora_parameters()
 
     def _load_from_state_dict(
         self,

@@ -20,12 +20,13 @@ from lorakit.layers.composition import of_subclass
 from lorakit.layers.conv import Conv1d, Conv2d, Conv3d
 from lorakit.layers.embedding import Embedding
 from lorakit.layers.linear import Linear, MergedLinear
+from lorakit.layers.merged_weight import PASSING
 from lorakit.private.torch_names import OutProjection
 from lorakit.surgery.alteration import NAME as ALTERATION
 from lorakit.surgery.alteration import alteration, altered
 from lorakit.surgery.parameters import parameter_like
 from lorakit.surgery.split import is_conv1d
-from lorakit.variants import AdapterSpec, LinearSite, OutProjSite, Site, SlicedSite
+from lorakit.variants import AdapterSpec, LinearSite, OutProjSite, Site
 
 _ADAPTED: dict[type[nn.Module], type[LoraLayer]] = {
     nn.Linear: Linear,
@@ -110,7 +111,9 @@ def refusal(module: nn.Module) -> str | None:
             "computes the same function, register the subclass with lorakit.layers.register"
         )
     weight = module._parameters.get(leaf.weight_name)
-    return leaf.without_weight if weight is None else _weight_refusal(weight)
+    if weight is None:
+        return leaf.without_weight
+    return _weight_refusal(weight) or _name_refusal(module, leaf) or _forward_refusal(module)
 
 
 def _is_class_forward(module: nn.Module) -> bool:
@@ -128,6 +131,26 @@ def _weight_refusal(weight: Tensor) -> str | None:
         return f"has a weight of type {kind} (quantised or sharded), which is not supported"
     if not weight.is_floating_point():
         return f"has a quantised weight of dtype {weight.dtype}, which is not supported"
+    return None
+
+
+def _name_refusal(module: nn.Module, leaf: type[LoraLayer]) -> str | None:
+    """Whether the module, or its registered class, means something else by a layer's names."""
+    own, taken = set(module.__dict__), set(_OWN)
+    if type(module) in _REGISTERED:
+        classes = [c for c in type(module).__mro__ if not issubclass(leaf.torch_class, c)]
+        own |= {name for c in classes for name in vars(c)}
+        taken |= set(dir(leaf)) - set(dir(leaf.torch_class)) - {"fan_in_fan_out"}
+    if not (both := sorted(own & taken)):
+        return None
+    return f"has {', '.join(both)} of its own, and an adapted layer uses that name; rename it"
+
+
+def _forward_refusal(module: nn.Module) -> str | None:
+    """Whether a registered class's own forward would write the weight, as torch's does."""
+    own = type(module).forward is not nn.Embedding.forward
+    if own and isinstance(module, nn.Embedding) and module.max_norm is not None:
+        return "has max_norm, with which its own forward would write its weight"
     return None
 
 
@@ -159,7 +182,7 @@ def adapt(
     leaf = kind(module)
     if leaf is None:
         raise TargetError(f"Modules of type {type(module).__name__} are not supported.")
-    if isinstance(site, SlicedSite):
+    if site is not None and site.slices is not None:
         leaf = MergedLinear
     before, original = set(module.__dict__), type(module)
     if is_conv1d(module):
@@ -216,8 +239,7 @@ def restore(module: LoraLayer, weight: Tensor | None = None) -> None:
         module._parameters[name] = parameter_like(old, weight)
 
 
-_OWN = {"spec", "site", "variant", "scaling", "_slices"}
-_OWN |= {"_active", "_merging", "_merged", "_merged_from"}
+_OWN = {"spec", "site", "variant", "scaling"} | PASSING
 """What an adapted layer adds to the `__dict__` of its torch class."""
 
 

@@ -49,8 +49,7 @@ class Embedding(LoraLayer, nn.Embedding):
     def reset_parameters(self) -> None:
         """Reinitialise the weight, A and B."""
         nn.Embedding.reset_parameters(self)
-        if "lora_A" in self._parameters:
-            self.reset_lora_parameters()
+        self.reset_lora_parameters()
 
     @classmethod
     def site_of(cls, module: nn.Module) -> EmbeddingSite:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from lorakit.functional.slices import Slices
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.readers import watch_parents
 from lorakit.surgery.split import is_conv1d
-from lorakit.variants import AdapterSpec, LinearSite, Site, SlicedSite
+from lorakit.variants import AdapterSpec, LinearSite, SlicedSite
 
 
 class Linear(LoraLayer, nn.Linear):
@@ -38,7 +38,6 @@ class Linear(LoraLayer, nn.Linear):
 
     torch_class = nn.Linear
     fan_in_fan_out: bool = False
-    _slices: Slices | None = None
 
     def __init__(
         self,
@@ -67,16 +66,6 @@ class Linear(LoraLayer, nn.Linear):
             self.to(self.weight.dtype)
         watch_parents(self)
 
-    def attach(
-        self,
-        spec: AdapterSpec,
-        site: Site | None = None,
-        tensors: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        if isinstance(site, SlicedSite):
-            self._slices = site.slices
-        super().attach(spec, site, tensors)
-
     @classmethod
     def site_of(cls, module: nn.Module) -> LinearSite:
         weight = module._parameters["weight"]
@@ -92,20 +81,20 @@ class Linear(LoraLayer, nn.Linear):
         if self.bias is not None:
             bound = 1 / math.sqrt(self.in_features) if self.in_features else 0
             nn.init.uniform_(self.bias, -bound, bound)
-        if "lora_A" in self._parameters:
-            self.reset_lora_parameters()
+        self.reset_lora_parameters()
 
     def plain(self, input: Tensor, weight: Tensor) -> Tensor:
         return linear.project(input, weight, self.bias, self.fan_in_fan_out)
 
     def low_rank(self, input: Tensor, a: Tensor, b: Tensor, dropout: float) -> Tensor:
-        if self._slices is not None:
-            a, b = slices.as_block(a, b, self._slices)
+        if self.site.slices is not None:
+            a, b = slices.as_block(a, b, self.site.slices)
         return linear.low_rank(input, a, b, dropout)
 
     def adapted(self, input: Tensor, a: Tensor, b: Tensor, s: float, dropout: float) -> Tensor:
+        parts = self.site.slices
         return lora_linear(
-            input, self.base_weight, self.bias, a, b, s, dropout, self.fan_in_fan_out, self._slices
+            input, self.base_weight, self.bias, a, b, s, dropout, self.fan_in_fan_out, parts
         )
 
 
@@ -153,8 +142,8 @@ class MergedLinear(Linear):
     @property
     def slices(self) -> Slices:
         """Height of each slice, and whether it is adapted."""
-        assert self._slices is not None
-        return self._slices
+        assert self.site.slices is not None
+        return self.site.slices
 
     @property
     def enable_lora(self) -> list[bool]:

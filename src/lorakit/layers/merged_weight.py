@@ -30,8 +30,8 @@ from lorakit.variants import AdapterSpec
 if TYPE_CHECKING:
     from typing import Self
 
-_NOT_COPIED = {"_active", "_merging", "_merged", "_merged_from"}
-"""Attributes that copy and pickle skip: a copy has no cache and no temporary state."""
+PASSING = {"_active", "_merging", "_merged", "_merged_from"}
+"""Attributes that no copy takes along: a copy is as the layer is outside of switches."""
 
 
 class MergedWeight(nn.Module):
@@ -146,4 +146,4 @@ class MergedWeight(nn.Module):
         super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in _NOT_COPIED}
+        return {name: value for name, value in self.__dict__.items() if name not in PASSING}

@@ -1,7 +1,7 @@
-"""What the second pass of a two-pass loss sees: the batch again, or with something taken away.
+"""Augmentations for the second pass of a consistency loss: the batch itself, or a part cut off.
 
 A view is a function `(inputs, ratio) -> (inputs, edit)`; `edit` changes the output of the model's
-embeddings (B, T, H) for these examples, or is None. Tokens that are padding are never counted nor
+embeddings (B, T, H) for these examples, or is None. Padding tokens are never counted nor
 drawn. All draws come from torch's own CPU generator, so a resumed run repeats them.
 
 The three kinds of cutoff are those of Shen et al. 2020 (arXiv 2009.13818, section 3) as their
@@ -81,15 +81,15 @@ def unknown_tokens(tokenizer: Any) -> View:
     unknown = tokenizer.unk_token_id
     if unknown is None:
         raise ConfigError(
-            "loss.kind loralib_cutoff puts the unknown token in place of others, and this "
-            "tokenizer has none; use cutoff_token."
+            "loss.kind loralib_cutoff replaces tokens by the unknown token, and this tokenizer has "
+            "none (unk_token is not set); use cutoff_token."
         )
     kept = sorted({token for token in special if token is not None})
     return partial(with_unknown_tokens, unknown=unknown, special=kept)
 
 
 def _without(inputs: Inputs, draw: Callable[[int], Tensor]) -> tuple[Inputs, Edit | None]:
-    """Take away the tokens whose places among an example's real ones `draw(length)` gives."""
+    """Cut off the tokens at `draw(length)`, indices among an example's tokens without padding."""
     mask = inputs.get("attention_mask")
     real = mask if mask is not None else torch.ones_like(inputs["input_ids"])
     cut = torch.zeros(real.shape, dtype=torch.bool)

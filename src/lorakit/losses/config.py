@@ -1,4 +1,4 @@
-"""Which loss a run minimises, and what it can be told."""
+"""Which loss a run minimises, and its settings."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from lorakit.losses.registry import LOSSES, WEIGHTS
 
 @dataclass(frozen=True)
 class LossConfig:
-    """A second pass over the same examples, and what it adds to the loss."""
+    """The kind of loss, and the weights of its terms."""
 
     kind: str = "plain"
-    """plain is the model's own loss; the others stand in `lorakit.losses.divergences`."""
+    """plain: the model's own loss (cross-entropy, or mean squared error). rdrop, cutoff_token,
+    cutoff_feature, cutoff_span, loralib_rdrop, loralib_cutoff: consistency losses of two passes
+    over the same examples, with the formulas in `lorakit.losses.divergences`; and what
+    `lorakit.losses.register` has added."""
     weight: float | None = None
-    """Of the distance between the two passes; 1 if it is not said."""
+    """Weight of the divergence between the two passes. None: 1 where the kind has one."""
     copy_weight: float | None = None
-    """Of the second pass's own loss, for the three kinds of cutoff; 1 if it is not said."""
+    """Weight of the second pass's own loss, for the cutoff_* kinds. None: 1 there."""
     ratio: float | None = None
-    """The share of tokens or features that a cutoff takes away; 0.1 if it is not said."""
+    """Share of tokens or embedding features that are cut off, above 0 and below 1, for the cutoff
+    kinds. None: 0.1 there."""
 
     def __post_init__(self) -> None:
         known = f"it must be one of {', '.join(LOSSES)}{suggest(self.kind, LOSSES)}"
@@ -30,12 +34,23 @@ class LossConfig:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         require(
-            {f"{name} is set, and kind {self.kind} does not use it": False for name in unused}
-            | {f"{name} must not be negative": (getattr(self, name) or 0) >= 0 for name in WEIGHTS}
-            | {"ratio must be in (0, 1)": self.ratio is None or 0 < self.ratio < 1}
+            {
+                f"{name} is set, and kind {self.kind} has no such setting; leave it out": False
+                for name in unused
+            }
+            | {
+                f"{name} is {value}; it must be 0 or above": (value or 0) >= 0
+                for name in WEIGHTS
+                for value in [getattr(self, name)]
+            }
+            | {
+                f"ratio is {self.ratio}; it must be above 0 and below 1": (
+                    self.ratio is None or 0 < self.ratio < 1
+                )
+            }
         )
 
     @property
     def weights(self) -> dict[str, float]:
-        """The arguments of the loss' `combine`."""
+        """The keyword arguments of the loss' `combine`."""
         return {name: getattr(self, name) for name in LOSSES[self.kind].weights}

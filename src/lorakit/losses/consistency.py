@@ -1,7 +1,7 @@
 """A training loss of two passes, computed in one forward of a doubled batch.
 
 The first half of the rows is the batch, the second half its view. Dropout draws for each row, so
-the halves differ where nothing was taken away, too. Evaluation never comes here.
+the halves differ even if nothing is cut off. Evaluation uses the model's own loss.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class ConsistencyLoss:
     """`(model, batch) -> loss`."""
 
     combine: Callable[[Tensor, Tensor, Tensor], Tensor]
-    """Of the logits of both passes and the labels."""
+    """(z1, z2, labels) -> loss."""
     view: View
     ratio: float
-    """What the view takes away."""
+    """The share that the view cuts off."""
     embeddings: nn.Module | None
-    """Whose output the view changes, if it does."""
+    """The module whose output the view edits; None if it edits none."""
 
     def __call__(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         inputs = {name: value for name, value in batch.items() if name != "labels"}
@@ -42,7 +42,10 @@ class ConsistencyLoss:
         edited: Any = nullcontext()
         if edit is not None:
             if self.embeddings is None:
-                raise ConfigError("This loss edits embeddings: register it with edits_embeddings.")
+                raise ConfigError(
+                    "The view of this loss edits the embeddings; register the loss with "
+                    "Loss(..., edits_embeddings=True)."
+                )
             edited = second_half_edited(model, self.embeddings, doubled["input_ids"], edit)
         with edited:
             logits = model(**doubled).logits
@@ -53,9 +56,9 @@ class ConsistencyLoss:
 def consistency_loss(
     config: LossConfig, model: Any, task: Task, tokenizer: Any
 ) -> ConsistencyLoss | None:
-    """The loss that a recipe asks for; None for the model's own.
+    """The consistency loss of a recipe; None for the plain loss.
 
-    Raises ConfigError for a task, a model or a tokenizer for which the loss means nothing.
+    Raises ConfigError for a task, a model or a tokenizer that the loss cannot be used with.
     """
     loss = LOSSES[config.kind]
     if loss.combine is None:

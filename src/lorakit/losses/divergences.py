@@ -6,7 +6,7 @@ model has one output (regression), the task's loss is the squared error and ever
 
     D = mean((z1 - z2)^2)
 
-Which `kind` is which function stands in `registry`; what the second pass sees, in `augmentations`.
+`registry` maps each `kind` to its function; `augmentations` has the inputs of the second pass.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def rdrop(z1: Tensor, z2: Tensor, y: Tensor, weight: float) -> Tensor:
 
 
 def cutoff(z1: Tensor, z2: Tensor, y: Tensor, weight: float, copy_weight: float) -> Tensor:
-    """Cutoff: the second pass sees the examples with something taken away.
+    """Cutoff: the second pass sees the examples with a part cut off.
 
         L = CE(z1, y) + copy_weight * CE(z2, y) + weight * D
         D = 1/2 (KL(m || p1) + KL(m || p2)),    m = (p1 + p2) / 2

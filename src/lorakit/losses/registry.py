@@ -1,7 +1,7 @@
-"""The table of losses: what each `loss.kind` of a recipe computes, and what it can be told.
+"""The table of losses: what each `loss.kind` of a recipe computes, and its settings.
 
-A loss of two passes runs a step's examples through the model twice, the second time as its view
-shows them, and combines the logits of both. `register` adds one from outside of the package:
+A consistency loss runs a step's examples through the model twice, the second time as its view
+augments them, and combines the logits of both. `register` adds one from outside of the package:
 
     def margin(z1, z2, y, weight):
         return task_loss(z1, y) + weight * (z1 - z2).abs().mean()
@@ -33,11 +33,11 @@ Combine = Callable[..., Tensor]
 """(z1, z2, y, **weights) -> the mean loss of the examples; `divergences` says what they are."""
 
 WEIGHTS = ("weight", "copy_weight")
-"""The settings of a recipe that weigh the parts of a loss."""
+"""The weights of a loss' terms that a recipe can set."""
 
 
 def for_any_tokenizer(view: View) -> Callable[[Any], View]:
-    """The view of a loss that does not depend on the tokenizer."""
+    """A `Loss.view` that does not depend on the tokenizer."""
     return lambda tokenizer: view
 
 
@@ -50,13 +50,13 @@ class Loss:
 
     name: str
     combine: Combine | None = None
-    """None: the model's own loss, of one pass."""
+    """(z1, z2, y, **weights) -> loss. None: the model's own loss, of one pass."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """The arguments of `combine` that a recipe can set, with their defaults."""
     ratio: float | None = None
-    """The share that the view takes away if a recipe does not say it; None: it takes none."""
+    """The default of loss.ratio, which the view gets; None: the loss has no such setting."""
     view: Callable[[Any], View] = _SAME
-    """From the tokenizer to what the second pass sees; raises ConfigError for one without it."""
+    """tokenizer -> the augmentation of the second pass; raises ConfigError if there is none."""
     edits_embeddings: bool = False
     """Whether the view changes the output of the model's embeddings."""
 
@@ -64,24 +64,24 @@ class Loss:
         settable = " and ".join(WEIGHTS)
         require(
             {
-                f"a recipe can set {settable}, and not {name!r}": name in WEIGHTS
+                f"a recipe has the weights {settable}, and not {name!r}": name in WEIGHTS
                 for name in self.weights
             },
-            f"The loss {self.name} cannot be made:",
+            f"The loss {self.name!r} is invalid:",
         )
 
     @property
     def settings(self) -> dict[str, float]:
-        """What a recipe can set, with the defaults."""
+        """The loss' settings in a recipe, with their defaults."""
         return {**self.weights, **({} if self.ratio is None else {"ratio": self.ratio})}
 
     def problem_with(self, task: type[Task], name: str) -> str | None:
-        """Why the loss means nothing for a task, if it does not."""
+        """Why the loss cannot be used for a task; None if it can."""
         if self.combine is None or task.auto_class == SEQUENCE_CLASSIFICATION:
             return None
         return (
-            f"loss.kind is {self.name}, which compares one row of logits for each example, and "
-            f"the task {name} has none; use plain"
+            f"loss.kind is {self.name}, which needs a sequence classification model (one row of "
+            f"logits for each example), and the task {name} has none; use plain"
         )
 
 
@@ -111,7 +111,7 @@ LOSSES: dict[str, Loss] = {
 def register(loss: Loss) -> None:
     """Add a kind of loss; raises ConfigError if its name is taken."""
     require(
-        {f"there is a loss {loss.name!r} already": loss.name not in LOSSES},
-        f"The loss {loss.name} cannot be added:",
+        {f"a loss {loss.name!r} is registered already": loss.name not in LOSSES},
+        f"The loss {loss.name!r} cannot be registered:",
     )
     LOSSES[loss.name] = loss

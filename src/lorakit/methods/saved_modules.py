@@ -16,10 +16,9 @@ from lorakit.config import LoraConfig
 from lorakit.errors import TargetError, require, suggest
 from lorakit.injection import trained_copies
 from lorakit.injection.adaptation import install, require_enabled
-from lorakit.injection.selection.architectures import unloaded
 from lorakit.injection.selection.matching import Selection
 from lorakit.injection.selection.naming import group_layers, matches_suffix, within
-from lorakit.injection.selection.trained_in_full import WOULD_STAY_RANDOM
+from lorakit.injection.selection.trained_in_full import newly_initialized
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,11 @@ def train_copies(model: nn.Module, names: Sequence[str], patterns: Sequence[str]
         for pattern in patterns
         if not any(matches_suffix(name, pattern) for name in there)
     ]
-    problems += group_layers(
-        (name, WOULD_STAY_RANDOM) for name in unloaded(model) if name not in names
-    )
-    if problems:
-        raise TargetError(f"These settings do not fit {type(model).__name__}:", problems)
     places = [name.rpartition(".") for name in names]
     slots = tuple((model.get_submodule(owner), leaf) for owner, _, leaf in places)
+    problems += group_layers(newly_initialized(model, slots))
+    if problems:
+        raise TargetError(f"These settings do not fit {type(model).__name__}:", problems)
     install(model, LoraConfig(), Selection((), slots))
 
 

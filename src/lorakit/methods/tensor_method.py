@@ -170,8 +170,9 @@ def _base_verified(
 
 
 def _frozen(model: nn.Module, learned: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The parameters that the method does not train."""
-    return {n: p.detach() for n, p in model.named_parameters() if n not in learned}
+    """The matrices that the method leaves as they are; vectors may be of another type in a run."""
+    named = model.named_parameters()
+    return {n: p.detach() for n, p in named if n not in learned and p.ndim > 1}
 
 
 def _as_json(value: Any) -> Any:

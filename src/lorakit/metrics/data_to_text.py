@@ -24,6 +24,7 @@ from lorakit.metrics.meteor import Meteor
 from lorakit.metrics.nist import nist, nist_mteval
 from lorakit.metrics.optional import package_directory
 from lorakit.metrics.ter import ter
+from lorakit.text import plural
 
 Texts = Sequence[str]
 References = Sequence[Sequence[str]]
@@ -37,10 +38,10 @@ def score(
     references: References,
     seen: Sequence[bool | None] | None = None,
 ) -> dict[str, float]:
-    """The task's metrics of one text for each group of references.
+    """The task's metrics, for one text and a group of references for each input.
 
-    With `seen`, also of the inputs whose category the training set has (`bleu_seen`), and of the
-    others (`bleu_unseen`). Without Java there is no METEOR: `missing_java` says what to do.
+    With `seen`, also for the inputs whose category is in the training set (`bleu_seen`), and for
+    the others (`bleu_unseen`). Without Java METEOR is left out: `missing_java` says what to do.
     Raises ConfigError for an unknown task and texts that do not match their references.
     """
     check_task(task)
@@ -56,10 +57,10 @@ def score(
 
 
 def check_task(task: str) -> None:
-    """Raise ConfigError unless the task has scores, MissingDependencyError without packages."""
+    """Raise ConfigError unless the task has metrics, MissingDependencyError without packages."""
     if task not in SUITES:
         raise ConfigError(
-            f"There are no scores for {task!r}{suggest(task, SUITES)}; there are: "
+            f"There are no metrics for the task {task!r}{suggest(task, SUITES)}; the tasks are "
             f"{', '.join(SUITES)}."
         )
     for package in ("pycocoevalcap", "sacrebleu"):
@@ -70,11 +71,11 @@ def check(
     predictions: Texts, references: References, seen: Sequence[bool | None] | None = None
 ) -> None:
     """Raise ConfigError unless every text has a reference that is not blank."""
-    problems = []
+    problems, wanted = [], plural(len(references), "text")
     if len(predictions) != len(references):
-        problems.append(f"{len(predictions)} texts, but references for {len(references)}")
+        problems.append(f"{plural(len(predictions), 'text')}, but references for {wanted}")
     if seen is not None and len(seen) != len(references):
-        problems.append(f"{len(seen)} marks 'seen', but references for {len(references)}")
+        problems.append(f"{plural(len(seen), 'value')} of 'seen', but references for {wanted}")
     if not references:
         problems.append("there are no references")
     blank = [
@@ -84,7 +85,9 @@ def check(
     ]
     if blank:
         more = ", ..." if len(blank) > 10 else ""
-        problems.append(f"no reference for {len(blank)} texts: {', '.join(blank[:10])}{more}")
+        problems.append(
+            f"no reference for {plural(len(blank), 'text')}: {', '.join(blank[:10])}{more}"
+        )
     if problems:
         raise ConfigError("These texts cannot be scored:", problems)
 

@@ -1,4 +1,4 @@
-"""One number for GLUE, as microsoft/LoRA's README averages its rows."""
+"""GLUE's average, over the tasks and metrics of microsoft/LoRA's README."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def glue_headline(task: str, metrics: Mapping[str, float]) -> tuple[str, float]:
     name = _HEADLINES.get(task, "accuracy")
     both = [metrics[key] for key in (name, f"mismatched_{name}") if key in metrics]
     if not both:
-        raise ConfigError(f"The metrics of {task} lack {name}.")
+        raise ConfigError(
+            f"The results of {task} lack the metric {name}; they have "
+            f"{', '.join(metrics) or 'none'}."
+        )
     return name, fmean(both)
 
 
@@ -35,5 +38,7 @@ def glue_average(metrics: Mapping[str, Mapping[str, float]]) -> float:
     Source: the table in https://github.com/microsoft/LoRA/blob/main/README.md.
     """
     if missing := [task for task in AVERAGED if task not in metrics]:
-        raise ConfigError("The average is over eight tasks:", [f"{t} is missing" for t in missing])
+        raise ConfigError(
+            "GLUE's average needs the results of eight tasks:", [f"{t} is missing" for t in missing]
+        )
     return fmean(glue_headline(task, metrics[task])[1] for task in AVERAGED)

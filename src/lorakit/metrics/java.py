@@ -8,7 +8,7 @@ from lorakit.errors import MissingDependencyError
 
 
 def missing_java() -> str | None:
-    """What to do to have Java, or None where it is there.
+    """How to install Java; None if it is installed.
 
     METEOR and Stanford's tokenizer need a Java runtime of version 8 or later.
     """

@@ -87,5 +87,6 @@ def _line(text: str) -> str:
 
 def _ended() -> MissingDependencyError:
     return MissingDependencyError(
-        "METEOR's program ended; Java says above why. It needs Java 8 or later and 2 GB of memory."
+        "METEOR's Java process ended; see its message above. METEOR needs Java 8 or later "
+        "and 2 GB of memory."
     )

@@ -29,5 +29,5 @@ def package_directory(name: str) -> Path:
 def _missing(name: str) -> MissingDependencyError:
     package = name.partition(".")[0]
     return MissingDependencyError(
-        f"Scores of texts need {package}; install it with: pip install 'lorakit[nlg]'"
+        f"The metrics of texts need the package {package}: pip install 'lorakit[nlg]'"
     )

@@ -1,4 +1,4 @@
-"""Bases through transformers: loading, dtypes, attention, merging, processes."""
+"""Base models through transformers: loading, dtypes, attention, merging, processes."""
 
 from lorakit.models.loading import load_base, load_for_task
 from lorakit.models.merging import merge_to_directory

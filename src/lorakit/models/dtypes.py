@@ -1,8 +1,8 @@
-"""The types that a run stores and computes in.
+"""The dtypes that a run stores and computes in.
 
-Parameters that train are float32, and so are their gradients and their files. In bf16 and fp16 the
-model computes under autocast, and what is frozen is stored in that type too: no weight is then cast
-in a forward, and the base takes half the memory. In fp32 nothing is converted.
+Trainable parameters are float32, and so are their gradients and their files. In bf16 and fp16 the
+model computes under autocast, and frozen parameters are stored in that dtype too: no weight is then
+cast in a forward, and the base takes half the memory. In fp32 nothing is converted.
 """
 
 from __future__ import annotations
@@ -13,37 +13,52 @@ import torch
 from torch import nn
 
 from lorakit.errors import ConfigError
+from lorakit.layers.base import LoraLayer
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 
 _STORED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def chosen(setting: Literal["auto"] | Dtype) -> Dtype:
-    """The type to compute in: `auto` is bf16 where the processor multiplies in it, else fp32.
+def resolve_dtype(setting: Literal["auto"] | Dtype) -> Dtype:
+    """The dtype to compute in: `auto` is bf16 where the hardware multiplies in it, else fp32.
 
-    Raises ConfigError for a type that this machine cannot train in.
+    Raises ConfigError for a dtype that this machine cannot train in.
     """
     if setting == "auto":
         return "bf16" if _multiplies_bf16() else "fp32"
     if setting == "fp16" and not torch.accelerator.is_available():
-        raise ConfigError("training.dtype fp16 needs an accelerator; use auto, bf16 or fp32 here.")
+        raise ConfigError(
+            "training.dtype fp16 needs an accelerator, and there is none; use auto, bf16 or fp32."
+        )
     if setting == "bf16" and torch.cuda.is_available() and not _multiplies_bf16():
-        raise ConfigError("training.dtype bf16 is not in this GPU; use auto, fp16 or fp32 here.")
+        raise ConfigError(
+            "training.dtype bf16 is not supported by this GPU; use auto, fp16 or fp32."
+        )
     return setting
 
 
-def store_frozen(model: nn.Module, dtype: Dtype) -> None:
-    """Convert the parameters that do not train to the type that the model computes in."""
+def cast_frozen(model: nn.Module, dtype: Dtype) -> None:
+    """Cast the frozen parameters to the dtype that the model computes in.
+
+    Frozen tensors of an adapter stay as they are. So does a frozen vector beside a trainable
+    parameter: torch's norms take a scale and a shift of one dtype only.
+    """
     if dtype == "fp32":
         return
-    for parameter in model.parameters():
-        if not parameter.requires_grad and parameter.is_floating_point():
-            parameter.data = parameter.data.to(_STORED[dtype])
+    for module in model.modules():
+        adapter = module.tensor_names if isinstance(module, LoraLayer) else ()
+        own = [p for n, p in module._parameters.items() if p is not None and n not in adapter]
+        trains = any(parameter.requires_grad for parameter in own)
+        for parameter in own:
+            if parameter.requires_grad or (trains and parameter.ndim == 1):
+                continue
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(_STORED[dtype])
 
 
 def _multiplies_bf16() -> bool:
-    """Whether the device that trains has instructions for products of bfloat16."""
+    """Whether the training device has instructions for bfloat16 products."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if torch.accelerator.is_available():

@@ -1,8 +1,8 @@
-"""The output of a transformers model's embeddings, changed on its way into the first layer.
+"""The output of a transformers model's embeddings, edited on its way into the first layer.
 
-Where a model keeps its embeddings in a module of their own (words + positions + types, normalised),
-that module's output is meant; where the table of words stands in the model itself, as in most
-decoders, the table's output is. Of an encoder with a decoder the encoder's.
+Where a model has a module of embeddings (tokens + positions + types, normalised), it is that
+module's output; where the token embedding stands in the model itself, as in most decoders, it is
+the output of that. Of an encoder-decoder, the encoder's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from lorakit.errors import ConfigError, StateError
 
 Edit = Callable[[Tensor], Tensor]
-"""Of the embeddings (B, T, H)."""
+"""Embeddings (B, T, H) to edited embeddings."""
 
 
 def embedding_module(model: Any) -> nn.Module:
@@ -33,7 +33,7 @@ def embedding_module(model: Any) -> nn.Module:
         if words is not None and any(child is words for child in module.children()):
             return words if isinstance(module, PreTrainedModel) else module
     raise ConfigError(
-        f"A {type(model).__name__} has no embeddings of words for a cutoff to take from; use "
+        f"{type(model).__name__} has no token embeddings, which this loss.kind edits; use "
         "loss.kind rdrop or plain."
     )
 
@@ -67,7 +67,10 @@ def second_half_edited(
     finally:
         handle.remove()
     if not calls:
-        raise StateError(f"{type(model).__name__} did not call its embeddings; nothing was cut.")
+        raise StateError(
+            f"{type(model).__name__} did not call its token embeddings in its forward, so "
+            "loss.kind had no effect; use loss.kind rdrop or plain."
+        )
 
 
 def _tokens_come_first(arguments: tuple[Any, ...], ids: Tensor) -> bool:

@@ -3,7 +3,7 @@
 torch's bfloat16 kernel for CPUs without AMX took, for forward and backward of 10 sequences of 40
 tokens with 12 heads, 11 ms where its float32 kernel took 2; they meet at 512 tokens. Within a step
 the gain varied from run to run (`benchmarks/LOG.md`). The products around it stay in bfloat16. With
-dropout on the attention torch takes another path, and nothing is changed.
+attention dropout torch takes another path, and nothing is changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lorakit.models.dtypes import Dtype
 from lorakit.private.transformers_names import attention_of
 
 NAME = "sdpa_float32"
-"""What it is called in transformers' table of attentions."""
+"""Its name among transformers' attention implementations."""
 
 
 def use_fastest_attention(model: nn.Module, dtype: Dtype) -> None:

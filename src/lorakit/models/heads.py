@@ -1,4 +1,4 @@
-"""The head of a classification model among the tensors that an adapter brings."""
+"""The head of a classification model among the tensors of an adapter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADS = (
     "logits_proj",  # XLNet, beside a sequence_summary
     "sequence_summary",  # XLM
 )
-"""What transformers calls the modules whose last matrix has a row for each label."""
+"""transformers' names of the modules whose last weight has a row for each label."""
 
 
 def is_head(name: str) -> bool:
@@ -25,7 +25,7 @@ def is_head(name: str) -> bool:
 
 
 def output_layer(trained: Mapping[str, Tensor]) -> list[str]:
-    """The matrix that has a row for each label, and its bias; empty if no head is there.
+    """The matrix that has a row for each label, and its bias; empty without a head.
 
     DistilBERT's `pre_classifier` and the `dense` of RoBERTa's head come before it.
     """
@@ -42,7 +42,7 @@ def output_layer(trained: Mapping[str, Tensor]) -> list[str]:
 
 
 def head_height(bundle: AdapterBundle) -> int | None:
-    """The number of labels of an adapter's head: as its file says, else its matrix' height."""
+    """The number of labels of an adapter's head: its file's, else the rows of its weight."""
     if bundle.num_labels is not None:
         return bundle.num_labels
     matrix = next(iter(output_layer(bundle.trained)), None)

@@ -27,14 +27,14 @@ _ARCHITECTURES = {
     "AutoModelForMaskedLM": "MODEL_FOR_MASKED_LM_MAPPING",
     "AutoModelForImageClassification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
 }
-"""The auto classes that a base's own class is looked for in, and their tables by type of config."""
+"""The auto classes to look for a base's own class in, and transformers' mapping for each."""
 
 UNLIMITED = 1 << 20
-"""Tokens of one text where a model has no limit."""
+"""The sequence length used for no limit."""
 
 
-def skeleton(name: str, revision: str | None = None) -> nn.Module:
-    """The model that `name` describes, on the meta device: shapes and names, no weights.
+def meta_model(name: str, revision: str | None = None) -> nn.Module:
+    """The model of that directory or hub id on the meta device: names and shapes, no weights.
 
     Raises FormatError if there is no such model.
     """
@@ -47,11 +47,11 @@ def skeleton(name: str, revision: str | None = None) -> nn.Module:
         with torch.device("meta"):
             return model_class.from_config(config)  # type: ignore[no-any-return]
     except Exception as error:  # a model's constructor raises whatever a broken config leads to
-        raise FormatError(f"The config of {name} describes no model: {error}") from error
+        raise FormatError(f"No model can be built from the config of {name}: {error}") from error
 
 
 def length_limit(name: str, revision: str | None = None) -> int | None:
-    """Tokens of one text that the model has positions for; None where its config says nothing.
+    """The maximum sequence length by the model's positions; None where its config has none.
 
     RoBERTa and its relatives count positions from the padding's index + 1 on, so that they never
     use the first rows of their table: of 514 positions 512 are left.
@@ -63,7 +63,7 @@ def length_limit(name: str, revision: str | None = None) -> int | None:
         return None
     tables = [
         module
-        for path, module in skeleton(name, revision).named_modules()
+        for path, module in meta_model(name, revision).named_modules()
         if path.endswith("position_embeddings") and isinstance(module, nn.Embedding)
     ]
     used = [t.num_embeddings - t.padding_idx - 1 for t in tables if t.padding_idx is not None]
@@ -75,8 +75,8 @@ def load_base(
 ) -> nn.Module:
     """The pretrained model, of the class and with the labels that `bundle` was trained with.
 
-    Raises FormatError if there is no such model, MismatchError if its checkpoint lacks weights that
-    the adapter does not bring, or has them in another shape.
+    Raises FormatError if there is no such model, MismatchError if weights are missing in its
+    checkpoint, or have another shape there, and the adapter does not contain them.
     """
     transformers = _transformers()
     config = _config(name, revision)
@@ -90,12 +90,12 @@ def load_base(
             config=config,
             revision=revision,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # looked at below
+            ignore_mismatched_sizes=True,  # checked below
         )
-    except Exception as error:  # as in `skeleton`; damaged weights raise more kinds still
+    except Exception as error:  # as in `meta_model`; damaged weights raise more kinds still
         raise FormatError(f"The base model {name} cannot be loaded: {error}") from error
-    brought = set(bundle.trained) if bundle is not None else set()
-    _require_loaded(model, name, _not_loaded(info, brought))
+    provided = set(bundle.trained) if bundle is not None else set()
+    _require_loaded(model, name, _not_loaded(info, provided))
     return model.eval()  # type: ignore[no-any-return]
 
 
@@ -104,16 +104,16 @@ def load_for_task(
     auto_class: str,
     head: Mapping[str, Any],
     revision: str | None = None,
-    brought: Collection[str] | None = None,
+    provided: Collection[str] | None = None,
 ) -> tuple[nn.Module, list[str]]:
     """The pretrained model with a head for a task, and the modules that are new in it.
 
-    `head` are settings of the model's config. `brought` are the weights that an adapter fills;
-    without it, a new head will be trained. A language model brings its head: an adapter on random
-    weights says nothing.
+    `head` are settings of the model's config. `provided` are the weights that an adapter contains;
+    None means that a newly initialized head will be trained. A causal language model needs the head
+    of its checkpoint in any case: the output of an adapter on random weights is meaningless.
 
-    Raises FormatError if there is no such model, or none with that head, MismatchError for weights
-    that are new and that nothing brings.
+    Raises FormatError if there is no such model, or none with that head, MismatchError for newly
+    initialized weights that the adapter does not contain.
     """
     transformers = _transformers()
     config = _config(name, revision)
@@ -130,10 +130,10 @@ def load_for_task(
         )
     except (OSError, ValueError) as error:
         raise FormatError(f"The base model {name} cannot be loaded: {error}") from error
-    if brought is None and auto_class == _AUTO_CLASSES["CAUSAL_LM"]:
-        brought = ()
-    if brought is not None:
-        _require_loaded(model, name, _not_loaded(info, brought))
+    if provided is None and auto_class == _AUTO_CLASSES["CAUSAL_LM"]:
+        provided = ()
+    if provided is not None:
+        _require_loaded(model, name, _not_loaded(info, provided))
     mismatched = {entry[0] for entry in info["mismatched_keys"]}
     new = dict.fromkeys(k.rpartition(".")[0] for k in sorted({*info["missing_keys"], *mismatched}))
     return model, list(new)
@@ -146,28 +146,28 @@ def _require_loaded(model: nn.Module, name: str, problems: list[str]) -> None:
         )
 
 
-def no_dropout(name: str, revision: str | None = None) -> dict[str, float]:
-    """The settings of a base's config that turn its dropout off."""
+def without_dropout(name: str, revision: str | None = None) -> dict[str, float]:
+    """The dropout probabilities in a base's config, each set to 0."""
     config = _config(name, revision).to_dict()
     return {key: 0.0 for key, value in config.items() if _is_dropout(key) and value}
 
 
 def _is_dropout(key: str) -> bool:
-    """`attn_pdrop`, `hidden_dropout_prob`, `attention_dropout`; not a rate of another thing."""
+    """Whether a key of a config is a dropout probability: attn_pdrop, hidden_dropout_prob, ..."""
     return key.endswith(("_pdrop", "dropout", "dropout_prob"))
 
 
-def _not_loaded(info: Mapping[str, Any], brought: Collection[str]) -> list[str]:
-    """The weights that transformers made up and that the adapter does not bring."""
+def _not_loaded(info: Mapping[str, Any], provided: Collection[str]) -> list[str]:
+    """The newly initialized weights that the adapter does not contain."""
     problems = [
-        f"{key} would be random; the adapter does not bring it"
-        for key in sorted(set(info["missing_keys"]) - set(brought))
+        f"{key} is missing, so it would be randomly initialized; the adapter does not contain it"
+        for key in sorted(set(info["missing_keys"]) - set(provided))
     ]
     return problems + [
-        f"{key} has shape {tuple(there)} there and {tuple(here)} in the model; the adapter does "
-        "not bring it"
+        f"{key} has shape {tuple(there)} in the checkpoint and {tuple(here)} in the model; the "
+        "adapter does not contain it"
         for key, there, here in sorted(info["mismatched_keys"])
-        if key not in brought
+        if key not in provided
     ]
 
 
@@ -184,13 +184,13 @@ def _transformers() -> Any:
 def _config(name: str, revision: str | None) -> Any:
     directory = Path(name)
     if directory.is_dir() and not (directory / "config.json").is_file():
-        raise FormatError(f"{name} is no model: it has no config.json.")
+        raise FormatError(f"{name} is not a model directory: it has no config.json.")
     auto_config = _transformers().AutoConfig
     try:
         return auto_config.from_pretrained(name, revision=revision)
     except Exception as error:  # a config's constructor raises whatever a broken file leads to
         reason = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
-        raise FormatError(f"There is no model at {name}: {reason}") from error
+        raise FormatError(f"There is no transformers model at {name}: {reason}") from error
 
 
 def _class_of(transformers: Any, config: Any, bundle: AdapterBundle | None = None) -> Any:
@@ -207,17 +207,17 @@ def _class_of(transformers: Any, config: Any, bundle: AdapterBundle | None = Non
 
 
 def _fitting(model_class: Any, config: Any) -> Any:
-    """The class, if it is one for this kind of base."""
+    """The class; raises MismatchError if it is not one for this base."""
     if not isinstance(config, model_class.config_class):
         raise MismatchError(
             f"The adapter was saved from a {model_class.__name__}, and the base is a "
-            f"{config.model_type} model."
+            f"{config.model_type} model; pass the base that it was trained on."
         )
     return model_class
 
 
 def _own_auto_class(transformers: Any, config: Any) -> Any:
-    """The auto class that gives the architecture that the base's config names."""
+    """The auto class of the architecture that the base's config names."""
     own = next(iter(config.architectures or ()), None)
     for auto, table in _ARCHITECTURES.items():
         mapping: Mapping[Any, Any] = getattr(transformers, table)

@@ -19,25 +19,25 @@ from lorakit.models.loading import load_base
 
 @dataclass(frozen=True)
 class MergedModel:
-    """What was written."""
+    """The report of a merge."""
 
     output: str
     base: str
     model_class: str
     folded_layers: int
     worst_rounding: float
-    """Largest share of a layer's update that rounding to the weights' type took."""
+    """The largest rounding error of a layer, relative to its update."""
     base_verified: bool | None
     bytes: int
 
     def __str__(self) -> str:
-        verified = {True: "verified", False: "another one, as allowed", None: "not verified"}
+        verified = {True: "verified", False: "not the one it was trained on", None: "not verified"}
         return "\n".join(
             [
                 f"{self.output}: {self.model_class}, {self.bytes / 1e6:,.1f} MB, "
                 f"{self.folded_layers} layers folded",
                 f"base: {self.base} ({verified[self.base_verified]})",
-                f"rounding took at most {self.worst_rounding:.2g} of a layer's update",
+                f"rounding error: at most {self.worst_rounding:.2g} of a layer's update",
             ]
         )
 
@@ -54,14 +54,19 @@ def merge_to_directory(
     """Load `adapter` onto `base`, fold it, and save the model and its tokenizer to `output`.
 
     `output` must not exist or be empty; it appears complete or not at all. Raises what reading,
-    loading and saving raise, ConfigError if the base is unknown.
+    loading and saving raise, ConfigError if the adapter does not name its base.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise SaveError(f"{output} exists already; name a new directory for the merged model.")
+        raise SaveError(
+            f"{output} exists already and is not an empty directory; pass a new directory with "
+            "--output."
+        )
     bundle = read(adapter, lora_alpha, revision)
     base = base or bundle.base_model
     if base is None:
-        raise ConfigError(f"{adapter} does not say its base model; pass it with --base.")
+        raise ConfigError(
+            f"The files of {adapter} do not name the base model; pass it with --base MODEL."
+        )
     model: Any = load_base(base, bundle=bundle)
     loaded = load(model, bundle, adapter, check_base)
     report = find(bundle.method).fold(model)

@@ -20,12 +20,12 @@ Output = TypeVar("Output")
 
 
 def is_first_process() -> bool:
-    """Whether this one speaks and writes; known before the processes meet."""
+    """Whether this process logs and writes; known before the process group is initialized."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def total(value: float, device: torch.device) -> float:
-    """The sum over all processes."""
+    """The sum over all processes (all_reduce)."""
     if not _several():
         return value
     tensor = torch.tensor(value, dtype=torch.float64, device=device)
@@ -52,17 +52,17 @@ def sum_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
 
 
 def process_number() -> int:
-    """Of this one among all, from 0."""
+    """The rank of this process; 0 without a process group."""
     return dist.get_rank() if _several() else 0
 
 
 def share(size: int) -> range:
-    """The rows of `size` that this process answers for."""
+    """The indices, of `size` rows, that this process computes."""
     return range(process_number(), size, dist.get_world_size() if _several() else 1)
 
 
 def gathered(parts: list[tuple[int, Output]]) -> list[tuple[int, Output]]:
-    """The numbered outputs of all processes, on each of them."""
+    """The indexed outputs of all processes, on each of them (all_gather)."""
     if not _several():
         return parts
     everyone: list[list[tuple[int, Output]]] = [[] for _ in range(dist.get_world_size())]

@@ -1,4 +1,4 @@
-"""YAML becomes one checked value: what is trained, on what, and how.
+"""Recipes: a YAML file becomes one checked value that says what is trained, on what, and how.
 
 `load_recipe` and `with_settings` give a mapping, `from_mapping` a checked `Recipe`.
 """

@@ -14,7 +14,7 @@ from lorakit.text import table
 
 @dataclass(frozen=True)
 class ShippedRecipe:
-    """One recipe at a glance."""
+    """One shipped recipe."""
 
     name: str
     base: str
@@ -26,7 +26,7 @@ class ShippedRecipe:
 
 @dataclass(frozen=True)
 class ShippedRecipes:
-    """All of them."""
+    """All shipped recipes."""
 
     recipes: tuple[ShippedRecipe, ...]
 
@@ -52,7 +52,7 @@ def recipe_file(name: str | Path) -> Path:
         return files[str(name)]
     near = suggest(str(name), files)
     raise ConfigError(
-        f"{name} is no file, and no recipe of that name is shipped{near}; there are "
+        f"{name} is neither a file nor a shipped recipe{near}; the shipped recipes are "
         f"{', '.join(files) or 'none'}."
     )
 

@@ -1,4 +1,9 @@
-"""How a text is chosen, token by token."""
+"""Generation settings: which token comes next, and when a completion ends.
+
+The names are transformers' own (`GenerationConfig`), and so are the meanings, with two exceptions
+that their fields document: `no_repeat_ngram_size` still allows n-grams of the prompt, and a stop
+string is not part of the completion.
+"""
 
 from __future__ import annotations
 
@@ -6,72 +11,84 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lorakit.errors import ConfigError
+from lorakit.errors import require
 from lorakit.tasks.registry import TASKS
 
-NEW_TOKENS = 128
+DEFAULT_NEW_TOKENS = 128
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How tokens are chosen: the likeliest, drawn with a temperature, or by beam search."""
+class DecodingConfig:
+    """Greedy decoding (the default), beam search, or sampling."""
 
     max_new_tokens: int | None = None
-    """Tokens of one answer at most; None: what the longest reference has, or 128."""
+    """Maximum number of generated tokens, the prompt not counted. None: 128, or for the test set of
+    a run the length of its longest reference."""
     temperature: float = 0.0
-    """0: nothing is drawn."""
+    """Sampling temperature; 0 is greedy decoding, or beam search with num_beams above 1. Above 0,
+    transformers' default top_k of 50 applies as well."""
     top_p: float = 1.0
+    """Nucleus sampling: sample from the smallest set of most probable tokens whose probabilities
+    add up to top_p. 1 keeps all tokens; without effect at temperature 0."""
     seed: int = 0
-    beams: int = 1
-    """Texts that are followed at once; 1: always the likeliest token."""
+    """Random seed of sampling; without effect at temperature 0."""
+    num_beams: int = 1
+    """Number of beams for beam search; 1 is no beam search."""
     length_penalty: float = 1.0
-    """A beam's score is its log-probability over length ** length_penalty."""
-    no_repeat_ngram: int = 0
-    """No sequence of that many tokens occurs twice in an answer; 0: all may. The prompt's own may
-    be said again."""
-    stop: Sequence[str] = ()
-    """Texts that end an answer and are no part of it; those of one token end its search as well."""
-    batch_rows: int = 32
-    """Prompts of one batch at most; changes time and memory only."""
+    """Exponent of the length by which beam search divides a sequence's log-probability: above 0
+    favours longer completions, below 0 shorter ones."""
+    no_repeat_ngram_size: int = 0
+    """If above 0, n-grams of that size occur only once in a completion. Unlike in transformers, an
+    n-gram of the prompt may be repeated."""
+    stop_strings: Sequence[str] = ()
+    """Strings that end a completion. Unlike in transformers, they are not part of it; one that is a
+    single token also ends the search, as an end-of-sequence token does."""
+    batch_size: int = 32
+    """Maximum number of prompts in one batch; changes time and memory only."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stop", tuple(self.stop))
-        problems = {
-            f"max_new_tokens is {self.max_new_tokens}; at least 1": (
-                self.max_new_tokens is not None and self.max_new_tokens < 1
-            ),
-            f"temperature is {self.temperature}; 0 or above": self.temperature < 0,
-            f"top_p is {self.top_p}; above 0, at most 1": not 0 < self.top_p <= 1,
-            f"beams is {self.beams}; at least 1": self.beams < 1,
-            f"no_repeat_ngram is {self.no_repeat_ngram}; 0 or above": self.no_repeat_ngram < 0,
-            f"batch_rows is {self.batch_rows}; at least 1": self.batch_rows < 1,
-            "beams are not drawn; leave temperature at 0": self.beams > 1 and self.temperature > 0,
-        }
-        if any(problems.values()):
-            raise ConfigError(
-                "Text cannot be generated so:", [p for p, bad in problems.items() if bad]
-            )
+        object.__setattr__(self, "stop_strings", tuple(self.stop_strings))
+        new_tokens, ngram = self.max_new_tokens, self.no_repeat_ngram_size
+        require(
+            {
+                f"max_new_tokens is {new_tokens}; it must be at least 1": (
+                    new_tokens is None or new_tokens >= 1
+                ),
+                f"temperature is {self.temperature}; it must be 0 (greedy decoding) or above": (
+                    self.temperature >= 0
+                ),
+                f"top_p is {self.top_p}; it must be above 0 and at most 1": 0 < self.top_p <= 1,
+                f"num_beams is {self.num_beams}; it must be at least 1": self.num_beams >= 1,
+                f"no_repeat_ngram_size is {ngram}; it must be 0 (off) or above": ngram >= 0,
+                f"batch_size is {self.batch_size}; it must be at least 1": self.batch_size >= 1,
+                f"num_beams is {self.num_beams} and temperature is {self.temperature}; beam search "
+                "does not sample: set temperature to 0, or num_beams to 1": (
+                    self.num_beams <= 1 or self.temperature <= 0
+                ),
+            },
+            "These generation settings are invalid:",
+        )
 
     @property
-    def longest(self) -> int:
-        """Tokens of one answer at most."""
-        return NEW_TOKENS if self.max_new_tokens is None else self.max_new_tokens
+    def new_token_limit(self) -> int:
+        """`max_new_tokens`, or its default."""
+        return DEFAULT_NEW_TOKENS if self.max_new_tokens is None else self.max_new_tokens
 
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of transformers' `generate`; neutral ones where nothing is drawn."""
+    def generate_kwargs(self) -> dict[str, Any]:
+        """Keyword arguments of transformers' `generate`; neutral ones where nothing is sampled."""
         if self.temperature == 0:
-            drawing: dict[str, Any] = {"do_sample": False, "temperature": 1.0, "top_p": 1.0}
+            sampling: dict[str, Any] = {"do_sample": False, "temperature": 1.0, "top_p": 1.0}
         else:
-            drawing = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p}
+            sampling = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p}
         return {
-            "max_new_tokens": self.longest,
+            "max_new_tokens": self.new_token_limit,
             "top_k": 50,
-            "num_beams": self.beams,
+            "num_beams": self.num_beams,
             "length_penalty": self.length_penalty,
-            **drawing,
+            **sampling,
         }
 
 
 def decoding_defaults(task: object) -> dict[str, Any]:
-    """Where a task's decoding differs from Sampling's own defaults."""
+    """Where a task's decoding differs from DecodingConfig's own defaults."""
     return dict(TASKS[task].decoding) if isinstance(task, str) and task in TASKS else {}

@@ -1,8 +1,8 @@
-"""A recipe's settings of methods: a section for each, under the method's name.
+"""A recipe's settings of methods: one section a method, under the method's name.
 
-A file may have sections of methods that it does not choose, so that `--set method=head` is all it
-takes to compare. Each is checked; one that only repeats its method's defaults says nothing and is
-left out, so two recipes that mean the same are equal.
+A file may have sections of methods other than its own, so that `--set method=head` alone switches
+the method. Each is checked; one that only repeats its method's defaults is dropped, so that two
+recipes that mean the same are equal.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from lorakit.recipe.validation import build
 
 
 def read_sections(mapping: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    """The config of every method that the recipe has a section of; mistakes go to `problems`."""
-    configs = {}
+    """The config of every method with a section; mistakes are appended to `problems`."""
+    configs: dict[str, Any] = {}
     for name, method in METHODS.items():
         if name in mapping:
             section = mapping[name]
             given = {**method.defaults, **section} if isinstance(section, Mapping) else section
-            configs[name] = build(method.config_class, given, f"{name}.", problems)
+            config = build(method.config_class, given, f"{name}.", problems)
+            configs |= {} if config is None else {name: config}
     return configs
 
 
-def kept(chosen: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The chosen method's config, and those of others that are not their defaults.
+def relevant_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The method's config, and other methods' configs that differ from their defaults.
 
     Raises ConfigError for an unknown method and for a config of another class than the method's.
     """
-    defaults = {name: find(name).default_config() for name in [chosen, *settings]}
-    configs = {chosen: defaults[chosen], **settings}
+    defaults = {name: find(name).default_config() for name in [method, *settings]}
+    configs = {method: defaults[method], **settings}
     require(
         {
-            f"settings[{name!r}] is a {type(config).__name__}, no {type(default).__name__}": (
-                isinstance(config, type(default))
-            )
+            f"settings[{name!r}] is a {type(config).__name__}; it must be a "
+            f"{type(default).__name__}": (isinstance(config, type(default)))
             for name, config in configs.items()
             for default in [defaults[name]]
         }
     )
-    return {n: config for n, config in configs.items() if n == chosen or config != defaults[n]}
+    return {n: config for n, config in configs.items() if n == method or config != defaults[n]}

@@ -10,17 +10,17 @@ from typing import Any, Literal
 
 from lorakit.errors import LorakitError, suggest
 
-_SPOKEN = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+_TYPE_NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
 
 def build(cls: type[Any], mapping: Any, path: str, problems: list[str]) -> Any:
-    """An instance of a dataclass, or None; what is wrong goes to `problems`.
+    """An instance of a dataclass, or None; problems are appended to `problems`.
 
-    Values of the right type are checked by the class itself even if others are wrong.
+    Values of the right type are checked by the class itself even if others are not.
     """
     if not isinstance(mapping, Mapping):
         named = path.rstrip(".") or "the recipe"
-        problems.append(f"{named} is {mapping!r}; write settings under it")
+        problems.append(f"{named} is {mapping!r}; it must be a mapping of settings")
         return None
     hints = typing.get_type_hints(cls)
     known = {spec.name: spec for spec in dataclasses.fields(cls)}
@@ -44,9 +44,10 @@ def build(cls: type[Any], mapping: Any, path: str, problems: list[str]) -> Any:
 
 
 def unknown_names(mapping: Mapping[Any, Any], known: Collection[str], path: str) -> list[str]:
-    """The names in a section that mean nothing, each with the nearest that does."""
+    """The unknown names of a section, each with the nearest known ones."""
     return [
-        f"{path}{name} is no setting{suggest(str(name), known)}"
+        f"unknown setting {path}{name}"
+        + (suggest(str(name), known) or f"; the settings are {', '.join(known)}")
         for name in mapping
         if name not in known
     ]
@@ -66,7 +67,7 @@ def _value(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
     if isinstance(value, str) and not _fits(hint, value) and _fits(hint, [value]):
         value = [value]  # one column may be written without brackets
     if not _fits(hint, value):
-        problems.append(f"{path} is {value!r}; it must be {_say(hint)}")
+        problems.append(f"{path} is {value!r}; it must be {_type_text(hint)}")
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -90,12 +91,12 @@ def _fits(hint: Any, value: Any) -> bool:
     return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
 
 
-def _say(hint: Any) -> str:
+def _type_text(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, UnionType):
-        return " or ".join(_say(argument) for argument in arguments)
+        return " or ".join(_type_text(argument) for argument in arguments)
     if origin is Literal:
         return "one of " + ", ".join(map(str, arguments))
     if isinstance(origin, type):
         return "a mapping" if issubclass(origin, Mapping) else "a list"
-    return _SPOKEN.get(hint, "nothing")
+    return _TYPE_NAMES.get(hint, "null")

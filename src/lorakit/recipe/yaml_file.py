@@ -1,7 +1,7 @@
 """Recipes as YAML, by YAML's newer rules: `2e-3` is a number and `off` is a word.
 
 PyYAML follows YAML 1.1, in which `check: off` is false and `2e-3` is text. The loader and the
-dumper here know YAML 1.2's booleans and floats instead, refuse a name that stands twice, and
+dumper here know YAML 1.2's booleans and floats instead, refuse a key that occurs twice, and
 agree with each other, so a recipe that was written reads back equal.
 """
 
@@ -18,7 +18,7 @@ import yaml
 from lorakit.errors import ConfigError
 from lorakit.methods.registry import find
 from lorakit.recipe.schema import Recipe, as_mapping
-from lorakit.recipe.variants import TASK, filled, settings_of, shared
+from lorakit.recipe.task_settings import TASK, settings_of, shared, with_task_name
 
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 _FLOAT = re.compile(
@@ -50,7 +50,9 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         names = [key.value for key, _ in node.value]
         for name in names:
             if names.count(name) > 1:
-                raise yaml.YAMLError(f"{name} stands twice, near line {node.start_mark.line + 1}")
+                raise yaml.YAMLError(
+                    f"the key {name} occurs twice, near line {node.start_mark.line + 1}"
+                )
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
 
@@ -72,7 +74,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """YAML that reads back equal; of a method's settings, its defaults are left out."""
+    """YAML that reads back as an equal recipe, without method settings at their defaults."""
     plain = as_mapping(recipe, recipe.settings)
     for name in recipe.settings:
         method = find(name)
@@ -93,14 +95,14 @@ def load_recipe(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"The recipe {path} cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"The recipe {path} holds no settings.")
+        raise ConfigError(f"The recipe {path} is not a mapping of settings.")
     return content
 
 
 def with_settings(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """The mapping with `a.b=value` settings applied; values are read as YAML.
 
-    In a file for several tasks `task` chooses one, over whose settings the others apply.
+    In a file for several tasks, `task` chooses one; the other settings override its own.
 
     >>> with_settings({"training": {"seed": 0}}, ["training.seed=3", "data.text=[a, b]"])
     {'training': {'seed': 3}, 'data': {'text': ['a', 'b']}}
@@ -110,18 +112,20 @@ def with_settings(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[s
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not all(name.split(".")):
-            problems.append(f"{setting!r} is no setting; write name=value")
+            problems.append(f"{setting!r} is not of the form NAME=VALUE")
             continue
         try:
             values[name] = _read(text)
         except yaml.YAMLError:
-            problems.append(f"{setting!r}: {text!r} is no YAML value; put quotes around text")
+            problems.append(
+                f"{setting!r}: {text!r} is not a valid YAML value; put strings in quotes"
+            )
     chosen, own_conflicts = _for_task(mapping, values.get(TASK, mapping.get(TASK)))
     if chosen is not mapping:
         values.pop(TASK, None)
     result, conflicts = _merged(chosen, values)
     if problems := problems + own_conflicts + conflicts:
-        raise ConfigError("Some settings cannot be used:", problems)
+        raise ConfigError("These settings cannot be applied to the recipe:", problems)
     return result
 
 
@@ -131,14 +135,14 @@ def _for_task(mapping: Mapping[str, Any], name: Any) -> tuple[Mapping[str, Any],
     if settings is None:
         return mapping, []
     result, conflicts = _merged(shared(mapping), settings)
-    return filled(result, name), conflicts
+    return with_task_name(result, name), conflicts
 
 
 def with_values(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """The mapping with the value of each dotted name replaced, just as it is."""
     result, conflicts = _merged(mapping, values)
     if conflicts:
-        raise ConfigError("Some settings cannot be used:", conflicts)
+        raise ConfigError("These settings cannot be applied to the recipe:", conflicts)
     return result
 
 
@@ -155,7 +159,7 @@ def _merged(
                 target[parent] = {}
             target = target[parent]
             if not isinstance(target, dict):
-                conflicts.append(f"{name}: {parent} is a value and has no parts")
+                conflicts.append(f"{name}: {parent} is a value, not a section of settings")
                 break
         else:
             target[leaf] = value

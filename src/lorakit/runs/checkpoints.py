@@ -1,4 +1,4 @@
-"""What a run writes on its way, and which of it counts.
+"""The checkpoints of a run, and which of them are complete.
 
 A checkpoint holds what the method trains (with LoRA the adapter, never the base), optimizer,
 schedule, random state and log. Its last file is `complete`, put there by a rename: a checkpoint
@@ -15,29 +15,29 @@ from typing import Any
 from lorakit.files import atomic_write_text
 
 COMPLETE = "complete"
-"""Marks a checkpoint that was written to its end; holds the seconds that were trained till then."""
+"""The file that marks a checkpoint as complete; holds the seconds of training up to it."""
 STATE = "trainer_state.json"
-"""transformers' own record of the run: step, log, callbacks."""
+"""transformers' TrainerState: step, log, callbacks."""
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
-    """Where the checkpoint of this step lies; transformers' name for it."""
+    """The directory of the checkpoint of this step, under transformers' name."""
     return run / f"checkpoint-{step}"
 
 
 def complete_checkpoints(run: Path) -> list[Path]:
-    """The checkpoints of a run that were written to their end, the oldest first."""
+    """The complete checkpoints of a run, the oldest first."""
     found = [path for path in run.glob("checkpoint-*") if (path / COMPLETE).is_file()]
     return sorted(found, key=_step)
 
 
 def mark_complete(checkpoint: Path, seconds: float) -> None:
-    """Say that everything is there."""
+    """Mark the checkpoint as complete."""
     atomic_write_text(checkpoint / COMPLETE, json.dumps({"seconds": seconds}))
 
 
 def seconds_until(checkpoint: Path) -> float:
-    """How long the run had trained by then, over all its starts."""
+    """Seconds of training up to the checkpoint, over all starts of the run."""
     return float(json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))["seconds"])
 
 
@@ -50,7 +50,7 @@ def prune(run: Path, best_step: int | None) -> None:
 
 
 def is_last(checkpoint: Path) -> bool:
-    """Whether the run had ended there: all steps done, or stopped early."""
+    """Whether training had ended at this checkpoint: all steps done, or early stopping."""
     state: dict[str, Any] = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
     control = state["stateful_callbacks"].get("TrainerControl", {}).get("args", {})
     return bool(control.get("should_training_stop", False))

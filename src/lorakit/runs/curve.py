@@ -1,4 +1,4 @@
-"""The loss over the steps, as a picture."""
+"""The learning curve: loss and metrics over the steps, as a PNG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves on disk, and who may write there."""
+"""The files of a run directory, and the claim of one by a recipe."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True)
 class RunResult:
-    """What result.json holds."""
+    """The content of result.json."""
 
     method: str
     task: str
     metrics: dict[str, float]
     majority: float | None
-    """Accuracy of always saying the most frequent label, for classification."""
+    """Accuracy of always predicting the most frequent class of the test set, for classification."""
     trainable_parameters: int
     adapter_bytes: int
     examples: dict[str, int]
@@ -44,22 +44,28 @@ class RunResult:
     commit: str | None
     output: str
     warm_start: dict[str, Any] | None = None
-    """What was taken from `init_adapter`, what was left, and what is new."""
+    """`WarmStart`: what was loaded from `init_adapter`, what was not, and what is new."""
     base: str | None = None
     loss: str = "plain"
-    """The kind of the recipe's loss."""
+    """`loss.kind` of the recipe."""
     dtype: str | None = None
-    """That the run computed in, which `auto` chose."""
+    """fp32, bf16 or fp16, with `auto` resolved."""
 
 
 def claim(output: Path, recipe: Recipe) -> RunResult | None:
-    """Take the directory for this recipe; its result if the run is finished."""
+    """Create the run directory with its recipe; return the result if the run is finished.
+
+    Raises StateError if the directory holds another recipe's run or other files, ConfigError if it
+    cannot be written.
+    """
     file = output / RECIPE
     try:
         if file.exists():
             _require_same(output, recipe)
         elif output.exists() and any(p.suffix != ".tmp" for p in output.iterdir()):
-            raise StateError(f"{output} is not empty and holds no run; choose another output.")
+            raise StateError(
+                f"{output} is not empty and is not a run directory; choose another output."
+            )
         if (output / RESULT).exists():
             return RunResult(**json.loads((output / RESULT).read_text(encoding="utf-8")))
         output.mkdir(parents=True, exist_ok=True)
@@ -68,15 +74,15 @@ def claim(output: Path, recipe: Recipe) -> RunResult | None:
         if not os.access(output, os.W_OK):
             raise PermissionError(f"no permission to write in {output}")
     except OSError as error:
-        raise ConfigError(f"The output {output} cannot be written: {error}") from error
+        raise ConfigError(f"The run directory {output} cannot be written: {error}") from error
     return None
 
 
 @contextmanager
 def released_if_refused(output: Path, owner: bool) -> Iterator[None]:
-    """Give a claimed directory back if the recipe turns out not to fit its base or data.
+    """Delete the claimed recipe.yaml if the recipe turns out not to fit its base or data.
 
-    It is empty then; one that holds anything of a run but its recipe stays as it is.
+    A directory that holds more of a run than its recipe stays as it is.
     """
     try:
         yield
@@ -95,7 +101,7 @@ def _require_same(output: Path, recipe: Recipe) -> None:
         raise StateError(f"{output} holds a run whose recipe cannot be read: {error}") from error
     if found := differences(there, recipe):
         raise StateError(
-            f"{output} holds a run of another recipe; choose another output, or remove it:", found
+            f"{output} holds a run of another recipe; choose another output, or delete it:", found
         )
 
 
@@ -110,13 +116,13 @@ def write_files(
     """The files of a finished run; result.json last, since it says that the run is finished."""
     from lorakit.runs.curve import draw_curve
 
-    log = [entry for entry in log if "train_runtime" not in entry]  # it is of the last start only
-    write_predictions(output / PREDICTIONS, task.answered(test), predictions)
+    log = [entry for entry in log if "train_runtime" not in entry]  # covers the last start only
+    write_predictions(output / PREDICTIONS, task.prediction_rows(test), predictions)
     atomic_write_text(output / LOG, json.dumps(log, indent=1))
     draw_curve(log, output / CURVE)
     atomic_write_text(output / RESULT, json.dumps(asdict(result), indent=2))
 
 
 def require_free_columns(task: Task) -> None:
-    """Raise ConfigError if a column of predictions.jsonl would hide one that the task reads."""
+    """Raise ConfigError if a column added in predictions.jsonl has the name of one of the task."""
     check_columns(task.known_columns, {PREDICTION, *task.added_columns})

@@ -1,4 +1,4 @@
-"""The lines that use a trained adapter: in lorakit, in PEFT and, where it takes it, in vLLM."""
+"""How to use a trained adapter: in lorakit, in PEFT and, if it can serve it, in vLLM."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VLLM_HEADS = {"classifier", "score"}
 
 
 def usage(output: str) -> str:
-    """How to use what a finished run left, as text with one paragraph a tool."""
+    """How to use a finished run, as text with one paragraph for each tool."""
     directory = Path(output)
     recipe = from_mapping(load_recipe(directory / RECIPE))
     task = load_task(directory / ADAPTER)
@@ -37,10 +37,10 @@ def usage(output: str) -> str:
 
 
 def vllm_obstacles(bundle: AdapterBundle) -> list[str]:
-    """Why vLLM would refuse this adapter or compute something else; empty if it takes it.
+    """Why vLLM would refuse this adapter or compute something else; empty if it serves it.
 
-    vLLM reads one r and one lora_alpha for all layers, no biases and no DoRA; of modules trained in
-    full it takes heads named classifier or score.
+    vLLM supports one r and one lora_alpha for all layers, no biases and no DoRA; of modules to save
+    it supports heads named classifier or score.
     """
     return list(_obstacles(bundle))
 
@@ -51,12 +51,12 @@ def _obstacles(bundle: AdapterBundle) -> Iterator[str]:
     if config.bias != "none":
         yield "it trains biases"
     elif others:
-        yield f"{', '.join(others)} was trained in full"
+        yield f"it contains fully trained modules ({', '.join(others)})"
     if config.variant != "lora":
         yield f"it uses {VARIANTS[config.variant].title}"
     one = scaling(config.r, config.lora_alpha, config.use_rslora)
     if any(not math.isclose(x.spec.scaling, one) for x in bundle.adapters.values()):
-        yield "its layers have several scales"
+        yield "its layers differ in their scaling (lora_alpha / r)"
     if any(x.site is not None and x.site.kind != "linear" for x in bundle.adapters.values()):
         yield "it adapts layers that are not linear"
     if _rank(bundle) > VLLM_RANKS[-1]:
@@ -100,7 +100,7 @@ def _in_peft(output: str) -> str:
 
 def _in_vllm(recipe: Recipe, output: str, bundle: AdapterBundle, generates: bool) -> str:
     if obstacles := vllm_obstacles(bundle):
-        return f"Not in vLLM: {'; '.join(obstacles)}."
+        return f"vLLM cannot serve this adapter: {'; '.join(obstacles)}."
     rank = next(rank for rank in VLLM_RANKS if rank >= _rank(bundle))
     runner = "" if generates else " --runner pooling"
     return (

@@ -19,29 +19,34 @@ SUFFIXES = (".jsonl", ".csv", ".tsv")
 def check_output(output: Path, overwrite: bool) -> None:
     """Raise, before anything is computed, if the predictions could not be written there.
 
-    ConfigError for an unknown kind of file, SaveError if it exists or the directory cannot be made.
+    ConfigError for an unknown file suffix, SaveError if it exists or its directory cannot be
+    created.
     """
     if output.suffix not in SUFFIXES:
-        raise ConfigError(f"{output} must end in {', '.join(SUFFIXES)}.")
+        raise ConfigError(
+            f"The name of the output file {output} must end in one of {', '.join(SUFFIXES)}."
+        )
     if output.exists() and not overwrite:
-        raise SaveError(f"{output} exists already; name another file, or pass --overwrite.")
+        raise SaveError(f"{output} exists already; choose another file, or pass --overwrite.")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SaveError(f"{output.parent} cannot be made: {error}") from error
+        raise SaveError(f"The directory {output.parent} cannot be created: {error}") from error
     if not os.access(output.parent, os.W_OK):
-        raise SaveError(f"{output.parent} cannot be written to.")
+        raise SaveError(f"There is no permission to write in {output.parent}.")
 
 
 def check_columns(columns: Sequence[str], added: Collection[str] = (PREDICTION,)) -> None:
-    """Raise ConfigError if a column that is added would hide one of the table."""
+    """Raise ConfigError if the table already has a column of an added name."""
     if taken := [name for name in columns if name in added]:
         names = ", ".join(map(repr, taken))
-        raise ConfigError(f"The data has a column {names} already; rename it first.")
+        raise ConfigError(
+            f"The data has a column {names} already, which would be overwritten; rename it."
+        )
 
 
 def write_predictions(output: Path, table: Any, predictions: Sequence[Any]) -> None:
-    """The rows with their predictions, in one go: the file appears complete or not at all.
+    """Write the rows with their predictions; the file appears complete or not at all.
 
     Raises SaveError if it cannot be written.
     """

@@ -60,8 +60,8 @@ def _columns(records: list[list[str]], separator: str) -> Columns:
     problems = [f"the column {name!r} occurs more than once" for name in twice]
     if uneven:
         problems.append(
-            f"{rows_text(uneven)}: not {len(names)} cells as in the header; a cell with "
-            f"{separator!r} in it needs quotes"
+            f"{rows_text(uneven)}: not {len(names)} cells, as the header has; a cell that contains "
+            f"{separator!r} has to be in quotes"
         )
     if problems:
         raise FormatError("its rows do not fit its header", problems)

@@ -14,7 +14,7 @@ Columns = dict[str, list[Any]]
 def parse_json_lines(text: str) -> Columns:
     """The columns of objects that stand one a line; keys that a row lacks are None.
 
-    Raises FormatError that lists the lines which hold no object.
+    Raises FormatError that lists the lines that are not objects.
     """
     rows, problems = [], []
     # Not splitlines: JSON's strings may hold other line separators as they are.
@@ -26,7 +26,7 @@ def parse_json_lines(text: str) -> Columns:
                 problems.append(f"line {number}: {error}")
     if problems:
         more = [f"and {len(problems) - 5} more lines"] if len(problems) > 5 else []
-        raise FormatError("some lines hold no JSON object", [*problems[:5], *more])
+        raise FormatError("some lines are not JSON objects", [*problems[:5], *more])
     return _columns(rows)
 
 
@@ -39,13 +39,13 @@ def parse_json(text: str) -> Columns:
     if isinstance(content, dict):
         content = [content]
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
-        raise FormatError("it holds no list of objects")
+        raise FormatError("it is not a list of objects")
     return _columns(content)
 
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{json.dumps(value)[:40]} is no object")
+        raise ValueError(f"{json.dumps(value)[:40]} is not an object")
     return value
 
 

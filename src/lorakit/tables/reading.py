@@ -19,7 +19,7 @@ SUFFIXES = (*_PARSERS, ".parquet")
 Parser = Callable[[str], Mapping[str, Any]]
 """From the text of a file to columns."""
 ParserFor = Callable[[Path, str], Parser]
-"""The parser for a file, by its path and its kind; it raises ConfigError for a kind it has none."""
+"""(path, kind) -> the parser for the file; raises ConfigError for an unknown kind."""
 
 
 def read_table(source: str, split: str = "train") -> Any:
@@ -38,8 +38,8 @@ def read_table(source: str, split: str = "train") -> Any:
     _require_file(path)
     if kind not in SUFFIXES:
         raise ConfigError(
-            f"{path} cannot be read as a table; give a file that ends in {', '.join(SUFFIXES)}, "
-            "also with .gz."
+            f"{path} cannot be read as a table; pass a file that ends in {', '.join(SUFFIXES)}, "
+            "optionally followed by .gz."
         )
     return _checked(_from_file(path, kind), source)
 
@@ -107,7 +107,7 @@ def _from_text(path: Path, content: bytes, parser: Parser) -> Any:
     except FormatError as error:
         raise FormatError(f"{path} cannot be read: {error.headline}", error.problems) from error
     except (ValueError, TypeError, OverflowError) as error:  # pyarrow's kinds of error
-        raise FormatError(f"{path} mixes types in a column: {error}") from error
+        raise FormatError(f"{path} has a column of mixed types: {error}") from error
 
 
 def _decoded(path: Path, content: bytes) -> str:
@@ -154,7 +154,8 @@ def _by_name(name: str, split: str) -> Any:
     except Exception as error:  # datasets raises whatever its loaders do
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise FormatError(
-            f"{name} is no file here, and `datasets` could not load its split {split!r}: {reason}"
+            f"{name} is not a local file, and `datasets` could not load it with the split "
+            f"{split!r}: {reason}"
         ) from error
 
 
@@ -174,6 +175,6 @@ def _datasets() -> Any:
         import datasets
     except ImportError as error:
         raise MissingDependencyError(
-            "Reading data needs datasets: pip install 'lorakit[train]'"
+            "Reading data needs the package datasets: pip install 'lorakit[train]'"
         ) from error
     return datasets

@@ -1,4 +1,4 @@
-"""The interface between data and training: one kind of supervised example."""
+"""The interface between data and training: rows become examples, outputs become scores."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Any]]
 """A table, or a part of it, by columns."""
 Example = dict[str, Any]
-"""What a tokenizer gives for one row: lists of ids, `labels`, and whether the row was cut."""
+"""One tokenized row: `input_ids`, masks, `labels`, and whether it was truncated."""
 
 SEQUENCE_CLASSIFICATION = "AutoModelForSequenceClassification"
-"""transformers' class of the models that give one row of logits for each example."""
-CUT = "cut"
+"""transformers' class of the models with one row of logits for each example."""
+TRUNCATED = "truncated"
 """The column of an encoded table that says whether a row was longer than `max_length`."""
 
 
@@ -32,56 +32,63 @@ class BareAdapter:
     """What is known of an adapter that has no task file."""
 
     text: tuple[str, ...]
+    """The columns to read, if they were given."""
     label: str | None
+    """The column of labels, if it was given."""
     max_length: int
+    """Maximum tokens of one example."""
     labels: tuple[str, ...] | None = None
     """Names of the classes in the order of the logits, if they were given."""
     head_height: int | None = None
-    """Its number of logits; None without a head."""
+    """The number of logits of its classification head; None without a head."""
     base_labels: tuple[str, ...] = ()
-    """What the base's own config calls the logits."""
+    """The `id2label` of the base's config, in order."""
 
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """Rows in, examples, batches and scores out.
-
-    `text` names the columns that are read, in order; `label` the one that is learned.
-    """
+    """One kind of supervised example: rows in; examples, batches and scores out."""
 
     text: tuple[str, ...]
+    """The input columns, in order."""
     label: str | None
+    """The column of labels (or completions); None where the input columns hold them."""
     max_length: int
+    """Maximum tokens of one example; longer ones are truncated."""
 
     name: ClassVar[str]
+    """The task's name in recipes and task files."""
     auto_class: ClassVar[str]
-    """The class of transformers that has the head: "AutoModelForSequenceClassification", ..."""
+    """transformers' auto class of the model: "AutoModelForSequenceClassification", ..."""
     higher_is_better: ClassVar[bool] = True
+    """Whether a higher `best_metric` is a better checkpoint."""
     generates: ClassVar[bool] = False
+    """Whether predictions are generated text rather than read off the logits."""
     needs_label: ClassVar[bool] = True
-    """Whether a column of its own holds what is learned."""
+    """Whether the labels stand in a column of their own."""
     learns_number: ClassVar[bool] = False
+    """Whether the label is a number (regression)."""
 
     @property
     @abstractmethod
     def best_metric(self) -> str:
-        """What decides between two checkpoints."""
+        """The metric by which the best checkpoint is chosen."""
 
     @abstractmethod
     def head(self) -> dict[str, Any]:
-        """Keyword arguments for the model's config: number and names of labels."""
+        """Settings of the model's config for the task's head, such as num_labels and id2label."""
 
     @abstractmethod
     def target(self, value: Any) -> Any:
-        """The label as the loss takes it; raises ConfigError that says what is wrong with it."""
+        """The label as the loss takes it; raises ConfigError with what is wrong with the cell."""
 
     @abstractmethod
     def encode(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
-        """Columns of ids, masks and CUT for rows given by columns; `labels` if they have them."""
+        """Tokenize rows, given by columns: ids, masks, TRUNCATED, and `labels` if there are."""
 
     @abstractmethod
     def predictions(self, outputs: Tensor) -> list[Any]:
-        """What the model says for each example, from its logits."""
+        """The prediction for each example, from its logits."""
 
     @abstractmethod
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
@@ -91,7 +98,7 @@ class Task(ABC):
     def from_table(
         cls, table: Any, text: tuple[str, ...], label: str | None, max_length: int
     ) -> Task:
-        """The task for a training table; raises ConfigError if it has nothing to learn."""
+        """The task for a training table; raises ConfigError if its labels cannot be learned."""
         return cls(text, label, max_length)
 
     @classmethod
@@ -101,26 +108,26 @@ class Task(ABC):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the logits of an example stand for, where they stand for classes."""
+        """Names of the classes in the order of the logits; empty where there are no classes."""
         return ()
 
     @property
     def known_columns(self) -> list[str]:
-        """The columns that are read and learned."""
+        """The columns of inputs and labels."""
         return [*self.text, *([self.label] if self.label else [])]
 
     @property
     def added_columns(self) -> tuple[str, ...]:
-        """What `answered` adds to the rows."""
+        """The columns that `prediction_rows` adds."""
         return ()
 
-    def answered(self, table: Any) -> Iterable[dict[str, Any]]:
-        """The test rows as predictions.jsonl shows them beside their predictions."""
+    def prediction_rows(self, table: Any) -> Iterable[dict[str, Any]]:
+        """The test rows as predictions.jsonl holds them, beside their predictions."""
         rows: Iterable[dict[str, Any]] = table.select_columns(self.known_columns)
         return rows
 
     def majority(self, table: Any) -> float | None:
-        """Accuracy of always saying the most frequent label, where there are classes."""
+        """Accuracy of always predicting the most frequent class, where there are classes."""
         return None
 
     def require_packages(self) -> None:
@@ -128,9 +135,9 @@ class Task(ABC):
         return None
 
     def report(
-        self, table: Any, predictions: Sequence[Any], output: Path, say: Callable[[str], None]
+        self, table: Any, predictions: Sequence[Any], output: Path, log: Callable[[str], None]
     ) -> dict[str, float]:
-        """Metrics of a run's predictions beside those of `score`, and their files in `output`."""
+        """Metrics of a run's predictions besides those of `score`; writes files to `output`."""
         return {}
 
     def text_problem(self, column: str, value: Any) -> str | None:
@@ -140,8 +147,8 @@ class Task(ABC):
     def check(self, table: Any, name: str = "the table", labelled: bool = True) -> None:
         """Raise ConfigError that lists the missing columns, or the bad cells.
 
-        Texts and blank labels are named by their rows, labels that are wrong by themselves. With
-        `labelled` the column of labels has to be there and hold labels.
+        Bad texts and blank labels are listed by row, bad labels by value. With `labelled` the
+        column of labels has to exist and hold labels.
         """
         label = (self.label,) if labelled and self.label is not None else ()
         problems = missing_columns(table.column_names, [*self.text, *label])
@@ -151,7 +158,7 @@ class Task(ABC):
             for column in label:
                 problems += bad_labels(table[column][:], column, self.target)
         if problems:
-            raise ConfigError(f"{name} does not fit the task {self.name}:", problems)
+            raise ConfigError(f"{name} cannot be used for the task {self.name}:", problems)
 
     def targets(self, rows: Rows) -> dict[str, list[Any]]:
         """The column `labels` where the rows have one."""
@@ -160,11 +167,11 @@ class Task(ABC):
         return {"labels": [self.target(value) for value in rows[self.label]]}
 
     def weight(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """How much a batch's mean loss counts: its number of examples."""
+        """The weight of a batch's mean loss within a step: its number of examples."""
         return torch.tensor(batch["labels"].shape[0])
 
     def collate(self, tokenizer: Any, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """A batch, padded to its longest example."""
+        """The batch as tensors, padded to its longest example."""
         batch = dict(tokenizer.pad([inputs_of(e) for e in examples], return_tensors="pt"))
         if "labels" in examples[0]:
             batch["labels"] = torch.tensor([example["labels"] for example in examples])
@@ -172,5 +179,5 @@ class Task(ABC):
 
 
 def inputs_of(example: Example) -> Example:
-    """What the model reads of an example."""
-    return {key: value for key, value in example.items() if key not in ("labels", CUT)}
+    """The model's inputs in an example: all but labels and TRUNCATED."""
+    return {key: value for key, value in example.items() if key not in ("labels", TRUNCATED)}

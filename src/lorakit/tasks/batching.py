@@ -1,4 +1,4 @@
-"""Rows cut into batches of like length, so that little is computed for padding.
+"""Rows in batches of similar length, so that little is computed for padding.
 
 In training a step's examples are cut into micro-batches: a micro-batch of n examples costs n times
 its longest one, so the examples are sorted by length and cut where
@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 OVERHEAD = 96
-"""What one more forward and backward costs, in tokens: on two CPU cores about 50 in float32 and 130
-in bfloat16."""
+"""The cost of one more forward and backward, in tokens: on two CPU cores about 50 in float32 and
+130 in bfloat16."""
 TOKENS, ROWS = 4096, 128
 """Of one batch in inference at most; a batch has at least one row."""
 
@@ -24,7 +24,7 @@ Features = Mapping[str, Any]
 
 
 def length(example: Features) -> int:
-    """Tokens of one example; with several choices, of all of them, padded to the longest."""
+    """Tokens of one example; of multiple choice: of all choices, padded to the longest."""
     ids = example["input_ids"]
     return max(map(len, ids)) * len(ids) if ids and isinstance(ids[0], list) else len(ids)
 
@@ -32,7 +32,7 @@ def length(example: Features) -> int:
 def cut(
     lengths: Sequence[int], token_budget: int, overhead: int = OVERHEAD
 ) -> list[tuple[int, int]]:
-    """(start, stop) of the micro-batches of least cost for examples sorted by length.
+    """(start, stop) of the micro-batches of least cost, for examples sorted by length.
 
     One example longer than the budget gets a micro-batch of its own. Dynamic programming:
     `best[j]` is the least cost of the first j examples.
@@ -60,7 +60,7 @@ def cut(
 
 
 def batches(lengths: Sequence[int], tokens: int = TOKENS, rows: int = ROWS) -> list[list[int]]:
-    """The rows' numbers, sorted by length and cut into batches, the longest first.
+    """The indices of the rows, sorted by length and split into batches, the longest first.
 
     >>> batches([3, 9, 3, 4], tokens=10)
     [[1], [3, 0], [2]]

@@ -1,9 +1,9 @@
-"""Conversations in the tokenizer's chat template; the loss counts the assistant's turns.
+"""Conversations in the tokenizer's chat template; the loss is over the assistant turns.
 
-The conversation is rendered and tokenized once, as the model will see it. Which of its characters
-are an assistant's turn is asked of the template: a `{% generation %}` block says it; otherwise a
-turn goes from the end of the prompt for it to the end of the conversation up to it, its closing
-token included, so the model learns to stop, and the white space between turns left out.
+The conversation is rendered and tokenized once, as the model will see it. Which of its tokens
+are an assistant turn, the template's `{% generation %}` block says. Without one, a turn goes from
+the end of its generation prompt to the end of the conversation up to it, with its closing token, so
+that the model learns to stop, and without the white space between turns.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Chat(CausalTask):
     name: ClassVar[str] = "chat"
     needs_label: ClassVar[bool] = False
 
-    def asked(self, prompt: str) -> list[Message]:
-        """A prompt is the user's message."""
+    def prompt_cell(self, prompt: str) -> list[Message]:
+        """A conversation of one user message."""
         return [{"role": "user", "content": prompt}]
 
     def text_problem(self, column: str, value: Any) -> str | None:
@@ -44,7 +44,7 @@ class Chat(CausalTask):
         return columns_of([_labelled(tokenizer, c) for c in conversations], self.max_length)
 
     def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
-        """Each conversation up to the assistant's last turn; too long ones lose the beginning."""
+        """Each conversation up to the last assistant turn, truncated at its beginning."""
         texts = [
             _render(tokenizer, _question(_messages(value)), prompt=True)
             for value in rows[self.text[0]]
@@ -64,14 +64,14 @@ def _message_problem(value: Any) -> str | None:
     try:
         messages = _messages(value)
     except (ValueError, TypeError, AttributeError):
-        return "holds no list of messages with role and content"
+        return "is not a list of messages with role and content"
     if not all(isinstance(m.get("role"), str) and "content" in m for m in messages):
         return "has a message without role and content"
     answers = [m for m in messages if m["role"] == "assistant"]
     if not answers:
-        return "has no turn of the assistant, so there is nothing to learn"
+        return "has no assistant turn, so there is nothing to train on"
     if any(is_blank(m["content"]) and not m.get("tool_calls") for m in answers):
-        return "has an empty turn of the assistant"
+        return "has an empty assistant turn"
     return None
 
 
@@ -85,13 +85,13 @@ def _messages(value: Any) -> list[Message]:
 
 
 def _question(messages: list[Message]) -> list[Message]:
-    """What stands before the assistant's last turn; everything, if there is none after it."""
+    """The messages before the last assistant turn; all, if that is not the last message."""
     turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     return messages[: turns[-1]] if turns and turns[-1] == len(messages) - 1 else messages
 
 
 def _labelled(tokenizer: Any, messages: list[Message]) -> Labelled:
-    """Ids of the whole conversation, and labels where the assistant speaks."""
+    """Ids of the whole conversation, and labels for the assistant turns."""
     if _MARKED.search(_template(tokenizer)):
         encoded = _apply(
             tokenizer, messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
@@ -128,8 +128,9 @@ def _span(tokenizer: Any, messages: list[Message], turn: int, text: str) -> Span
     at = text.find(content, len(prompt)) if text.startswith(prompt) else -1
     if at < 0:
         raise ConfigError(
-            "The chat template renders a turn of the assistant otherwise than its prompt "
-            "announces, so its tokens cannot be told; mark it with {% generation %} there.",
+            "The chat template does not render an assistant turn as a continuation of its "
+            "generation prompt, so the turn's tokens cannot be located; put {% generation %} "
+            "around assistant turns in the template.",
             [f"turn {turn + 1}: {content[:60]!r}"],
         )
     return len(prompt), _closing(tokenizer, text, at + len(content))
@@ -152,14 +153,19 @@ def _apply(tokenizer: Any, messages: Sequence[Mapping[str, Any]], **options: Any
         return tokenizer.apply_chat_template(messages, **options)
     except Exception as error:  # a template raises what it likes
         raise ConfigError(
-            f"The model's chat template refuses a conversation: {error}",
-            [f"it begins {json.dumps(messages, ensure_ascii=False)[:100]}"],
+            f"The tokenizer's chat template raised an error for a conversation: {error}",
+            [f"the conversation begins {json.dumps(messages, ensure_ascii=False)[:100]}"],
         ) from error
 
 
 def _template(tokenizer: Any) -> str:
     if tokenizer.chat_template is None:
-        raise ConfigError("This model's tokenizer has no chat template; use task: generation.")
+        raise ConfigError(
+            "The tokenizer has no chat template, which the task chat needs; use the task "
+            "generation."
+        )
     if not tokenizer.is_fast:
-        raise ConfigError("Chat needs a fast tokenizer, which tells where each token stands.")
+        raise ConfigError(
+            "The task chat needs a fast tokenizer, for the offsets of tokens; this one is slow."
+        )
     return str(tokenizer.get_chat_template())

@@ -11,7 +11,8 @@ from torch import Tensor
 from lorakit.errors import ConfigError
 from lorakit.metrics.classification import DEFAULT, classification_metrics
 from lorakit.tables.cells import label_name, label_names
-from lorakit.tasks.base import CUT, SEQUENCE_CLASSIFICATION, BareAdapter, Rows, Task
+from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, TRUNCATED, BareAdapter, Rows, Task
+from lorakit.text import plural
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,9 @@ class Classification(Task):
 
     labels: tuple[str, ...] = ()
     metrics: tuple[str, ...] = DEFAULT
-    """Of those that `classification_metrics` knows; the first decides between checkpoints."""
+    """Names for `classification_metrics`; by the first the best checkpoint is chosen."""
     blank_texts: bool = False
-    """Whether a text may be empty."""
+    """Whether cells of the text columns may be empty."""
 
     name: ClassVar[str] = "classification"
     auto_class: ClassVar[str] = SEQUENCE_CLASSIFICATION
@@ -34,8 +35,10 @@ class Classification(Task):
         """The task with the labels that occur in the table."""
         labels = label_names(table[label][:])
         if len(labels) < 2:
-            found = f"the single label {labels[0]!r}" if labels else "no label"
-            raise ConfigError(f"Column {label!r} has {found}; there is nothing to learn.")
+            found = f"only the label {labels[0]!r}" if labels else "no labels"
+            raise ConfigError(
+                f"Column {label!r} has {found}; classification needs two different labels or more."
+            )
         return cls(text, label, max_length, labels)
 
     @classmethod
@@ -45,7 +48,8 @@ class Classification(Task):
         labels = adapter.labels or tuple(map(str, range(count)))
         if len(labels) != count:
             raise ConfigError(
-                f"The adapter's head has {count} labels, and {len(labels)} are named."
+                f"The adapter's classification head has {plural(count, 'logit')}, and --labels "
+                f"names {len(labels)}; name one label for each logit, in their order."
             )
         return cls(adapter.text, adapter.label, adapter.max_length, labels)
 
@@ -75,12 +79,12 @@ class Classification(Task):
         }
 
     def target(self, value: Any) -> int:
-        """The label's place among the logits."""
+        """The index of the label's logit."""
         name = label_name(value)
         if name not in self.labels:
             known = ", ".join(self.labels[:10]) + (", ..." if len(self.labels) > 10 else "")
             raise ConfigError(
-                f"holds {name!r}, which does not occur in the training data (there: {known})"
+                f"has the label {name!r}, which is not in the training data (its labels: {known})"
             )
         return self.labels.index(name)
 
@@ -96,16 +100,19 @@ class Classification(Task):
 
 
 def required_head(adapter: BareAdapter) -> int:
-    """The number of logits of an adapter's head; raises ConfigError if it has none."""
+    """The number of logits of an adapter's head; raises ConfigError if it has no head."""
     if adapter.head_height is None:
-        raise ConfigError("The adapter brings no classification head, so it has no labels to say.")
+        raise ConfigError(
+            "The adapter contains no classification head, which this task needs; pass --task with "
+            "the task that it was trained for."
+        )
     return adapter.head_height
 
 
 def tokenize(
     tokenizer: Any, rows: Rows, text: Sequence[str], max_length: int
 ) -> dict[str, list[Any]]:
-    """The ids of one text or a pair, the longer one cut first where both exceed `max_length`."""
+    """Tokenize one text or a pair, truncated to `max_length`; of a pair the longer one first."""
     columns = [[str(value) for value in rows[column]] for column in text]
     return tokenize_texts(tokenizer, columns, max_length)
 
@@ -113,25 +120,25 @@ def tokenize(
 def tokenize_texts(
     tokenizer: Any, columns: Sequence[list[str]], max_length: int
 ) -> dict[str, list[Any]]:
-    """What the tokenizer gives for one list of texts or two, and CUT."""
+    """The tokenizer's output for one list of texts or two, and TRUNCATED."""
     special = tokenizer.num_special_tokens_to_add(pair=len(columns) == 2)
     if max_length <= special:
         raise ConfigError(
-            f"data.max_length is {max_length}; {special} of these are special tokens, so it has "
-            f"to be above {special}."
+            f"data.max_length is {max_length}, and the tokenizer adds {special} special tokens to "
+            f"each example; set it above {special}."
         )
     encoded = dict(tokenizer(*columns, truncation=True, max_length=max_length))
-    return {**encoded, CUT: _cut(tokenizer, columns, encoded["input_ids"], max_length)}
+    return {**encoded, TRUNCATED: _truncated(tokenizer, columns, encoded["input_ids"], max_length)}
 
 
-def _cut(
+def _truncated(
     tokenizer: Any, columns: Sequence[list[str]], ids: Sequence[list[int]], max_length: int
 ) -> list[bool]:
-    """Which texts were longer; only those that fill the limit are tokenized once more."""
+    """Which texts were truncated; only those that fill the limit are tokenized once more."""
     full = [row for row, row_ids in enumerate(ids) if len(row_ids) >= max_length]
-    cut = [False] * len(ids)
+    truncated = [False] * len(ids)
     if full:
         texts = [[column[row] for row in full] for column in columns]
         for row, whole in zip(full, tokenizer(*texts, verbose=False)["input_ids"], strict=True):
-            cut[row] = len(whole) > max_length
-    return cut
+            truncated[row] = len(whole) > max_length
+    return truncated

@@ -1,4 +1,4 @@
-"""A table and what is said about it become a checked task."""
+"""A table and the columns that a recipe names become a checked task; open columns are guessed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from lorakit.errors import ConfigError
 from lorakit.tasks.base import Task
 from lorakit.tasks.guessing import guess_labelled
 from lorakit.tasks.registry import TASKS, task_problem
-from lorakit.tasks.spec import ONE_OR_TWO, TaskSpec
-from lorakit.tasks.spec import Columns as Columns
+from lorakit.tasks.spec import ONE_OR_TWO, Columns, TaskSpec
 from lorakit.tasks.table_checks import missing_columns
 
 
 def resolve(table: Any, given: Columns, name: str = "the table") -> Columns:
-    """`given` with the open parts guessed from the table, and the table checked against it.
+    """`given` with its None parts guessed from the table, and the table checked against it.
 
     Raises ConfigError that lists missing columns with the nearest names, what could not be guessed,
     or the bad cells by their rows.
@@ -29,10 +28,10 @@ def resolve(table: Any, given: Columns, name: str = "the table") -> Columns:
     if problem := task_problem(given.task):
         problems.append(problem)
     if problems:
-        raise ConfigError(f"{name} does not fit:", problems)
+        raise ConfigError(f"These settings do not fit the columns of {name}:", problems)
     found = _guess(table, given)
     if problems := _open_parts(names, found) or _contradictions(table, given, found):
-        raise ConfigError(f"The columns of {name} do not make a task:", problems)
+        raise ConfigError(f"The task and columns of {name} cannot be determined:", problems)
     make_task(table, found, max_length=1).check(table, name)
     return found
 
@@ -44,9 +43,9 @@ def known_columns(given: Columns) -> Columns:
 
 
 def make_task(table: Any, columns: Columns, max_length: int) -> Task:
-    """The task for a training table; its labels are those that occur there.
+    """The task for a training table, with the labels that occur there.
 
-    Raises ConfigError if there is only one.
+    Raises ConfigError if there is only one label.
     """
     return TASKS[str(columns.task)].make(table, columns, max_length)
 
@@ -56,7 +55,7 @@ def _spec(columns: Columns) -> TaskSpec | None:
 
 
 def _guess(table: Any, given: Columns) -> Columns:
-    """`given` with what can be told from the table; the rest stays open."""
+    """`given` with what can be guessed from the table; the rest stays None."""
     names = {name.lower(): name for name in table.column_names}
     spec = _spec(given)
     recognised = _recognised(names, given) if given.text is None else None
@@ -78,11 +77,12 @@ def _recognised(names: Mapping[str, str], given: Columns) -> Columns | None:
 
 
 def _open_parts(names: list[str], found: Columns) -> list[str]:
-    """What is still to be said."""
-    there = f"there {'is' if len(names) == 1 else 'are'} {', '.join(map(repr, names))}"
+    """What could not be guessed and has to be set."""
+    is_are = "column is" if len(names) == 1 else "columns are"
+    present = f"the {is_are} {', '.join(map(repr, names))}"
     separators = [mark for mark in (";", "\t", "|") if len(names) == 1 and mark in names[0]]
     if separators:
-        return [f"{there}; the columns seem to be separated by {separators[0]!r}, not by ','"]
+        return [f"{present}; cells seem to be separated by {separators[0]!r}, not by ','"]
     spec = _spec(found)
     needed = {
         "task": found.task is None,
@@ -90,11 +90,11 @@ def _open_parts(names: list[str], found: Columns) -> list[str]:
         "label": found.label is None and (spec is None or spec.task_class.needs_label),
     }
     open_parts = [f"data.{part}" for part, is_open in needed.items() if is_open]
-    return [f"{there}; please set {' and '.join(open_parts)}"] if open_parts else []
+    return [f"{present}; set {' and '.join(open_parts)}"] if open_parts else []
 
 
 def _contradictions(table: Any, given: Columns, found: Columns) -> list[str]:
-    """What cannot be: numbers of columns, a column in two roles, a first line without names."""
+    """Contradictions: too many text columns, a column used twice, a header that looks like data."""
     text, label = found.text or (), found.label
     read = TASKS[str(found.task)].texts
     problems = []
@@ -102,10 +102,12 @@ def _contradictions(table: Any, given: Columns, found: Columns) -> list[str]:
         problems.append(f"data.text names {len(text)} columns; {found.task} reads {read.meant}")
     used = [*text, *([label] if label is not None else [])]
     twice = sorted({name for name in used if used.count(name) > 1})
-    problems += [f"column {name!r} is named more than once" for name in twice]
+    problems += [
+        f"column {name!r} is used more than once in data.text and data.label" for name in twice
+    ]
     if given.label is None and label is not None and label in map(str, table[label][:]):
         problems.append(
-            f"the first line seems to hold data, since {label!r} is one of its column's values; "
-            "write the names of the columns there, or set data.label"
+            f"the header seems to be a row of data, since the name {label!r} also occurs as a "
+            "value of its column; add a header line, or set data.label"
         )
     return problems

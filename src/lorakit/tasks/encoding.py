@@ -1,18 +1,18 @@
-"""A whole table becomes examples: checked first, then tokenized, and what was cut is counted."""
+"""A table becomes examples: checked, then tokenized; truncated rows are counted."""
 
 from __future__ import annotations
 
 import uuid
 from typing import Any
 
-from lorakit.tasks.base import CUT, Task
+from lorakit.tasks.base import TRUNCATED, Task
 from lorakit.text import plural
 
 
 def encode_table(
     task: Task, tokenizer: Any, table: Any, name: str = "the table", labelled: bool = True
 ) -> tuple[Any, int]:
-    """The table as token ids, and how many of its rows were longer than the task's limit.
+    """The table as token ids, and how many of its rows were truncated to the task's max_length.
 
     Without `labelled` a column of labels is not read. Raises ConfigError that lists missing columns
     and bad cells.
@@ -28,17 +28,17 @@ def encode_table(
         new_fingerprint=uuid.uuid4().hex,  # not a hash of the tokenizer, which takes a second
         desc=f"tokenizing {name}",
     )
-    return encoded.remove_columns(CUT), sum(encoded[CUT][:])
+    return encoded.remove_columns(TRUNCATED), sum(encoded[TRUNCATED][:])
 
 
-def cut_text(count: int, total: int, name: str, max_length: int) -> str:
-    """A sentence about the rows that were cut.
+def truncation_text(count: int, total: int, name: str, max_length: int) -> str:
+    """A sentence about the rows that were truncated.
 
-    >>> cut_text(3, 1200, "train", 256)
-    '3 of the 1,200 rows of train were longer than 256 tokens and were cut.'
+    >>> truncation_text(3, 1200, "train", 256)
+    '3 of the 1,200 rows of train were truncated to the maximum length of 256 tokens.'
     """
     verb = "was" if count == 1 else "were"
     return (
-        f"{count:,} of the {plural(total, 'row')} of {name} {verb} longer than {max_length:,} "
-        f"tokens and {verb} cut."
+        f"{count:,} of the {plural(total, 'row')} of {name} {verb} truncated to the maximum length "
+        f"of {max_length:,} tokens."
     )

@@ -1,10 +1,10 @@
 """Text from a prompt: the loss counts the completion only.
 
-    ids     p p p p c c c e        p: the prompt's tokens, c: the completion's, e: end of text
+    ids     p p p p c c c e        p: the prompt's tokens, c: the completion's, e: EOS
     labels  - - - - c c c e        -: IGNORED
 
 Prompt and completion are tokenized together, as they stand in the text, unless the tokenizer would
-then join the end of one with the beginning of the other: a model that is asked sees the prompt's
+then merge the end of one with the beginning of the other: in generation the model sees the prompt's
 own tokens.
 """
 
@@ -20,13 +20,13 @@ from torch import Tensor
 
 from lorakit.errors import ConfigError
 from lorakit.tables.cells import is_blank
-from lorakit.tasks.base import CUT, Example, Rows, Task
+from lorakit.tasks.base import TRUNCATED, Example, Rows, Task
 from lorakit.tasks.padding import padding_id
 
 REFERENCE = "reference"
-"""The column of predictions.jsonl with what should have been generated."""
+"""The column of predictions.jsonl with the expected completion."""
 IGNORED = -100
-"""The label of a token that no loss counts, as in torch's cross_entropy."""
+"""The label of a token that the loss ignores, as in torch's cross_entropy."""
 
 Labelled = tuple[list[int], list[int]]
 """Ids and labels of one example."""
@@ -43,15 +43,15 @@ class CausalTask(Task):
 
     @abstractmethod
     def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
-        """Columns of ids and masks and CUT of what the model is asked; no labels."""
+        """The prompts, tokenized: ids, masks and TRUNCATED; no labels."""
 
-    def asked(self, prompt: str) -> Any:
-        """What stands in the prompt's column for a prompt of one's own."""
+    def prompt_cell(self, prompt: str) -> Any:
+        """The cell of the text column that holds this prompt."""
         return prompt
 
     @abstractmethod
     def references(self, rows: Rows) -> list[str]:
-        """The text that should follow each prompt."""
+        """The expected completion of each prompt."""
 
     def head(self) -> dict[str, Any]:
         return {}
@@ -61,7 +61,9 @@ class CausalTask(Task):
         return str(value)
 
     def predictions(self, outputs: Tensor) -> list[Any]:
-        raise NotImplementedError("completions are generated, not read off the logits")
+        raise NotImplementedError(
+            "a task that generates text has no predictions from logits; use generate"
+        )
 
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
         """Accuracy over the completion's tokens; exp(loss) is their perplexity."""
@@ -72,21 +74,21 @@ class CausalTask(Task):
 
     @property
     def added_columns(self) -> tuple[str, ...]:
-        """The text that should have been generated, unless it stands there under that name."""
+        """The expected completion, unless the label's column already has that name."""
         return () if self.label == REFERENCE else (REFERENCE,)
 
-    def answered(self, table: Any) -> Iterable[dict[str, Any]]:
+    def prediction_rows(self, table: Any) -> Iterable[dict[str, Any]]:
         return [
             {**row, REFERENCE: self.references({k: [v] for k, v in row.items()})[0]}
-            for row in super().answered(table)
+            for row in super().prediction_rows(table)
         ]
 
     def weight(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """The number of tokens that the loss counts."""
+        """The number of tokens that the loss averages over."""
         return (batch["labels"][:, 1:] != IGNORED).sum()
 
     def collate(self, tokenizer: Any, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """Padded to the right; padding is masked and has no label."""
+        """The batch, padded on the right; padding is masked and ignored in the loss."""
         longest = max(len(example["input_ids"]) for example in examples)
         fill = {"input_ids": padding_id(tokenizer), "attention_mask": 0, "labels": IGNORED}
         return {
@@ -98,9 +100,9 @@ class CausalTask(Task):
 
 @dataclass(frozen=True)
 class Generation(CausalTask):
-    """`text` is the prompt's column, `label` the completion's.
+    """`text` is the column of prompts, `label` that of completions.
 
-    Several columns of text become one prompt, with an empty line between them; cells of all but
+    Several text columns are joined to one prompt with an empty line between them; cells of all but
     the first may be empty.
     """
 
@@ -123,7 +125,7 @@ class Generation(CausalTask):
         return columns_of(examples, self.max_length)
 
     def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
-        """What is too long loses its beginning."""
+        """Prompts, truncated at their beginning."""
         return last_tokens(_open_ended(tokenizer, self._texts(rows)), self.max_length)
 
     def references(self, rows: Rows) -> list[str]:
@@ -135,37 +137,37 @@ class Generation(CausalTask):
 
 
 def require_generating(task: Task, source: str) -> CausalTask:
-    """The task as one that generates text; raises ConfigError that says what `source` does."""
+    """The task as one that generates text; raises ConfigError if it does not."""
     if isinstance(task, CausalTask):
         return task
     raise ConfigError(
-        f"{source} was trained for {task.name} and generates no text; use lorakit predict."
+        f"{source} was trained for {task.name}, which does not generate text; use lorakit predict."
     )
 
 
 def columns_of(examples: Sequence[Labelled], max_length: int) -> dict[str, list[Any]]:
-    """The columns of an encoded table from each example's ids and labels, cut where too long."""
+    """The columns of an encoded table from each example's ids and labels, truncated by `fit`."""
     kept = [fit(ids, labels, max_length) for ids, labels in examples]
     return {
         "input_ids": [ids for ids, _ in kept],
         "attention_mask": [[1] * len(ids) for ids, _ in kept],
         "labels": [labels for _, labels in kept],
-        CUT: [len(ids) > max_length for ids, _ in examples],
+        TRUNCATED: [len(ids) > max_length for ids, _ in examples],
     }
 
 
 def last_tokens(prompts: Sequence[list[int]], max_length: int) -> dict[str, list[Any]]:
-    """The columns of prompts without labels; what is too long loses its beginning."""
+    """The columns of prompts without labels, truncated at their beginning."""
     kept = [ids[-max_length:] for ids in prompts]
     masks = [[1] * len(ids) for ids in kept]
-    cut = [len(ids) > max_length for ids in prompts]
-    return {"input_ids": kept, "attention_mask": masks, CUT: cut}
+    truncated = [len(ids) > max_length for ids in prompts]
+    return {"input_ids": kept, "attention_mask": masks, TRUNCATED: truncated}
 
 
 def fit(ids: list[int], labels: list[int], max_length: int) -> Labelled:
-    """At most `max_length` tokens, with something to learn among them.
+    """At most `max_length` tokens, with labels among them.
 
-    The first answer stays: what stands before it loses its beginning, what comes after it its end.
+    The first completion is kept: the prompt is truncated at its beginning, what follows at its end.
 
     >>> fit([1, 2, 3, 4], [IGNORED, IGNORED, 3, 4], 3)
     ([2, 3, 4], [-100, 3, 4])
@@ -179,7 +181,7 @@ def fit(ids: list[int], labels: list[int], max_length: int) -> Labelled:
 
 
 def _continuing(prompt: str, completion: str) -> str:
-    """The completion as it goes on after the prompt: with a space, unless one has white space."""
+    """The completion with a space before it, unless there is white space between them already."""
     apart = not prompt or prompt[-1].isspace() or completion[:1].isspace()
     return completion if apart else f" {completion}"
 
@@ -187,7 +189,7 @@ def _continuing(prompt: str, completion: str) -> str:
 def _ids(
     tokenizer: Any, prompts: list[str], completions: list[str]
 ) -> list[tuple[list[int], list[int]]]:
-    """The ids of each prompt and of what follows it."""
+    """The ids of each prompt and of its completion."""
     starts = _open_ended(tokenizer, prompts)
     whole = _open_ended(tokenizer, [p + c for p, c in zip(prompts, completions, strict=True)])
     alone = tokenizer(completions, add_special_tokens=False, verbose=False)["input_ids"]
@@ -198,6 +200,6 @@ def _ids(
 
 
 def _open_ended(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    """The ids of texts that go on: without the end of text that some tokenizers add."""
+    """The ids of texts without the EOS token that some tokenizers add."""
     ids: list[list[int]] = tokenizer(texts, verbose=False)["input_ids"]
     return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in ids]

@@ -51,7 +51,7 @@ def completion_columns(names: Mapping[str, str], given: Columns) -> Columns | No
 
 
 def choice_columns(names: Mapping[str, str], given: Columns) -> Columns | None:
-    """The question's column, those of the choices and the one that says which is right."""
+    """The column of questions, those of the choices and the one with the right choice."""
     choices = [name for lower, name in names.items() if _CHOICE.fullmatch(lower)]
     label = given.label or next((names[name] for name in _LABELS if name in names), None)
     texts = [name for name in names.values() if name not in (*choices, label)]
@@ -65,7 +65,7 @@ def choice_columns(names: Mapping[str, str], given: Columns) -> Columns | None:
 def guess_labelled(
     table: Any, names: Mapping[str, str], given: Columns, texts: TextColumns
 ) -> Columns:
-    """`given` with a column of labels, one or two of text, and by the labels what is learned."""
+    """`given` with a column of labels, one or two of text, and the kind of task by the labels."""
     found = given
     if found.label is None:
         found = replace(found, label=_label(table, names, found.text))

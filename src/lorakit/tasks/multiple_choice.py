@@ -12,15 +12,15 @@ from torch import Tensor
 from lorakit.errors import ConfigError
 from lorakit.metrics import classification_metrics
 from lorakit.tables.cells import label_name
-from lorakit.tasks.base import CUT, Example, Rows, Task, inputs_of
+from lorakit.tasks.base import TRUNCATED, Example, Rows, Task, inputs_of
 from lorakit.tasks.classification import tokenize_texts
 
 
 @dataclass(frozen=True)
 class MultipleChoice(Task):
-    """`text` is the question's column and one column a choice.
+    """`text` is the column of questions, then one column for each choice.
 
-    `label` names the right one by its column, or by its number, counted from 0.
+    `label` is the right choice: the name of its column, or its index, counted from 0.
     """
 
     name: ClassVar[str] = "multiple_choice"
@@ -31,15 +31,15 @@ class MultipleChoice(Task):
         return {}
 
     def target(self, value: Any) -> int:
-        """The right choice's place among the columns."""
+        """The index of the right choice."""
         choices, name = self.text[1:], label_name(value)
         if name in choices:
             return choices.index(name)
         if not name.isascii() or not name.isdigit() or int(name) >= len(choices):
-            hint = "; count from 0" if name == str(len(choices)) else ""
+            hint = "; choices count from 0" if name == str(len(choices)) else ""
             raise ConfigError(
-                f"holds {name!r}, which names none of the {len(choices)} choices: write 0 to "
-                f"{len(choices) - 1} or a column's name{hint}"
+                f"has the label {name!r}, which is none of the {len(choices)} choices: use 0 to "
+                f"{len(choices) - 1} or the name of a choice's column{hint}"
             )
         return int(name)
 
@@ -52,7 +52,7 @@ class MultipleChoice(Task):
         encoded: dict[str, list[Any]] = {
             k: [v[i * n : (i + 1) * n] for i in range(size)] for k, v in flat.items()
         }
-        encoded[CUT] = [any(cut) for cut in encoded[CUT]]
+        encoded[TRUNCATED] = [any(choices) for choices in encoded[TRUNCATED]]
         return {**encoded, **self.targets(rows)}
 
     def collate(self, tokenizer: Any, examples: Sequence[Example]) -> dict[str, Tensor]:

@@ -39,11 +39,13 @@ def read_outputs(
 ) -> tuple[list[str], Truth]:
     """The texts and their references; without files of references, those beside JSON lines' texts.
 
-    Raises FormatError for files that do not hold them, ConfigError if there are no references.
+    Raises FormatError for files without them, ConfigError if there are no references.
     """
     kind = kind_of(predictions)
     if kind != ".jsonl" and not references:
-        raise ConfigError(f"{predictions} holds no references; pass --references.")
+        raise ConfigError(
+            f"{predictions} contains no references; pass them with --references FILE."
+        )
     if kind not in SUFFIXES:
         return read_lines(predictions), read_references(task, references)
     table = read_table(str(predictions))
@@ -75,7 +77,7 @@ def _side_by_side(files: Sequence[Path]) -> list[list[str]]:
     streams = [read_lines(file) for file in files]
     if len(set(map(len, streams))) > 1:
         found = [f"{file}: {len(lines)}" for file, lines in zip(files, streams, strict=True)]
-        raise FormatError("These files of references differ in their number of lines:", found)
+        raise FormatError("The reference files have different numbers of lines:", found)
     return [list(group) for group in zip(*streams, strict=True)]
 
 
@@ -104,6 +106,8 @@ def _truth(table: Any, file: Path) -> Truth:
 
 def _column(table: Any, name: str, file: Path) -> list[Any]:
     if name not in table.column_names:
-        raise FormatError(f"{file} has no column {name!r}; there: {table.column_names}.")
+        raise FormatError(
+            f"{file} has no column {name!r}; its columns are {', '.join(table.column_names)}."
+        )
     column: list[Any] = table[name][:]
     return column

@@ -1,4 +1,4 @@
-"""The token that fills up the shorter rows of a batch."""
+"""The padding token."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def with_pad_token(tokenizer: Any) -> Any:
-    """The tokenizer, which pads with its end of text if it has no token for that.
+    """The tokenizer, with EOS as padding token if it has none, as those of GPT-2 and Llama.
 
-    Padding is masked, so any token does; GPT-2's and Llama's have none of their own.
+    Padding is masked, so any token does.
     """
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -16,5 +16,5 @@ def with_pad_token(tokenizer: Any) -> Any:
 
 
 def padding_id(tokenizer: Any) -> int:
-    """The id that rows are filled up with; 0 for a tokenizer that has not even an end of text."""
+    """The id of the padding token; 0 for a tokenizer without padding and EOS tokens."""
     return 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)

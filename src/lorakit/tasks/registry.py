@@ -1,7 +1,7 @@
 """The table of tasks: by its name in a recipe, what each of them means.
 
-`register` adds one from outside of the package. Tasks are asked for their columns from the last one
-to the first, so one that was added is asked before lorakit's own.
+`register` adds one from outside of the package. Tasks recognise columns in turn, the last entry
+first, so one that was added comes before lorakit's own.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from lorakit.tasks.regression import Regression
 from lorakit.tasks.spec import TaskSpec, TextColumns
 from lorakit.tasks.table_task import TableTask
 
-_CHOICES = TextColumns(3, None, "the question's column and two or more columns of choices")
-_PROMPT = TextColumns(1, None, "the prompt's column")
-_MESSAGES = TextColumns(1, 1, "the column of messages")
+_CHOICES = TextColumns(3, None, "a column of questions and two or more columns of choices")
+_PROMPT = TextColumns(1, None, "one or more columns of the prompt")
+_MESSAGES = TextColumns(1, 1, "one column of messages")
 
 TASKS: dict[str, TaskSpec] = {
     spec.name: spec
@@ -41,19 +41,19 @@ def register(spec: TaskSpec) -> None:
     kept = {**TASKS, spec.name: spec}.get(spec.task_class.name)
     require(
         {
-            f"there is a task {spec.name!r} already": spec.name not in TASKS,
-            f"{spec.task_class.__name__}.name is {spec.task_class.name!r}, by which task files "
-            f"would not find it; name it {spec.name!r}": (
+            f"a task {spec.name!r} is registered already": spec.name not in TASKS,
+            f"{spec.task_class.__name__}.name is {spec.task_class.name!r}, the name that task "
+            f"files store, which has to find this class; set it to {spec.name!r}": (
                 kept is not None and kept.task_class is spec.task_class
             ),
         },
-        f"The task {spec.name} cannot be added:",
+        f"The task {spec.name!r} cannot be registered:",
     )
     TASKS[spec.name] = spec
 
 
 def task_problem(name: str | None) -> str | None:
-    """What is wrong with the name of a task, if anything is; None is to be guessed."""
+    """What is wrong with the name of a task; None if nothing is."""
     if name is None or name in TASKS:
         return None
     return f"task is {name!r}{suggest(name, TASKS)}; it must be one of {', '.join(TASKS)}"
@@ -67,6 +67,6 @@ def task_spec(name: str) -> TaskSpec:
 
 
 def task_of_type(task_type: str | None) -> str | None:
-    """The task of adapters of which nothing but PEFT's task type is known."""
+    """The task of an adapter of which only PEFT's task_type is known."""
     of_type = (spec.name for spec in TASKS.values() if spec.task_type == task_type)
     return None if task_type is None else next(of_type, None)

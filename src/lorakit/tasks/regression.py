@@ -16,7 +16,7 @@ from lorakit.tasks.classification import tokenize
 
 @dataclass(frozen=True)
 class Regression(Task):
-    """The loss is the mean squared error."""
+    """`label` is a number; the loss is the mean squared error."""
 
     name: ClassVar[str] = "regression"
     auto_class: ClassVar[str] = SEQUENCE_CLASSIFICATION
@@ -30,7 +30,7 @@ class Regression(Task):
         """The number itself."""
         found = number(value)
         if found is None:
-            raise ConfigError(f"holds {value!r}, which is no finite number")
+            raise ConfigError(f"has the value {value!r}, which is not a finite number")
         return found
 
     def encode(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:

@@ -19,7 +19,7 @@ from lorakit.tasks.base import BareAdapter, Task
 
 @dataclass(frozen=True)
 class Columns:
-    """What is known or guessed of a table; None is still open."""
+    """The task and columns of a table; None: not known yet."""
 
     task: str | None = None
     text: tuple[str, ...] | None = None
@@ -32,15 +32,16 @@ class TextColumns:
 
     least: int
     most: int | None
+    """None: no maximum."""
     meant: str
-    """In words."""
+    """The same in words, for messages."""
 
 
 ONE_OR_TWO = TextColumns(1, 2, "one column or two")
 
 Recognise = Callable[[Mapping[str, str], Columns], Columns | None]
-"""From the columns' names, by their lower case, and what is given: text and label, if names alone
-tell that a table is for this task."""
+"""(column names by their lower case, given columns) -> text and label, if the names alone identify
+the task; else None."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Submission:
     read: Callable[[str, str], Any]
     """The rows of a source's split, which have no labels."""
     text: Callable[[Any], str]
-    """A prediction as the server reads it."""
+    """A prediction as the server expects it."""
 
 
 @dataclass(frozen=True)
@@ -64,20 +65,20 @@ class TaskSpec(ABC):
     texts: TextColumns = ONE_OR_TWO
     recognise: Recognise | None = None
     decoding: Mapping[str, Any] = field(default_factory=dict)
-    """Where its decoding differs from the defaults of `Sampling`."""
+    """Generation settings that differ from the defaults of `DecodingConfig`."""
     task_type: str | None = None
-    """PEFT's name of the adapters that are of this task if nothing else tells."""
+    """The task_type in PEFT's config by which an adapter without a task file is of this task."""
     hub: str | None = None
-    """For `datasets`: what is tested on where no data are named."""
+    """The data set on the Hub with the task's own test set."""
     submission: Submission | None = None
 
     @abstractmethod
     def read(self, source: str, role: str) -> dict[str, Any]:
-        """The tables for "train", "validation" or "test": one by its role, and further ones."""
+        """The tables of "train", "validation" or "test", by that name, and further test sets."""
 
     @abstractmethod
     def own_test(self, train: str) -> str | None:
-        """The source of the test rows where a recipe names none; None: a share of `train`."""
+        """The source of the test rows where a recipe names none; None: split from `train`."""
 
     @abstractmethod
     def known_columns(self, given: Columns) -> Columns:
@@ -85,7 +86,7 @@ class TaskSpec(ABC):
 
     @abstractmethod
     def make(self, table: Any, columns: Columns, max_length: int) -> Task:
-        """The task for a training table; raises ConfigError if there is nothing to learn."""
+        """The task for a training table; raises ConfigError if its labels cannot be learned."""
 
     @abstractmethod
     def for_adapter(self, adapter: BareAdapter) -> Task:
@@ -104,5 +105,5 @@ class TaskSpec(ABC):
         """
 
     def refusal(self, stored: Task, source: str) -> ConfigError:
-        """That `source` was trained for another task."""
+        """The error that `source` was trained for another task."""
         return ConfigError(f"{source} was trained for {stored.name}, not for {self.name}.")

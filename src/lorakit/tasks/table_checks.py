@@ -1,4 +1,4 @@
-"""What is wrong with the columns of a table: those that are missing, and cells that are bad."""
+"""Problems of a table: missing columns, and cells that a task cannot use."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _NAMED = 10
 
 
 def missing_columns(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """A sentence for each column that is not there, with the nearest names."""
+    """A sentence for each missing column, with the nearest names."""
     return [
-        f"column {name!r} is not there{suggest(name, names)}; there are {', '.join(names)}"
+        f"there is no column {name!r}{suggest(name, names)}; the columns are {', '.join(names)}"
         for name in dict.fromkeys(wanted)
         if name not in names
     ]
@@ -45,5 +45,5 @@ def bad_labels(values: Sequence[Any], column: str, target: Callable[[Any], Any])
                 target(value)
         except ConfigError as error:
             wrong.append(f"column {column!r} {error.headline}: {plural(count, 'row')}")
-    more = [f"and {len(wrong) - _NAMED} more values like that"] if len(wrong) > _NAMED else []
+    more = [f"and {len(wrong) - _NAMED} more such values"] if len(wrong) > _NAMED else []
     return problems + wrong[:_NAMED] + more

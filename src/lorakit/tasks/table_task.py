@@ -23,7 +23,7 @@ Reader = Callable[[str, str], Any]
 
 @dataclass(frozen=True)
 class TableTask(TaskSpec):
-    """A task that learns from one table, in whatever file it stands."""
+    """A task that is trained on one table, of any file format."""
 
     reader: Reader = read_table
     columns: Columns | None = None

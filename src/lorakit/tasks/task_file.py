@@ -1,4 +1,4 @@
-"""What an adapter was trained for, in a small file beside it: columns, labels, length.
+"""The task of an adapter, in a small file beside it: columns, labels, maximum length.
 
 An adapter's own files name the base and the tensors. Which column is read and what the third logit
 means is the task's business, and `lorakit_task.json` keeps that with the adapter when it travels.
@@ -28,7 +28,7 @@ def save_task(task: Task, directory: Path) -> None:
 def load_task(directory: Path) -> Task | None:
     """The task beside an adapter, or None if there is no such file.
 
-    Raises FormatError if the file is there and cannot be read, or is of a task that is not known.
+    Raises FormatError if the file is there and cannot be read, or names an unknown task.
     """
     file = directory / TASK_FILE
     if not file.is_file():
@@ -39,8 +39,11 @@ def load_task(directory: Path) -> Task | None:
         if name in TASKS:
             return _made(TASKS[name].task_class, content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"{file} is damaged: {error!r}") from error
-    raise FormatError(f"{file} is of a task that is not known here: {task_problem(name)}.")
+        raise FormatError(f"{file} is damaged and cannot be read: {error!r}") from error
+    raise FormatError(
+        f"{file} names an unknown task: {task_problem(name)}. A task of your own has to be "
+        "registered first, with lorakit.tasks.register."
+    )
 
 
 def _made(kind: type[Task], content: dict[str, Any]) -> Task:

@@ -1,8 +1,8 @@
-"""From a recipe to a trained run, on transformers' Trainer; its pieces work in anyone's own.
+"""From a recipe to a trained run, on transformers' Trainer; its parts work in any Trainer.
 
 `train` is the whole. `StepTrainer` is a Trainer whose step sees exactly `total_batch` examples,
-`StepSampler` and `MicroBatches` are the same for a loop of one's own, `HealthCheck` stops a run in
-which something does not train.
+`StepSampler` and `MicroBatches` are the same for your own training loop, `HealthCheck` stops a run
+in which a trainable tensor does not change.
 """
 
 from lorakit.training.callbacks import HealthCheck

@@ -15,7 +15,7 @@ from transformers import EarlyStoppingCallback, TrainingArguments
 
 from lorakit.errors import MissingDependencyError
 from lorakit.losses.consistency import consistency_loss
-from lorakit.models.dtypes import chosen
+from lorakit.models.dtypes import resolve_dtype
 from lorakit.recipe.schema import Recipe, TrainingConfig
 from lorakit.runs.directory import CHECKPOINTS
 from lorakit.tasks.base import Task
@@ -33,17 +33,17 @@ def make_trainer(
     tokenizer: Any,
     data: dict[str, Any],
     output: Path,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> LoraTrainer:
     """A LoraTrainer with the recipe's settings, checks and checkpoints.
 
-    Raises ConfigError for a dtype that this machine cannot train in and for a loss that means
-    nothing here, MissingDependencyError for tensorboard.
+    Raises ConfigError for a dtype that this machine cannot train in and a loss that cannot be used
+    with the task or model, MissingDependencyError without tensorboard.
     """
     training = recipe.training
     if training.tensorboard:
         _prepare_tensorboard(output)
-    callbacks: list[Any] = [progress(say)]
+    callbacks: list[Any] = [progress(log)]
     if training.check == "on":
         callbacks.append(HealthCheck())
     if training.early_stopping is not None:
@@ -91,7 +91,9 @@ def _warmup(training: TrainingConfig, steps: int) -> int:
     return math.ceil(training.warmup_ratio * steps)
 
 
-def _events(training: TrainingConfig, steps: int, task: Task, validated: bool) -> dict[str, Any]:
+def _events(
+    training: TrainingConfig, steps: int, task: Task, has_validation: bool
+) -> dict[str, Any]:
     """When to log, evaluate and save.
 
     Checkpoints fall on steps that log: the running mean of the loss is empty there, so the log of a
@@ -99,23 +101,23 @@ def _events(training: TrainingConfig, steps: int, task: Task, validated: bool) -
     """
     logging = max(1, steps // _LOG_ENTRIES)
     every = logging * math.ceil(steps / training.evaluations / logging)
-    choosing = training.early_stopping is not None
+    selects_best = training.early_stopping is not None
     return {
         "logging_steps": logging,
         "save_strategy": "steps",
         "save_steps": every,
-        "eval_strategy": "steps" if validated else "no",
+        "eval_strategy": "steps" if has_validation else "no",
         "eval_steps": every,
-        "load_best_model_at_end": choosing,
-        "metric_for_best_model": task.best_metric if choosing else None,
-        "greater_is_better": task.higher_is_better if choosing else None,
+        "load_best_model_at_end": selects_best,
+        "metric_for_best_model": task.best_metric if selects_best else None,
+        "greater_is_better": task.higher_is_better if selects_best else None,
         "restore_callback_states_from_checkpoint": True,
         "report_to": ["tensorboard"] if training.tensorboard else [],
     }
 
 
 def _computation(training: TrainingConfig) -> dict[str, Any]:
-    dtype = chosen(training.dtype)
+    dtype = resolve_dtype(training.dtype)
     arguments: dict[str, Any] = {
         "per_device_train_batch_size": training.total_batch,
         "use_cpu": not torch.accelerator.is_available(),
@@ -134,5 +136,7 @@ def _computation(training: TrainingConfig) -> dict[str, Any]:
 
 def _prepare_tensorboard(output: Path) -> None:
     if find_spec("tensorboard") is None:
-        raise MissingDependencyError("training.tensorboard needs: pip install tensorboard")
+        raise MissingDependencyError(
+            "training.tensorboard needs the package tensorboard: pip install tensorboard"
+        )
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(output / "tensorboard")

@@ -1,4 +1,4 @@
-"""Callbacks that work in anyone's own transformers Trainer as well."""
+"""Callbacks, which work in any transformers Trainer."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ CHECKED_STEPS = 3
 
 
 class HealthCheck(TrainerCallback):
-    """Stops after three steps with a learning rate above zero if a trainable tensor has not moved.
+    """Stops training if a trainable tensor has not changed after three optimizer steps.
 
-    Modules whose forward never ran are left out. Where everything has a gradient, it waits until
-    the end of the warmup, whose first steps can be too small for a float32 to move. Raises
-    TrainingError that names the tensors.
+    Steps with a learning rate of 0 do not count, nor do modules whose forward never ran. If every
+    tensor has a gradient, the check waits until the end of the warmup, whose first steps can be too
+    small to change a float32. Raises TrainingError that names the tensors.
 
     ``Trainer(..., callbacks=[HealthCheck()])``
     """
@@ -61,8 +61,8 @@ class HealthCheck(TrainerCallback):
         self._stop_recording()
         if check.stuck:
             raise TrainingError(
-                f"After {self.steps} steps, {len(check.stuck)} of {check.trainable} trainable "
-                "tensors have not moved (a recipe allows that with training.check: off):",
+                f"After {self.steps} optimizer steps, {len(check.stuck)} of {check.trainable} "
+                "trainable tensors have not changed (training.check: off turns this check off):",
                 [f"{name}: {why}" for name, why in check.stuck.items()],
             )
 
@@ -78,7 +78,7 @@ class HealthCheck(TrainerCallback):
 
 
 class ProgressBar(ProgressCallback):
-    """transformers' bars with the last numbers behind them, instead of a line for each."""
+    """transformers' progress bars with the last metrics behind them, instead of a line for each."""
 
     def on_log(
         self,
@@ -94,10 +94,10 @@ class ProgressBar(ProgressCallback):
 
 
 class ProgressLines(TrainerCallback):
-    """Where there is no terminal: one line at every checkpoint."""
+    """Without a terminal: one line of metrics at every checkpoint."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say = say
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self.log = log
 
     def on_save(
         self, args: Arguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -106,16 +106,16 @@ class ProgressLines(TrainerCallback):
             numbers: dict[str, Any] = {}
             for entry in state.log_history:
                 numbers |= entry
-            self.say(f"step {state.global_step} of {state.max_steps}  {format_metrics(numbers)}")
+            self.log(f"step {state.global_step} of {state.max_steps}  {format_metrics(numbers)}")
 
 
-def progress(say: Callable[[str], None]) -> TrainerCallback:
-    """Bars on a terminal, else lines."""
-    return ProgressBar() if sys.stderr.isatty() else ProgressLines(say)
+def progress(log: Callable[[str], None]) -> TrainerCallback:
+    """Progress bars on a terminal, else lines."""
+    return ProgressBar() if sys.stderr.isatty() else ProgressLines(log)
 
 
 def format_metrics(numbers: dict[str, Any]) -> str:
-    """The numbers of a log entry that people follow.
+    """The main metrics of a log entry, as text.
 
     >>> format_metrics({"loss": 0.51234, "eval_accuracy": 0.5, "epoch": 1})
     'loss 0.5123, validation accuracy 0.5'

@@ -1,11 +1,11 @@
-"""Which examples a step sees, and how they are cut into micro-batches.
+"""Which examples a step sees, and how they are split into micro-batches.
 
 A step sees exactly `total_batch` examples (the last of an epoch what is left). Which examples form
 a step is drawn once from the seed; every epoch shuffles only the order of the steps, so each epoch
 has the same number of steps and a resumed run equals an uninterrupted one.
 
-A step is computed in micro-batches of like length (`lorakit.tasks.batching`). The cut changes the
-time and not the result: each micro-batch's loss counts by its share of the step.
+A step is computed in micro-batches of similar length (`lorakit.tasks.batching`). The split changes
+the time and not the result: each micro-batch's loss counts by its share of the step.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class StepSampler(Sampler[list[int]]):
         self.steps = [part.tolist() for part in order.split(total_batch)]
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the steps."""
+        """Set the epoch, which seeds the order of the steps."""
         self.epoch = epoch
 
     def __len__(self) -> int:

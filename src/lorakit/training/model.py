@@ -10,31 +10,31 @@ from transformers import AutoConfig
 from lorakit.errors import ConfigError
 from lorakit.methods import find
 from lorakit.models import loading
-from lorakit.models.dtypes import chosen, store_frozen
+from lorakit.models.dtypes import cast_frozen, resolve_dtype
 from lorakit.models.fp32_attention import use_fastest_attention
 from lorakit.recipe.schema import Recipe
-from lorakit.tasks.base import Task
+from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, Task
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
-def build_model(recipe: Recipe, task: Task, say: Say) -> Any:
-    """The base with the task's head, prepared by the recipe's method, in the types that it says."""
-    dtype = chosen(recipe.training.dtype)
+def build_model(recipe: Recipe, task: Task, log: Log) -> Any:
+    """The base with the task's head, prepared by the recipe's method, in the recipe's dtypes."""
+    dtype = resolve_dtype(recipe.training.dtype)
     settings = task.head()
     if recipe.training.base_dropout == "off":
-        settings |= loading.no_dropout(recipe.base, recipe.revision)
+        settings |= loading.without_dropout(recipe.base, recipe.revision)
     if recipe.training.classifier_dropout is not None:
         settings[_dropout_setting(recipe, task)] = recipe.training.classifier_dropout
     model, head = loading.load_for_task(recipe.base, task.auto_class, settings, recipe.revision)
-    say(str(find(recipe.method).apply(model, recipe.method_config, head)))
-    store_frozen(model, dtype)
+    log(str(find(recipe.method).apply(model, recipe.method_config, head)))
+    cast_frozen(model, dtype)
     use_fastest_attention(model, dtype)
     return model
 
 
 def _dropout_setting(recipe: Recipe, task: Task) -> str:
-    """What the base's config calls the dropout before its head; DeBERTa has a name of its own.
+    """The setting of the base's config for dropout before its head; DeBERTa's is cls_dropout.
 
     Raises ConfigError if it has none.
     """
@@ -42,9 +42,9 @@ def _dropout_setting(recipe: Recipe, task: Task) -> str:
     if config.model_type.startswith("deberta"):
         return "cls_dropout"
     known = [n for n in ("classifier_dropout", "seq_classif_dropout") if hasattr(config, n)]
-    if not known or task.auto_class != "AutoModelForSequenceClassification":
+    if not known or task.auto_class != SEQUENCE_CLASSIFICATION:
         raise ConfigError(
             f"training.classifier_dropout is set, and {recipe.base} ({config.model_type}) has no "
-            f"such setting for the task {task.name}; leave it out."
+            f"such setting in its config for the task {task.name}; leave it out."
         )
     return known[0]

@@ -1,4 +1,4 @@
-"""What result.json says of a run: metrics, counts, seconds, memory, versions."""
+"""The content of result.json: metrics, counts, seconds, memory, versions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import lorakit
-from lorakit.models.dtypes import chosen
+from lorakit.models.dtypes import resolve_dtype
 from lorakit.recipe.schema import Recipe
 from lorakit.runs.directory import ADAPTER, RunResult
 from lorakit.tasks.base import Task
@@ -42,7 +42,7 @@ def run_result(
         seconds=round(seconds, 1),
         peak_memory_bytes=_peak_memory(),
         seed=recipe.training.seed,
-        dtype=chosen(recipe.training.dtype),
+        dtype=resolve_dtype(recipe.training.dtype),
         versions={name: _version(name) for name in ("lorakit", "torch", "transformers")},
         commit=_commit(),
         output=str(output),
@@ -53,11 +53,11 @@ def run_result(
 
 
 def _peak_memory() -> int:
-    """Of the accelerator where there is one, else of this process."""
+    """Peak bytes of the accelerator if there is one, else of this process."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     if sys.platform == "win32":
-        return 0  # Python's standard library does not tell there
+        return 0  # not in Python's standard library there
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -72,7 +72,7 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str | None:
-    """The commit of lorakit's own checkout, if it runs from one; a checkout around it is none."""
+    """The commit of lorakit's own checkout, if it runs from one; not of a checkout around it."""
     package = Path(lorakit.__file__).resolve().parent
     command = ["git", "-C", str(package), "rev-parse", "--show-toplevel", "HEAD"]
     try:

@@ -1,4 +1,4 @@
-"""From a recipe to a run directory: adapter, recipe as run, metrics, predictions, curve."""
+"""From a recipe to a run directory: adapter, recipe, metrics, predictions, learning curve."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
-from lorakit.inference.generation import generate_answers
+from lorakit.inference.generation import generate_test_rows
 from lorakit.inference.partial_outputs import remove_partial
 from lorakit.inference.scoring import joined
 from lorakit.inference.session import Session
 from lorakit.methods import save_adapter
-from lorakit.recipe.data import Say, encode, prepare, split, tested, with_guesses
+from lorakit.recipe.data import Log, encode, prepare, split, tested, with_guesses
 from lorakit.recipe.schema import Recipe
 from lorakit.runs.checkpoints import complete_checkpoints
 from lorakit.runs.directory import (
@@ -40,39 +40,40 @@ from lorakit.training.trainer import LoraTrainer
 from lorakit.training.warm_start import WarmStart, read_source, source_labels, warm_start
 
 
-def train(recipe: Recipe, say: Say = print) -> RunResult:
-    """Train as the recipe says; continues a run that was interrupted, and returns a finished one.
+def train(recipe: Recipe, log: Log = print) -> RunResult:
+    """Train by a recipe; resumes an interrupted run, and returns the result of a finished one.
 
-    Under `torchrun` every process trains its share and the first one writes and speaks.
+    Under `torchrun` every process trains on its share, and the first one writes and logs.
 
-    Raises ConfigError, FormatError or MismatchError for what does not fit, StateError if the output
-    holds another recipe's run, TrainingError if something cannot learn.
+    Raises ConfigError, FormatError or MismatchError for settings, files or a base that do not fit,
+    StateError if the output holds another recipe's run, TrainingError if a trainable tensor does
+    not change.
     """
     process = PartialState()
-    say = say if process.is_main_process else _silent
+    log = log if process.is_main_process else _silent
     output = Path(recipe.output)
     with process.main_process_first():
-        recipe = with_guesses(recipe, say)
+        recipe = with_guesses(recipe, log)
         result = claim(output, recipe)
     if result is not None:
-        say(f"{output} holds this run already; its result:")
+        log(f"The run in {output} is finished already; its result:")
         return result
     with _determinism(recipe.training.deterministic):
-        return _train(recipe, output, process, say)
+        return _train(recipe, output, process, log)
 
 
-def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> RunResult:
+def _train(recipe: Recipe, output: Path, process: PartialState, log: Log) -> RunResult:
     set_seed(recipe.training.seed)
     with released_if_refused(output, process.is_main_process):
         tables = split(recipe.data)
         tokenizer, task = prepare(recipe, tables["train"])
         require_free_columns(task)
         task.require_packages()
-        encoded = {n: encode(task, tokenizer, table, n, say) for n, table in tables.items()}
-        model = build_model(recipe, task, say)
-        start = _start(recipe, model, task, process, say)
-        trainer = make_trainer(recipe, model, task, tokenizer, encoded, output, say)
-    _fit(trainer, output, process, say)
+        encoded = {n: encode(task, tokenizer, table, n, log) for n, table in tables.items()}
+        model = build_model(recipe, task, log)
+        start = _warm_start(recipe, model, task, process, log)
+        trainer = make_trainer(recipe, model, task, tokenizer, encoded, output, log)
+    _fit(trainer, output, process, log)
     seconds = trainer.seconds
     if process.is_main_process:
         save_adapter(model, output / ADAPTER)
@@ -84,10 +85,10 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
     if task.generates:
         spec = task_spec(recipe.data.task or task.name)
         base, method = recipe.base, recipe.method
-        saved = Session(str(output), base, method, model, tokenizer, task, recipe, spec)
-        predictions = _answers(saved, trainer, tables["test"], output)
+        session = Session(str(output), base, method, model, tokenizer, task, recipe, spec)
+        predictions = _test_completions(session, trainer, tables["test"], output)
     if process.is_main_process:
-        metrics |= task.report(tables["test"], predictions, output, say)
+        metrics |= task.report(tables["test"], predictions, output, log)
     process.wait_for_everyone()
     result = run_result(recipe, task, trainer, tables, metrics, seconds, output, start)
     if process.is_main_process:
@@ -96,38 +97,40 @@ def _train(recipe: Recipe, output: Path, process: PartialState, say: Say) -> Run
     return result
 
 
-def _start(
-    recipe: Recipe, model: Any, task: Task, process: PartialState, say: Say
+def _warm_start(
+    recipe: Recipe, model: Any, task: Task, process: PartialState, log: Log
 ) -> WarmStart | None:
-    """Put the values of `init_adapter` into the model, and say which."""
+    """Initialise the model from `init_adapter`, and log what was loaded."""
     if recipe.init_adapter is None:
         return None
     with process.main_process_first():  # it may be downloaded
         bundle = read_source(recipe.init_adapter, recipe.lora.lora_alpha)
     there = source_labels(recipe.init_adapter)
     start = warm_start(model, bundle, recipe.init_adapter, task.class_names, there)
-    say(str(start))
+    log(str(start))
     return start
 
 
-def _fit(trainer: LoraTrainer, output: Path, process: PartialState, say: Say) -> None:
-    """Train from the last complete checkpoint on, or from the beginning."""
+def _fit(trainer: LoraTrainer, output: Path, process: PartialState, log: Log) -> None:
+    """Train from the last complete checkpoint, or from the beginning."""
     checkpoints = complete_checkpoints(output / CHECKPOINTS)
     if checkpoints:
-        say(f"continuing from {checkpoints[-1]}")
+        log(f"resuming from {checkpoints[-1]}")
     process.wait_for_everyone()  # all have seen the same checkpoints before one writes
     trainer.train_from(checkpoints[-1] if checkpoints else None)
 
 
-def _answers(saved: Session, trainer: LoraTrainer, table: Any, output: Path) -> list[str]:
-    """The texts for the test rows, computed in the type that the run trains in."""
+def _test_completions(
+    session: Session, trainer: LoraTrainer, table: Any, output: Path
+) -> list[str]:
+    """The completions of the test rows, computed in the dtype of the run."""
     with trainer.accelerator.autocast():
-        return generate_answers(saved, table, output / PREDICTIONS, sys.stderr.isatty())
+        return generate_test_rows(session, table, output / PREDICTIONS, sys.stderr.isatty())
 
 
 @contextmanager
 def _determinism(wanted: bool) -> Iterator[None]:
-    """Deterministic algorithms inside, as the caller had it afterwards."""
+    """Deterministic algorithms inside; the caller's setting is restored afterwards."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(wanted or before)
     try:
@@ -137,4 +140,4 @@ def _determinism(wanted: bool) -> Iterator[None]:
 
 
 def _silent(text: str) -> None:
-    """What processes other than the first say."""
+    """The log of processes other than the first."""

@@ -1,4 +1,4 @@
-"""transformers' Trainer whose step sees exactly `total_batch` examples, cut into micro-batches.
+"""transformers' Trainer whose step sees exactly `total_batch` examples, in micro-batches.
 
 Nothing here is about LoRA or a task: it trains any model on any tokenized examples, and a Trainer
 of your own can be a subclass of it.
@@ -23,17 +23,17 @@ Weight = Callable[[Mapping[str, Any]], float | Tensor]
 
 
 def examples_in(batch: Mapping[str, Any]) -> float:
-    """How much a batch's mean loss counts where each example has one label."""
+    """The weight of a batch's mean loss if each example has one label: the number of examples."""
     return float(len(batch["labels"]))
 
 
 class StepTrainer(StepHooks, Trainer):
     """Trains on steps of `total_batch` examples over all processes.
 
-    A step is computed in micro-batches of like length, none with more than `token_budget` tokens.
+    A step is computed in micro-batches of similar length, each within `token_budget` tokens.
     The model gives the mean loss of a micro-batch; `weight(batch)` is the number of labels in that
-    mean, so a step's loss is the mean over all of the step, however it was cut. The training batch
-    size in `args` has no effect. Raises ConfigError for gradient accumulation.
+    mean, so a step's loss is the mean over all of the step, however it was split. The batch size in
+    `args` has no effect. Raises ConfigError if `args` sets gradient accumulation steps.
 
     ``StepTrainer(model, total_batch=32, token_budget=4096, data_collator=..., args=...)``
     """
@@ -54,7 +54,8 @@ class StepTrainer(StepHooks, Trainer):
         if args is not None and args.gradient_accumulation_steps != 1:
             raise ConfigError(
                 f"gradient_accumulation_steps is {args.gradient_accumulation_steps}; leave it at 1 "
-                "and set total_batch, which is cut into micro-batches within token_budget."
+                "and set total_batch: each step accumulates the gradients of micro-batches within "
+                "token_budget."
             )
         self.total_batch, self.token_budget, self.weight = total_batch, token_budget, weight
         super().__init__(model=model, data_collator=data_collator, **kwargs)
@@ -87,7 +88,7 @@ class StepTrainer(StepHooks, Trainer):
         step_loss = torch.zeros((), device=self.args.device)
         for batch, weight in zip(batches, weights, strict=True):
             if weight == 0:
-                continue  # nothing in it counts
+                continue  # no labels in it
             with self.compute_loss_context_manager():
                 loss: Any = self.compute_loss(trained, self.prepare_inputs(batch))
             loss = loss * (weight / whole)

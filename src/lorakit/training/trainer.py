@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, ProgressCallback, TrainerState
 
 from lorakit.errors import SaveError
-from lorakit.inference.scoring import BatchOutput, passes, scores
+from lorakit.inference.scoring import BatchOutput, model_outputs, scores
 from lorakit.losses.consistency import ConsistencyLoss
 from lorakit.methods import load_adapter, save_adapter
 from lorakit.private.transformers_names import CheckpointHooks
@@ -68,11 +68,11 @@ class LoraTrainer(CheckpointHooks, StepTrainer):
 
     @property
     def seconds(self) -> float:
-        """Time of training, over all starts of the run."""
+        """Seconds of training, over all starts of the run."""
         return self._earlier + time.perf_counter() - self._started
 
     def train_from(self, checkpoint: Path | None) -> None:
-        """Train to the end; from a checkpoint on, as if there had been no interruption."""
+        """Train to the end; from a checkpoint, the result is that of an uninterrupted run."""
         self._earlier = seconds_until(checkpoint) if checkpoint is not None else 0.0
         self._started = time.perf_counter()
         if checkpoint is None or not is_last(checkpoint):
@@ -89,7 +89,7 @@ class LoraTrainer(CheckpointHooks, StepTrainer):
         return self.task.collate(self.tokenizer, [dict(example) for example in examples])
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """The model's own loss, or that of two passes."""
+        """The model's own loss, or the consistency loss."""
         if self.consistency is None:
             return super().compute_loss(model, inputs, *args, **kwargs)
         return self.consistency(model, inputs)
@@ -112,21 +112,21 @@ class LoraTrainer(CheckpointHooks, StepTrainer):
         return metrics
 
     def examine(self, dataset: Any) -> tuple[dict[str, float], list[Any]]:
-        """Metrics and, in the data's order, predictions; a task that generates has none here."""
+        """Metrics, and in the data's order predictions; none if the task generates text."""
         examples = [dict(example) for example in dataset]
         self.model.eval()
-        cuts = batches([length(example) for example in examples], self.token_budget)
-        self.callback_handler.eval_dataloader = cuts
-        mine = cuts[self.args.process_index :: self.args.world_size]
+        eval_batches = batches([length(example) for example in examples], self.token_budget)
+        self.callback_handler.eval_dataloader = eval_batches
+        mine = eval_batches[self.args.process_index :: self.args.world_size]
         with self.accelerator.autocast():
-            passed = passes(self.model, self.task, self.tokenizer, examples, mine)
-            result = scores(self.task, self._told(passed), self.args.device)
+            outputs = model_outputs(self.model, self.task, self.tokenizer, examples, mine)
+            result = scores(self.task, self._with_callbacks(outputs), self.args.device)
         self.control = self.callback_handler.on_predict(self.args, self.state, self.control, {})
         return result
 
-    def _told(self, passed: Iterable[BatchOutput]) -> Iterator[BatchOutput]:
-        """The same, with the callbacks told of each batch."""
-        for batch in passed:
+    def _with_callbacks(self, outputs: Iterable[BatchOutput]) -> Iterator[BatchOutput]:
+        """The outputs; calls the callbacks' on_prediction_step after each."""
+        for batch in outputs:
             yield batch
             self.control = self.callback_handler.on_prediction_step(
                 self.args, self.state, self.control
@@ -148,8 +148,8 @@ class LoraTrainer(CheckpointHooks, StepTrainer):
                 prune(run, self.state.best_global_step)
         except (OSError, RuntimeError) as error:
             raise SaveError(
-                f"The checkpoint {current} could not be written: {error}. Make room, and the same "
-                "command continues from the last complete checkpoint."
+                f"The checkpoint {current} could not be written: {error}. Free disk space and run "
+                "the same command again; it resumes from the last complete checkpoint."
             ) from error
 
     def load_weights(self, checkpoint: Path) -> None:

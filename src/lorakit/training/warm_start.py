@@ -1,10 +1,10 @@
-"""A run that starts from the adapter of another one, as the paper's MRPC, RTE and STS-B from MNLI.
+"""Initialise a run from another run's adapter, as the paper's MRPC, RTE and STS-B from MNLI.
 
-Every adapter of the source has to find one of its rank, widths and scale here, on the same base.
-Of what was trained in full (heads, biases), tensors of the same name and shape are taken; the last
-layer of a head for other labels, as far as the source says them, stays new: a logit that meant
-"entailment" is no start for one that means "not equivalent". Nothing has changed if anything does
-not fit.
+Every adapted module of the source has to be adapted in this run with the same rank, widths and
+scaling, on the same base. Of fully trained tensors (heads, biases), those of the same name and
+shape are loaded; the last layer of a head for other labels, if the source names them, is newly
+initialized: a logit for "entailment" is no start for one for "not equivalent". If anything does not
+fit, nothing is changed.
 """
 
 from __future__ import annotations
@@ -34,32 +34,34 @@ from lorakit.variants import ModuleAdapter
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What was taken from another adapter, and what was not."""
+    """What was loaded from another adapter, and what was not."""
 
     source: str
-    taken: tuple[str, ...]
-    """Adapted modules, and tensors that train in full, that start from the source's values."""
-    left: Mapping[str, str]
-    """What the source holds and this run does not use, and why."""
+    loaded: tuple[str, ...]
+    """Adapted modules and fully trained tensors that were initialized from the source."""
+    not_loaded: Mapping[str, str]
+    """Tensors of the source that this run does not use, and why."""
     new: tuple[str, ...]
-    """What trains here and the source has no values for."""
+    """Trainable modules and tensors that were not in the source."""
 
     def __str__(self) -> str:
-        lines = group_layers((name, "is taken") for name in self.taken)
-        lines += group_layers((name, f"is left: it {why}") for name, why in self.left.items())
-        lines += group_layers((name, "is new") for name in self.new)
-        return "\n".join([f"starting from {self.source}:", *(f"  {line}" for line in lines)])
+        lines = group_layers((name, "is loaded") for name in self.loaded)
+        lines += group_layers(
+            (name, f"is not loaded: it {why}") for name, why in self.not_loaded.items()
+        )
+        lines += group_layers((name, "is newly initialized") for name in self.new)
+        return "\n".join([f"initializing from {self.source}:", *(f"  {line}" for line in lines)])
 
 
 def source_labels(source: str) -> tuple[str, ...]:
-    """The labels that the source's logits stand for; empty if it does not say."""
+    """The class names of the source, in the order of the logits; empty if it has none."""
     run = Path(source)
     task = load_task(run / ADAPTER if (run / RECIPE).is_file() else run)
     return () if task is None else task.class_names
 
 
 def read_source(source: str, lora_alpha: float) -> AdapterBundle:
-    """The adapter of a run, or one by path or name; `lora_alpha` is for files that do not say it.
+    """The adapter of a run, or one by path or name; `lora_alpha` is for files without one.
 
     Raises FormatError if there is none, the run is not finished, or its method makes no adapters.
     """
@@ -67,15 +69,18 @@ def read_source(source: str, lora_alpha: float) -> AdapterBundle:
     if (Path(source) / RECIPE).is_file():
         path = Path(source) / ADAPTER
         if not path.is_dir():
-            raise FormatError(f"{source} holds a run that is not finished; finish it first.")
+            raise FormatError(
+                f"{source} is an unfinished run, which has no adapter yet; finish it first with: "
+                f"lorakit train {Path(source) / RECIPE}"
+            )
     try:
         bundle = read(path)
     except MissingAlphaError:
         bundle = read(path, lora_alpha)
     if not find(bundle.method).has_adapters:
         raise FormatError(
-            f"{source} holds what the method {bundle.method} trained, and no adapters that this "
-            "run could start from."
+            f"{source} was trained with the method {bundle.method}, so it contains no adapters to "
+            "initialise this run from."
         )
     return bundle
 
@@ -87,32 +92,32 @@ def warm_start(
     labels: Sequence[str] = (),
     labels_there: Sequence[str] = (),
 ) -> WarmStart:
-    """Write the bundle's values over the fresh ones of an adapted model.
+    """Copy the bundle's tensors into a freshly adapted model.
 
-    `labels` are those of this run, `labels_there` the source's; empty where unknown.
+    `labels` are those of this run, `labels_there` the source's; empty if unknown.
     Raises MismatchError that lists every adapter that does not fit.
     """
     layers = dict(lora_layers(model))
     bundle, misspelt = in_model_names(bundle, (name for name, _ in model.named_modules()))
     _require_fit(layers, bundle, source, misspelt)
     state, copied = model.state_dict(), trained_copies.names(model)
-    left = {
+    not_loaded = {
         name: problem
         for name, value in bundle.trained.items()
-        if (problem := _why_left(name, value, state, copied)) is not None
+        if (problem := _why_not_loaded(name, value, state, copied)) is not None
     }
     if labels and labels_there and [*labels] != [*labels_there]:
         why = f"is for the labels {', '.join(labels_there)}"
-        left |= {name: why for name in output_layer(bundle.trained) if name not in left}
-    trained = {name: value for name, value in bundle.trained.items() if name not in left}
+        not_loaded |= {name: why for name in output_layer(bundle.trained) if name not in not_loaded}
+    trained = {name: value for name, value in bundle.trained.items() if name not in not_loaded}
     for name, adapter in bundle.adapters.items():
         layers[name].set_adapter_tensors(adapter.tensors)
     with torch.no_grad():
         for name, value in trained.items():
             state[name].copy_(value)
-    taken = (*bundle.adapters, *trained)
-    new = tuple(name for name in (*layers, *copied) if name not in taken)
-    return WarmStart(source, taken, left, new)
+    loaded = (*bundle.adapters, *trained)
+    new = tuple(name for name in (*layers, *copied) if name not in loaded)
+    return WarmStart(source, loaded, not_loaded, new)
 
 
 def _require_fit(
@@ -131,41 +136,46 @@ def _require_fit(
         weights = {name: layers[name].base_weight for name in bundle.adapters}
         if compare(bundle.fingerprint, weights) is False:
             problems = [
-                "the base weights are not those that it was trained on (base "
-                f"{bundle.base_model or 'unknown'}); start from that base"
+                "the base weights are not those that it was trained on (base model "
+                f"{bundle.base_model or 'unknown'}); use that base"
             ]
     if problems:
-        raise MismatchError(f"This run cannot start from {source}:", problems)
+        raise MismatchError(f"This run cannot be initialized from {source}:", problems)
 
 
 def _problem(name: str, source: ModuleAdapter, layers: Mapping[str, LoraLayer]) -> str | None:
-    """Why an adapter of the source cannot be the start of one here."""
+    """Why a module of the source cannot initialise this run's; None if it can."""
     if name not in layers:
         return "is not adapted in this run; see lora.target_modules"
     layer, there = layers[name], source.spec
     if there.variant != layer.spec.variant:
         return (
-            f"is {source.variant.title} there and {layer.variant.title} here; set lora.variant to "
+            f"is {source.variant.title} in the source and {layer.variant.title} in this run; set "
+            f"lora.variant to "
             f"{there.variant}"
         )
     shapes, here = source.shapes, layer.adapter.shapes
     if shapes != here:
         (a, b), (a_here, b_here) = [*shapes.values()][:2], [*here.values()][:2]
         same_width = a[1:] == a_here[1:] and b[0] == b_here[0]
-        what = "is of another rank; set lora.r" if same_width else "is of another width"
-        return f"{what}: A {a} and B {b} there, A {a_here} and B {b_here} here"
+        what = "has another rank; set lora.r" if same_width else "has another width"
+        return f"{what}: A {a} and B {b} in the source, A {a_here} and B {b_here} in this run"
     scaling = replace(there, r=layer.r).scaling
     if scaling != layer.scaling:
         return (
-            f"is scaled by {scaling:g} there and by {layer.scaling:g} here; set lora.lora_alpha to "
-            f"{there.lora_alpha:g}" + (" and lora.use_rslora to true" if there.use_rslora else "")
+            f"has scaling {scaling:g} in the source and {layer.scaling:g} in this run; set "
+            f"lora.lora_alpha to {there.lora_alpha:g}"
+            + (" and lora.use_rslora to true" if there.use_rslora else "")
         )
     return None
 
 
-def _why_left(name: str, value: Tensor, state: Mapping[str, Any], copied: list[str]) -> str | None:
+def _why_not_loaded(
+    name: str, value: Tensor, state: Mapping[str, Any], copied: list[str]
+) -> str | None:
     if name not in copied:
-        return "does not train in this run"
+        return "is not trainable in this run"
     if state[name].shape != value.shape:
-        return f"has shape {tuple(value.shape)} there and {tuple(state[name].shape)} here"
+        here = tuple(state[name].shape)
+        return f"has shape {tuple(value.shape)} in the source and {here} in this run"
     return None

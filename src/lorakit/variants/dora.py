@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lorakit.functional import dora
 from lorakit.variants.base import Host, Tensors, Variant
-from lorakit.variants.site import LinearSite, Shape, Site, SlicedSite
+from lorakit.variants.site import LinearSite, Shape, Site
 
 MAGNITUDE = "lora_magnitude_vector"
 
@@ -27,7 +27,7 @@ class DoRA(Variant):
     takes_dropout = True
 
     def refusal(self, site: Site) -> str | None:
-        if isinstance(site, SlicedSite):
+        if site.slices is not None:
             return (
                 "is adapted in slices, which use_dora does not support; list it in target_modules "
                 "to adapt the whole weight"

@@ -20,6 +20,13 @@ def register(variant: Variant) -> None:
     VARIANTS[variant.name] = variant
 
 
+def find(name: str) -> Variant:
+    """The kind of adapter of this name; raises ConfigError if there is none."""
+    if problem := variant_problem(name):
+        raise ConfigError("There is no such kind of adapter:", [problem])
+    return VARIANTS[name]
+
+
 def variant_problem(name: str) -> str | None:
     """The error message for an unknown variant; None for a known one."""
     if name in VARIANTS:

@@ -39,6 +39,8 @@ class Site(ABC):
     """What such a module is, in a message: "is a linear layer"."""
     in_features: int
     out_features: int
+    slices: Slices | None = None
+    """The slices of a fused weight; None: the weight is adapted as a whole."""
 
     @property
     @abstractmethod

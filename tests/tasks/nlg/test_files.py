@@ -92,7 +92,7 @@ def test_e2e_reads_the_csv_file_as_microsofts_text_with_references_of_an_input_t
 
 @pytest.mark.parametrize("meaning", ["", "name", "name[A] area[B]", "name[A], area", "[A]"])
 def test_a_meaning_that_is_none_is_refused(meaning):
-    with pytest.raises(FormatError, match="is no meaning representation"):
+    with pytest.raises(FormatError, match="is not a meaning representation"):
         linearise(meaning)
 
 
@@ -185,19 +185,25 @@ def test_inputs_alone_are_read_for_texts_to_be_written(tmp_path, task, name, tex
 @pytest.mark.parametrize(
     ("task", "name", "text", "error", "message"),
     [
-        ("e2e", "a.jsonl", "{}", ConfigError, "is not read as e2e; give a file that ends in .csv"),
+        (
+            "e2e",
+            "a.jsonl",
+            "{}",
+            ConfigError,
+            "cannot be read as e2e; pass a file that ends in .csv",
+        ),
         ("e2e", "a.txt", "one|two", FormatError, "line 1"),
         ("e2e", "a.csv", "a,b\n1,2\n", FormatError, "no column mr"),
         ("e2e", "a.csv", 'mr,ref\n"name[A]"," "\n"name[B]",b\n', FormatError, "name : A"),
         ("webnlg", "a.xml", "<entries>", FormatError, "is not XML"),
         ("webnlg", "a.json", "[]", FormatError, "is not WebNLG's JSON"),
         ("webnlg", "a.jsonl", '{"triples": "A", "lexs": ["x"]}', FormatError, "line 1: triples"),
-        ("webnlg", "a.jsonl", '{"triples": ["A"], "lexs": ["x"]}', FormatError, "is no triple"),
+        ("webnlg", "a.jsonl", '{"triples": ["A"], "lexs": ["x"]}', FormatError, "is not a triple"),
         ("dart", "a.json", '{"a": 1}', FormatError, "is not DART's JSON"),
-        ("data_to_text", "a.jsonl", '{"text": "A"}', FormatError, "no 'prompt'"),
+        ("data_to_text", "a.jsonl", '{"text": "A"}', FormatError, "no column 'prompt'"),
         ("data_to_text", "a.jsonl", '{"prompt": "A", "references": []}', FormatError, "row 1"),
         ("data_to_text", "a.jsonl", '{"prompt": "A", "references": [" "]}', FormatError, "row 1"),
-        ("webnlg", "a.jsonl", '{"triples": [1], "lexs": ["x"]}', FormatError, "1 is no triple"),
+        ("webnlg", "a.jsonl", '{"triples": [1], "lexs": ["x"]}', FormatError, "1 is not a triple"),
         (
             "webnlg",
             "a.jsonl",
@@ -210,7 +216,7 @@ def test_inputs_alone_are_read_for_texts_to_be_written(tmp_path, task, name, tex
             "a.jsonl",
             '{"triples": ["a | b | c"], "lexs": [null]}',
             FormatError,
-            "a reference of entry 1 is no text: None",
+            "a reference of entry 1 is not a string: None",
         ),
         (
             "webnlg",
@@ -224,7 +230,7 @@ def test_inputs_alone_are_read_for_texts_to_be_written(tmp_path, task, name, tex
             "a.json",
             '[{"tripleset": [["a", "b", "c"]], "annotations": [{"text": null}]}]',
             FormatError,
-            "a reference of entry 1 is no text: None",
+            "a reference of entry 1 is not a string: None",
         ),
         (
             "dart",

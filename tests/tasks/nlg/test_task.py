@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from lorakit.errors import ConfigError
-from lorakit.tasks.base import CUT
-from lorakit.tasks.columns import Columns, make_task, resolve
+from lorakit.tasks.base import TRUNCATED
+from lorakit.tasks.columns import make_task, resolve
 from lorakit.tasks.encoding import encode_table
 from lorakit.tasks.generation import IGNORED
 from lorakit.tasks.nlg.specs import CORPUS_TASKS
 from lorakit.tasks.nlg.task import E2E, separator
 from lorakit.tasks.registry import TASKS
+from lorakit.tasks.spec import Columns
 
 ROWS = {"input": ["the user", "b"], "references": [["asks the assistant", "a b"], ["c"]]}
 
@@ -35,7 +36,7 @@ def test_each_reference_is_an_example_and_only_it_counts(gpt):
         for reference in references
     ]
     assert list(zip(encoded["input_ids"], encoded["labels"], strict=True)) == expected
-    assert encoded[CUT] == [False] * 3
+    assert encoded[TRUNCATED] == [False] * 3
 
 
 def test_a_prompt_is_the_example_up_to_the_first_token_that_counts(gpt):
@@ -52,7 +53,9 @@ def test_the_first_token_separates_where_there_is_one(gpt):
     assert separator(gpt) == gpt.eos_token_id
     gpt.add_special_tokens({"bos_token": "<|im_start|>"})
     assert separator(gpt) == gpt.convert_tokens_to_ids("<|im_start|>") != gpt.eos_token_id
-    with pytest.raises(ConfigError, match="a first or a last token"):
+    with pytest.raises(
+        ConfigError, match="BOS or EOS token between input and text, and this tokenizer has neither"
+    ):
         separator(SimpleNamespace(bos_token_id=None, eos_token_id=None))
 
 

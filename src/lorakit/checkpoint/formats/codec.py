@@ -43,7 +43,10 @@ class Codec(Decoder):
     """A format that can be read and written."""
 
     def is_default_for(self, bundle: AdapterBundle) -> bool:
-        """Whether such a bundle is written in this format by default."""
+        """Whether such a bundle is written in this format where none is asked for.
+
+        The first that says so is taken; where none does, lorakit's own file is.
+        """
         return False
 
     @abstractmethod

@@ -58,11 +58,13 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
     """
     tensors = _unwrap(content)
     known = {name for variant in VARIANTS.values() for name in variant.tensor_names}
+    parts = {key: key.rpartition(".") for key in tensors}
+    adapted = {module for module, _, leaf in parts.values() if leaf in ("lora_A", "lora_B")}
     pairs: dict[str, dict[str, Tensor]] = {}
     trained: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
-        module, _, leaf = key.rpartition(".")
-        if leaf in known:
+        module, _, leaf = parts[key]
+        if leaf in known and (module in adapted or "lora_" in leaf):
             pairs.setdefault(module, {})[leaf] = tensor
         else:
             trained[key] = tensor
@@ -82,6 +84,11 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
         for module, pair in pairs.items()
         if missing_factors(module, pair) is None
         and {pair["lora_A"].ndim, pair["lora_B"].ndim} != {2}
+    ]
+    problems += [
+        f"{module} has {', '.join(pair)}, and no kind of adapter has these tensors"
+        for module, pair in pairs.items()
+        if missing_factors(module, pair) is None and _variant_of(pair) is None
     ]
     if not pairs:
         problems.append("it contains no lora_A and lora_B")
@@ -105,14 +112,16 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
 
 
 def _adapter(tensors: Mapping[str, Tensor], lora_alpha: float) -> ModuleAdapter:
-    """The site, and with it the final rank, is resolved with the module."""
-    r = tensors["lora_B"].shape[1]
-    return ModuleAdapter(AdapterSpec(r, lora_alpha, variant=_variant_of(tensors)), tensors)
+    """What it stands beside, and so its rank, is for the module to say."""
+    r, variant = tensors["lora_B"].shape[1], _variant_of(tensors)
+    assert variant is not None
+    return ModuleAdapter(AdapterSpec(r, lora_alpha, variant=variant), tensors)
 
 
-def _variant_of(tensors: Mapping[str, Tensor]) -> str:
+def _variant_of(tensors: Mapping[str, Tensor]) -> str | None:
+    """The kind of adapter that has exactly these tensors, if one does."""
     names = tensors.keys()
-    return next(name for name, v in VARIANTS.items() if set(v.tensor_names) == names)
+    return next((name for name, v in VARIANTS.items() if set(v.tensor_names) == names), None)
 
 
 def _own_name(key: str, modules: Container[str]) -> str:

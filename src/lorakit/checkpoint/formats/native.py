@@ -85,9 +85,6 @@ class Native(Codec):
             raise FormatError(f"{file} cannot be loaded:", problems)
         return bundle
 
-    def is_default_for(self, bundle: AdapterBundle) -> bool:
-        return True  # the formats before it in the table come first
-
     def problems(self, bundle: AdapterBundle) -> list[str]:
         checks = {
             "it contains no tensors": not bundle.tensors,

@@ -8,14 +8,16 @@ in the header; the tensors are named `<module>.<tensor>`, as in an adapted model
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from torch import Tensor
 
 from lorakit.checkpoint.bundle import AdapterBundle
-from lorakit.config import LoraConfig
+from lorakit.checkpoint.header import Check, field_problems
+from lorakit.config import INITIALISERS, LoraConfig, is_name, is_number
 from lorakit.errors import LorakitError
+from lorakit.text import plural
 from lorakit.variants import (
     AdapterSpec,
     ConvSite,
@@ -32,6 +34,30 @@ from lorakit.variants.registry import VARIANTS, variant_problem
 _SITES: dict[str, type[Site]] = {
     kind.__name__: kind
     for kind in (LinearSite, SlicedSite, InProjSite, OutProjSite, EmbeddingSite, ConvSite)
+}
+
+_FLAG: Check = ("true or false", lambda value: isinstance(value, bool))
+_SIZE: Check = ("a whole number above 0", lambda value: type(value) is int and value > 0)
+_SPEC: dict[str, Check] = {
+    "r": _SIZE,
+    "lora_alpha": ("a number above 0", lambda value: is_number(value) and value > 0),
+    "lora_dropout": ("in [0, 1)", lambda value: is_number(value) and 0 <= value < 1),
+    "merge_weights": _FLAG,
+    "use_rslora": _FLAG,
+    "init_lora_weights": ("true, false or gaussian", lambda value: value in INITIALISERS),
+    "variant": ("a name", is_name),
+}
+_SITE: dict[str, Check] = {
+    "in_features": _SIZE,
+    "out_features": _SIZE,
+    "transposed": _FLAG,
+    "slices": ("a list of (height, true or false)", lambda value: _is_slices(value)),
+    "shape": (
+        "a list of three sizes or more",
+        lambda value: isinstance(value, list) and len(value) > 2 and all(map(_SIZE[1], value)),
+    ),
+    "groups": _SIZE,
+    "square": _FLAG,
 }
 
 
@@ -67,21 +93,46 @@ def read_adapters(
     except (LorakitError, TypeError, KeyError, ValueError) as error:
         problems.append(f"the header field adapters is invalid ({error!r})")
         return config, {}, rest
+    unknown: dict[str, list[str]] = {}
     for name, entry in modules.items():
-        try:
-            spec, site = AdapterSpec(**entry["spec"]), _site(entry["site"])
-        except (LorakitError, TypeError, KeyError, ValueError) as error:
-            problems.append(f"{name}: its entry in the header is invalid ({error!r})")
+        if wrong := _entry_problems(entry):
+            problems += [f"{name}: {problem}" for problem in wrong]
             continue
+        spec, site = AdapterSpec(**entry["spec"]), _site(entry["site"])
         if problem := variant_problem(spec.variant):
-            problems.append(f"{name}: {problem}; register the variant before loading the file")
+            unknown.setdefault(problem, []).append(name)
             continue
         expected = VARIANTS[spec.variant].shapes(site, spec.r)
         found = {leaf: rest.pop(key) for leaf in expected if (key := f"{name}.{leaf}") in rest}
         adapters[name] = adapter = ModuleAdapter(spec, found, site)
         if adapter.shapes != expected:
             problems.append(f"{name}: size mismatch: expected {expected}, got {adapter.shapes}")
+    problems += [
+        f"{problem}; register the variant before loading the file ({plural(len(names), 'module')}, "
+        f"the first is {names[0]})"
+        for problem, names in unknown.items()
+    ]
     return config, adapters, rest
+
+
+def _entry_problems(entry: Any) -> list[str]:
+    """What is wrong with what the header says of one module."""
+    parts = entry if isinstance(entry, dict) else {}
+    spec, site = parts.get("spec"), parts.get("site")
+    if not isinstance(spec, dict) or not isinstance(site, dict):
+        return ["the header has no spec and site of it"]
+    kind = site.get("type")
+    if not isinstance(kind, str) or kind not in _SITES:
+        return [f"its type is {kind!r}; it must be one of {', '.join(_SITES)}"]
+    own = {field.name: _SITE[field.name] for field in fields(_SITES[kind])}  # type: ignore[arg-type]
+    return field_problems(spec, _SPEC) + field_problems(site, own, allowed=("type",))
+
+
+def _is_slices(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(part, list) and [type(item) for item in part] == [int, bool] and part[0] > 0
+        for part in value
+    )
 
 
 def _site_table(site: Site | None) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from lorakit.checkpoint.formats.peft.codec import Peft
 from lorakit.errors import ConfigError, FormatError
 
 FORMATS: dict[str, Decoder] = {}
-"""In the order in which `write` asks them whether they are a bundle's default."""
+"""In the order in which `write` asks them whether a bundle of its kind is theirs."""
+NATIVE = Native()
+"""What is written where none of them says so."""
 
 
 def register(codec: Decoder) -> None:
@@ -53,5 +55,5 @@ def _found(path: Path) -> str:
     return f"expected one of {wanted}, found {there} (formats: {names})"
 
 
-for _codec in (Peft(), Native(), Loralib()):
+for _codec in (Peft(), NATIVE, Loralib()):
     register(_codec)

@@ -14,7 +14,7 @@ from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import lora_layers, original_class
 from lorakit.surgery.ties import tied_names
 from lorakit.text import table
-from lorakit.variants import VARIANTS, SlicedSite
+from lorakit.variants import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,14 @@ class Report:
     """Groups of tied parameters with one of an adapted layer; only that layer's output changes."""
     untied: tuple[tuple[str, ...], ...] = field(default=())
     """Groups of parameters that were tied until the first ones became trainable copies."""
+    frozen_adapter_parameters: int = 0
+    """Those of the adapters that do not train: a kind of adapter may keep some as they started."""
 
     @property
     def trainable_parameters(self) -> int:
-        """The adapters' parameters, and those trained in full."""
-        return self.adapter_parameters + sum(self.trained.values())
+        """What trains of the adapters, and what trains in full."""
+        adapters = self.adapter_parameters - self.frozen_adapter_parameters
+        return adapters + sum(self.trained.values())
 
     @property
     def above_max_rank(self) -> tuple[str, ...]:
@@ -104,12 +107,18 @@ def describe(model: nn.Module) -> Report:
             names for names in ties if any(id(parameters.get(n)) in base_ids for n in names)
         ),
         untied=tuple(trained_copies.untied(model)),
+        frozen_adapter_parameters=sum(_frozen_size(layer) for layer in layers.values()),
     )
 
 
 def layer_size(layer: LoraLayer) -> int:
-    """Number of the adapter's parameters: A, B and DoRA's magnitude."""
-    return sum(tensor.numel() for tensor in layer.adapter_tensors())
+    """Number of parameters in A and B, and in whatever else the kind of adapter has."""
+    return layer.adapter.parameters
+
+
+def _frozen_size(layer: LoraLayer) -> int:
+    tensors = layer.adapter.tensors
+    return sum(tensors[name].numel() for name in layer.variant.frozen if name in tensors)
 
 
 def _adapted(name: str, layer: LoraLayer) -> AdaptedLayer:
@@ -121,7 +130,7 @@ def _adapted(name: str, layer: LoraLayer) -> AdaptedLayer:
         scaling=layer.scaling,
         parameters=layer_size(layer),
         max_rank=layer.max_rank,
-        slices=layer.site.slices if isinstance(layer.site, SlicedSite) else None,
+        slices=layer.site.slices,
         variant=layer.spec.variant,
     )
 

@@ -25,7 +25,7 @@ from lorakit.injection.selection.naming import (
     within,
     without_indices,
 )
-from lorakit.injection.selection.trained_in_full import newly_initialized, tensors_in_full
+from lorakit.injection.selection.trained_in_full import Slot, newly_initialized, tensors_in_full
 from lorakit.layers import conversion
 from lorakit.layers.readers import reader_problem
 from lorakit.variants import VARIANTS, AdapterSpec, InProjSite, LinearSite, Site, SlicedSite
@@ -47,8 +47,8 @@ class Selection:
     """The modules that a config selects in one model."""
 
     targets: tuple[Target, ...]
-    trained: tuple[tuple[nn.Module, str], ...]
-    """(module, name of its own parameter or buffer) of everything else that is trained."""
+    trained: tuple[Slot, ...]
+    """Everything that trains beside A and B."""
 
 
 def select(model: nn.Module, config: LoraConfig) -> Selection:
@@ -213,9 +213,7 @@ class _Finder:
                 self.problems.append(f"slices: {suffix!r} matches none of the target modules")
         variant = VARIANTS.get(self.config.variant)
         if variant is None:
-            self.problems += [
-                problem for problem in [variant_problem(self.config.variant)] if problem
-            ]
+            self.problems.append(str(variant_problem(self.config.variant)))
             return []
         targets = []
         for name in names:

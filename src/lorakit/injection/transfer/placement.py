@@ -14,18 +14,16 @@ from lorakit.checkpoint.fingerprint import compare
 from lorakit.config import ALL_LINEAR, LoraConfig, is_bias
 from lorakit.errors import suggest
 from lorakit.functional.initialise import adapter_dtype
-from lorakit.functional.slices import Slices
 from lorakit.injection import trained_copies
 from lorakit.injection.selection.architectures import unloaded
 from lorakit.injection.selection.matching import target_names
 from lorakit.injection.selection.naming import matches_suffix, without_indices
+from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.injection.transfer.resolution import format_shapes, resolve_adapter
 from lorakit.layers import conversion
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.readers import reader_problem
-from lorakit.variants import ModuleAdapter, Site, SlicedSite
-
-Slot = tuple[nn.Module, str]
+from lorakit.variants import ModuleAdapter
 
 _SUGGESTIONS = 10
 """How many unexpected names get a suggestion; the search takes time."""
@@ -111,8 +109,6 @@ def _place_adapter(
         reason = reason or reader_problem(model.get_submodule(parent), child, dropout)
         if reason:
             return reason
-    if reason := adapter.variant.refusal(conversion.site_of(module)):
-        return reason
     adapter_here = resolve_adapter(model, name, module, adapter)
     if adapter_here is None or adapter_here.site is None:
         return (
@@ -120,6 +116,8 @@ def _place_adapter(
             "the file does not say which; call lorakit.inject with LoraConfig(slices=...) first"
         )
     spec, site = adapter_here.spec, adapter_here.site
+    if reason := adapter.variant.refusal(site) or site.rank_problem(spec.r):
+        return reason
     expected = adapter.variant.shapes(site, spec.r)
     if adapter.shapes != expected:
         weight = tuple(conversion.base_weight(module).shape)
@@ -136,12 +134,13 @@ def _place_adapter(
 
 def _difference(layer: LoraLayer, placed: ModuleAdapter) -> str | None:
     """Why the values do not fit the existing adapter."""
+    assert placed.site is not None
     here, there = layer.spec, placed.spec
     for what, mine, theirs in (
         ("variant", here.variant, there.variant),
         ("rank", here.r, there.r),
         ("scaling", here.scaling, there.scaling),
-        ("slices", _slices(layer.site), _slices(placed.site)),
+        ("slices", layer.site.slices, placed.site.slices),
     ):
         if mine != theirs:
             return (
@@ -149,10 +148,6 @@ def _difference(layer: LoraLayer, placed: ModuleAdapter) -> str | None:
                 "lorakit.eject first, and load_adapter then adapts the model as the file says"
             )
     return None
-
-
-def _slices(site: Site | None) -> Slices | None:
-    return site.slices if isinstance(site, SlicedSite) else None
 
 
 def _master(module: nn.Module, tensor: Tensor) -> Tensor:
@@ -280,14 +275,14 @@ def _is_same(here: Tensor | None, value: Tensor, adapted: bool) -> bool:
 def _missing_from_checkpoint(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, str]]:
     """Newly initialized base weights that the adapter does not contain either."""
     text = "is newly initialized: it is missing from the base checkpoint and from the adapter"
+    layers = conversion.lora_layers(model)
+    own = {f"{name}.{leaf}" for name, layer in layers for leaf in layer.tensor_names}
     return [
-        (name, text)
-        for name in unloaded(model)
-        if name not in bundle.trained and not name.rpartition(".")[2].startswith("lora_")
+        (name, text) for name in unloaded(model) if name not in bundle.trained and name not in own
     ]
 
 
 def _config_here(bundle: AdapterBundle, placed: Mapping[str, ModuleAdapter]) -> LoraConfig:
-    """The bundle's config with the slices that were resolved."""
-    found = {n: parts for n, adapter in placed.items() if (parts := _slices(adapter.site))}
+    """The bundle's config with what the modules told."""
+    found = {n: x.site.slices for n, x in placed.items() if x.site and x.site.slices}
     return bundle.config.replace(slices=found) if found else bundle.config

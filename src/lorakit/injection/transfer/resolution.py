@@ -31,8 +31,9 @@ def resolve_adapter(
     here = conversion.site_of(module)
     if adapter.site is None:
         return _resolve_by_shapes(model, name, module, adapter, here)
-    if isinstance(adapter.site, SlicedSite) and isinstance(here, LinearSite):
-        here = _sliced(here, adapter.site.slices) or here
+    parts = adapter.site.slices
+    if parts is not None and isinstance(here, LinearSite):
+        here = _sliced(here, parts) or here
     return replace(adapter, site=_in_its_form(here, adapter))
 
 
@@ -56,7 +57,8 @@ def _in_its_form(here: Site, adapter: ModuleAdapter) -> Site:
     """The site of a convolution in the form of A and B: kernels, or loralib's matrices."""
     if not isinstance(here, ConvSite):
         return here
-    return replace(here, square=adapter.tensors["lora_A"].ndim == 2)
+    a = adapter.tensors.get("lora_A")
+    return replace(here, square=a is not None and a.ndim == 2)
 
 
 def _sliced(here: LinearSite, parts: Slices) -> SlicedSite | None:
@@ -68,7 +70,7 @@ def _sliced(here: LinearSite, parts: Slices) -> SlicedSite | None:
 def _known_slices(model: nn.Module, name: str, module: nn.Module, here: Site) -> Slices | None:
     """Which slices of a fused weight are adapted: as in the model, or as in the paper."""
     if isinstance(module, LoraLayer):
-        return here.slices if isinstance(here, SlicedSite) else None
+        return here.slices
     default = default_targets(model)
     for suffix, parts in (default.slices if default else {}).items():
         if matches_suffix(name, suffix):

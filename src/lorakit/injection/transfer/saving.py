@@ -14,13 +14,18 @@ from lorakit.config import Bias, LoraConfig, is_bias
 from lorakit.errors import SaveError, StateError
 from lorakit.injection import trained_copies
 from lorakit.injection.adaptation import Injection, injection_of, injections, require_enabled
-from lorakit.injection.selection.naming import group_layers, matches_suffix, shortest_suffixes
+from lorakit.injection.selection.naming import (
+    group_layers,
+    matches_suffix,
+    shortest_suffixes,
+    within,
+)
 from lorakit.injection.transfer.base_facts import base_facts
 from lorakit.injection.transfer.resolution import format_shapes
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
-from lorakit.variants import LinearSite, ModuleAdapter, OutProjSite, SlicedSite
+from lorakit.variants import LinearSite, ModuleAdapter, OutProjSite
 
 
 def bundle_of(model: nn.Module) -> AdapterBundle:
@@ -129,7 +134,7 @@ def _saved_modules(model: nn.Module, record: Injection | None) -> list[str]:
         if any(matches_suffix(name, pattern) for pattern in patterns or ())
     ]
     for name, module in model.named_modules():
-        covered = any(name == n or name.startswith(f"{n}.") for n in names)
+        covered = any(within(name, n) for n in names)
         loose = [
             leaf
             for leaf, parameter in module._parameters.items()
@@ -203,7 +208,7 @@ def _config(
             for n, x in layers.items()
             if x.lora_alpha != config.lora_alpha
         },
-        slices={n: x.site.slices for n, x in layers.items() if isinstance(x.site, SlicedSite)},
+        slices={n: parts for n, x in layers.items() if (parts := x.site.slices) is not None},
         target_modules=_target_modules(model, layers) if layers else None,
         exclude_modules=None,
         layers_to_transform=None,

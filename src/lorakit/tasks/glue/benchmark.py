@@ -41,6 +41,10 @@ class GlueTask:
     """Whether the files write a label as its number."""
     parts: tuple[str, ...] = ("",)
     """What evaluation and test sets are called after: MNLI has two of each."""
+    headless: tuple[str, ...] = ()
+    """The columns of TSV files without a header; none: every file has one."""
+    has_broken_lines: bool = False
+    """Whether lines of the labelled files that break off in the middle are left out."""
 
     @property
     def text(self) -> tuple[str, ...]:
@@ -62,14 +66,16 @@ GLUE: dict[str, GlueTask] = {
     task.name: task
     for task in (
         GlueTask("cola", "CoLA", (("sentence", "sentence"),), "label",
-                 ("unacceptable", "acceptable"), ("matthews_correlation",)),
+                 ("unacceptable", "acceptable"), ("matthews_correlation",),
+                 headless=("source", LABEL, "mark", "sentence")),
         GlueTask("sst2", "SST-2", (("sentence", "sentence"),), "label",
                  ("negative", "positive"), _ACCURACY),
         GlueTask("mrpc", "MRPC", (("sentence1", "#1 String"), ("sentence2", "#2 String")),
                  "Quality", ("not_equivalent", "equivalent"), _ACCURACY_AND_F1),
         GlueTask("stsb", "STS-B", _SENTENCES, "score", (), ("pearson", "spearman")),
         GlueTask("qqp", "QQP", (("question1", "question1"), ("question2", "question2")),
-                 "is_duplicate", ("not_duplicate", "duplicate"), _ACCURACY_AND_F1),
+                 "is_duplicate", ("not_duplicate", "duplicate"), _ACCURACY_AND_F1,
+                 has_broken_lines=True),
         GlueTask("mnli", "MNLI", (("premise", "sentence1"), ("hypothesis", "sentence2")),
                  "gold_label", ("entailment", "neutral", "contradiction"), _ACCURACY,
                  numbered=False, parts=("matched", "mismatched")),
@@ -82,7 +88,7 @@ GLUE: dict[str, GlueTask] = {
 
 
 def make_glue_task(task: GlueTask, max_length: int) -> Task:
-    """What is learned; QQP has questions that are empty, so a text of a pair may be."""
+    """The task of a row; QQP has empty questions, so a text of a pair may be empty."""
     if not task.labels:
         return Regression(task.text, LABEL, max_length)
     return Classification(
@@ -91,11 +97,11 @@ def make_glue_task(task: GlueTask, max_length: int) -> Task:
 
 
 def require_label_order(task: GlueTask, labels: Sequence[str], origin: str) -> None:
-    """Raise MismatchError unless the logits that `origin` tells of are in GLUE's order."""
+    """Raise MismatchError unless `labels`, named by `origin`, are the task's in GLUE's order."""
     found = tuple(label_name(label).lower() for label in labels)
     if found != task.labels:
         raise MismatchError(
-            f"{origin} does not fit {task.name}:",
-            [f"its logits stand for {', '.join(found) or 'one number'}",
-             f"GLUE's order is {', '.join(task.labels) or 'one number'}"],
+            f"{origin} does not fit the task {task.name}:",
+            [f"its labels, in the order of the logits, are {', '.join(found) or 'one number'}",
+             f"those of {task.name} are {', '.join(task.labels) or 'one number'}"],
         )  # fmt: skip

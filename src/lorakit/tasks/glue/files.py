@@ -23,7 +23,6 @@ from lorakit.tables.reading import read_table, read_text
 from lorakit.tasks.glue.benchmark import LABEL, STSB_RANGE, GlueTask
 from lorakit.text import plural, rows_text
 
-_COLA = ("source", LABEL, "mark", "sentence")
 _TSV = (".tsv", ".tsv.gz")
 _SPLITS = {"train": "train", "validation": "dev", "test": "dev"}
 """GLUE keeps the labels of its test sets, so what is tested on is its dev set."""
@@ -44,9 +43,9 @@ def glue_tables(source: str, task: GlueTask, role: str) -> dict[str, Any]:
         tables[part if i else role] = table = read_glue(source, task, split)
         if LABEL not in table.column_names:
             raise FormatError(
-                f"{source} has no labels for {task.name}, as GLUE's test files have none; train "
-                "and evaluate with its train and dev files. lorakit predict --glue writes "
-                "predictions for a test file."
+                f"{source} has no labels for {task.name}: GLUE publishes none for its test sets. "
+                "Train and evaluate with the train and dev sets; lorakit predict --glue writes "
+                "predictions for a test set."
             )
     return tables
 
@@ -85,7 +84,7 @@ def _file(folder: Path, task: GlueTask, split: str) -> Path:
     there = sorted(entry.name for entry in place.iterdir())
     raise FormatError(
         f"{place} has no file {split}.tsv or {split}.tsv.gz for {task.name}"
-        f"{suggest(f'{split}.tsv', there)}; there are {', '.join(there[:12]) or 'no files'}."
+        f"{suggest(f'{split}.tsv', there)}; its files are {', '.join(there[:12]) or 'none'}."
     )
 
 
@@ -94,21 +93,21 @@ def _parsed(path: Path, task: GlueTask) -> dict[str, list[Any]]:
     records = parse_records(read_text(path))
     if not records:
         raise FormatError(f"{path} is empty.")
-    headless = task.name == "cola" and "sentence" not in records[0]
-    header = list(_COLA) if headless else [name.strip() for name in records[0]]
+    headless = bool(task.headless) and not set(task.text) & set(records[0])
+    header = list(task.headless) if headless else [name.strip() for name in records[0]]
     rows = records if headless else records[1:]
     wanted = dict(task.columns)
     if task.label_column in header:
         wanted[LABEL] = task.label_column
     if missing := [theirs for theirs in wanted.values() if theirs not in header]:
         raise FormatError(
-            f"{path} is no file of {task.name}: it lacks the columns {', '.join(missing)}; there "
-            f"are {', '.join(header)[:200]}."
+            f"{path} is not a file of {task.name}: the columns {', '.join(missing)} are missing; "
+            f"its columns are {', '.join(header)[:200]}."
         )
     places = {ours: header.index(theirs) for ours, theirs in wanted.items()}
     short = [i for i, row in enumerate(rows) if len(row) <= max(places.values())]
-    if short and not (task.name == "qqp" and LABEL in wanted):
-        raise FormatError(f"{path} is damaged: {rows_text(short)}: too few cells.")
+    if short and not (task.has_broken_lines and LABEL in wanted):
+        raise FormatError(f"{path} is damaged: too few cells in {rows_text(short)}.")
     rows = [row for row in rows if len(row) > max(places.values())]
     return {ours: [row[place] for row in rows] for ours, place in places.items()}
 
@@ -117,8 +116,8 @@ def _columns(table: Any, task: GlueTask, source: str) -> dict[str, list[Any]]:
     """The columns of a table that has our names."""
     if missing := [name for name in task.text if name not in table.column_names]:
         raise FormatError(
-            f"{source} is no table of {task.name}: it lacks the columns {', '.join(missing)}; "
-            f"there are {', '.join(table.column_names)}."
+            f"{source} is not a table of {task.name}: the columns {', '.join(missing)} are "
+            f"missing; its columns are {', '.join(table.column_names)}."
         )
     kept = [*task.text, *([LABEL] if LABEL in table.column_names else [])]
     return {name: list(table[name]) for name in kept}
@@ -161,7 +160,7 @@ def _require_in_range(labels: Sequence[Any], task: GlueTask, origin: str) -> Non
     known = ", ".join(task.labels) or f"numbers from {low:g} to {high:g}"
     if wrong:
         raise FormatError(
-            f"{origin} has labels that {task.name} does not have (it has {known}):",
+            f"{origin} has labels that are not labels of {task.name} ({known}):",
             [
                 f"{'no label' if label is None else repr(label)}: {plural(count, 'row')}"
                 for label, count in wrong.most_common(10)

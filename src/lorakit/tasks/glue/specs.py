@@ -40,8 +40,8 @@ class GlueSpec(TaskSpec):
         text = self.row.text
         if given.text not in (None, text) or given.label not in (None, LABEL):
             raise ConfigError(
-                f"{self.name} reads {', '.join(text)} and learns {LABEL}; leave data.text and "
-                "data.label out."
+                f"The columns of {self.name} are fixed: text {', '.join(text)}, label {LABEL}; "
+                "leave data.text and data.label (--column, --label) out."
             )
         return Columns(self.name, text, LABEL)
 
@@ -51,26 +51,27 @@ class GlueSpec(TaskSpec):
     def for_adapter(self, adapter: BareAdapter) -> Task:
         """Raises MismatchError unless the head has a logit for each label, in GLUE's order.
 
-        Of an adapter that does not say what its logits mean, microsoft/LoRA's files among them, the
-        base's own names are believed where they are the task's: run_glue trains in that order.
+        An adapter without label names, such as microsoft/LoRA's files, is taken to have those of
+        the base's config if they are the task's: run_glue trains in that order.
         """
         height, wanted = required_head(adapter), len(self.row.labels) or 1
         if height != wanted:
             raise MismatchError(
-                f"The adapter's head has {plural(height, 'logit')}, and {self.name} needs {wanted}."
+                f"The adapter's classification head has {plural(height, 'logit')}, and {self.name} "
+                f"needs {wanted}."
             )
         own = tuple(label.lower() for label in adapter.base_labels)
         if adapter.labels is not None:
             require_label_order(self.row, adapter.labels, "--labels")
         elif set(own) == set(self.row.labels):
-            order = "The base, whose order of labels its adapters follow,"
+            order = "The order of labels in the base's config (id2label)"
             require_label_order(self.row, own, order)
         return make_glue_task(self.row, adapter.max_length)
 
     def adopt(
         self, stored: Task, given: Columns, labels: tuple[str, ...] | None, source: str
     ) -> Task:
-        """What was trained for the same labels is this task as well."""
+        """Accepts what was trained for the same labels in the same order."""
         if stored.auto_class != SEQUENCE_CLASSIFICATION:
             raise self.refusal(stored, source)
         require_label_order(self.row, labels or stored.class_names, source)

@@ -1,1 +1,1 @@
-"""Data to text: E2E, WebNLG 2017, DART and one's own inputs, with all their references."""
+"""Data to text: E2E, WebNLG 2017, DART and your own data, with all their references."""

@@ -1,4 +1,4 @@
-"""Which reader reads which file of a corpus, by the task's name and the file's suffix."""
+"""The parser of a corpus' file, by the task's name and the file's suffix."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _parser_for(corpus: str, path: Path, kind: str) -> Callable[[str], Columns]:
     parsers = PARSERS[corpus]
     if kind not in parsers:
         raise ConfigError(
-            f"{path} is not read as {corpus}; give a file that ends in {', '.join(parsers)}, also "
-            "with .gz."
+            f"{path} cannot be read as {corpus}; pass a file that ends in {', '.join(parsers)}, "
+            "optionally followed by .gz."
         )
     return lambda text: table_of(parsers[kind](text))

@@ -33,7 +33,7 @@ def parse_table(text: str) -> Iterator[Entry]:
     """The entries of the CSV file; raises FormatError without the column mr."""
     columns = parse_csv(text)
     if "mr" not in columns:
-        raise FormatError("it has no column mr", [f"there: {[*columns]}"])
+        raise FormatError("it has no column mr", [f"its columns are {', '.join(columns)}"])
     references = columns.get("ref", [""] * len(columns["mr"]))
     for meaning, reference in zip(columns["mr"], references, strict=True):
         yield Entry(linearise(meaning), [reference])
@@ -50,7 +50,7 @@ def linearise(meaning: str) -> str:
         slots.append(_slot(*found.groups()))
         end = found.end()
     if not slots or end < len(meaning):
-        raise FormatError(f"{meaning!r} is no meaning representation 'name[...], area[...]'")
+        raise FormatError(f"{meaning!r} is not a meaning representation 'name[...], area[...]'")
     return " | ".join(slots)
 
 

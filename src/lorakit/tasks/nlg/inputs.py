@@ -2,7 +2,7 @@
 
 The files have a row for each reference, or several entries for one input. A system writes one text
 for an input and is scored with all references of it, so they are put together here, and inputs
-that are set apart for testing share nothing with those that are trained on.
+that are split off for testing have none in common with those of the training.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Columns = dict[str, list[Any]]
 
 @dataclass(frozen=True)
 class Entry:
-    """What a file says about one input: the input as text, and some of its references."""
+    """One entry of a file: an input as text, and some of its references."""
 
     text: str
     references: Sequence[str]
@@ -42,7 +42,7 @@ def split_triple(text: str) -> list[str]:
     """Subject, property and object of `a | b | c`; raises FormatError for anything else."""
     parts = [part.strip() for part in str(text).split(" | ", 2)]
     if len(parts) != 3:
-        raise FormatError(f"{text!r} is no triple 'subject | property | object'")
+        raise FormatError(f"{text!r} is not a triple 'subject | property | object'")
     return parts
 
 
@@ -50,9 +50,9 @@ def table_of(entries: Iterable[Entry]) -> Columns:
     """Columns of a table with one row a distinct input, in the order in which they first occur.
 
     Blank references are left out. References have a column unless no input has any: then the texts
-    are still to be written. Category and seen have one where an entry says them.
+    are still to be written. There are columns category and seen if an entry has them.
     Raises FormatError if an input is blank, if some inputs have references and others none, and if
-    a reference is no text.
+    a reference is not a string.
     """
     first: dict[str, Entry] = {}
     references: dict[str, list[str]] = {}
@@ -78,4 +78,4 @@ def _check(entry: Entry, number: int) -> None:
     if not entry.text.strip():
         raise FormatError(f"entry {number} has an empty input")
     if wrong := [text for text in entry.references if not isinstance(text, str)]:
-        raise FormatError(f"a reference of entry {number} is no text: {wrong[0]!r}")
+        raise FormatError(f"a reference of entry {number} is not a string: {wrong[0]!r}")

@@ -1,4 +1,4 @@
-"""One's own inputs: JSON lines with a prompt and one reference, or a list of them.
+"""Your own data: JSON lines with a prompt and one reference, or a list of them.
 
 `{"prompt": "...", "references": ["...", "..."]}`, or `{"prompt": "...", "reference": "..."}`, or
 the prompt alone where a text is to be written. What microsoft/LoRA's converters write, `context`,
@@ -26,7 +26,7 @@ def parse_lines(text: str) -> Iterator[Entry]:
         return
     prompts, references = (columns[name] for name in names)
     rows = enumerate(zip(prompts, references, strict=True), start=1)
-    if wrong := [f"row {n}" for n, pair in rows if not all(map(_is_said, pair))]:
+    if wrong := [f"row {n}" for n, pair in rows if not all(map(_has_text, pair))]:
         raise FormatError(f"these rows have no {names[0]} or no {names[1]}", wrong[:5])
     for prompt, found in zip(prompts, references, strict=True):
         yield Entry(prompt, [found] if isinstance(found, str) else found)
@@ -35,14 +35,16 @@ def parse_lines(text: str) -> Iterator[Entry]:
 def _prompts_alone(columns: Mapping[str, list[Any]]) -> Iterator[Entry]:
     name = next((name for name in ("prompt", "context") if name in columns), None)
     if name is None:
-        raise FormatError("it has no 'prompt' with 'references'", [f"there: {[*columns]}"])
+        raise FormatError(
+            "it has no column 'prompt' or 'context'", [f"its columns are {', '.join(columns)}"]
+        )
     rows = enumerate(columns[name], start=1)
-    if wrong := [f"row {n}" for n, prompt in rows if not _is_said(prompt)]:
+    if wrong := [f"row {n}" for n, prompt in rows if not _has_text(prompt)]:
         raise FormatError(f"these rows have no {name}", wrong[:5])
     yield from (Entry(prompt, []) for prompt in columns[name])
 
 
-def _is_said(value: Any) -> bool:
-    """A text, or a list of texts, that says something."""
+def _has_text(value: Any) -> bool:
+    """A string that is not blank, or a list of strings of which one is not."""
     texts = value if isinstance(value, list) else [value]
     return all(isinstance(text, str) for text in texts) and any(text.strip() for text in texts)

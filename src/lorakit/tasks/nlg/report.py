@@ -1,4 +1,4 @@
-"""What a run on data-to-text leaves: texts and references as the official scorers read them."""
+"""A data-to-text run's files: texts and references as the official scorers read them, scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREDICTED, REFERENCE, TABLE = "predictions.txt", "references.txt", "scores.md"
 
 
 def score_texts(
-    task: str, table: Any, texts: Sequence[str], output: Path, say: Callable[[str], None]
+    task: str, table: Any, texts: Sequence[str], output: Path, log: Callable[[str], None]
 ) -> dict[str, float]:
     """The corpus' metrics of one text a row.
 
@@ -29,7 +29,7 @@ def score_texts(
     atomic_write_text(output / PREDICTED, "\n".join([*lines, ""]))
     atomic_write_text(output / REFERENCE, "\n".join(groups))
     if missing := missing_java():
-        say(f"No METEOR: {missing}.")
+        log(f"METEOR is not computed: {missing}.")
     metrics = score(task, lines, references, seen)
     atomic_write_text(output / TABLE, _markdown(metrics))
     return metrics

@@ -12,10 +12,10 @@ from lorakit.tasks.table_task import TableTask
 
 DECODING: dict[str, Any] = {
     "max_new_tokens": 64,
-    "beams": 10,
+    "num_beams": 10,
     "length_penalty": 0.8,
-    "no_repeat_ngram": 4,
-    "stop": ["\n\n"],
+    "no_repeat_ngram_size": 4,
+    "stop_strings": ["\n\n"],
 }
 """microsoft/LoRA's settings for its three corpora (the README's; the paper has 0.9 for E2E)."""
 

@@ -3,9 +3,9 @@
     ids     i i i i s r r r e        i: the input's tokens, s: the separator, r: a reference's,
     labels  - - - - - r r r e        e: end of text, -: IGNORED
 
-The separator is the tokenizer's first token, or its last where it has no first (GPT-2: both are
-50256). This is microsoft/LoRA's encoding, so its checkpoints read what they were trained on. One
-input gives one example a reference in training, and one prompt in decoding.
+The separator is the tokenizer's BOS token, or EOS where it has no BOS (GPT-2: both are 50256). This
+is microsoft/LoRA's encoding, so its checkpoints get the inputs that they were trained on. One input
+gives one example a reference in training, and one prompt in decoding.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lorakit.tasks.nlg.report import score_texts
 
 @dataclass(frozen=True)
 class DataToText(CausalTask):
-    """One's own inputs: `prompt` and `references`."""
+    """Your own data: `prompt` and `references`."""
 
     text: tuple[str, ...] = (INPUT,)
     label: str | None = REFERENCES
@@ -49,15 +49,15 @@ class DataToText(CausalTask):
         return columns_of(examples, self.max_length)
 
     def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
-        """What is too long loses its beginning."""
+        """Prompts, truncated at their beginning."""
         return last_tokens(self._prompt_ids(tokenizer, rows), self.max_length)
 
     def references(self, rows: Rows) -> list[str]:
         """The first reference of each input."""
         return [str(references[0]) for references in rows[str(self.label)]]
 
-    def answered(self, table: Any) -> Iterable[dict[str, Any]]:
-        """All that the corpus says of an input, with `references`."""
+    def prediction_rows(self, table: Any) -> Iterable[dict[str, Any]]:
+        """All columns of the corpus, with `references`."""
         rows: Iterable[dict[str, Any]] = table
         return rows
 
@@ -65,10 +65,10 @@ class DataToText(CausalTask):
         check_task(self.name)
 
     def report(
-        self, table: Any, predictions: Sequence[Any], output: Path, say: Callable[[str], None]
+        self, table: Any, predictions: Sequence[Any], output: Path, log: Callable[[str], None]
     ) -> dict[str, float]:
         """The corpus' own metrics, and the files that its official scripts read."""
-        return score_texts(self.name, table, predictions, output, say)
+        return score_texts(self.name, table, predictions, output, log)
 
     def _prompt_ids(self, tokenizer: Any, rows: Rows) -> list[list[int]]:
         return [[*ids, separator(tokenizer)] for ids in _ids(tokenizer, rows[self.text[0]])]
@@ -96,11 +96,14 @@ class Dart(DataToText):
 
 
 def separator(tokenizer: Any) -> int:
-    """The token between an input and its text; raises ConfigError if the tokenizer has none."""
+    """The id of the token between an input and its text; raises ConfigError without BOS and EOS."""
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
             return int(token)
-    raise ConfigError("Data-to-text needs a tokenizer with a first or a last token; this has none.")
+    raise ConfigError(
+        "Data-to-text puts the BOS or EOS token between input and text, and this tokenizer has "
+        "neither."
+    )
 
 
 def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:

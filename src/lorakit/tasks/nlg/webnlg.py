@@ -54,11 +54,11 @@ def parse_json(text: str) -> Iterator[Entry]:
 def parse_lines(text: str) -> Iterator[Entry]:
     """The entries of JSON lines: `triples` as texts, `lexs`, `category` and, in a test set, `seen`.
 
-    Raises FormatError for rows without triples, and for lexicalisations that are no list.
+    Raises FormatError for rows without triples, and for lexicalisations that are not a list.
     """
     columns = parse_json_lines(text)
     problems = [
-        f"line {row}: {name} is no list"
+        f"line {row}: {name} is not a list"
         for name in ("triples", "lexs")
         for row, value in enumerate(columns.get(name, [None] if name == "triples" else []), start=1)
         if not isinstance(value, list)

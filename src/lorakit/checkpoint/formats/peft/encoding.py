@@ -31,7 +31,6 @@ from lorakit.variants import (
     ModuleAdapter,
     OutProjSite,
     Site,
-    SlicedSite,
 )
 
 
@@ -65,8 +64,8 @@ def unsupported(bundle: AdapterBundle) -> list[str]:
 
 
 def has_pefts_variants(bundle: AdapterBundle) -> bool:
-    """Whether PEFT supports the variants of all adapters."""
-    return all(adapter.spec.variant in VARIANTS for adapter in bundle.adapters.values())
+    """Whether PEFT knows the kinds of all adapters."""
+    return all(adapter.spec.variant in USE_DORA for adapter in bundle.adapters.values())
 
 
 def _unsupported_adapters(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str]:
@@ -78,7 +77,7 @@ def _unsupported_adapters(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str
                 f"{name}: the type of its layer is unknown; load the adapter onto its model and "
                 "save it from there"
             )
-        elif adapter.spec.variant not in VARIANTS:
+        elif adapter.spec.variant not in USE_DORA:
             yield f"{name} has variant {adapter.spec.variant}, which PEFT does not support"
         elif isinstance(site, ConvSite) and site.square and site.groups != 1:
             yield (
@@ -95,8 +94,8 @@ def _unsupported_adapters(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str
                 )
 
 
-VARIANTS = {"lora": False, "dora": True}
-"""The variants that PEFT supports, and the value of `use_dora` in its config."""
+USE_DORA = {"lora": False, "dora": True}
+"""The variants that PEFT has, and what its config says of them."""
 
 
 def _mixed_settings(bundle: AdapterBundle) -> Iterator[str]:
@@ -104,7 +103,7 @@ def _mixed_settings(bundle: AdapterBundle) -> Iterator[str]:
     config = bundle.config
     for name, adapter in bundle.adapters.items():
         for field, own, others in (
-            ("use_dora", VARIANTS.get(adapter.spec.variant), config.use_dora),
+            ("use_dora", USE_DORA.get(adapter.spec.variant), config.use_dora),
             ("use_rslora", adapter.spec.use_rslora, config.use_rslora),
         ):
             if own not in (None, others):
@@ -118,7 +117,7 @@ def _portable(adapter: ModuleAdapter) -> ModuleAdapter:
     """The same update in PEFT's shapes, with the same scaling."""
     site, spec = adapter.site, adapter.spec
     a, b = adapter.tensors["lora_A"], adapter.tensors["lora_B"]
-    if isinstance(site, SlicedSite):
+    if site is not None and site.slices is not None:
         a, b = slices.as_block(a, b, site.slices)
     elif isinstance(site, ConvSite) and site.square:
         a, b = conv.square_as_kernel_form(a, b, torch.Size(site.shape))
@@ -197,7 +196,7 @@ def _encode_header(bundle: AdapterBundle, config: dict[str, Any]) -> dict[str, A
     restored = {
         name: {"r": x.spec.r, "lora_alpha": x.spec.lora_alpha, "slices": x.site.slices}
         for name, x in bundle.adapters.items()
-        if isinstance(x.site, SlicedSite)
+        if x.site is not None and x.site.slices is not None
     }
     return {
         "version": VERSION,

@@ -1,4 +1,4 @@
-"""A recipe file for several tasks: what they share, and a line for what each has of its own.
+"""A recipe file for several tasks: what they share, and a line of settings for each task.
 
     base: FacebookAI/roberta-base
     output: runs/glue/{task}
@@ -7,9 +7,9 @@
       mnli: { training.learning_rate: 5e-4, training.epochs: 30 }
       mnli.rdrop: { data.task: mnli, loss.kind: rdrop }
 
-`task: NAME` chooses one, mostly as `--set task=NAME`. Its settings, named as `--set` names them,
-take the place of the file's own, and `{task}` in any text becomes NAME. A name with a dot is built
-on the one before the dot: `mnli.rdrop` is `mnli` with other settings.
+`task: NAME` chooses one, usually as `--set task=NAME`. Its settings, under dotted names as for
+`--set`, override the shared ones, and `{task}` in any string becomes NAME. A name with a dot
+inherits from the name before the dot: `mnli.rdrop` is `mnli` with other settings.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def settings_of(mapping: Mapping[str, Any], name: Any) -> dict[str, Any] | None:
     return {**(below or {}), **tasks[name]}
 
 
-def filled(value: Any, name: str) -> Any:
-    """The value with the task's name in the place of `{task}`."""
+def with_task_name(value: Any, name: str) -> Any:
+    """The value with `{task}` replaced by the task's name."""
     if isinstance(value, Mapping):
-        return {key: filled(part, name) for key, part in value.items()}
+        return {key: with_task_name(part, name) for key, part in value.items()}
     return value.replace(_PLACE, name) if isinstance(value, str) else value
 
 
@@ -44,18 +44,18 @@ def shared(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in mapping.items() if key not in (TASK, TASKS)}
 
 
-def as_one_of_them(mapping: Mapping[str, Any]) -> Any:
-    """The shared part with some task's name in its places, to look for other mistakes in it."""
+def with_first_task(mapping: Mapping[str, Any]) -> Any:
+    """The shared part with the first task's name in it, to check it for other mistakes."""
     names = mapping[TASKS] if isinstance(mapping[TASKS], Mapping) else ()
-    return filled(shared(mapping), str(next(iter(names), TASK)))
+    return with_task_name(shared(mapping), str(next(iter(names), TASK)))
 
 
-def unchosen(mapping: Mapping[str, Any]) -> str:
-    """Why no task of the file could be chosen."""
+def task_choice_problem(mapping: Mapping[str, Any]) -> str:
+    """Why none of the file's tasks could be chosen."""
     tasks, name = mapping[TASKS], mapping.get(TASK)
     if not isinstance(tasks, Mapping) or not all(isinstance(t, Mapping) for t in tasks.values()):
         return "tasks must be a mapping of names to settings, such as sst2: {training.epochs: 60}"
     choices = f"one of {', '.join(map(str, tasks))}"
     if name is None:
-        return f"task is missing; this recipe is for several: set it to {choices}"
+        return f"task is missing; this recipe has several: choose with --set task=NAME, {choices}"
     return f"task is {name!r}{suggest(str(name), map(str, tasks))}; it must be {choices}"
