@@ -198,16 +198,16 @@ def lora_file(tmp_path: Path, part: str, changes: dict[str, Any]) -> Path:
 @pytest.mark.parametrize(
     ("part", "changes", "problem"),
     [
-        ("spec", {"r": 0}, "m: r is 0; it must be a whole number above 0"),
+        ("spec", {"r": 0}, "m: r is 0; it must be an integer > 0"),
         ("spec", {"lora_alpha": 10**400}, "m: lora_alpha is 1000"),
-        ("spec", {"lora_alpha": -1}, "m: lora_alpha is -1; it must be a number above 0"),
+        ("spec", {"lora_alpha": -1}, "m: lora_alpha is -1; it must be a number > 0"),
         ("spec", {"use_rslora": "no"}, "m: use_rslora is 'no'; it must be true or false"),
         ("spec", {"variant": ["lora"]}, "m: variant is .*; it must be a name"),
         ("spec", {"variant": ...}, "m: variant is missing"),
         ("spec", {"variant": None}, "m: variant is null"),
         ("spec", {"rank": 2}, "m: rank is unknown"),
         ("site", {"type": ["x"]}, "m: its type is .*; it must be one of LinearSite"),
-        ("site", {"in_features": "4"}, "m: in_features is '4'; it must be a whole number"),
+        ("site", {"in_features": "4"}, "m: in_features is '4'; it must be an integer > 0"),
         ("site", {"transposed": 1}, "m: transposed is 1; it must be true or false"),
         ("site", {"type": "SlicedSite", "slices": [["6", True]]}, "m: slices is"),
         ("site", {"type": "SlicedSite", "slices": "abc"}, "m: slices is"),
@@ -228,7 +228,7 @@ def test_module_without_settings_is_refused(entry: object, tmp_path: Path) -> No
     header = header_of(file)
     header["adapters"]["modules"]["m"] = entry
     save_file({"m.lora_A": torch.ones(1)}, file, metadata={"lorakit": json.dumps(header)})
-    with pytest.raises(FormatError, match="m: the header has no spec and site of it"):
+    with pytest.raises(FormatError, match="m: its entry in the header has no spec and site"):
         read(file)
 
 

@@ -201,14 +201,18 @@ def test_a_name_that_an_adapted_layer_uses_is_refused(own: Any, name: str) -> No
     lora.layers.register(Means, lora.Linear)
     lora.layers.register(Ranked, lora.Linear)
     model = nn.Sequential(own())
-    with pytest.raises(lora.errors.TargetError, match=f"has {name} of its own"):
+    with pytest.raises(
+        lora.errors.TargetError, match=f"has its own {name}, a name that adapted layers use"
+    ):
         lora.inject(model, lora.LoraConfig(r=2, target_modules=["0"]))
 
 
 def test_an_attribute_that_an_adapted_layer_uses_is_refused_and_stays() -> None:
     model = nn.Sequential(nn.Linear(4, 4))
     model[0].variant = "mine"
-    with pytest.raises(lora.errors.TargetError, match="has variant of its own"):
+    with pytest.raises(
+        lora.errors.TargetError, match="has its own variant, a name that adapted layers use"
+    ):
         lora.inject(model, lora.LoraConfig(r=2, target_modules=["0"]))
     assert model[0].variant == "mine"
 

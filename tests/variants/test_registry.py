@@ -149,7 +149,7 @@ def test_loralibs_files_are_read_as_before_beside_it(tmp_path: Path) -> None:
     assert list(read(tmp_path / "head.pt", lora_alpha=1).trained) == ["2.mask"]
     mixed = {**pair, "0.mask": torch.ones(8, 6), "0.lora_magnitude_vector": torch.ones(8)}
     torch.save(mixed, tmp_path / "mixed.pt")
-    with pytest.raises(FormatError, match="no kind of adapter has these tensors"):
+    with pytest.raises(FormatError, match="but no variant has exactly these tensors"):
         read(tmp_path / "mixed.pt", lora_alpha=1)
 
 

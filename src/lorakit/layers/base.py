@@ -148,7 +148,7 @@ class AdapterLayer(MergedWeight, LoRALayer):
         return ModuleAdapter(self.spec, tensors, self.site)
 
     def reset_lora_parameters(self) -> None:
-        """Give A and B their starting values anew, in place."""
+        """Reinitialize the adapter's tensors in place."""
         if "spec" in self.__dict__ and self.r:  # not while the torch class is constructed
             self.set_adapter_tensors(self.initial_tensors())
 

@@ -43,7 +43,7 @@ class OwnForward(AdapterLayer):
 
     @property
     def weight(self) -> Tensor:
-        """W, or inside `plain` the weight in its place, in this thread."""
+        """W, or inside `plain`, in this thread, the weight that it was given."""
         found = _given(self)
         return self.base_weight if found is None else found
 

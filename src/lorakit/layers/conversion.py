@@ -143,14 +143,14 @@ def _name_refusal(module: nn.Module, leaf: type[AdapterLayer]) -> str | None:
         taken |= set(dir(leaf)) - set(dir(leaf.torch_class)) - {"fan_in_fan_out"}
     if not (both := sorted(own & taken)):
         return None
-    return f"has {', '.join(both)} of its own, and an adapted layer uses that name; rename it"
+    return f"has its own {', '.join(both)}, a name that adapted layers use; rename it"
 
 
 def _forward_refusal(module: nn.Module) -> str | None:
     """Whether a registered class's own forward would write the weight, as torch's does."""
     own = type(module).forward is not nn.Embedding.forward
     if own and isinstance(module, nn.Embedding) and module.max_norm is not None:
-        return "has max_norm, with which its own forward would write its weight"
+        return "has max_norm, with which its own forward writes to its weight"
     return None
 
 

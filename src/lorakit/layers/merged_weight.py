@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 PASSING = {"_active", "_merging", "_merged", "_merged_from"}
-"""Attributes that no copy takes along: a copy is as the layer is outside of switches."""
+"""Attributes that copy and pickle skip: a copy has no cache and no temporary state."""
 
 
 class MergedWeight(nn.Module):

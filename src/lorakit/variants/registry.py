@@ -21,9 +21,9 @@ def register(variant: Variant) -> None:
 
 
 def find(name: str) -> Variant:
-    """The kind of adapter of this name; raises ConfigError if there is none."""
+    """The variant of this name; raises ConfigError if there is none."""
     if problem := variant_problem(name):
-        raise ConfigError("There is no such kind of adapter:", [problem])
+        raise ConfigError("Unknown variant:", [problem])
     return VARIANTS[name]
 
 

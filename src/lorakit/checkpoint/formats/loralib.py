@@ -86,7 +86,7 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
         and {pair["lora_A"].ndim, pair["lora_B"].ndim} != {2}
     ]
     problems += [
-        f"{module} has {', '.join(pair)}, and no kind of adapter has these tensors"
+        f"{module} has {', '.join(pair)}, but no variant has exactly these tensors"
         for module, pair in pairs.items()
         if missing_factors(module, pair) is None and _variant_of(pair) is None
     ]
@@ -112,14 +112,14 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
 
 
 def _adapter(tensors: Mapping[str, Tensor], lora_alpha: float) -> ModuleAdapter:
-    """What it stands beside, and so its rank, is for the module to say."""
+    """The site, and with it the final rank, is resolved with the module."""
     r, variant = tensors["lora_B"].shape[1], _variant_of(tensors)
     assert variant is not None
     return ModuleAdapter(AdapterSpec(r, lora_alpha, variant=variant), tensors)
 
 
 def _variant_of(tensors: Mapping[str, Tensor]) -> str | None:
-    """The kind of adapter that has exactly these tensors, if one does."""
+    """The variant that has exactly these tensors, if there is one."""
     names = tensors.keys()
     return next((name for name, v in VARIANTS.items() if set(v.tensor_names) == names), None)
 

@@ -37,10 +37,10 @@ _SITES: dict[str, type[Site]] = {
 }
 
 _FLAG: Check = ("true or false", lambda value: isinstance(value, bool))
-_SIZE: Check = ("a whole number above 0", lambda value: type(value) is int and value > 0)
+_SIZE: Check = ("an integer > 0", lambda value: type(value) is int and value > 0)
 _SPEC: dict[str, Check] = {
     "r": _SIZE,
-    "lora_alpha": ("a number above 0", lambda value: is_number(value) and value > 0),
+    "lora_alpha": ("a number > 0", lambda value: is_number(value) and value > 0),
     "lora_dropout": ("in [0, 1)", lambda value: is_number(value) and 0 <= value < 1),
     "merge_weights": _FLAG,
     "use_rslora": _FLAG,
@@ -53,7 +53,7 @@ _SITE: dict[str, Check] = {
     "transposed": _FLAG,
     "slices": ("a list of (height, true or false)", lambda value: _is_slices(value)),
     "shape": (
-        "a list of three sizes or more",
+        "a list of at least three sizes",
         lambda value: isinstance(value, list) and len(value) > 2 and all(map(_SIZE[1], value)),
     ),
     "groups": _SIZE,
@@ -120,7 +120,7 @@ def _entry_problems(entry: Any) -> list[str]:
     parts = entry if isinstance(entry, dict) else {}
     spec, site = parts.get("spec"), parts.get("site")
     if not isinstance(spec, dict) or not isinstance(site, dict):
-        return ["the header has no spec and site of it"]
+        return ["its entry in the header has no spec and site"]
     kind = site.get("type")
     if not isinstance(kind, str) or kind not in _SITES:
         return [f"its type is {kind!r}; it must be one of {', '.join(_SITES)}"]

@@ -52,11 +52,11 @@ class Report:
     untied: tuple[tuple[str, ...], ...] = field(default=())
     """Groups of parameters that were tied until the first ones became trainable copies."""
     frozen_adapter_parameters: int = 0
-    """Those of the adapters that do not train: a kind of adapter may keep some as they started."""
+    """Frozen parameters of the adapters; a variant may keep some at their initial values."""
 
     @property
     def trainable_parameters(self) -> int:
-        """What trains of the adapters, and what trains in full."""
+        """Trainable parameters of the adapters, and those trained in full."""
         adapters = self.adapter_parameters - self.frozen_adapter_parameters
         return adapters + sum(self.trained.values())
 
@@ -112,7 +112,7 @@ def describe(model: nn.Module) -> Report:
 
 
 def layer_size(layer: AdapterLayer) -> int:
-    """Number of parameters in A and B, and in whatever else the kind of adapter has."""
+    """Number of the adapter's parameters: A, B and what else its variant has."""
     return layer.adapter.parameters
 
 

@@ -48,7 +48,7 @@ class Selection:
 
     targets: tuple[Target, ...]
     trained: tuple[Slot, ...]
-    """Everything that trains beside A and B."""
+    """Everything else that is trained."""
 
 
 def select(model: nn.Module, config: LoraConfig) -> Selection:

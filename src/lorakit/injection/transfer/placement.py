@@ -283,6 +283,6 @@ def _missing_from_checkpoint(model: nn.Module, bundle: AdapterBundle) -> list[tu
 
 
 def _config_here(bundle: AdapterBundle, placed: Mapping[str, ModuleAdapter]) -> LoraConfig:
-    """The bundle's config with what the modules told."""
+    """The bundle's config with the slices that were resolved."""
     found = {n: x.site.slices for n, x in placed.items() if x.site and x.site.slices}
     return bundle.config.replace(slices=found) if found else bundle.config

@@ -64,7 +64,7 @@ def unsupported(bundle: AdapterBundle) -> list[str]:
 
 
 def has_pefts_variants(bundle: AdapterBundle) -> bool:
-    """Whether PEFT knows the kinds of all adapters."""
+    """Whether PEFT supports the variants of all adapters."""
     return all(adapter.spec.variant in USE_DORA for adapter in bundle.adapters.values())
 
 
