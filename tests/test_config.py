@@ -22,7 +22,7 @@ from lorakit.errors import ConfigError
     ("field", "value"),
     [
         *[("r", value) for value in (0, -1, 2.0, "8", True, None)],
-        *[("lora_alpha", value) for value in (0, -1, math.nan, math.inf, "8", True, None)],
+        *[("lora_alpha", value) for value in (0, -1, math.nan, math.inf, 10**400, "8", True, None)],
         *[("lora_dropout", value) for value in (-0.1, 1, 1.0, math.nan, "0", None, False)],
         *[("bias", value) for value in ("lora", None, True, ["none"])],
         *[("use_rslora", value) for value in ("false", 0, 1, None)],
@@ -42,7 +42,7 @@ from lorakit.errors import ConfigError
     ],
 )
 def test_a_value_that_cannot_work_is_refused_by_name(field, value):
-    with pytest.raises(ConfigError, match="This LoraConfig cannot work") as caught:
+    with pytest.raises(ConfigError, match="Invalid LoraConfig") as caught:
         LoraConfig(**{field: value})
     assert len(caught.value.problems) == 1
     assert caught.value.problems[0].startswith(field)
@@ -72,9 +72,28 @@ def test_every_problem_is_listed_at_once():
             assert field.name in named, field.name
 
 
+@pytest.mark.parametrize(("use_dora", "variant"), [(False, "dora"), (True, "other")])
+def test_use_dora_that_contradicts_the_variant_is_refused(use_dora, variant):
+    with pytest.raises(ConfigError, match=f"use_dora={use_dora} contradicts variant='{variant}'"):
+        LoraConfig(use_dora=use_dora, variant=variant)
+
+
+def test_a_copy_without_dora_is_no_dora_or_an_error():
+    config = LoraConfig(use_dora=True)
+    assert config.replace(use_dora=False).variant == "lora"
+    with pytest.raises(ConfigError, match="set only one of them"):
+        dataclasses.replace(config, use_dora=False)
+
+
+def test_a_new_field_is_the_last_by_position():
+    assert LoraConfig(8, 16, 0.0, None, None, None, {}, {}, None, "none", False, True, False) == (
+        LoraConfig(lora_alpha=16, use_dora=True, init_lora_weights=False)
+    )
+
+
 @pytest.mark.parametrize("key", ["(?i)query", "a)(b"])
 def test_a_key_that_breaks_only_within_the_whole_pattern_is_refused(key):
-    with pytest.raises(ConfigError, match="not a regular expression"):
+    with pytest.raises(ConfigError, match="not a valid regular expression"):
         LoraConfig(rank_pattern={key: 4})
 
 

@@ -9,9 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lorakit import checkpoint as checkpoint
     from lorakit import errors as errors
     from lorakit import layers as layers
+    from lorakit import losses as losses
+    from lorakit import methods as methods
     from lorakit import surgery as surgery
+    from lorakit import tasks as tasks
     from lorakit import utils as utils
     from lorakit import variants as variants
     from lorakit.checkpoint import AdapterBundle as AdapterBundle
@@ -61,7 +65,9 @@ _HOME = {
     "save_adapter": "lorakit.methods.files",
     "targets": "lorakit.injection.selection.catalogue",
 }
-_MODULES = ("errors", "layers", "surgery", "utils", "variants")
+_MODULES = (
+    "checkpoint", "errors", "layers", "losses", "methods", "surgery", "tasks", "utils", "variants",
+)  # fmt: skip
 
 __all__ = [*sorted((*_HOME, *_MODULES))]
 

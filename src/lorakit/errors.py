@@ -1,20 +1,20 @@
 """Every error that lorakit raises for a user.
 
     LorakitError
-    ├── ConfigError           a setting contradicts itself or another one (also a ValueError)
-    ├── TargetError           a pattern matches nothing, or a module cannot be adapted
-    ├── StateError            the model is not in the state that the call needs
-    ├── FormatError           a file is not what it claims to be
-    │   └── MissingAlphaError a file cannot tell its scale, and the caller did not
+    ├── ConfigError           a setting is invalid or contradicts another one (also a ValueError)
+    ├── TargetError           a pattern matches no module, or a module cannot be adapted
+    ├── StateError            the model is not in the state that the call requires
+    ├── FormatError           a file cannot be read, or its content is invalid
+    │   └── MissingAlphaError the file does not store lora_alpha, and the caller did not pass it
     ├── MismatchError         an adapter does not fit this model
-    ├── TrainingError         a run was stopped: something in it cannot learn
-    ├── SaveError             saving failed; what was there before is untouched, or it says so
-    └── MissingDependencyError a package is not installed, or not in a release that will do
+    ├── TrainingError         training was stopped, since a trainable tensor does not change
+    ├── SaveError             saving failed
+    └── MissingDependencyError a package is not installed, or its version is not supported
 
-A message has one headline and, below it, every problem that was found: what was asked, what was
-there, what to do. Nothing has changed in the model or on disk when one of these is raised, but for
-a SaveError that says "The new tensors are in ...": then lorakit reads the new adapter from there,
-and other tools need another save.
+A message is a headline followed by one line for each problem: what was asked for, what was found,
+what to do. When one of these is raised, neither the model nor the files have changed, except for a
+SaveError that says "The new tensors are in ...": lorakit then loads the new adapter from there, and
+for other tools it has to be saved again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LorakitError(Exception):
 
 
 class ConfigError(LorakitError, ValueError):
-    """A setting is out of range, or contradicts another one."""
+    """A setting is invalid, or contradicts another one."""
 
 
 class TargetError(LorakitError, ValueError):
@@ -47,15 +47,15 @@ class TargetError(LorakitError, ValueError):
 
 
 class StateError(LorakitError, RuntimeError):
-    """The model is not in the state that the call needs: adapted already, or not adapted."""
+    """The model is not in the state that the call requires: already adapted, or not adapted."""
 
 
 class FormatError(LorakitError, ValueError):
-    """A file cannot be read, is damaged, or says something else than its tensors."""
+    """A file cannot be read, is corrupted, or its config contradicts its tensors."""
 
 
 class MissingAlphaError(FormatError):
-    """The file holds A and B but not the scale; pass `lora_alpha`."""
+    """The file stores A and B, but not `lora_alpha`; pass it."""
 
 
 class MismatchError(LorakitError, ValueError):
@@ -63,19 +63,19 @@ class MismatchError(LorakitError, ValueError):
 
 
 class TrainingError(LorakitError, RuntimeError):
-    """A run was stopped, since something in it stands still; its checkpoints are kept."""
+    """Training was stopped, since a trainable tensor does not change; checkpoints are kept."""
 
 
 class SaveError(LorakitError, OSError):
-    """Saving failed; what was there before is untouched, unless the message says otherwise."""
+    """Saving failed; existing files are unchanged, unless the message says otherwise."""
 
 
 class MissingDependencyError(LorakitError, ImportError):
-    """A package is not installed, or its release lacks what is needed; the message says which."""
+    """A package is not installed, or its version is not supported; the message says which."""
 
 
 def suggest(name: str, candidates: Iterable[str]) -> str:
-    """`name`'s nearest neighbours as a half sentence, or an empty string if none is near.
+    """The closest candidates as " (did you mean ...?)", or an empty string if none is close.
 
     >>> suggest("qurey", ["query", "value"])
     " (did you mean 'query'?)"

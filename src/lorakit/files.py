@@ -1,9 +1,9 @@
-"""Files that appear whole or not at all.
+"""Atomic writes.
 
-A file is written under a temporary name beside its place, flushed to the disk, and renamed: a
-rename either has happened or has not, so whoever looks at the place finds the old file or the new
-one, also after a crash. Temporary names begin with a dot and end in `.tmp`, and hold the process's
-number, so two processes do not write into one.
+A file is written under a temporary name in the same directory, flushed to the disk, and renamed. A
+rename is atomic, so readers find either the old file or the new one, also after a crash. Temporary
+names begin with a dot, end in `.tmp` and contain the process id, so two processes never write to
+the same one.
 
 Source: https://lwn.net/Articles/457667 (why the flush, and why the directory's too).
 """
@@ -18,9 +18,9 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path whose file takes the place of `path` when the block ends without an error.
+    """A temporary path whose file replaces `path` when the block ends without an error.
 
-    Its permissions are those that the umask gives, whatever mode the writer has chosen.
+    Its permissions follow the umask, whatever mode the writer sets.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as directory:
@@ -51,7 +51,7 @@ def atomic_write_text(path: Path, text: str, newline: str | None = None) -> None
 
 @contextmanager
 def directory_for_writing(directory: Path) -> Iterator[None]:
-    """Make the directory and its parents; those that are new go again if the block fails."""
+    """Create the directory and its parents; those created are removed again if the block fails."""
     created = [path for path in (directory, *directory.parents) if not path.exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -59,17 +59,17 @@ def directory_for_writing(directory: Path) -> Iterator[None]:
     except BaseException:
         for path in created:
             with suppress(OSError):
-                path.rmdir()  # only an empty one goes
+                path.rmdir()  # only an empty one is removed
         raise
 
 
 def temporary_path(path: Path) -> Path:
-    """Where a file is written before it takes its place; a rename needs the same directory."""
+    """Where a file is written before the rename, which requires the same directory."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def flush(path: Path) -> None:
-    """Wait until the disk has what was written to this file or directory."""
+    """Wait until this file or directory is on the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -78,13 +78,13 @@ def flush(path: Path) -> None:
 
 
 def flush_directory(directory: Path) -> None:
-    """The same for the renames in a directory, which only POSIX can open."""
+    """The same for the renames in a directory; only POSIX can open one."""
     if os.name == "posix":
         flush(directory)
 
 
 def discard(paths: Iterable[Path]) -> None:
-    """Delete what is there of these files, as far as that is possible."""
+    """Delete these files where they exist; errors are ignored."""
     for path in paths:
         with suppress(OSError):
             path.unlink(missing_ok=True)

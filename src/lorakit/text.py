@@ -1,4 +1,4 @@
-"""How numbers, names and tables read: aligned columns, sizes, counts."""
+"""Text for people: tables with aligned columns, sizes, counts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def table(rows: Iterable[Sequence[object]]) -> list[str]:
 
 
 def size_text(size: int) -> str:
-    """Bytes as people read them.
+    """Bytes in kB or MB.
 
     >>> size_text(3240), size_text(1_366_088)
     ('3.2 kB', '1.37 MB')

@@ -23,6 +23,7 @@ from lorakit.variants import (
     ConvSite,
     EmbeddingSite,
     InProjSite,
+    LinearSite,
     ModuleAdapter,
     OutProjSite,
     Site,
@@ -127,8 +128,8 @@ def test_bundle_that_the_format_cannot_hold_is_refused_with_all_reasons(tmp_path
     with pytest.raises(SaveError) as caught:
         write(bundle, tmp_path / "a", format="lorakit")
     reasons = (
-        "q does not say what kind of layer",
-        "is not what JSON would give back",
+        "q: the type of its layer is unknown",
+        "cannot be stored as JSON",
         "w is on the meta device",
     )
     assert len(caught.value.problems) == len(reasons)
@@ -138,9 +139,9 @@ def test_bundle_that_the_format_cannot_hold_is_refused_with_all_reasons(tmp_path
 
 
 def test_another_method_is_refused_by_pefts_format(tmp_path: Path) -> None:
-    with pytest.raises(SaveError, match="The format peft cannot hold") as caught:
+    with pytest.raises(SaveError, match="cannot be saved in the format peft") as caught:
         write(head(), tmp_path, format="peft")
-    assert "its method is head, and these files are for lora" in str(caught.value)
+    assert "its method is head; PEFT's format only supports lora" in str(caught.value)
 
 
 def broken(tmp_path: Path, changes: dict[str, Any], drop: tuple[str, ...] = ()) -> Path:
@@ -156,16 +157,16 @@ def broken(tmp_path: Path, changes: dict[str, Any], drop: tuple[str, ...] = ()) 
     ("changes", "problem"),
     [
         ({"method": 3}, "method is 3; it must be a string"),
-        ({"method": None}, "method is null"),
-        ({"method": "lora"}, "its method is lora, and the header says nothing of adapters"),
-        ({"method_config": []}, r"method_config is \[\]; it must be a table"),
+        ({"method": None}, "header field method is null"),
+        ({"method": "lora"}, "its method is lora, but its header lists no adapters"),
+        ({"method_config": []}, r"method_config is \[\]; it must be a dict"),
         ({"base_model": ["x"]}, "base_model is .*; it must be a string"),
-        ({"base_class": ["x"]}, "base_class is .*; it must be a module and a class"),
-        ({"fingerprint": {"float32": 5}}, "fingerprint is .*; it must be a table of strings"),
-        ({"num_labels": 0}, "num_labels is 0; it must be a whole number above 0"),
-        ({"dtypes": ["bfloat16"]}, r"says the types \['bfloat16'\], the tensors have \['float32'"),
-        ({"invented": 1}, "the header says invented=1, which this lorakit does not know"),
-        ({"version": 2}, "version 2; this lorakit reads version 1. Update lorakit"),
+        ({"base_class": ["x"]}, r"base_class is .*; it must be a list \[module, class\]"),
+        ({"fingerprint": {"float32": 5}}, "fingerprint is .*; it must be a dict of strings"),
+        ({"num_labels": 0}, "num_labels is 0; it must be an integer > 0"),
+        ({"dtypes": ["bfloat16"]}, r"mismatch: the header says \['bfloat16'\], got \['float32'"),
+        ({"invented": 1}, "unknown header field invented=1; upgrade lorakit"),
+        ({"version": 2}, "version 2; this version of lorakit reads version 1. Upgrade"),
     ],
     ids=str,
 )
@@ -174,14 +175,71 @@ def test_damaged_header_is_refused(changes: dict[str, Any], problem: str, tmp_pa
         read(broken(tmp_path, changes))
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"version": ' + "1" * 5000 + "}"])
+def test_header_that_json_cannot_hold_is_refused(text: str, tmp_path: Path) -> None:
+    save_file(head().tensors, tmp_path / NAME, metadata={"lorakit": text})
+    with pytest.raises(FormatError, match="header is invalid"):
+        read(tmp_path / NAME)
+
+
+def lora_file(tmp_path: Path, part: str, changes: dict[str, Any]) -> Path:
+    """A file of an adapter whose header says something else of its module's spec or site."""
+    site = LinearSite(4, 6)
+    tensors = dict(zip(("lora_A", "lora_B"), map(torch.randn, site.factor_shapes(2)), strict=True))
+    adapter = ModuleAdapter(AdapterSpec(2), tensors, site)
+    bundle = AdapterBundle(LoraConfig(r=2, target_modules=["m"]), {"m": adapter})
+    header = header_of(write(bundle, tmp_path / "whole", format="lorakit") / NAME)
+    entry = header["adapters"]["modules"]["m"]
+    entry[part] = {n: v for n, v in (entry[part] | changes).items() if v is not ...}
+    save_file(bundle.tensors, tmp_path / NAME, metadata={"lorakit": json.dumps(header)})
+    return tmp_path / NAME
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "problem"),
+    [
+        ("spec", {"r": 0}, "m: r is 0; it must be a whole number above 0"),
+        ("spec", {"lora_alpha": 10**400}, "m: lora_alpha is 1000"),
+        ("spec", {"lora_alpha": -1}, "m: lora_alpha is -1; it must be a number above 0"),
+        ("spec", {"use_rslora": "no"}, "m: use_rslora is 'no'; it must be true or false"),
+        ("spec", {"variant": ["lora"]}, "m: variant is .*; it must be a name"),
+        ("spec", {"variant": ...}, "m: variant is missing"),
+        ("spec", {"variant": None}, "m: variant is null"),
+        ("spec", {"rank": 2}, "m: rank is unknown"),
+        ("site", {"type": ["x"]}, "m: its type is .*; it must be one of LinearSite"),
+        ("site", {"in_features": "4"}, "m: in_features is '4'; it must be a whole number"),
+        ("site", {"transposed": 1}, "m: transposed is 1; it must be true or false"),
+        ("site", {"type": "SlicedSite", "slices": [["6", True]]}, "m: slices is"),
+        ("site", {"type": "SlicedSite", "slices": "abc"}, "m: slices is"),
+        ("site", {"type": "ConvSite", "shape": [6, 4], "square": True}, "m: shape is"),
+        ("site", {"type": "ConvSite", "shape": [6, 4, 1], "groups": 0}, "m: groups is 0"),
+    ],
+)
+def test_damaged_settings_of_a_module_are_refused(
+    part: str, changes: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    with pytest.raises(FormatError, match=problem):
+        read(lora_file(tmp_path, part, changes))
+
+
+@pytest.mark.parametrize("entry", [None, [], 3, {}, {"spec": {}}, {"spec": {}, "site": None}])
+def test_module_without_settings_is_refused(entry: object, tmp_path: Path) -> None:
+    file = lora_file(tmp_path, "spec", {})
+    header = header_of(file)
+    header["adapters"]["modules"]["m"] = entry
+    save_file({"m.lora_A": torch.ones(1)}, file, metadata={"lorakit": json.dumps(header)})
+    with pytest.raises(FormatError, match="m: the header has no spec and site of it"):
+        read(file)
+
+
 def test_every_damage_of_a_header_is_listed(tmp_path: Path) -> None:
     file = broken(tmp_path, {"base_model": 1, "new": 2}, drop=("method", "num_labels"))
     with pytest.raises(FormatError) as caught:
         read(file)
     assert caught.value.problems == (
-        "the header does not say method",
-        "the header does not say num_labels",
-        "the header says new=2, which this lorakit does not know",
+        "header field method is missing",
+        "header field num_labels is missing",
+        "unknown header field new=2; upgrade lorakit",
         "base_model is 1; it must be a string",
     )
 
@@ -189,9 +247,9 @@ def test_every_damage_of_a_header_is_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("metadata", "problem"),
     [
-        (None, "has no lorakit header, so it does not say what its tensors are"),
-        ({"lorakit": "{"}, "lorakit header is damaged"),
-        ({"lorakit": "[]"}, "it is a list, no table"),
+        (None, "has no lorakit metadata in its safetensors header, so its method and"),
+        ({"lorakit": "{"}, "lorakit header is invalid"),
+        ({"lorakit": "[]"}, "expected a dict, got list"),
     ],
 )
 def test_file_without_a_header_is_refused(
@@ -207,18 +265,18 @@ def test_file_without_a_header_is_refused(
 def test_truncated_file_is_refused(cut: int, tmp_path: Path) -> None:
     file = write(head(), tmp_path) / NAME
     file.write_bytes(file.read_bytes()[:cut])
-    with pytest.raises(FormatError, match="damaged or no safetensors file"):
+    with pytest.raises(FormatError, match="corrupted or not a safetensors file"):
         read(tmp_path)
 
 
 def test_values_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     bundle = replace(head(), trained={"w": torch.tensor([1.0, float("nan")])})
-    with pytest.raises(FormatError, match="not numbers"):
+    with pytest.raises(FormatError, match="contains NaN or infinite values"):
         read(write(bundle, tmp_path))
 
 
 def test_alpha_of_a_file_without_factors_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="lora_alpha=8 was passed, and it holds no A and B"):
+    with pytest.raises(FormatError, match="lora_alpha=8 was passed, but its method is head"):
         read(write(head(), tmp_path), lora_alpha=8)
 
 

@@ -160,10 +160,11 @@ def test_names_that_no_module_or_two_are_spelt_as_are_listed(file: Path) -> None
     with pytest.raises(MismatchError) as caught:
         lora.load_adapter(model, file)
     text = str(caught.value)
-    spells = "is how the file's format spells"
-    assert f"block_0_q_proj {spells} block.0.q_proj and block_0.q_proj alike" in text
-    assert f"block_1_q_proj {spells} no module of the model" in text
-    assert f"block_1_out {spells} no module of the model (did you mean 'block_1_out_proj'" in text
+    same = "the file's format gives block.0.q_proj and block_0.q_proj the same name"
+    unexpected = "is unexpected: no module of the model has this name in the file's format"
+    assert f"block_0_q_proj is ambiguous: {same}" in text
+    assert f"block_1_q_proj {unexpected}" in text
+    assert f"block_1_out {unexpected} (did you mean 'block_1_out_proj'" in text
     assert not any("lora_" in name for name, _ in model.named_parameters())
 
 
@@ -171,7 +172,7 @@ def test_names_of_another_format_are_not_written_as_if_they_were_the_models(
     file: Path, tmp_path: Path
 ) -> None:
     for format in ("peft", "lorakit"):
-        with pytest.raises(SaveError, match="its names are spelt as toy does"):
+        with pytest.raises(SaveError, match="its module names are those of the format toy"):
             write(read(file), tmp_path / "peft", format=format)
     assert not (tmp_path / "peft").exists()
 
@@ -179,7 +180,7 @@ def test_names_of_another_format_are_not_written_as_if_they_were_the_models(
 def test_format_that_loses_something_is_refused(toy: Toy, tmp_path: Path) -> None:
     model = adapted()
     model.get_submodule("block.0.q_proj").bias.requires_grad_(True)
-    with pytest.raises(SaveError, match="The format toy cannot hold") as caught:
+    with pytest.raises(SaveError, match="cannot be saved in the format toy") as caught:
         write(bundle_of(model), tmp_path / "a.toy", format=toy.name)
     assert caught.value.problems == ("block.0.q_proj.bias trains in full",)
     assert list(tmp_path.iterdir()) == []
@@ -190,15 +191,15 @@ def test_format_that_loses_something_is_refused(toy: Toy, tmp_path: Path) -> Non
 
 def test_name_that_is_taken_is_refused(toy: Toy) -> None:
     for codec in (toy, FORMATS["peft"]):
-        with pytest.raises(ConfigError, match=f"file format '{codec.name}' already"):
+        with pytest.raises(ConfigError, match=f"named '{codec.name}' is already registered"):
             register(codec)
 
 
 @pytest.mark.parametrize(
     ("format", "message"),
     [
-        ("pfet", r"'pfet' is unknown \(did you mean 'peft'\?\); write one of peft, lorakit\."),
-        ("loralib", "'loralib' is read, and not written"),
+        ("pfet", r"'pfet' is unknown \(did you mean 'peft'\?\); choose one of peft, lorakit\."),
+        ("loralib", "'loralib' can be loaded but not saved"),
     ],
 )
 def test_format_that_is_not_written_is_refused(format: str, message: str, tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_second_format_in_one_directory_is_refused(tmp_path: Path) -> None:
     for first, second in ((bundle_of(adapted()), head()), (head(), bundle_of(adapted()))):
         directory = write(first, tmp_path / first.method)
         before = sorted(directory.iterdir())
-        with pytest.raises(SaveError, match="holds an adapter in another format"):
+        with pytest.raises(SaveError, match="already contains an adapter in another format"):
             write(second, directory)
         assert sorted(directory.iterdir()) == before
 
@@ -245,7 +246,9 @@ def test_what_is_of_no_format_is_said_to_be_none(
     name: str, make: Callable[[Path], Any], tmp_path: Path
 ) -> None:
     make(tmp_path / name)
-    with pytest.raises(FormatError, match=r"is no adapter in a format .*peft, lorakit, loralib"):
+    with pytest.raises(
+        FormatError, match=r"is not an adapter in a known format: .*peft, lorakit, loralib"
+    ):
         read(tmp_path / name, lora_alpha=1)
 
 
@@ -255,3 +258,15 @@ def test_torch_file_is_known_by_its_beginning(name: str, zipped: bool, tmp_path:
     content = {"q.lora_A": torch.ones(1, 2), "q.lora_B": torch.ones(2, 1)}
     torch.save(content, tmp_path / name, _use_new_zipfile_serialization=zipped)
     assert read(tmp_path / name, lora_alpha=1).format == "loralib"
+
+
+def test_a_format_from_outside_can_be_the_default_of_its_kind(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = AdapterBundle(trained={"head.weight": torch.ones(2, 3)}, method="probe")
+    monkeypatch.setattr(Toy, "is_default_for", lambda self, bundle: bundle.method == "probe")
+    monkeypatch.setattr(Toy, "problems", lambda self, bundle: [])
+    write(bundle, tmp_path / "probe.toy")
+    assert (tmp_path / "probe.toy").is_file()
+    write(AdapterBundle(trained=bundle.trained, method="head"), tmp_path / "head")
+    assert read(tmp_path / "head").format == "lorakit"

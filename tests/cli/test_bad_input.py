@@ -55,7 +55,7 @@ def test_a_base_that_is_not_there_is_named(run, tmp_path):
     output = tmp_path / "run"
     code, _, err = run("train", "--base", "/nowhere/m", "--data", data, "--output", output)
     assert code == 1
-    assert err == "There is no transformers model at /nowhere/m: no such directory.\n"
+    assert err == "No transformers model found at /nowhere/m: no such directory.\n"
     assert not (output / "recipe.yaml").exists()
 
 

@@ -795,7 +795,7 @@ class TestB28NothingButTensors:
         same_base(model[0], other[0])
         before = {name: value.clone() for name, value in other.state_dict().items()}
         path = lorakit.save_adapter(model, tmp_path / "adapter")
-        with pytest.raises(MismatchError, match=r"scaling 0\.5, the file has 16\.0"):
+        with pytest.raises(MismatchError, match=r"scaling 0\.5, but the file has scaling 16\.0"):
             lorakit.load_adapter(other, path)
         for name, value in other.state_dict().items():
             assert_close(value, before[name], **EXACT)

@@ -88,5 +88,5 @@ def test_shorten_equals_torchs_renorm_bit_for_bit(norm_type, dtype):
     expected, before = rows.clone(), rows.clone()
     torch.embedding_renorm_(expected, torch.arange(300), limit, norm_type)
     assert 100 < (expected != rows).any(1).sum() < 200
-    assert_close(embedding.shorten(rows, limit, norm_type), expected, **EXACT)
+    assert_close(embedding.renorm(rows, limit, norm_type), expected, **EXACT)
     assert_close(rows, before, **EXACT)

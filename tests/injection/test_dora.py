@@ -160,20 +160,24 @@ KEY = "base_model.model.0.lora_magnitude_vector"
 @pytest.mark.parametrize(
     ("changes", "error", "text"),
     [
-        ({KEY: None}, FormatError, "0: the config says use_dora=True, and there is no lora_mag"),
+        (
+            {KEY: None},
+            FormatError,
+            "0: lora_magnitude_vector is missing; the config says use_dora=True",
+        ),
         (
             {"config": {"use_dora": False}},
             FormatError,
-            "0: the config says use_dora=False, and there is a lora_magnitude_vector",
+            "0: lora_magnitude_vector is unexpected; the config says use_dora=False",
         ),
         ({"config": {"use_dora": "yes"}}, FormatError, "use_dora is 'yes'; it must be true or"),
-        ({KEY: torch.ones(7)}, MismatchError, r"and magnitude \(8,\) at rank 2; the file has .*7"),
+        ({KEY: torch.ones(7)}, MismatchError, r"and magnitude \(8,\) \(rank 2, weight .* got .*7"),
         (
             {"base_model.model.0.lora_A.weight": None},
             FormatError,
-            "0 has .*lora_magnitude_vector and not its partner",
+            r"0: lora_A is missing \(found .*lora_magnitude_vector\)",
         ),
-        ({KEY: torch.full((8,), torch.nan)}, FormatError, "0.lora_magnitude_vector has 8 of 8"),
+        ({KEY: torch.full((8,), torch.nan)}, FormatError, "0.lora_magnitude_vector: 8 of 8"),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(tmp_path, changes, error, text):
@@ -192,14 +196,16 @@ def test_lora_and_dora_do_not_overwrite_each_other(tmp_path, ours):
     lora.inject(plain, CONFIG.replace(use_dora=False))
     lora.save_adapter(plain, tmp_path / "lora")
     model, here, file = (plain, "lora", "dora") if ours else (adapted(), "dora", "lora")
-    with pytest.raises(MismatchError, match=f"adapted with variant {here}, the file has {file}"):
+    with pytest.raises(
+        MismatchError, match=f"adapted with variant {here}, but the file has variant {file}"
+    ):
         lora.load_adapter(model, tmp_path / file)
 
 
 def test_a_model_of_both_kinds_cannot_be_saved(tmp_path):
     model = nn.Sequential(lora.Linear(4, 4, r=2, variant="dora"), lora.Linear(4, 4, r=2))
     lora.mark_only_lora_as_trainable(model)
-    with pytest.raises(SaveError, match="1 has use_dora=False and others True"):
+    with pytest.raises(SaveError, match="1 has use_dora=False, but others have use_dora=True"):
         lora.save_adapter(model, tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
@@ -222,17 +228,17 @@ def test_every_layer_that_cannot_have_it_is_listed():
     with pytest.raises(TargetError) as caught:
         lora.inject(model, lora.LoraConfig(r=2, target_modules=names, use_dora=True))
     assert caught.value.problems == (
-        "embed is an embedding; use_dora is for linear layers and GPT-2's Conv1D",
-        "conv is a convolution; use_dora is for linear layers and GPT-2's Conv1D",
-        "attn is an nn.MultiheadAttention; use_dora is for linear layers and GPT-2's Conv1D",
-        "attn.out_proj is nn.MultiheadAttention's out_proj; use_dora is for linear layers and "
+        "embed is an embedding; use_dora only supports nn.Linear and GPT-2's Conv1D",
+        "conv is a convolution; use_dora only supports nn.Linear and GPT-2's Conv1D",
+        "attn is an nn.MultiheadAttention; use_dora only supports nn.Linear and GPT-2's Conv1D",
+        "attn.out_proj is nn.MultiheadAttention's out_proj; use_dora only supports nn.Linear and "
         "GPT-2's Conv1D",
     )
     assert type(model.linear) is nn.Linear
 
 
 def test_slices_are_refused():
-    with pytest.raises(ConfigError, match="use_dora is for whole weights"):
+    with pytest.raises(ConfigError, match="use_dora adapts whole weights"):
         lora.LoraConfig(use_dora=True, slices={"qkv": [True, False, True]})
 
 
@@ -240,7 +246,9 @@ def test_slices_by_default_are_refused():
     from transformers import GPT2Config, GPT2Model
 
     model = GPT2Model(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2, n_positions=4))
-    with pytest.raises(TargetError, match=r"c_attn has slices, and use_dora .* name it in"):
+    with pytest.raises(
+        TargetError, match=r"c_attn is adapted in slices, which use_dora .* list it in"
+    ):
         lora.inject(model, lora.LoraConfig(r=2, use_dora=True))
 
 
@@ -253,4 +261,4 @@ def test_a_file_with_dora_on_an_embedding_is_refused(tmp_path):
     with pytest.raises(MismatchError) as caught:
         lora.load_adapter(model, tmp_path)
     assert len(caught.value.problems) == 2
-    assert all("use_dora is for linear layers" in text for text in caught.value.problems)
+    assert all("use_dora only supports nn.Linear" in text for text in caught.value.problems)

@@ -220,17 +220,18 @@ def test_the_report_prints_one_row_a_kind_of_layer() -> None:
     total = sum(p.numel() for p in zoo.gpt2().parameters())
     trainable = 40 * 56 + 2 * (4 * 16 + 32 * 2) + 32
     assert lines == [
-        f"GPT2LMHeadModel: {trainable:,} trainable beside {total:,} base parameters "
+        f"GPT2LMHeadModel: {trainable:,} trainable parameters, {total:,} base parameters "
         f"({trainable / total:.2%})",
         "",
         "layers                       count  type       weight    r  scaling  parameters",
         "transformer.wte                  1  Embedding  40 x 16  40      0.1       2,240",
         "transformer.h.*.attn.c_attn      2  Conv1D     16 x 48   2        2         256",
         "trained in full: transformer.ln_f.weight (16), transformer.ln_f.bias (16)",
-        "not covered: transformer.wpe.weight (256), transformer.h.*.attn.c_proj.weight (512), "
-        "transformer.h.*.mlp.c_fc.weight (2,048), transformer.h.*.mlp.c_proj.weight (2,048)",
+        "frozen, without adapter: transformer.wpe.weight (256), "
+        "transformer.h.*.attn.c_proj.weight (512), transformer.h.*.mlp.c_fc.weight (2,048), "
+        "transformer.h.*.mlp.c_proj.weight (2,048)",
         "rank above min(in, out): transformer.wte",
-        "shares its memory: transformer.wte.weight = lm_head.weight",
+        "tied weights, only one of them adapted: transformer.wte.weight = lm_head.weight",
     ]
 
 
@@ -254,7 +255,7 @@ def test_injecting_twice_is_refused_and_changes_nothing(same: bool) -> None:
     before = snapshot(model)
     record = injection_of(model)
     second = lora.LoraConfig(r=2, target_modules=["query"] if same else ["dense"])
-    with pytest.raises(StateError, match="has 4 adapted layers already"):
+    with pytest.raises(StateError, match="already has 4 adapted layers"):
         lora.inject(model, second)
     assert injection_of(model) is record
     assert_same(before, snapshot(model))
@@ -263,7 +264,7 @@ def test_injecting_twice_is_refused_and_changes_nothing(same: bool) -> None:
 def test_injecting_around_an_adapted_part_is_refused() -> None:
     model = zoo.bert("BertForSequenceClassification")
     lora.inject(model.bert, lora.LoraConfig(r=2))
-    with pytest.raises(StateError, match="adapted layers already"):
+    with pytest.raises(StateError, match=r"already has \d+ adapted layers"):
         lora.inject(model, lora.LoraConfig(r=2))
 
 

@@ -265,7 +265,7 @@ def test_disabled_layers_give_no_gradient_to_a_and_b() -> None:
 def test_saving_inside_disabled_is_refused(tmp_path: Any) -> None:
     """The heads in place are the base's there."""
     _, model = adapted(modules_to_save=["classifier"])
-    with lora.disabled(model), pytest.raises(StateError, match="switched off"):
+    with lora.disabled(model), pytest.raises(StateError, match="The adapters are disabled"):
         lora.save_adapter(model, tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
 

@@ -163,3 +163,64 @@ def test_threads_with_and_without_gradient_do_not_see_each_other_s_weight() -> N
         for thread in threads:
             thread.join()
     assert not wrong
+
+
+def test_own_forward_under_a_parent_that_reads_the_weight_adds_the_update_once() -> None:
+    torch.manual_seed(0)
+    parent = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    parent.linear1 = Counting(8, 16)
+    config = lora.LoraConfig(r=2, target_modules=["linear1"], init_lora_weights=False)
+    lora.inject(parent, config)
+    x = torch.randn(2, 5, 8)
+    called, folded = parent(x), copy.deepcopy(parent)
+    with torch.no_grad():
+        read = parent(x)
+    lora.fold(folded)
+    assert_close(called, folded(x), **FP32)
+    assert_close(read, folded(x), **FP32)
+
+
+class Means(nn.Linear):
+    """Its `scaling` is no adapter's."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 4)
+        self.scaling = 3.0
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) * self.scaling
+
+
+class Ranked(nn.Linear):
+    def r(self) -> int:
+        return 7
+
+
+@pytest.mark.parametrize(("own", "name"), [(Means, "scaling"), (lambda: Ranked(4, 4), "r")])
+def test_a_name_that_an_adapted_layer_uses_is_refused(own: Any, name: str) -> None:
+    lora.layers.register(Means, lora.Linear)
+    lora.layers.register(Ranked, lora.Linear)
+    model = nn.Sequential(own())
+    with pytest.raises(lora.errors.TargetError, match=f"has {name} of its own"):
+        lora.inject(model, lora.LoraConfig(r=2, target_modules=["0"]))
+
+
+def test_an_attribute_that_an_adapted_layer_uses_is_refused_and_stays() -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    model[0].variant = "mine"
+    with pytest.raises(lora.errors.TargetError, match="has variant of its own"):
+        lora.inject(model, lora.LoraConfig(r=2, target_modules=["0"]))
+    assert model[0].variant == "mine"
+
+
+class OwnEmbedding(nn.Embedding):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input)
+
+
+def test_own_forward_that_would_write_the_weight_is_refused() -> None:
+    lora.layers.register(OwnEmbedding, lora.Embedding)
+    config = lora.LoraConfig(r=2, target_modules=["0"])
+    with pytest.raises(lora.errors.TargetError, match="max_norm"):
+        lora.inject(nn.Sequential(OwnEmbedding(5, 4, max_norm=0.5)), config)
+    lora.inject(nn.Sequential(OwnEmbedding(5, 4)), config)

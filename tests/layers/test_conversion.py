@@ -39,7 +39,7 @@ def test_a_forward_on_the_instance_is_refused() -> None:
     assert reason is not None
     assert "device_map" in reason
     assert "remove_hook_from_module" in reason
-    with pytest.raises(TargetError, match="has a forward of its own"):
+    with pytest.raises(TargetError, match="has a forward overridden on the instance"):
         lora.inject(nn.Sequential(hooked), lora.LoraConfig(target_modules=["0"]))
 
 

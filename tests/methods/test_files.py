@@ -113,8 +113,12 @@ def test_loading_over_what_trains_keeps_the_parameters_that_an_optimizer_holds(n
 @BOTH
 def test_a_head_of_one_label_is_not_spread_over_three(name, tmp_path):
     _, path = trained(name, tmp_path, labels=1)
-    problem = "classifier.weight has shape (3, 16) here and (1, 16) in the file; load the base with"
-    assert_refused(bert(3), path, problem, "classifier.bias has shape (3,) here and (1,)")
+    problem = (
+        "classifier.weight has a size mismatch: expected (3, 16), got (1, 16); load the base with"
+    )
+    assert_refused(
+        bert(3), path, problem, "classifier.bias has a size mismatch: expected (3,), got (1,)"
+    )
     prepared = bert(3)
     METHODS[name].apply(prepared, CONFIGS[name])
     assert_refused(prepared, path, problem)
@@ -126,10 +130,13 @@ def test_a_head_of_another_name_is_told_in_both_directions(name, tmp_path):
     other = bert()
     other.score = other._modules.pop("classifier")
     missing = {
-        "full": "score.weight trains here, and the file has no tensor for it",
+        "full": "score.weight is trained in this model, but missing from the file",
         "head": "method: head needs a head",
     }
-    lost = [f"classifier.{leaf} has no place in the model" for leaf in ("weight", "bias")]
+    lost = [
+        f"classifier.{leaf} is unexpected: the model has no such parameter"
+        for leaf in ("weight", "bias")
+    ]
     assert_refused(other, path, *lost, missing[name])
 
 
@@ -144,19 +151,19 @@ def test_a_missing_tensor_is_told(name, tmp_path):
 def test_a_tensor_too_many_is_told(name, tmp_path):
     _, path = trained(name, tmp_path)
     changed(path, lambda tensors: tensors.update({"extra.weight": torch.ones(2)}))
-    assert_refused(bert(), path, "extra.weight has no place in the model")
+    assert_refused(bert(), path, "extra.weight is unexpected: the model has no such parameter")
 
 
 def test_a_tensor_that_the_settings_do_not_train_is_told(tmp_path):
     _, path = trained("head", tmp_path)
     name = "bert.pooler.dense.bias"
     changed(path, lambda tensors: tensors.update({name: torch.ones(16)}))
-    assert_refused(bert(), path, f"{name} is in the file, and by its settings head does not train")
+    assert_refused(bert(), path, f"{name} is unexpected: head does not train it with the file's")
 
 
 def test_a_head_of_another_base_is_refused_unless_it_is_meant(tmp_path):
     _, path = trained("head", tmp_path)
-    assert_refused(bert(seed=1), path, "the base weights are not those")
+    assert_refused(bert(seed=1), path, "the base weights differ from those")
     other = bert(seed=1)
     assert lora.load_adapter(other, path, check_base=False).base_verified is False
 
@@ -181,10 +188,10 @@ def test_a_file_of_another_method_is_refused(tmp_path):
             METHODS[name].apply(model, config)
             if name != made_by:
                 assert_refused(
-                    model, path, f"trained by the method {made_by}", f"prepared by {name}"
+                    model, path, f"trained with the method {made_by}", f"prepared for {name}"
                 )
         other = METHODS["full" if made_by == "head" else "head"]
-        with pytest.raises(MismatchError, match=f"trained by the method {made_by}, and not"):
+        with pytest.raises(MismatchError, match=f"trained with the method {made_by}, not with"):
             other.load(bert(), read(path), "file")
 
 
@@ -192,7 +199,9 @@ def test_a_model_of_another_kind_is_refused(tmp_path):
     _, path = trained("full", tmp_path)
     torch.manual_seed(0)
     other = BertForTokenClassification(BertConfig(**SMALL))
-    assert_refused(other, path, "bert.pooler.dense.bias", "has no place in the model")
+    assert_refused(
+        other, path, "bert.pooler.dense.bias", "is unexpected: the model has no such parameter"
+    )
 
 
 def test_buffers_are_saved_with_what_trains(tmp_path):
@@ -241,7 +250,7 @@ def test_folding_leaves_a_plain_model(name, tmp_path):
     METHODS[name].fold(model)
     assert method_of(model) is None
     torch.testing.assert_close(state(model), expected, **EXACT)
-    with pytest.raises(StateError, match="is not prepared by"):
+    with pytest.raises(StateError, match="is not prepared for the method"):
         METHODS[name].fold(model)
 
 
@@ -256,5 +265,16 @@ def test_a_missing_tensor_does_not_pass_for_another_base(tmp_path):
 def test_settings_that_the_method_does_not_know_are_told(tmp_path):
     _, path = trained("head", tmp_path)
     write(replace(read(path), method_config={"modules": ["classifier"]}), path)
-    with pytest.raises(FormatError, match="settings that the method head does not know"):
+    with pytest.raises(FormatError, match="settings that the method head does not support"):
         lora.load_adapter(bert(), path)
+
+
+def test_inject_on_a_prepared_head_is_refused_and_the_base_stays(tmp_path: Path) -> None:
+    model, base = bert(), bert()
+    find("head").apply(model, CONFIGS["head"])
+    config = lora.LoraConfig(r=2, target_modules=["query"], modules_to_save=["classifier"])
+    with pytest.raises(StateError, match=r"already trains 2 tensors in full \(classifier\.weight"):
+        lora.inject(model, config)
+    lora.eject(model)
+    for name, tensor in base.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], tensor, **EXACT)

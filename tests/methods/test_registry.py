@@ -36,7 +36,7 @@ def test_the_methods_that_come_with_lorakit():
 
 
 def test_a_name_that_is_taken_is_refused():
-    with pytest.raises(ConfigError, match="There is a method 'head' already"):
+    with pytest.raises(ConfigError, match="A method named 'head' is already registered"):
         register(Head())
 
 
@@ -101,6 +101,18 @@ def test_eject_and_a_new_injection_end_what_was_noted():
     assert method_of(model) is find("lora")
 
 
+def test_a_prepared_head_is_not_injected_over_so_that_eject_gives_all_flags_back():
+    model = net()
+    find("head").apply(model, PREPARED["head"])
+    with pytest.raises(StateError, match=r"already trains .* in full.*lorakit\.eject"):
+        lora.inject(model, LORA)
+    assert method_of(model) is find("head")
+    lora.eject(model)
+    lora.inject(model, LORA)
+    lora.eject(model)
+    assert all(p.requires_grad for p in model.parameters())
+
+
 def test_disabled_gives_the_base_of_a_trained_head():
     model = net()
     x = torch.ones(1, 4)
@@ -124,20 +136,24 @@ def test_a_head_is_not_saved_loaded_or_undone_while_its_original_is_in_place(tmp
             lambda: find("head").undo(model),
             lambda: find("head").fold(model),
         ):
-            with pytest.raises(StateError, match="switched off"):
+            with pytest.raises(StateError, match="The adapters are disabled"):
                 change()
     assert not (tmp_path / "other").exists()
     assert method_of(model) is find("head")
 
 
 def test_a_bundle_of_an_unknown_method_is_told():
-    with pytest.raises(FormatError, match=r"trained by the method 'heads'.*did you mean 'head'"):
+    with pytest.raises(FormatError, match=r"trained with the method 'heads'.*did you mean 'head'"):
         load(net(), lora.AdapterBundle(method="heads"), "file")
 
 
 @pytest.mark.parametrize(
     ("modules", "problem"),
-    [("classifier", "write a list"), ([1], "write a list"), ([""], "write a list")],
+    [
+        ("classifier", "it must be a list of names"),
+        ([1], "it must be a list of names"),
+        ([""], "it must be a list of names"),
+    ],
 )
 def test_modules_to_save_is_checked(modules, problem):
     with pytest.raises(ConfigError, match=problem):

@@ -75,7 +75,7 @@ class Scales(TensorMethod[ScalesConfig]):
         return copies(model) | scales
 
     def undo(self, model: nn.Module) -> None:
-        self.take_back(model)
+        self.revert(model)
 
     def fold(self, model: nn.Module) -> MergeReport:
         raise TargetError("The method scales has no plain form.")

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+import lorakit as lora
 from lorakit.errors import ConfigError
 from lorakit.models import dtypes
+from tests.variants.toys import registered
 
 CPU_ONLY = pytest.mark.skipif(torch.accelerator.is_available(), reason="asks the processor")
 
@@ -68,3 +70,26 @@ def test_fp32_converts_nothing():
     model = nn.Linear(2, 2).double().requires_grad_(False)
     dtypes.cast_frozen(model, "fp32")
     assert model.weight.dtype == torch.float64
+
+
+def test_a_norm_whose_shift_trains_keeps_its_scale_and_still_runs():
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    model.requires_grad_(False)
+    model[0].bias.requires_grad_(True)
+    model[1].bias.requires_grad_(True)
+    dtypes.store_frozen(model, "bf16")
+    assert model[0].weight.dtype is torch.bfloat16
+    assert model[1].weight.dtype is torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.randn(2, 4)).sum().backward()
+    assert model[1].bias.grad is not None
+
+
+def test_what_an_adapter_keeps_frozen_is_not_rounded():
+    with registered():
+        model = nn.Sequential(nn.Linear(4, 4))
+        config = {"r": 2, "target_modules": ["0"], "variant": "hadamard"}
+        lora.inject(model, lora.LoraConfig(**config))
+    dtypes.store_frozen(model, "bf16")
+    assert model[0].weight.dtype is torch.bfloat16
+    assert {t.dtype for t in model[0].adapter_tensors()} == {torch.float32}

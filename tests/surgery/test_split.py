@@ -155,10 +155,10 @@ def test_a_module_under_two_names_is_split_once_and_stays_shared():
 @pytest.mark.parametrize("name", ["qvk", "kv", "", "0.qkv.q"])
 def test_a_name_that_nothing_has_is_an_error(name):
     model = blocks()
-    with pytest.raises(TargetError, match="No module is called") as caught:
+    with pytest.raises(TargetError, match="The model has no module named") as caught:
         split_linear(model, name, PARTS)
     assert ("did you mean" in str(caught.value)) == (name == "0.qkv.q")
-    with pytest.raises(TargetError, match="No key"):
+    with pytest.raises(TargetError, match="The state dict has no weight or bias of a module named"):
         split_linear_state_dict(model.state_dict(), name, PARTS)
 
 
@@ -171,8 +171,8 @@ def test_everything_that_is_not_linear_is_listed_and_nothing_is_split():
     with pytest.raises(TargetError) as caught:
         split_linear(model, "x", PARTS)
     assert len(caught.value.problems) == 2
-    assert "b.x is a Embedding" in caught.value.problems[0]
-    assert "c.x is a Linear" in caught.value.problems[1]
+    assert "b.x has type Embedding" in caught.value.problems[0]
+    assert "c.x has type Linear" in caught.value.problems[1]
     assert list(model.modules()) == before
 
 

@@ -8,7 +8,8 @@ import pytest
 from datasets import Dataset
 
 from lorakit.errors import ConfigError
-from lorakit.tasks.columns import Columns, make_task, resolve
+from lorakit.tasks.columns import make_task, resolve
+from lorakit.tasks.spec import Columns
 
 TALK = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 

@@ -161,6 +161,12 @@ def test_two_deterministic_runs_are_bit_equal(encoder, reviews, tmp_path):
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_bf16_trains_the_biases_of_norms(encoder, reviews, tmp_path):
+    settings = {"lora": {"bias": "all"}, "training": {"dtype": "bf16", "max_steps": 3}}
+    quietly(tiny.recipe(encoder, reviews, tmp_path, **settings))
+    assert any("LayerNorm.bias" in name for name in adapter_of(tmp_path))
+
+
 def test_bf16_computes_so_and_keeps_float32_weights(encoder, reviews, tmp_path):
     seen: set[torch.dtype] = set()
     recipe = tiny.recipe(encoder, reviews, tmp_path, training={"dtype": "bf16", "max_steps": 3})

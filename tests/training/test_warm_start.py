@@ -126,7 +126,7 @@ def test_the_result_says_what_was_taken(encoder, ratings, source, tmp_path):
     assert kept["source"] == str(source)
     assert "bert.encoder.layer.0.attention.self.query" in kept["loaded"]
     assert set(kept["not_loaded"]) == {"classifier.weight", "classifier.bias"}
-    (text,) = [line for line in said if "initialising from" in line]
+    (text,) = [line for line in said if "initializing from" in line]
     assert "bert.encoder.layer.{0,1}.attention.self.query is loaded" in text
     why = "it has shape (2, 16) in the source and (3, 16) in this run"
     assert f"classifier.weight is not loaded: {why}" in text
@@ -229,7 +229,7 @@ def test_a_run_that_is_not_finished_is_no_source(encoder, reviews, tmp_path):
         FormatError, match=r"is an unfinished run, .* finish it first with: lorakit train"
     ):
         read_source(str(tmp_path), 16)
-    with pytest.raises(FormatError, match="There is no adapter"):
+    with pytest.raises(FormatError, match="No adapter found at"):
         read_source(str(tmp_path / "nothing"), 16)
 
 

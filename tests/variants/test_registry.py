@@ -113,12 +113,23 @@ def test_it_is_copied_with_the_model() -> None:
     ("changes", "reason"),
     [
         ({"variant": "hadamrd"}, r"variant is 'hadamrd' \(did you mean 'hadamard'\?\)"),
-        ({"lora_dropout": 0.1}, "has no input to drop in variant hadamard; lora_dropout must be 0"),
+        (
+            {"lora_dropout": 0.1},
+            "has variant hadamard, which does not support dropout; lora_dropout must",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(changes, reason) -> None:
     with pytest.raises(TargetError, match=reason):
         lora.inject(mlp(), lora.LoraConfig(**{**CONFIG, **changes}))
+
+
+def test_a_frozen_tensor_does_not_count_as_trainable() -> None:
+    model = mlp()
+    report = lora.inject(model, lora.LoraConfig(**CONFIG))  # type: ignore[arg-type]
+    trains = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert report.trainable_parameters == trains == 2 * (6 + 8) + 2 * (8 + 4)
+    assert report.adapter_parameters == trains + 6 * 8 + 8 * 4
 
 
 def test_a_layer_that_it_is_not_for_is_refused() -> None:
@@ -128,5 +139,20 @@ def test_a_layer_that_it_is_not_for_is_refused() -> None:
 
 
 def test_a_taken_name_is_refused(hadamard: Variant) -> None:
-    with pytest.raises(ConfigError, match="There is a variant called 'hadamard' already"):
+    with pytest.raises(ConfigError, match="A variant named 'hadamard' is already registered"):
         register(hadamard)
+
+
+def test_loralibs_files_are_read_as_before_beside_it(tmp_path: Path) -> None:
+    pair = {"0.lora_A": torch.ones(2, 6), "0.lora_B": torch.ones(8, 2)}
+    torch.save({**pair, "2.mask": torch.ones(3)}, tmp_path / "head.pt")
+    assert list(read(tmp_path / "head.pt", lora_alpha=1).trained) == ["2.mask"]
+    mixed = {**pair, "0.mask": torch.ones(8, 6), "0.lora_magnitude_vector": torch.ones(8)}
+    torch.save(mixed, tmp_path / "mixed.pt")
+    with pytest.raises(FormatError, match="no kind of adapter has these tensors"):
+        read(tmp_path / "mixed.pt", lora_alpha=1)
+
+
+def test_a_layer_of_an_unknown_kind_is_refused_by_name() -> None:
+    with pytest.raises(lora.errors.ConfigError, match=r"variant is 'dorra'.*'dora'"):
+        lora.Linear(4, 4, r=2, variant="dorra")

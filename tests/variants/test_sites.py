@@ -92,7 +92,7 @@ def test_norm_holds_at_any_rank(r: int, i: int, o: int, seed: int) -> None:
 def test_ranks_that_the_groups_do_not_divide_are_refused() -> None:
     grouped = ConvSite((6, 4, 3), groups=2)
     assert grouped.rank_problem(4) is None
-    assert grouped.rank_problem(3) == "has groups=2; r=3 must be a multiple of that"
+    assert grouped.rank_problem(3) == "has groups=2; r=3 must be a multiple of it"
     assert ConvSite((6, 4, 3), groups=2, square=True).rank_problem(3) is None
 
 
@@ -125,12 +125,12 @@ def test_a_layer_s_adapter_is_its_own_tensors_and_scale() -> None:
 def test_what_stands_nowhere_has_no_change() -> None:
     tensors = {"lora_A": torch.ones(1, 2), "lora_B": torch.ones(2, 1)}
     nowhere = ModuleAdapter(AdapterSpec(1), tensors)
-    with pytest.raises(StateError, match="does not say what it stands beside"):
+    with pytest.raises(StateError, match="does not say the type of its layer"):
         nowhere.delta()
 
 
 def test_a_change_that_depends_on_the_weight_asks_for_it() -> None:
     layer = lora.Linear(4, 6, r=2, variant="dora")
-    with pytest.raises(StateError, match="What DoRA changes depends on W; pass the weight"):
+    with pytest.raises(StateError, match="The update of DoRA depends on the base weight"):
         layer.adapter.delta()
     assert_close(layer.adapter.delta(layer.weight), layer.delta_weight())

@@ -1,4 +1,4 @@
-"""Adapter files and what they hold, without a model: file <-> AdapterBundle, one codec a format."""
+"""Adapter files without a model: file <-> AdapterBundle, one codec per format."""
 
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.formats.codec import Codec, Decoder

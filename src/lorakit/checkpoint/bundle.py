@@ -1,8 +1,8 @@
-"""An adapter without a model: what every file format decodes to and encodes from."""
+"""`AdapterBundle`: an adapter without a model, which every file format reads and writes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,8 @@ _FACTOR_TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 class AdapterBundle:
     """Configuration and tensors of one adapter, or of what another method trained.
 
-    `config` says how LoRA was made, `adapters` holds each module's adapter by its name, `trained`
-    the tensors that were trained in full (heads, biases) by their full name.
+    `config` is that of LoRA, `adapters` maps module names to adapters, and `trained` maps full
+    names to the tensors that were trained in full (heads, biases).
 
     >>> import torch
     >>> from lorakit.variants import AdapterSpec, LinearSite
@@ -43,15 +43,15 @@ class AdapterBundle:
     fingerprint: Mapping[str, str] | None = None
     """The base weights' fingerprint by dtype; see `lorakit.checkpoint.fingerprint`."""
     num_labels: int | None = None
-    """What a saved head was built for, as transformers' config counts it."""
+    """`num_labels` of the transformers config that a saved head was built for."""
     method: str = "lora"
-    """What trained these tensors."""
+    """The name of the method that trained these tensors."""
     method_config: Mapping[str, Any] = field(default_factory=dict)
     """The config of a method other than LoRA, in values that JSON has."""
     spelling: Callable[[str], str | None] | None = None
-    """For names that are the format's own: how it spells a module's; see `late_names`."""
+    """For a format with its own module names: how it writes a module's name; see `late_names`."""
     targets_stated: bool = True
-    """Whether the file says `config.target_modules`, and not only the names of its tensors."""
+    """Whether the file stores `config.target_modules`; if not, they are its tensors' modules."""
     format: str = "peft"
     """The name of the file format that it was read from."""
 
@@ -65,8 +65,17 @@ class AdapterBundle:
 
 
 def type_problem(key: str, tensor: Tensor) -> str | None:
-    """What is wrong with the type of a file's tensor: A and B are floats of 16 bits or more."""
+    """What is wrong with the dtype of a tensor in a file: A and B are floats of 16 bits or more."""
     is_small_float = tensor.is_floating_point() and tensor.dtype not in _FACTOR_TYPES
     if is_small_float or ("lora_" in key and tensor.dtype not in _FACTOR_TYPES):
-        return f"{key} has type {tensor.dtype}, which no adapter is trained in"
+        return f"{key} has dtype {tensor.dtype}; expected float32, bfloat16, float16 or float64"
     return None
+
+
+def missing_factors(module: str, found: Collection[str]) -> str | None:
+    """Which of A and B a module's tensors in a file lack, if any."""
+    missing = [name for name in ("lora_A", "lora_B") if name not in found]
+    if not missing:
+        return None
+    verb = "is" if len(missing) == 1 else "are"
+    return f"{module}: {' and '.join(missing)} {verb} missing (found {', '.join(found)})"

@@ -1,9 +1,9 @@
-"""A file over HTTP: resumed where it was, checked, and whole or not there at all.
+"""Downloads over HTTP: resumable, verified, atomic.
 
-Bytes arrive in `<name>.part` beside the target, and a rename at the end puts them in place. A
-transfer that breaks off is continued, within one call and by the next one, with HTTP's Range; the
-server is asked (If-Range) whether the file is still the one that the first bytes came from, and
-sends it from the start if it is not. A lock keeps two processes from writing one file.
+Bytes are written to `<name>.part` next to the target, which is renamed at the end. An interrupted
+transfer is resumed, within one call and by the next one, with HTTP's Range; with If-Range the
+server sends the file from the start if it has changed since. A lock keeps two processes from
+writing one file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from filelock import FileLock
 from lorakit.errors import FormatError, SaveError
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are there and, where the server says it, the size of the file."""
+"""Called with the bytes received and, where the server sends it, the size of the file."""
 
 _ATTEMPTS = 5
 _CHUNK = 1 << 16
@@ -48,8 +48,9 @@ def download(
 ) -> Path:
     """Fetch `address` into `target`, unless that exists; returns `target`.
 
-    Raises FormatError if the server cannot be reached, has no such file, breaks off again and
-    again, or sends something else than `size` and `sha256` say; SaveError if it cannot be written.
+    Raises FormatError if the server cannot be reached, has no such file, keeps closing the
+    connection, or sends a file that differs from `size` or `sha256`; SaveError if it cannot be
+    written.
     """
     part = target.with_name(f"{target.name}.part")
     try:
@@ -61,26 +62,26 @@ def download(
                 os.replace(part, target)
                 _validator(part).unlink(missing_ok=True)
     except urllib.error.HTTPError as error:
-        raise FormatError(f"{address} cannot be downloaded: the server answers {error}.") from error
+        raise FormatError(f"Could not download {address}: the server returned {error}.") from error
     except _BROKEN as error:
         raise FormatError(
-            f"{address} cannot be downloaded: {error}. The same command continues; or put the file "
-            f"at {target} yourself."
+            f"Could not download {address}: {error}. Run the command again to resume the download, "
+            f"or put the file at {target} yourself."
         ) from error
     except OSError as error:
-        raise SaveError(f"{target} cannot be written: {error}") from error
+        raise SaveError(f"Could not write {target}: {error}") from error
     return target
 
 
 def _fetch(address: str, part: Path, progress: Progress | None) -> None:
-    """Continue `part` until it is whole; gives up when nothing has come for some attempts."""
+    """Resume `part` until it is complete; gives up after several attempts without progress."""
     failures = 0
     while True:
         before = _length(part)
         try:
             if _transfer(address, part, progress):
                 return
-            reason: Exception = ConnectionError("the connection broke off")
+            reason: Exception = ConnectionError("the connection was closed early")
         except urllib.error.HTTPError:
             raise
         except _BROKEN as error:
@@ -91,7 +92,7 @@ def _fetch(address: str, part: Path, progress: Progress | None) -> None:
 
 
 def _transfer(address: str, part: Path, progress: Progress | None) -> bool:
-    """One request; whether the file is whole then."""
+    """One request; returns whether the file is complete."""
     have = _length(part)
     request = urllib.request.Request(address, headers=_range(part, have))
     try:
@@ -100,7 +101,7 @@ def _transfer(address: str, part: Path, progress: Progress | None) -> bool:
         if error.code != _NOT_SATISFIABLE or not have:
             raise
         if error.headers.get("Content-Range") == f"bytes */{have}":
-            return True  # it was whole already
+            return True  # it was complete already
         part.unlink()
         return False
     with response:
@@ -128,7 +129,7 @@ def _read(response: Any) -> bytes:
 
 
 def _range(part: Path, have: int) -> dict[str, str]:
-    """Ask for the rest, if there is a start and the server has named its version."""
+    """The headers that request the rest, if the first bytes and their version are known."""
     validator = _validator(part)
     if not have or not validator.is_file():
         return {}
@@ -136,7 +137,7 @@ def _range(part: Path, have: int) -> dict[str, str]:
 
 
 def _remember(part: Path, headers: Any) -> None:
-    """Keep the server's name for this version of the file beside its first bytes."""
+    """Store the server's ETag or date of this version next to the first bytes."""
     tag = headers.get("ETag", "")
     version = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
     if version:
@@ -154,16 +155,16 @@ def _length(part: Path) -> int:
 
 
 def _check(address: str, part: Path, size: int | None, sha256: str | None) -> None:
-    """Raise FormatError, and leave nothing, if these are not the bytes that were expected."""
+    """Raise FormatError, and delete the file, if its size or SHA-256 is not the expected one."""
     problems = []
     if size is not None and _length(part) != size:
-        problems.append(f"it has {_length(part):,} bytes and should have {size:,}")
+        problems.append(f"size mismatch: expected {size:,} bytes, got {_length(part):,}")
     if sha256 is not None and (found := _digest(part)) != sha256:
-        problems.append(f"its sha256 is {found} and should be {sha256}")
+        problems.append(f"sha256 mismatch: expected {sha256}, got {found}")
     if problems:
         part.unlink()
         _validator(part).unlink(missing_ok=True)
-        raise FormatError(f"{address} is not the file that was expected:", problems)
+        raise FormatError(f"The file downloaded from {address} is not the expected one:", problems)
 
 
 def _digest(file: Path) -> str:

@@ -1,9 +1,10 @@
-"""Which base weights an adapter belongs to, in 64 hexadecimal digits.
+"""The fingerprint of the base weights that an adapter was trained on: a SHA-256 of samples.
 
-From every adapted module's weight a few elements are taken at even distances, the first and the
-last among them, and hashed together with the names and shapes. Two fine-tunes of one model differ
-in all of them. A base that is later loaded in another precision is still the same base, so a
-float32 base gets one digest for each type it may be rounded to; rounding commutes with taking
+From every weight that counts (LoRA's: those of the adapted modules; another method's: the matrices
+it leaves as they are) a few elements are taken at even distances, the first and the last among
+them, and hashed together with the names and shapes. Two fine-tunes of one model differ in all of
+them. A base that is later loaded in another precision is still the same base, so a float32 base
+gets one digest for each type it may be rounded to; rounding commutes with taking
 elements, so no tolerance is needed.
 """
 
@@ -22,7 +23,7 @@ _ROUNDED_TO = {torch.float32: (torch.float32, torch.bfloat16, torch.float16)}
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """Digest by dtype name of the given base weights, by module name; empty on the meta device."""
+    """Digest by dtype name of the given base weights, by name; empty on the meta device."""
     dtype = _common_dtype(weights)
     if dtype is None:
         return {}
@@ -30,9 +31,9 @@ def fingerprint(weights: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def compare(stored: Mapping[str, str] | None, weights: Mapping[str, Tensor]) -> bool | None:
-    """Whether these are the weights that `stored` was made from; None if that cannot be told.
+    """Whether `stored` is the fingerprint of these weights; None if they cannot be compared.
 
-    It can where both have one type, or where one is float32 and can be rounded to the other's.
+    They can if both have the same dtype, or if one is float32 and can be rounded to the other's.
     """
     dtype = _common_dtype(weights)
     if not stored or dtype is None:

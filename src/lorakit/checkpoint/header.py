@@ -1,14 +1,13 @@
-"""lorakit's part of a safetensors header: one JSON table under `lorakit`, with a version.
+"""lorakit's metadata in a safetensors header: one JSON object under `lorakit`, with a version.
 
-Whatever a format's tensors and neighbouring files cannot say stands there, and every other reader
-passes it by. Which fields a table has is the format's business; each is checked by a description
-of its type.
+It stores what the tensors and the other files of a format cannot, and other readers ignore it. Each
+format defines the fields of its object and a check for the type of each.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from lorakit.errors import FormatError
@@ -17,7 +16,7 @@ HEADER = "lorakit"
 VERSION = 1
 
 Check = tuple[str, Callable[[Any], bool]]
-"""What a field must be, in words and as a test."""
+"""The type of a field as text and as a predicate."""
 
 
 def header_text(header: Mapping[str, Any]) -> dict[str, str]:
@@ -26,32 +25,32 @@ def header_text(header: Mapping[str, Any]) -> dict[str, str]:
 
 
 def parse_table(metadata: Mapping[str, str] | None) -> dict[str, Any] | None:
-    """The table in the metadata, if there is one; raises FormatError if it is no table."""
+    """The object in the metadata, if there is one; raises FormatError if it is invalid."""
     text = (metadata or {}).get(HEADER)
     if text is None:
         return None
     try:
         table = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise FormatError(f"The file's lorakit header is damaged: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"The file's lorakit header is invalid: {error}") from error
     if not isinstance(table, dict):
         raise FormatError(
-            f"The file's lorakit header is damaged: it is a {type(table).__name__}, no table."
+            f"The file's lorakit header is invalid: expected a dict, got {type(table).__name__}."
         )
     return table
 
 
 def require_version(table: Mapping[str, Any]) -> None:
-    """Raise FormatError for a header of another lorakit."""
+    """Raise FormatError for another version of the header."""
     if table.get("version") != VERSION:
         raise FormatError(
-            f"The file's lorakit header has version {table.get('version')!r}; this lorakit reads "
-            f"version {VERSION}. Update lorakit."
+            f"The file's lorakit header has version {table.get('version')!r}; this version of "
+            f"lorakit reads version {VERSION}. Upgrade lorakit."
         )
 
 
 def type_problems(table: Mapping[str, Any], types: Mapping[str, Check]) -> list[str]:
-    """The fields that are there, not null, and of another type than `types` says."""
+    """The fields that are present, not null, and of another type than in `types`."""
     return [
         f"{name} is {table[name]!r}; it must be {what}"
         for name, (what, fits) in types.items()
@@ -59,8 +58,20 @@ def type_problems(table: Mapping[str, Any], types: Mapping[str, Check]) -> list[
     ]
 
 
+def field_problems(
+    table: Mapping[str, Any], types: Mapping[str, Check], allowed: Container[str] = ()
+) -> list[str]:
+    """The fields of `types` that are missing, null or of another type, and unknown ones."""
+    return [
+        *(f"{name} is missing" for name in types if name not in table),
+        *(f"{name} is unknown" for name in table if name not in types and name not in allowed),
+        *(f"{name} is null" for name in types if name in table and table[name] is None),
+        *type_problems(table, types),
+    ]
+
+
 def table_of(kind: type) -> Callable[[Any], bool]:
-    """Whether a value is a table with values of this type; JSON has no other keys than strings."""
+    """A predicate for dicts with values of this type; keys are strings in JSON."""
     return lambda value: isinstance(value, dict) and all(type(v) is kind for v in value.values())
 
 
@@ -69,8 +80,8 @@ def _is_class(value: Any) -> bool:
 
 
 BASE_TYPES: dict[str, Check] = {
-    "fingerprint": ("a table of strings", table_of(str)),
-    "base_class": ("a module and a class", _is_class),
-    "num_labels": ("a whole number above 0", lambda value: type(value) is int and value > 0),
+    "fingerprint": ("a dict of strings", table_of(str)),
+    "base_class": ("a list [module, class]", _is_class),
+    "num_labels": ("an integer > 0", lambda value: type(value) is int and value > 0),
 }
-"""Fields about the base and the head, which every table has."""
+"""Fields about the base and the head, which every format has."""

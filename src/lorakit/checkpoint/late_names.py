@@ -1,9 +1,9 @@
-"""Names that can be read back only beside a model.
+"""Module names that can only be recovered with the model.
 
-Some formats spell a module's name in a way that loses where its parts end: kohya writes
-`down_blocks.0.attn` as `lora_unet_down_blocks_0_attn`, GGUF has `blk.0.attn_q` for whatever an
-architecture calls it. A bundle then holds the file's names, and in `spelling` how the format spells
-a module's. Whoever has the model spells the names of all its modules and looks up the file's.
+Some formats rename modules in a way that cannot be inverted: kohya writes `down_blocks.0.attn` as
+`lora_unet_down_blocks_0_attn`, GGUF has `blk.0.attn_q` whatever the architecture calls it. A bundle
+then has the file's names, and `spelling` maps a module's name to the file's. With a model at hand,
+the names of all of its modules are mapped, and the file's names looked up among them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.errors import suggest
 
 _SUGGESTIONS = 10
-"""How many lost names get one; the search costs time."""
+"""How many unexpected names get a suggestion; the search takes time."""
 
 
 def in_model_names(
@@ -23,8 +23,8 @@ def in_model_names(
 ) -> tuple[AdapterBundle, list[tuple[str, str]]]:
     """The bundle with the names of these modules of a model.
 
-    Also (file's name, what is wrong with it) for names of no module or of several; what belongs to
-    those is left out.
+    Also returns (file's name, what is wrong with it) for names of no module or of several, which
+    are left out of the bundle.
     """
     if bundle.spelling is None:
         return bundle, []
@@ -47,14 +47,15 @@ def in_model_names(
     return named, _problems([name for name in owners if name not in found], meant)
 
 
-def _problems(lost: list[str], meant: dict[str | None, list[str]]) -> list[tuple[str, str]]:
+def _problems(unexpected: list[str], meant: dict[str | None, list[str]]) -> list[tuple[str, str]]:
     spelt = [name for name in meant if name is not None]
     problems = []
-    for n, name in enumerate(lost):
+    for n, name in enumerate(unexpected):
         if name in meant:
             which = " and ".join(meant[name])
-            problems.append((name, f"is how the file's format spells {which} alike"))
+            problems.append((name, f"is ambiguous: the file's format gives {which} the same name"))
         else:
             near = suggest(name, spelt) if n < _SUGGESTIONS else ""
-            problems.append((name, f"is how the file's format spells no module of the model{near}"))
+            text = "is unexpected: no module of the model has this name in the file's format"
+            problems.append((name, text + near))
     return problems

@@ -1,4 +1,4 @@
-"""From a path or hub id to an AdapterBundle; the format is found by looking, never by guessing."""
+"""From a path or Hub id to an AdapterBundle; the format is recognised, never guessed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def read(
 ) -> AdapterBundle:
     """Read a file or directory of a format in `FORMATS`, a hub id or a release.
 
-    A release is a name of `releases.RELEASES`; it is downloaded when it is first read, and the
-    catalogue says its base and its alpha. Otherwise `lora_alpha` is required where the file cannot
-    say it. Pickles are opened with `weights_only=True`, so no code in them runs.
+    A release is a name in `releases.RELEASES`; it is downloaded when it is first read, and its base
+    and alpha are known. Otherwise `lora_alpha` is required where the file does not store it.
+    Pickles are loaded with `weights_only=True`, so no code in them runs.
 
     Raises FormatError that says what is wrong with the file, MissingAlphaError for a missing
     `lora_alpha`, MissingDependencyError for a hub id without huggingface_hub, ConfigError for a
@@ -27,16 +27,16 @@ def read(
     source = locate(path, revision, (name for codec in FORMATS.values() for name in codec.files))
     alpha = source.lora_alpha if lora_alpha is None else lora_alpha
     bundle = format_of(source.path).decode(source.path, alpha)
-    _require_numbers(bundle, path)
+    _require_finite(bundle, path)
     return bundle if source.base_model is None else replace(bundle, base_model=source.base_model)
 
 
-def _require_numbers(bundle: AdapterBundle, path: str | Path) -> None:
-    """Raise FormatError that counts the values that are NaN or infinite."""
+def _require_finite(bundle: AdapterBundle, path: str | Path) -> None:
+    """Raise FormatError that counts NaN and infinite values."""
     broken = [
-        f"{name} has {int((~tensor.isfinite()).sum())} of {tensor.numel()} values NaN or infinite"
+        f"{name}: {int((~tensor.isfinite()).sum())} of {tensor.numel()} values are NaN or infinite"
         for name, tensor in bundle.tensors.items()
         if tensor.is_floating_point() and not tensor.isfinite().all()
     ]
     if broken:
-        raise FormatError(f"{path} holds values that are not numbers:", broken)
+        raise FormatError(f"{path} contains NaN or infinite values:", broken)

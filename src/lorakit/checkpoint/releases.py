@@ -1,6 +1,6 @@
-"""The adapters that microsoft/LoRA has published, by name, with what their files do not say.
+"""The adapters that microsoft/LoRA has published, by name, with what their files do not store.
 
-loralib's files hold neither alpha nor base nor task. Ranks, alphas and heads are those of the
+loralib's files store neither alpha nor base nor task. Ranks, alphas and heads are those of the
 repository's scripts, of its README files and of the paper (arXiv 2106.09685v2); `alpha_from` says
 which. Sizes are those that the README files give.
 
@@ -38,7 +38,7 @@ class Release:
     lora_alpha: float
     alpha_from: str
     head: tuple[str, ...]
-    """Modules beside the adapter that the file holds."""
+    """Other modules that the file contains."""
     labels: int | None
     """Outputs of the head."""
     megabytes: float
@@ -163,5 +163,5 @@ def find(names: Iterable[str]) -> list[Release]:
     names = list(dict.fromkeys(names))
     unknown = [f"{name}{suggest(name, RELEASES)}" for name in names if name not in RELEASES]
     if unknown:
-        raise ConfigError("The catalogue (lorakit checkpoints list) does not have:", unknown)
+        raise ConfigError("Unknown checkpoints (`lorakit checkpoints list` shows all):", unknown)
     return [RELEASES[name] for name in names]

@@ -1,4 +1,4 @@
-"""Where an adapter is: a path, a name of the catalogue, or a repository on the Hub."""
+"""Find an adapter: a path, the name of a release, or a repository on the Hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class Source:
-    """A file or directory on this machine, and what is known of it beside what it says."""
+    """A local file or directory, and what is known about it besides its content."""
 
     path: Path
     base_model: str | None = None
@@ -31,9 +31,9 @@ def locate(path: str | Path, revision: str | None, hub_files: Iterable[str]) -> 
     local = Path(path)
     release = release_of(path)
     if revision is not None and (local.exists() or release is not None):
-        where = "local" if release is None else "a release of microsoft/LoRA"
+        where = "a local path" if release is None else "a release of microsoft/LoRA"
         raise ConfigError(
-            f"revision={revision!r} names a version on the Hub, and {path} is {where}."
+            f"revision={revision!r} only applies to a Hub repository, but {path} is {where}."
         )
     if local.exists():
         return Source(local)
@@ -42,7 +42,7 @@ def locate(path: str | Path, revision: str | None, hub_files: Iterable[str]) -> 
     if _HUB_ID.fullmatch(str(path)):
         return Source(_download(str(path), revision, hub_files))
     near = suggest(str(path), RELEASES)
-    raise FormatError(f"There is no adapter at {path}: no such file or directory{near}.")
+    raise FormatError(f"No adapter found at {path}: no such file or directory{near}.")
 
 
 def _download(hub_id: str, revision: str | None, files: Iterable[str]) -> Path:
@@ -51,11 +51,12 @@ def _download(hub_id: str, revision: str | None, files: Iterable[str]) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError as error:
         raise MissingDependencyError(
-            f"{hub_id} is no local path; to load it from the Hub: pip install 'lorakit[hub]'"
+            f"{hub_id} is not a local path, and loading it from the Hub needs huggingface_hub: "
+            "pip install 'lorakit[hub]'"
         ) from error
     try:
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(files)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise FormatError(
-            f"{hub_id} is no local path, and the Hub did not give it: {error}"
+            f"{hub_id} is not a local path, and could not be downloaded from the Hub: {error}"
         ) from error

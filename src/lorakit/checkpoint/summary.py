@@ -1,4 +1,4 @@
-"""What an adapter file holds, as a value and as a table."""
+"""The summary of an adapter file, as a value and as a table."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lorakit.checkpoint.formats.tensor_files import dtype_names
 from lorakit.variants import VARIANTS
 
 _NAMED = 8
-"""Tensors that a table names; full fine-tuning has hundreds."""
+"""How many tensors the table names; full fine-tuning has hundreds."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """An adapter, or what another method trained, at a glance."""
+    """The main facts of an adapter, or of what another method trained."""
 
     format: str
     method: str
@@ -40,20 +40,20 @@ class Summary:
     fits: str | None = None
     """The base that it was checked against."""
     base_verified: bool | None = None
-    """Whether that base is the one it was trained on; None if that cannot be told."""
+    """Whether that base is the one it was trained on; None if that is unknown."""
 
     def __str__(self) -> str:
         rows = {
             "format": self.format,
-            "base model": self.base_model or "not said",
+            "base model": self.base_model or "unknown",
             **(self._method() if self.r is None else self._lora()),
-            "trained in full": _listed(self.trained) or "nothing",
-            "types": ", ".join(self.dtypes),
+            "trained in full": _listed(self.trained) or "none",
+            "dtype": ", ".join(self.dtypes),
             "fingerprint": self.fingerprint or "none",
         }
         if self.fits is not None:
-            verified = "its weights are the ones" if self.base_verified else "weights not verified"
-            rows["fits"] = f"{self.fits} ({verified})"
+            verified = "verified" if self.base_verified else "not verified"
+            rows["fits"] = f"{self.fits} (base weights {verified})"
         width = max(map(len, rows))
         return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows.items())
 
@@ -112,7 +112,7 @@ def summarise(
 
 
 def _targets(bundle: AdapterBundle) -> list[str] | str:
-    """The config's targets, or the last parts of the names where the file states none."""
+    """The config's targets, or the last parts of the names where the file does not store them."""
     targets = bundle.config.target_modules
     if targets is None or not bundle.targets_stated:
         return sorted({name.rpartition(".")[2] for name in bundle.adapters})

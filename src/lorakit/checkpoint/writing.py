@@ -1,4 +1,4 @@
-"""From an AdapterBundle to a file: in the format that is asked for, or in that of its kind."""
+"""From an AdapterBundle to a file, in the given format or in its default one."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from pathlib import Path
 
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.formats.codec import Codec, Decoder
-from lorakit.checkpoint.formats.registry import FORMATS
+from lorakit.checkpoint.formats.registry import FORMATS, NATIVE
 from lorakit.errors import ConfigError, SaveError, suggest
 
 
 def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) -> Path:
-    """Write the bundle there; other files in a directory stay.
+    """Write the bundle to `path`; other files in a directory are kept.
 
-    `format` is a name in `FORMATS`; without it, PEFT's directory is written for LoRA and the other
-    kinds of adapters that PEFT has, and lorakit's own file for everything else.
+    `format` is a name in `FORMATS`; by default, PEFT's directory is written for LoRA and the other
+    variants that PEFT supports, and lorakit's own file for everything else.
 
-    Raises ConfigError for a format that is not written, and SaveError if the format cannot hold the
-    bundle or writing fails; what was there before is then untouched, unless the error says
-    that the new tensors are there and only the files beside them are missing.
+    Raises ConfigError for a format that cannot be written, and SaveError if the format cannot store
+    the bundle or writing fails; existing files are then unchanged, unless the error says that the
+    new tensors are in place and only the other files could not be replaced.
     """
     path = Path(path)
     codec = _default_for(bundle) if format is None else _named(format)
     if problems := _problems(codec, bundle):
-        raise SaveError(f"The format {codec.name} cannot hold this adapter:", problems)
+        raise SaveError(f"This adapter cannot be saved in the format {codec.name}:", problems)
     if others := [name for name, other in FORMATS.items() if _is_of(other, path, codec)]:
         raise SaveError(
-            f"{path} holds an adapter in another format, {', '.join(others)}, and nobody could "
-            "tell which is meant; choose another directory."
+            f"{path} already contains an adapter in another format ({', '.join(others)}), so "
+            "loading it would be ambiguous; choose another directory."
         )
     try:
         codec.write(bundle, path)
     except SaveError:
         raise
-    except Exception as error:  # safetensors has errors of its own
+    except Exception as error:  # safetensors' errors are no OSError
         raise SaveError(
             f"The adapter could not be saved to {path}: {error}. Nothing there was changed."
         ) from error
@@ -43,8 +43,8 @@ def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) ->
 def _problems(codec: Codec, bundle: AdapterBundle) -> list[str]:
     if bundle.spelling is not None and bundle.format != codec.name:
         return [
-            f"its names are spelt as {bundle.format} does, which only a model can tell; load it "
-            "onto one and save it from there"
+            f"its module names are those of the format {bundle.format}, and converting them takes "
+            "the model; load it onto one and save it from there"
         ]
     return codec.problems(bundle)
 
@@ -58,14 +58,15 @@ def _writable() -> dict[str, Codec]:
 
 
 def _default_for(bundle: AdapterBundle) -> Codec:
-    return next(codec for codec in _writable().values() if codec.is_default_for(bundle))
+    chosen = (codec for codec in _writable().values() if codec.is_default_for(bundle))
+    return next(chosen, NATIVE)
 
 
 def _named(name: str) -> Codec:
     codecs = _writable()
     if name not in codecs:
-        why = "is read, and not written" if name in FORMATS else "is unknown"
+        why = "can be loaded but not saved" if name in FORMATS else "is unknown"
         raise ConfigError(
-            f"The format {name!r} {why}{suggest(name, codecs)}; write one of {', '.join(codecs)}."
+            f"The format {name!r} {why}{suggest(name, codecs)}; choose one of {', '.join(codecs)}."
         )
     return codecs[name]

@@ -1,4 +1,4 @@
-"""What is adapted, and how: one frozen value, checked when it is made, standard library only."""
+"""`LoraConfig`: which modules are adapted, and how; frozen and validated on construction."""
 
 from __future__ import annotations
 
@@ -21,9 +21,19 @@ INITIALISERS = (True, False, "gaussian")
 ALL_LINEAR = "all-linear"
 
 
+class _AsVariant:
+    """The default of `use_dora`, which a config never keeps: `variant` decides."""
+
+    def __repr__(self) -> str:
+        return "False"
+
+
+_AS_VARIANT: Any = _AsVariant()
+
+
 @dataclass(frozen=True)
 class LoraConfig:
-    """Which modules get an update `scaling * B @ A` beside their weight, and of what kind.
+    """Which modules get an update `scaling * B @ A` of their weight, and how.
 
     The field names are PEFT's, so a config reads the same in both libraries.
 
@@ -68,27 +78,27 @@ class LoraConfig:
     use_rslora: bool = False
     """`scaling = lora_alpha / sqrt(r)` (rsLoRA, arXiv 2312.03732)."""
 
-    use_dora: bool = False
-    """Learn the length of each row of the weight apart from its direction, which A and B turn
-    (DoRA, arXiv 2402.09353). For linear layers and GPT-2's Conv1D, whole and not in slices. The
-    same as `variant="dora"`."""
-
-    variant: str = "lora"
-    """The kind of adapter: "lora", "dora", or a name given to `lorakit.variants.register`."""
+    use_dora: bool = _AS_VARIANT
+    """Train the magnitude of each row of the weight as a vector of its own; A and B then only
+    change the direction (DoRA, arXiv 2402.09353). For nn.Linear and GPT-2's Conv1D, not in slices.
+    The same as `variant="dora"`."""
 
     init_lora_weights: bool | Literal["gaussian"] = True
     """True: A is Kaiming-uniform, B zero. "gaussian": A is normal with deviation 1/r, B zero.
     False: both random, so the update is not zero (for tests)."""
 
     merge_weights: bool = False
-    """Let `eval()` keep `W + scaling * B @ A` as a cache for forwards without gradient, at the
-    price of the adapted weights once more in memory. See also `lorakit.merged`."""
+    """In eval mode, cache the merged weight `W + scaling * B @ A` for forwards without gradients,
+    which takes the memory of the adapted weights once more. See also `lorakit.merged`."""
 
     slices: Mapping[str, Sequence[bool | Slice]] = field(default_factory=dict)
-    """For modules that hold several projections in one weight: the name's suffix -> which parts
-    of the output get a low-rank pair of their own. `[True, False, True]` is three equal parts;
-    `[(2048, True), (512, False), (512, True)]` gives their heights. Kept as such pairs, with
-    height None for an equal part."""
+    """For modules with several projections in one weight: suffix of the name -> which slices of
+    the output are adapted, each with its own A and B. `[True, False, True]` is three equal slices;
+    `[(2048, True), (512, False), (512, True)]` gives their heights. Stored as such pairs, with
+    height None for an equal slice."""
+
+    variant: str = "lora"
+    """The adapter variant: "lora", "dora", or one registered with `lorakit.variants.register`."""
 
     def __post_init__(self) -> None:
         problems = self._normalise() + self._variant_problems()
@@ -96,7 +106,7 @@ class LoraConfig:
         slices, slice_problems = normalised_slices(self.slices)
         object.__setattr__(self, "slices", slices)
         if problems + slice_problems:
-            raise ConfigError("This LoraConfig cannot work:", problems + slice_problems)
+            raise ConfigError("Invalid LoraConfig:", problems + slice_problems)
 
     def rank_of(self, name: str) -> int:
         """The rank for the module of this name."""
@@ -107,7 +117,7 @@ class LoraConfig:
         return self._alphas.of(name, self.lora_alpha)
 
     def unmatched_keys(self, names: Sequence[str]) -> list[tuple[str, str]]:
-        """(field, key) of every pattern's key that means none of these modules."""
+        """(field, key) of every pattern key that matches none of these modules."""
         ranks = [("rank_pattern", key) for key in self._ranks.without_match(names)]
         return ranks + [("alpha_pattern", key) for key in self._alphas.without_match(names)]
 
@@ -122,11 +132,11 @@ class LoraConfig:
     def replace(self, **changes: Any) -> LoraConfig:
         """A copy with some fields changed; `use_dora` and `variant` follow each other."""
         if "use_dora" in changes or "variant" in changes:
-            changes = {"use_dora": False, "variant": "lora"} | changes
+            changes = {"use_dora": _AS_VARIANT, "variant": "lora"} | changes
         return LoraConfig(**{f.name: getattr(self, f.name) for f in fields(self)} | changes)
 
     def _normalise(self) -> list[str]:
-        """Own copies, as tuples and dicts; a field that cannot be read as one counts as empty."""
+        """Copy fields as tuples and dicts; one of the wrong type is reported and emptied."""
         problems = []
         for name in ("target_modules", "exclude_modules", "modules_to_save", "layers_to_transform"):
             value: Any = getattr(self, name)
@@ -135,27 +145,31 @@ class LoraConfig:
             if isinstance(value, int) and name == "layers_to_transform":
                 continue
             if not isinstance(value, Iterable):
-                problems.append(f"{name} is {value!r}; write a list")
+                problems.append(f"{name} is {value!r}; it must be a list")
                 value = None
             object.__setattr__(self, name, None if value is None else tuple(value))
         for name in ("rank_pattern", "alpha_pattern", "slices"):
             value = getattr(self, name)
             if not isinstance(value, Mapping) or not all(map(is_name, value)):
-                problems.append(f"{name} is {value!r}; write a mapping from names")
+                problems.append(f"{name} is {value!r}; it must be a dict keyed by module name")
                 value = {}
             object.__setattr__(self, name, dict(value))
         return problems
 
     def _variant_problems(self) -> list[str]:
-        """Make `use_dora` and `variant` say the same; what is wrong with them."""
+        """Make `use_dora` and `variant` agree; returns what is wrong with them."""
+        if self.use_dora is _AS_VARIANT:
+            object.__setattr__(self, "use_dora", self.variant == "dora")
         if not is_name(self.variant):
-            return [f"variant is {self.variant!r}; it must be the name of a kind of adapter"]
-        if self.use_dora is True and self.variant not in ("lora", "dora"):
-            return [f"use_dora is True, and variant is {self.variant!r}; leave one of them out"]
+            return [f"variant is {self.variant!r}; it must be a name such as 'lora' or 'dora'"]
+        contrary = {True: self.variant not in ("lora", "dora"), False: self.variant == "dora"}
+        if isinstance(self.use_dora, bool) and contrary[self.use_dora]:
+            return [
+                f"use_dora={self.use_dora} contradicts variant={self.variant!r}; set only one of "
+                "them"
+            ]
         if self.use_dora is True:
             object.__setattr__(self, "variant", "dora")
-        elif self.use_dora is False:
-            object.__setattr__(self, "use_dora", self.variant == "dora")
         return []
 
     def _range_problems(self) -> list[str]:
@@ -165,12 +179,12 @@ class LoraConfig:
             **{f"alpha_pattern[{k!r}]": v for k, v in self.alpha_pattern.items()},
         }
         problems = [
-            f"{name} is {value!r}; a rank is a whole number from 1 upwards"
+            f"{name} is {value!r}; it must be an integer >= 1"
             for name, value in ranks.items()
             if not isinstance(value, int) or isinstance(value, bool) or value < 1
         ]
         problems += [
-            f"{name} is {value!r}; it must be a number above 0"
+            f"{name} is {value!r}; it must be a number > 0"
             for name, value in alphas.items()
             if not is_number(value) or value <= 0
         ]
@@ -179,7 +193,9 @@ class LoraConfig:
         layers: Any = self.layers_to_transform
         numbers = [layers] if isinstance(layers, int) else layers
         if numbers is not None and not (numbers and all(map(is_index, numbers))):
-            problems.append(f"layers_to_transform is {layers!r}; write whole numbers from 0")
+            problems.append(
+                f"layers_to_transform is {layers!r}; it must be one or more integers >= 0"
+            )
         if self.bias not in BIASES:
             problems.append(f"bias is {self.bias!r}; it must be one of {', '.join(BIASES)}")
         if self.init_lora_weights not in INITIALISERS:
@@ -193,7 +209,7 @@ class LoraConfig:
             if not isinstance(value := getattr(self, name), bool)
         ]
         if self.use_dora and self.slices:
-            problems.append("use_dora is for whole weights, and slices gives parts of some a pair")
+            problems.append("use_dora adapts whole weights and cannot be combined with slices")
         return problems
 
     def _pattern_problems(self) -> list[str]:
@@ -201,9 +217,11 @@ class LoraConfig:
         for name in ("target_modules", "exclude_modules", "modules_to_save"):
             value = getattr(self, name)
             if isinstance(value, tuple) and (not value or not all(map(is_name, value))):
-                problems.append(f"{name} is {value!r}; list at least one module name, or leave it")
+                problems.append(f"{name} is {value!r}; it must be None or list at least one name")
         if isinstance(self.modules_to_save, str):
-            problems.append(f"modules_to_save is a string; write [{self.modules_to_save!r}]")
+            problems.append(
+                f"modules_to_save is a string; it must be a list: [{self.modules_to_save!r}]"
+            )
         regexes = [
             (name, value)
             for name in ("target_modules", "exclude_modules")
@@ -216,5 +234,5 @@ class LoraConfig:
                 re.compile(pattern)
                 re.compile(key_regex(pattern) if name.endswith("pattern") else "")
             except re.error as error:
-                problems.append(f"{name}: {pattern!r} is not a regular expression ({error})")
+                problems.append(f"{name}: {pattern!r} is not a valid regular expression ({error})")
         return problems

@@ -1,4 +1,4 @@
-"""Which parts of a fused weight are adapted, as a config says it."""
+"""The `slices` of a LoraConfig: which parts of a fused weight are adapted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Slice = tuple[int | None, bool]
 def normalised_slices(
     given: Mapping[str, Sequence[Any]],
 ) -> tuple[dict[str, tuple[Slice, ...]], list[str]]:
-    """Each value as a tuple of (height or None, adapted); what cannot be read as that."""
+    """Each value as a tuple of (height or None, adapted), and a list of what is invalid."""
     slices: dict[str, tuple[Slice, ...]] = {}
     problems = []
     for name, parts in given.items():
@@ -27,11 +27,11 @@ def normalised_slices(
         )
         if not readable or len({pair[0] is None for pair in pairs}) > 1:
             problems.append(
-                f"slices[{name!r}] is {parts!r}; write booleans for equal parts, "
-                "or (height, boolean) pairs"
+                f"slices[{name!r}] is {parts!r}; it must list booleans (equal slices) or "
+                "(height, boolean) pairs"
             )
         elif not any(pair[1] for pair in pairs):
-            problems.append(f"slices[{name!r}] adapts none of its {len(pairs)} parts")
+            problems.append(f"slices[{name!r}] adapts none of its {len(pairs)} slices")
         else:
             slices[name] = tuple((pair[0], pair[1]) for pair in pairs)
     return slices, problems

@@ -1,8 +1,8 @@
-"""Small questions and sums about values of a config."""
+"""Checks and arithmetic for the values of a config."""
 
 from __future__ import annotations
 
-import math
+import sys
 
 
 def scaling(r: int, lora_alpha: float, use_rslora: bool) -> float:
@@ -26,8 +26,10 @@ def is_bias(leaf: str) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Whether this is a finite number, and not a boolean."""
-    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+    """Whether this is a number that a float can hold, and not a boolean."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def is_index(value: object) -> bool:

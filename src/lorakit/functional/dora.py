@@ -1,4 +1,4 @@
-"""DoRA on a linear layer: LoRA gives each row of the weight its direction, m its length.
+"""DoRA on a linear layer: LoRA changes the direction of each row of the weight, m its norm.
 
     W' = m / n * (W + s B A)            n = ||W + s B A||, of each row, a constant in backward
     y  = x W'^T + b                     without dropout
@@ -15,7 +15,7 @@ n needs no B A (and a copy of W for the moment only where W has 16 bits):
 in at least float32, where rounding may leave a little less than 0; that counts as 0. A row of
 zeros has no direction: its d is 0, which leaves it to LoRA until B has given it one.
 
-For backward one activation is kept beside what LoRA keeps: u - b, (T, O), for the gradient of m.
+Backward needs one saved activation more than LoRA's: u - b, (T, O), for the gradient of m.
 It could be had from y, but a model that changes y in place, as nn.ReLU(inplace=True) does, would
 then fail. Dropout is on the low-rank branch alone. PEFT's drops the input of d * x W^T too, so in
 training with dropout the two differ.
@@ -48,7 +48,7 @@ def row_norms(weight: Tensor, a_RI: Tensor, b_OR: Tensor, s: float, transposed: 
     return squares.clamp(min=0).sqrt()
 
 
-def excess(
+def magnitude_offset(
     weight: Tensor, a_RI: Tensor, b_OR: Tensor, m_O: Tensor, s: float, transposed: bool
 ) -> Tensor:
     """d = m / n - 1, differentiable in m; n is rounded to the type of m, which was once an n."""
@@ -75,18 +75,18 @@ def dora_linear(
     tensor([[1., 3.]])
     """
     u = fused.lora_linear(x, weight, bias, a, b, s, dropout, transposed)
-    return stretch(u, bias, excess(weight, a, b, m, s, transposed))
+    return apply_magnitude(u, bias, magnitude_offset(weight, a, b, m, s, transposed))
 
 
-def stretch(u: Tensor, bias: Tensor | None, d: Tensor) -> Tensor:
-    """u + d * (u - b): LoRA's output u with each of its directions 1 + d times as long."""
+def apply_magnitude(u: Tensor, bias: Tensor | None, d: Tensor) -> Tensor:
+    """u + d * (u - b): LoRA's output u with row o of the weight scaled by 1 + d[o]."""
     return torch.addcmul(u, u if bias is None else u - bias.to(u.dtype), d.to(u.dtype))
 
 
 def delta(weight: Tensor, a: Tensor, b: Tensor, m: Tensor, s: float, transposed: bool) -> Tensor:
     """W' - W = d * (W + s B A) + s B A, laid out as W is, in at least float32."""
     dw_OI = linear.delta(a, b, s)
-    d_O1 = excess(weight, a, b, m, s, transposed).to(dw_OI.dtype).unsqueeze(1)
+    d_O1 = magnitude_offset(weight, a, b, m, s, transposed).to(dw_OI.dtype).unsqueeze(1)
     w_OI = weight.t() if transposed else weight
     change_OI = torch.addcmul(dw_OI, w_OI.to(dw_OI.dtype) + dw_OI, d_O1)
     return change_OI.t() if transposed else change_OI

@@ -19,10 +19,10 @@ from torch import Tensor
 from lorakit.functional import linear
 
 
-def shorten(rows: Tensor, max_norm: float, norm_type: float) -> Tensor:
+def renorm(rows: Tensor, max_norm: float, norm_type: float) -> Tensor:
     """Each row times min(1, max_norm / its norm), as `torch.embedding_renorm_` computes it.
 
-    nn.Embedding writes the shortened rows back into the weight; a frozen weight stays as it is.
+    nn.Embedding writes the rescaled rows back into the weight; here a frozen weight is not changed.
     """
     norm = torch.linalg.vector_norm(rows, norm_type, dim=-1, keepdim=True).double()
     quotient = torch.full_like(norm, max_norm) / (

@@ -92,7 +92,7 @@ def lora_linear(
         return y.addmm_(F.linear(x, a), b.t(), alpha=s)
     trains = torch.is_grad_enabled()
     small = trains and not dropout and _is_small(x)
-    if small or weight.requires_grad or _must_be_seen_through(x):
+    if small or weight.requires_grad or _needs_plain_operations(x):
         return definition(x, weight, bias, a, b, Form(s, dropout, transposed, parts))
     form = Form(s, dropout, transposed, parts, draw_seed() if dropout else 0)
     if trains:
@@ -117,8 +117,8 @@ def _is_small(x: Tensor) -> bool:
     return x.numel() <= FEW and x.is_contiguous() and not autocast_is_on(x)
 
 
-def _must_be_seen_through(x: Tensor) -> bool:
-    """Whether something records or transforms the single operations."""
+def _needs_plain_operations(x: Tensor) -> bool:
+    """Whether something traces or transforms the single operations (compile, torch.func, jvp)."""
     return (
         torch.compiler.is_compiling()
         or type(x) not in (Tensor, torch.nn.Parameter)
@@ -167,8 +167,8 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     form: Form = ctx.form
     if x is None and lora_B.requires_grad and torch.is_grad_enabled():
         raise StateError(
-            "A gradient of a gradient needs the input, which a layer with a frozen A does not "
-            "keep; let lora_A train, or differentiate with torch.func."
+            "Double backward is not supported while lora_A is frozen, since the layer then does "
+            "not save its input. Make lora_A trainable, or differentiate with torch.func."
         )
     needs_x, _, needs_bias, needs_a, needs_b, _ = ctx.needs_input_grad
     dy_TO = dy.reshape(-1, dy.shape[-1])

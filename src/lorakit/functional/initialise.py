@@ -1,4 +1,4 @@
-"""Starting values for A and B: one table, a function each.
+"""Initial values of A and B: one table, one function each.
 
 An initialiser takes the weight as a matrix (O, I) and a rank and returns A (R, I) and B (O, R) on
 the weight's device, in its type but never narrower than float32: adapters are master copies.
@@ -17,7 +17,7 @@ Initialiser = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 
 
 def adapter_dtype(weight_dtype: torch.dtype) -> torch.dtype:
-    """The type of A and B beside a weight of this type: master copies of at least float32."""
+    """The dtype of A and B for a weight of this dtype: master copies of at least float32."""
     return torch.promote_types(weight_dtype, torch.float32)
 
 

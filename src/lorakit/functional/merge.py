@@ -1,4 +1,4 @@
-"""W + dW, and what rounding takes from it.
+"""Merging: W + dW, and its rounding error.
 
 The sum is taken in float32 (or float64, where the weight is that) and rounded once to the weight's
 type. In bfloat16, with 8 significant bits, an update far smaller than the weight is partly lost:

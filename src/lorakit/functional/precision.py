@@ -1,4 +1,4 @@
-"""Where autocast must not decide the type of a product."""
+"""Autocast, and how to exempt a product from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def autocast_is_on(tensor: Tensor) -> bool:
 
 
 def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Products on this tensor's device have their operands' types inside, whatever surrounds it."""
+    """Autocast is disabled inside, for this tensor's device."""
     if autocast_is_on(tensor):
         return torch.autocast(tensor.device.type, enabled=False)
     return nullcontext()

@@ -21,7 +21,8 @@ from lorakit.inference.session import Session
 from lorakit.methods import method_of
 from lorakit.tasks.base import TRUNCATED, Example, Task
 from lorakit.tasks.batching import batches, length
-from lorakit.tasks.columns import Columns, resolve
+from lorakit.tasks.columns import resolve
+from lorakit.tasks.spec import Columns
 from lorakit.tasks.table_checks import missing_columns
 from lorakit.text import plural
 

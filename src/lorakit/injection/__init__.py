@@ -1,4 +1,4 @@
-"""Adapters into and out of a live model, on and off disk.
+"""Inject, remove, load and save the adapters of a live model.
 
-What users need of this room is public as `lorakit.inject`, `lorakit.merged` and so on.
+The public functions are `lorakit.inject`, `lorakit.merged` and so on.
 """

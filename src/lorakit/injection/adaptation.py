@@ -1,4 +1,4 @@
-"""Adapt a live model in place, and take the adapters out again."""
+"""`lorakit.inject` and `lorakit.eject`: adapt a live model in place, and restore it."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from lorakit.surgery.alteration import alteration, altered, forget
 
 @dataclass(frozen=True)
 class Injection:
-    """What `eject` and `save_adapter` need to know of one; kept among the model's alterations."""
+    """What `eject` and `save_adapter` need to know; stored in the model's `Alteration`."""
 
     config: LoraConfig
     required_grad: Mapping[str, bool]
     """Whether each parameter required a gradient before."""
     adapted: tuple[str, ...]
-    """The adapted modules, by their names below the model that holds this record."""
+    """Names of the adapted modules, relative to the model that has this record."""
     whole: str
     """The class of the model that was injected."""
 
 
 def inject(model: nn.Module, config: LoraConfig) -> Report:
-    """Put `scaling * B @ A` beside the weights that `config` names, and freeze all others.
+    """Add a trainable `scaling * B @ A` to the weights that `config` targets; freeze all others.
 
-    In place: every parameter keeps its name, every module and Parameter is the same object, apart
-    from what `modules_to_save` and `bias` train, where a copy takes the original's place. The
-    output does not change, bit for bit, as B starts at zero.
+    In place: every parameter keeps its name, and every module and Parameter is the same object,
+    except those trained by `modules_to_save` and `bias`, which are replaced by trainable copies.
+    The output is bit-identical, since B is zero at first.
 
     Raises TargetError that lists every pattern without a match and every module that cannot be
-    adapted, StateError if the model has adapters already, ConfigError for a config that is no
-    LoraConfig. The model is then as it was.
+    adapted, StateError if the model has adapters or trained copies already, ConfigError for a
+    config that is no LoraConfig. The model is then as it was.
 
     >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     >>> report = inject(model, LoraConfig(r=2, target_modules=["0"]))
@@ -53,8 +53,14 @@ def inject(model: nn.Module, config: LoraConfig) -> Report:
     adapted = [name for name, _ in lora_layers(model)]
     if adapted:
         raise StateError(
-            f"This model has {len(adapted)} adapted layers already ({adapted[0]}, ...). "
-            "Take them out with lorakit.eject, or make them part of the weights with lorakit.fold."
+            f"This model already has {len(adapted)} adapted layers ({adapted[0]}, ...). "
+            "Remove the adapters with lorakit.eject, or merge them into the weights with "
+            "lorakit.fold."
+        )
+    if trained := trained_copies.names(model):
+        raise StateError(
+            f"This model already trains {len(trained)} tensors in full ({trained[0]}, ...). Remove "
+            "the trained copies with lorakit.eject, or keep their values with lorakit.fold."
         )
     return install(model, config, select(model, config))
 
@@ -75,7 +81,7 @@ def install(
     selection: Selection,
     values: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> Report:
-    """Carry out a selection; `values` gives the adapters' tensors of some modules by name."""
+    """Adapt the selected modules; `values` has the adapter tensors of some modules by name."""
     required_grad = {n: p.requires_grad for n, p in model.named_parameters(remove_duplicate=False)}
     names = tuple(target.name for target in selection.targets)
     injection = Injection(config, required_grad, names, type(model).__name__)
@@ -98,13 +104,13 @@ def install(
 
 
 def eject(model: nn.Module) -> None:
-    """Take every adapter out: the original classes, Parameter objects and requires_grad flags.
+    """Remove every adapter; restore the original classes, Parameters and requires_grad flags.
 
-    Base weights are bit-identical to what they were before `inject`. What the adapters learned is
-    gone from the model; `save_adapter` before keeps it, `fold` makes it part of the weights.
+    Base weights are bit-identical to those before `inject`. The weights of the adapters are lost:
+    save them first with `save_adapter`, or merge them into the base with `fold` instead.
 
-    Raises StateError if nothing is adapted, inside `lorakit.disabled`, or for a part of the model
-    that was injected.
+    Raises StateError if nothing is adapted, inside `lorakit.disabled`, or for a submodule of the
+    model that was injected.
     """
     layers = require_whole(model)
     require_plain_form(layers)
@@ -118,7 +124,7 @@ def eject(model: nn.Module) -> None:
 
 
 def close(model: nn.Module) -> None:
-    """Give requires_grad back as it was, and forget the injection."""
+    """Restore requires_grad and remove the record of the injection."""
     for module in model.modules():
         record = alteration(module)
         if record is not None and record.whole is not None:
@@ -132,12 +138,12 @@ def close(model: nn.Module) -> None:
 
 
 def injection_of(model: nn.Module) -> Injection | None:
-    """The injection into this model or into a part of it."""
+    """The injection into this model or one of its submodules; None if there is none."""
     return next((injection for _, injection in injections(model)), None)
 
 
 def injections(model: nn.Module) -> Iterator[tuple[str, Injection]]:
-    """(name of the part, its injection) of every injection into this model or into a part of it."""
+    """(name, injection) of every injection into this model or one of its submodules."""
     for name, module in model.named_modules():
         record = alteration(module)
         if record is not None and record.whole is not None:
@@ -156,18 +162,18 @@ def require_adapters(model: nn.Module) -> list[LoraLayer]:
 
 
 def require_enabled(model: nn.Module) -> list[LoraLayer]:
-    """The adapted layers; raises StateError if there are none, or they are switched off."""
+    """The adapted layers; raises StateError if there are none, or they are disabled."""
     layers = require_adapters(model)
     if not all(layer.active for layer in layers) or not trained_copies.in_place(model):
         raise StateError(
-            "The adapters are switched off, and the original heads and biases are in their "
-            "place; leave `with lorakit.disabled(model)` first."
+            "The adapters are disabled, and the original heads and biases are in use; exit "
+            "`with lorakit.disabled(model)` first."
         )
     return layers
 
 
 def require_whole(model: nn.Module) -> list[LoraLayer]:
-    """As `require_enabled`; also raises StateError for a part of the model that was injected."""
+    """As `require_enabled`; also raises StateError for a submodule of the injected model."""
     layers = require_enabled(model)
     here = {id(injection) for _, injection in injections(model)}
     records = filter(None, map(alteration, layers))
@@ -175,19 +181,19 @@ def require_whole(model: nn.Module) -> list[LoraLayer]:
     whole = next((injection.whole for injection in made_by if id(injection) not in here), None)
     if whole is not None:
         raise StateError(
-            f"This {type(model).__name__} is a part of the {whole} that was injected as a whole, "
-            f"and only the whole can be given back; pass the {whole} itself."
+            f"This {type(model).__name__} is a submodule of the {whole} that was passed to "
+            f"lorakit.inject, and can only be restored with it; pass the {whole}."
         )
     return layers
 
 
 def _let_checkpoints_backpropagate(model: nn.Module) -> None:
-    """Make re-entrant gradient checkpointing see an input that requires a gradient.
+    """Let re-entrant gradient checkpointing see an input that requires a gradient.
 
-    It records nothing if no input of a block does, and with a frozen base none would. transformers
-    takes care of this for models of token ids (`gradient_checkpointing_enable`), not for others,
-    nor for the parts of a model that take something else, such as Whisper's encoder. Without
-    checkpointing the input requires none, so backward ends at the first adapter.
+    It computes no gradient if no input of a block requires one, and with a frozen base none does.
+    transformers handles this for models of token ids (`gradient_checkpointing_enable`), not for
+    others, nor for submodules with other inputs, such as Whisper's encoder. Without checkpointing
+    the input requires no gradient, so backward ends at the first adapter.
     """
     embeddings = {
         _input_embeddings(part): None
@@ -210,7 +216,7 @@ def _input_embeddings(model: nn.Module) -> object:
 
 
 _CHECKPOINTING = "gradient_checkpointing"
-"""What transformers sets on the modules that would checkpoint."""
+"""The flag of transformers on modules that support gradient checkpointing."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Make the adapters part of the weights, for deployment."""
+"""`lorakit.fold`: merge the adapters into the weights, for deployment."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from lorakit.surgery.ties import storage_key
 
 
 def fold(model: nn.Module) -> MergeReport:
-    """Plain modules with W + scaling * B A in new Parameters; one way.
+    """Replace each weight by W + scaling * B A in a new Parameter; this cannot be undone.
 
-    Layer by layer, so the memory for one extra weight is enough. The old weight tensor is not
-    written: whoever else holds it keeps it. A weight that was tied to another module's is untied by
-    that, and a transformers config says so (`tie_word_embeddings = False`). It says it for all of
-    the model's tied weights, so the others become copies too.
+    Layer by layer, so the memory for one extra weight is enough. The old weight tensors are not
+    modified, so other references to them stay valid. A weight that was tied to another module's is
+    thereby untied, and a transformers config is updated (`tie_word_embeddings = False`). That
+    applies to all tied weights of the model, so the others become copies too.
 
-    Returns what rounding to the weights' type took from each update. Raises StateError if the
-    model has no adapters, inside `lorakit.disabled` or for a part of the model that was injected,
-    TargetError for an embedding with max_norm, which cannot be merged.
+    Returns how much of each update is lost to rounding in the weight's dtype. Raises StateError if
+    the model has no adapters, inside `lorakit.disabled` or for a submodule of the model that was
+    injected, TargetError for an embedding with max_norm, which cannot be merged.
     """
     require_plain_form(require_whole(model))
     layers = dict(lora_layers(model))
     problems = [
-        f"{name} shortens its rows to max_norm before the update is added"
+        f"{name} is an embedding with max_norm, which rescales each row before the update is added"
         for name, layer in layers.items()
         if isinstance(layer, Embedding) and layer.max_norm is not None
     ]
     if problems:
-        raise TargetError("Some layers have no merged form:", problems)
+        raise TargetError("Some layers cannot be merged:", problems)
     report = merge_report(model)
     before = _memory(model, trained_copies.originals(model))
     with torch.no_grad():
@@ -48,20 +48,20 @@ def fold(model: nn.Module) -> MergeReport:
             restore(layer, weight)
     trained_copies.forget(model)
     close(model)
-    if _parted(before, _memory(model, {})):
+    if _was_untied(before, _memory(model, {})):
         for module in model.modules():
             _untie(module)
     return report
 
 
 def _memory(model: nn.Module, instead: Mapping[str, Tensor]) -> dict[str, object]:
-    """Where each parameter lies, or the tensor that `instead` has under its name."""
+    """The storage of each parameter, or of the tensor in `instead` under its name."""
     parameters = model.named_parameters(remove_duplicate=False)
     return {name: storage_key(instead.get(name, parameter)) for name, parameter in parameters}
 
 
-def _parted(before: Mapping[str, object], now: Mapping[str, object]) -> bool:
-    """Whether two parameters were in one memory and no longer are."""
+def _was_untied(before: Mapping[str, object], now: Mapping[str, object]) -> bool:
+    """Whether two parameters that were tied no longer are."""
     places: dict[object, set[object]] = {}
     for name, place in now.items():
         places.setdefault(before[name], set()).add(place)

@@ -1,4 +1,4 @@
-"""Run an adapted model another way for a while."""
+"""Context managers for an adapted model: merged weights, disabled adapters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lorakit.layers.conversion import lora_layers
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What merging costs: memory, and the part of the update that the weight's type rounds away."""
+    """What merging costs: memory, and the part of the update lost to rounding."""
 
     cache_bytes: int
     rounding: dict[str, float]
@@ -35,9 +35,9 @@ class MergeReport:
 
 
 class Switch:
-    """A state of modules for a while: on with the first caller, off with the last.
+    """A temporary state of modules: on with the first caller, off after the last.
 
-    So the switches nest, and threads that share a model may overlap in them.
+    So the context managers nest, and threads that share a model may overlap in them.
     """
 
     def __init__(self, switch: Callable[[nn.Module, bool], None]) -> None:
@@ -47,7 +47,7 @@ class Switch:
 
     @contextmanager
     def held(self, modules: Iterable[nn.Module]) -> Iterator[None]:
-        """On inside, for every one of the modules."""
+        """A context in which the state is on for these modules."""
         modules = list(dict.fromkeys(modules))
         with self._lock:
             for module in modules:
@@ -72,7 +72,7 @@ def _set_merging(layer: nn.Module, on: bool) -> None:
 
 
 def _set_disabled(module: nn.Module, on: bool) -> None:
-    trained_copies.set_aside(module, on)
+    trained_copies.use_originals(module, on)
     if isinstance(module, LoraLayer):
         module.active = not on
 
@@ -83,11 +83,11 @@ _DISABLED = Switch(_set_disabled)
 
 @contextmanager
 def merged(model: nn.Module) -> Iterator[MergeReport]:
-    """Inference at the base's speed: inside, every layer uses a cached W + scaling * B A.
+    """Inference at the speed of the base: inside, every layer uses a cached W + scaling * B A.
 
-    The caches are built on entry and dropped on exit; the weights are never written, so there is
-    nothing to undo. They take the adapted weights once more in memory. Forwards with gradients
-    inside take the unmerged path.
+    The caches are built on entry and dropped on exit; the weights are never written, so nothing is
+    unmerged. They take the memory of the adapted weights once more. Forwards with gradients inside
+    use the unmerged path.
 
     Raises StateError if the model has no adapters or is in training mode.
 
@@ -120,16 +120,16 @@ def merge_report(model: nn.Module) -> MergeReport:
 
 
 def layer_rounding(layer: LoraLayer) -> float:
-    """The share of this layer's update that merging loses."""
+    """The share of this layer's update that merging loses to rounding."""
     return rounding_loss(layer.base_weight.detach(), layer.delta_weight().detach())
 
 
 @contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
-    """The base's own output inside, heads and biases included: reference logits, comparisons.
+    """Inside, the model computes the base model's output, with the original heads and biases.
 
-    All threads see it. Raises StateError if the model has no adapters, or if the values of a head
-    or bias before `inject` are unknown.
+    For instance for reference logits. It applies to all threads. Raises StateError if the model has
+    no adapters, or if the values of a head or bias before `inject` are unknown.
     """
     layers = require_adapters(model)
     trained_copies.require_values(model)
@@ -138,9 +138,9 @@ def disabled(model: nn.Module) -> Iterator[None]:
 
 
 def refresh(model: nn.Module) -> None:
-    """Drop every merged weight, after edits that nothing can see.
+    """Drop every cached merged weight, after changes that cannot be detected.
 
-    Needed in evaluation mode after writing to W, A or B through `.data`, numpy or a raw pointer
+    Needed in eval mode after writing to W, A or B through `.data`, numpy or a raw pointer
     when no optimizer step, mode change, load or move follows.
     """
     for layer in require_adapters(model):

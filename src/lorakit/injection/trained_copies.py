@@ -1,11 +1,11 @@
-"""What trains in full (heads, biases): a trainable copy in the original's place.
+"""What is trained in full (heads, biases): trainable copies that replace the originals.
 
-The pretrained tensor is never written. The copy stands under its name, so every name, state_dict
-and optimizer sees it; the original waits among the module's alterations, comes back with `eject`,
-and takes its place inside `lorakit.disabled`. A base checkpoint that is loaded later reaches both.
+The pretrained tensor is never written. The copy is registered under its name, so state_dict and
+optimizers see it; the original is stored in the module's `Alteration`, restored by `eject`, and
+used inside `lorakit.disabled`. A base checkpoint that is loaded later is copied to both.
 
-A tensor that was tied to the original keeps it, so the two part. The alterations remember which it
-was: transformers' `tie_weights` may put the trained copy there as well.
+A tensor that was tied to the original still is, and so no longer tied to the copy. The `Alteration`
+records it: transformers' `tie_weights` may tie it to the trained copy as well.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _REDUCE = "__reduce_ex__"
 
 
 def make(model: nn.Module, places: Iterable[tuple[nn.Module, str]]) -> None:
-    """Put a trainable copy into each (module, name); tensors that were one stay one."""
+    """Replace each (module, name) by a trainable copy; one tensor in several places stays one."""
     places = list(places)
     _remember_ties(model, places)
     copies: dict[int, Tensor] = {}
@@ -50,7 +50,7 @@ def make(model: nn.Module, places: Iterable[tuple[nn.Module, str]]) -> None:
 
 
 def _remember_ties(model: nn.Module, places: list[tuple[nn.Module, str]]) -> None:
-    """Keep what else lies in the memory of these."""
+    """Record the other parameters that are tied to these."""
     chosen = {(id(module), name) for module, name in places}
     taken = {storage_key(slot(module, name)[name]) for module, name in places}
     for module in model.modules() if chosen else ():
@@ -61,27 +61,27 @@ def _remember_ties(model: nn.Module, places: list[tuple[nn.Module, str]]) -> Non
                 altered(module).ties[name] = parameter
 
 
-def parted(model: nn.Module) -> list[tuple[str, ...]]:
-    """Groups of names that were one memory until some of them, which come first, had a copy."""
+def untied(model: nn.Module) -> list[tuple[str, ...]]:
+    """Groups of parameters that were tied until the first ones got a trained copy."""
     groups: dict[object, list[str]] = {}
     for name, original in originals(model).items():
         groups.setdefault(storage_key(original), []).append(name)
-    parted = set()
+    untied_keys = set()
     for prefix, module in model.named_modules():
         for leaf, tensor in _ties(module).items():
             key = storage_key(tensor)
             groups.setdefault(key, []).append(f"{prefix}.{leaf}" if prefix else leaf)
-            parted.add(key)
-    return [tuple(names) for key, names in groups.items() if key in parted]
+            untied_keys.add(key)
+    return [tuple(names) for key, names in groups.items() if key in untied_keys]
 
 
 def holders(model: nn.Module) -> Iterator[nn.Module]:
-    """Every module that holds a trained copy, or may hold one by a tie."""
+    """Every module that has a trained copy, or a parameter that may be tied to one."""
     return (m for m in model.modules() if _originals(m) or _ties(m))
 
 
 def owners(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """(name, module) of every module that holds a trained copy."""
+    """(name, module) of every module that has a trained copy."""
     for name, module in model.named_modules():
         if _originals(module):
             yield name, module
@@ -93,12 +93,12 @@ def slots(model: nn.Module) -> set[tuple[int, str]]:
 
 
 def names(model: nn.Module) -> list[str]:
-    """The full names of the tensors that train in full."""
+    """The full names of the tensors that are trained in full."""
     return [name for name, _, _ in _slots(model)]
 
 
 def originals(model: nn.Module) -> dict[str, Tensor]:
-    """What waits beside the trained copies, by their names."""
+    """The original tensors, by the full names of their trained copies."""
     return {name: _originals(module)[leaf] for name, module, leaf in _slots(model)}
 
 
@@ -132,22 +132,22 @@ def swap(module: nn.Module) -> None:
             table[name], waiting[name] = original, copy
 
 
-def set_aside(module: nn.Module, aside: bool) -> None:
-    """Swap, so that what is copied or pickled meanwhile (`aside`) has the trained copies."""
+def use_originals(module: nn.Module, on: bool) -> None:
+    """Exchange copies and originals; a copy or pickle made while `on` has the trained copies."""
     swap(module)
-    if aside:
+    if on:
         module.__dict__[_REDUCE] = partial(_reduce_with_copies, module)
     else:
         module.__dict__.pop(_REDUCE, None)
 
 
 def in_place(model: nn.Module) -> bool:
-    """Whether the trained copies stand under their names, and not the originals."""
+    """Whether the trained copies are in use, and not the originals."""
     return not any(_REDUCE in module.__dict__ for module in holders(model))
 
 
 def _reduce_with_copies(module: nn.Module, protocol: int) -> tuple[Any, ...]:
-    """What copy and pickle ask for, for the module as it is when nothing is set aside."""
+    """`__reduce_ex__` for copy and pickle, with the trained copies in use."""
     reduced: Any = type(module).__reduce_ex__(module, protocol)
     maker, arguments, state, *rest = reduced
     record = altered(module)
@@ -163,7 +163,7 @@ def _reduce_with_copies(module: nn.Module, protocol: int) -> tuple[Any, ...]:
 
 
 def forget(model: nn.Module) -> None:
-    """Let go of what waits beside the tensors in place."""
+    """Drop the originals; the tensors in use stay."""
     for module in model.modules():
         _originals(module).clear()
         _ties(module).clear()
@@ -182,12 +182,12 @@ def _ties(module: nn.Module) -> dict[str, Tensor]:
 
 
 def slot(module: nn.Module, name: str) -> dict[str, Any]:
-    """The table of the module that holds this parameter or buffer."""
+    """The module's dict (`_parameters` or `_buffers`) that has this tensor."""
     return module._parameters if name in module._parameters else module._buffers
 
 
 def _watch_loading(model: nn.Module) -> None:
-    """Once a model: only its own hook sees the whole checkpoint, a part's sees that part of it."""
+    """Register one hook on the root, whose state_dict alone is the whole checkpoint."""
     if not _loading_hooks(model):
         model.register_load_state_dict_pre_hook(_load_originals)
 
@@ -200,9 +200,9 @@ def _loading_hooks(module: nn.Module) -> list[int]:
 def _load_originals(
     model: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object
 ) -> None:
-    """Before a load: a checkpoint without A and B is a base, so it is the originals' value too.
+    """Before load_state_dict: a checkpoint without A and B is a base, so the originals get it too.
 
-    Unless it holds nothing but what trains: then it is a trained head.
+    Unless it has nothing but the trained copies: then it is a trained head.
     """
     waiting = originals(model)
     with_adapters = any(
@@ -225,7 +225,7 @@ def _load_originals(
 
 
 def _materialise(original: Tensor, value: Tensor) -> None:
-    """Give a tensor on the meta device its value and stay the same object."""
+    """Give a tensor on the meta device its value, keeping the same object."""
     if isinstance(original, nn.Parameter):
         value = nn.Parameter(value, original.requires_grad)
     torch.utils.swap_tensors(original, value)

@@ -1,4 +1,4 @@
-"""torch layers with a low-rank update beside a frozen weight."""
+"""torch layers with a frozen weight and a trainable low-rank update."""
 
 from lorakit.layers.conv import Conv1d, Conv2d, Conv3d, ConvLoRA
 from lorakit.layers.conversion import register

@@ -1,8 +1,8 @@
 """nn.MultiheadAttention with a low-rank update of its fused in_proj_weight.
 
-The module holds q, k and v as one parameter (3E, E) and hands it to a function, so there is no
-child to adapt: reading `in_proj_weight` gives W + scaling * B A instead, with its gradient, and the
-parameter of that name stays W. Its `out_proj` is read in the same way (`merged_on_read`).
+The module stores q, k and v as one parameter (3E, E) and passes it to a function, so there is no
+child layer to adapt: reading `in_proj_weight` returns W + scaling * B A instead, differentiable in
+A and B, and the parameter of that name stays W. So does its `out_proj` (`merged_on_read`).
 """
 
 from __future__ import annotations
@@ -17,19 +17,24 @@ class MultiheadAttention(LoraLayer, nn.MultiheadAttention):
     """Attention whose in_proj_weight reads as W + scaling * B A.
 
     Shapes: W (3E, E), A (r, E), B (3E, r), as PEFT has them. Made by `lorakit.inject` alone; only
-    for equal widths of query, key and value, and without dropout, since the input passes by.
+    for equal widths of query, key and value, and without dropout, which would need the input.
     """
 
     torch_class = nn.MultiheadAttention
     weight_name = "in_proj_weight"
     without_weight = (
-        "is a MultiheadAttention with kdim or vdim of its own, which has no fused weight"
+        "is an nn.MultiheadAttention whose kdim or vdim differs from embed_dim, so it has no "
+        "in_proj_weight"
     )
     forward = nn.MultiheadAttention.forward  # type: ignore[assignment]
 
-    @property
-    def in_proj_weight(self) -> Tensor:  # type: ignore[override]
+    @property  # type: ignore[override]
+    def in_proj_weight(self) -> Tensor:
         return self.effective_weight()
+
+    @in_proj_weight.setter
+    def in_proj_weight(self, value: Tensor) -> None:
+        self.__dict__["in_proj_weight"] = value  # of a replica of DataParallel
 
     @classmethod
     def site_of(cls, module: nn.Module) -> InProjSite:

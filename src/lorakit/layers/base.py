@@ -1,6 +1,6 @@
-"""A layer with an adapter beside its weight: settings, tensors, and the one forward of all kinds.
+"""The base class of adapted layers: settings, tensors, and the forward that all of them share.
 
-The merged weight and its life are `merged_weight`'s.
+`merged_weight` has the cache of the merged weight.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from torch import Tensor, nn
 from lorakit.functional.linear import add_scaled
 from lorakit.layers.lora_layer import LoRALayer
 from lorakit.layers.merged_weight import MergedWeight
-from lorakit.variants import VARIANTS, AdapterSpec, ModuleAdapter, Site, Variant
+from lorakit.variants import AdapterSpec, ModuleAdapter, Site, Variant
+from lorakit.variants.registry import find
 
 if TYPE_CHECKING:
     from typing import Self
 
 
 class LoraLayer(MergedWeight, LoRALayer):
-    """An nn.Module with a frozen weight and an adapter beside it, such as `lora_A`, `lora_B`.
+    """An nn.Module with a frozen weight and an adapter's parameters, such as `lora_A`, `lora_B`.
 
-    A leaf says what its weight is, what the layer does with one, and what LoRA adds to that; the
-    adapter's variant says the rest.
+    A subclass defines the site of its weight, the base layer's forward and that of B A; the variant
+    of the adapter defines the rest.
     """
 
     lora_A: nn.Parameter
@@ -34,14 +35,14 @@ class LoraLayer(MergedWeight, LoRALayer):
     variant: Variant
 
     torch_class: ClassVar[type[nn.Module]]
-    """The plain class this one adapts; a converted module may remember another one."""
+    """The torch class that this one adapts; a converted module may have had a subclass of it."""
     weight_name: ClassVar[str] = "weight"
     without_weight: ClassVar[str] = (
-        "has no parameter called weight (pruned, weight-normalised or quantised)"
+        "has no parameter named weight (it may be pruned, weight-normalised or quantised)"
     )
-    """Why a module whose weight is no parameter cannot be adapted."""
+    """The error message for a module that has no such parameter."""
 
-    # --- what a leaf defines
+    # --- what a subclass defines
 
     @classmethod
     def site_of(cls, module: nn.Module) -> Site:
@@ -49,7 +50,7 @@ class LoraLayer(MergedWeight, LoRALayer):
         raise NotImplementedError
 
     def plain(self, input: Tensor, weight: Tensor) -> Tensor:
-        """The layer's own function with `weight` in the place of W."""
+        """The base layer's forward with `weight` in place of W."""
         raise NotImplementedError
 
     def low_rank(self, input: Tensor, a: Tensor, b: Tensor, dropout: float) -> Tensor:
@@ -57,11 +58,11 @@ class LoraLayer(MergedWeight, LoRALayer):
         raise NotImplementedError
 
     def adapted(self, input: Tensor, a: Tensor, b: Tensor, s: float, dropout: float) -> Tensor:
-        """The layer's own function, plus s * B A on the input after dropout."""
+        """The base layer's output, plus s * B A applied to the input after dropout."""
         y = self.plain(input, self.base_weight)
         return add_scaled(y, self.low_rank(input, a, b, dropout).to(y.dtype), s)
 
-    # --- the forward of every leaf
+    # --- the forward of every subclass
 
     def forward(self, input: Tensor) -> Tensor:
         spec = self.spec  # plain attributes only: this runs in every forward
@@ -71,7 +72,7 @@ class LoraLayer(MergedWeight, LoRALayer):
                 return self.plain(input, weight)
         own: Any = self._parameters
         if self.weight_name not in own:
-            own = self.__dict__  # a replica of DataParallel, which has tensors for parameters
+            own = self.__dict__  # as in `_own_tensors`, without a call
         dropout = spec.lora_dropout if self.training else 0.0
         return self.variant.forward(self, input, own, self.scaling, dropout)
 
@@ -83,12 +84,12 @@ class LoraLayer(MergedWeight, LoRALayer):
         site: Site | None = None,
         tensors: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Add the adapter's tensors, given or freshly drawn, and freeze W. Rank 0 adds nothing.
+        """Add the adapter's tensors, given or newly initialized, and freeze W. Rank 0 adds nothing.
 
-        `site` is the module's own unless it is said, as for slices.
+        `site` defaults to the module's own; slices need another one.
         """
+        self.variant = find(spec.variant)
         self.spec, self.site = spec, site if site is not None else self.site_of(self)
-        self.variant = VARIANTS[spec.variant]
         if spec.r == 0:
             return
         self.scaling = spec.scaling
@@ -99,7 +100,7 @@ class LoraLayer(MergedWeight, LoRALayer):
         self.base_weight.requires_grad_(False)
 
     def initial_tensors(self) -> dict[str, Tensor]:
-        """Starting values of the adapter's tensors."""
+        """Initial values of the adapter's tensors."""
         return self.variant.initial(self.site, self.base_weight.detach(), self.spec)
 
     @property
@@ -107,9 +108,18 @@ class LoraLayer(MergedWeight, LoRALayer):
         """W, as it is stored."""
         own: Any = self._parameters
         if self.weight_name not in own:
-            own = self.__dict__  # as in `forward`
+            own = self.__dict__  # as in `_own_tensors`, without a call
         weight: Tensor = own[self.weight_name]
         return weight
+
+    @property
+    def _own_tensors(self) -> Mapping[str, Tensor]:
+        """The tensors of this very module by name."""
+        own: Any = self._parameters
+        if self.weight_name not in own:
+            own = self.__dict__  # a replica of DataParallel, which has tensors for parameters
+        tensors: Mapping[str, Tensor] = own
+        return tensors
 
     @property
     def base_bias(self) -> Tensor | None:
@@ -124,7 +134,7 @@ class LoraLayer(MergedWeight, LoRALayer):
 
     def adapter_tensors(self) -> tuple[Tensor, ...]:
         """The adapter's own parameters, in the order of `tensor_names`."""
-        return tuple(map(self._parameters.__getitem__, self.tensor_names))  # type: ignore[arg-type]
+        return tuple(map(self._own_tensors.__getitem__, self.tensor_names))
 
     @property
     def adapter(self) -> ModuleAdapter:
@@ -147,12 +157,12 @@ class LoraLayer(MergedWeight, LoRALayer):
 
     @property
     def r(self) -> int:
-        """The rank. It is the shape of A and B, so it cannot be changed; see `lorakit.inject`."""
+        """The rank. Read-only, since it is the shape of A and B; see `lorakit.inject`."""
         return self.spec.r
 
     @property
     def lora_alpha(self) -> float:
-        """Numerator of the scale; setting it changes `scaling` at once."""
+        """Numerator of the scaling; setting it updates `scaling`."""
         return self.spec.lora_alpha
 
     @lora_alpha.setter
@@ -171,7 +181,7 @@ class LoraLayer(MergedWeight, LoRALayer):
 
     @property
     def merge_weights(self) -> bool:
-        """Whether the merged weight may be kept as a cache in evaluation mode."""
+        """Whether the merged weight may be cached in eval mode."""
         return self.spec.merge_weights
 
     @merge_weights.setter
@@ -185,6 +195,8 @@ class LoraLayer(MergedWeight, LoRALayer):
         if self.r == 0:
             return text
         text = f"{text}, r={self.r}, lora_alpha={self.lora_alpha}"
+        if self.spec.variant != "lora":
+            text = f"{text}, variant={self.spec.variant}"
         return f"{text} (r above min(in, out)={self.max_rank})" if self.r > self.max_rank else text
 
     @property
@@ -192,7 +204,7 @@ class LoraLayer(MergedWeight, LoRALayer):
         """The rank above which another row of A adds nothing: min(in, out)."""
         return self.site.max_rank
 
-    # --- what else replaces tensors
+    # --- moving and loading
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         base_was_meta = self.r > 0 and self.base_weight.is_meta
@@ -203,7 +215,7 @@ class LoraLayer(MergedWeight, LoRALayer):
         return self
 
     def _fill_after_to_empty(self, values: Mapping[str, Tensor]) -> None:
-        """The adapter as it was, or drawn anew: to_empty leaves whatever was in memory."""
+        """Restore or reinitialise the adapter: to_empty leaves uninitialized memory."""
         if any(value.is_meta for value in values.values()):
             self.reset_lora_parameters()
         else:
@@ -212,16 +224,16 @@ class LoraLayer(MergedWeight, LoRALayer):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """A base that is loaded alone takes along what still follows from the old one."""
+        """After a base checkpoint, recompute tensors derived from W that were never trained."""
         given = {name for name in self.tensor_names if prefix + name in state_dict}
-        followers = [name for name in self._at_their_start() if name not in given]
+        stale = [name for name in self._at_initial_values() if name not in given]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        if followers:
+        if stale:
             derived = self._derived()
-            self.set_adapter_tensors({name: derived[name] for name in followers})
+            self.set_adapter_tensors({name: derived[name] for name in stale})
 
-    def _at_their_start(self) -> list[str]:
-        """The tensors that follow from W and are as that gave them; what to_empty leaves is NaN."""
+    def _at_initial_values(self) -> list[str]:
+        """Tensors derived from W that still have their initial values; to_empty may leave NaN."""
         own = self.adapter.tensors
         if any(tensor.is_meta for tensor in (self.base_weight, *own.values())):
             return []
@@ -240,5 +252,4 @@ class LoraLayer(MergedWeight, LoRALayer):
 
     def delta_weight(self) -> Tensor:
         """dW, laid out as W is stored, differentiable in what trains."""
-        tensors = self.adapter.tensors
-        return self.variant.delta(self.site, self.base_weight, tensors, self.scaling)
+        return self.variant.delta(self.site, self.base_weight, self._own_tensors, self.scaling)

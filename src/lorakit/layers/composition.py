@@ -1,14 +1,14 @@
-"""Classes for converted modules, composed of what each has to do.
+"""Classes of converted modules, composed of mixins.
 
-A module keeps its object and changes its class. Most become a plain leaf such as `Linear`. Two
-things are added where they are needed:
+A converted module stays the same object and changes its class, mostly to a leaf such as `Linear`.
+Two mixins are added where needed:
 
-- `MergedOnRead`, for a child whose parent computes with `child.weight` and never calls it: reading
-  the weight gives W + dW;
-- `OwnForward`, for a registered subclass of a torch layer: what it computes with W, or with a
-  merged weight, is its own forward.
+- `MergedOnRead`, for a child whose parent computes with `child.weight` and never calls its forward:
+  reading the weight returns W + dW;
+- `OwnForward`, for a registered subclass of a torch layer: with W, or with a merged weight, it runs
+  its own forward.
 
-In both the parameter called weight stays W.
+In both, the parameter named weight stays W.
 """
 
 from __future__ import annotations
@@ -27,20 +27,29 @@ class MergedOnRead(LoraLayer):
 
     @property
     def weight(self) -> Tensor:
-        """W + dW."""
-        return self.effective_weight()
+        """W + dW, or inside `OwnForward.plain` the weight in its place."""
+        found = _given(self)
+        return self.effective_weight() if found is None else found
+
+    @weight.setter
+    def weight(self, value: Tensor) -> None:
+        self.__dict__["weight"] = value  # of a replica of DataParallel
 
 
 class OwnForward(LoraLayer):
-    """A layer that runs the forward of the class that it was, on the weight that it is given."""
+    """A layer that runs the forward of its original class, with the weight that `plain` gets."""
 
     own_class: ClassVar[type[nn.Module]]
 
     @property
     def weight(self) -> Tensor:
         """W, or inside `plain` the weight in its place, in this thread."""
-        found: Tensor | None = getattr(_in_place_of, "weights", {}).get(id(self))
+        found = _given(self)
         return self.base_weight if found is None else found
+
+    @weight.setter
+    def weight(self, value: Tensor) -> None:
+        self.__dict__["weight"] = value  # of a replica of DataParallel
 
     def plain(self, input: Tensor, weight: Tensor) -> Tensor:
         weights = _in_place_of.__dict__.setdefault("weights", {})
@@ -56,6 +65,12 @@ class OwnForward(LoraLayer):
 
 
 _in_place_of = threading.local()
+
+
+def _given(layer: LoraLayer) -> Tensor | None:
+    """The weight with which this thread runs the layer's own forward now."""
+    found: Tensor | None = getattr(_in_place_of, "weights", {}).get(id(layer))
+    return found
 
 
 def of_subclass(leaf: type[LoraLayer], original: type[nn.Module]) -> type[LoraLayer]:

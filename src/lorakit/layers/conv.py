@@ -1,9 +1,9 @@
 """nn.Conv1d, Conv2d and Conv3d with a low-rank update; loralib's `Conv1d`, `Conv2d`, `Conv3d`.
 
 Where loralib's matrix form exists (square 2-d kernels, kernels of size 1), a layer that is
-constructed here has it, shapes included: A (r*k, in*k), B (out/groups*k, r*k), of rank up to
-r*k*k. Other kernels, and every layer that `lorakit.inject` converts, have the kernel form with the
-rank they say: A (r, in/groups, *kernel), B (out, r/groups, 1, ...).
+constructed here has it: A (r*k, in*k), B (out/groups*k, r*k), of rank up to r*k*k. Other kernels,
+and every layer that `lorakit.inject` converts, have the kernel form of rank r:
+A (r, in/groups, *kernel), B (out, r/groups, 1, ...).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class ConvLoRA(LoraLayer, ConvNd):
         return ConvSite(tuple(module.weight.shape), module.groups)
 
     def reset_parameters(self) -> None:
-        """Draw weight, bias, A and B anew."""
+        """Reinitialise weight, bias, A and B."""
         super().reset_parameters()
         self.reset_lora_parameters()
 
@@ -193,7 +193,7 @@ class Conv3d(_Convolution, nn.Conv3d):
 
 
 def _rename_loralib_keys(state_dict: dict[str, Any], prefix: str) -> list[str]:
-    """Give loralib's `conv.weight` and `conv.bias` this layer's names; what is contradictory.
+    """Rename loralib's keys `conv.weight` and `conv.bias` to this layer's; returns conflicts.
 
     loralib 0.1.2 keeps the convolution in a child called conv. Later versions save it under both
     names, one tensor twice unless something has split them.
@@ -206,5 +206,7 @@ def _rename_loralib_keys(state_dict: dict[str, Any], prefix: str) -> list[str]:
             continue
         state_dict[f"{prefix}{leaf}"] = inner
         if outer is not None and not (outer.shape == inner.shape and bool((outer == inner).all())):
-            problems.append(f"{prefix}{leaf} and {prefix}conv.{leaf} have different values")
+            problems.append(
+                f"conflicting keys: {prefix}{leaf} and {prefix}conv.{leaf} have different values"
+            )
     return problems

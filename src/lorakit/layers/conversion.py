@@ -1,8 +1,8 @@
 """Turn a live torch module into an adapted one, and back.
 
-The module object stays: its class changes, as `torch.nn.utils.parametrize` does it, so every name,
-Parameter, tie, hook and reference stays too. Exact types only: a subclass may compute something
-else in its forward, so one that is not registered is refused by name.
+The module stays the same object and its class changes, as `torch.nn.utils.parametrize` does it, so
+every name, Parameter, tie, hook and reference stays valid. Exact types only: a subclass may compute
+something else in its forward, so one that is not registered is an error.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from lorakit.layers.composition import of_subclass
 from lorakit.layers.conv import Conv1d, Conv2d, Conv3d
 from lorakit.layers.embedding import Embedding
 from lorakit.layers.linear import Linear, MergedLinear
+from lorakit.layers.merged_weight import PASSING
 from lorakit.private.torch_names import OutProjection
 from lorakit.surgery.alteration import NAME as ALTERATION
 from lorakit.surgery.alteration import alteration, altered
 from lorakit.surgery.parameters import parameter_like
 from lorakit.surgery.split import is_conv1d
-from lorakit.variants import AdapterSpec, LinearSite, OutProjSite, Site, SlicedSite
+from lorakit.variants import AdapterSpec, LinearSite, OutProjSite, Site
 
 _ADAPTED: dict[type[nn.Module], type[LoraLayer]] = {
     nn.Linear: Linear,
@@ -37,21 +38,21 @@ _ADAPTED: dict[type[nn.Module], type[LoraLayer]] = {
     nn.MultiheadAttention: MultiheadAttention,
 }
 _REGISTERED: set[type[nn.Module]] = set()
-"""Subclasses of these that a user has named."""
+"""Subclasses of these that a user has registered."""
 
 
 def register(torch_class: type[nn.Module], lora_class: type[LoraLayer]) -> None:
     """Let `inject` adapt modules of exactly `torch_class` as `lora_class`.
 
     `torch_class` must compute what the torch class of `lora_class` computes. It keeps its own
-    methods: its forward gives the base's part of the output, and all of a merged one.
+    methods: its forward computes the base layer's output, and all of the output when merged.
 
     Raises ConfigError if it is not a subclass of that.
     """
     if not issubclass(torch_class, lora_class.torch_class):
         raise ConfigError(
-            f"{torch_class.__name__} is no {lora_class.torch_class.__name__}, "
-            f"so {lora_class.__name__} cannot adapt it."
+            f"{torch_class.__name__} is not a subclass of {lora_class.torch_class.__name__}, so it "
+            f"cannot be adapted as {lora_class.__name__}."
         )
     _ADAPTED[torch_class] = lora_class
     if torch_class is not lora_class.torch_class:
@@ -59,7 +60,7 @@ def register(torch_class: type[nn.Module], lora_class: type[LoraLayer]) -> None:
 
 
 def kind(module: nn.Module) -> type[LoraLayer] | None:
-    """The class that adapts this module, None if there is none; whether it may is `refusal`'s."""
+    """The class that adapts this module, None if there is none; `refusal` says whether it may."""
     return Linear if is_conv1d(module) else _ADAPTED.get(type(module))
 
 
@@ -71,12 +72,12 @@ def is_linear(module: nn.Module) -> bool:
 
 
 def site_of(module: nn.Module) -> Site:
-    """What an adapter of this module, adapted or not, stands beside."""
+    """The site of this module, adapted or not."""
     if isinstance(module, LoraLayer):
         return module.site
     leaf = kind(module)
     if leaf is None:
-        raise TargetError(f"{type(module).__name__} cannot be adapted.")
+        raise TargetError(f"Modules of type {type(module).__name__} are not supported.")
     site = leaf.site_of(module)
     if type(module) is OutProjection and isinstance(site, LinearSite):
         return OutProjSite(site.in_features, site.out_features)
@@ -87,34 +88,36 @@ def refusal(module: nn.Module) -> str | None:
     """Why this module cannot be adapted, or None if it can."""
     name = type(module).__name__
     if isinstance(module, LoraLayer):
-        return "is adapted already"
+        return "already has an adapter"
     if any(isinstance(p, UninitializedParameter) for p in module._parameters.values()):
-        return "has no shape yet; run one forward first"
-    if "forward" in module.__dict__ and not _repeats_its_class(module):
+        return "is a lazy module with uninitialized parameters; run one forward pass first"
+    if "forward" in module.__dict__ and not _is_class_forward(module):
         return (
-            "has a forward of its own in place of its class's, which would pass the adapter by; if "
-            "that is accelerate's hook, load the model without device_map or offload, or call "
+            "has a forward overridden on the instance, so its adapter would not run; if that is a "
+            "hook of accelerate, load the model without device_map or offload, or call "
             "accelerate.hooks.remove_hook_from_module on it first"
         )
     if is_parametrized(module):
-        return "is parametrised; torch.nn.utils.parametrize.remove_parametrizations comes first"
+        return "is parametrized; call torch.nn.utils.parametrize.remove_parametrizations first"
     if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-        return f"is a {name}; transposed convolutions have no adapter"
+        return f"has type {name}; transposed convolutions are not supported"
     leaf = kind(module)
     if leaf is None:
         known = next((c for c in _ADAPTED if isinstance(module, c)), None)
         if known is None:
-            return f"is a {name}, which has no adapter"
+            return f"has type {name}, which is not supported"
         return (
-            f"is a {name}, an unknown subclass of {known.__name__}; if it computes the same, "
-            "name it with lorakit.layers.register"
+            f"has type {name}, an unregistered subclass of {known.__name__}; if its forward "
+            "computes the same function, register the subclass with lorakit.layers.register"
         )
     weight = module._parameters.get(leaf.weight_name)
-    return leaf.without_weight if weight is None else _weight_refusal(weight)
+    if weight is None:
+        return leaf.without_weight
+    return _weight_refusal(weight) or _name_refusal(module, leaf) or _forward_refusal(module)
 
 
-def _repeats_its_class(module: nn.Module) -> bool:
-    """Whether the module's own forward is its class's, which accelerate's hooks leave behind."""
+def _is_class_forward(module: nn.Module) -> bool:
+    """Whether the instance's forward is its class's, as after removing accelerate's hooks."""
     own = module.__dict__["forward"]
     same_function = getattr(own, "__func__", None) is type(module).forward
     return same_function and getattr(own, "__self__", None) is module
@@ -122,16 +125,37 @@ def _repeats_its_class(module: nn.Module) -> bool:
 
 def _weight_refusal(weight: Tensor) -> str | None:
     if hasattr(weight, "ds_id"):
-        return "is sharded by ZeRO-3, which is not supported"
+        return "has a weight sharded by DeepSpeed ZeRO-3, which is not supported"
     if type(weight) not in (nn.Parameter, Tensor):
-        return f"has a weight of type {type(weight).__name__} (quantised or sharded)"
+        kind = type(weight).__name__
+        return f"has a weight of type {kind} (quantised or sharded), which is not supported"
     if not weight.is_floating_point():
-        return f"has a quantised weight of type {weight.dtype}"
+        return f"has a quantised weight of dtype {weight.dtype}, which is not supported"
+    return None
+
+
+def _name_refusal(module: nn.Module, leaf: type[LoraLayer]) -> str | None:
+    """Whether the module, or its registered class, means something else by a layer's names."""
+    own, taken = set(module.__dict__), set(_OWN)
+    if type(module) in _REGISTERED:
+        classes = [c for c in type(module).__mro__ if not issubclass(leaf.torch_class, c)]
+        own |= {name for c in classes for name in vars(c)}
+        taken |= set(dir(leaf)) - set(dir(leaf.torch_class)) - {"fan_in_fan_out"}
+    if not (both := sorted(own & taken)):
+        return None
+    return f"has {', '.join(both)} of its own, and an adapted layer uses that name; rename it"
+
+
+def _forward_refusal(module: nn.Module) -> str | None:
+    """Whether a registered class's own forward would write the weight, as torch's does."""
+    own = type(module).forward is not nn.Embedding.forward
+    if own and isinstance(module, nn.Embedding) and module.max_norm is not None:
+        return "has max_norm, with which its own forward would write its weight"
     return None
 
 
 def base_weight(module: nn.Module) -> Tensor:
-    """The weight that an adapter of this module would stand beside."""
+    """The weight that an adapter of this module adapts."""
     weight = module._parameters[_weight_name(module)]
     assert weight is not None
     return weight
@@ -152,20 +176,20 @@ def adapt(
     """Change the module's class and attach an adapter; the module must pass `refusal`, and its
     site the variant's.
 
-    `site` is the module's own unless it is said. `tensors` gives the adapter its values; without
-    it they are drawn. If that fails, the module is as it was, apart from a frozen weight.
+    `site` defaults to the module's own. `tensors` are the adapter's values, newly initialized by
+    default. If that fails, the module is unchanged, apart from a frozen weight.
     """
     leaf = kind(module)
     if leaf is None:
-        raise TargetError(f"{type(module).__name__} cannot be adapted.")
-    if isinstance(site, SlicedSite):
+        raise TargetError(f"Modules of type {type(module).__name__} are not supported.")
+    if site is not None and site.slices is not None:
         leaf = MergedLinear
     before, original = set(module.__dict__), type(module)
     if is_conv1d(module):
         own = Linear.site_of(module)
         module.in_features, module.out_features = own.in_features, own.out_features  # type: ignore[assignment]
         module.fan_in_fan_out = True  # type: ignore[assignment]
-    module.__dict__.pop("forward", None)  # the class's own, or `refusal` had refused
+    module.__dict__.pop("forward", None)  # the class's own; `refusal` rejects others
     if site is None and tensors is None:
         site = site_of(module)
     module.__class__ = of_subclass(leaf, original) if original in _REGISTERED else leaf
@@ -192,15 +216,15 @@ def require_plain_form(layers: Iterable[LoraLayer]) -> None:
     for layer in layers:
         if original_class(layer) is nn.Linear and getattr(layer, "fan_in_fan_out", False):
             raise TargetError(
-                "A layer constructed with fan_in_fan_out=True has no plain form: nn.Linear stores "
-                "its weight (out, in)."
+                "A layer constructed with fan_in_fan_out=True cannot become an nn.Linear, which "
+                "stores its weight as (out, in)."
             )
 
 
 def restore(module: LoraLayer, weight: Tensor | None = None) -> None:
-    """Give the module its class back and remove the adapter; `weight` replaces its parameter.
+    """Restore the original class and remove the adapter; `weight` replaces its parameter.
 
-    Raises TargetError if there is no class to give back.
+    Raises TargetError if the layer has no plain form.
     """
     require_plain_form([module])
     record, original = alteration(module), original_class(module)
@@ -215,13 +239,12 @@ def restore(module: LoraLayer, weight: Tensor | None = None) -> None:
         module._parameters[name] = parameter_like(old, weight)
 
 
-_OWN = {"spec", "site", "variant", "scaling", "_slices"}
-_OWN |= {"_active", "_merging", "_merged", "_merged_from"}
-"""What a layer keeps in its `__dict__` beside what its torch class keeps there."""
+_OWN = {"spec", "site", "variant", "scaling"} | PASSING
+"""What an adapted layer adds to the `__dict__` of its torch class."""
 
 
 def _strip(module: LoraLayer, original: type[nn.Module], attributes: Iterable[str]) -> None:
-    """Give the class back; remove the adapter and the attributes that came with it."""
+    """Restore the class; remove the adapter and the attributes that were added with it."""
     names = module.variant.tensor_names if "variant" in module.__dict__ else ()
     for name in attributes:
         module.__dict__.pop(name, None)

@@ -16,7 +16,7 @@ class Embedding(LoraLayer, nn.Embedding):
     """y = W[id] + scaling * A[:, id]^T B^T, with W frozen where r > 0.
 
     Shapes: W (num_embeddings, dim), A (r, num_embeddings), B (dim, r). A starts at zero and B at
-    N(0, 1). `max_norm` shortens the rows in the result and never writes to W or A; with
+    N(0, 1). `max_norm` rescales the rows of the output and never writes to W or A; with
     `sparse=True` only a trainable W (r = 0) gets a sparse gradient. Dropout, which loralib does not
     have, drops the update of whole tokens.
 
@@ -47,7 +47,7 @@ class Embedding(LoraLayer, nn.Embedding):
             self.to(self.weight.dtype)
 
     def reset_parameters(self) -> None:
-        """Draw the weight, A and B anew."""
+        """Reinitialise the weight, A and B."""
         nn.Embedding.reset_parameters(self)
         self.reset_lora_parameters()
 
@@ -58,7 +58,7 @@ class Embedding(LoraLayer, nn.Embedding):
         return EmbeddingSite(weight.shape[0], weight.shape[1])
 
     def base_or_merged_weight(self) -> Tensor | None:
-        """As for every layer, but rows that are shortened one by one cannot be merged before."""
+        """As for every layer, but never a merged weight with `max_norm`, which rescales W first."""
         if self.active and self.max_norm is not None:
             return None
         return super().base_or_merged_weight()
@@ -75,7 +75,7 @@ class Embedding(LoraLayer, nn.Embedding):
         )
         if self.max_norm is None:
             return rows
-        return embedding.shorten(rows, self.max_norm, self.norm_type)
+        return embedding.renorm(rows, self.max_norm, self.norm_type)
 
     def low_rank(self, input: Tensor, a: Tensor, b: Tensor, dropout: float) -> Tensor:
         frequencies = self.scale_grad_by_freq

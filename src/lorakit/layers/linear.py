@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from lorakit.functional.slices import Slices
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.readers import watch_parents
 from lorakit.surgery.split import is_conv1d
-from lorakit.variants import AdapterSpec, LinearSite, Site, SlicedSite
+from lorakit.variants import AdapterSpec, LinearSite, SlicedSite
 
 
 class Linear(LoraLayer, nn.Linear):
@@ -38,7 +38,6 @@ class Linear(LoraLayer, nn.Linear):
 
     torch_class = nn.Linear
     fan_in_fan_out: bool = False
-    _slices: Slices | None = None
 
     def __init__(
         self,
@@ -67,16 +66,6 @@ class Linear(LoraLayer, nn.Linear):
             self.to(self.weight.dtype)
         watch_parents(self)
 
-    def attach(
-        self,
-        spec: AdapterSpec,
-        site: Site | None = None,
-        tensors: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        if isinstance(site, SlicedSite):
-            self._slices = site.slices
-        super().attach(spec, site, tensors)
-
     @classmethod
     def site_of(cls, module: nn.Module) -> LinearSite:
         weight = module._parameters["weight"]
@@ -86,7 +75,7 @@ class Linear(LoraLayer, nn.Linear):
         return LinearSite(in_features, out_features, transposed)
 
     def reset_parameters(self) -> None:
-        """Draw weight, bias, A and B anew, as the constructor does."""
+        """Reinitialise weight, bias, A and B, as the constructor does."""
         weight_OI = self.base_weight.t() if self.fan_in_fan_out else self.base_weight
         nn.init.kaiming_uniform_(weight_OI, a=math.sqrt(5))
         if self.bias is not None:
@@ -98,13 +87,14 @@ class Linear(LoraLayer, nn.Linear):
         return linear.project(input, weight, self.bias, self.fan_in_fan_out)
 
     def low_rank(self, input: Tensor, a: Tensor, b: Tensor, dropout: float) -> Tensor:
-        if self._slices is not None:
-            a, b = slices.as_block(a, b, self._slices)
+        if self.site.slices is not None:
+            a, b = slices.as_block(a, b, self.site.slices)
         return linear.low_rank(input, a, b, dropout)
 
     def adapted(self, input: Tensor, a: Tensor, b: Tensor, s: float, dropout: float) -> Tensor:
+        parts = self.site.slices
         return lora_linear(
-            input, self.base_weight, self.bias, a, b, s, dropout, self.fan_in_fan_out, self._slices
+            input, self.base_weight, self.bias, a, b, s, dropout, self.fan_in_fan_out, parts
         )
 
 
@@ -140,11 +130,11 @@ class MergedLinear(Linear):
         try:
             spec = AdapterSpec(r, lora_alpha, lora_dropout, merge_weights)
             if r and parts and not any(adapted for _, adapted in parts):
-                problems.append(f"r is {r!r} and none of the {len(parts)} slices is adapted")
+                problems.append(f"r is {r!r}, but enable_lora enables none of {len(parts)} slices")
         except ConfigError as error:
             problems += error.problems
         if problems:
-            raise ConfigError("This MergedLinear cannot be made:", problems)
+            raise ConfigError("Invalid settings for MergedLinear:", problems)
         self._construct(
             spec, SlicedSite(in_features, out_features, fan_in_fan_out, parts), **kwargs
         )
@@ -152,8 +142,8 @@ class MergedLinear(Linear):
     @property
     def slices(self) -> Slices:
         """Height of each slice, and whether it is adapted."""
-        assert self._slices is not None
-        return self._slices
+        assert self.site.slices is not None
+        return self.site.slices
 
     @property
     def enable_lora(self) -> list[bool]:
@@ -165,12 +155,12 @@ class MergedLinear(Linear):
 
 
 def _equal_slices(out_features: int, enable_lora: Sequence[bool]) -> tuple[Slices, list[str]]:
-    """The slices, and why there can be none of that kind."""
+    """The slices, and what is wrong with them."""
     listed = isinstance(enable_lora, list | tuple) and len(enable_lora) > 0
     if not listed or not all(isinstance(flag, bool) for flag in enable_lora):
-        return (), [f"enable_lora is {enable_lora!r}; write one boolean for each slice"]
+        return (), [f"enable_lora is {enable_lora!r}; it must list one boolean per slice"]
     height, rest = divmod(out_features, len(enable_lora))
     if rest:
-        problem = f"{len(enable_lora)} equal slices do not divide out_features={out_features}"
+        problem = f"out_features={out_features} is not divisible by the {len(enable_lora)} slices"
         return (), [problem]
     return tuple((height, flag) for flag in enable_lora), []

@@ -1,4 +1,4 @@
-"""loralib's base class, for layers of one's own and for isinstance."""
+"""loralib's base class, for custom layers and for isinstance."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 
 class LoRALayer:
-    """What loralib's layers have in common, beside nn.Module: rank, scale, dropout, the switch.
+    """What loralib's layers share besides nn.Module: rank, alpha, dropout, merge flags.
 
-    A layer of one's own derives from a torch class and from this, calls both constructors, makes
+    A custom layer derives from a torch class and from this, calls both constructors, registers
     parameters whose names begin with `lora_`, and has a forward that uses them.
-    `mark_only_lora_as_trainable` and `lora_state_dict` know them by those names. Every layer of
-    lorakit is an instance too; what it keeps under these names is its own business.
+    `mark_only_lora_as_trainable` and `lora_state_dict` recognise them by those names. Every layer
+    of lorakit is an instance too, with its own attributes.
 
     Source: loralib's LoRALayer, https://github.com/microsoft/LoRA/blob/c4593f0/loralib/layers.py.
 

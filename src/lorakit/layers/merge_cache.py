@@ -1,9 +1,9 @@
-"""What a merged weight was made from, and the events that end its life.
+"""What a merged weight was computed from, and the events that invalidate it.
 
-A cache of W + dW is stale as soon as anything that it came from may have changed. Tensors tell by
-their identity, address and version counter. Fused optimizers do not raise the counter, so a torch
-optimizer that steps on one of these tensors, or on a view of its memory, drops the cache as well
-(torch 2.13).
+A cached W + dW is stale as soon as any tensor that it was computed from may have changed: another
+object, address or version counter. Fused optimizers do not increment the counter, so the step of a
+torch optimizer on one of these tensors, or on a view of its memory, drops the cache as well (torch
+2.13).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from lorakit.private.torch_names import is_fake, peek_interpreter_stack, version
 
 
 class MergeCacheKey(NamedTuple):
-    """What a merged weight was made from."""
+    """What a merged weight was computed from."""
 
     sources: tuple[Tensor, ...]
     pointers: list[int]
     versions: list[int]
     scaling: float
     storages: tuple[torch.UntypedStorage, ...]
-    """Held, since an address that became free could be the next tensor's."""
+    """Kept alive, since a freed address could be reused by another tensor."""
 
     @classmethod
     def of(cls, sources: tuple[Tensor, ...], scaling: float) -> MergeCacheKey:
@@ -35,8 +35,8 @@ class MergeCacheKey(NamedTuple):
         pointers, versions = list(map(_pointer, sources)), list(map(version_of, sources))
         return cls(sources, pointers, versions, scaling, storages)
 
-    def is_still(self, sources: tuple[Tensor, ...], scaling: float) -> bool:
-        """Tensors by identity, their addresses, versions and the scale by value."""
+    def matches(self, sources: tuple[Tensor, ...], scaling: float) -> bool:
+        """Compare tensors by identity, addresses, versions and the scaling by value."""
         return (
             all(map(is_, sources, self.sources))
             and scaling == self.scaling
@@ -49,20 +49,20 @@ _pointer = Tensor.data_ptr
 
 
 def can_be_watched(tensor: Tensor) -> bool:
-    """Whether address and version tell that it changed.
+    """Whether address and version show a change.
 
-    Inference tensors count no versions; the fake tensors of tracing have no address.
+    Inference tensors have no version counter; the fake tensors of tracing have no address.
     """
     return not tensor.is_inference() and not is_fake(tensor)
 
 
 def in_transform() -> bool:
-    """Whether torch.func's grad, jvp or vmap runs; its tensors must not outlive it in a cache."""
+    """Whether torch.func's grad, jvp or vmap runs, whose tensors must not be cached."""
     return peek_interpreter_stack() is not None
 
 
 class Cached(Protocol):
-    """What has a merged weight."""
+    """A layer with a merged weight."""
 
     _merged_from: MergeCacheKey | None
 
@@ -74,7 +74,7 @@ _watching_optimizers = False
 
 
 def watch(layer: Cached) -> None:
-    """Drop this layer's cache when an optimizer steps on what it came from."""
+    """Drop this layer's cache when an optimizer steps on a tensor that it was computed from."""
     global _watching_optimizers
     if not _watching_optimizers:
         register_optimizer_step_post_hook(_drop_stepped)

@@ -1,17 +1,17 @@
-"""The merged weight W + dW as a cache beside W, and its life.
+"""The merged weight W + dW as a cache next to W, and when it is invalidated.
 
 The pretrained weight W is never written. Where a merged weight would make a forward cheaper, the
-layer keeps `W + dW` beside it: a plain attribute, so it is in no state_dict, no copy and no pickle.
-The cache is built by the first forward that may use it (evaluation mode, no gradient, allowed by
-`merge_weights`) and dropped when anything it came from may have changed:
+layer caches `W + dW` as a plain attribute, which is in no state_dict, no copy and no pickle. The
+cache is built by the first forward that may use it (eval mode, no gradient, allowed by
+`merge_weights`) and dropped when anything that it was computed from may have changed:
 
 - W, the adapter's tensors or the scale: another object, another memory address or another version
   counter, compared at every use outside compiled code;
 - the mode changes, a state is loaded, the module is moved or cast;
-- a forward with gradients runs, or a torch optimizer steps on what it came from (`merge_cache`).
+- a forward with gradients runs, or a torch optimizer steps on one of its tensors (`merge_cache`).
 
-What nobody can see (writing through `.data`, numpy or a raw pointer, in evaluation mode, without
-one of the above) needs `lorakit.refresh`.
+A change that cannot be detected (through `.data`, numpy or a raw pointer, in eval mode, without any
+of the above) needs `lorakit.refresh`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lorakit.variants import AdapterSpec
 if TYPE_CHECKING:
     from typing import Self
 
-_PASSING = {"_active", "_merging", "_merged", "_merged_from"}
+PASSING = {"_active", "_merging", "_merged", "_merged_from"}
 """Attributes that no copy takes along: a copy is as the layer is outside of switches."""
 
 
@@ -51,7 +51,7 @@ class MergedWeight(nn.Module):
         raise NotImplementedError
 
     def adapter_tensors(self) -> tuple[Tensor, ...]:
-        """What dW is made from."""
+        """The tensors that dW is computed from."""
         raise NotImplementedError
 
     def delta_weight(self) -> Tensor:
@@ -60,7 +60,7 @@ class MergedWeight(nn.Module):
 
     @property
     def active(self) -> bool:
-        """Whether the adapter takes part; see `lorakit.disabled`."""
+        """Whether the adapter is enabled; see `lorakit.disabled`."""
         return self._active and self.spec.r > 0
 
     @active.setter
@@ -69,7 +69,7 @@ class MergedWeight(nn.Module):
 
     @property
     def merging(self) -> bool:
-        """Whether the cache is allowed for a while; see `lorakit.merged`."""
+        """Whether the cache is allowed temporarily; see `lorakit.merged`."""
         return self._merging
 
     @merging.setter
@@ -80,14 +80,14 @@ class MergedWeight(nn.Module):
 
     @property
     def merged(self) -> bool:
-        """Whether a merged weight is in the cache now."""
+        """Whether a merged weight is cached now."""
         return self._merged is not None
 
     def base_or_merged_weight(self) -> Tensor | None:
-        """The weight with which the plain layer gives this output; None if A and B must be used.
+        """The weight with which the plain layer computes this output; None if A and B are needed.
 
-        That is W itself where there is no active adapter, and the merged weight where it may be
-        kept. Compiled code only reads the cache, so it must be built before: `lorakit.merged`.
+        That is W itself where no adapter is enabled, and the merged weight where it may be cached.
+        Compiled code only reads the cache, so it must be built before: `lorakit.merged`.
         """
         if not (self._active and self.spec.r):
             return self.base_weight
@@ -101,22 +101,22 @@ class MergedWeight(nn.Module):
 
     def effective_weight(self) -> Tensor:
         """W + dW, differentiable in A and B; the cache where it may be used."""
-        settled = self.base_or_merged_weight()
-        return merge(self.base_weight, self.delta_weight()) if settled is None else settled
+        weight = self.base_or_merged_weight()
+        return merge(self.base_weight, self.delta_weight()) if weight is None else weight
 
     def drop_cache(self) -> None:
-        """Forget the merged weight; the next forward that may use one builds it anew."""
+        """Drop the merged weight; the next forward that may use one rebuilds it."""
         self._merged = self._merged_from = None
 
     def build_cache(self) -> Tensor | None:
-        """Merge now, if `base_or_merged_weight` would; None where it would not."""
+        """Build the cache now, where `base_or_merged_weight` would; None where it would not."""
         with torch.no_grad():
             return self.base_or_merged_weight() if self.active else None
 
     def _fresh_cache(self) -> Tensor | None:
         sources = (self.base_weight, *self.adapter_tensors())
         key = self._merged_from
-        if key is not None and key.is_still(sources, self.scaling):
+        if key is not None and key.matches(sources, self.scaling):
             return self._merged
         self.drop_cache()
         if not all(map(can_be_watched, sources)) or in_transform():
@@ -129,7 +129,7 @@ class MergedWeight(nn.Module):
             watch(self)
         return self._merged
 
-    # --- events that end the cache's life
+    # --- events that invalidate the cache
 
     def train(self, mode: bool = True) -> Self:
         if mode != self.training:
@@ -146,4 +146,4 @@ class MergedWeight(nn.Module):
         super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in _PASSING}
+        return {name: value for name, value in self.__dict__.items() if name not in PASSING}

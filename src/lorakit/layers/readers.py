@@ -1,14 +1,13 @@
 """Parents that read a child's weight instead of calling its forward.
 
 nn.MultiheadAttention computes with `out_proj.weight`, nn.TransformerEncoderLayer's fast path with
-`linear1.weight` and `linear2.weight`, Mamba with `dt_proj.weight`; the adapter in the child's
-forward would never run. Such a child is exposed: reading its `weight` gives W + scaling * B A, with
-its gradient, while the parameter under that name stays W. A child that is no linear layer cannot
-be exposed and is refused.
+`linear1.weight` and `linear2.weight`, Mamba with `dt_proj.weight`; an adapter in the child's
+forward would never run. Reading the `weight` of such a child, once adapted, returns
+W + scaling * B A, differentiable in A and B, while the parameter of that name stays W. This is
+supported for linear layers only.
 
-Parents are known by the names of their classes, since this room imports torch alone. The names are
-read off the modeling files of transformers; a fused kernel there may read what the plain code
-calls, and counts.
+Parents are recognised by their class names, since this package imports torch alone. The names come
+from the modeling files of transformers; a weight that only a fused kernel there reads counts too.
 """
 
 from __future__ import annotations
@@ -46,16 +45,16 @@ _READ_IN_TRAINING = {
     "Gemma4AssistantForCausalLM Gemma4UnifiedAssistantForCausalLM": "lm_head",
     "LongcatFlashTopkRouter": "classifier",
 }
-"""Classes of parents -> children whose forward may not run in training, so neither dropout."""
+"""Classes of parents -> children whose forward, and so dropout, may not run in training."""
 
-_READ_AT_TIMES = {
+_READ_SOMETIMES = {
     "TransformerEncoderLayer": "linear1 linear2",  # in inference
     "BloomAttention": "dense",  # with pretraining_tp and slow_but_exact
     "BloomMLP": "dense_4h_to_h",
     "DisentangledSelfAttention": "in_proj",  # with query states of its own
     "LSHSelfAttention": "query_key value",  # with a cache
 }
-"""The same for children that are called in ordinary training."""
+"""The same for children whose forward runs in ordinary training."""
 
 
 def _by_class(table: Mapping[str, str]) -> dict[str, frozenset[str]]:
@@ -66,7 +65,7 @@ def _by_class(table: Mapping[str, str]) -> dict[str, frozenset[str]]:
     }
 
 
-_IN_TRAINING, _AT_TIMES = _by_class(_READ_IN_TRAINING), _by_class(_READ_AT_TIMES)
+_IN_TRAINING, _SOMETIMES = _by_class(_READ_IN_TRAINING), _by_class(_READ_SOMETIMES)
 _watching = False
 
 
@@ -76,23 +75,23 @@ def _reads(table: Mapping[str, frozenset[str]], parent: nn.Module, child: str) -
 
 def reads_weight(parent: nn.Module, child: str) -> bool:
     """Whether `parent` may compute with the weight of its `child` without calling it."""
-    return _reads(_IN_TRAINING, parent, child) or _reads(_AT_TIMES, parent, child)
+    return _reads(_IN_TRAINING, parent, child) or _reads(_SOMETIMES, parent, child)
 
 
 def reader_problem(parent: nn.Module, child: str, dropout: float = 0) -> str | None:
-    """What forbids to adapt the child (with dropout on its input): its weight is read; or None."""
+    """Why the child cannot be adapted (with this dropout), since its weight is read; or None."""
     if not reads_weight(parent, child):
         return None
-    reads = f"is read by its {type(parent).__name__}"
+    reads = f"has its weight read by {type(parent).__name__}, which never calls its forward"
     if not isinstance(parent._modules.get(child), nn.Linear):
-        return f"{reads}, which never calls it, so an adapter would do nothing there"
+        return f"{reads}, so an adapter would have no effect"
     if dropout and _reads(_IN_TRAINING, parent, child):
-        return f"{reads}, which never calls it, so lora_dropout must be 0 there"
+        return f"{reads}, so lora_dropout must be 0"
     return None
 
 
 def watch_parents(layer: LoraLayer) -> None:
-    """Expose directly constructed layers when they are assigned to a parent that reads weights."""
+    """Apply `expose_if_read` to layers that are constructed and then assigned to a parent."""
     global _watching
     if layer.r and not _watching:
         register_module_module_registration_hook(expose_if_read)
@@ -100,9 +99,9 @@ def watch_parents(layer: LoraLayer) -> None:
 
 
 def expose_if_read(parent: nn.Module, name: str, child: nn.Module | None) -> None:
-    """Expose the weight of an adapted `child` if `parent` reads it."""
+    """Let the weight of an adapted `child` read as W + dW if `parent` reads it."""
     if isinstance(child, LoraLayer) and child.r and reads_weight(parent, name):
         problem = reader_problem(parent, name, child.lora_dropout)
         if problem:
-            raise ConfigError(f"{name} cannot be adapted as it is:", [problem])
+            raise ConfigError(f"{name} cannot be adapted:", [f"it {problem}"])
         child.__class__ = merged_on_read(type(child))

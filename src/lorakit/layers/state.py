@@ -1,4 +1,4 @@
-"""loralib's two functions on whole models, by the type of the layers instead of by name."""
+"""loralib's two functions on models; adapters are found by layer type instead of by name."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _trained_names(module: nn.Module) -> tuple[str, ...]:
 def _lora_names(
     model: nn.Module, bias: Bias, own: Callable[[nn.Module], tuple[str, ...]]
 ) -> set[str]:
-    """What both functions speak of: each module's `own` names, and biases."""
+    """Full names: each module's `own` names, and the biases that `bias` selects."""
     if bias not in BIASES:
         raise ConfigError(f"bias is {bias!r}; it must be one of {', '.join(BIASES)}.")
     names = set()

@@ -4,6 +4,7 @@
 """
 
 from lorakit.losses.config import LossConfig
+from lorakit.losses.divergences import task_loss
 from lorakit.losses.registry import LOSSES, Loss, register
 
-__all__ = ["LOSSES", "Loss", "LossConfig", "register"]
+__all__ = ["LOSSES", "Loss", "LossConfig", "register", "task_loss"]

@@ -15,7 +15,8 @@ class LossConfig:
     kind: str = "plain"
     """plain: the model's own loss (cross-entropy, or mean squared error). rdrop, cutoff_token,
     cutoff_feature, cutoff_span, loralib_rdrop, loralib_cutoff: consistency losses of two passes
-    over the same examples, with the formulas in `lorakit.losses.divergences`."""
+    over the same examples, with the formulas in `lorakit.losses.divergences`; and what
+    `lorakit.losses.register` has added."""
     weight: float | None = None
     """Weight of the divergence between the two passes. None: 1 where the kind has one."""
     copy_weight: float | None = None

@@ -1,4 +1,4 @@
-"""Methods of fine-tuning as a table of values: LoRA, full fine-tuning, the head alone."""
+"""Methods of fine-tuning and their registry: LoRA, full fine-tuning, the head alone."""
 
 from lorakit.methods.base import Method
 from lorakit.methods.files import load, load_adapter, save_adapter

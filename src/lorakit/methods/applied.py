@@ -1,9 +1,8 @@
-"""What a model remembers of the method that prepared it.
+"""The record, on a model, of the method that prepared it.
 
-LoRA needs no such note: the adapters themselves and the record of `inject` say everything, and
-layers that were built by hand have neither recipe nor method. A note counts as long as the
-injection beneath it is the one that it was made with, so `lorakit.eject` and a later
-`lorakit.inject` end it.
+LoRA needs none: the adapters themselves and the record of `inject` are enough. A record is valid as
+long as the model's injection is the one that it was made with, so `lorakit.eject` and a later
+`lorakit.inject` invalidate it.
 """
 
 from __future__ import annotations
@@ -33,19 +32,19 @@ class Applied:
 
 
 def applied_to(model: nn.Module) -> Applied | None:
-    """The note on this model, if it still holds."""
+    """The record on this model, if it is still valid."""
     record = alteration(model)
     return _note(record) if record is not None else None
 
 
 def remember(model: nn.Module, method: str, config: Any, required_grad: Mapping[str, bool]) -> None:
-    """Note what was done to the model."""
+    """Record the method on the model."""
     record = altered(model)
     record.method = Applied(method, config, required_grad, record.whole)
 
 
 def forget(model: nn.Module, note: Applied) -> None:
-    """Take the note off, and give requires_grad back as it was."""
+    """Remove the record, and restore requires_grad."""
     for name, parameter in model.named_parameters():
         if name in note.required_grad:
             parameter.requires_grad_(note.required_grad[name])
@@ -53,7 +52,7 @@ def forget(model: nn.Module, note: Applied) -> None:
 
 
 def has_lora(model: nn.Module) -> bool:
-    """Whether LoRA's adapters, or what `inject` trains in full, are on this model."""
+    """Whether this model has LoRA adapters, or trained copies made by `inject`."""
     if applied_to(model) is not None:
         return False
     records = [record for m in model.modules() if (record := alteration(m)) is not None]
@@ -62,17 +61,17 @@ def has_lora(model: nn.Module) -> bool:
 
 
 def require_plain(model: nn.Module) -> None:
-    """Raise StateError for a model that a method has prepared already."""
+    """Raise StateError for a model that is already prepared for a method."""
     kind, note = type(model).__name__, applied_to(model)
     if note is not None:
         raise StateError(
-            f"This {kind} is prepared by the method {note.method} already; load the base again, "
-            f"or take that off with lorakit.methods.find({note.method!r}).undo(model)."
+            f"This {kind} is already prepared for the method {note.method}; load the base again, "
+            f"or undo it with lorakit.methods.find({note.method!r}).undo(model)."
         )
     if has_lora(model):
         raise StateError(
-            f"This {kind} has adapters already. Take them out with lorakit.eject, or make them "
-            "part of the weights with lorakit.fold."
+            f"This {kind} already has adapters. Remove them with lorakit.eject, or merge them into "
+            "the weights with lorakit.fold."
         )
 
 

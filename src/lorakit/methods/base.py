@@ -1,9 +1,9 @@
-"""What a method of fine-tuning is: a value without state that prepares, saves and loads a model.
+"""The interface of a method of fine-tuning, which prepares, saves and loads a model.
 
-A method is a strategy. Recipes know it by its name, comparisons by its title; it prepares a plain
-model in place, says what of it trains as an `AdapterBundle`, and puts a bundle of its own back onto
-a model, strictly. What it has done to a model stands on the model, so the value itself can be
-shared by all of them. `registry.METHODS` is the table of the methods; nobody asks for a name.
+A method is a stateless strategy. Recipes refer to it by its name, comparisons show its title; it
+prepares a model in place, returns what is trained as an `AdapterBundle`, and loads such a bundle,
+strictly. What it has done to a model is recorded on the model, so one value serves all models.
+`registry.METHODS` is the table of the methods; no other code compares their names.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ class Method(ABC, Generic[Config]):
     """One way of fine-tuning a model."""
 
     name: str
-    """What recipes and files call it; its settings stand in a recipe's section of this name."""
+    """Its name in recipes and files; its settings are in the recipe's section of this name."""
     title: str
-    """What people call it, in comparisons."""
+    """Its name in comparisons."""
     config_class: type[Config]
-    """A frozen dataclass that checks itself; each field has a default here or in `defaults`."""
+    """A frozen dataclass that validates itself; each field has a default here or in `defaults`."""
     defaults: Mapping[str, Any] = MappingProxyType({})
-    """Where a recipe's settings start, and what it always spells out."""
+    """Defaults in recipes, and settings that a recipe always shows."""
     has_adapters: bool = False
     """Whether it makes adapters that can start from those of another run (`init_adapter`)."""
 
     def default_config(self) -> Config:
-        """What a recipe without settings means."""
+        """The config of a recipe without settings."""
         return self.config_class(**self.defaults)
 
     @abstractmethod
     def apply(self, model: nn.Module, config: Config, head: Sequence[str] = ()) -> Report:
-        """Prepare a plain model in place: what the method trains requires gradients, and no more.
+        """Prepare an unmodified model in place: only what the method trains requires gradients.
 
-        `head` are modules that are new for the task and train in any case.
+        `head` names modules that are new for the task and are trained in any case.
 
-        Raises StateError for a model that is prepared already, ConfigError and TargetError for a
-        config that does not fit it. The model is then as it was.
+        Raises StateError for a model that is already prepared, ConfigError and TargetError for a
+        config that does not fit it. The model is then unchanged.
         """
 
     @abstractmethod
     def undo(self, model: nn.Module) -> None:
-        """The model as it was before `apply`, bit for bit; raises StateError if that is gone."""
+        """Restore the model to before `apply`, bit for bit; raises StateError if it cannot."""
 
     @abstractmethod
     def is_applied(self, model: nn.Module) -> bool:
@@ -63,7 +63,7 @@ class Method(ABC, Generic[Config]):
 
     @abstractmethod
     def bundle(self, model: nn.Module) -> AdapterBundle:
-        """What trains, and what it is; the tensors are the model's own.
+        """What is trained, with its metadata; the tensors are the model's own.
 
         Raises StateError if the method did not prepare the model.
         """
@@ -72,27 +72,27 @@ class Method(ABC, Generic[Config]):
     def load(
         self, model: nn.Module, bundle: AdapterBundle, origin: str, check_base: bool = True
     ) -> LoadReport:
-        """Put a bundle onto a plain model, or over what trains in one that is prepared so already.
+        """Load a bundle into an unmodified model, or into one that is already prepared.
 
-        Raises MismatchError that lists every tensor without a place, every place without a tensor,
-        wrong shapes, another method, and another base unless `check_base` is False. Nothing has
-        changed then. `origin` names the bundle in errors.
+        Raises MismatchError that lists every unexpected key, every missing key, size mismatches,
+        another method, and other base weights unless `check_base` is False. Nothing has changed
+        then. `origin` names the bundle in errors.
         """
 
     @abstractmethod
     def inference(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """The state in which the model computes fastest."""
+        """The context in which inference is fastest."""
 
     @abstractmethod
     def fold(self, model: nn.Module) -> MergeReport:
-        """Make what was learned part of a plain model, one way.
+        """Merge what was learned into a plain model; this cannot be undone.
 
-        Raises TargetError, by name, for what has no plain form.
+        Raises TargetError that lists what cannot be merged.
         """
 
     def require_own(self, bundle: AdapterBundle, origin: str) -> None:
         """Raise MismatchError for a bundle of another method."""
         if bundle.method != self.name:
             raise MismatchError(
-                f"{origin} was trained by the method {bundle.method}, and not by {self.name}."
+                f"{origin} was trained with the method {bundle.method}, not with {self.name}."
             )

@@ -1,4 +1,4 @@
-"""What a model has learned, to disk and back, whichever method prepared it."""
+"""`lorakit.save_adapter` and `lorakit.load_adapter`, for every method."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from lorakit.methods.registry import METHODS, method_of
 
 
 def save_adapter(model: nn.Module, path: str | Path) -> Path:
-    """Save A, B and everything else that trains as a PEFT directory, atomically.
+    """Save the adapters and everything else that is trained as a PEFT directory, atomically.
 
-    adapter_config.json, adapter_model.safetensors and a model card; other files there stay. The
-    safetensors header also holds the config, the base's fingerprint and what fused slices need.
-    A parameter that requires a gradient without being an adapter's is saved in full, like
-    `modules_to_save`. Of torch.compile's and DataParallel's wrappers the model within is saved.
-    What a method other than LoRA trained becomes trained.safetensors, whose header says the method.
+    It writes adapter_config.json, adapter_model.safetensors and a model card; other files are kept.
+    The safetensors header also has the config, the base's fingerprint and the slices of fused
+    weights. Other trainable parameters are saved in full, like `modules_to_save`. Wrappers of
+    torch.compile and DataParallel are ignored. What a method other than LoRA has trained is saved
+    as trained.safetensors, with the method in its header.
 
-    Raises StateError if the model has no adapters, inside `lorakit.disabled`, or if adapters of the
-    injection are gone or no longer fit their weights; SaveError if something has no place in the
-    format or could not be written. Unless it says that the new tensors are there, the directory is
-    as it was.
+    Raises StateError if the model has no adapters, inside `lorakit.disabled`, or if adapters were
+    removed or no longer fit their weights; SaveError if the format cannot store something or
+    writing fails. Unless it says that the new tensors are in place, the directory is unchanged.
     """
     method = method_of(model)
     if method is None:
@@ -43,20 +42,19 @@ def load_adapter(
     revision: str | None = None,
     check_base: bool = True,
 ) -> LoadReport:
-    """Load an adapter onto a model, adapting it first if it is plain.
+    """Load an adapter into a model, adapting it first if it is not adapted.
 
-    Of torch.compile's and DataParallel's wrappers the model within is meant.
-    `path` is a PEFT directory, a hub id (`revision` names a branch, tag or commit), a
-    .safetensors file, a loralib .pt/.bin file, for which `lora_alpha` is required, or a name of
-    `lorakit checkpoints list`, which is downloaded and brings its alpha; or what another method
-    trained, as `save_adapter` wrote it. Afterwards A, B and what
-    was trained in full require gradients, as after `inject`. On a model that is adapted already,
-    exactly the same modules must be.
+    `path` is a PEFT directory, a Hub id (`revision` is a branch, tag or commit), a .safetensors
+    file, a loralib .pt/.bin file, for which `lora_alpha` is required, a name in
+    `lorakit checkpoints list`, which is downloaded and whose alpha is known, or what another method
+    trained, as saved by `save_adapter`. Afterwards the adapters and what was trained in full
+    require gradients, as after `inject`. A model that is already adapted must have exactly the same
+    adapted modules. Wrappers of torch.compile and DataParallel are ignored.
 
     Raises FormatError or MissingAlphaError for the file, and MismatchError that lists every
-    tensor without a place, every place without a tensor, wrong shapes, base weights that
-    `from_pretrained` made up, and a base other than the one the adapter was trained on
-    (`check_base=False` allows that). Neither model nor disk has changed then.
+    unexpected key, every missing key, size mismatches, newly initialized base weights, and base
+    weights other than those that the adapter was trained on (`check_base=False` allows them).
+    Neither the model nor the disk has changed then.
     """
     return load(model, read(path, lora_alpha, revision), str(path), check_base)
 
@@ -67,13 +65,13 @@ def load(
     """The same for a bundle in memory; `origin` names it in errors."""
     if bundle.method not in METHODS:
         raise FormatError(
-            f"{origin} was trained by the method {bundle.method!r}, which is not registered"
-            f"{suggest(bundle.method, METHODS)}; there are {', '.join(METHODS)}."
+            f"{origin} was trained with the method {bundle.method!r}, which is not registered"
+            f"{suggest(bundle.method, METHODS)}; the methods are {', '.join(METHODS)}."
         )
     here = method_of(model)
     if here is not None and here.name != bundle.method:
         raise MismatchError(
-            f"{origin} was trained by the method {bundle.method}, and this "
-            f"{type(model).__name__} is prepared by {here.name}; load it onto the plain base."
+            f"{origin} was trained with the method {bundle.method}, but this "
+            f"{type(model).__name__} is prepared for {here.name}; load it onto the unmodified base."
         )
     return METHODS[bundle.method].load(model, bundle, origin, check_base)

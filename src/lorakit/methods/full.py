@@ -1,7 +1,7 @@
-"""Full fine-tuning: every parameter trains, in its place.
+"""Full fine-tuning: every parameter is trained, in place.
 
-A trainable copy beside each weight, as adapters and heads have it, would be the model once more in
-memory. So this is the one method that writes pretrained weights, and it cannot be undone.
+Trainable copies, as heads have them, would take the memory of the whole model once more. So this is
+the only method that writes pretrained weights, and it cannot be undone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class FullConfig:
 
 
 class Full(TensorMethod[FullConfig]):
-    """Every parameter trains."""
+    """Every parameter is trained."""
 
     name = "full"
     title = "full fine-tuning"
@@ -44,8 +44,8 @@ class Full(TensorMethod[FullConfig]):
 
     def undo(self, model: nn.Module) -> None:
         raise StateError(
-            "Full fine-tuning trains the base's own weights, so there is no model before it to go "
-            "back to; load the base again."
+            "Full fine-tuning changes the base weights in place, so it cannot be undone; load the "
+            "base again."
         )
 
     def fold(self, model: nn.Module) -> MergeReport:

@@ -1,4 +1,4 @@
-"""The head alone, on the frozen body: what any other method has to beat."""
+"""Train the head alone, with a frozen backbone: the baseline of all other methods."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lorakit.methods.selective import Selective
 
 
 class Head(Selective[MethodConfig]):
-    """Only `modules_to_save` train, and the task's new head is always among them."""
+    """Only `modules_to_save` are trained, which always include the task's new head."""
 
     name = "head"
     title = "head only"

@@ -21,11 +21,11 @@ from lorakit.methods.base import Method
 from lorakit.methods.saved_modules import joined
 
 LORA_DEFAULTS = MappingProxyType({"r": 8, "lora_alpha": 16, "target_modules": "all-linear"})
-"""What a recipe's `lora` starts from; the last two are not LoraConfig's own."""
+"""The defaults in recipes; the last two differ from those of LoraConfig."""
 
 
 class Lora(Method[LoraConfig]):
-    """Low-rank adapters beside frozen weights."""
+    """Low-rank adapters on frozen weights."""
 
     name = "lora"
     title = "LoRA"

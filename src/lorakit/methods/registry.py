@@ -1,4 +1,4 @@
-"""The methods of fine-tuning that lorakit knows, by name; a program can add its own."""
+"""The methods of fine-tuning by name; `register` adds others."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ METHODS: dict[str, Method[Any]] = {}
 
 
 def register(method: Method[Any]) -> None:
-    """Add a method, which recipes, `load_adapter` and the commands then know.
+    """Register a method, for recipes, `load_adapter` and the command line.
 
     Raises ConfigError if its name is taken.
     """
     if method.name in METHODS:
-        raise ConfigError(f"There is a method {method.name!r} already; name yours otherwise.")
+        raise ConfigError(f"A method named {method.name!r} is already registered.")
     METHODS[method.name] = method
 
 
 def find(name: object) -> Method[Any]:
     """The method of this name; raises ConfigError, with the nearest names, if there is none."""
     if problem := unknown(name):
-        raise ConfigError("There is no such method:", [problem])
+        raise ConfigError("Unknown method:", [problem])
     return METHODS[str(name)]
 
 
 def unknown(name: object) -> str | None:
-    """What is wrong with the name of a method, if anything."""
+    """The error message for an unknown method; None for a known one."""
     if isinstance(name, str) and name in METHODS:
         return None
     near = suggest(str(name), METHODS)

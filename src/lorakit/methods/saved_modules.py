@@ -1,7 +1,7 @@
-"""Modules that train in full whatever else a method does: PEFT's `modules_to_save`, a new head.
+"""Modules that are trained in full with any method: PEFT's `modules_to_save`, a new head.
 
-What trains in full does so as a copy in the original's place, so the pretrained weights are never
-written, and `undo` and `lorakit.disabled` have them back.
+They are replaced by trainable copies, so the pretrained weights are never written, and `undo` and
+`lorakit.disabled` restore them.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from lorakit.config import LoraConfig
 from lorakit.errors import TargetError, require, suggest
 from lorakit.injection import trained_copies
 from lorakit.injection.adaptation import install, require_enabled
-from lorakit.injection.selection.architectures import unloaded
 from lorakit.injection.selection.matching import Selection
-from lorakit.injection.selection.naming import grouped, matches_suffix, within
+from lorakit.injection.selection.naming import group_layers, matches_suffix, within
+from lorakit.injection.selection.trained_in_full import newly_initialized
 
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """What every method can be told that leaves the body frozen."""
+    """The settings of every method that keeps the backbone frozen."""
 
     modules_to_save: Sequence[str] | None = None
-    """Modules that train in full and are saved, by name or dotted suffix; a head that is new for
-    the task is always among them."""
+    """Modules that are trained in full and saved, by name or dotted suffix; a new head for the task
+    is always added."""
 
     def __post_init__(self) -> None:
         modules = self.modules_to_save
         if modules is None:
             return
         listed = isinstance(modules, list | tuple) and all(isinstance(m, str) for m in modules)
-        require({f"modules_to_save is {modules!r}; write a list of names": listed and all(modules)})
+        problem = f"modules_to_save is {modules!r}; it must be a list of names"
+        require({problem: listed and all(modules)})
         object.__setattr__(self, "modules_to_save", tuple(modules))
 
 
@@ -42,7 +43,7 @@ AnyConfig = TypeVar("AnyConfig", bound=MethodConfig)
 
 
 def with_modules(config: AnyConfig, head: Iterable[str]) -> AnyConfig:
-    """The settings by which these modules train as well."""
+    """The config with these modules added to `modules_to_save`."""
     return replace(config, modules_to_save=joined(config.modules_to_save, head))
 
 
@@ -58,10 +59,10 @@ def saved_names(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 
 
 def train_copies(model: nn.Module, names: Sequence[str], patterns: Sequence[str] = ()) -> None:
-    """Freeze the model but for these tensors; `lorakit.eject` takes that back.
+    """Freeze the model except for these tensors; `lorakit.eject` undoes that.
 
-    Raises TargetError for `patterns` of `modules_to_save` without a match, and for weights that
-    `from_pretrained` made up and that would stay random. The model is then as it was.
+    Raises TargetError for `patterns` of `modules_to_save` without a match, and for newly
+    initialized weights that would not train. The model is then unchanged.
     """
     there = [name for name, _ in model.named_modules() if name]
     endings = sorted({name.rpartition(".")[2] for name in there})
@@ -70,20 +71,16 @@ def train_copies(model: nn.Module, names: Sequence[str], patterns: Sequence[str]
         for pattern in patterns
         if not any(matches_suffix(name, pattern) for name in there)
     ]
-    text = (
-        "was not in the checkpoint, so it is random and would stay so; add its module to "
-        "modules_to_save, or load the model without it"
-    )
-    problems += grouped((name, text) for name in unloaded(model) if name not in names)
-    if problems:
-        raise TargetError(f"These settings do not fit {type(model).__name__}:", problems)
     places = [name.rpartition(".") for name in names]
     slots = tuple((model.get_submodule(owner), leaf) for owner, _, leaf in places)
+    problems += group_layers(newly_initialized(model, slots))
+    if problems:
+        raise TargetError(f"These settings do not fit {type(model).__name__}:", problems)
     install(model, LoraConfig(), Selection((), slots))
 
 
 def copies(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors that train in full, by name; raises StateError inside `lorakit.disabled`."""
+    """The tensors that are trained in full; raises StateError inside `lorakit.disabled`."""
     require_enabled(model)
     state = model.state_dict(keep_vars=True)
     return {name: state[name] for name in trained_copies.names(model)}

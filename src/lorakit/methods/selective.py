@@ -1,7 +1,7 @@
-"""Methods that train some of the model's own tensors and leave the others alone.
+"""Selective methods, which train some of the model's own tensors and freeze the others.
 
-The literature calls them selective: a head alone, biases (BitFit, arXiv 2106.10199), the last
-layers. A leaf names its tensors, and that is all it has to say.
+For instance a head alone, biases (BitFit, arXiv 2106.10199), the last layers. A subclass only names
+its tensors.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from lorakit.methods.tensor_method import TensorMethod
 
 
 class Selective(TensorMethod[AnyConfig]):
-    """A method that names what trains."""
+    """A method that names the tensors it trains."""
 
     needs: str
-    """What a model must have for it, in words: "a head"."""
+    """What a model must have for it, for the error message: "a head"."""
 
     @abstractmethod
     def names(self, model: nn.Module, config: AnyConfig) -> Sequence[str]:
-        """The full names of the tensors that train, apart from those of `modules_to_save`."""
+        """The full names of the tensors to train, apart from those of `modules_to_save`."""
 
     def with_head(self, config: AnyConfig, head: Sequence[str]) -> AnyConfig:
         return with_modules(config, head)
@@ -44,7 +44,7 @@ class Selective(TensorMethod[AnyConfig]):
         names = list(dict.fromkeys([*self.names(model, config), *saved_names(model, modules)]))
         if not names:
             raise ConfigError(
-                f"method: {self.name} needs {self.needs}, and {type(model).__name__} has none."
+                f"method: {self.name} needs {self.needs}, but {type(model).__name__} has none."
             )
         train_copies(model, names, modules)
 
@@ -55,7 +55,7 @@ class Selective(TensorMethod[AnyConfig]):
         return copies(model)
 
     def undo(self, model: nn.Module) -> None:
-        self.take_back(model)
+        self.revert(model)
 
     def fold(self, model: nn.Module) -> MergeReport:
         note = self.require_applied(model)

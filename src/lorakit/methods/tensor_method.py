@@ -1,10 +1,10 @@
-"""Methods that learn plain tensors, each known by its name in the prepared model.
+"""Methods that train plain tensors, identified by their names in the prepared model.
 
-That is every method but LoRA, whose A and B mean something only together and with their scale.
-What such a method has to say is how a model is prepared and which tensors that makes it learn;
-saving and loading follow from that. A file is loaded by preparing the model as the file's config
-says and comparing what then trains with what the file holds, in both directions; if they differ,
-the preparation is taken back.
+That is every method but LoRA, whose A and B only have a meaning together and with their scaling. A
+subclass defines how a model is prepared and which tensors are then trained; saving and loading
+follow from that. To load a file, the model is prepared with the file's config, and the trained
+tensors are compared with those in the file, in both directions; if they differ, the preparation is
+undone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lorakit.checkpoint.fingerprint import compare, fingerprint
 from lorakit.errors import FormatError, LorakitError, MismatchError, StateError
 from lorakit.injection.inspection.health import mark_training_start
 from lorakit.injection.inspection.report import Report, describe
-from lorakit.injection.selection.naming import grouped
+from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.transfer.base_facts import base_facts
 from lorakit.injection.transfer.loading import LoadReport, another_base, fill
 from lorakit.injection.transfer.placement import place
@@ -32,26 +32,26 @@ from lorakit.surgery.wrappers import unwrapped
 
 
 class TensorMethod(Method[Config]):
-    """A method whose learning is a set of named tensors."""
+    """A method that trains a set of named tensors."""
 
     @abstractmethod
     def with_head(self, config: Config, head: Sequence[str]) -> Config:
-        """The settings by which these modules train as well."""
+        """The config with these modules trained as well."""
 
     @abstractmethod
     def prepare(self, model: nn.Module, config: Config) -> None:
-        """Let what the method learns require gradients, and nothing else.
+        """Make what the method trains require gradients, and nothing else.
 
-        Raises a LorakitError if that cannot be; the model is then as it was.
+        Raises a LorakitError if that is impossible; the model is then unchanged.
         """
 
     @abstractmethod
     def release(self, model: nn.Module) -> None:
-        """Take `prepare` back, apart from requires_grad."""
+        """Undo `prepare`, apart from requires_grad."""
 
     @abstractmethod
     def learned(self, model: nn.Module) -> dict[str, Tensor]:
-        """What a prepared model learns, by name: parameters, and buffers that are saved."""
+        """What is trained in a prepared model, by name: parameters and persistent buffers."""
 
     def apply(self, model: nn.Module, config: Config, head: Sequence[str] = ()) -> Report:
         require_plain(model)
@@ -67,16 +67,16 @@ class TensorMethod(Method[Config]):
         return note is not None and note.method == self.name
 
     def require_applied(self, model: nn.Module) -> Applied:
-        """The note on the model; raises StateError if this method did not prepare it."""
+        """The record on the model; raises StateError if this method did not prepare it."""
         note = applied_to(model)
         if note is None or note.method != self.name:
             raise StateError(
-                f"This {type(model).__name__} is not prepared by the method {self.name}."
+                f"This {type(model).__name__} is not prepared for the method {self.name}."
             )
         return note
 
-    def take_back(self, model: nn.Module) -> None:
-        """The model as it was before `apply`, as far as its values were not written."""
+    def revert(self, model: nn.Module) -> None:
+        """Restore the model to before `apply`, apart from values that were written."""
         note = self.require_applied(model)
         self.release(model)
         forget(model, note)
@@ -90,7 +90,7 @@ class TensorMethod(Method[Config]):
             trained=learned,
             fingerprint=fingerprint(_frozen(model, learned)) or None,
             method=self.name,
-            method_config=_lists(asdict(note.config)),
+            method_config=_as_json(asdict(note.config)),
             **base_facts(model, list(owners)),
         )
 
@@ -102,13 +102,13 @@ class TensorMethod(Method[Config]):
         plain = not self.is_applied(model)
         problems = self._refusal(model, config) if plain else []
         learned = self.learned(model) if self.is_applied(model) else None
-        problems += self._misfits(model, bundle, learned)
+        problems += self._tensor_problems(model, bundle, learned)
         verified = _base_verified(model, bundle, learned)
         if check_base and verified is False:
             problems.append(another_base(bundle))
         if problems:
             if plain and learned is not None:
-                self.take_back(model)
+                self.revert(model)
             raise MismatchError(f"{origin} does not fit this {type(model).__name__}:", problems)
         fill(model, bundle.trained)
         mark_training_start(model)
@@ -118,38 +118,41 @@ class TensorMethod(Method[Config]):
         return nullcontext()
 
     def _refusal(self, model: nn.Module, config: Config) -> list[str]:
-        """Prepare a plain model; why that cannot be."""
+        """Prepare an unmodified model; returns the problems if that fails."""
         try:
             self.apply(model, config)
         except LorakitError as error:
             return [*(error.problems or [error.headline])]
         return []
 
-    def _misfits(
+    def _tensor_problems(
         self, model: nn.Module, bundle: AdapterBundle, learned: Mapping[str, Tensor] | None
     ) -> list[str]:
-        """Every tensor without a place, every place without one, every other shape."""
+        """Every unexpected key, every missing key, every size mismatch."""
         found = place(model, bundle).problems
         if learned is not None:
             named = {name for name, _ in found}
             found += [
-                (name, "trains here, and the file has no tensor for it")
+                (name, "is trained in this model, but missing from the file")
                 for name in learned
                 if name not in bundle.trained and name not in named
             ]
             found += [
-                (name, f"is in the file, and by its settings {self.name} does not train it")
+                (
+                    name,
+                    f"is unexpected: {self.name} does not train it with the file's settings",
+                )
                 for name in bundle.trained
                 if name not in learned and name not in named
             ]
-        return grouped(found)
+        return group_layers(found)
 
     def _config_of(self, bundle: AdapterBundle, origin: str) -> Config:
         try:
             return self.config_class(**bundle.method_config)
         except (LorakitError, TypeError) as error:
             raise FormatError(
-                f"{origin} has settings that the method {self.name} does not know: {error}"
+                f"{origin} has settings that the method {self.name} does not support: {error}"
             ) from error
 
     def _report(self, model: nn.Module) -> Report:
@@ -162,17 +165,18 @@ class TensorMethod(Method[Config]):
 def _base_verified(
     model: nn.Module, bundle: AdapterBundle, learned: Mapping[str, Tensor] | None
 ) -> bool | None:
-    """Whether what does not train is what it was; None if that cannot be told."""
+    """Whether the frozen weights are those of the file; None if they cannot be compared."""
     return None if learned is None else compare(bundle.fingerprint, _frozen(model, learned))
 
 
 def _frozen(model: nn.Module, learned: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The parameters that the method leaves as they are."""
-    return {n: p.detach() for n, p in model.named_parameters() if n not in learned}
+    """The matrices that the method leaves as they are; vectors may be of another type in a run."""
+    named = model.named_parameters()
+    return {n: p.detach() for n, p in named if n not in learned and p.ndim > 1}
 
 
-def _lists(value: Any) -> Any:
-    """The value as JSON gives it back."""
+def _as_json(value: Any) -> Any:
+    """The value after a round trip through JSON."""
     if isinstance(value, Mapping):
-        return {key: _lists(part) for key, part in value.items()}
-    return [_lists(part) for part in value] if isinstance(value, list | tuple) else value
+        return {key: _as_json(part) for key, part in value.items()}
+    return [_as_json(part) for part in value] if isinstance(value, list | tuple) else value

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from lorakit.errors import ConfigError
+from lorakit.layers.base import LoraLayer
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 
@@ -38,12 +39,22 @@ def resolve_dtype(setting: Literal["auto"] | Dtype) -> Dtype:
 
 
 def cast_frozen(model: nn.Module, dtype: Dtype) -> None:
-    """Cast the frozen parameters to the dtype that the model computes in."""
+    """Cast the frozen parameters to the dtype that the model computes in.
+
+    Frozen tensors of an adapter stay as they are. So does a frozen vector beside a trainable
+    parameter: torch's norms take a scale and a shift of one dtype only.
+    """
     if dtype == "fp32":
         return
-    for parameter in model.parameters():
-        if not parameter.requires_grad and parameter.is_floating_point():
-            parameter.data = parameter.data.to(_STORED[dtype])
+    for module in model.modules():
+        adapter = module.tensor_names if isinstance(module, LoraLayer) else ()
+        own = [p for n, p in module._parameters.items() if p is not None and n not in adapter]
+        trains = any(parameter.requires_grad for parameter in own)
+        for parameter in own:
+            if parameter.requires_grad or (trains and parameter.ndim == 1):
+                continue
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(_STORED[dtype])
 
 
 def _multiplies_bf16() -> bool:

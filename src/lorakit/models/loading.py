@@ -206,13 +206,13 @@ def _config(name: str, revision: str | None) -> Any:
         return auto_config.from_pretrained(name, revision=revision)
     except Exception as error:  # a config's constructor raises whatever a broken file leads to
         reason = _reason(error)
-        raise FormatError(f"There is no transformers model at {name}: {reason}") from error
+        raise FormatError(f"No transformers model found at {name}: {reason}") from error
 
 
 def _require_place(name: str | Path) -> None:
     """Raise FormatError for a path that does not exist and cannot be a hub id."""
     if not Path(name).exists() and not _HUB_ID.fullmatch(str(name)):
-        raise FormatError(f"There is no transformers model at {name}: no such directory.")
+        raise FormatError(f"No transformers model found at {name}: no such directory.")
 
 
 def _reason(error: Exception) -> str:

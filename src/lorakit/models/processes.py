@@ -20,7 +20,7 @@ Output = TypeVar("Output")
 
 
 def is_first_process() -> bool:
-    """Whether this process logs and writes; known before the process group is initialised."""
+    """Whether this process logs and writes; known before the process group is initialized."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -1,4 +1,4 @@
-"""A name that a library keeps to itself, and what lorakit does when a release no longer has it."""
+"""A private name of another library, and what lorakit does on a release without it."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class PrivateName:
         return re.split("[.:]", self.path)[-1]
 
     def find(self, otherwise: Any = None) -> Any:
-        """What stands there, or `otherwise` where the installed release has no such name."""
+        """The object, or `otherwise` if the installed release has no such name."""
         try:
             return pkgutil.resolve_name(self.path)
         except (ImportError, AttributeError):
             return otherwise
 
     def missing(self) -> MissingDependencyError:
-        """The error of a use that has no way around the name."""
+        """The error to raise where the name has no substitute."""
         full_name = self.path.replace(":", ".")
         library = full_name.partition(".")[0]
         return MissingDependencyError(
             f"{library} {_installed(library)} has no {full_name}, which lorakit needs: {self.why}. "
-            f"Install the {library} that lorakit was tested with; its constraints.txt names it."
+            f"Install the version of {library} that lorakit was tested with (constraints.txt)."
         )
 
 

@@ -1,7 +1,7 @@
-"""torch's private names, each with the way that is left without it.
+"""torch's private names, each with a fallback for releases without it.
 
-Importing this never fails for a name that is gone: what stands in its place is slower, or raises
-when it is used. `NAMES` says why each is needed; below it stands what the package calls.
+Importing this never fails for a missing name: its fallback is slower, or raises when it is used.
+`NAMES` says why each is needed; below it are the functions that the package calls.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ NAMES = by_name(
         "torch:Tensor._version",
         since="0.4",
         why="a merged weight is stale when a tensor that it was made from was written to",
-        without="every merged weight counts as stale, and is made anew",
+        without="every merged weight counts as stale, and is recomputed",
     ),
     PrivateName(
         "torch.nn.modules.conv:_ConvNd",
@@ -92,11 +92,13 @@ COMPILED_CHILD = "_orig_mod"
 saved checkpoints, so it can hardly change. Without it a compiled model is not looked into."""
 
 
-def _perhaps() -> object:
+def _always_transforming() -> object:
     return True
 
 
-peek_interpreter_stack: Callable[[], object] = NAMES["peek_interpreter_stack"].find(_perhaps)
+peek_interpreter_stack: Callable[[], object] = NAMES["peek_interpreter_stack"].find(
+    _always_transforming
+)
 """Gives None unless one of torch.func's transforms runs; torch's own function, at no extra call."""
 
 
@@ -104,11 +106,11 @@ def _level() -> int:
     return forward_ad._current_level
 
 
-def _level_of_one() -> int:
+def _level_zero() -> int:
     return 0
 
 
-forward_ad_level = _level if NAMES["_current_level"].find() is not None else _level_of_one
+forward_ad_level = _level if NAMES["_current_level"].find() is not None else _level_zero
 """The level of forward-mode differentiation; below 0 it is off."""
 
 onednn_linear: Callable[..., Tensor] | None = NAMES["_linear_pointwise"].find()
@@ -131,17 +133,17 @@ is_fake: Callable[[Tensor], bool] = _is_fake if _fake_class is not None else _is
 _readings = count()
 
 
-def _never_twice(tensor: Tensor) -> int:
+def _new_version(tensor: Tensor) -> int:
     return next(_readings)
 
 
 version_of: Callable[[Tensor], int] = (
-    attrgetter("_version") if NAMES["_version"].find() is not None else _never_twice
+    attrgetter("_version") if NAMES["_version"].find() is not None else _new_version
 )
 """How often a tensor was written to in place: two readings are equal if it was not since."""
 
 
-class _NoModules(nn.Linear):
+class _NoSuchModule(nn.Linear):
     """A class that no module has."""
 
 
@@ -151,7 +153,7 @@ if TYPE_CHECKING:
     OutProjection = torch.nn.modules.linear.NonDynamicallyQuantizableLinear
 else:
     ConvNd = NAMES["_ConvNd"].find(nn.Module)
-    OutProjection = NAMES["NonDynamicallyQuantizableLinear"].find(_NoModules)
+    OutProjection = NAMES["NonDynamicallyQuantizableLinear"].find(_NoSuchModule)
 
 
 def convolve(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -1,9 +1,8 @@
-"""transformers' private names, each with what is left without it.
+"""transformers' private names, each with a fallback for releases without it.
 
 Nothing of transformers is imported here: functions take its objects, and two mixins give the
-Trainer's private hooks names of lorakit's own. A mixin stands before the Trainer among the bases. A
-hook that lorakit overrides would otherwise fall silent with the release that renames it, so a class
-of a Trainer without it cannot be made.
+Trainer's private hooks public names. A mixin comes before the Trainer among the bases. If a release
+renames a hook, lorakit's override would silently never run, so defining such a class then raises.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ NAMES = by_name(
 
 MARKS = {
     "_is_hf_initialized": "since 5.0 on each parameter that from_pretrained has loaded; without it "
-    "nobody is told of a weight that the checkpoint lacks",
+    "a newly initialized weight is not reported",
     "all_tied_weights_keys": "since 5.0 the names of tied weights, which saving drops and loading "
     "ties; without it a model that `fold` untied says so in its config alone",
 }

@@ -12,11 +12,11 @@ from lorakit.errors import ConfigError
 from lorakit.models import loading
 from lorakit.recipe.schema import DataConfig, Recipe
 from lorakit.tasks.base import Task
-from lorakit.tasks.columns import Columns, known_columns, make_task, resolve
+from lorakit.tasks.columns import known_columns, make_task, resolve
 from lorakit.tasks.encoding import encode_table, truncation_text
 from lorakit.tasks.padding import with_pad_token
 from lorakit.tasks.registry import TASKS
-from lorakit.tasks.spec import TaskSpec
+from lorakit.tasks.spec import Columns, TaskSpec
 
 Log = Callable[[str], None]
 

@@ -13,8 +13,8 @@ from lorakit.losses import LOSSES, LossConfig
 from lorakit.methods.registry import METHODS, find, unknown
 from lorakit.recipe.decoding import DecodingConfig, decoding_defaults
 from lorakit.recipe.method_sections import read_sections, relevant_settings
+from lorakit.recipe.task_settings import TASKS, task_choice_problem, with_first_task
 from lorakit.recipe.validation import build, unknown_names
-from lorakit.recipe.variants import TASKS, task_choice_problem, with_first_task
 from lorakit.tasks import registry
 
 Schedule = Literal["linear", "cosine", "constant", "inverse_sqrt"]
@@ -187,7 +187,7 @@ class Recipe:
     loss: LossConfig = field(default_factory=LossConfig)
     init_adapter: str | None = None
     """A run directory, an adapter or a name of `lorakit checkpoints list` whose weights initialise
-    this run's; a head for other labels is newly initialised."""
+    this run's; a head for other labels is newly initialized."""
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     """Generation settings for the test set, where the task generates text."""
     revision: str | None = None
@@ -209,7 +209,7 @@ class Recipe:
                 "regression; leave it out": (
                     not smooth or learned is None or not learned.learns_number
                 ),
-                f"init_adapter initialises adapters, and method {self.method} has none; leave one "
+                f"init_adapter initializes adapters, and method {self.method} has none; leave one "
                 "of them out": self.init_adapter is None or method.has_adapters,
             }
         )

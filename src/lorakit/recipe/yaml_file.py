@@ -18,7 +18,7 @@ import yaml
 from lorakit.errors import ConfigError
 from lorakit.methods.registry import find
 from lorakit.recipe.schema import Recipe, as_mapping
-from lorakit.recipe.variants import TASK, settings_of, shared, with_task_name
+from lorakit.recipe.task_settings import TASK, settings_of, shared, with_task_name
 
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 _FLOAT = re.compile(

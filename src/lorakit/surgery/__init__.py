@@ -1,4 +1,4 @@
-"""Edits of any nn.Module that know nothing of LoRA."""
+"""Edits of any nn.Module, independent of LoRA."""
 
 from lorakit.surgery.split import split_linear, split_linear_state_dict
 

@@ -1,7 +1,7 @@
-"""What was changed on a module, kept on the module itself so that it can be undone.
+"""A record of what was changed on a module, kept on the module so that it can be undone.
 
-One object a module, under one name in its `__dict__`: it is copied and pickled with the module, and
-whoever undoes the change takes it away.
+One object per module, in its `__dict__`: it is copied and pickled with the module, and removed when
+the change is undone.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ NAME = "_lorakit"
 
 @dataclass(eq=False)
 class Alteration:
-    """All that is to be undone on one module, and what it belongs to."""
+    """Everything to undo on one module."""
 
     original_class: type[nn.Module] | None = None
-    """The class that it had; None if it was constructed as it is."""
+    """The class before; None if the class was not changed."""
     attributes: frozenset[str] = frozenset()
-    """What was added to its `__dict__`."""
+    """Names that were added to its `__dict__`."""
     originals: dict[str, Tensor] = field(default_factory=dict)
-    """Its own parameters and buffers that wait beside a trained copy, by name."""
+    """Its own parameters and buffers that a trained copy replaces, by name."""
     ties: dict[str, Tensor] = field(default_factory=dict)
-    """Its own parameters that share their memory with one of those, by name."""
+    """Its own parameters that are tied to one of those, by name."""
     part_of: Any = None
-    """What was done to the whole model, of which this is a part."""
+    """The injection of which this module is a part."""
     whole: Any = None
-    """The same, on the model that it was done to."""
+    """The injection, on the model that was injected."""
     method: Any = None
-    """The method that prepared this model, and how."""
+    """The method that prepared this model, and its config."""
     training_start: dict[str, tuple[float, float]] | None = None
-    """What its trainable parameters were when training began, in short."""
+    """A digest of each trainable parameter when training began, by name."""
 
 
 def alteration(module: nn.Module) -> Alteration | None:
-    """What was changed on this very module."""
+    """The record of this module; None if nothing was changed on it."""
     found: Alteration | None = module.__dict__.get(NAME)
     return found
 
 
 def altered(module: nn.Module) -> Alteration:
-    """The same, to be filled in."""
+    """The record of this module, created if there is none."""
     found: Alteration = module.__dict__.setdefault(NAME, Alteration())
     return found
 
 
 def forget(module: nn.Module) -> None:
-    """Nothing is left to undo."""
+    """Remove the record."""
     module.__dict__.pop(NAME, None)

@@ -1,4 +1,4 @@
-"""Parameters and buffers: one in another one's place, and all that a checkpoint holds."""
+"""Replacing a parameter, and listing the tensors of a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 def parameter_like(old: Tensor, data: Tensor) -> nn.Parameter:
     """`data` as a Parameter with the flags and attributes of `old`.
 
-    Libraries keep marks on parameters: transformers notes there what it loaded from a checkpoint.
+    Libraries set attributes on parameters: transformers marks those loaded from a checkpoint.
     """
     parameter = nn.Parameter(data, requires_grad=old.requires_grad)
     parameter.__dict__.update(old.__dict__)
@@ -16,7 +16,7 @@ def parameter_like(old: Tensor, data: Tensor) -> nn.Parameter:
 
 
 def state_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """What a checkpoint of the model holds: parameters and persistent buffers, tied ones once.
+    """The tensors of the model's checkpoint: parameters and persistent buffers, tied ones once.
 
     >>> list(state_tensors(nn.BatchNorm1d(2)))
     ['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked']

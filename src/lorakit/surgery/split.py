@@ -1,4 +1,4 @@
-"""Break a fused linear layer into several, and a checkpoint of it likewise.
+"""Split a fused linear layer into several, and likewise its checkpoint.
 
 A layer `qkv` with a weight of height 3n becomes a module `qkv` with children such as `q`, `k`, `v`
 that concatenates their outputs, so the model around it stays as it is and each part can be adapted,
@@ -48,14 +48,15 @@ def split_linear(
     modules = dict(model.named_modules(remove_duplicate=False))
     found = [key for key in modules if key and (key == name or key.endswith(f".{name}"))]
     if not found:
-        raise TargetError(f"No module is called {name!r}{suggest(name, filter(None, modules))}.")
+        near = suggest(name, filter(None, modules))
+        raise TargetError(f"The model has no module named {name!r}{near}.")
     problems = [
-        f"{key} is a {type(modules[key]).__name__}"
+        f"{key} has type {type(modules[key]).__name__}"
         for key in found
         if _weight_OI(modules[key]) is None
     ]
     if problems:
-        raise TargetError("Only linear layers can be split:", problems)
+        raise TargetError("Only nn.Linear and GPT-2's Conv1D can be split:", problems)
     fused = {modules[key] for key in found}
     replacements = {module: _split(module, into, sizes) for module in fused}
     for key in found:
@@ -90,7 +91,7 @@ def split_linear_state_dict(
         for child, part in zip(into, parts, strict=True):
             result[f"{module}.{child}.{leaf}"] = part.clone(memory_format=torch.contiguous_format)
     if not found:
-        raise TargetError(f"No key of the state dict belongs to a module called {name!r}.")
+        raise TargetError(f"The state dict has no weight or bias of a module named {name!r}.")
     return result
 
 
@@ -132,16 +133,18 @@ def is_conv1d(module: nn.Module) -> bool:
 def _sizes(height: int, into: Sequence[str], sizes: Sequence[int] | None) -> list[int]:
     """The height of each part; ConfigError if the names or the sizes cannot be used."""
     problems = [
-        f"{name!r} cannot be the name of a part"
+        f"{name!r} is not a valid name for a child module"
         for name in into
         if not name or "." in name or hasattr(SplitLinear(), name)
     ]
     if not into or len(set(into)) < len(into):
-        problems.append("write at least one name, and each once")
+        problems.append("into must list at least one name, each of them once")
     heights = [height // max(len(into), 1)] * len(into) if sizes is None else list(sizes)
     if len(heights) != len(into) or sum(heights) != height or min(heights, default=1) < 1:
-        given = "equal ones" if sizes is None else heights
-        problems.append(f"sizes are {given}; write one for each part, in sum {height}")
+        given = "None (equal parts)" if sizes is None else heights
+        problems.append(
+            f"sizes is {given}; expected one size >= 1 for each part, with a sum of {height}"
+        )
     if problems:
         message = f"A layer with {height} outputs cannot be split into {list(into)}:"
         raise ConfigError(message, problems)

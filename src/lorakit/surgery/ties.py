@@ -1,4 +1,4 @@
-"""Parameters that share their memory."""
+"""Tied parameters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def tied_names(model: nn.Module) -> list[tuple[str, ...]]:
-    """The groups of parameter names that stand for one memory, each group in model order.
+    """Groups of names of tied parameters, each group in model order.
 
     Two Parameter objects over the same memory count as tied, as well as one object under two names.
 

@@ -1,4 +1,4 @@
-"""Wrappers that compute with a module and put a name of their own before each of its names."""
+"""Wrappers of a model that add a prefix to each of its names."""
 
 from __future__ import annotations
 

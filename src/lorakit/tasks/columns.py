@@ -10,8 +10,7 @@ from lorakit.errors import ConfigError
 from lorakit.tasks.base import Task
 from lorakit.tasks.guessing import guess_labelled
 from lorakit.tasks.registry import TASKS, task_problem
-from lorakit.tasks.spec import ONE_OR_TWO, TaskSpec
-from lorakit.tasks.spec import Columns as Columns
+from lorakit.tasks.spec import ONE_OR_TWO, Columns, TaskSpec
 from lorakit.tasks.table_checks import missing_columns
 
 

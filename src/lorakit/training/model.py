@@ -13,7 +13,7 @@ from lorakit.models import loading
 from lorakit.models.dtypes import cast_frozen, resolve_dtype
 from lorakit.models.fp32_attention import use_fastest_attention
 from lorakit.recipe.schema import Recipe
-from lorakit.tasks.base import Task
+from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, Task
 
 Log = Callable[[str], None]
 
@@ -42,7 +42,7 @@ def _dropout_setting(recipe: Recipe, task: Task) -> str:
     if config.model_type.startswith("deberta"):
         return "cls_dropout"
     known = [n for n in ("classifier_dropout", "seq_classif_dropout") if hasattr(config, n)]
-    if not known or task.auto_class != "AutoModelForSequenceClassification":
+    if not known or task.auto_class != SEQUENCE_CLASSIFICATION:
         raise ConfigError(
             f"training.classifier_dropout is set, and {recipe.base} ({config.model_type}) has no "
             f"such setting in its config for the task {task.name}; leave it out."

@@ -22,7 +22,7 @@ from lorakit.checkpoint.fingerprint import compare
 from lorakit.checkpoint.late_names import in_model_names
 from lorakit.errors import FormatError, MismatchError, MissingAlphaError
 from lorakit.injection import trained_copies
-from lorakit.injection.selection.naming import grouped
+from lorakit.injection.selection.naming import group_layers
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.methods import find
@@ -38,19 +38,19 @@ class WarmStart:
 
     source: str
     loaded: tuple[str, ...]
-    """Adapted modules and fully trained tensors that were initialised from the source."""
+    """Adapted modules and fully trained tensors that were initialized from the source."""
     not_loaded: Mapping[str, str]
     """Tensors of the source that this run does not use, and why."""
     new: tuple[str, ...]
     """Trainable modules and tensors that were not in the source."""
 
     def __str__(self) -> str:
-        lines = grouped((name, "is loaded") for name in self.loaded)
-        lines += grouped(
+        lines = group_layers((name, "is loaded") for name in self.loaded)
+        lines += group_layers(
             (name, f"is not loaded: it {why}") for name, why in self.not_loaded.items()
         )
-        lines += grouped((name, "is newly initialized") for name in self.new)
-        return "\n".join([f"initialising from {self.source}:", *(f"  {line}" for line in lines)])
+        lines += group_layers((name, "is newly initialized") for name in self.new)
+        return "\n".join([f"initializing from {self.source}:", *(f"  {line}" for line in lines)])
 
 
 def source_labels(source: str) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ def _require_fit(
         for name, adapter in bundle.adapters.items()
         if (problem := _problem(name, adapter, layers)) is not None
     )
-    problems = grouped([*misspelt, *unfit])
+    problems = group_layers([*misspelt, *unfit])
     if not problems:
         weights = {name: layers[name].base_weight for name in bundle.adapters}
         if compare(bundle.fingerprint, weights) is False:
@@ -140,7 +140,7 @@ def _require_fit(
                 f"{bundle.base_model or 'unknown'}); use that base"
             ]
     if problems:
-        raise MismatchError(f"This run cannot be initialised from {source}:", problems)
+        raise MismatchError(f"This run cannot be initialized from {source}:", problems)
 
 
 def _problem(name: str, source: ModuleAdapter, layers: Mapping[str, LoraLayer]) -> str | None:

@@ -1,6 +1,6 @@
-"""The adapter of one module as a value: its kind (LoRA, DoRA, ...), its settings, its tensors.
+"""The adapter of one module as a value: its variant (LoRA, DoRA, ...), settings and tensors.
 
-adapter = (variant, spec, tensors)    beside a site
+adapter = (variant, spec, tensors), for the weight that a site describes
 """
 
 from lorakit.variants.adapter import ModuleAdapter

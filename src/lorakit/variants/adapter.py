@@ -1,6 +1,6 @@
 """The adapter of one module as a value, without the module.
 
-A layer runs one, a file holds one for each module, and sums of adapters are made of them.
+A layer computes with one, a file stores one for each module, and sums of adapters combine them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from lorakit.variants.spec import AdapterSpec
 
 @dataclass(frozen=True)
 class ModuleAdapter:
-    """Settings, tensors by name, and what they stand beside.
+    """Settings, tensors by name, and the site: the layout of the weight that they adapt.
 
-    `site` is None where a file does not tell, as loralib's does not: the module does. The rank is
-    then that of B, which a convolution may still correct.
+    `site` is None where a file does not store it, as loralib's does not; it is resolved with the
+    module. The rank is then that of B, until the module is known to be a convolution.
 
     >>> from lorakit.variants import LinearSite
     >>> tensors = {"lora_A": torch.ones(1, 3), "lora_B": torch.ones(2, 1)}
@@ -61,14 +61,14 @@ class ModuleAdapter:
     def delta(self, weight: Tensor | None = None) -> Tensor:
         """dW in the layout of the module's weight, in at least float32.
 
-        `weight` is that weight; LoRA needs none. Raises StateError if the variant does, or if the
-        file that the adapter came from does not say what it stands beside.
+        `weight` is that weight; LoRA needs none. Raises StateError if the variant needs it, or if
+        the site is unknown.
         """
         site = self._site
         if weight is None:
             if self.variant.needs_weight:
                 raise StateError(
-                    f"What {self.variant.title} changes depends on W; pass the weight."
+                    f"The update of {self.variant.title} depends on the base weight: delta(weight)."
                 )
             weight = torch.empty(site.weight_shape, device="meta")
         return self.variant.delta(site, weight, self.tensors, self.spec.scaling)
@@ -99,7 +99,8 @@ class ModuleAdapter:
     def _site(self) -> Site:
         if self.site is None:
             raise StateError(
-                "This adapter's file does not say what it stands beside; load it onto the model."
+                "The file of this adapter does not say the type of its layer; load it onto the "
+                "model with lorakit.load_adapter first."
             )
         return self.site
 

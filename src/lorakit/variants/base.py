@@ -1,8 +1,8 @@
-"""A kind of adapter as a strategy: which tensors it has, how they start, what they change.
+"""A variant of LoRA as a strategy: its tensors, their initial values, and dW.
 
-A variant has no state and knows no module. With the geometry of a weight (`Site`) it says which
-tensors an adapter has; with these and the weight W it says dW; and, where the layer itself is at
-hand, it computes the adapted forward at less cost than a product with W + dW.
+A variant is stateless and independent of modules. For the layout of a weight (`Site`) it defines
+the tensors of an adapter; from these and the weight W it computes dW; and for a live layer it
+computes the adapted forward at less cost than a product with W + dW.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Tensors = Mapping[str, Tensor]
 
 
 class Host(Protocol):
-    """A live layer, as far as a forward needs it."""
+    """What a variant's forward needs of the layer."""
 
     @property
     def site(self) -> Site: ...
@@ -32,30 +32,30 @@ class Host(Protocol):
     def base_bias(self) -> Tensor | None: ...
 
     def plain(self, input: Tensor, weight: Tensor) -> Tensor:
-        """The layer's own function with `weight` in the place of W."""
+        """The base layer's forward with `weight` in place of W."""
 
     def adapted(self, input: Tensor, a: Tensor, b: Tensor, s: float, dropout: float) -> Tensor:
-        """The layer's own function plus s * (B A)'s on the input after dropout."""
+        """The base layer's output, plus s * B A applied to the input after dropout."""
 
 
 class Variant(ABC):
-    """One kind of adapter. A subclass of one's own is made known by `lorakit.variants.register`."""
+    """One variant of LoRA. Register a subclass with `lorakit.variants.register`."""
 
     name: ClassVar[str]
-    """What configs and files say."""
+    """Its name in configs and files."""
     title: ClassVar[str]
-    """What tables for people say."""
+    """Its name in reports."""
     tensor_names: ClassVar[tuple[str, ...]] = ("lora_A", "lora_B")
     """The adapter's tensors, in the order in which they are listed and written."""
     frozen: ClassVar[frozenset[str]] = frozenset()
-    """Those of them that do not train."""
+    """Those of them that are frozen."""
     needs_weight: ClassVar[bool] = False
     """Whether dW depends on W."""
     takes_dropout: ClassVar[bool] = False
-    """Whether `forward` has a branch whose input can be dropped."""
+    """Whether `forward` supports dropout."""
 
     def refusal(self, site: Site) -> str | None:
-        """Why such an adapter cannot stand beside this weight; None if it can."""
+        """Why this variant does not support the site; None if it does."""
         return None
 
     def shapes(self, site: Site, r: int) -> dict[str, Shape]:
@@ -63,15 +63,15 @@ class Variant(ABC):
         return dict(zip(self.tensor_names, site.factor_shapes(r), strict=True))
 
     def initial(self, site: Site, weight: Tensor, spec: AdapterSpec) -> dict[str, Tensor]:
-        """Starting values beside `weight`; by default A and B, and what follows from them."""
+        """Initial values for `weight`; by default A and B, and what is derived from them."""
         factors = site.initial_factors(weight, spec.r, spec.init_lora_weights)
         tensors = dict(zip(("lora_A", "lora_B"), factors, strict=True))
         return tensors | self.derived(site, weight, tensors, spec.scaling)
 
     def derived(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> dict[str, Tensor]:
-        """The tensors whose starting values follow from W, A and B; none by default.
+        """The tensors whose initial values are computed from W, A and B; none by default.
 
-        When another base is loaded into the layer, those that still are at their start follow it.
+        When another base is loaded, those that still have their initial values are recomputed.
         """
         return {}
 
@@ -80,6 +80,6 @@ class Variant(ABC):
         """dW, laid out as W is stored, in at least float32."""
 
     def forward(self, host: Host, x: Tensor, tensors: Tensors, s: float, dropout: float) -> Tensor:
-        """The layer's output with W + dW; a variant that knows a cheaper way has its own."""
+        """The layer's output with W + dW; override it where there is a cheaper way."""
         weight = host.base_weight
         return host.plain(x, merge(weight, self.delta(host.site, weight, tensors, s)))

@@ -1,4 +1,4 @@
-"""DoRA: the rows of W' lie along those of W + s * B A and are as long as m says.
+"""DoRA: the rows of W' have the directions of those of W + s * B A, and the norms m.
 
 `lora_magnitude_vector` is m (O,). It starts as the row norms of W + s * B A, so the output starts
 as W's own. Dropout is on the low-rank branch alone. The mathematics is `functional.dora`'s.
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from lorakit.functional import dora
 from lorakit.variants.base import Host, Tensors, Variant
-from lorakit.variants.site import LinearSite, Shape, Site, SlicedSite
+from lorakit.variants.site import LinearSite, Shape, Site
 
 MAGNITUDE = "lora_magnitude_vector"
 
 
 class DoRA(Variant):
-    """LoRA turns each row of W; a vector of its own says how long the row is."""
+    """LoRA for the direction of each row of W, a trainable vector for its norm."""
 
     name = "dora"
     title = "DoRA"
@@ -27,13 +27,13 @@ class DoRA(Variant):
     takes_dropout = True
 
     def refusal(self, site: Site) -> str | None:
-        if isinstance(site, SlicedSite):
+        if site.slices is not None:
             return (
-                "has slices, and use_dora is for whole weights; name it in target_modules to adapt "
-                "it as one"
+                "is adapted in slices, which use_dora does not support; list it in target_modules "
+                "to adapt the whole weight"
             )
         if type(site) is not LinearSite:
-            return f"{site.description}; use_dora is for linear layers and GPT-2's Conv1D"
+            return f"{site.description}; use_dora only supports nn.Linear and GPT-2's Conv1D"
         return None
 
     def shapes(self, site: Site, r: int) -> dict[str, Shape]:
@@ -51,8 +51,8 @@ class DoRA(Variant):
     def forward(self, host: Host, x: Tensor, tensors: Tensors, s: float, dropout: float) -> Tensor:
         a, b, m = (tensors[name] for name in self.tensor_names)
         u = host.adapted(x, a, b, s, dropout)
-        d = dora.excess(host.base_weight, a, b, m, s, _is_transposed(host.site))
-        return dora.stretch(u, host.base_bias, d)
+        d = dora.magnitude_offset(host.base_weight, a, b, m, s, _is_transposed(host.site))
+        return dora.apply_magnitude(u, host.base_bias, d)
 
 
 def _is_transposed(site: Site) -> bool:

@@ -9,7 +9,7 @@ from lorakit.variants.site import Site
 
 
 class LoRA(Variant):
-    """A pair of low-rank matrices beside any weight."""
+    """A pair of low-rank matrices, for any site."""
 
     name = "lora"
     title = "LoRA"

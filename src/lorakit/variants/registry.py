@@ -1,4 +1,4 @@
-"""Every kind of adapter by its name."""
+"""The variants by name."""
 
 from __future__ import annotations
 
@@ -11,17 +11,24 @@ VARIANTS: dict[str, Variant] = {variant.name: variant for variant in (LoRA(), Do
 
 
 def register(variant: Variant) -> None:
-    """Make a kind of adapter known: `LoraConfig(variant=variant.name)` then asks for it.
+    """Register a variant, for `LoraConfig(variant=variant.name)`.
 
     Raises ConfigError if the name is taken.
     """
     if variant.name in VARIANTS:
-        raise ConfigError(f"There is a variant called {variant.name!r} already.")
+        raise ConfigError(f"A variant named {variant.name!r} is already registered.")
     VARIANTS[variant.name] = variant
 
 
+def find(name: str) -> Variant:
+    """The kind of adapter of this name; raises ConfigError if there is none."""
+    if problem := variant_problem(name):
+        raise ConfigError("There is no such kind of adapter:", [problem])
+    return VARIANTS[name]
+
+
 def variant_problem(name: str) -> str | None:
-    """What is wrong with the name of a variant, if anything is."""
+    """The error message for an unknown variant; None for a known one."""
     if name in VARIANTS:
         return None
     known = ", ".join(VARIANTS)

@@ -1,8 +1,8 @@
-"""What an adapter stands beside: the geometry of one module's weight, without the module.
+"""A site: the layout of the weight that an adapter belongs to, without the module.
 
-A site knows which shapes A and B have beside its weight W, how they start, and what their product
-looks like in W's own layout. So everything that depends on the kind of a layer is said here once,
-for live layers, for files and for sums of adapters alike.
+A site knows the shapes of A and B for its weight W, how they are initialised, and the layout of
+their product as W is stored. So everything that depends on the type of a layer is defined here
+once, for live layers, for files and for sums of adapters.
 
     site            W as stored                A                      B
     LinearSite      (O, I), transposed (I, O)  (R, I)                 (O, R)
@@ -39,6 +39,8 @@ class Site(ABC):
     """What such a module is, in a message: "is a linear layer"."""
     in_features: int
     out_features: int
+    slices: Slices | None = None
+    """The slices of a fused weight; None: the weight is adapted as a whole."""
 
     @property
     @abstractmethod
@@ -51,7 +53,7 @@ class Site(ABC):
         return min(self.in_features, self.out_features)
 
     def rank_problem(self, r: int) -> str | None:
-        """Why an adapter of rank `r` cannot stand here; None if it can."""
+        """Why rank `r` is not supported here; None if it is."""
         return None
 
     @abstractmethod
@@ -60,7 +62,7 @@ class Site(ABC):
 
     @abstractmethod
     def initial_factors(self, weight: Tensor, r: int, init: bool | str) -> Pair:
-        """Starting values of A and B beside `weight`, as `init_lora_weights` says."""
+        """Initial values of A and B for `weight`, as `init_lora_weights` says."""
 
     @abstractmethod
     def product(self, a: Tensor, b: Tensor, s: float) -> Tensor:
@@ -204,7 +206,7 @@ class ConvSite(Site):
     def rank_problem(self, r: int) -> str | None:
         if self.square or r % self.groups == 0:
             return None
-        return f"has groups={self.groups}; r={r} must be a multiple of that"
+        return f"has groups={self.groups}; r={r} must be a multiple of it"
 
     def factor_shapes(self, r: int) -> tuple[Shape, Shape]:
         out, width, *kernel = self.shape

@@ -11,7 +11,7 @@ from lorakit.errors import ConfigError
 
 @dataclass(frozen=True)
 class AdapterSpec:
-    """Rank, scale, kind and behaviour of one module's adapter; rank 0 means that it has none."""
+    """Rank, scaling, variant and dropout of one module's adapter; rank 0 means no adapter."""
 
     r: int
     lora_alpha: float = 1
@@ -25,13 +25,13 @@ class AdapterSpec:
     def __post_init__(self) -> None:
         problems = []
         if not isinstance(self.r, int) or isinstance(self.r, bool) or self.r < 0:
-            problems.append(f"r is {self.r!r}; a rank is a whole number, 0 for no adapter")
+            problems.append(f"r is {self.r!r}; it must be an integer >= 0 (0: no adapter)")
         if not is_number(self.lora_alpha):
             problems.append(f"lora_alpha is {self.lora_alpha!r}; it must be a finite number")
         if not is_number(self.lora_dropout) or not 0 <= self.lora_dropout < 1:
             problems.append(f"lora_dropout is {self.lora_dropout!r}; it must be in [0, 1)")
         if problems:
-            raise ConfigError("This LoRA layer cannot be made:", problems)
+            raise ConfigError("Invalid settings for a LoRA layer:", problems)
 
     @property
     def scaling(self) -> float:

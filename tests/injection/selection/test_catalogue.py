@@ -44,7 +44,7 @@ def test_layers_of_one_shape_and_other_groups_are_counted_apart() -> None:
 def test_a_rank_that_the_groups_do_not_divide_is_refused_as_inject_refuses_it() -> None:
     model = nn.ModuleDict({"depthwise": nn.Conv2d(32, 32, 3, groups=32)})
     found = lora.targets(model, r=8)
-    reason = "has groups=32; r=8 must be a multiple of that"
+    reason = "has groups=32; r=8 must be a multiple of it"
     assert found.groups == ()
     assert found.refused == {"depthwise": reason}
     with pytest.raises(lora.errors.TargetError, match=reason):

@@ -198,8 +198,8 @@ def test_no_target_modules_means_the_q_and_v_slices_of_gpt2() -> None:
 )
 def test_no_target_modules_on_an_unknown_architecture_is_an_error(build: Any, what: str) -> None:
     problem = (
-        f"target_modules is None and lorakit has no default for {what}; "
-        "`lorakit.targets(model)` shows what can be named"
+        f"target_modules is None, and there is no default for {what}; "
+        "set it (`lorakit.targets(model)` lists the candidates)"
     )
     assert_problems(build(), [problem])
 
@@ -224,14 +224,14 @@ def test_every_mistake_is_listed_at_once() -> None:
     for problem in (
         "target_modules: 'vlaue' matches no module (did you mean 'value'",
         "exclude_modules: 'nothing' matches no module",
-        "rank_pattern: 'key' matches none of the adapted modules",
-        "alpha_pattern: 'kye' matches none of the adapted modules",
+        "rank_pattern: 'key' matches none of the target modules",
+        "alpha_pattern: 'kye' matches none of the target modules",
         "modules_to_save: 'clasifier' matches no module (did you mean 'classifier'",
-        "dropout is in modules_to_save and has no parameters",
-        "slices: 'qkv' matches none of the adapted modules",
-        "layers_to_transform: no target in layer 7; there are 0, 1",
-        "bert.encoder.layer.0.attention is a BertAttention, which has no adapter",
-        "bert.encoder.layer.0.output.LayerNorm is a LayerNorm, which has no adapter",
+        "dropout is in modules_to_save, but has no parameters",
+        "slices: 'qkv' matches none of the target modules",
+        "layers_to_transform: no target module in layer 7; found layers 0, 1",
+        "bert.encoder.layer.0.attention has type BertAttention, which is not supported",
+        "bert.encoder.layer.0.output.LayerNorm has type LayerNorm, which is not supported",
     ):
         assert problem in text
     assert text.splitlines()[0] == "This LoraConfig does not fit BertForSequenceClassification:"
@@ -244,31 +244,33 @@ def test_an_unmatched_pattern_among_matched_ones_is_an_error() -> None:
 
 def test_an_expression_without_a_match_is_an_error() -> None:
     problem = (
-        "target_modules: the expression 'query' matches no layer; one string is a regular "
-        "expression for the whole name, so for modules of this name write ['query']"
+        "target_modules: the regular expression 'query' matches no layer; a string has to match "
+        "the full module name; to match a suffix, use the list ['query']"
     )
     assert_problems(zoo.bert(), [problem], target_modules="query")
 
 
 def test_patterns_that_cancel_out_are_an_error() -> None:
-    problem = "the patterns together leave no module to adapt"
+    problem = "no target module is left after exclude_modules and layers_to_transform"
     fields = {"target_modules": ["query"], "exclude_modules": ["query"]}
     assert_problems(zoo.bert(), [problem], **fields)
 
 
 def test_modules_to_save_without_parameters_is_an_error() -> None:
-    problem = "1 is in modules_to_save and has no parameters"
+    problem = "1 is in modules_to_save, but has no parameters"
     assert_problems(zoo.sequential(), [problem], target_modules=["0"], modules_to_save=["1"])
 
 
 def test_no_linear_layer_at_all_is_an_error() -> None:
-    problem = "target_modules is 'all-linear' and there is no linear layer"
+    problem = "target_modules is 'all-linear', but there is no linear layer"
     assert_problems(nn.Sequential(nn.LayerNorm(2)), [problem], target_modules="all-linear")
 
 
 @pytest.mark.parametrize("rank", [0, -1, 2.0, True])
 def test_a_rank_that_is_none_is_an_error(rank: Any) -> None:
-    with pytest.raises(lora.errors.ConfigError, match=re.escape(f"r is {rank!r}; a rank is")):
+    with pytest.raises(
+        lora.errors.ConfigError, match=re.escape(f"r is {rank!r}; it must be an integer >= 1")
+    ):
         lora.LoraConfig(r=rank)
     with pytest.raises(lora.errors.ConfigError, match=r"rank_pattern\['query'\] is"):
         lora.LoraConfig(rank_pattern={"query": rank})
@@ -276,19 +278,19 @@ def test_a_rank_that_is_none_is_an_error(rank: Any) -> None:
 
 @pytest.mark.parametrize("parts", [[True, False, True], [(8, True), (4, False)]])
 def test_slices_that_do_not_add_up_are_an_error(parts: Any) -> None:
-    problem = f"qkv has 16 outputs; its {len(parts)} slices do not add up to that"
+    problem = f"qkv has out_features=16; its {len(parts)} slices do not add up to it"
     assert_problems(zoo.fused(), [problem], target_modules=["qkv"], slices={"qkv": parts})
 
 
 def test_slices_of_a_layer_that_is_not_linear_are_an_error() -> None:
     model = nn.Sequential(nn.Embedding(4, 6))
-    problem = "0 is a Embedding; slices are for linear layers"
+    problem = "0 has type Embedding; slices are for linear layers only"
     assert_problems(model, [problem], target_modules=["0"], slices={"0": [True, False]})
 
 
 def test_a_rank_that_the_groups_do_not_divide_is_an_error() -> None:
     model = nn.Sequential(nn.Conv1d(4, 4, 3, groups=2))
-    problem = "0 has groups=2; r=3 must be a multiple of that"
+    problem = "0 has groups=2; r=3 must be a multiple of it"
     assert_problems(model, [problem], target_modules=["0"], r=3)
 
 
@@ -317,31 +319,41 @@ def _pruned() -> nn.Module:
 
 
 UNADAPTABLE = {
-    "container": (lambda: nn.Sequential(nn.Linear(4, 4)), "is a Sequential, which has no adapter"),
-    "norm": (lambda: nn.LayerNorm(4), "is a LayerNorm, which has no adapter"),
+    "container": (
+        lambda: nn.Sequential(nn.Linear(4, 4)),
+        "has type Sequential, which is not supported",
+    ),
+    "norm": (lambda: nn.LayerNorm(4), "has type LayerNorm, which is not supported"),
     "transposed": (
         lambda: nn.ConvTranspose2d(4, 4, 3),
-        "is a ConvTranspose2d; transposed convolutions have no adapter",
+        "has type ConvTranspose2d; transposed convolutions are not supported",
     ),
     "subclass": (
         lambda: OwnLinear(4, 4),
-        "is a OwnLinear, an unknown subclass of Linear; if it computes the same, name it with "
-        "lorakit.layers.register",
+        "has type OwnLinear, an unregistered subclass of Linear; if its forward computes the same "
+        "function, register the subclass with lorakit.layers.register",
     ),
-    "lazy": (lambda: nn.LazyLinear(4), "has no shape yet; run one forward first"),
-    "int8": (_int8, "has a quantised weight of type torch.int8"),
-    "packed": (_packed, "has a weight of type PackedWeight (quantised or sharded)"),
+    "lazy": (
+        lambda: nn.LazyLinear(4),
+        "is a lazy module with uninitialized parameters; run one forward pass first",
+    ),
+    "int8": (_int8, "has a quantised weight of dtype torch.int8, which is not supported"),
+    "packed": (
+        _packed,
+        "has a weight of type PackedWeight (quantised or sharded), which is not supported",
+    ),
     "parametrised": (
         lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)),
-        "is parametrised; torch.nn.utils.parametrize.remove_parametrizations comes first",
+        "is parametrized; call torch.nn.utils.parametrize.remove_parametrizations first",
     ),
     "pruned": (
         _pruned,
-        "has no parameter called weight (pruned, weight-normalised or quantised)",
+        "has no parameter named weight (it may be pruned, weight-normalised or quantised)",
     ),
     "unfused attention": (
         lambda: nn.MultiheadAttention(4, 2, kdim=6),
-        "is a MultiheadAttention with kdim or vdim of its own, which has no fused weight",
+        "is an nn.MultiheadAttention whose kdim or vdim differs from embed_dim, so it has no "
+        "in_proj_weight",
     ),
 }
 
@@ -394,8 +406,10 @@ def test_a_newly_initialised_head_must_train(with_new_head: nn.Module) -> None:
     with pytest.raises(TargetError) as caught:
         lora.inject(with_new_head, lora.LoraConfig(r=2, target_modules=["query"]))
     weight, bias = sorted(caught.value.problems, reverse=True)
-    assert weight.startswith("classifier.weight was not in the checkpoint, so it is random")
-    assert bias.startswith("classifier.bias was not in the checkpoint, so it is random")
+    assert weight.startswith(
+        "classifier.weight is newly initialized, since the checkpoint lacks it"
+    )
+    assert bias.startswith("classifier.bias is newly initialized, since the checkpoint lacks it")
     assert "modules_to_save" in weight
     lora.inject(with_new_head, lora.LoraConfig(r=2, modules_to_save=["classifier"]))
     assert with_new_head.classifier.weight.requires_grad

@@ -8,9 +8,10 @@ import datasets
 import pytest
 
 from lorakit.errors import ConfigError, FormatError, MismatchError
-from lorakit.tasks.columns import Columns, resolve
+from lorakit.tasks.columns import resolve
 from lorakit.tasks.glue.benchmark import GLUE, HUB, make_glue_task, require_label_order
 from lorakit.tasks.glue.files import glue_tables, read_glue
+from lorakit.tasks.spec import Columns
 from tests import glue_samples
 
 

@@ -9,12 +9,13 @@ import pytest
 
 from lorakit.errors import ConfigError
 from lorakit.tasks.base import TRUNCATED
-from lorakit.tasks.columns import Columns, make_task, resolve
+from lorakit.tasks.columns import make_task, resolve
 from lorakit.tasks.encoding import encode_table
 from lorakit.tasks.generation import IGNORED
 from lorakit.tasks.nlg.specs import CORPUS_TASKS
 from lorakit.tasks.nlg.task import E2E, separator
 from lorakit.tasks.registry import TASKS
+from lorakit.tasks.spec import Columns
 
 ROWS = {"input": ["the user", "b"], "references": [["asks the assistant", "a b"], ["c"]]}
 

@@ -1,1 +1,1 @@
-"""One file or package a format, and the table of them."""
+"""The file formats, one file or package each, and their registry."""

@@ -1,7 +1,7 @@
-"""What a file format is: a name, a way to know its files, and the way to and from an AdapterBundle.
+"""The interface of a file format: recognise its files, decode them, and write them.
 
-A format is known by names and headers, never by trying to decode: a damaged file is then an error
-of its own format, and not one more that "no format fits".
+A format is recognised by file names and headers, never by trying to decode: a corrupted file is
+then an error of its own format, instead of "unknown format".
 """
 
 from __future__ import annotations
@@ -13,46 +13,49 @@ from lorakit.checkpoint.bundle import AdapterBundle
 
 
 class Decoder(ABC):
-    """A format that is read."""
+    """A format that can be read."""
 
     name: str
-    """What `AdapterBundle.format`, `write(format=...)` and errors call it."""
+    """Its name in `AdapterBundle.format`, `write(format=...)` and errors."""
     files: tuple[str, ...] = ()
-    """Names by which a directory or a Hub repository of this format is known; none for a format
-    of single files with names of their own."""
+    """File names by which a directory or a Hub repository of this format is recognised; none for a
+    format of single files with arbitrary names."""
 
     is_fallback: bool = False
-    """Whether it takes every file of some kind that is of no other format."""
+    """Whether it takes files that no other format recognises."""
 
     @abstractmethod
     def sniff(self, path: Path) -> bool:
         """Whether this file or directory is of this format, by its names and header.
 
-        Raises FormatError if the header that would tell is damaged.
+        Raises FormatError if the header is invalid.
         """
 
     @abstractmethod
     def decode(self, path: Path, lora_alpha: float | None) -> AdapterBundle:
-        """The bundle that it holds; raises FormatError that lists everything that is wrong.
+        """The bundle in it; raises FormatError that lists everything that is wrong.
 
-        `lora_alpha` is what the caller says of it, for files that do not.
+        `lora_alpha` is the caller's, for files that do not store it.
         """
 
 
 class Codec(Decoder):
-    """A format that is read and written."""
+    """A format that can be read and written."""
 
     def is_default_for(self, bundle: AdapterBundle) -> bool:
-        """Whether such a bundle is written in this format where none is asked for."""
+        """Whether such a bundle is written in this format where none is asked for.
+
+        The first that says so is taken; where none does, lorakit's own file is.
+        """
         return False
 
     @abstractmethod
     def problems(self, bundle: AdapterBundle) -> list[str]:
-        """What of this bundle the format cannot hold; empty if `write` would lose nothing."""
+        """What of this bundle the format cannot store; empty if `write` would lose nothing."""
 
     @abstractmethod
     def write(self, bundle: AdapterBundle, path: Path) -> None:
         """Write a bundle without `problems`, atomically; raises OSError and SaveError.
 
-        Nothing is left behind or changed then, unless the SaveError says otherwise.
+        On an error nothing is changed on disk, unless the SaveError says otherwise.
         """

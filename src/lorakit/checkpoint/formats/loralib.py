@@ -2,10 +2,10 @@
 
 lorakit's own `lora_state_dict` may add a `lora_magnitude_vector` (DoRA) to a pair.
 
-The file does not say its scale, so the caller must; rank and slices follow from the shapes once
-the modules are known. The wrappings of microsoft/LoRA's examples come off: `model_state_dict`
-around everything (NLG), others like it in any order, and `module.` in front of every key
-(DistributedDataParallel).
+The file does not store lora_alpha, so the caller must pass it; rank and slices follow from the
+shapes once the modules are known. The nesting of microsoft/LoRA's examples is removed:
+`model_state_dict` around everything (NLG), others like it in any order, and the prefix `module.` of
+every key (DistributedDataParallel).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lorakit.checkpoint.bundle import AdapterBundle, type_problem
+from lorakit.checkpoint.bundle import AdapterBundle, missing_factors, type_problem
 from lorakit.checkpoint.formats.codec import Decoder
 from lorakit.checkpoint.formats.tensor_files import load_pickle
 from lorakit.config import LoraConfig
@@ -31,7 +31,7 @@ _MAGIC = (b"PK\x03\x04", b"\x80")
 
 
 class Loralib(Decoder):
-    """Any file of torch.save that is of no other format."""
+    """Any file of torch.save that no other format recognises."""
 
     name = "loralib"
     is_fallback = True
@@ -53,47 +53,51 @@ def _begins_as_a_pickle(file: Path) -> bool:
 def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
     """The bundle that an unpickled loralib file holds.
 
-    Raises FormatError for anything else, listing keys without a partner and base weights that
-    should not be there; MissingAlphaError if `lora_alpha` is None.
+    Raises FormatError for anything else, listing every missing lora_A or lora_B and unexpected
+    base weights; MissingAlphaError if `lora_alpha` is None.
     """
     tensors = _unwrap(content)
     known = {name for variant in VARIANTS.values() for name in variant.tensor_names}
+    parts = {key: key.rpartition(".") for key in tensors}
+    adapted = {module for module, _, leaf in parts.values() if leaf in ("lora_A", "lora_B")}
     pairs: dict[str, dict[str, Tensor]] = {}
     trained: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
-        module, _, leaf = key.rpartition(".")
-        if leaf in known:
+        module, _, leaf = parts[key]
+        if leaf in known and (module in adapted or "lora_" in leaf):
             pairs.setdefault(module, {})[leaf] = tensor
         else:
             trained[key] = tensor
     trained = {_own_name(key, pairs): tensor for key, tensor in trained.items()}
-    problems = [
-        f"{module} has {' and '.join(pair)} and not its partner"
-        for module, pair in pairs.items()
-        if not _is_whole(pair)
-    ]
+    problems = [p for module, pair in pairs.items() if (p := missing_factors(module, pair))]
     problems += [
-        f"{module}.weight is a base weight, so this is a whole model (saved by loralib in "
-        "evaluation mode, its weights may be merged already); extract the adapter from the "
-        "model in training mode with lora_state_dict"
+        f"{module}.weight is a base weight, so this is the checkpoint of a whole model (if loralib "
+        "saved it in eval mode, the adapter may be merged into it); save the adapter alone, with "
+        "lora_state_dict(model) in training mode"
         for module in pairs
         if f"{module}.weight" in trained
     ][:1]
     problems += [p for key, t in tensors.items() if (p := type_problem(key, t))]
     problems += [
-        f"{module} has A {tuple(pair['lora_A'].shape)} and B {tuple(pair['lora_B'].shape)}, which "
-        "are no matrices"
+        f"{module}: expected 2-dimensional lora_A and lora_B, got shapes "
+        f"{tuple(pair['lora_A'].shape)} and {tuple(pair['lora_B'].shape)}"
         for module, pair in pairs.items()
-        if _is_whole(pair) and {pair["lora_A"].ndim, pair["lora_B"].ndim} != {2}
+        if missing_factors(module, pair) is None
+        and {pair["lora_A"].ndim, pair["lora_B"].ndim} != {2}
+    ]
+    problems += [
+        f"{module} has {', '.join(pair)}, and no kind of adapter has these tensors"
+        for module, pair in pairs.items()
+        if missing_factors(module, pair) is None and _variant_of(pair) is None
     ]
     if not pairs:
-        problems.append("no key ends in lora_A or lora_B")
+        problems.append("it contains no lora_A and lora_B")
     if problems:
-        raise FormatError("This is no loralib adapter:", problems)
+        raise FormatError("Not a valid loralib adapter:", problems)
     if lora_alpha is None:
         raise MissingAlphaError(
-            "A loralib file does not say its lora_alpha, and the result depends on it. Pass the "
-            "value that it was trained with (lora_alpha=..., --lora-alpha); microsoft/LoRA's "
+            "A loralib file does not store lora_alpha, and the scaling depends on it. Pass the "
+            "value that was used in training (lora_alpha=..., --lora-alpha); microsoft/LoRA's "
             "scripts use 16 for RoBERTa and 32 for DeBERTa and GPT-2."
         )
     adapters = {module: _adapter(pair, lora_alpha) for module, pair in pairs.items()}
@@ -109,17 +113,15 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
 
 def _adapter(tensors: Mapping[str, Tensor], lora_alpha: float) -> ModuleAdapter:
     """What it stands beside, and so its rank, is for the module to say."""
-    r = tensors["lora_B"].shape[1]
-    return ModuleAdapter(AdapterSpec(r, lora_alpha, variant=_variant_of(tensors)), tensors)
+    r, variant = tensors["lora_B"].shape[1], _variant_of(tensors)
+    assert variant is not None
+    return ModuleAdapter(AdapterSpec(r, lora_alpha, variant=variant), tensors)
 
 
-def _variant_of(tensors: Mapping[str, Tensor]) -> str:
+def _variant_of(tensors: Mapping[str, Tensor]) -> str | None:
+    """The kind of adapter that has exactly these tensors, if one does."""
     names = tensors.keys()
-    return next(name for name, v in VARIANTS.items() if set(v.tensor_names) == names)
-
-
-def _is_whole(pair: Mapping[str, Tensor]) -> bool:
-    return {"lora_A", "lora_B"} <= pair.keys()
+    return next((name for name, v in VARIANTS.items() if set(v.tensor_names) == names), None)
 
 
 def _own_name(key: str, modules: Container[str]) -> str:
@@ -140,7 +142,7 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
         or not content
         or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
     ):
-        raise FormatError("This file does not hold a state dict of tensors.")
+        raise FormatError("The file does not contain a state dict (tensors by name).")
     if all(key.startswith(_DDP) for key in content):
         return {key.removeprefix(_DDP): tensor for key, tensor in content.items()}
     return dict(content)

@@ -1,8 +1,8 @@
-"""lorakit's own file, for what no other library has a format for: methods, and kinds of adapters.
+"""lorakit's own file, for what PEFT's format cannot store: other methods and adapter variants.
 
-`trained.safetensors` holds the tensors that were trained, under their names in the model, and in
-its header what they are: the method and its config, the adapters' settings (`native_adapters`),
-base, fingerprint, task, types. It is one file, so one rename puts it in place.
+`trained.safetensors` has the trained tensors under their names in the model, and metadata in its
+header: the method and its config, the adapters' settings (`native_adapters`), base model,
+fingerprint, task and dtypes. It is one file, so writing it is atomic.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from lorakit.checkpoint.formats.native_adapters import (
 )
 from lorakit.checkpoint.formats.tensor_files import (
     dtype_names,
+    for_safetensors,
     load_safetensors,
-    on_their_own,
     peek_safetensors,
 )
 from lorakit.checkpoint.header import (
@@ -45,8 +45,8 @@ TENSORS_NAME = "trained.safetensors"
 _TEXT: Check = ("a string", lambda value: isinstance(value, str))
 _TYPES: dict[str, Check] = {
     "method": _TEXT,
-    "method_config": ("a table", lambda value: isinstance(value, dict)),
-    "adapters": ("a table", lambda value: isinstance(value, dict)),
+    "method_config": ("a dict", lambda value: isinstance(value, dict)),
+    "adapters": ("a dict", lambda value: isinstance(value, dict)),
     "base_model": _TEXT,
     "task_type": _TEXT,
     "dtypes": ("a list of names", lambda value: isinstance(value, list)),
@@ -74,31 +74,28 @@ class Native(Codec):
         header = parse_table(metadata)
         if header is None:
             raise FormatError(
-                f"{file} has no lorakit header, so it does not say what its tensors are; save it "
-                "again with this version of lorakit."
+                f"{file} has no lorakit metadata in its safetensors header, so its method and "
+                "config are unknown; save it again with lorakit.save_adapter."
             )
         require_version(header)
         problems = _header_problems(header)
         bundle = AdapterBundle() if problems else _bundle(header, tensors, problems)
         problems += _alpha_problem(bundle, lora_alpha)
         if problems:
-            raise FormatError(f"{file} cannot be used:", problems)
+            raise FormatError(f"{file} cannot be loaded:", problems)
         return bundle
-
-    def is_default_for(self, bundle: AdapterBundle) -> bool:
-        return True  # of what no format before it is for
 
     def problems(self, bundle: AdapterBundle) -> list[str]:
         checks = {
-            "it holds no tensors": not bundle.tensors,
-            f"method_config={bundle.method_config!r} is not what JSON would give back (strings, "
-            "finite numbers, true, false, null, lists and tables)": not _is_json(
+            "it contains no tensors": not bundle.tensors,
+            f"method_config={bundle.method_config!r} cannot be stored as JSON (str, finite int and "
+            "float, bool, None, list, and dict with str keys can)": not _is_json(
                 bundle.method_config
             ),
         }
         found = [problem for problem, holds in checks.items() if holds]
         found += [
-            f"{name} is on the meta device and has no values to save"
+            f"{name} is on the meta device, so it has no data to save"
             for name, tensor in bundle.tensors.items()
             if tensor.is_meta
         ]
@@ -106,7 +103,7 @@ class Native(Codec):
         return found + unsupported_adapters(bundle)
 
     def write(self, bundle: AdapterBundle, path: Path) -> None:
-        tensors = on_their_own(dict(sorted(bundle.tensors.items())))
+        tensors = for_safetensors(dict(sorted(bundle.tensors.items())))
         with directory_for_writing(path), atomic_write(path / TENSORS_NAME) as temporary:
             save_file(tensors, temporary, metadata=header_text(_header(bundle)))
 
@@ -129,7 +126,7 @@ def _header(bundle: AdapterBundle) -> dict[str, Any]:
 def _bundle(
     header: Mapping[str, Any], tensors: Mapping[str, Tensor], problems: list[str]
 ) -> AdapterBundle:
-    """What the file holds; what contradicts itself is added to `problems`."""
+    """The bundle in the file; contradictions are added to `problems`."""
     problems += _contradictions(header, tensors)
     table = header["adapters"] or {"config": {}, "modules": {}}
     config, adapters, trained = read_adapters(table, tensors, problems)
@@ -150,38 +147,39 @@ def _bundle(
 
 
 def _header_problems(header: Mapping[str, Any]) -> list[str]:
-    """Fields that are missing, unknown, null or of another type."""
+    """Fields that are missing, unknown, null or of the wrong type."""
     names = {"version", *_TYPES}
     return [
-        *(f"the header does not say {name}" for name in sorted(names - header.keys())),
+        *(f"header field {name} is missing" for name in sorted(names - header.keys())),
         *(
-            f"the header says {name}={header[name]!r}, which this lorakit does not know"
+            f"unknown header field {name}={header[name]!r}; upgrade lorakit"
             for name in sorted(header.keys() - names)
         ),
-        *(f"{n} is null" for n in _NEVER_NULL if n in header and header[n] is None),
+        *(f"header field {n} is null" for n in _NEVER_NULL if n in header and header[n] is None),
         *type_problems(header, _TYPES),
     ]
 
 
 def _contradictions(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
-    """What the header and the tensors disagree on, and tensors that nobody trains."""
+    """Contradictions between header and tensors, and tensors of unsupported dtype."""
     problems = [p for name, tensor in tensors.items() if (p := type_problem(name, tensor))]
     if not tensors:
-        problems.append("it holds no tensors")
+        problems.append("it contains no tensors")
     if header["method"] == "lora" and header["adapters"] is None:
-        problems.append("its method is lora, and the header says nothing of adapters")
+        problems.append("its method is lora, but its header lists no adapters")
     if header["dtypes"] != (found := dtype_names(tensors)):
-        problems.append(f"the header says the types {header['dtypes']}, the tensors have {found}")
+        problems.append(f"dtype mismatch: the header says {header['dtypes']}, got {found}")
     return problems
 
 
 def _alpha_problem(bundle: AdapterBundle, lora_alpha: float | None) -> list[str]:
-    """What a caller says of the scale has to be what the file says."""
+    """A `lora_alpha` that was passed has to be the one in the file."""
     if lora_alpha is None or (bundle.method, bundle.config.lora_alpha) == ("lora", lora_alpha):
         return []
     if bundle.method != "lora":
-        return [f"lora_alpha={lora_alpha:g} was passed, and it holds no A and B"]
-    return [f"lora_alpha={lora_alpha:g} was passed, and it says {bundle.config.lora_alpha:g}"]
+        return [f"lora_alpha={lora_alpha:g} was passed, but its method is {bundle.method}"]
+    said = f"{bundle.config.lora_alpha:g}"
+    return [f"lora_alpha={lora_alpha:g} was passed, but the file says lora_alpha={said}"]
 
 
 def _is_json(value: Mapping[str, Any]) -> bool:

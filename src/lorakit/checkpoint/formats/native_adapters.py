@@ -1,21 +1,23 @@
-"""Adapters in lorakit's own file: of each module its settings and what it stands beside.
+"""Adapters in lorakit's own file: the spec and site of each module.
 
     "adapters": {"config": {...}, "modules": {name: {"spec": {...}, "site": {"type": ..., ...}}}}
 
-in the header; the tensors are called `<module>.<tensor>`, as in an adapted model.
+in the header; the tensors are named `<module>.<tensor>`, as in an adapted model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from torch import Tensor
 
 from lorakit.checkpoint.bundle import AdapterBundle
-from lorakit.config import LoraConfig
+from lorakit.checkpoint.header import Check, field_problems
+from lorakit.config import INITIALISERS, LoraConfig, is_name, is_number
 from lorakit.errors import LorakitError
+from lorakit.text import plural
 from lorakit.variants import (
     AdapterSpec,
     ConvSite,
@@ -34,6 +36,30 @@ _SITES: dict[str, type[Site]] = {
     for kind in (LinearSite, SlicedSite, InProjSite, OutProjSite, EmbeddingSite, ConvSite)
 }
 
+_FLAG: Check = ("true or false", lambda value: isinstance(value, bool))
+_SIZE: Check = ("a whole number above 0", lambda value: type(value) is int and value > 0)
+_SPEC: dict[str, Check] = {
+    "r": _SIZE,
+    "lora_alpha": ("a number above 0", lambda value: is_number(value) and value > 0),
+    "lora_dropout": ("in [0, 1)", lambda value: is_number(value) and 0 <= value < 1),
+    "merge_weights": _FLAG,
+    "use_rslora": _FLAG,
+    "init_lora_weights": ("true, false or gaussian", lambda value: value in INITIALISERS),
+    "variant": ("a name", is_name),
+}
+_SITE: dict[str, Check] = {
+    "in_features": _SIZE,
+    "out_features": _SIZE,
+    "transposed": _FLAG,
+    "slices": ("a list of (height, true or false)", lambda value: _is_slices(value)),
+    "shape": (
+        "a list of three sizes or more",
+        lambda value: isinstance(value, list) and len(value) > 2 and all(map(_SIZE[1], value)),
+    ),
+    "groups": _SIZE,
+    "square": _FLAG,
+}
+
 
 def adapters_table(bundle: AdapterBundle) -> dict[str, Any] | None:
     """The header's part about adapters; None where a method has none."""
@@ -47,9 +73,9 @@ def adapters_table(bundle: AdapterBundle) -> dict[str, Any] | None:
 
 
 def unsupported_adapters(bundle: AdapterBundle) -> list[str]:
-    """What of a bundle's adapters the header cannot say."""
+    """What of a bundle's adapters the header cannot store."""
     return [
-        f"{name} does not say what kind of layer it is for; load it onto its model and save it "
+        f"{name}: the type of its layer is unknown; load the adapter onto its model and save it "
         "from there"
         for name, adapter in bundle.adapters.items()
         if type(adapter.site) not in _SITES.values()
@@ -59,29 +85,54 @@ def unsupported_adapters(bundle: AdapterBundle) -> list[str]:
 def read_adapters(
     table: Mapping[str, Any], tensors: Mapping[str, Tensor], problems: list[str]
 ) -> tuple[LoraConfig, dict[str, ModuleAdapter], dict[str, Tensor]]:
-    """The config, the adapters and the tensors that belong to none; what is wrong is added."""
+    """The config, the adapters and all other tensors; errors are added to `problems`."""
     config, adapters, rest = LoraConfig(), {}, dict(tensors)
     try:
         config = LoraConfig(**table["config"])
         modules = dict(table["modules"])
     except (LorakitError, TypeError, KeyError, ValueError) as error:
-        problems.append(f"what the header says of its adapters is damaged ({error!r})")
+        problems.append(f"the header field adapters is invalid ({error!r})")
         return config, {}, rest
+    unknown: dict[str, list[str]] = {}
     for name, entry in modules.items():
-        try:
-            spec, site = AdapterSpec(**entry["spec"]), _site(entry["site"])
-        except (LorakitError, TypeError, KeyError, ValueError) as error:
-            problems.append(f"{name}: what the header says of it is damaged ({error!r})")
+        if wrong := _entry_problems(entry):
+            problems += [f"{name}: {problem}" for problem in wrong]
             continue
+        spec, site = AdapterSpec(**entry["spec"]), _site(entry["site"])
         if problem := variant_problem(spec.variant):
-            problems.append(f"{name}: {problem}; register it before the file is read")
+            unknown.setdefault(problem, []).append(name)
             continue
         expected = VARIANTS[spec.variant].shapes(site, spec.r)
         found = {leaf: rest.pop(key) for leaf in expected if (key := f"{name}.{leaf}") in rest}
         adapters[name] = adapter = ModuleAdapter(spec, found, site)
         if adapter.shapes != expected:
-            problems.append(f"{name}: it has {adapter.shapes}, and the header means {expected}")
+            problems.append(f"{name}: size mismatch: expected {expected}, got {adapter.shapes}")
+    problems += [
+        f"{problem}; register the variant before loading the file ({plural(len(names), 'module')}, "
+        f"the first is {names[0]})"
+        for problem, names in unknown.items()
+    ]
     return config, adapters, rest
+
+
+def _entry_problems(entry: Any) -> list[str]:
+    """What is wrong with what the header says of one module."""
+    parts = entry if isinstance(entry, dict) else {}
+    spec, site = parts.get("spec"), parts.get("site")
+    if not isinstance(spec, dict) or not isinstance(site, dict):
+        return ["the header has no spec and site of it"]
+    kind = site.get("type")
+    if not isinstance(kind, str) or kind not in _SITES:
+        return [f"its type is {kind!r}; it must be one of {', '.join(_SITES)}"]
+    own = {field.name: _SITE[field.name] for field in fields(_SITES[kind])}  # type: ignore[arg-type]
+    return field_problems(spec, _SPEC) + field_problems(site, own, allowed=("type",))
+
+
+def _is_slices(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(part, list) and [type(item) for item in part] == [int, bool] and part[0] > 0
+        for part in value
+    )
 
 
 def _site_table(site: Site | None) -> dict[str, Any]:
@@ -90,9 +141,9 @@ def _site_table(site: Site | None) -> dict[str, Any]:
 
 
 def _site(table: Mapping[str, Any]) -> Site:
-    values = {name: _frozen(value) for name, value in table.items() if name != "type"}
+    values = {name: _as_tuples(value) for name, value in table.items() if name != "type"}
     return _SITES[table["type"]](**values)
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""The file formats that lorakit knows, by name; a program can add its own."""
+"""The file formats by name; `register` adds others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from lorakit.checkpoint.formats.peft.codec import Peft
 from lorakit.errors import ConfigError, FormatError
 
 FORMATS: dict[str, Decoder] = {}
-"""In the order in which `write` asks them whether they can hold a bundle."""
+"""In the order in which `write` asks them whether a bundle of its kind is theirs."""
+NATIVE = Native()
+"""What is written where none of them says so."""
 
 
 def register(codec: Decoder) -> None:
@@ -20,38 +22,38 @@ def register(codec: Decoder) -> None:
     Raises ConfigError if its name is taken.
     """
     if codec.name in FORMATS:
-        raise ConfigError(f"There is a file format {codec.name!r} already; name yours otherwise.")
+        raise ConfigError(f"A file format named {codec.name!r} is already registered.")
     FORMATS[codec.name] = codec
 
 
 def format_of(path: Path) -> Decoder:
-    """The one format that this file or directory is of.
+    """The one format of this file or directory.
 
-    Raises FormatError that says what is there if it is of none, and names them if it is of several.
+    Raises FormatError that says what was found if it is none, or names them if there are several.
     """
     fitting = [codec for codec in FORMATS.values() if codec.sniff(path)]
     known = [codec for codec in fitting if not codec.is_fallback] or fitting
     if len(known) > 1:
         names = " and ".join(codec.name for codec in known)
         raise FormatError(
-            f"{path} is an adapter in more than one format: {names}. Name the file that you mean, "
-            "or move one of them away."
+            f"{path} contains adapters in more than one format: {names}. Pass the path of one "
+            "file, or move the others away."
         )
     if not known:
-        raise FormatError(f"{path} is no adapter in a format that lorakit knows: {_found(path)}.")
+        raise FormatError(f"{path} is not an adapter in a known format: {_found(path)}.")
     return known[0]
 
 
 def _found(path: Path) -> str:
-    """What is there instead of an adapter."""
+    """What was found instead of an adapter."""
     names = ", ".join(FORMATS)
     if path.is_file():
-        return f"neither its name nor its header is that of one ({names})"
+        return f"neither its name nor its header matches any of {names}"
     wanted = ", ".join(name for codec in FORMATS.values() for name in codec.files)
-    entries = path.iterdir() if path.is_dir() else ()  # of a Hub repository nothing may match
+    entries = path.iterdir() if path.is_dir() else ()  # a Hub repository may have no matching file
     there = ", ".join(sorted(entry.name for entry in entries)) or "nothing"
-    return f"none of {wanted} is there (there is {there}); the formats are {names}"
+    return f"expected one of {wanted}, found {there} (formats: {names})"
 
 
-for _codec in (Peft(), Native(), Loralib()):
+for _codec in (Peft(), NATIVE, Loralib()):
     register(_codec)

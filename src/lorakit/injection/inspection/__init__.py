@@ -1,1 +1,1 @@
-"""What a model carries: reports, and whether everything trains."""
+"""Reports on an adapted model, and the check that everything trains."""

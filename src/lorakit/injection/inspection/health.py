@@ -1,4 +1,4 @@
-"""Does everything that should train, train?"""
+"""`lorakit.check_training`: does every trainable tensor change in training?"""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from lorakit.surgery.alteration import alteration, altered
 
 @dataclass(frozen=True)
 class TrainingCheck:
-    """The trainable tensors of a model, and those that stand still."""
+    """The number of trainable tensors of a model, and those that have not changed."""
 
     trainable: int
     stuck: dict[str, str]
-    """Name -> why, for every trainable tensor that has not moved since the mark."""
+    """Name -> reason, for every trainable tensor that has not changed since the mark."""
 
     def __str__(self) -> str:
         if not self.stuck:
-            return f"all {self.trainable} trainable tensors have moved"
-        lines = [f"{len(self.stuck)} of {self.trainable} trainable tensors have not moved:"]
+            return f"all {self.trainable} trainable tensors have changed"
+        lines = [f"{len(self.stuck)} of {self.trainable} trainable tensors have not changed:"]
         return "\n".join([*lines, *(f"  - {name}: {why}" for name, why in self.stuck.items())])
 
 
 def mark_training_start(model: nn.Module) -> None:
-    """Remember the values of all trainable tensors, for `check_training` to compare with."""
+    """Store a digest of every trainable tensor, for `check_training` to compare with."""
     altered(model).training_start = {
         name: _digest(parameter)
         for name, parameter in model.named_parameters()
@@ -37,11 +37,11 @@ def mark_training_start(model: nn.Module) -> None:
 
 
 def check_training(model: nn.Module, called: frozenset[str] | None = None) -> TrainingCheck:
-    """Which trainable tensors have not moved since injection, loading or the last mark, and why.
+    """Which trainable tensors have not changed since injection, loading or the last mark, and why.
 
-    Call it after some optimizer steps. lora_A stands still in the very first step, since its
-    gradient is a multiple of lora_B, which starts at zero. `called` names the modules whose forward
-    ran, where that is known; the others are left out.
+    Call it after some optimizer steps. lora_A does not change in the very first step, since its
+    gradient is a multiple of lora_B, which is zero at first. `called` names the modules whose
+    forward ran, where that is known; other modules are not checked.
 
     >>> from lorakit.config import LoraConfig
     >>> from lorakit.injection.adaptation import inject
@@ -87,7 +87,7 @@ def recording_calls(model: nn.Module) -> Iterator[set[str]]:
 
 
 def _digest(parameter: Tensor) -> tuple[float, float]:
-    """Two sums that a change of any size in any element moves, up to rounding."""
+    """Two sums that change with any element, up to rounding."""
     with torch.no_grad():
         values = parameter.detach().double().flatten()
         weights = torch.linspace(1, 2, values.numel(), dtype=torch.float64, device=values.device)
@@ -96,7 +96,7 @@ def _digest(parameter: Tensor) -> tuple[float, float]:
 
 def _reason(parameter: nn.Parameter) -> str:
     if parameter.grad is None:
-        return "it has no gradient: the loss does not depend on it, or gradients were cleared"
+        return "its grad is None: the loss does not depend on it, or the gradients were cleared"
     if not parameter.grad.any():
         return "its gradient is zero"
-    return "it has a gradient, so no optimizer moves it (or the learning rate is 0)"
+    return "it has a gradient, so it is in no optimizer, or the learning rate is 0"

@@ -1,4 +1,4 @@
-"""What `inject` did, as a value and as a table."""
+"""The report of `inject`, as a value and as a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import lora_layers, original_class
 from lorakit.surgery.ties import tied_names
 from lorakit.text import table
-from lorakit.variants import VARIANTS, SlicedSite
+from lorakit.variants import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -31,57 +31,60 @@ class AdaptedLayer:
     max_rank: int
     slices: Slices | None
     variant: str
-    """The kind of its adapter: "lora", "dora", ..."""
+    """The variant of its adapter: "lora", "dora", ..."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is adapted, what trains, and what no adapter covers. `print` shows it as tables."""
+    """What is adapted, what trains, and what is frozen without an adapter; `print` shows tables."""
 
     model: str
     layers: tuple[AdaptedLayer, ...]
     adapter_parameters: int
     trained: dict[str, int]
-    """Tensors that train in full (head, biases) and their number of parameters."""
+    """Tensors that are trained in full (heads, biases), and their number of parameters."""
     total_parameters: int
     """All of the model's parameters, without A and B."""
     uncovered: dict[str, int]
-    """Weights of two or more dimensions that stay as they are, such as MoE experts."""
+    """Frozen weights of two or more dimensions without an adapter, such as MoE experts."""
     tied: tuple[tuple[str, ...], ...] = field(default=())
-    """Groups of names for one memory that an adapted layer shares; only that layer moves."""
-    parted: tuple[tuple[str, ...], ...] = field(default=())
-    """Groups of names that were one memory; what trains in full, named first, has left it."""
+    """Groups of tied parameters with one of an adapted layer; only that layer's output changes."""
+    untied: tuple[tuple[str, ...], ...] = field(default=())
+    """Groups of parameters that were tied until the first ones became trainable copies."""
+    frozen_adapter_parameters: int = 0
+    """Those of the adapters that do not train: a kind of adapter may keep some as they started."""
 
     @property
     def trainable_parameters(self) -> int:
-        """A, B, and what trains in full."""
-        return self.adapter_parameters + sum(self.trained.values())
+        """What trains of the adapters, and what trains in full."""
+        adapters = self.adapter_parameters - self.frozen_adapter_parameters
+        return adapters + sum(self.trained.values())
 
     @property
     def above_max_rank(self) -> tuple[str, ...]:
-        """Layers whose rank is above min(in, out): the surplus costs time and adds nothing."""
+        """Layers whose rank is above min(in, out), which costs time and adds nothing."""
         return tuple(layer.name for layer in self.layers if layer.r > layer.max_rank)
 
     def __str__(self) -> str:
         share = self.trainable_parameters / max(1, self.total_parameters)
         lines = [
-            f"{self.model}: {self.trainable_parameters:,} trainable beside "
+            f"{self.model}: {self.trainable_parameters:,} trainable parameters, "
             f"{self.total_parameters:,} base parameters ({share:.2%})",
             *(["", *_layer_table(self.layers)] if self.layers else []),
         ]
         notes = {
-            "trained in full": [f"{name} ({n:,})" for name, n in _by_suffix(self.trained).items()],
-            "not covered": [f"{name} ({n:,})" for name, n in _by_suffix(self.uncovered).items()],
+            "trained in full": _sizes(self.trained),
+            "frozen, without adapter": _sizes(self.uncovered),
             "rank above min(in, out)": self.above_max_rank,
-            "shares its memory": [" = ".join(names) for names in self.tied],
-            "tied until one side trains": [" = ".join(names) for names in self.parted],
+            "tied weights, only one of them adapted": [" = ".join(names) for names in self.tied],
+            "no longer tied, the first is trained": [" = ".join(names) for names in self.untied],
         }
         lines += [f"{title}: {', '.join(items)}" for title, items in notes.items() if items]
         return "\n".join(lines)
 
 
 def describe(model: nn.Module) -> Report:
-    """The report on a model as it stands."""
+    """The report on the current state of a model."""
     layers = dict(lora_layers(model))
     trained = set(trained_copies.names(model))
     parameters = dict(model.named_parameters())
@@ -103,13 +106,19 @@ def describe(model: nn.Module) -> Report:
         tied=tuple(
             names for names in ties if any(id(parameters.get(n)) in base_ids for n in names)
         ),
-        parted=tuple(trained_copies.parted(model)),
+        untied=tuple(trained_copies.untied(model)),
+        frozen_adapter_parameters=sum(_frozen_size(layer) for layer in layers.values()),
     )
 
 
 def layer_size(layer: LoraLayer) -> int:
-    """Number of parameters in A and B, and in DoRA's magnitude."""
-    return sum(tensor.numel() for tensor in layer.adapter_tensors())
+    """Number of parameters in A and B, and in whatever else the kind of adapter has."""
+    return layer.adapter.parameters
+
+
+def _frozen_size(layer: LoraLayer) -> int:
+    tensors = layer.adapter.tensors
+    return sum(tensors[name].numel() for name in layer.variant.frozen if name in tensors)
 
 
 def _adapted(name: str, layer: LoraLayer) -> AdaptedLayer:
@@ -121,7 +130,7 @@ def _adapted(name: str, layer: LoraLayer) -> AdaptedLayer:
         scaling=layer.scaling,
         parameters=layer_size(layer),
         max_rank=layer.max_rank,
-        slices=layer.site.slices if isinstance(layer.site, SlicedSite) else None,
+        slices=layer.site.slices,
         variant=layer.spec.variant,
     )
 
@@ -146,9 +155,10 @@ def _layer_table(layers: Iterable[AdaptedLayer]) -> list[str]:
     return table(rows)
 
 
-def _by_suffix(sizes: dict[str, int]) -> dict[str, int]:
+def _sizes(sizes: dict[str, int]) -> list[str]:
+    """Names with their number of parameters, layers that differ in their index as one."""
     groups: dict[str, int] = {}
     for name, size in sizes.items():
         key = without_indices(name)
         groups[key] = groups.get(key, 0) + size
-    return groups
+    return [f"{name} ({size:,})" for name, size in groups.items()]

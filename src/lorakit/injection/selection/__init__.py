@@ -1,1 +1,1 @@
-"""Which modules a config means, and with which settings."""
+"""Resolve a config on a model: which modules are adapted, with which settings."""

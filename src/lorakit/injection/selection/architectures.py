@@ -1,6 +1,6 @@
-"""The query and value projections of the architectures that lorakit knows, by `model_type`.
+"""The default target modules, query and value, by `model_type`.
 
-The paper adapts W_q and W_v (arXiv 2106.09685, sections 4.2 and 7.1). The names are read off
+The paper adapts W_q and W_v (arXiv 2106.09685, sections 4.2 and 7.1). The names are those in
 transformers' modeling files.
 """
 
@@ -53,22 +53,22 @@ def default_targets(model: nn.Module) -> DefaultTargets | None:
 
 
 def backbone(model: nn.Module) -> str | None:
-    """The name of a transformers model's body below its head; None if there is no such split."""
+    """The name of a transformers model's backbone without its head; None if there is none."""
     prefix = getattr(model, "base_model_prefix", "")
     return prefix if prefix and prefix in model._modules else None
 
 
 def unloaded(model: nn.Module) -> list[str]:
-    """Names of the parameters that `from_pretrained` did not find in the checkpoint.
+    """Names of newly initialized parameters, which `from_pretrained` did not find.
 
-    On a model without any mark of transformers nothing is known.
+    Empty for a model that `from_pretrained` did not load.
     """
     marks = {name: is_loaded(p) for name, p in model.named_parameters()}
     return [name for name, marked in marks.items() if not marked] if any(marks.values()) else []
 
 
 def mark_loaded(model: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
-    """Let these count as loaded too, on a model that transformers has marked: they train."""
+    """Mark these as loaded too, on a model that transformers loaded: they are trained."""
     if any(map(is_loaded, model.parameters())):
         for parameter in parameters:
             count_as_loaded(parameter)

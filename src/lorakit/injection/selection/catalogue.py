@@ -1,4 +1,4 @@
-"""What could be adapted."""
+"""`lorakit.targets`: the layers of a model that could be adapted."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class TargetGroup:
 
 @dataclass(frozen=True)
 class Targets:
-    """The layers of a model that can be adapted, and the weighty ones that cannot."""
+    """The layers of a model that can be adapted, and those with a weight matrix that cannot."""
 
     r: int
     groups: tuple[TargetGroup, ...]
     refused: dict[str, str]
-    """Modules with a weight matrix that has no adapter, and why."""
+    """Modules with a weight matrix that cannot be adapted, and why."""
 
     def __str__(self) -> str:
         rows: list[tuple[object, ...]] = [
@@ -46,8 +46,8 @@ class Targets:
         for g in self.groups:
             size = f"{g.parameters:,}"
             rows.append((g.suffix, g.name, g.count, g.type, g.in_features, g.out_features, size))
-        lines = table(rows)
-        return "\n".join([*lines, *(f"{name} {why}" for name, why in self.refused.items())])
+        refused = [f"  - {name} {why}" for name, why in self.refused.items()]
+        return "\n".join([*table(rows), *(["cannot be adapted:", *refused] if refused else [])])
 
 
 def targets(model: nn.Module, r: int = 8) -> Targets:
@@ -62,7 +62,7 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
     members: dict[tuple[str, str, Site], list[str]] = {}
     refused: dict[str, str] = {}
     for name, module in model.named_modules():
-        if not name or not any(map(_is_weighty, module._parameters.values())):
+        if not name or not any(map(_is_weight_matrix, module._parameters.values())):
             continue
         parent, _, child = name.rpartition(".")
         reason = conversion.refusal(module)
@@ -88,8 +88,8 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
     return Targets(r, groups, refused)
 
 
-def _is_weighty(parameter: nn.Parameter | None) -> bool:
-    """Whether it is a weight matrix, or will be one."""
+def _is_weight_matrix(parameter: nn.Parameter | None) -> bool:
+    """Whether it has two or more dimensions, or is not initialized yet."""
     if parameter is None or isinstance(parameter, UninitializedParameter):
         return parameter is not None
     return parameter.ndim > 1

@@ -1,4 +1,4 @@
-"""Which modules a config means, and with which settings; every mistake found before a change.
+"""Resolve a LoraConfig on a model; every mistake is found before anything changes.
 
 Matching follows PEFT: a name in a list matches the whole name or a dotted suffix, one string is a
 regular expression for the whole name, and a pattern key matches `(.*\\.)?key`.
@@ -19,13 +19,13 @@ from lorakit.errors import TargetError, suggest
 from lorakit.functional import slices
 from lorakit.injection.selection.architectures import Parts, backbone, default_targets
 from lorakit.injection.selection.naming import (
-    grouped,
+    group_layers,
     layer_index,
     matches_suffix,
     within,
     without_indices,
 )
-from lorakit.injection.selection.trained_in_full import newly_initialised, tensors_in_full
+from lorakit.injection.selection.trained_in_full import Slot, newly_initialized, tensors_in_full
 from lorakit.layers import conversion
 from lorakit.layers.readers import reader_problem
 from lorakit.variants import VARIANTS, AdapterSpec, InProjSite, LinearSite, Site, SlicedSite
@@ -44,11 +44,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a config means for one model."""
+    """The modules that a config selects in one model."""
 
     targets: tuple[Target, ...]
-    trained: tuple[tuple[nn.Module, str], ...]
-    """(module, name of its own parameter or buffer) of everything that trains beside A and B."""
+    trained: tuple[Slot, ...]
+    """Everything that trains beside A and B."""
 
 
 def select(model: nn.Module, config: LoraConfig) -> Selection:
@@ -60,23 +60,23 @@ def select(model: nn.Module, config: LoraConfig) -> Selection:
     finder = _Finder(model, config)
     if not finder.modules:
         raise TargetError(
-            f"This {type(model).__name__} has no modules in it, and the root itself has no name by "
-            "which it could be adapted; wrap it: nn.Sequential(module)."
+            f"This {type(model).__name__} has no submodules, and the root module has no name that "
+            "target_modules could match; wrap it: nn.Sequential(module)."
         )
     names = finder.target_names()
     targets = finder.specify(names)
     trained = tensors_in_full(model, config, finder.saved_modules, [t.module for t in targets])
-    finder.misfits += newly_initialised(model, trained)
-    problems = finder.problems + grouped(finder.misfits)
+    finder.module_problems += newly_initialized(model, trained)
+    problems = finder.problems + group_layers(finder.module_problems)
     if not names and not problems:
-        problems.append("the patterns together leave no module to adapt")
+        problems.append("no target module is left after exclude_modules and layers_to_transform")
     if problems:
         raise TargetError(f"This LoraConfig does not fit {type(model).__name__}:", problems)
     return Selection(tuple(targets), tuple(trained))
 
 
 def target_names(model: nn.Module, config: LoraConfig) -> tuple[list[str], list[str]]:
-    """The names that `config` means in this model, adapted or not, and what is wrong with it."""
+    """Names of the target modules in this model, adapted or not, and all problems."""
     finder = _Finder(model, config)
     return finder.target_names(), finder.problems
 
@@ -86,10 +86,10 @@ class _Finder:
     model: nn.Module
     config: LoraConfig
     problems: list[str] = field(default_factory=list)
-    misfits: list[tuple[str, str]] = field(default_factory=list)
+    module_problems: list[tuple[str, str]] = field(default_factory=list)
     """(name, what is wrong with it) pairs."""
     saved: list[str] = field(default_factory=list)
-    """What `modules_to_save` means, once `target_names` has run."""
+    """The names that `modules_to_save` matches, once `target_names` has run."""
 
     def __post_init__(self) -> None:
         self.modules = {n: m for n, m in self.model.named_modules(remove_duplicate=False) if n}
@@ -97,7 +97,7 @@ class _Finder:
 
     @property
     def saved_modules(self) -> list[nn.Module]:
-        """What `modules_to_save` means, as modules."""
+        """The modules that `modules_to_save` matches."""
         return [self.modules[name] for name in self.saved]
 
     # --- names
@@ -125,8 +125,8 @@ class _Finder:
             kind = getattr(getattr(self.model, "config", None), "model_type", None)
             what = f"model_type {kind!r}" if kind else "a model without a transformers config"
             self.problems.append(
-                f"target_modules is None and lorakit has no default for {what}; "
-                "`lorakit.targets(model)` shows what can be named"
+                f"target_modules is None, and there is no default for {what}; set it "
+                "(`lorakit.targets(model)` lists the candidates)"
             )
             return []
         return self._matching("target_modules", self.default.modules, list(self.modules))
@@ -142,7 +142,7 @@ class _Finder:
         head = get_head() if get_head else None
         names = [name for name in names if self.modules[name] is not head]
         if not names:
-            self.problems.append("target_modules is 'all-linear' and there is no linear layer")
+            self.problems.append("target_modules is 'all-linear', but there is no linear layer")
         return names
 
     def _matching(self, field: str, patterns: Iterable[str] | str, names: list[str]) -> list[str]:
@@ -152,9 +152,8 @@ class _Finder:
             found = [n for n in names if regex.fullmatch(n) and self._has_weight(n)]
             if not found:
                 self.problems.append(
-                    f"{field}: the expression {patterns!r} matches no layer; one string is a "
-                    "regular expression for the whole name, so for modules of this name write "
-                    f"[{patterns!r}]"
+                    f"{field}: the regular expression {patterns!r} matches no layer; a string has "
+                    f"to match the full module name; to match a suffix, use the list [{patterns!r}]"
                 )
             return found
         matched: set[str] = set()
@@ -168,16 +167,16 @@ class _Finder:
 
     @cached_property
     def _candidates(self) -> list[str]:
-        """What a wrong name may have meant: the last parts of names, and whole names by group."""
+        """Candidates for suggestions: last parts of names, full names without layer numbers."""
         endings = {name.rpartition(".")[2] for name in self.modules}
         return sorted(endings | set(map(without_indices, self.modules)))
 
     def _has_weight(self, name: str) -> bool:
-        """An expression for whole names matches containers too; those are not meant."""
+        """Whether it has parameters of its own: a regular expression matches containers too."""
         return any(p is not None for p in self.modules[name]._parameters.values())
 
     def _with_out_proj(self, names: list[str]) -> list[str]:
-        """An attention module stands for both of its projections, as in PEFT."""
+        """Targeting an attention module adapts both of its projections, as in PEFT."""
         result = dict.fromkeys(names)
         for name in names:
             if isinstance(self.modules[name], nn.MultiheadAttention):
@@ -190,13 +189,13 @@ class _Finder:
         if absent := sorted(layers - present):
             there = sorted(index for index in present if index is not None)
             self.problems.append(
-                f"layers_to_transform: no target in layer {', '.join(map(str, absent))}; "
-                f"there are {', '.join(map(str, there)) or 'none'}"
+                f"layers_to_transform: no target module in layer {', '.join(map(str, absent))}; "
+                f"found layers {', '.join(map(str, there)) or 'none'}"
             )
         return [name for name in names if layer_index(name) in layers]
 
     def _distinct(self, names: list[str]) -> list[str]:
-        """One name a module object."""
+        """One name per module object."""
         return list({id(self.modules[name]): name for name in reversed(names)}.values())[::-1]
 
     # --- settings
@@ -206,17 +205,15 @@ class _Finder:
         given = cast("Mapping[str, Parts]", self.config.slices)
         parts = {**(default.slices if default else {}), **given}
         self.problems += [
-            f"{field}: {key!r} matches none of the adapted modules"
+            f"{field}: {key!r} matches none of the target modules"
             for field, key in self.config.unmatched_keys(names)
         ]
         for suffix in parts:
             if not any(matches_suffix(name, suffix) for name in names):
-                self.problems.append(f"slices: {suffix!r} matches none of the adapted modules")
+                self.problems.append(f"slices: {suffix!r} matches none of the target modules")
         variant = VARIANTS.get(self.config.variant)
         if variant is None:
-            self.problems += [
-                problem for problem in [variant_problem(self.config.variant)] if problem
-            ]
+            self.problems.append(str(variant_problem(self.config.variant)))
             return []
         targets = []
         for name in names:
@@ -225,38 +222,40 @@ class _Finder:
             if site is not None:
                 reason = variant.refusal(site) or site.rank_problem(self.config.rank_of(name))
             if reason is not None:
-                self.misfits.append((name, reason))
+                self.module_problems.append((name, reason))
             elif site is not None:
                 targets.append(Target(name, self.modules[name], self._spec(name), site))
         return targets
 
     def _reading_problem(self, name: str) -> str | None:
-        """What stands against it where a weight is read and the module's forward never runs."""
+        """Why it cannot be adapted with this dropout, or because its weight is read directly."""
         dropout = self.config.lora_dropout
         if dropout and isinstance(self.modules[name], nn.MultiheadAttention):
-            return "hands its weight to a function, so lora_dropout must be 0 there"
+            text = "is an nn.MultiheadAttention, which does not support dropout"
+            return f"{text}; lora_dropout must be 0"
         if dropout and not VARIANTS[self.config.variant].takes_dropout:
-            return f"has no input to drop in variant {self.config.variant}; lora_dropout must be 0"
+            text = f"has variant {self.config.variant}, which does not support dropout"
+            return f"{text}; lora_dropout must be 0"
         parent, _, child = name.rpartition(".")
         return reader_problem(self.model.get_submodule(parent), child, dropout)
 
     def _site(self, name: str, parts: Mapping[str, Parts]) -> Site | None:
-        """What an adapter of this module stands beside; None, and a misfit, if its slices are
-        wrong."""
+        """The site of this module; None, and a problem, if its slices are wrong."""
         module = self.modules[name]
         site = conversion.site_of(module)
         part = next((p for suffix, p in parts.items() if matches_suffix(name, suffix)), None)
         if part is None:
             return site
         if not isinstance(site, LinearSite) or isinstance(site, InProjSite):
-            self.misfits.append(
-                (name, f"is a {type(module).__name__}; slices are for linear layers")
-            )
+            text = f"has type {type(module).__name__}; slices are for linear layers only"
+            self.module_problems.append((name, text))
             return None
         resolved = slices.resolve(part, site.out_features)
         if resolved is None:
-            text = f"has {site.out_features} outputs; its {len(part)} slices do not add up to that"
-            self.misfits.append((name, text))
+            text = (
+                f"has out_features={site.out_features}; its {len(part)} slices do not add up to it"
+            )
+            self.module_problems.append((name, text))
             return None
         return SlicedSite(site.in_features, site.out_features, site.transposed, resolved)
 
@@ -272,7 +271,7 @@ class _Finder:
             variant=config.variant,
         )
 
-    # --- what trains in full
+    # --- modules_to_save
 
     def _saved_names(self) -> list[str]:
         if self.config.modules_to_save is None:
@@ -280,5 +279,5 @@ class _Finder:
         names = self._matching("modules_to_save", self.config.modules_to_save, list(self.modules))
         for name in names:
             if not any(True for _ in self.modules[name].parameters()):
-                self.misfits.append((name, "is in modules_to_save and has no parameters"))
+                self.module_problems.append((name, "is in modules_to_save, but has no parameters"))
         return names

@@ -1,4 +1,4 @@
-"""Dotted names of modules: how patterns mean them, and how messages and files say them briefly."""
+"""Dotted module names: matching them, and shortening them for messages and files."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def without_indices(name: str) -> str:
     return ".".join("*" if part.isdigit() else part for part in name.split("."))
 
 
-def grouped(problems: Iterable[tuple[str, str]]) -> list[str]:
+def group_layers(problems: Iterable[tuple[str, str]]) -> list[str]:
     """(name, what is wrong) pairs as sentences; one for all layers that have the same problem.
 
-    >>> grouped([(f"layer.{n}.q", "is lost") for n in (10, 2, 1, 0)] + [("head", "is odd")])
-    ['layer.{0-2,10}.q is lost', 'head is odd']
+    >>> group_layers([(f"layer.{n}.q", "is missing") for n in (10, 2, 1, 0)])
+    ['layer.{0-2,10}.q is missing']
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for name, text in problems:
@@ -74,7 +74,7 @@ def _ranges(numbers: Iterable[int]) -> str:
 def shortest_suffixes(model: nn.Module, names: list[str]) -> list[str] | str:
     """Suffixes, as short as they can be, that match exactly `names` among the model's modules.
 
-    Where a whole name is also the end of another one, no suffix can tell them apart: then it is one
+    Where a full name is also a suffix of another one, no list of suffixes can: then it is one
     regular expression.
 
     >>> net = nn.ModuleDict({"a": nn.ModuleDict({"q": nn.Linear(1, 1)}),

@@ -1,4 +1,4 @@
-"""What trains beside the adapters: tensors of `modules_to_save`, biases, and what has to."""
+"""What is trained besides the adapters: `modules_to_save` and biases."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from lorakit.injection.selection.architectures import unloaded
 Slot = tuple[nn.Module, str]
 """A module and the name of its own parameter or buffer."""
 
+WOULD_STAY_RANDOM = (
+    "is newly initialized, since the checkpoint lacks it, and would not be trained; add its module "
+    "to modules_to_save, or load the model without it"
+)
+
 
 def tensors_in_full(
     model: nn.Module,
@@ -19,7 +24,7 @@ def tensors_in_full(
     saved: Iterable[nn.Module],
     adapted: Iterable[nn.Module],
 ) -> list[Slot]:
-    """Every tensor of the `saved` modules, and the biases that the config lets train."""
+    """Every tensor of the `saved` modules, and the biases that the config trains."""
     slots: dict[tuple[int, str], Slot] = {}
     for container in saved:
         for module in container.modules():
@@ -37,15 +42,11 @@ def tensors_in_full(
     return list(slots.values())
 
 
-def newly_initialised(model: nn.Module, trained: Iterable[Slot]) -> list[tuple[str, str]]:
-    """(name, why) of weights that `from_pretrained` had to make up and that would not train."""
+def newly_initialized(model: nn.Module, trained: Iterable[Slot]) -> list[tuple[str, str]]:
+    """(name, what is wrong) of weights missing from the checkpoint that would not train either."""
     slots = {(id(module), leaf) for module, leaf in trained}
-    text = (
-        "was not in the checkpoint, so it is random and would stay so; add its module to "
-        "modules_to_save, or load the model without it"
-    )
     return [
-        (name, text)
+        (name, WOULD_STAY_RANDOM)
         for name in unloaded(model)
         for parent, _, leaf in [name.rpartition(".")]
         if (id(model.get_submodule(parent)), leaf) not in slots

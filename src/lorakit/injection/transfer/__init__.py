@@ -1,1 +1,1 @@
-"""Between files and live models: where each tensor belongs, loading, saving."""
+"""Between bundles and live models: matching, loading, saving."""

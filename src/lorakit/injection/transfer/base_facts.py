@@ -1,4 +1,4 @@
-"""What a file says of the model that it was trained on, apart from the weights themselves."""
+"""What a file stores about its base model, apart from the weights' fingerprint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TASK_TYPES = {
 def base_facts(model: nn.Module, trained: Sequence[str]) -> dict[str, Any]:
     """An AdapterBundle's base_model, base_class, task_type and num_labels.
 
-    `trained` are the modules that are saved in full, the head among them if it is.
+    `trained` names the modules that are saved in full, such as the head.
     """
     return {
         "base_model": _base_name(model),
@@ -33,7 +33,7 @@ def _base_name(model: nn.Module) -> str | None:
 
 
 def _label_count(model: nn.Module) -> int | None:
-    """What transformers builds the model's head for."""
+    """`num_labels` of the model's transformers config."""
     labels = getattr(getattr(model, "config", None), "num_labels", None)
     return labels if type(labels) is int and labels > 0 else None
 

@@ -1,4 +1,4 @@
-"""From a bundle onto a live model, strictly: all finds its place, or nothing is changed."""
+"""Load a bundle into a live model, strictly: everything fits, or nothing is changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lorakit.injection.inspection.health import mark_training_start
 from lorakit.injection.inspection.report import Report, describe
 from lorakit.injection.modes import merge_report
 from lorakit.injection.selection.matching import Selection, Target
-from lorakit.injection.selection.naming import grouped
+from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.transfer.placement import Placement, place, without_base_copies
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
@@ -25,7 +25,7 @@ from lorakit.surgery.wrappers import unwrapped
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What was loaded and what is known of it."""
+    """What was loaded, and whether it fits the base."""
 
     format: str
     adapter: Report
@@ -33,30 +33,34 @@ class LoadReport:
     """True if the base weights are those that the adapter was trained on; None if the file has no
     fingerprint or the two precisions cannot be compared."""
     worst_rounding: float | None
-    """For a base of 16 bits: the largest share of a layer's update that merging would lose."""
+    """For a 16-bit base: the largest share of a layer's update that merging would lose."""
 
     def __str__(self) -> str:
-        verified = {True: "the one it was trained on", None: "not verified", False: "another one"}
+        verified = {
+            True: "verified, those that it was trained on",
+            None: "not verified",
+            False: "different from those that it was trained on",
+        }
         lines = [str(self.adapter), f"format: {self.format}"]
         lines.append(f"base weights: {verified[self.base_verified]}")
         if self.worst_rounding is not None:
-            lines.append(f"merging would round away up to {self.worst_rounding:.1%} of an update")
+            lines.append(f"rounding when merged: up to {self.worst_rounding:.1%} of an update")
         return "\n".join(lines)
 
 
 def load_bundle(
     model: nn.Module, bundle: AdapterBundle, origin: str, check_base: bool = True
 ) -> LoadReport:
-    """Load a bundle of LoRA onto a model, adapting it first if it is plain.
+    """Load a LoRA bundle into a model, adapting it first if it is not adapted.
 
     `origin` names the bundle in errors. Raises MismatchError as `lorakit.load_adapter` does.
     """
     model = unwrapped(model)
     names = (name for name, _ in model.named_modules(remove_duplicate=False))
-    bundle, misspelt = in_model_names(bundle, names)
+    bundle, unexpected = in_model_names(bundle, names)
     bundle = without_base_copies(model, bundle)
     placement = place(model, bundle)
-    problems = grouped([*misspelt, *placement.problems])
+    problems = group_layers([*unexpected, *placement.problems])
     verified = placement.base_verified
     if check_base and verified is False:
         problems.append(another_base(bundle))
@@ -75,12 +79,12 @@ def load_bundle(
 
 
 def another_base(bundle: AdapterBundle) -> str:
-    """What to say where the fingerprint is that of other weights."""
+    """The error message for a fingerprint of other weights."""
     digest = next(iter((bundle.fingerprint or {"": "none"}).values()))[:12]
     return (
-        f"the base weights are not those that the adapter was trained on (fingerprint {digest}, "
-        f"base {bundle.base_model or 'unknown'}); load that base, or pass check_base=False if you "
-        "mean this one"
+        "the base weights differ from those that the adapter was trained on (expected fingerprint "
+        f"{digest}, base model {bundle.base_model or 'unknown'}); load that base model, or pass "
+        "check_base=False to use this one"
     )
 
 
@@ -93,7 +97,7 @@ def _selection(model: nn.Module, placement: Placement) -> Selection:
 
 
 def _overwrite(model: nn.Module, placement: Placement) -> None:
-    """Put new values into the adapters that are there."""
+    """Write new values into existing adapters."""
     layers = dict(lora_layers(model))
     for name, adapter in placement.adapters.items():
         layers[name].set_adapter_tensors(adapter.tensors)
@@ -102,7 +106,7 @@ def _overwrite(model: nn.Module, placement: Placement) -> None:
 
 
 def fill(model: nn.Module, trained: Mapping[str, Tensor]) -> None:
-    """Write saved tensors into those of a model that train under the same names."""
+    """Write saved tensors into the model's trained tensors of the same names."""
     with torch.no_grad():
         for name, value in trained.items():
             module, _, leaf = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""Where each tensor of an adapter belongs in a model, and everything that does not fit."""
+"""Match the tensors of an adapter to the modules of a model, and list every mismatch."""
 
 from __future__ import annotations
 
@@ -14,28 +14,26 @@ from lorakit.checkpoint.fingerprint import compare
 from lorakit.config import ALL_LINEAR, LoraConfig, is_bias
 from lorakit.errors import suggest
 from lorakit.functional.initialise import adapter_dtype
-from lorakit.functional.slices import Slices
 from lorakit.injection import trained_copies
 from lorakit.injection.selection.architectures import unloaded
 from lorakit.injection.selection.matching import target_names
 from lorakit.injection.selection.naming import matches_suffix, without_indices
-from lorakit.injection.transfer.settling import settled, shapes_in_words
+from lorakit.injection.selection.trained_in_full import Slot
+from lorakit.injection.transfer.resolution import format_shapes, resolve_adapter
 from lorakit.layers import conversion
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.readers import reader_problem
-from lorakit.variants import ModuleAdapter, Site, SlicedSite
-
-Slot = tuple[nn.Module, str]
+from lorakit.variants import ModuleAdapter
 
 _SUGGESTIONS = 10
-"""How many lost names get one: the search costs time, and one that is right explains the others."""
+"""How many unexpected names get a suggestion; the search takes time."""
 
-_MISSING = "is a target too, and the file has no tensors for it"
+_MISSING = "is a target module, but missing from the file"
 
 
 @dataclass
 class Placement:
-    """The settings and values for each module, and what is wrong."""
+    """Settings and values for each module, and every mismatch."""
 
     config: LoraConfig
     adapters: dict[str, ModuleAdapter] = field(default_factory=dict)
@@ -47,7 +45,7 @@ class Placement:
 
 
 def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
-    """Match the bundle to the model without touching it."""
+    """Match the bundle to the model without changing it."""
     modules = dict(model.named_modules(remove_duplicate=False))
     adapted = dict(conversion.lora_layers(model))
     placement = Placement(bundle.config)
@@ -60,11 +58,11 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
         problem = _place_adapter(placement, model, name, module, adapter)
         if problem:
             placement.problems.append((name, problem))
-    placement.problems += _absent(missing, modules)
-    placement.problems += _without_tensors(model, bundle, adapted)
+    placement.problems += _unexpected_modules(missing, modules)
+    placement.problems += _missing_adapters(model, bundle, adapted)
     placement.trained = _place_trained(placement, modules, bundle)
     placement.problems += [
-        (name, "trains in full here, and the file has no tensor for it")
+        (name, "is trained in full in this model, but missing from the file")
         for name in trained_copies.names(model)
         if name not in bundle.trained
     ]
@@ -76,14 +74,16 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
     return placement
 
 
-def _absent(names: list[str], modules: Mapping[str, nn.Module]) -> list[tuple[str, str]]:
-    """What to say of modules that are not there; many layers get one suggestion for all."""
+def _unexpected_modules(
+    names: list[str], modules: Mapping[str, nn.Module]
+) -> list[tuple[str, str]]:
+    """Messages for modules that the model lacks; similar layers share one suggestion."""
     hints = _hints(names, modules)
-    return [(name, f"is not in the model{hints[name]}") for name in names]
+    return [(name, f"is unexpected: the model has no such module{hints[name]}") for name in names]
 
 
 def _hints(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, str]:
-    """The nearest names in the model for the first of these, layers that are alike as one."""
+    """The closest names in the model for the first of these; similar layers share one."""
     groups = Counter(map(without_indices, dict.fromkeys(names)))
     patterns = sorted(set(map(without_indices, modules)))
     found: dict[str, str] = {}
@@ -100,7 +100,7 @@ def _hints(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, 
 def _place_adapter(
     placement: Placement, model: nn.Module, name: str, module: nn.Module, adapter: ModuleAdapter
 ) -> str | None:
-    """Settle one module; what is wrong with it, if anything."""
+    """Match one module; returns what is wrong with it, if anything."""
     layer = module if isinstance(module, LoraLayer) else None
     if layer is None:
         parent, _, child = name.rpartition(".")
@@ -109,21 +109,21 @@ def _place_adapter(
         reason = reason or reader_problem(model.get_submodule(parent), child, dropout)
         if reason:
             return reason
-    if reason := adapter.variant.refusal(conversion.site_of(module)):
-        return reason
-    adapter_here = settled(model, name, module, adapter)
+    adapter_here = resolve_adapter(model, name, module, adapter)
     if adapter_here is None or adapter_here.site is None:
         return (
-            f"gets {shapes_in_words(adapter.shapes)}, pairs for some slices of a fused weight, and "
-            "the file does not say which; inject with LoraConfig(slices=...) first"
+            f"has {format_shapes(adapter.shapes)}, which update some slices of a fused weight, and "
+            "the file does not say which; call lorakit.inject with LoraConfig(slices=...) first"
         )
     spec, site = adapter_here.spec, adapter_here.site
+    if reason := adapter.variant.refusal(site) or site.rank_problem(spec.r):
+        return reason
     expected = adapter.variant.shapes(site, spec.r)
     if adapter.shapes != expected:
         weight = tuple(conversion.base_weight(module).shape)
         return (
-            f"has a weight of shape {weight}, which takes {shapes_in_words(expected)} at rank "
-            f"{spec.r}; the file has {shapes_in_words(adapter.shapes)}"
+            f"has a size mismatch: expected {format_shapes(expected)} (rank {spec.r}, weight "
+            f"{weight}), got {format_shapes(adapter.shapes)}"
         )
     config = placement.config
     spec = replace(spec, lora_dropout=config.lora_dropout, merge_weights=config.merge_weights)
@@ -133,49 +133,46 @@ def _place_adapter(
 
 
 def _difference(layer: LoraLayer, placed: ModuleAdapter) -> str | None:
-    """Why the values do not fit the adapter that is there."""
+    """Why the values do not fit the existing adapter."""
+    assert placed.site is not None
     here, there = layer.spec, placed.spec
     for what, mine, theirs in (
         ("variant", here.variant, there.variant),
         ("rank", here.r, there.r),
         ("scaling", here.scaling, there.scaling),
-        ("slices", _slices(layer.site), _slices(placed.site)),
+        ("slices", layer.site.slices, placed.site.slices),
     ):
         if mine != theirs:
             return (
-                f"is adapted with {what} {mine}, the file has {theirs}; eject the adapter first "
-                "and let load_adapter adapt the model"
+                f"is adapted with {what} {mine}, but the file has {what} {theirs}; call "
+                "lorakit.eject first, and load_adapter then adapts the model as the file says"
             )
     return None
 
 
-def _slices(site: Site | None) -> Slices | None:
-    return site.slices if isinstance(site, SlicedSite) else None
-
-
 def _master(module: nn.Module, tensor: Tensor) -> Tensor:
-    """A copy on the module's device, at least as wide as float32; a meta device has no values."""
+    """A copy in at least float32 on the module's device, unless that is the meta device."""
     weight = conversion.base_weight(module)
     dtype = adapter_dtype(weight.dtype)
     device = tensor.device if weight.is_meta else weight.device
     return tensor.detach().to(device=device, dtype=dtype, copy=True)
 
 
-def _without_tensors(
+def _missing_adapters(
     model: nn.Module, bundle: AdapterBundle, adapted: Mapping[str, LoraLayer]
 ) -> list[tuple[str, str]]:
-    """Modules that should have an adapter by the config, by their like or by now, and get none."""
+    """Modules that the config, the model or their namesakes adapt, and the file does not."""
     names = dict.fromkeys(bundle.adapters)
     if adapted:
         missing = [name for name in adapted if name not in names]
         extra = [name for name in names if name not in adapted]
-        return [(name, "is adapted, and the file has no tensors for it") for name in missing] + [
-            (name, "is not adapted, and the file has tensors for it; eject the adapter first")
+        return [(name, "is adapted, but missing from the file") for name in missing] + [
+            (name, "is in the file, but not adapted in this model; call lorakit.eject first")
             for name in extra
         ]
     if bundle.targets_stated and bundle.config.target_modules not in (None, ALL_LINEAR):
         return _against_config(model, bundle)
-    # A name that ends in its index, as in nn.Sequential, says nothing of what the module is.
+    # A name that ends in an index, as in nn.Sequential, does not identify the type of module.
     alike = {without_indices(name) for name in names if not name.rpartition(".")[2].isdigit()}
     return [
         (name, _MISSING)
@@ -185,14 +182,14 @@ def _without_tensors(
 
 
 def _against_config(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, str]]:
-    """Modules that the file's config and its tensors disagree on.
+    """Contradictions between the file's config and its tensors.
 
-    A target that matches nothing is no mistake in a file: PEFT keeps the names it did not find.
+    A target that matches no module is allowed in a file: PEFT keeps names that it did not find.
     """
     meant, _ = target_names(model, bundle.config)
     modules = dict(model.named_modules())
     return [(name, _MISSING) for name in meant if name not in bundle.adapters] + [
-        (name, "has tensors in the file, and the file's config does not target it")
+        (name, "is in the file, but not a target module of its config")
         for name in bundle.adapters
         if name in modules and name not in meant
     ]
@@ -211,34 +208,35 @@ def _place_trained(
         here = tensors.get(leaf)
         if owner in bundle.adapters and not is_bias(leaf):
             text = (
-                "is the base weight of an adapted module, and this model has another one; load "
-                "the base that the adapter was trained on, its vocabulary resized as there"
+                "is the base weight of an adapted module and differs from this model's; load the "
+                "base that the adapter was trained on, with the same resized vocabulary"
             )
             placement.problems.append((name, text))
         elif module is None or here is None:
-            near = hints.get(owner, "")
-            placement.problems.append(
-                (name, f"has no place in the model{near}; load a base with that head")
-            )
+            text = f"is unexpected: the model has no such parameter{hints.get(owner, '')}"
+            placement.problems.append((name, f"{text}; load a base with that head"))
         elif here.shape != value.shape:
             labels = here.ndim == 2 and here.shape[1:] == value.shape[1:]
             hint = f"; load the base with num_labels={value.shape[0]}" if labels else ""
-            text = f"has shape {tuple(here.shape)} here and {tuple(value.shape)} in the file{hint}"
+            expected, got = tuple(here.shape), tuple(value.shape)
+            text = f"has a size mismatch: expected {expected}, got {got}{hint}"
             placement.problems.append((name, text))
         else:
             slots.append((module, leaf))
-    placement.problems += _unsaved(modules, bundle)
+    placement.problems += _missing_saved_tensors(modules, bundle)
     return tuple(slots)
 
 
-def _unsaved(modules: Mapping[str, nn.Module], bundle: AdapterBundle) -> list[tuple[str, str]]:
-    """Tensors of modules that the config says were saved, and that the file does not have.
+def _missing_saved_tensors(
+    modules: Mapping[str, nn.Module], bundle: AdapterBundle
+) -> list[tuple[str, str]]:
+    """Tensors of `modules_to_save` in the config that are missing from the file.
 
-    A name that no module has is no loss: PEFT writes "classifier" and "score" for each classifier.
+    Names without a module are allowed: PEFT writes "classifier" and "score" for every classifier.
     """
     saved = bundle.config.modules_to_save or ()
     return [
-        (f"{name}.{leaf}", "was saved by the config, and there is no tensor")
+        (f"{name}.{leaf}", "is in modules_to_save of the file's config, but missing from the file")
         for name, module in modules.items()
         if any(matches_suffix(name, pattern) for pattern in saved)
         for leaf in module.state_dict()
@@ -247,10 +245,10 @@ def _unsaved(modules: Mapping[str, nn.Module], bundle: AdapterBundle) -> list[tu
 
 
 def without_base_copies(model: nn.Module, bundle: AdapterBundle) -> AdapterBundle:
-    """The bundle without base weights that are the model's own, to the last bit.
+    """The bundle without base weights that are bit-identical to the model's.
 
-    Beside an adapted embedding PEFT stores the whole table, and beside one that has grown the
-    head's; one that is the model's neither trains nor belongs to the adapter.
+    With an adapted embedding PEFT also stores its whole weight, and after resizing the head's; a
+    weight that equals the model's is neither trained nor part of the adapter.
     """
     here, copied = model.state_dict(), set(trained_copies.names(model))
     saved = bundle.config.modules_to_save or ()
@@ -266,7 +264,7 @@ def without_base_copies(model: nn.Module, bundle: AdapterBundle) -> AdapterBundl
 
 
 def _is_same(here: Tensor | None, value: Tensor, adapted: bool) -> bool:
-    """Whether the values are equal; an adapted weight without values cannot be another one."""
+    """Whether the values are equal; an adapted weight on the meta device counts as equal."""
     if here is None or here.shape != value.shape:
         return False
     if here.is_meta:
@@ -275,8 +273,8 @@ def _is_same(here: Tensor | None, value: Tensor, adapted: bool) -> bool:
 
 
 def _missing_from_checkpoint(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, str]]:
-    """Base weights that were not in the base's checkpoint and that the adapter does not bring."""
-    text = "is newly initialised: neither the base's checkpoint nor the adapter brings it"
+    """Newly initialized base weights that the adapter does not contain either."""
+    text = "is newly initialized: it is missing from the base checkpoint and from the adapter"
     layers = conversion.lora_layers(model)
     own = {f"{name}.{leaf}" for name, layer in layers for leaf in layer.tensor_names}
     return [
@@ -286,5 +284,5 @@ def _missing_from_checkpoint(model: nn.Module, bundle: AdapterBundle) -> list[tu
 
 def _config_here(bundle: AdapterBundle, placed: Mapping[str, ModuleAdapter]) -> LoraConfig:
     """The bundle's config with what the modules told."""
-    found = {n: parts for n, adapter in placed.items() if (parts := _slices(adapter.site))}
+    found = {n: x.site.slices for n, x in placed.items() if x.site and x.site.slices}
     return bundle.config.replace(slices=found) if found else bundle.config

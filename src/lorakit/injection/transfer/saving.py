@@ -14,20 +14,25 @@ from lorakit.config import Bias, LoraConfig, is_bias
 from lorakit.errors import SaveError, StateError
 from lorakit.injection import trained_copies
 from lorakit.injection.adaptation import Injection, injection_of, injections, require_enabled
-from lorakit.injection.selection.naming import grouped, matches_suffix, shortest_suffixes
+from lorakit.injection.selection.naming import (
+    group_layers,
+    matches_suffix,
+    shortest_suffixes,
+    within,
+)
 from lorakit.injection.transfer.base_facts import base_facts
-from lorakit.injection.transfer.settling import shapes_in_words
+from lorakit.injection.transfer.resolution import format_shapes
 from lorakit.layers.base import LoraLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
-from lorakit.variants import LinearSite, ModuleAdapter, OutProjSite, SlicedSite
+from lorakit.variants import LinearSite, ModuleAdapter, OutProjSite
 
 
 def bundle_of(model: nn.Module) -> AdapterBundle:
-    """The adapter that this model carries; its tensors are the model's own, not copies.
+    """The adapter of this model; its tensors are the model's own, not copies.
 
-    Raises StateError if the model has no adapters, inside `lorakit.disabled`, or if adapters of the
-    injection are gone or no longer fit their weights; SaveError for what has no place in a file.
+    Raises StateError if the model has no adapters, inside `lorakit.disabled`, or if adapters were
+    removed or no longer fit their weights; SaveError for what a file cannot store.
     """
     require_enabled(model)
     _require_all_adapters(model)
@@ -51,7 +56,7 @@ def bundle_of(model: nn.Module) -> AdapterBundle:
 
 
 def _require_all_adapters(model: nn.Module) -> None:
-    """Raises StateError that lists adapters that were lost, or that their weight has outgrown."""
+    """Raises StateError that lists adapters that are missing or no longer fit their weight."""
     modules = dict(model.named_modules(remove_duplicate=False))
     adapted = [
         f"{part}.{name}" if part else name
@@ -59,52 +64,52 @@ def _require_all_adapters(model: nn.Module) -> None:
         for name in record.adapted
     ]
     problems = [
-        (name, "was adapted and has no adapter now; something replaced or restored the module")
+        (name, "was adapted, but has no adapter now: the module was replaced or restored")
         for name in adapted
         if not isinstance(modules.get(name), LoraLayer)
     ]
     problems += [
         (name, problem)
         for name, layer in lora_layers(model)
-        if (problem := _outgrown(layer)) is not None
+        if (problem := _size_mismatch(layer)) is not None
     ]
     if problems:
         raise StateError(
-            "The adapters are not those of the injection. Change the model (as "
-            "resize_token_embeddings does) before lorakit.inject, not after:",
-            grouped(problems),
+            "The model has changed since lorakit.inject. Change it before (for instance with "
+            "resize_token_embeddings), not after:",
+            group_layers(problems),
         )
 
 
-def _outgrown(layer: LoraLayer) -> str | None:
-    """What is wrong where the weight or the adapter's tensors have another shape than at first."""
+def _size_mismatch(layer: LoraLayer) -> str | None:
+    """The message for an adapter whose weight has been resized; None if it fits."""
     weight = tuple(layer.base_weight.shape)
     site = layer.site if layer.site.weight_shape == weight else type(layer).site_of(layer)
     expected, shapes = layer.variant.shapes(site, layer.r), layer.adapter.shapes
     if shapes == expected:
         return None
     return (
-        f"has {shapes_in_words(shapes)}, and its weight {weight} takes "
-        f"{shapes_in_words(expected)} at rank {layer.r}"
+        f"has a size mismatch: expected {format_shapes(expected)} (rank {layer.r}, weight "
+        f"{weight}), got {format_shapes(shapes)}"
     )
 
 
 def _require_savable(adapters: Mapping[str, ModuleAdapter], trained: Mapping[str, Tensor]) -> None:
-    """Raises SaveError that lists what has no values and what PEFT's format has no place for."""
+    """Raises SaveError that lists what has no data and what an adapter file cannot store."""
     problems = [
-        (name, "is on the meta device and has no values to save")
+        (name, "is on the meta device, so it has no data to save")
         for name, adapter in adapters.items()
         if adapter.is_meta
     ]
     for name, tensor in trained.items():
         owner, _, leaf = name.rpartition(".")
         if owner in adapters and not is_bias(leaf):
-            text = "trains beside its adapter, and an adapter file has no place for the base weight"
+            text = "is the trainable weight of an adapted module, which no adapter file can store"
             problems.append((name, text))
         elif tensor.is_meta:
-            problems.append((name, "is on the meta device and has no values to save"))
+            problems.append((name, "is on the meta device, so it has no data to save"))
     if problems:
-        raise SaveError("This adapter cannot be saved:", grouped(problems))
+        raise SaveError("This adapter cannot be saved:", group_layers(problems))
 
 
 def base_weights(layers: dict[str, LoraLayer]) -> dict[str, Tensor]:
@@ -121,7 +126,7 @@ def _adapter(layer: LoraLayer, under_attention: bool) -> ModuleAdapter:
 
 
 def _saved_modules(model: nn.Module, record: Injection | None) -> list[str]:
-    """Names of the modules that are trained in full: as configured, and what the user unfroze."""
+    """Names of modules that are trained in full: `modules_to_save`, and what the user unfroze."""
     patterns = record.config.modules_to_save if record else None
     names = [
         name
@@ -129,7 +134,7 @@ def _saved_modules(model: nn.Module, record: Injection | None) -> list[str]:
         if any(matches_suffix(name, pattern) for pattern in patterns or ())
     ]
     for name, module in model.named_modules():
-        covered = any(name == n or name.startswith(f"{n}.") for n in names)
+        covered = any(within(name, n) for n in names)
         loose = [
             leaf
             for leaf, parameter in module._parameters.items()
@@ -138,16 +143,16 @@ def _saved_modules(model: nn.Module, record: Injection | None) -> list[str]:
             and not _is_adapter(module, leaf)
             and not is_bias(leaf)
         ]
-        # The model itself is no module to list; its own parameters are saved by their names.
+        # The root module has no name to list; its own parameters are saved by their names.
         if loose and not covered and name and not _is_adapted(module):
             names.append(name)
     return names
 
 
 def _trained(model: nn.Module, saved: Iterable[str]) -> dict[str, Tensor]:
-    """The tensors of these modules, every bias that trains, and what else does of its owner's own.
+    """The tensors of these modules, every trainable bias, and other trainable parameters.
 
-    That is a parameter of the model itself, or an adapted module's weight.
+    Those are parameters of the root module, or the weight of an adapted module.
     """
     state = model.state_dict(keep_vars=True)
     prefixes = tuple(f"{name}." for name in saved)
@@ -203,7 +208,7 @@ def _config(
             for n, x in layers.items()
             if x.lora_alpha != config.lora_alpha
         },
-        slices={n: x.site.slices for n, x in layers.items() if isinstance(x.site, SlicedSite)},
+        slices={n: parts for n, x in layers.items() if (parts := x.site.slices) is not None},
         target_modules=_target_modules(model, layers) if layers else None,
         exclude_modules=None,
         layers_to_transform=None,
@@ -224,7 +229,7 @@ def _bias(layers: dict[str, LoraLayer], saved: list[str], trained: dict[str, Ten
 
 
 def _target_modules(model: nn.Module, layers: dict[str, LoraLayer]) -> list[str] | str:
-    """What `target_modules` must say to mean these layers and no others."""
+    """`target_modules` that match these layers and no others."""
     parents = {name: model.get_submodule(name.rpartition(".")[0]) for name in layers}
     names = [
         name.rpartition(".")[0] if isinstance(parents[name], nn.MultiheadAttention) else name

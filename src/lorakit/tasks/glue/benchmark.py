@@ -41,6 +41,10 @@ class GlueTask:
     """Whether the files write a label as its number."""
     parts: tuple[str, ...] = ("",)
     """What evaluation and test sets are called after: MNLI has two of each."""
+    headless: tuple[str, ...] = ()
+    """The columns of TSV files without a header; none: every file has one."""
+    has_broken_lines: bool = False
+    """Whether lines of the labelled files that break off in the middle are left out."""
 
     @property
     def text(self) -> tuple[str, ...]:
@@ -62,14 +66,16 @@ GLUE: dict[str, GlueTask] = {
     task.name: task
     for task in (
         GlueTask("cola", "CoLA", (("sentence", "sentence"),), "label",
-                 ("unacceptable", "acceptable"), ("matthews_correlation",)),
+                 ("unacceptable", "acceptable"), ("matthews_correlation",),
+                 headless=("source", LABEL, "mark", "sentence")),
         GlueTask("sst2", "SST-2", (("sentence", "sentence"),), "label",
                  ("negative", "positive"), _ACCURACY),
         GlueTask("mrpc", "MRPC", (("sentence1", "#1 String"), ("sentence2", "#2 String")),
                  "Quality", ("not_equivalent", "equivalent"), _ACCURACY_AND_F1),
         GlueTask("stsb", "STS-B", _SENTENCES, "score", (), ("pearson", "spearman")),
         GlueTask("qqp", "QQP", (("question1", "question1"), ("question2", "question2")),
-                 "is_duplicate", ("not_duplicate", "duplicate"), _ACCURACY_AND_F1),
+                 "is_duplicate", ("not_duplicate", "duplicate"), _ACCURACY_AND_F1,
+                 has_broken_lines=True),
         GlueTask("mnli", "MNLI", (("premise", "sentence1"), ("hypothesis", "sentence2")),
                  "gold_label", ("entailment", "neutral", "contradiction"), _ACCURACY,
                  numbered=False, parts=("matched", "mismatched")),

@@ -23,7 +23,6 @@ from lorakit.tables.reading import read_table, read_text
 from lorakit.tasks.glue.benchmark import LABEL, STSB_RANGE, GlueTask
 from lorakit.text import plural, rows_text
 
-_COLA = ("source", LABEL, "mark", "sentence")
 _TSV = (".tsv", ".tsv.gz")
 _SPLITS = {"train": "train", "validation": "dev", "test": "dev"}
 """GLUE keeps the labels of its test sets, so what is tested on is its dev set."""
@@ -94,8 +93,8 @@ def _parsed(path: Path, task: GlueTask) -> dict[str, list[Any]]:
     records = parse_records(read_text(path))
     if not records:
         raise FormatError(f"{path} is empty.")
-    headless = task.name == "cola" and "sentence" not in records[0]
-    header = list(_COLA) if headless else [name.strip() for name in records[0]]
+    headless = bool(task.headless) and not set(task.text) & set(records[0])
+    header = list(task.headless) if headless else [name.strip() for name in records[0]]
     rows = records if headless else records[1:]
     wanted = dict(task.columns)
     if task.label_column in header:
@@ -107,7 +106,7 @@ def _parsed(path: Path, task: GlueTask) -> dict[str, list[Any]]:
         )
     places = {ours: header.index(theirs) for ours, theirs in wanted.items()}
     short = [i for i, row in enumerate(rows) if len(row) <= max(places.values())]
-    if short and not (task.name == "qqp" and LABEL in wanted):
+    if short and not (task.has_broken_lines and LABEL in wanted):
         raise FormatError(f"{path} is damaged: too few cells in {rows_text(short)}.")
     rows = [row for row in rows if len(row) > max(places.values())]
     return {ours: [row[place] for row in rows] for ours, place in places.items()}

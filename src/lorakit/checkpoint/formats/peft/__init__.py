@@ -1,1 +1,1 @@
-"""PEFT's directory: its layout, from and to the contents of its files, and putting them there."""
+"""PEFT's format: the layout of its directory, decoding, encoding and atomic writing."""

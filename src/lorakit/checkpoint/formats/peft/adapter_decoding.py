@@ -1,4 +1,4 @@
-"""The tensors of one module in PEFT's files as an adapter in lorakit's shapes."""
+"""From one module's tensors in PEFT's files to an adapter in lorakit's shapes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def decode_adapter(
     a, b = tensors["lora_A"], tensors["lora_B"]
     if a.ndim != b.ndim or a.ndim < 2 or 0 in (*a.shape, *b.shape):
         raise FormatError(
-            f"A {tuple(a.shape)} and B {tuple(b.shape)} are no pair of matrices or kernels"
+            "lora_A and lora_B must both be matrices or both be convolution kernels, got shapes "
+            f"{tuple(a.shape)} and {tuple(b.shape)}"
         )
     settings = name.removesuffix(".out_proj") if kind == "out_proj" else name
     spec = AdapterSpec(
@@ -48,8 +49,8 @@ def decode_adapter(
     groups = a.shape[0] // max(1, b.shape[1]) if kind == "conv" else 1
     if a.shape[0] != spec.r or b.shape[1] * groups != spec.r:
         raise FormatError(
-            f"the config gives rank {spec.r}, the tensors are A {tuple(a.shape)} and "
-            f"B {tuple(b.shape)}"
+            f"size mismatch: the config says rank {spec.r}, got lora_A {tuple(a.shape)} and "
+            f"lora_B {tuple(b.shape)}"
         )
     if saved:
         return _decode_slices(tensors, spec, saved)
@@ -72,8 +73,8 @@ def _decode_conv(tensors: Mapping[str, Tensor], spec: AdapterSpec, groups: int) 
     compact = conv.gather_groups(a, groups) if groups > 1 else a
     if compact is None:
         raise FormatError(
-            "A mixes channels of different groups, so it is no update of a convolution with "
-            f"groups={groups} and cannot be merged"
+            "lora_A mixes channels of different groups, so it is not an update of a convolution "
+            f"with groups={groups} and cannot be merged"
         )
     site = ConvSite((b.shape[0], *compact.shape[1:]), groups)
     return ModuleAdapter(spec, tensors, site).with_factors(compact, b)
@@ -82,15 +83,15 @@ def _decode_conv(tensors: Mapping[str, Tensor], spec: AdapterSpec, groups: int) 
 def _decode_slices(
     tensors: Mapping[str, Tensor], spec: AdapterSpec, saved: Mapping[str, Any]
 ) -> ModuleAdapter:
-    """The pairs of a fused weight's slices out of their common block form."""
+    """A and B of the slices of a fused weight, from their common block form."""
     a, b = tensors["lora_A"], tensors["lora_B"]
     try:
         parts = tuple((int(height), bool(adapted)) for height, adapted in saved["slices"])
         spec = replace(spec, r=int(saved["r"]), lora_alpha=saved["lora_alpha"])
         compact = slices.from_block(a, b, parts)
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise FormatError(f"what the header says of its slices is damaged ({error!r})") from error
+        raise FormatError(f"its slices in the header are invalid ({error!r})") from error
     if compact is None:
-        raise FormatError("B has numbers outside the slices that the header names")
+        raise FormatError("lora_B is not zero outside the slices that the header lists")
     site = SlicedSite(a.shape[1], b.shape[0], slices=parts)
     return ModuleAdapter(spec, tensors, site).with_factors(*compact)

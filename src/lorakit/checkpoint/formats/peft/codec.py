@@ -1,4 +1,4 @@
-"""PEFT's format: which files are its own, and their contents read into a bundle or made of one."""
+"""PEFT's format as a codec: recognise, read and write its files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lorakit.checkpoint.formats.codec import Codec
 from lorakit.checkpoint.formats.peft.decoding import decode
 from lorakit.checkpoint.formats.peft.encoding import encode, has_pefts_variants, unsupported
 from lorakit.checkpoint.formats.peft.layout import (
-    ASIDE_NAME,
     CONFIG_NAME,
     EMBEDDING_FACTORS,
     FACTORS,
     LEGACY_NAME,
     PREFIX,
+    PREVIOUS_CONFIG_NAME,
     TENSORS_NAME,
     PeftFiles,
     parse_header,
@@ -61,8 +61,8 @@ class Peft(Codec):
 
 
 def _config_of(directory: Path) -> Path | None:
-    """The config file there; the one that stepped aside is alone if a save was interrupted."""
-    candidates = (directory / name for name in (CONFIG_NAME, ASIDE_NAME))
+    """The config file; after an interrupted save it may still have its temporary name."""
+    candidates = (directory / name for name in (CONFIG_NAME, PREVIOUS_CONFIG_NAME))
     return next((file for file in candidates if file.is_file()), None)
 
 
@@ -83,7 +83,9 @@ def _tensor_file(directory: Path) -> Path:
         if (directory / name).is_file():
             return directory / name
     there = ", ".join(sorted(entry.name for entry in directory.iterdir()))
-    raise FormatError(f"{directory} is no adapter: it has no {TENSORS_NAME} (there is {there}).")
+    raise FormatError(
+        f"{directory} is not a PEFT adapter: {TENSORS_NAME} is missing (found {there})."
+    )
 
 
 def _read_legacy(file: Path) -> PeftFiles:
@@ -95,15 +97,15 @@ def _read_legacy(file: Path) -> PeftFiles:
 def _read_safetensors(file: Path) -> PeftFiles:
     tensors, metadata = load_safetensors(file)
     header = parse_header(metadata)
-    config_file, aside = (file.with_name(name) for name in (CONFIG_NAME, ASIDE_NAME))
+    config_file, previous = (file.with_name(name) for name in (CONFIG_NAME, PREVIOUS_CONFIG_NAME))
     if config_file.is_file():
         config = _read_config(config_file)
     elif header is not None:
         config = header["config"]  # a save was interrupted, or the file was copied alone
-    elif aside.is_file():
-        config = _read_config(aside)  # the same, over an adapter of another tool
+    elif previous.is_file():
+        config = _read_config(previous)  # the same, over an adapter of another tool
     else:
-        raise FormatError(f"{config_file} is missing, and {file.name} does not say its rank.")
+        raise FormatError(f"{config_file} is missing, and {file.name} does not contain the config.")
     return PeftFiles(config, tensors, header)
 
 
@@ -113,5 +115,5 @@ def _read_config(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise FormatError(f"{file} cannot be read: {error}") from error
     if not isinstance(config, dict):
-        raise FormatError(f"{file} holds a {type(config).__name__}, not a table of settings.")
+        raise FormatError(f"{file} must contain a dict, got {type(config).__name__}.")
     return config

@@ -1,4 +1,4 @@
-"""adapter_config.json as a LoraConfig: which fields are read, ignored, and refused."""
+"""adapter_config.json as a LoraConfig: fields that are read, ignored, and not supported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _IGNORED = {
     "runtime_config", "task_type", "velora_config", "monteclora_config", "ensure_weight_tying",
     "layers_pattern",
 }  # fmt: skip
-"""Fields that say how an adapter was trained or found, not what it computes."""
+"""Fields about how an adapter was trained, not what it computes."""
 
 
 def _is_names(value: Any) -> bool:
@@ -38,7 +38,7 @@ _FLAG: Check = ("true or false", lambda value: type(value) is bool)
 _TEXT: Check = ("a string", lambda value: isinstance(value, str))
 _NAMES: Check = ("a string or a list of strings", _is_names)
 _TYPES: dict[str, Check] = {
-    "auto_mapping": ("a table of strings", _is_mapping),
+    "auto_mapping": ("a dict of strings", _is_mapping),
     "base_model_name_or_path": _TEXT,
     "task_type": _TEXT,
     "bias": _TEXT,
@@ -48,7 +48,7 @@ _TYPES: dict[str, Check] = {
     "exclude_modules": _NAMES,
     "modules_to_save": _NAMES,
 }
-"""Types that `LoraConfig` does not look at, or that it does not have."""
+"""Types of fields that `LoraConfig` does not check or does not have."""
 
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of `init_lora_weights` with which PEFT writes to the base weights."""
@@ -56,28 +56,29 @@ _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 def decode_config(raw: Mapping[str, Any]) -> LoraConfig:
     if raw.get("peft_type") != "LORA":
-        raise FormatError(f"peft_type is {raw.get('peft_type')!r}; lorakit reads LORA adapters.")
+        raise FormatError(f"peft_type is {raw.get('peft_type')!r}; only LORA is supported.")
     problems = [
-        f"{name}={value!r} is a feature that lorakit does not have"
+        f"{name}={value!r} is not supported"
         for name, value in raw.items()
         if name not in _READ | _IGNORED and value not in (None, False, {}, [], "")
     ]
     init = raw.get("init_lora_weights")
     if isinstance(init, str) and init.startswith(_CHANGES_BASE):
         problems.append(
-            f"init_lora_weights={init!r} changed the base weights, so A and B alone are another "
-            "function; convert it with PEFT's path_initial_model_for_weight_conversion"
+            f"init_lora_weights={init!r} changes the base weights, so the adapter does not fit the "
+            "original base; convert it to plain LoRA with PEFT: "
+            "save_pretrained(..., path_initial_model_for_weight_conversion=...)"
         )
     if raw.get("layers_pattern") and raw.get("layers_to_transform") is not None:
         problems.append(
-            f"layers_pattern={raw['layers_pattern']!r} says which number layers_to_transform "
-            "means, and lorakit always means the first one in a name"
+            f"layers_pattern={raw['layers_pattern']!r} is not supported with layers_to_transform: "
+            "the layer index is always the first number in a module's name"
         )
     problems += type_problems(raw, _TYPES)
     if type(raw.get("r")) is not int:
-        problems.append(f"r is {raw.get('r')!r}; it must be a whole number")
+        problems.append(f"r is {raw.get('r')!r}; it must be an integer")
     if problems:
-        raise FormatError("adapter_config.json cannot be used:", problems)
+        raise FormatError("Invalid adapter_config.json:", problems)
     values = {name: raw[name] for name in _READ if raw.get(name) is not None}
     if not values.get("modules_to_save"):
         values.pop("modules_to_save", None)
@@ -86,4 +87,4 @@ def decode_config(raw: Mapping[str, Any]) -> LoraConfig:
     try:
         return LoraConfig(r=raw["r"], lora_alpha=raw.get("lora_alpha", 8), **values)
     except (ConfigError, TypeError) as error:
-        raise FormatError(f"adapter_config.json cannot be used: {error}") from error
+        raise FormatError(f"Invalid adapter_config.json: {error}") from error

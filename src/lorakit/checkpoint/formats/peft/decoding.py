@@ -1,4 +1,4 @@
-"""From the contents of PEFT's files to an AdapterBundle; everything wrong in one error."""
+"""From the contents of PEFT's files to an AdapterBundle; one error lists everything wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lorakit.checkpoint.bundle import AdapterBundle, type_problem
+from lorakit.checkpoint.bundle import AdapterBundle, missing_factors, type_problem
 from lorakit.checkpoint.formats.peft.adapter_decoding import decode_adapter
 from lorakit.checkpoint.formats.peft.config_decoding import decode_config
 from lorakit.checkpoint.formats.peft.layout import (
@@ -27,21 +27,22 @@ _WRAPPERS = (
     re.compile(r"\.(modules_to_save|original_module)\."),
     re.compile(r"\.modules_to_save\.[^.]+\."),
 )
-"""Where PEFT keeps a trained module and its original; with bias="all" it writes both of them once
-more, with or without the adapter's name, beside the module under its own name."""
+"""Names in which PEFT keeps a trained module and its original; with bias="all" it saves both again,
+with or without the adapter's name, next to the module under its own name."""
 
 
 def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
-    """The bundle that the files hold.
+    """The bundle in the files.
 
-    Raises FormatError that lists everything that is wrong: features that lorakit does not have,
-    tensors without a partner, a config that says something else than the tensors.
+    Raises FormatError that lists everything that is wrong: unsupported features, missing and
+    unexpected keys, a config that contradicts the tensors.
     """
     config = decode_config(files.config)
     problems = _header_problems(files)
     if lora_alpha is not None and lora_alpha != config.lora_alpha:
         problems.append(
-            f"lora_alpha={lora_alpha:g} was passed, and the file says {config.lora_alpha:g}"
+            f"lora_alpha={lora_alpha:g} was passed, but the file says "
+            f"lora_alpha={config.lora_alpha:g}"
         )
     pairs, trained, key_problems = _decode_tensors(files.tensors)
     problems += key_problems
@@ -53,10 +54,10 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
         except FormatError as error:
             problems.append(f"{name}: {error.headline}")
     problems += _magnitude_problems(pairs, modules, config.use_dora)
-    if not pairs and not trained:
-        problems.append("it holds no tensors")
+    if not files.tensors:
+        problems.append("it contains no tensors")
     if problems:
-        raise FormatError("This adapter contradicts itself:", problems)
+        raise FormatError("The adapter is incomplete or inconsistent:", problems)
     header = files.header or {}
     mapping = files.config.get("auto_mapping") or {}
     named = mapping.get("parent_library"), mapping.get("base_model_class")
@@ -74,13 +75,13 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
 
 
 def _header_problems(files: PeftFiles) -> list[str]:
-    """Settings of the function that adapter_config.json and the file's own header disagree on."""
+    """Settings in which adapter_config.json contradicts the header of the tensor file."""
     header = (files.header or {}).get("config")
     if header is None:
         return []
     return [
-        f"adapter_config.json says {name}={files.config.get(name)!r}, the tensor file was saved "
-        f"with {header.get(name)!r}"
+        f"adapter_config.json says {name}={files.config.get(name)!r}, but the tensors were saved "
+        f"with {name}={header.get(name)!r}"
         for name in ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora")
         if files.config.get(name) != header.get(name)
     ]
@@ -89,7 +90,7 @@ def _header_problems(files: PeftFiles) -> list[str]:
 def _decode_tensors(
     tensors: Mapping[str, Tensor],
 ) -> tuple[dict[str, tuple[dict[str, Tensor], str]], dict[str, Tensor], list[str]]:
-    """(A, B and m by name, kind of site) by module, other tensors by name, what fits neither."""
+    """(A, B and m by name, kind of site) by module, other tensors by name, and all problems."""
     found: dict[str, dict[str, Tensor]] = {}
     kinds: dict[str, str] = {}
     trained: dict[str, Tensor] = {}
@@ -97,7 +98,7 @@ def _decode_tensors(
     owners: dict[str, str] = {}
     problems = [p for key, tensor in tensors.items() if (p := type_problem(key, tensor))]
     problems += [
-        f"{key} is there twice, also as {PREFIX}{key}" for key in tensors if PREFIX + key in tensors
+        f"duplicate key: {key} and {PREFIX}{key}" for key in tensors if PREFIX + key in tensors
     ]
     for key, tensor in tensors.items():
         name = key.removeprefix(PREFIX)
@@ -113,7 +114,7 @@ def _decode_tensors(
                 kinds[module] = "conv"
             found.setdefault(module, {})[_ALL_FACTORS[suffix]] = tensor
         elif "lora_" in name or ".token_adapter." in name:
-            problems.append(f"{key} is of a kind that lorakit does not have")
+            problems.append(f"unexpected key: {key} (this type of adapter is not supported)")
         elif _WRAPPERS[0].search(name):
             extra[key] = [wrapper.sub(".", name) for wrapper in _WRAPPERS]
         else:
@@ -121,21 +122,17 @@ def _decode_tensors(
             module = name.rpartition(".base_layer.")[0].replace(".base_layer.", ".")
             owners |= {module: key} if module else {}
     problems += [
-        f"{key} belongs to an adapted module, and there is no pair for {module}"
+        f"{key} belongs to an adapted module, but lora_A and lora_B of {module} are missing"
         for module, key in owners.items()
         if module not in found and f"{module}.out_proj" not in found
     ]
     problems += [
-        f"{key} is PEFT's second copy of a tensor that is not there under its own name"
+        f"{key} is a second copy that PEFT saves of a tensor, but the tensor itself is missing"
         for key, plain in extra.items()
         if not trained.keys() & set(plain)
     ]
     whole = {module: pair for module, pair in found.items() if {"lora_A", "lora_B"} <= pair.keys()}
-    problems += [
-        f"{module} has {' and '.join(pair)} and not its partner"
-        for module, pair in found.items()
-        if module not in whole
-    ]
+    problems += [p for module, pair in found.items() if (p := missing_factors(module, pair))]
     pairs = {module: (pair, kinds.get(module, "linear")) for module, pair in whole.items()}
     return pairs, trained, problems
 
@@ -145,13 +142,10 @@ def _magnitude_problems(
     sliced: Container[str],
     use_dora: bool,
 ) -> Iterator[str]:
-    """Magnitudes that the config says are not there, or the reverse."""
+    """Missing and unexpected magnitude vectors."""
     for name, (tensors, _) in pairs.items():
         if (MAGNITUDE[1:] in tensors) != use_dora:
-            there = "no" if use_dora else "a"
-            yield (
-                f"{name}: the config says use_dora={use_dora}, and there is {there} "
-                "lora_magnitude_vector"
-            )
+            wrong = "is missing" if use_dora else "is unexpected"
+            yield f"{name}: lora_magnitude_vector {wrong}; the config says use_dora={use_dora}"
         elif use_dora and name in sliced:
-            yield f"{name}: it has slices, and a lora_magnitude_vector is for whole weights"
+            yield f"{name}: lora_magnitude_vector is not supported for a weight adapted in slices"

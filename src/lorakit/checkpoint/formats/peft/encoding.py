@@ -19,7 +19,7 @@ from lorakit.checkpoint.formats.peft.layout import (
     PREFIX,
     PeftFiles,
 )
-from lorakit.checkpoint.formats.tensor_files import dtype_names, on_their_own
+from lorakit.checkpoint.formats.tensor_files import dtype_names, for_safetensors
 from lorakit.checkpoint.header import VERSION
 from lorakit.config import alpha_for
 from lorakit.errors import SaveError
@@ -31,14 +31,13 @@ from lorakit.variants import (
     ModuleAdapter,
     OutProjSite,
     Site,
-    SlicedSite,
 )
 
 
 def encode(bundle: AdapterBundle) -> PeftFiles:
-    """The bundle as PEFT's config and tensors; raises SaveError for what has no such form."""
+    """The bundle as PEFT's config and tensors; raises SaveError for what PEFT does not support."""
     if problems := unsupported(bundle):
-        raise SaveError("PEFT's format cannot hold this adapter:", problems)
+        raise SaveError("This adapter cannot be saved in PEFT's format:", problems)
     portable = {name: _portable(adapter) for name, adapter in bundle.adapters.items()}
     portable |= _attention_partners(portable)
     tensors: dict[str, Tensor] = {}
@@ -52,69 +51,73 @@ def encode(bundle: AdapterBundle) -> PeftFiles:
         module, _, leaf = name.rpartition(".")
         inner = f"{module}.base_layer.{leaf}" if module in portable else name
         tensors[PREFIX + inner] = tensor
-    tensors = on_their_own({key: tensors[key] for key in sorted(tensors)})
+    tensors = for_safetensors({key: tensors[key] for key in sorted(tensors)})
     config = _encode_config(bundle, portable)
     return PeftFiles(config, tensors, _encode_header(bundle, config))
 
 
 def unsupported(bundle: AdapterBundle) -> list[str]:
-    """What of the bundle PEFT's files have no form for."""
+    """What of the bundle PEFT's files cannot store."""
     if bundle.method != "lora":
-        return [f"its method is {bundle.method}, and these files are for lora"]
-    return [*_without_form(bundle.adapters), *_of_two_kinds(bundle)]
+        return [f"its method is {bundle.method}; PEFT's format only supports lora"]
+    return [*_unsupported_adapters(bundle.adapters), *_mixed_settings(bundle)]
 
 
 def has_pefts_variants(bundle: AdapterBundle) -> bool:
     """Whether PEFT knows the kinds of all adapters."""
-    return all(adapter.spec.variant in VARIANTS for adapter in bundle.adapters.values())
+    return all(adapter.spec.variant in USE_DORA for adapter in bundle.adapters.values())
 
 
-def _without_form(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str]:
-    """What is wrong with the adapters that have no form in PEFT."""
+def _unsupported_adapters(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str]:
+    """Why PEFT cannot store an adapter, for each that it cannot."""
     for name, adapter in adapters.items():
         site = adapter.site
         if site is None:
             yield (
-                f"{name} does not say what kind of layer it is for; load it onto its model and "
+                f"{name}: the type of its layer is unknown; load the adapter onto its model and "
                 "save it from there"
             )
-        elif adapter.spec.variant not in VARIANTS:
-            yield f"{name} is of the variant {adapter.spec.variant}, which PEFT does not have"
+        elif adapter.spec.variant not in USE_DORA:
+            yield f"{name} has variant {adapter.spec.variant}, which PEFT does not support"
         elif isinstance(site, ConvSite) and site.square and site.groups != 1:
             yield (
-                f"{name} is a grouped convolution in loralib's matrix form, which no other format "
-                "can express; adapt a plain convolution with lorakit.inject instead"
+                f"{name} is a grouped convolution in loralib's matrix form, which PEFT's format "
+                "does not support; adapt an nn.Conv module with lorakit.inject instead"
             )
         elif site.kind == "out_proj" and (parent := name.removesuffix(".out_proj")) in adapters:
             here, other = adapter.spec, adapters[parent].spec
             if (other.r, other.lora_alpha) != (here.r, here.lora_alpha):
                 yield (
-                    f"{parent} has rank {other.r} and alpha {other.lora_alpha:g}, its out_proj "
-                    f"{here.r} and {here.lora_alpha:g}; PEFT's format has one of each for both"
+                    f"{parent} has r={other.r}, lora_alpha={other.lora_alpha:g}, but its out_proj "
+                    f"has r={here.r}, lora_alpha={here.lora_alpha:g}; PEFT's format stores one "
+                    "value for both"
                 )
 
 
-VARIANTS = {"lora": False, "dora": True}
-"""Those that PEFT has, and what its config says of them in `use_dora`."""
+USE_DORA = {"lora": False, "dora": True}
+"""The variants that PEFT has, and what its config says of them."""
 
 
-def _of_two_kinds(bundle: AdapterBundle) -> Iterator[str]:
-    """The modules of which the config's `use_dora` or `use_rslora` is not true."""
+def _mixed_settings(bundle: AdapterBundle) -> Iterator[str]:
+    """Modules that differ from the config in `use_dora` or `use_rslora`."""
     config = bundle.config
     for name, adapter in bundle.adapters.items():
         for field, own, others in (
-            ("use_dora", VARIANTS.get(adapter.spec.variant), config.use_dora),
+            ("use_dora", USE_DORA.get(adapter.spec.variant), config.use_dora),
             ("use_rslora", adapter.spec.use_rslora, config.use_rslora),
         ):
             if own not in (None, others):
-                yield f"{name} has {field}={own} and others {others}; PEFT's format has one for all"
+                yield (
+                    f"{name} has {field}={own}, but others have {field}={others}; PEFT's format "
+                    "stores one value for all modules"
+                )
 
 
 def _portable(adapter: ModuleAdapter) -> ModuleAdapter:
-    """The same update in the shapes that PEFT has, at the same scale."""
+    """The same update in PEFT's shapes, with the same scaling."""
     site, spec = adapter.site, adapter.spec
     a, b = adapter.tensors["lora_A"], adapter.tensors["lora_B"]
-    if isinstance(site, SlicedSite):
+    if site is not None and site.slices is not None:
         a, b = slices.as_block(a, b, site.slices)
     elif isinstance(site, ConvSite) and site.square:
         a, b = conv.square_as_kernel_form(a, b, torch.Size(site.shape))
@@ -193,7 +196,7 @@ def _encode_header(bundle: AdapterBundle, config: dict[str, Any]) -> dict[str, A
     restored = {
         name: {"r": x.spec.r, "lora_alpha": x.spec.lora_alpha, "slices": x.site.slices}
         for name, x in bundle.adapters.items()
-        if isinstance(x.site, SlicedSite)
+        if x.site is not None and x.site.slices is not None
     }
     return {
         "version": VERSION,

@@ -12,9 +12,9 @@ Tensor names are `base_model.model.` + module + suffix:
 
 Fused slices are written as one LoRA of the summed rank with a block-shaped B, a grouped
 convolution's A with zeros between the groups, and loralib's matrix form of a convolution in kernel
-form, so every reader computes the same function. What is needed to read those back as they were,
-the base's fingerprint and the config itself stand in the safetensors header under `lorakit`; PEFT
-ignores that.
+form, so every reader computes the same function. What is needed to restore the original form, the
+base's fingerprint and the config itself are stored in the safetensors header under `lorakit`, which
+PEFT ignores.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ CONFIG_NAME = "adapter_config.json"
 TENSORS_NAME = "adapter_model.safetensors"
 LEGACY_NAME = "adapter_model.bin"
 """What PEFT wrote before safetensors."""
-ASIDE_NAME = ".adapter_config.json.previous"
-"""Where the old config waits while a save puts the new files in place."""
+PREVIOUS_CONFIG_NAME = ".adapter_config.json.previous"
+"""The name of the old config while a save replaces the other files."""
 
 PREFIX = "base_model.model."
 
@@ -48,7 +48,7 @@ OUT_PROJ = ".base_layer.out_proj"
 MAGNITUDE = ".lora_magnitude_vector"
 FACTORS = {".lora_A.weight": "lora_A", ".lora_B.weight": "lora_B", MAGNITUDE: MAGNITUDE[1:]}
 EMBEDDING_FACTORS = {".lora_embedding_A": "lora_A", ".lora_embedding_B": "lora_B"}
-"""What stands behind a module's name, and the tensor's name in a layer."""
+"""Suffix of a module's name -> the tensor's name in a layer."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,16 @@ class PeftFiles:
 
 
 def parse_header(metadata: Mapping[str, str] | None) -> dict[str, Any] | None:
-    """lorakit's part of the safetensors metadata, if there is one; FormatError if it is damaged."""
+    """lorakit's part of the safetensors metadata, if there is one; FormatError if it is invalid."""
     header = parse_table(metadata)
     if header is None:
         return None
     if not isinstance(header.get("config"), dict):
-        raise FormatError("The file's lorakit header is damaged: it holds no config.")
+        raise FormatError("The file's lorakit header is invalid: it has no config.")
     require_version(header)
     if problems := type_problems(header, _HEADER_TYPES):
-        raise FormatError("The file's lorakit header is damaged:", problems)
+        raise FormatError("The file's lorakit header is invalid:", problems)
     return header
 
 
-_HEADER_TYPES: dict[str, Check] = {"modules": ("a table of tables", table_of(dict)), **BASE_TYPES}
+_HEADER_TYPES: dict[str, Check] = {"modules": ("a dict of dicts", table_of(dict)), **BASE_TYPES}

@@ -1,4 +1,4 @@
-"""The README.md beside an adapter's files."""
+"""The model card (README.md) of an adapter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MARK = "<!-- written by lorakit; edit it and remove this line, and it will be k
 
 
 def model_card(bundle: AdapterBundle) -> str:
-    """What this adapter is and how to load it, with the metadata that the Hub reads."""
+    """A description of the adapter and how to load it, with the Hub's metadata."""
     base = bundle.base_model or "unknown"
     config = bundle.config
     parameters = sum(adapter.parameters for adapter in bundle.adapters.values())

@@ -1,7 +1,7 @@
-"""An adapter of a file beside the module that it is for, and what the file left open.
+"""Resolve what a file does not store about an adapter, with the module that it is for.
 
-A file of loralib's says neither its layers' kinds nor, for a convolution, its rank, nor which
-slices of a fused weight are meant. The module says what is missing.
+A loralib file stores neither the types of its layers, nor the rank of a convolution, nor which
+slices of a fused weight are adapted. They follow from the module and the shapes of A and B.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from lorakit.variants import ConvSite, LinearSite, ModuleAdapter, Site, SlicedSi
 from lorakit.variants.site import Shape
 
 
-def settled(
+def resolve_adapter(
     model: nn.Module, name: str, module: nn.Module, adapter: ModuleAdapter
 ) -> ModuleAdapter | None:
-    """The adapter beside this module's weight; None if some slices are meant, and not said which.
+    """The adapter with this module's site; None if it adapts slices that nothing identifies.
 
-    Its shapes may still differ from what the site takes.
+    Its shapes may still differ from those that the site expects.
     """
     here = conversion.site_of(module)
     if adapter.site is None:
-        return _settled_by_shapes(model, name, module, adapter, here)
-    if isinstance(adapter.site, SlicedSite) and isinstance(here, LinearSite):
-        here = _sliced(here, adapter.site.slices) or here
+        return _resolve_by_shapes(model, name, module, adapter, here)
+    parts = adapter.site.slices
+    if parts is not None and isinstance(here, LinearSite):
+        here = _sliced(here, parts) or here
     return replace(adapter, site=_in_its_form(here, adapter))
 
 
-def _settled_by_shapes(
+def _resolve_by_shapes(
     model: nn.Module, name: str, module: nn.Module, adapter: ModuleAdapter, here: Site
 ) -> ModuleAdapter | None:
     a, b = adapter.tensors["lora_A"], adapter.tensors["lora_B"]
@@ -53,7 +54,7 @@ def _settled_by_shapes(
 
 
 def _in_its_form(here: Site, adapter: ModuleAdapter) -> Site:
-    """A convolution takes kernels, or loralib's matrices."""
+    """The site of a convolution in the form of A and B: kernels, or loralib's matrices."""
     if not isinstance(here, ConvSite):
         return here
     a = adapter.tensors.get("lora_A")
@@ -67,9 +68,9 @@ def _sliced(here: LinearSite, parts: Slices) -> SlicedSite | None:
 
 
 def _known_slices(model: nn.Module, name: str, module: nn.Module, here: Site) -> Slices | None:
-    """Which slices of a fused weight are adapted: as on the model, or as in the paper."""
+    """Which slices of a fused weight are adapted: as in the model, or as in the paper."""
     if isinstance(module, LoraLayer):
-        return here.slices if isinstance(here, SlicedSite) else None
+        return here.slices
     default = default_targets(model)
     for suffix, parts in (default.slices if default else {}).items():
         if matches_suffix(name, suffix):
@@ -77,8 +78,8 @@ def _known_slices(model: nn.Module, name: str, module: nn.Module, here: Site) ->
     return None
 
 
-def shapes_in_words(shapes: Mapping[str, Shape]) -> str:
-    """Shapes of A, B and what a variant has beside them."""
+def format_shapes(shapes: Mapping[str, Shape]) -> str:
+    """Shapes of A, B and a variant's other tensors as text."""
     named = [f"{_SHORT.get(name, name)} {shape}" for name, shape in shapes.items()]
     return f"{', '.join(named[:-1])} and {named[-1]}" if len(named) > 1 else "".join(named)
 
