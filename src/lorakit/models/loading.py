@@ -175,12 +175,12 @@ def _is_dropout(key: str) -> bool:
 def _not_loaded(info: Mapping[str, Any], provided: Collection[str]) -> list[str]:
     """The newly initialized weights that the adapter does not contain."""
     problems = [
-        f"{key} is missing, so it would be randomly initialized; the adapter does not contain it"
+        f"{key} is newly initialized: it is missing from the base checkpoint and from the adapter"
         for key in sorted(set(info["missing_keys"]) - set(provided))
     ]
     return problems + [
-        f"{key} has shape {tuple(there)} in the checkpoint and {tuple(here)} in the model; the "
-        "adapter does not contain it"
+        f"{key} has a size mismatch: expected {tuple(here)}, got {tuple(there)} in the base "
+        "checkpoint, and it is missing from the adapter"
         for key, there, here in sorted(info["mismatched_keys"])
         if key not in provided
     ]
