@@ -81,7 +81,7 @@ def test_load_base_refuses_weights_that_nobody_brings(tmp_path):
     lora.save_adapter(model, tmp_path / "adapter")
     with pytest.raises(
         lora.errors.MismatchError,
-        match=r"cls.predictions.* newly initialized: it is missing from the base checkpoint and from",
+        match=r"cls.predictions.* newly initialized: it is missing from the base checkpoint and",
     ):
         load_base(str(tmp_path / "base"), bundle=read(tmp_path / "adapter"))
 
