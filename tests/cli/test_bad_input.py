@@ -50,6 +50,15 @@ def test_a_table_that_cannot_be_learned_is_named(name, run, small_bert, tmp_path
     assert data.read_bytes() == content
 
 
+def test_a_base_that_is_not_there_is_named(run, tmp_path):
+    data = write_csv(tmp_path / "train.csv", [HEADER, *ROWS])
+    output = tmp_path / "run"
+    code, _, err = run("train", "--base", "/nowhere/m", "--data", data, "--output", output)
+    assert code == 1
+    assert err == "No transformers model found at /nowhere/m: no such directory.\n"
+    assert not (output / "recipe.yaml").exists()
+
+
 def test_a_label_seen_only_at_test_time_is_named(run, small_bert, tmp_path):
     data = write_csv(tmp_path / "train.csv", [HEADER, *ROWS])
     test = write_csv(tmp_path / "test.csv", [HEADER, ("so", "so-so"), ("a joy", "good")])

@@ -127,7 +127,7 @@ def test_merge_refuses_an_output_that_exists(run, adapter, minilm, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("targets", "/nowhere/model"), "There is no transformers model at /nowhere/model"),
+        (("targets", "/nowhere/model"), "No transformers model found at /nowhere/model: no such"),
         (("inspect", "/nowhere/adapter"), "No adapter found at /nowhere/adapter"),
         (("merge", "/nowhere/adapter", "--output", "out"), "No adapter found at"),
     ],
@@ -164,14 +164,29 @@ def test_version_is_the_packages(run):
 @pytest.mark.parametrize(
     "command",
     [
-        "train", "evaluate", "predict", "generate", "compare", "recipes list", "recipes show",
-        "targets", "inspect", "merge",
+        "train", "evaluate", "predict", "generate", "score", "compare", "recipes list",
+        "recipes show", "checkpoints list", "checkpoints download", "targets", "inspect", "merge",
     ],
 )  # fmt: skip
 def test_help_has_an_example(run, command):
     code, out, _ = run(*command.split(), "--help")
     assert code == 0
     assert f"Example: lorakit {command}" in " ".join(out.split())
+
+
+def test_the_help_of_generate_groups_its_options_and_states_their_defaults(run):
+    code, out, _ = run("generate", "--help")
+    text = " ".join(out.replace("│", " ").split())
+    assert code == 0
+    for panel in ("Data", "Output", "Generation settings", "Adapter and base model"):
+        assert f"─ {panel} ─" in text
+    for expected in (
+        "Sampling temperature; 0 is greedy decoding. [default: (the recipe's, else 0)]",
+        "Number of beams for beam search; 1 is no beam search. [default: (the recipe's, else 1)]",
+        "n-grams of this size occur only once in a completion. [default: (the recipe's, else 0)]",
+        "[default: (the recipe's, else 128)]",
+    ):
+        assert expected in text
 
 
 def test_without_the_extra_main_says_how_to_get_it(monkeypatch):

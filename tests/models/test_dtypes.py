@@ -77,7 +77,7 @@ def test_a_norm_whose_shift_trains_keeps_its_scale_and_still_runs():
     model.requires_grad_(False)
     model[0].bias.requires_grad_(True)
     model[1].bias.requires_grad_(True)
-    dtypes.store_frozen(model, "bf16")
+    dtypes.cast_frozen(model, "bf16")
     assert model[0].weight.dtype is torch.bfloat16
     assert model[1].weight.dtype is torch.float32
     with torch.autocast("cpu", torch.bfloat16):
@@ -90,6 +90,6 @@ def test_what_an_adapter_keeps_frozen_is_not_rounded():
         model = nn.Sequential(nn.Linear(4, 4))
         config = {"r": 2, "target_modules": ["0"], "variant": "hadamard"}
         lora.inject(model, lora.LoraConfig(**config))
-    dtypes.store_frozen(model, "bf16")
+    dtypes.cast_frozen(model, "bf16")
     assert model[0].weight.dtype is torch.bfloat16
     assert {t.dtype for t in model[0].adapter_tensors()} == {torch.float32}

@@ -102,7 +102,8 @@ def test_nothing_cannot_be_set_apart(mapping):
         ("beams", "(did you mean 'num_beams'?)"),
         ("no_repeat_ngram", "(did you mean 'no_repeat_ngram_size'?)"),
         ("batch_rows", "(did you mean 'batch_size'?)"),
-        ("stop", "; the settings are max_new_tokens, temperature, top_p, seed, num_beams,"),
+        ("stop", "(did you mean 'stop_strings'?)"),
+        ("xyz", "; the settings are max_new_tokens, temperature, top_p, seed, num_beams,"),
     ],
 )
 def test_a_name_that_transformers_does_not_have_is_unknown_and_its_own_is_told(name, hint):

@@ -167,4 +167,5 @@ def test_a_file_without_a_part_of_its_head_is_refused(form, base, tmp_path):
         open_session(
             str(tmp_path / "a.bin"), LoadOptions(base=str(base), lora_alpha=16, task="mnli")
         )
-    assert f"{dense}.weight is missing, so it would be randomly initialized" in str(caught.value)
+    expected = f"{dense}.weight is newly initialized: it is missing from the base checkpoint"
+    assert expected in str(caught.value)

@@ -196,7 +196,7 @@ def test_another_base_is_refused(reviews, source, tmp_path):
             parameter.add_(0.1)
     changed.save_pretrained(other)
     recipe = tiny.recipe(other, reviews, tmp_path / "run", init_adapter=str(source))
-    assert "base weights are not those that it was trained on" in refusal(recipe)
+    assert "base weights differ from those that it was trained on" in refusal(recipe)
 
 
 def test_a_loralib_file_takes_the_recipes_alpha(encoder, reviews, source, tmp_path):

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 
 from lorakit.checkpoint import AdapterBundle, read
 from lorakit.checkpoint.releases import release_of
 from lorakit.errors import ConfigError, FormatError
 from lorakit.methods import load
 from lorakit.models.heads import head_height
-from lorakit.models.loading import load_for_task
+from lorakit.models.loading import load_for_task, load_tokenizer
 from lorakit.recipe.data import prepare, split, tested, text_limit
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
@@ -150,7 +150,7 @@ def _session(
     spec: TaskSpec,
 ) -> Session:
     own = (files / "tokenizer_config.json").is_file()
-    tokenizer = with_pad_token(AutoTokenizer.from_pretrained(files if own else base))
+    tokenizer = with_pad_token(load_tokenizer(files if own else base))
     model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     return Session(source, base, method, model, tokenizer, task, recipe, spec)
 
@@ -177,7 +177,7 @@ def _bare_task(spec: TaskSpec, options: LoadOptions, bundle: AdapterBundle, base
     adapter = BareAdapter(
         options.text or (),
         options.label,
-        text_limit(AutoTokenizer.from_pretrained(base), base),
+        text_limit(load_tokenizer(base), base),
         options.labels,
         head_height(bundle),
         tuple(str(names[number]) for number in sorted(names)),

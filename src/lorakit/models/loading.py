@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ _ARCHITECTURES = {
     "AutoModelForImageClassification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
 }
 """The auto classes to look for a base's own class in, and transformers' mapping for each."""
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 UNLIMITED = 1 << 20
 """The sequence length used for no limit."""
@@ -139,6 +142,18 @@ def load_for_task(
     return model, list(new)
 
 
+def load_tokenizer(name: str | Path, revision: str | None = None) -> Any:
+    """The tokenizer of a model, or the one saved with an adapter.
+
+    Raises FormatError if there is none.
+    """
+    _require_place(name)
+    try:
+        return _transformers().AutoTokenizer.from_pretrained(name, revision=revision)
+    except Exception as error:  # as in `_config`
+        raise FormatError(f"The tokenizer of {name} cannot be loaded: {_reason(error)}") from error
+
+
 def _require_loaded(model: nn.Module, name: str, problems: list[str]) -> None:
     if problems:
         raise MismatchError(
@@ -160,12 +175,12 @@ def _is_dropout(key: str) -> bool:
 def _not_loaded(info: Mapping[str, Any], provided: Collection[str]) -> list[str]:
     """The newly initialized weights that the adapter does not contain."""
     problems = [
-        f"{key} is missing, so it would be randomly initialized; the adapter does not contain it"
+        f"{key} is newly initialized: it is missing from the base checkpoint and from the adapter"
         for key in sorted(set(info["missing_keys"]) - set(provided))
     ]
     return problems + [
-        f"{key} has shape {tuple(there)} in the checkpoint and {tuple(here)} in the model; the "
-        "adapter does not contain it"
+        f"{key} has a size mismatch: expected {tuple(here)}, got {tuple(there)} in the base "
+        "checkpoint, and it is missing from the adapter"
         for key, there, here in sorted(info["mismatched_keys"])
         if key not in provided
     ]
@@ -182,6 +197,7 @@ def _transformers() -> Any:
 
 
 def _config(name: str, revision: str | None) -> Any:
+    _require_place(name)
     directory = Path(name)
     if directory.is_dir() and not (directory / "config.json").is_file():
         raise FormatError(f"{name} is not a model directory: it has no config.json.")
@@ -189,8 +205,19 @@ def _config(name: str, revision: str | None) -> Any:
     try:
         return auto_config.from_pretrained(name, revision=revision)
     except Exception as error:  # a config's constructor raises whatever a broken file leads to
-        reason = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
-        raise FormatError(f"There is no transformers model at {name}: {reason}") from error
+        reason = _reason(error)
+        raise FormatError(f"No transformers model found at {name}: {reason}") from error
+
+
+def _require_place(name: str | Path) -> None:
+    """Raise FormatError for a path that does not exist and cannot be a hub id."""
+    if not Path(name).exists() and not _HUB_ID.fullmatch(str(name)):
+        raise FormatError(f"No transformers model found at {name}: no such directory.")
+
+
+def _reason(error: Exception) -> str:
+    """The first lines of transformers' message."""
+    return " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
 
 
 def _class_of(transformers: Any, config: Any, bundle: AdapterBundle | None = None) -> Any:

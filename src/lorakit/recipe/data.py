@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from lorakit.errors import ConfigError
 from lorakit.models import loading
 from lorakit.recipe.schema import DataConfig, Recipe
@@ -83,7 +81,7 @@ def with_guesses(recipe: Recipe, log: Log) -> Recipe:
 
 def prepare(recipe: Recipe, train: Any) -> tuple[Any, Task]:
     """The tokenizer, and the task with the labels of the training table."""
-    tokenizer = with_pad_token(AutoTokenizer.from_pretrained(recipe.base, revision=recipe.revision))
+    tokenizer = with_pad_token(loading.load_tokenizer(recipe.base, recipe.revision))
     data = recipe.data
     columns = Columns(data.task, tuple(data.text or ()) or None, data.label)
     limit = text_limit(tokenizer, recipe.base, recipe.revision)

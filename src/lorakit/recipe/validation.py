@@ -46,11 +46,18 @@ def build(cls: type[Any], mapping: Any, path: str, problems: list[str]) -> Any:
 def unknown_names(mapping: Mapping[Any, Any], known: Collection[str], path: str) -> list[str]:
     """The unknown names of a section, each with the nearest known ones."""
     return [
-        f"unknown setting {path}{name}"
-        + (suggest(str(name), known) or f"; the settings are {', '.join(known)}")
+        f"unknown setting {path}{name}{_nearest(str(name), known)}"
         for name in mapping
         if name not in known
     ]
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    """The names that begin with `name`, else those that are near it, else all of them."""
+    longer = [other for other in known if other.startswith(f"{name}_")]
+    if longer:
+        return f" (did you mean {', '.join(map(repr, longer))}?)"
+    return suggest(name, known) or f"; the settings are {', '.join(known)}"
 
 
 def _made(cls: type[Any], values: dict[str, Any], path: str, problems: list[str]) -> Any:

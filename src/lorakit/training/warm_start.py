@@ -136,7 +136,7 @@ def _require_fit(
         weights = {name: layers[name].base_weight for name in bundle.adapters}
         if compare(bundle.fingerprint, weights) is False:
             problems = [
-                "the base weights are not those that it was trained on (base model "
+                "the base weights differ from those that it was trained on (base model "
                 f"{bundle.base_model or 'unknown'}); use that base"
             ]
     if problems:
