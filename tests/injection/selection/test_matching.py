@@ -470,7 +470,7 @@ def peft_names(model: nn.Module, **fields: Any) -> set[str]:
     return {
         name
         for name, module in adapted.named_modules()
-        if isinstance(module, peft.tuners.lora.AdapterLayer)
+        if isinstance(module, peft.tuners.lora.LoraLayer)
     }
 
 
@@ -505,7 +505,7 @@ def test_patterns_give_the_same_rank_and_scale_as_in_peft(name: str) -> None:
     expected = {
         name: (module.r["default"], module.scaling["default"])
         for name, module in theirs.named_modules()
-        if isinstance(module, peft.tuners.lora.AdapterLayer)
+        if isinstance(module, peft.tuners.lora.LoraLayer)
     }
     assert {t.name: (t.spec.r, t.spec.scaling) for t in selection.targets} == expected
 
