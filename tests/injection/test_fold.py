@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 import lorakit as lora
 from lorakit.errors import StateError, TargetError
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 from tests.injection import zoo
 from tests.injection.checks import outputs, q_and_v, slow_delta, snapshot, train
@@ -199,7 +199,7 @@ def test_inside_disabled_it_is_refused() -> None:
     lora.inject(model, lora.LoraConfig(r=2, modules_to_save=["classifier"]))
     with lora.disabled(model), pytest.raises(StateError, match="The adapters are disabled"):
         lora.fold(model)
-    assert all(isinstance(layer, LoraLayer) for _, layer in lora_layers(model))
+    assert all(isinstance(layer, AdapterLayer) for _, layer in lora_layers(model))
 
 
 def test_a_second_adapter_goes_on_top_of_a_folded_one() -> None:

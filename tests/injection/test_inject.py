@@ -16,7 +16,7 @@ import lorakit as lora
 from lorakit.errors import StateError
 from lorakit.functional import initialise
 from lorakit.injection.adaptation import injection_of
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers, refusal
 from tests.injection import zoo
 from tests.injection.checks import (
@@ -92,7 +92,7 @@ def test_names_objects_and_hooks_stay(name: str) -> None:
         assert_close(kept, before[what], **EXACT)
     assert after["buffers"] == before["buffers"]
     assert after["training"] == before["training"]
-    assert isinstance(target, LoraLayer)
+    assert isinstance(target, AdapterLayer)
     case.output(model)
     assert called == [target]
 

@@ -16,12 +16,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.testing import assert_close
 
 import lorakit as lora
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from tests.tolerances import EXACT, TOLERANCES
 
 QV = [True, False, True]
 
-LAYERS: dict[str, Callable[..., LoraLayer]] = {
+LAYERS: dict[str, Callable[..., AdapterLayer]] = {
     "linear": partial(lora.Linear, 8, 12, r=2, lora_alpha=3),
     "linear transposed": partial(lora.Linear, 8, 12, r=2, lora_alpha=3, fan_in_fan_out=True),
     "slices": partial(lora.MergedLinear, 8, 12, r=2, lora_alpha=3, enable_lora=QV),
@@ -31,7 +31,7 @@ LAYERS: dict[str, Callable[..., LoraLayer]] = {
 }
 
 
-def make(kind: str, **settings: object) -> LoraLayer:
+def make(kind: str, **settings: object) -> AdapterLayer:
     layer = LAYERS[kind](**settings)
     with torch.no_grad():
         for parameter in (layer.lora_A, layer.lora_B):
@@ -39,7 +39,7 @@ def make(kind: str, **settings: object) -> LoraLayer:
     return layer
 
 
-def example(layer: LoraLayer) -> Tensor:
+def example(layer: AdapterLayer) -> Tensor:
     """An input that reads every number of the weight; for an embedding, every row."""
     if isinstance(layer, lora.Embedding):
         return torch.arange(9).reshape(3, 3)
@@ -47,7 +47,7 @@ def example(layer: LoraLayer) -> Tensor:
     return torch.randn(shape, dtype=layer.base_weight.dtype)
 
 
-def slow_forward(layer: LoraLayer, x: Tensor) -> Tensor:
+def slow_forward(layer: AdapterLayer, x: Tensor) -> Tensor:
     """The layer with round(W + s B A) written out, from its parameters as they are now."""
     w, a, b = (p.detach().double() for p in (layer.base_weight, layer.lora_A, layer.lora_B))
     bias = None if getattr(layer, "bias", None) is None else layer.bias.detach().double()
@@ -69,14 +69,14 @@ def slow_forward(layer: LoraLayer, x: Tensor) -> Tensor:
     return forward(x.double(), w, bias)
 
 
-def assert_right(layer: LoraLayer, x: Tensor) -> None:
+def assert_right(layer: AdapterLayer, x: Tensor) -> None:
     """The output without gradient is that of the parameters as they are now."""
     with torch.no_grad():
         y = layer(x)
     assert_close(y.double(), slow_forward(layer, x), **TOLERANCES[layer.base_weight.dtype])
 
 
-def build(layer: LoraLayer, x: Tensor) -> Tensor:
+def build(layer: AdapterLayer, x: Tensor) -> Tensor:
     """Fill the cache, and return the output from it."""
     layer.eval()
     with torch.no_grad():
@@ -86,7 +86,7 @@ def build(layer: LoraLayer, x: Tensor) -> Tensor:
 
 
 @pytest.fixture(params=LAYERS)
-def layer(request) -> LoraLayer:
+def layer(request) -> AdapterLayer:
     return make(request.param)
 
 
@@ -170,7 +170,7 @@ def test_an_optimizer_step_drops_it(layer, optimiser):
         assert not torch.allclose(build(layer, x), before)
 
 
-def edit_data(layer: LoraLayer) -> None:
+def edit_data(layer: AdapterLayer) -> None:
     """What nobody can see: neither the address nor the version changes."""
     version = layer.lora_A._version, layer.base_weight._version
     layer.lora_A.data.mul_(-2)
@@ -178,23 +178,23 @@ def edit_data(layer: LoraLayer) -> None:
     assert version == (layer.lora_A._version, layer.base_weight._version)
 
 
-def step_that_moves_nothing(layer: LoraLayer) -> None:
+def step_that_moves_nothing(layer: AdapterLayer) -> None:
     SGD([layer.lora_B], lr=0.1).step()
 
 
-def step_on_a_flat_view(layer: LoraLayer) -> None:
+def step_on_a_flat_view(layer: AdapterLayer) -> None:
     SGD([layer.lora_A.detach().flatten()[1:].requires_grad_()], lr=0.1).step()
 
 
-def forward_with_gradients(layer: LoraLayer) -> None:
+def forward_with_gradients(layer: AdapterLayer) -> None:
     layer(example(layer))
 
 
-def load_own_state(layer: LoraLayer) -> None:
+def load_own_state(layer: AdapterLayer) -> None:
     layer.load_state_dict(layer.state_dict())
 
 
-def load_part_of_it(layer: LoraLayer) -> None:
+def load_part_of_it(layer: AdapterLayer) -> None:
     layer.load_state_dict({}, strict=False)
 
 
@@ -236,46 +236,46 @@ def test_an_edit_through_data_is_seen_after(layer, event):
 
 
 @torch.no_grad()
-def in_place(layer: LoraLayer, name: str) -> None:
+def in_place(layer: AdapterLayer, name: str) -> None:
     getattr(layer, name).mul_(-2)
 
 
 @torch.no_grad()
-def copy_over(layer: LoraLayer, name: str) -> None:
+def copy_over(layer: AdapterLayer, name: str) -> None:
     getattr(layer, name).copy_(torch.randn_like(getattr(layer, name)))
 
 
 @torch.no_grad()
-def in_place_on_a_view(layer: LoraLayer, name: str) -> None:
+def in_place_on_a_view(layer: AdapterLayer, name: str) -> None:
     getattr(layer, name)[0].fill_(3)
 
 
-def replace_parameter(layer: LoraLayer, name: str) -> None:
+def replace_parameter(layer: AdapterLayer, name: str) -> None:
     old = getattr(layer, name)
     setattr(layer, name, nn.Parameter(torch.randn_like(old), requires_grad=old.requires_grad))
 
 
-def replace_data(layer: LoraLayer, name: str) -> None:
+def replace_data(layer: AdapterLayer, name: str) -> None:
     parameter = getattr(layer, name)
     parameter.data = parameter.data * -2
 
 
-def replace_data_twice(layer: LoraLayer, name: str) -> None:
+def replace_data_twice(layer: AdapterLayer, name: str) -> None:
     """The allocator may give the second tensor the address of the first."""
     replace_data(layer, name)
     replace_data(layer, name)
 
 
-def from_a_vector(layer: LoraLayer, name: str) -> None:
+def from_a_vector(layer: AdapterLayer, name: str) -> None:
     parameter = getattr(layer, name)
     nn.utils.vector_to_parameters(torch.randn(parameter.numel()), [parameter])
 
 
-def ema_update(layer: LoraLayer, name: str) -> None:
+def ema_update(layer: AdapterLayer, name: str) -> None:
     torch._foreach_lerp_([getattr(layer, name).detach()], [torch.ones(())], 0.5)
 
 
-def initialise(layer: LoraLayer, name: str) -> None:
+def initialise(layer: AdapterLayer, name: str) -> None:
     nn.init.uniform_(getattr(layer, name))
 
 
@@ -334,7 +334,7 @@ def test_a_change_of_the_scale_is_seen_at_once(layer, name):
     assert not torch.allclose(build(layer, x), before)
 
 
-def base_output(layer: LoraLayer, x: Tensor) -> Tensor:
+def base_output(layer: AdapterLayer, x: Tensor) -> Tensor:
     layer.active = False
     with torch.no_grad():
         y = layer(x)

@@ -12,12 +12,12 @@ from torch.optim import AdamW
 from torch.testing import assert_close
 
 import lorakit as lora
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from tests.tolerances import EXACT, TOLERANCES
 
 CLOSE = TOLERANCES[torch.float32]
 QV = [True, False, True]
-LAYERS: dict[str, Callable[[], LoraLayer]] = {
+LAYERS: dict[str, Callable[[], AdapterLayer]] = {
     "linear": partial(lora.Linear, 8, 12, r=2),
     "linear transposed": partial(lora.Linear, 8, 12, r=2, fan_in_fan_out=True),
     "slices": partial(lora.MergedLinear, 8, 12, r=2, enable_lora=QV),
@@ -35,14 +35,14 @@ def fresh_compiler() -> Iterator[None]:
 
 
 @pytest.fixture(params=LAYERS)
-def layer(request) -> LoraLayer:
+def layer(request) -> AdapterLayer:
     layer = LAYERS[request.param]()
     nn.init.normal_(layer.lora_A)
     nn.init.normal_(layer.lora_B)
     return layer
 
 
-def example(layer: LoraLayer) -> Tensor:
+def example(layer: AdapterLayer) -> Tensor:
     if isinstance(layer, lora.Embedding):
         return torch.arange(9).reshape(3, 3)
     return torch.randn({lora.Conv1d: (2, 4, 7), lora.Conv2d: (2, 4, 5, 5)}.get(type(layer), (5, 8)))
@@ -53,7 +53,7 @@ def compiled(layer: nn.Module, backend: str = "aot_eager") -> Callable[..., Tens
     return torch.compile(layer, fullgraph=True, backend=backend)
 
 
-def gradients(forward: Callable[..., Tensor], layer: LoraLayer, x: Tensor) -> dict[str, Tensor]:
+def gradients(forward: Callable[..., Tensor], layer: AdapterLayer, x: Tensor) -> dict[str, Tensor]:
     layer.zero_grad()
     forward(x).square().sum().backward()
     return {name: p.grad.clone() for name, p in layer.named_parameters() if p.grad is not None}

@@ -134,4 +134,4 @@ def test_a_layer_that_cannot_be_exposed_is_refused_where_it_is_assigned() -> Non
 
     lora.Linear(4, 4, r=2)
     with pytest.raises(ConfigError, match="an adapter would have no effect"):
-        readers.expose_if_read(MambaMixer(nn.Identity()), "conv1d", lora.Conv1d(4, 4, 1, r=2))
+        readers.merge_on_read(MambaMixer(nn.Identity()), "conv1d", lora.Conv1d(4, 4, 1, r=2))

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 import lorakit as lora
 from lorakit.checkpoint import read
 from lorakit.cli import main
-from lorakit.errors import ConfigError, FormatError, TargetError
+from lorakit.errors import ConfigError, FormatError, StateError, TargetError
 from lorakit.variants import VARIANTS, Variant, register
 from tests.tolerances import TOLERANCES
 from tests.variants.toys import registered
@@ -156,3 +156,16 @@ def test_loralibs_files_are_read_as_before_beside_it(tmp_path: Path) -> None:
 def test_a_layer_of_an_unknown_kind_is_refused_by_name() -> None:
     with pytest.raises(lora.errors.ConfigError, match=r"variant is 'dorra'.*'dora'"):
         lora.Linear(4, 4, r=2, variant="dorra")
+
+
+def test_its_norm_is_that_of_its_change_and_its_factors_alone_do_not_tell() -> None:
+    adapter = adapted()[0].adapter
+    assert adapter.norm() == pytest.approx(float(adapter.delta().detach().norm()), rel=1e-5)
+    with pytest.raises(StateError, match=r"Hadamard is not s \* B A"):
+        _ = adapter.singular_values
+
+
+def test_a_layer_of_ones_own_that_it_is_not_for_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(type(VARIANTS["hadamard"]), "refusal", lambda self, site: "is refused")
+    with pytest.raises(ConfigError, match=r"This Linear cannot be adapted:\n  - it is refused"):
+        lora.Linear(4, 6, r=2, variant="hadamard")

@@ -27,7 +27,7 @@ class AdapterBundle:
     >>> tensors = {"lora_A": torch.ones(1, 4), "lora_B": torch.ones(4, 1)}
     >>> adapter = ModuleAdapter(AdapterSpec(1), tensors, LinearSite(4, 4))
     >>> bundle = AdapterBundle(adapters={"layer.0.query": adapter})
-    >>> {name: round(adapter.norm, 3) for name, adapter in bundle.adapters.items()}
+    >>> {name: round(adapter.norm(), 3) for name, adapter in bundle.adapters.items()}
     {'layer.0.query': 4.0}
     """
 

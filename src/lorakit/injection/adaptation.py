@@ -14,9 +14,9 @@ from lorakit.injection import trained_copies
 from lorakit.injection.inspection.health import mark_training_start
 from lorakit.injection.inspection.report import Report, describe
 from lorakit.injection.selection.matching import Selection, select
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import adapt, lora_layers, require_plain_form, restore
-from lorakit.layers.readers import expose_if_read
+from lorakit.layers.readers import merge_on_read
 from lorakit.surgery.alteration import alteration, altered, forget
 
 
@@ -29,7 +29,7 @@ class Injection:
     """Whether each parameter required a gradient before."""
     adapted: tuple[str, ...]
     """Names of the adapted modules, relative to the model that has this record."""
-    whole: str
+    model_class: str
     """The class of the model that was injected."""
 
 
@@ -85,7 +85,7 @@ def install(
     required_grad = {n: p.requires_grad for n, p in model.named_parameters(remove_duplicate=False)}
     names = tuple(target.name for target in selection.targets)
     injection = Injection(config, required_grad, names, type(model).__name__)
-    altered(model).whole = injection
+    altered(model).injection = injection
     try:
         for parameter in model.parameters():
             parameter.requires_grad_(False)
@@ -93,7 +93,7 @@ def install(
             adapt(target.module, target.spec, target.site, (values or {}).get(target.name))
             altered(target.module).part_of = injection
             parent, _, child = target.name.rpartition(".")
-            expose_if_read(model.get_submodule(parent), child, target.module)
+            merge_on_read(model.get_submodule(parent), child, target.module)
         trained_copies.make(model, selection.trained)
         _let_checkpoints_backpropagate(model)
         mark_training_start(model)
@@ -127,10 +127,10 @@ def close(model: nn.Module) -> None:
     """Restore requires_grad and remove the record of the injection."""
     for module in model.modules():
         record = alteration(module)
-        if record is not None and record.whole is not None:
+        if record is not None and record.injection is not None:
             for name, parameter in module.named_parameters(remove_duplicate=False):
-                if name in record.whole.required_grad:
-                    parameter.requires_grad_(record.whole.required_grad[name])
+                if name in record.injection.required_grad:
+                    parameter.requires_grad_(record.injection.required_grad[name])
         for key, hook in list(module._forward_hooks.items()):
             if isinstance(hook, _RequireGrad):
                 del module._forward_hooks[key]
@@ -146,11 +146,11 @@ def injections(model: nn.Module) -> Iterator[tuple[str, Injection]]:
     """(name, injection) of every injection into this model or one of its submodules."""
     for name, module in model.named_modules():
         record = alteration(module)
-        if record is not None and record.whole is not None:
-            yield name, record.whole
+        if record is not None and record.injection is not None:
+            yield name, record.injection
 
 
-def require_adapters(model: nn.Module) -> list[LoraLayer]:
+def require_adapters(model: nn.Module) -> list[AdapterLayer]:
     """The adapted layers; raises StateError if there are none."""
     layers = [layer for _, layer in lora_layers(model)]
     if not layers and injection_of(model) is None:
@@ -161,7 +161,7 @@ def require_adapters(model: nn.Module) -> list[LoraLayer]:
     return layers
 
 
-def require_enabled(model: nn.Module) -> list[LoraLayer]:
+def require_enabled(model: nn.Module) -> list[AdapterLayer]:
     """The adapted layers; raises StateError if there are none, or they are disabled."""
     layers = require_adapters(model)
     if not all(layer.active for layer in layers) or not trained_copies.in_place(model):
@@ -172,13 +172,15 @@ def require_enabled(model: nn.Module) -> list[LoraLayer]:
     return layers
 
 
-def require_whole(model: nn.Module) -> list[LoraLayer]:
+def require_whole(model: nn.Module) -> list[AdapterLayer]:
     """As `require_enabled`; also raises StateError for a submodule of the injected model."""
     layers = require_enabled(model)
     here = {id(injection) for _, injection in injections(model)}
     records = filter(None, map(alteration, layers))
     made_by = [record.part_of for record in records if record.part_of is not None]
-    whole = next((injection.whole for injection in made_by if id(injection) not in here), None)
+    whole = next(
+        (injection.model_class for injection in made_by if id(injection) not in here), None
+    )
     if whole is not None:
         raise StateError(
             f"This {type(model).__name__} is a submodule of the {whole} that was passed to "

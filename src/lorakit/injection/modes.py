@@ -15,7 +15,7 @@ from lorakit.errors import StateError
 from lorakit.functional.merge import rounding_loss
 from lorakit.injection import trained_copies
 from lorakit.injection.adaptation import require_adapters
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 
 
@@ -67,13 +67,13 @@ class Switch:
 
 
 def _set_merging(layer: nn.Module, on: bool) -> None:
-    if isinstance(layer, LoraLayer):  # unless it was ejected or folded inside
+    if isinstance(layer, AdapterLayer):  # unless it was ejected or folded inside
         layer.merging = on
 
 
 def _set_disabled(module: nn.Module, on: bool) -> None:
     trained_copies.use_originals(module, on)
-    if isinstance(module, LoraLayer):
+    if isinstance(module, AdapterLayer):
         module.active = not on
 
 
@@ -119,7 +119,7 @@ def merge_report(model: nn.Module) -> MergeReport:
         )
 
 
-def layer_rounding(layer: LoraLayer) -> float:
+def layer_rounding(layer: AdapterLayer) -> float:
     """The share of this layer's update that merging loses to rounding."""
     return rounding_loss(layer.base_weight.detach(), layer.delta_weight().detach())
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.variants import InProjSite
 
 
-class MultiheadAttention(LoraLayer, nn.MultiheadAttention):
+class MultiheadAttention(AdapterLayer, nn.MultiheadAttention):
     """Attention whose in_proj_weight reads as W + scaling * B A.
 
     Shapes: W (3E, E), A (r, E), B (3E, r), as PEFT has them. Made by `lorakit.inject` alone; only

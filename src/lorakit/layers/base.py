@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from lorakit.errors import ConfigError
 from lorakit.functional.linear import add_scaled
 from lorakit.layers.lora_layer import LoRALayer
 from lorakit.layers.merged_weight import MergedWeight
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class LoraLayer(MergedWeight, LoRALayer):
+class AdapterLayer(MergedWeight, LoRALayer):
     """An nn.Module with a frozen weight and an adapter's parameters, such as `lora_A`, `lora_B`.
 
     A subclass defines the site of its weight, the base layer's forward and that of B A; the variant
@@ -92,6 +93,10 @@ class LoraLayer(MergedWeight, LoRALayer):
         self.spec, self.site = spec, site if site is not None else self.site_of(self)
         if spec.r == 0:
             return
+        problem = self.site.rank_problem(spec.r) or self.variant.refusal(self.site)
+        if problem is not None:
+            name = self.torch_class.__name__
+            raise ConfigError(f"This {name} cannot be adapted:", [f"it {problem}"])
         self.scaling = spec.scaling
         values = tensors if tensors is not None else self.initial_tensors()
         for name in self.variant.tensor_names:

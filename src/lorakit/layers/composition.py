@@ -19,10 +19,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 
 
-class MergedOnRead(LoraLayer):
+class MergedOnRead(AdapterLayer):
     """A layer whose `weight` reads as W + dW, with its gradient."""
 
     @property
@@ -36,7 +36,7 @@ class MergedOnRead(LoraLayer):
         self.__dict__["weight"] = value  # of a replica of DataParallel
 
 
-class OwnForward(LoraLayer):
+class OwnForward(AdapterLayer):
     """A layer that runs the forward of its original class, with the weight that `plain` gets."""
 
     own_class: ClassVar[type[nn.Module]]
@@ -61,36 +61,36 @@ class OwnForward(LoraLayer):
         return output
 
     def adapted(self, input: Tensor, a: Tensor, b: Tensor, s: float, dropout: float) -> Tensor:
-        return LoraLayer.adapted(self, input, a, b, s, dropout)
+        return AdapterLayer.adapted(self, input, a, b, s, dropout)
 
 
 _in_place_of = threading.local()
 
 
-def _given(layer: LoraLayer) -> Tensor | None:
+def _given(layer: AdapterLayer) -> Tensor | None:
     """The weight with which this thread runs the layer's own forward now."""
     found: Tensor | None = getattr(_in_place_of, "weights", {}).get(id(layer))
     return found
 
 
-def of_subclass(leaf: type[LoraLayer], original: type[nn.Module]) -> type[LoraLayer]:
+def of_subclass(leaf: type[AdapterLayer], original: type[nn.Module]) -> type[AdapterLayer]:
     """The class with which `leaf` adapts modules of a subclass of its torch class."""
     if original.forward is leaf.torch_class.forward:
         return composed((leaf, original))
     return composed((OwnForward, leaf, original))
 
 
-def merged_on_read(adapted: type[LoraLayer]) -> type[LoraLayer]:
+def merged_on_read(adapted: type[AdapterLayer]) -> type[AdapterLayer]:
     """The same class with a weight that reads as W + dW."""
     return adapted if issubclass(adapted, MergedOnRead) else composed((MergedOnRead, adapted))
 
 
 @cache
-def composed(bases: tuple[type[nn.Module], ...]) -> type[LoraLayer]:
+def composed(bases: tuple[type[nn.Module], ...]) -> type[AdapterLayer]:
     """The class with these bases, one for all modules, which can be copied and pickled."""
     name = "".join(base.__name__ for base in bases)
     body = {"__module__": __name__, "__reduce_ex__": _reduce, "_bases": bases}
-    made: type[LoraLayer] = type(name, bases, body)
+    made: type[AdapterLayer] = type(name, bases, body)
     if bases[0] is OwnForward:
         made.own_class = bases[-1]  # type: ignore[attr-defined]
     return made
@@ -102,7 +102,7 @@ def _reduce(module: Any, protocol: int) -> tuple[Any, ...]:
     return (_empty, (type(module)._bases,), *reduced[2:])
 
 
-def _empty(bases: tuple[type[nn.Module], ...]) -> LoraLayer:
+def _empty(bases: tuple[type[nn.Module], ...]) -> AdapterLayer:
     made = composed(bases)
-    instance: LoraLayer = made.__new__(made)
+    instance: AdapterLayer = made.__new__(made)
     return instance

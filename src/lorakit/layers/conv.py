@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from lorakit.errors import ConfigError
 from lorakit.functional import conv
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.composition import composed
 from lorakit.private.torch_names import ConvNd, convolve
 from lorakit.variants import AdapterSpec, ConvSite, Site
 
 
-class ConvLoRA(LoraLayer, ConvNd):
+class ConvLoRA(AdapterLayer, ConvNd):
     """What the three convolutions share; `conv_module` is the torch class that it adapts.
 
     `ConvLoRA(nn.Conv2d, ...)` is a `Conv2d`. A subclass calls this constructor, as in loralib.
@@ -74,9 +74,6 @@ class ConvLoRA(LoraLayer, ConvNd):
     ) -> None:
         if site is None and tensors is not None:
             site = replace(self.site_of(self), square=tensors["lora_A"].ndim == 2)
-        problem = (site or self.site_of(self)).rank_problem(spec.r)
-        if problem is not None:
-            raise ConfigError("This convolution cannot be adapted:", [f"it {problem}"])
         super().attach(spec, site, tensors)
 
     @classmethod

@@ -15,7 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from lorakit.errors import ConfigError, TargetError
 from lorakit.layers.attention import MultiheadAttention
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.composition import of_subclass
 from lorakit.layers.conv import Conv1d, Conv2d, Conv3d
 from lorakit.layers.embedding import Embedding
@@ -28,7 +28,7 @@ from lorakit.surgery.parameters import parameter_like
 from lorakit.surgery.split import is_conv1d
 from lorakit.variants import AdapterSpec, LinearSite, OutProjSite, Site
 
-_ADAPTED: dict[type[nn.Module], type[LoraLayer]] = {
+_ADAPTED: dict[type[nn.Module], type[AdapterLayer]] = {
     nn.Linear: Linear,
     OutProjection: Linear,
     nn.Embedding: Embedding,
@@ -41,7 +41,7 @@ _REGISTERED: set[type[nn.Module]] = set()
 """Subclasses of these that a user has registered."""
 
 
-def register(torch_class: type[nn.Module], lora_class: type[LoraLayer]) -> None:
+def register(torch_class: type[nn.Module], lora_class: type[AdapterLayer]) -> None:
     """Let `inject` adapt modules of exactly `torch_class` as `lora_class`.
 
     `torch_class` must compute what the torch class of `lora_class` computes. It keeps its own
@@ -59,7 +59,7 @@ def register(torch_class: type[nn.Module], lora_class: type[LoraLayer]) -> None:
         _REGISTERED.add(torch_class)
 
 
-def kind(module: nn.Module) -> type[LoraLayer] | None:
+def lora_class_of(module: nn.Module) -> type[AdapterLayer] | None:
     """The class that adapts this module, None if there is none; `refusal` says whether it may."""
     return Linear if is_conv1d(module) else _ADAPTED.get(type(module))
 
@@ -68,14 +68,14 @@ def is_linear(module: nn.Module) -> bool:
     """Whether this is a linear layer by its mathematics: nn.Linear, Conv1D or fused attention."""
     return (
         isinstance(module, nn.Linear | nn.MultiheadAttention) or is_conv1d(module)
-    ) and not isinstance(module, LoraLayer)
+    ) and not isinstance(module, AdapterLayer)
 
 
 def site_of(module: nn.Module) -> Site:
     """The site of this module, adapted or not."""
-    if isinstance(module, LoraLayer):
+    if isinstance(module, AdapterLayer):
         return module.site
-    leaf = kind(module)
+    leaf = lora_class_of(module)
     if leaf is None:
         raise TargetError(f"Modules of type {type(module).__name__} are not supported.")
     site = leaf.site_of(module)
@@ -87,7 +87,7 @@ def site_of(module: nn.Module) -> Site:
 def refusal(module: nn.Module) -> str | None:
     """Why this module cannot be adapted, or None if it can."""
     name = type(module).__name__
-    if isinstance(module, LoraLayer):
+    if isinstance(module, AdapterLayer):
         return "already has an adapter"
     if any(isinstance(p, UninitializedParameter) for p in module._parameters.values()):
         return "is a lazy module with uninitialized parameters; run one forward pass first"
@@ -101,7 +101,7 @@ def refusal(module: nn.Module) -> str | None:
         return "is parametrized; call torch.nn.utils.parametrize.remove_parametrizations first"
     if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         return f"has type {name}; transposed convolutions are not supported"
-    leaf = kind(module)
+    leaf = lora_class_of(module)
     if leaf is None:
         known = next((c for c in _ADAPTED if isinstance(module, c)), None)
         if known is None:
@@ -134,7 +134,7 @@ def _weight_refusal(weight: Tensor) -> str | None:
     return None
 
 
-def _name_refusal(module: nn.Module, leaf: type[LoraLayer]) -> str | None:
+def _name_refusal(module: nn.Module, leaf: type[AdapterLayer]) -> str | None:
     """Whether the module, or its registered class, means something else by a layer's names."""
     own, taken = set(module.__dict__), set(_OWN)
     if type(module) in _REGISTERED:
@@ -162,7 +162,7 @@ def base_weight(module: nn.Module) -> Tensor:
 
 
 def _weight_name(module: nn.Module) -> str:
-    leaf = type(module) if isinstance(module, LoraLayer) else kind(module)
+    leaf = type(module) if isinstance(module, AdapterLayer) else lora_class_of(module)
     assert leaf is not None
     return leaf.weight_name
 
@@ -172,14 +172,14 @@ def adapt(
     spec: AdapterSpec,
     site: Site | None = None,
     tensors: Mapping[str, Tensor] | None = None,
-) -> LoraLayer:
+) -> AdapterLayer:
     """Change the module's class and attach an adapter; the module must pass `refusal`, and its
     site the variant's.
 
     `site` defaults to the module's own. `tensors` are the adapter's values, newly initialized by
     default. If that fails, the module is unchanged, apart from a frozen weight.
     """
-    leaf = kind(module)
+    leaf = lora_class_of(module)
     if leaf is None:
         raise TargetError(f"Modules of type {type(module).__name__} are not supported.")
     if site is not None and site.slices is not None:
@@ -193,7 +193,7 @@ def adapt(
     if site is None and tensors is None:
         site = site_of(module)
     module.__class__ = of_subclass(leaf, original) if original in _REGISTERED else leaf
-    assert isinstance(module, LoraLayer)
+    assert isinstance(module, AdapterLayer)
     try:
         module.attach(spec, site, tensors)
     except BaseException:
@@ -205,13 +205,13 @@ def adapt(
     return module
 
 
-def original_class(layer: LoraLayer) -> type[nn.Module]:
+def original_class(layer: AdapterLayer) -> type[nn.Module]:
     """The class that the module had, or would have without LoRA."""
     record = alteration(layer)
     return (record.original_class if record is not None else None) or layer.torch_class
 
 
-def require_plain_form(layers: Iterable[LoraLayer]) -> None:
+def require_plain_form(layers: Iterable[AdapterLayer]) -> None:
     """Raises TargetError if `restore` cannot make plain modules of these layers."""
     for layer in layers:
         if original_class(layer) is nn.Linear and getattr(layer, "fan_in_fan_out", False):
@@ -221,7 +221,7 @@ def require_plain_form(layers: Iterable[LoraLayer]) -> None:
             )
 
 
-def restore(module: LoraLayer, weight: Tensor | None = None) -> None:
+def restore(module: AdapterLayer, weight: Tensor | None = None) -> None:
     """Restore the original class and remove the adapter; `weight` replaces its parameter.
 
     Raises TargetError if the layer has no plain form.
@@ -243,7 +243,7 @@ _OWN = {"spec", "site", "variant", "scaling"} | PASSING
 """What an adapted layer adds to the `__dict__` of its torch class."""
 
 
-def _strip(module: LoraLayer, original: type[nn.Module], attributes: Iterable[str]) -> None:
+def _strip(module: AdapterLayer, original: type[nn.Module], attributes: Iterable[str]) -> None:
     """Restore the class; remove the adapter and the attributes that were added with it."""
     names = module.variant.tensor_names if "variant" in module.__dict__ else ()
     for name in attributes:
@@ -253,8 +253,8 @@ def _strip(module: LoraLayer, original: type[nn.Module], attributes: Iterable[st
     module.__class__ = original  # type: ignore[assignment]
 
 
-def lora_layers(model: nn.Module) -> Iterable[tuple[str, LoraLayer]]:
+def lora_layers(model: nn.Module) -> Iterable[tuple[str, AdapterLayer]]:
     """(name, layer) of every adapted layer in the model; a shared one once."""
     for name, module in model.named_modules():
-        if isinstance(module, LoraLayer) and module.r:
+        if isinstance(module, AdapterLayer) and module.r:
             yield name, module

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lorakit.functional import embedding
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.variants import AdapterSpec, EmbeddingSite
 
 
-class Embedding(LoraLayer, nn.Embedding):
+class Embedding(AdapterLayer, nn.Embedding):
     """y = W[id] + scaling * A[:, id]^T B^T, with W frozen where r > 0.
 
     Shapes: W (num_embeddings, dim), A (r, num_embeddings), B (dim, r). A starts at zero and B at

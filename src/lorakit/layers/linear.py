@@ -15,13 +15,13 @@ from lorakit.errors import ConfigError
 from lorakit.functional import linear, slices
 from lorakit.functional.fused import lora_linear
 from lorakit.functional.slices import Slices
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.readers import watch_parents
 from lorakit.surgery.split import is_conv1d
 from lorakit.variants import AdapterSpec, LinearSite, SlicedSite
 
 
-class Linear(LoraLayer, nn.Linear):
+class Linear(AdapterLayer, nn.Linear):
     """y = x W^T + b + scaling * drop(x) A^T B^T, with W frozen where r > 0.
 
     Shapes: W (out, in), or (in, out) with `fan_in_fan_out`; A (r, in), B (out, r).

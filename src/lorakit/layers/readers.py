@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from lorakit.errors import ConfigError
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.composition import merged_on_read
 
 _READ_IN_TRAINING = {
@@ -90,17 +90,17 @@ def reader_problem(parent: nn.Module, child: str, dropout: float = 0) -> str | N
     return None
 
 
-def watch_parents(layer: LoraLayer) -> None:
-    """Apply `expose_if_read` to layers that are constructed and then assigned to a parent."""
+def watch_parents(layer: AdapterLayer) -> None:
+    """Apply `merge_on_read` to layers that are constructed and then assigned to a parent."""
     global _watching
     if layer.r and not _watching:
-        register_module_module_registration_hook(expose_if_read)
+        register_module_module_registration_hook(merge_on_read)
         _watching = True
 
 
-def expose_if_read(parent: nn.Module, name: str, child: nn.Module | None) -> None:
+def merge_on_read(parent: nn.Module, name: str, child: nn.Module | None) -> None:
     """Let the weight of an adapted `child` read as W + dW if `parent` reads it."""
-    if isinstance(child, LoraLayer) and child.r and reads_weight(parent, name):
+    if isinstance(child, AdapterLayer) and child.r and reads_weight(parent, name):
         problem = reader_problem(parent, name, child.lora_dropout)
         if problem:
             raise ConfigError(f"{name} cannot be adapted:", [f"it {problem}"])

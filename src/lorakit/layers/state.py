@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lorakit.config import BIASES, Bias, is_bias
 from lorakit.errors import ConfigError
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.lora_layer import LoRALayer
 
 
@@ -42,7 +42,7 @@ def lora_state_dict(model: nn.Module, bias: Bias = "none") -> dict[str, Tensor]:
 
 def _adapter_names(module: nn.Module) -> tuple[str, ...]:
     """The adapter's own parameters; of a user's LoRALayer those whose names begin so."""
-    if isinstance(module, LoraLayer):
+    if isinstance(module, AdapterLayer):
         return module.tensor_names
     if not isinstance(module, LoRALayer):
         return ()
@@ -51,7 +51,7 @@ def _adapter_names(module: nn.Module) -> tuple[str, ...]:
 
 def _trained_names(module: nn.Module) -> tuple[str, ...]:
     """Those of them that train."""
-    frozen = module.variant.frozen if isinstance(module, LoraLayer) else frozenset()
+    frozen = module.variant.frozen if isinstance(module, AdapterLayer) else frozenset()
     return tuple(name for name in _adapter_names(module) if name not in frozen)
 
 

@@ -40,7 +40,7 @@ def applied_to(model: nn.Module) -> Applied | None:
 def remember(model: nn.Module, method: str, config: Any, required_grad: Mapping[str, bool]) -> None:
     """Record the method on the model."""
     record = altered(model)
-    record.method = Applied(method, config, required_grad, record.whole)
+    record.method = Applied(method, config, required_grad, record.injection)
 
 
 def forget(model: nn.Module, note: Applied) -> None:
@@ -56,7 +56,7 @@ def has_lora(model: nn.Module) -> bool:
     if applied_to(model) is not None:
         return False
     records = [record for m in model.modules() if (record := alteration(m)) is not None]
-    injected = any(record.whole is not None and _note(record) is None for record in records)
+    injected = any(record.injection is not None and _note(record) is None for record in records)
     return injected or any(True for _ in lora_layers(model))
 
 
@@ -77,4 +77,4 @@ def require_plain(model: nn.Module) -> None:
 
 def _note(record: Alteration) -> Applied | None:
     note: Applied | None = record.method
-    return note if note is not None and note.injection is record.whole else None
+    return note if note is not None and note.injection is record.injection else None

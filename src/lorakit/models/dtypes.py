@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from lorakit.errors import ConfigError
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 
@@ -47,7 +47,7 @@ def cast_frozen(model: nn.Module, dtype: Dtype) -> None:
     if dtype == "fp32":
         return
     for module in model.modules():
-        adapter = module.tensor_names if isinstance(module, LoraLayer) else ()
+        adapter = module.tensor_names if isinstance(module, AdapterLayer) else ()
         own = [p for n, p in module._parameters.items() if p is not None and n not in adapter]
         trains = any(parameter.requires_grad for parameter in own)
         for parameter in own:

@@ -28,7 +28,7 @@ class Alteration:
     """Its own parameters that are tied to one of those, by name."""
     part_of: Any = None
     """The injection of which this module is a part."""
-    whole: Any = None
+    injection: Any = None
     """The injection, on the model that was injected."""
     method: Any = None
     """The method that prepared this model, and its config."""

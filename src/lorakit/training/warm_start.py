@@ -23,7 +23,7 @@ from lorakit.checkpoint.late_names import in_model_names
 from lorakit.errors import FormatError, MismatchError, MissingAlphaError
 from lorakit.injection import trained_copies
 from lorakit.injection.selection.naming import group_layers
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.methods import find
 from lorakit.models.heads import output_layer
@@ -121,7 +121,7 @@ def warm_start(
 
 
 def _require_fit(
-    layers: Mapping[str, LoraLayer],
+    layers: Mapping[str, AdapterLayer],
     bundle: AdapterBundle,
     source: str,
     misspelt: Sequence[tuple[str, str]],
@@ -143,7 +143,7 @@ def _require_fit(
         raise MismatchError(f"This run cannot be initialized from {source}:", problems)
 
 
-def _problem(name: str, source: ModuleAdapter, layers: Mapping[str, LoraLayer]) -> str | None:
+def _problem(name: str, source: ModuleAdapter, layers: Mapping[str, AdapterLayer]) -> str | None:
     """Why a module of the source cannot initialise this run's; None if it can."""
     if name not in layers:
         return "is not adapted in this run; see lora.target_modules"

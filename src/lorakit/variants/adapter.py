@@ -84,16 +84,23 @@ class ModuleAdapter:
 
         With A^T = Q_a R_a and B = Q_b R_b they are those of s * R_b R_a^T, which is (R, R). Fused
         slices and groups have some each, and they are listed together.
+
+        Raises StateError for a variant whose dW is not s * B A.
         """
+        if not self.variant.is_low_rank:
+            raise StateError(
+                f"The update of {self.variant.title} is not s * B A, so A and B alone do not give "
+                "its singular values; decompose delta(weight)."
+            )
         pairs = self._site.pairs(self.tensors["lora_A"].detach(), self.tensors["lora_B"].detach())
         cores = [_triangle(b) @ _triangle(a.t()).t() for a, b in pairs]
         values = torch.cat([torch.linalg.svdvals(core) for core in cores])
         return values.sort(descending=True).values * abs(self.spec.scaling)
 
-    @property
-    def norm(self) -> float:
-        """||s * B A||, Frobenius."""
-        return float(torch.linalg.vector_norm(self.singular_values))
+    def norm(self, weight: Tensor | None = None) -> float:
+        """||dW||, Frobenius; from A and B alone where they give it, else of `delta(weight)`."""
+        values = self.singular_values if self.variant.is_low_rank else self.delta(weight)
+        return float(torch.linalg.vector_norm(values.detach()))
 
     @property
     def _site(self) -> Site:

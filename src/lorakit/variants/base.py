@@ -49,6 +49,8 @@ class Variant(ABC):
     """The adapter's tensors, in the order in which they are listed and written."""
     frozen: ClassVar[frozenset[str]] = frozenset()
     """Those of them that are frozen."""
+    is_low_rank: ClassVar[bool] = False
+    """Whether dW is s * B A and nothing else, so that its norm and rank follow from A and B."""
     needs_weight: ClassVar[bool] = False
     """Whether dW depends on W."""
     takes_dropout: ClassVar[bool] = False

@@ -13,6 +13,7 @@ class LoRA(Variant):
 
     name = "lora"
     title = "LoRA"
+    is_low_rank = True
     takes_dropout = True
 
     def delta(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:

@@ -75,7 +75,7 @@ class Native(Codec):
         if header is None:
             raise FormatError(
                 f"{file} has no lorakit metadata in its safetensors header, so its method and "
-                "config are unknown; save it again with lorakit.save_adapter."
+                "config are unknown. If a run of an earlier lorakit wrote it, train that run again."
             )
         require_version(header)
         problems = _header_problems(header)

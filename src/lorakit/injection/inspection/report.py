@@ -10,7 +10,7 @@ from torch import nn
 from lorakit.functional.slices import Slices
 from lorakit.injection import trained_copies
 from lorakit.injection.selection.naming import without_indices
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers, original_class
 from lorakit.surgery.ties import tied_names
 from lorakit.text import table
@@ -111,17 +111,17 @@ def describe(model: nn.Module) -> Report:
     )
 
 
-def layer_size(layer: LoraLayer) -> int:
+def layer_size(layer: AdapterLayer) -> int:
     """Number of the adapter's parameters: A, B and what else its variant has."""
     return layer.adapter.parameters
 
 
-def _frozen_size(layer: LoraLayer) -> int:
+def _frozen_size(layer: AdapterLayer) -> int:
     tensors = layer.adapter.tensors
     return sum(tensors[name].numel() for name in layer.variant.frozen if name in tensors)
 
 
-def _adapted(name: str, layer: LoraLayer) -> AdaptedLayer:
+def _adapted(name: str, layer: AdapterLayer) -> AdaptedLayer:
     return AdaptedLayer(
         name=name,
         type=original_class(layer).__name__,

@@ -21,7 +21,7 @@ from lorakit.injection.selection.naming import matches_suffix, without_indices
 from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.injection.transfer.resolution import format_shapes, resolve_adapter
 from lorakit.layers import conversion
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.readers import reader_problem
 from lorakit.variants import ModuleAdapter
 
@@ -101,7 +101,7 @@ def _place_adapter(
     placement: Placement, model: nn.Module, name: str, module: nn.Module, adapter: ModuleAdapter
 ) -> str | None:
     """Match one module; returns what is wrong with it, if anything."""
-    layer = module if isinstance(module, LoraLayer) else None
+    layer = module if isinstance(module, AdapterLayer) else None
     if layer is None:
         parent, _, child = name.rpartition(".")
         dropout = placement.config.lora_dropout
@@ -132,7 +132,7 @@ def _place_adapter(
     return _difference(layer, placed) if layer is not None else None
 
 
-def _difference(layer: LoraLayer, placed: ModuleAdapter) -> str | None:
+def _difference(layer: AdapterLayer, placed: ModuleAdapter) -> str | None:
     """Why the values do not fit the existing adapter."""
     assert placed.site is not None
     here, there = layer.spec, placed.spec
@@ -159,7 +159,7 @@ def _master(module: nn.Module, tensor: Tensor) -> Tensor:
 
 
 def _missing_adapters(
-    model: nn.Module, bundle: AdapterBundle, adapted: Mapping[str, LoraLayer]
+    model: nn.Module, bundle: AdapterBundle, adapted: Mapping[str, AdapterLayer]
 ) -> list[tuple[str, str]]:
     """Modules that the config, the model or their namesakes adapt, and the file does not."""
     names = dict.fromkeys(bundle.adapters)

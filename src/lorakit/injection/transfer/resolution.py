@@ -16,7 +16,7 @@ from lorakit.functional.slices import Slices
 from lorakit.injection.selection.architectures import default_targets
 from lorakit.injection.selection.naming import matches_suffix
 from lorakit.layers import conversion
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.variants import ConvSite, LinearSite, ModuleAdapter, Site, SlicedSite
 from lorakit.variants.site import Shape
 
@@ -69,7 +69,7 @@ def _sliced(here: LinearSite, parts: Slices) -> SlicedSite | None:
 
 def _known_slices(model: nn.Module, name: str, module: nn.Module, here: Site) -> Slices | None:
     """Which slices of a fused weight are adapted: as in the model, or as in the paper."""
-    if isinstance(module, LoraLayer):
+    if isinstance(module, AdapterLayer):
         return here.slices
     default = default_targets(model)
     for suffix, parts in (default.slices if default else {}).items():

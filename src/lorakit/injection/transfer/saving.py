@@ -22,7 +22,7 @@ from lorakit.injection.selection.naming import (
 )
 from lorakit.injection.transfer.base_facts import base_facts
 from lorakit.injection.transfer.resolution import format_shapes
-from lorakit.layers.base import LoraLayer
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
 from lorakit.variants import LinearSite, ModuleAdapter, OutProjSite
@@ -66,7 +66,7 @@ def _require_all_adapters(model: nn.Module) -> None:
     problems = [
         (name, "was adapted, but has no adapter now: the module was replaced or restored")
         for name in adapted
-        if not isinstance(modules.get(name), LoraLayer)
+        if not isinstance(modules.get(name), AdapterLayer)
     ]
     problems += [
         (name, problem)
@@ -81,7 +81,7 @@ def _require_all_adapters(model: nn.Module) -> None:
         )
 
 
-def _size_mismatch(layer: LoraLayer) -> str | None:
+def _size_mismatch(layer: AdapterLayer) -> str | None:
     """The message for an adapter whose weight has been resized; None if it fits."""
     weight = tuple(layer.base_weight.shape)
     site = layer.site if layer.site.weight_shape == weight else type(layer).site_of(layer)
@@ -112,12 +112,12 @@ def _require_savable(adapters: Mapping[str, ModuleAdapter], trained: Mapping[str
         raise SaveError("This adapter cannot be saved:", group_layers(problems))
 
 
-def base_weights(layers: dict[str, LoraLayer]) -> dict[str, Tensor]:
+def base_weights(layers: dict[str, AdapterLayer]) -> dict[str, Tensor]:
     """The frozen weight of each adapted layer by module name."""
     return {name: layer.base_weight.detach() for name, layer in layers.items()}
 
 
-def _adapter(layer: LoraLayer, under_attention: bool) -> ModuleAdapter:
+def _adapter(layer: AdapterLayer, under_attention: bool) -> ModuleAdapter:
     adapter = layer.adapter
     site, tensors = adapter.site, {n: t.detach() for n, t in adapter.tensors.items()}
     if under_attention and isinstance(site, LinearSite):
@@ -175,16 +175,16 @@ def _trained(model: nn.Module, saved: Iterable[str]) -> dict[str, Tensor]:
 
 
 def _is_adapter(module: nn.Module, leaf: str) -> bool:
-    return isinstance(module, LoraLayer) and leaf in module.tensor_names
+    return isinstance(module, AdapterLayer) and leaf in module.tensor_names
 
 
 def _is_adapted(module: nn.Module) -> bool:
-    return isinstance(module, LoraLayer) and module.r > 0
+    return isinstance(module, AdapterLayer) and module.r > 0
 
 
 def _config(
     model: nn.Module,
-    layers: dict[str, LoraLayer],
+    layers: dict[str, AdapterLayer],
     saved: list[str],
     trained: dict[str, Tensor],
     record: Injection | None,
@@ -217,7 +217,7 @@ def _config(
     )
 
 
-def _bias(layers: dict[str, LoraLayer], saved: list[str], trained: dict[str, Tensor]) -> Bias:
+def _bias(layers: dict[str, AdapterLayer], saved: list[str], trained: dict[str, Tensor]) -> Bias:
     """Which biases the saved tensors are, apart from those of modules that are saved in full."""
     inside = tuple(f"{name}." for name in saved)
     owners = {
@@ -228,7 +228,7 @@ def _bias(layers: dict[str, LoraLayer], saved: list[str], trained: dict[str, Ten
     return "none" if not owners else "lora_only" if owners <= set(layers) else "all"
 
 
-def _target_modules(model: nn.Module, layers: dict[str, LoraLayer]) -> list[str] | str:
+def _target_modules(model: nn.Module, layers: dict[str, AdapterLayer]) -> list[str] | str:
     """`target_modules` that match these layers and no others."""
     parents = {name: model.get_submodule(name.rpartition(".")[0]) for name in layers}
     names = [
