@@ -48,7 +48,7 @@ def test_ctrl_c_is_one_message_and_the_run_continues(small_bert, tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.strip() == f"Interrupted; the same command continues the run in {output}."
+    assert err.strip() == f"Interrupted; the same command resumes the run in {output}."
     assert not (output / "result.json").exists()
     newest = complete_checkpoints(output / "checkpoints")[-1]
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
