@@ -155,9 +155,9 @@ def test_a_second_run_reuses_what_the_first_made(own_cache, minilm, monkeypatch,
     options = [part for setting in settings for part in ("--set", setting)]
     monkeypatch.setattr("sys.argv", ["demo", "--runs", str(tmp_path / "runs"), *options])
     demo_main.main()
-    assert "holds this run already" not in capfd.readouterr().out
+    assert "is finished already" not in capfd.readouterr().out
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     assert len([path for path in before if path.name == "result.json"]) == 2
     demo_main.main()
-    assert capfd.readouterr().out.count("holds this run already") == 2
+    assert capfd.readouterr().out.count("is finished already") == 2
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
