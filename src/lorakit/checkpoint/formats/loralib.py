@@ -69,29 +69,7 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
         else:
             trained[key] = tensor
     trained = {_own_name(key, pairs): tensor for key, tensor in trained.items()}
-    problems = [p for module, pair in pairs.items() if (p := missing_factors(module, pair))]
-    problems += [
-        f"{module}.weight is a base weight, so this is the checkpoint of a whole model (if loralib "
-        "saved it in eval mode, the adapter may be merged into it); save the adapter alone, with "
-        "lora_state_dict(model) in training mode"
-        for module in pairs
-        if f"{module}.weight" in trained
-    ][:1]
-    problems += [p for key, t in tensors.items() if (p := type_problem(key, t))]
-    problems += [
-        f"{module}: expected 2-dimensional lora_A and lora_B, got shapes "
-        f"{tuple(pair['lora_A'].shape)} and {tuple(pair['lora_B'].shape)}"
-        for module, pair in pairs.items()
-        if missing_factors(module, pair) is None
-        and {pair["lora_A"].ndim, pair["lora_B"].ndim} != {2}
-    ]
-    problems += [
-        f"{module} has {', '.join(pair)}, but no variant has exactly these tensors"
-        for module, pair in pairs.items()
-        if missing_factors(module, pair) is None and _variant_of(pair) is None
-    ]
-    if not pairs:
-        problems.append("it contains no lora_A and lora_B")
+    problems = _problems(tensors, pairs, trained)
     if problems:
         raise FormatError("Not a valid loralib adapter:", problems)
     if lora_alpha is None:
@@ -109,6 +87,36 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
         variant=next(name for name in reversed(VARIANTS) if name in variants),
     )
     return AdapterBundle(config, adapters, trained, targets_stated=False, format=Loralib.name)
+
+
+def _problems(
+    tensors: Mapping[str, Any], pairs: dict[str, dict[str, Tensor]], trained: dict[str, Tensor]
+) -> list[str]:
+    """Everything that keeps these tensors from being an adapter."""
+    complete = {m: pair for m, pair in pairs.items() if missing_factors(m, pair) is None}
+    problems = [p for module, pair in pairs.items() if (p := missing_factors(module, pair))]
+    problems += [
+        f"{module}.weight is a base weight, so this is the checkpoint of a whole model (if loralib "
+        "saved it in eval mode, the adapter may be merged into it); save the adapter alone, with "
+        "lora_state_dict(model) in training mode"
+        for module in pairs
+        if f"{module}.weight" in trained
+    ][:1]
+    problems += [p for key, t in tensors.items() if (p := type_problem(key, t))]
+    problems += [
+        f"{module}: expected 2-dimensional lora_A and lora_B, got shapes "
+        f"{tuple(pair['lora_A'].shape)} and {tuple(pair['lora_B'].shape)}"
+        for module, pair in complete.items()
+        if {pair["lora_A"].ndim, pair["lora_B"].ndim} != {2}
+    ]
+    problems += [
+        f"{module} has {', '.join(pair)}, but no variant has exactly these tensors"
+        for module, pair in complete.items()
+        if _variant_of(pair) is None
+    ]
+    if not pairs:
+        problems.append("it contains no lora_A and lora_B")
+    return problems
 
 
 def _adapter(tensors: Mapping[str, Tensor], lora_alpha: float) -> ModuleAdapter:
