@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import (
     BartConfig,
@@ -18,8 +17,6 @@ from transformers import (
     BertForMaskedLM,
     BertForQuestionAnswering,
     BertForSequenceClassification,
-    GPT2Config,
-    GPT2LMHeadModel,
     PreTrainedModel,
     RobertaConfig,
     RobertaForSequenceClassification,
@@ -27,8 +24,8 @@ from transformers import (
 
 import lorakit as lora
 from lorakit.checkpoint import read
+from lorakit.inference.merging import merge_to_directory
 from lorakit.models.loading import length_limit, load_base, meta_model
-from lorakit.models.merging import merge_to_directory
 
 SMALL = {
     "vocab_size": 50,
@@ -110,44 +107,6 @@ def test_without_transformers_the_extra_is_named(monkeypatch, masked_lm):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(lora.errors.MissingDependencyError, match=r"lorakit\[transformers\]"):
         load_base(str(masked_lm))
-
-
-def test_merge_of_tied_embeddings_unties_them_on_disk(tmp_path):
-    config = GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=50, n_positions=32)
-    GPT2LMHeadModel(config).save_pretrained(tmp_path / "base")
-    model = GPT2LMHeadModel.from_pretrained(tmp_path / "base").eval()
-    lora.inject(model, lora.LoraConfig(r=2, target_modules=["wte"], init_lora_weights=False))
-    lora.save_adapter(model, tmp_path / "adapter")
-    ids = torch.arange(8)[None]
-    with torch.no_grad():
-        expected = model(ids).logits
-    merge_to_directory(str(tmp_path / "adapter"), None, tmp_path / "merged")
-    merged = GPT2LMHeadModel.from_pretrained(tmp_path / "merged").eval()
-    assert merged.lm_head.weight.data_ptr() != merged.transformer.wte.weight.data_ptr()
-    with torch.no_grad():
-        torch.testing.assert_close(merged(ids).logits, expected)
-
-
-def test_merge_needs_a_base(tmp_path):
-    model = torch.nn.Sequential(torch.nn.Linear(4, 4))
-    lora.inject(model, lora.LoraConfig(r=2, target_modules=["0"]))
-    lora.save_adapter(model, tmp_path / "adapter")
-    with pytest.raises(lora.errors.ConfigError, match="--base"):
-        merge_to_directory(str(tmp_path / "adapter"), None, tmp_path / "merged")
-    assert not (tmp_path / "merged").exists()
-
-
-def test_a_failing_save_leaves_nothing_behind(masked_lm, tmp_path, monkeypatch):
-    adapter = classifier_adapter(masked_lm, tmp_path / "adapter")
-
-    def full_disk(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(BertForSequenceClassification, "save_pretrained", full_disk)
-    before = sorted(entry.name for entry in tmp_path.iterdir())
-    with pytest.raises(lora.errors.SaveError, match="No space left"):
-        merge_to_directory(str(adapter), str(masked_lm), tmp_path / "merged")
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == before
 
 
 # --- heads of another size, and configs that are broken
@@ -259,18 +218,6 @@ def test_a_broken_config_is_one_error(loader, change, masked_lm):
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(lora.errors.FormatError, match=str(masked_lm)):
         loader(str(masked_lm))
-
-
-def test_a_failure_of_safetensors_is_a_save_error(masked_lm, tmp_path, monkeypatch):
-    adapter = classifier_adapter(masked_lm, tmp_path / "adapter")
-
-    def full_disk(*_: object, **__: object) -> None:
-        raise SafetensorError("I/O error: No space left on device")
-
-    monkeypatch.setattr(BertForSequenceClassification, "save_pretrained", full_disk)
-    with pytest.raises(lora.errors.SaveError, match="No space left"):
-        merge_to_directory(str(adapter), str(masked_lm), tmp_path / "merged")
-    assert not (tmp_path / "merged").exists()
 
 
 def test_roberta_has_no_positions_for_its_first_rows(tmp_path):

@@ -12,8 +12,8 @@ import transformers
 from safetensors.torch import load_file
 
 from lorakit import errors
+from lorakit.inference.merging import merge_to_directory
 from lorakit.inference.session import open_session
-from lorakit.models.merging import merge_to_directory
 from lorakit.recipe.schema import Recipe
 from lorakit.training import arguments, callbacks, train
 from tests.training import tiny

@@ -34,7 +34,7 @@ def merge(
 
     Example: `lorakit merge ./adapter --base FacebookAI/roberta-base --output ./merged`
     """
-    from lorakit.models.merging import merge_to_directory
+    from lorakit.inference.merging import merge_to_directory
 
     quiet_libraries(json)
     report = merge_to_directory(
