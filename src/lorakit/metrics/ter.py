@@ -3,23 +3,33 @@
     TER = edits / length of the references on average, both summed over all texts
 
 An edit inserts, deletes or replaces a word, or shifts words that the reference also has in a row.
-Shifts are searched greedily: the best one is done until none helps. Of several references the one
-with the fewest edits counts. Words stand between spaces, without case.
+Of several references the one with the fewest edits counts. Words stand between spaces, without
+their case.
 
-sacrebleu computes the same, but fills a table of distances for each shift that it tries, which
-takes a quarter of an hour for WebNLG's test set. Here the distance alone is computed, bit-parallel
-(`Distance`), and the table once for each shift that is done. tercom looks for the distance in a
-beam around the diagonal; here it is exact.
-Source: the rules of tercom as sacrebleu 2.6 states them, `sacrebleu/metrics/lib_ter.py`.
+Shifts are searched greedily, with tercom's limits and in its order, which decides among equals and
+so what can be shifted next: the longest words in a row first, the first in the text, the first in
+the reference. A shift costs one edit, so it is done if it saves one, and once if it saves none; the
+search ends where no shorter shift could save more. sacrebleu's search differs in each of these.
+
+tercom fills a table of distances for every shift that it tries. Here `Distance` does, and the table
+only where it could come to another number: above `BEAM` edits.
+Source: https://github.com/jhclark/tercom/blob/9f8d589/src/ter/TERcalc.java
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
-_LONGEST_SHIFT, _FARTHEST_SHIFT, _MOST_SHIFTS = 10, 50, 1000
+from lorakit.metrics.edit_distance import BEAM, Distance, Step, Words, align
 
-Words = list[str]
+_LONGEST_SHIFT, _FARTHEST_SHIFT = 10, 50
+
+_WORD = re.compile(r"[^ \t\n\v\f\r]+")  # the spaces that Java's expressions know
+_FIRST = -1  # behind no word
+
+Shift = tuple[int, int]  # where the words start, and the word behind which they go
+Places = dict[tuple[str, ...], list[int]]
 
 
 def ter(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
@@ -38,127 +48,100 @@ def ter(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> floa
 
 def count_edits(text: Words, reference: Words) -> int:
     """Shifts, and the insertions, deletions and replacements after them."""
-    distance = Distance(reference)
-    left, shifts, tried = distance(text), 0, 0
-    while left:
-        best: tuple[int, int, int, int, Words] | None = None
-        for length, start, target in _shifts(text, reference):
-            shifted = _shifted(text, start, length, target)
-            # The greatest gain, then the longest, the first, the one that lands first.
-            candidate = (left - distance(shifted), length, -start, -target, shifted)
-            best = candidate if best is None else max(best, candidate)
-            tried += 1
-            if tried >= _MOST_SHIFTS:
-                return shifts + left
-        if best is None or best[0] <= 0:
-            break
-        text, left, shifts = best[-1], left - best[0], shifts + 1
-    return shifts + left
+    distance, places = Distance(reference), _places(reference)
+    shifts = 0
+    while True:
+        edits, steps = align(text, reference)
+        shifted = _best_shift(text, reference, edits, _shifts(text, steps, places), distance)
+        if shifted is None:
+            return shifts + edits
+        text, shifts = shifted, shifts + 1
 
 
-class Distance:
-    """Levenshtein's distance of words from one reference (Hyyrö 2003, after Myers 1999).
-
-    Bit j of `up` and `down` says whether the table's column rises or falls by one at the
-    reference's word j; a word of the text moves to the next column in a few operations on integers.
-    """
-
-    def __init__(self, reference: Words) -> None:
-        self.length = len(reference)
-        self.places: dict[str, int] = {}
-        for place, word in enumerate(reference):
-            self.places[word] = self.places.get(word, 0) | 1 << place
-
-    def __call__(self, text: Words) -> int:
-        if not self.length:
-            return len(text)
-        full, last = (1 << self.length) - 1, 1 << (self.length - 1)
-        up, down, distance = full, 0, self.length
-        for word in text:
-            equal = self.places.get(word, 0)
-            diagonal = (((equal & up) + up) ^ up) | equal | down
-            right, left = down | (full & ~(diagonal | up)), diagonal & up
-            distance += bool(right & last) - bool(left & last)
-            right = right << 1 | 1
-            up = (left << 1 | ~(diagonal | right)) & full
-            down = right & diagonal & full
-        return distance
+def _best_shift(
+    text: Words, reference: Words, edits: int, shifts: list[list[Shift]], distance: Distance
+) -> Words | None:
+    """The text after the shift that leaves the fewest edits, if it costs no more than it saves."""
+    best, chosen = edits, None
+    for length in range(_LONGEST_SHIFT, 0, -1):
+        for start, behind in shifts[length]:
+            # Among equals the first shift counts, but any of them rather than none.
+            wanted = best if chosen is None else best - 1
+            if edits - wanted > 2 * length:  # what so many words could save
+                return chosen
+            shifted = _shifted(text, start, length, behind)
+            cost = 1 + distance(shifted)
+            if BEAM + 1 < cost <= wanted:
+                cost = 1 + align(shifted, reference)[0]
+            if cost <= wanted:
+                best, chosen = cost, shifted
+    return chosen
 
 
-def _shifts(text: Words, reference: Words) -> Iterator[tuple[int, int, int]]:
-    """Length, start and target of the shifts that may help: words that are wrong in both places."""
-    place, text_wrong, reference_wrong = _aligned(text, reference)
-    for start, there, length in _common(text, reference):
-        if not any(text_wrong[start : start + length]):
-            continue
-        if not any(reference_wrong[there : there + length]):
-            continue
-        if start <= place[there] < start + length:
-            continue
-        before = None
-        for offset in range(there - 1, there + length):
-            if offset >= len(place):
+def _shifts(text: Words, steps: list[Step], places: Places) -> list[list[Shift]]:
+    """By length the shifts that may help: of wrong words, to where the reference's are wrong."""
+    aligned, text_wrong, reference_wrong = _aligned(steps)
+    shifts: list[list[Shift]] = [[] for _ in range(_LONGEST_SHIFT + 1)]
+    for start in range(len(text)):
+        for length in range(1, min(_LONGEST_SHIFT, len(text) - start) + 1):
+            found = places.get(tuple(text[start : start + length]))
+            if found is None:
                 break
-            target = 0 if offset < 0 else place[offset] + 1
-            if target != before:
-                before = target
-                yield length, start, target
-
-
-def _common(text: Words, reference: Words) -> Iterator[tuple[int, int, int]]:
-    """Where words in a row stand in both, and how many: all prefixes of each such run."""
-    for start, word in enumerate(text):
-        for there in [place for place, other in enumerate(reference) if other == word]:
-            if abs(there - start) > _FARTHEST_SHIFT:
+            if not any(text_wrong[start : start + length]):
                 continue
-            run = zip(text[start : start + _LONGEST_SHIFT], reference[there:], strict=False)
-            for length, (own, other) in enumerate(run, start=1):
-                if own != other:
-                    break
-                yield start, there, length
+            for there in found:
+                if start <= aligned[there] < start + length:
+                    continue
+                if abs(aligned[there] - start) > _FARTHEST_SHIFT:
+                    continue
+                if any(reference_wrong[there : there + length]):
+                    landings = _landings(aligned, there, length)
+                    shifts[length] += [(start, behind) for behind in landings if behind != start]
+    return shifts
 
 
-def _aligned(text: Words, reference: Words) -> tuple[list[int], list[bool], list[bool]]:
-    """The text's place for each word of the reference, and which words of both are wrong."""
-    place, text_wrong, reference_wrong = [], [], []
-    at = -1
-    for step in _steps(text, reference):
-        if step != _INSERT:
+def _landings(aligned: list[int], there: int, length: int) -> Iterator[int]:
+    """The words of the text behind which the words at `there` in the reference can be put."""
+    yield aligned[there - 1] if there else _FIRST
+    for place in range(there, there + length):
+        if place == there or aligned[place] != aligned[there]:
+            yield aligned[place]
+
+
+def _places(reference: Words) -> Places:
+    """Where words in a row begin in the reference."""
+    places: Places = {}
+    for start in range(len(reference)):
+        for end in range(start + 1, min(start + _LONGEST_SHIFT, len(reference)) + 1):
+            places.setdefault(tuple(reference[start:end]), []).append(start)
+    return places
+
+
+def _aligned(steps: list[Step]) -> tuple[list[int], list[bool], list[bool]]:
+    """The text's word for each word of the reference, and which words of both are wrong."""
+    aligned, text_wrong, reference_wrong = [], [], []
+    at = _FIRST
+    for step in steps:
+        if step != Step.INSERT:
             at += 1
-            text_wrong.append(step != _SAME)
-        if step != _DELETE:
-            place.append(at)
-            reference_wrong.append(step != _SAME)
-    return place, text_wrong, reference_wrong
+            text_wrong.append(step != Step.SAME)
+        if step != Step.DELETE:
+            aligned.append(at)
+            reference_wrong.append(step != Step.SAME)
+    return aligned, text_wrong, reference_wrong
 
 
-_SAME, _REPLACE, _DELETE, _INSERT = range(4)  # ties go to the first
-
-
-def _steps(text: Words, reference: Words) -> list[int]:
-    """The edits from text to reference, word by word."""
-    rows = [[(i, _INSERT) for i in range(len(reference) + 1)]]
-    for i, word in enumerate(text, start=1):
-        above, row = rows[-1], [(i, _DELETE)]
-        for j, other in enumerate(reference, start=1):
-            diagonal = (above[j - 1][0] + (word != other), _REPLACE if word != other else _SAME)
-            row.append(min(diagonal, (above[j][0] + 1, _DELETE), (row[-1][0] + 1, _INSERT)))
-        rows.append(row)
-    steps, i, j = [], len(text), len(reference)
-    while i or j:
-        step = rows[i][j][1]
-        steps.append(step)
-        i, j = i - (step != _INSERT), j - (step != _DELETE)
-    return steps[::-1]
-
-
-def _shifted(text: Words, start: int, length: int, target: int) -> Words:
-    """The words with `length` of them moved from `start` to before `target`."""
+def _shifted(text: Words, start: int, length: int, behind: int) -> Words:
+    """The text with words moved behind another; behind one of themselves: as far to the right."""
     moved, rest = text[start : start + length], text[:start] + text[start + length :]
-    # A target within themselves counts from their start, as tercom has it.
-    place = target - length if target > start + length else target
+    if behind < start:
+        place = behind + 1
+    elif behind < start + length:
+        place = behind
+    else:
+        place = behind - length + 1
     return rest[:place] + moved + rest[place:]
 
 
 def _words(text: str) -> Words:
-    return text.lower().split()
+    return _WORD.findall(text.lower())
