@@ -286,7 +286,7 @@ def test_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch) -> No
     def full(*args: object, **kwargs: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("lorakit.checkpoint.formats.native.save_file", full)
+    monkeypatch.setattr("lorakit.checkpoint.formats.tensor_files.save_file", full)
     for directory in (tmp_path, tmp_path / "new" / "deep"):
         with pytest.raises(SaveError, match="No space left on device"):
             write(replace(head(), method="other"), directory)

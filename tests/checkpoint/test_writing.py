@@ -17,6 +17,7 @@ from torch import nn
 
 import lorakit as lora
 from lorakit.checkpoint import AdapterBundle, read, write
+from lorakit.checkpoint.formats import tensor_files
 from lorakit.checkpoint.formats.peft import writing
 from lorakit.errors import SaveError
 from lorakit.injection.transfer.saving import bundle_of
@@ -92,7 +93,7 @@ def dying_at(n: int, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> I
             (Path, "mkdir"),
             (Path, "rmdir"),
             (Path, "write_text"),
-            (writing, "save_file"),
+            (tensor_files, "save_file"),
         ):
             patch.setattr(owner, name, failing(name, getattr(owner, name)))
         yield steps
@@ -203,7 +204,7 @@ def test_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monkey
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(writing, "save_file", full)
+    monkeypatch.setattr(tensor_files, "save_file", full)
     with pytest.raises(SaveError) as caught:
         write(bundle(2), tmp_path / "a")
     assert str(tmp_path / "a") in str(caught.value)
@@ -240,7 +241,7 @@ def test_permission_error_is_reported_as_such(
     def denied(*args: object, **kwargs: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(writing if step == "save_file" else Path, step, denied)
+    monkeypatch.setattr(tensor_files if step == "save_file" else Path, step, denied)
     with pytest.raises(SaveError, match="Permission denied"):
         write(bundle(2), tmp_path / "a" / "b")
     assert list(tmp_path.iterdir()) == []

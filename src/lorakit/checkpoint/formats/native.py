@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lorakit.checkpoint.bundle import AdapterBundle, type_problem
@@ -27,6 +26,7 @@ from lorakit.checkpoint.formats.tensor_files import (
     for_safetensors,
     load_safetensors,
     peek_safetensors,
+    save_safetensors,
 )
 from lorakit.checkpoint.header import (
     BASE_TYPES,
@@ -105,7 +105,7 @@ class Native(Codec):
     def write(self, bundle: AdapterBundle, path: Path) -> None:
         tensors = for_safetensors(dict(sorted(bundle.tensors.items())))
         with directory_for_writing(path), atomic_write(path / TENSORS_NAME) as temporary:
-            save_file(tensors, temporary, metadata=header_text(_header(bundle)))
+            save_safetensors(tensors, temporary, header_text(_header(bundle)))
 
 
 def _header(bundle: AdapterBundle) -> dict[str, Any]:

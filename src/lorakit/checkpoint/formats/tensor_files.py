@@ -9,9 +9,18 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from lorakit.checkpoint.checksum import require_intact, with_checksum
 from lorakit.errors import FormatError
+
+
+def save_safetensors(
+    tensors: Mapping[str, Tensor], file: Path, metadata: Mapping[str, str]
+) -> None:
+    """Write tensors `for_safetensors` with their metadata and a checksum of both."""
+    save_file(dict(tensors), file, metadata=with_checksum(metadata, tensors))
 
 
 def load_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -19,9 +28,11 @@ def load_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(file, framework="pt") as opened:
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-            return tensors, opened.metadata() or {}
+            metadata = opened.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise _corrupted(file, error) from error
+    require_intact(file, metadata, tensors)
+    return tensors, metadata
 
 
 def peek_safetensors(file: Path) -> tuple[list[str], dict[str, str]]:

@@ -14,8 +14,6 @@ import os
 import shutil
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from lorakit.checkpoint.formats.peft.layout import (
     CONFIG_NAME,
     PREVIOUS_CONFIG_NAME,
@@ -23,6 +21,7 @@ from lorakit.checkpoint.formats.peft.layout import (
     PeftFiles,
 )
 from lorakit.checkpoint.formats.peft.model_card import CARD_NAME, is_ours
+from lorakit.checkpoint.formats.tensor_files import save_safetensors
 from lorakit.checkpoint.header import header_text
 from lorakit.errors import SaveError
 from lorakit.files import (
@@ -60,7 +59,7 @@ def write_directory(directory: Path, files: PeftFiles, card: str) -> None:
 
 
 def _write_temporary(files: PeftFiles, card: str, paths: dict[str, Path]) -> None:
-    save_file(files.tensors, paths[TENSORS_NAME], metadata=header_text(files.header or {}))
+    save_safetensors(files.tensors, paths[TENSORS_NAME], header_text(files.header or {}))
     text = json.dumps(files.config, indent=2, sort_keys=True)
     paths[CONFIG_NAME].write_text(text, encoding="utf-8")
     shutil.copymode(paths[CONFIG_NAME], paths[TENSORS_NAME])  # safetensors creates private files
