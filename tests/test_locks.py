@@ -7,6 +7,7 @@ import fcntl
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import socket
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from lorakit.errors import SaveError
-from lorakit.locks import LOCK_FILES, exclusive
+from lorakit.locks import LOCK_FILES, exclusive, new_directory
 
 FORK = multiprocessing.get_context("fork")
 
@@ -116,3 +117,52 @@ def test_a_place_that_cannot_be_a_directory_is_the_systems_own_error(tmp_path: P
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError), exclusive(tmp_path / "file"):
         pytest.fail("there is nothing to hold")
+
+
+@pytest.mark.parametrize("away", ["deleted", "moved", "taken over"])
+def test_a_directory_that_is_no_longer_there_is_told(away: str, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    with exclusive(directory) as require_held:
+        require_held()
+        directory.rename(tmp_path / "elsewhere")
+        if away == "deleted":
+            shutil.rmtree(tmp_path / "elsewhere")
+        if away == "taken over":
+            kill(held_elsewhere(directory))
+        with pytest.raises(SaveError, match=f"{directory} was deleted or moved while"):
+            require_held()
+
+
+def test_a_new_directory_appears_when_it_is_whole(tmp_path: Path) -> None:
+    output = tmp_path / "deep" / "model"
+    with new_directory(output) as directory:
+        (directory / "a").write_text("whole")
+        assert not output.exists()
+        with pytest.raises(SaveError, match="model is being written by"), new_directory(output):
+            pytest.fail("both make it")
+    assert (output / "a").read_text() == "whole"
+    assert os.listdir(output.parent) == ["model"]
+
+
+def write_half(output: Path, error: BaseException) -> None:
+    with new_directory(output) as directory:
+        (directory / "a").write_text("half")
+        raise error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SaveError("full"), ValueError()])
+def test_a_new_directory_that_fails_leaves_nothing(error: BaseException, tmp_path: Path) -> None:
+    with pytest.raises(type(error)):
+        write_half(tmp_path / "model", error)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_new_directory_replaces_an_empty_one_only(tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    output.mkdir()
+    with new_directory(output) as directory:
+        (directory / "a").touch()
+    with pytest.raises(SaveError, match="could not be written"), new_directory(output):
+        pass
+    assert os.listdir(output) == ["a"]
+    assert os.listdir(tmp_path) == ["model"]

@@ -83,6 +83,13 @@ def flush_directory(directory: Path) -> None:
         flush(directory)
 
 
+def flush_tree(directory: Path) -> None:
+    """The same for a directory and everything in it."""
+    for path in directory.rglob("*"):
+        flush_directory(path) if path.is_dir() else flush(path)
+    flush_directory(directory)
+
+
 def discard(paths: Iterable[Path]) -> None:
     """Delete these files where they exist; errors are ignored."""
     for path in paths:

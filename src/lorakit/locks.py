@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lorakit.errors import SaveError
-from lorakit.files import discard
+from lorakit.files import discard, flush_tree
 
 LOCK, NOTE = ".lorakit.lock", ".lorakit.lock.json"
 LOCK_FILES = (LOCK, NOTE)
@@ -29,31 +30,69 @@ LOCK_FILES = (LOCK, NOTE)
 
 
 @contextmanager
-def exclusive(directory: Path, place: Path | None = None) -> Iterator[None]:
+def exclusive(directory: Path, place: Path | None = None) -> Iterator[Callable[[], None]]:
     """Hold a directory, which is made if it is missing, against every other process and thread.
 
-    `place` is what the user knows it by, if it is not the directory itself. Raises SaveError that
-    names the holder if it is held already, OSError if it cannot be written.
+    Yields a check that raises SaveError if the directory was deleted or moved since. `place` is
+    what the user knows it by, if it is not the directory itself.
+
+    Raises SaveError that names the holder if it is held already, OSError if it cannot be written.
     """
+    place = place or directory
     lock, note = FileLock(directory / LOCK, blocking=False), directory / NOTE
     try:
         lock.acquire()
     except Timeout:
         raise SaveError(
-            f"{place or directory} is being written by {_holder(note)}; wait until that has ended, "
-            "or choose another place."
+            f"{place} is being written by {_holder(note)}; wait until that has ended, or choose "
+            "another place."
         ) from None
+    ours = _note()
+
+    def require_held() -> None:
+        if not note.is_file() or note.read_text(encoding="utf-8") != ours:
+            raise SaveError(f"{place} was deleted or moved while it was being written.")
+
     try:
-        note.write_text(json.dumps(_note()), encoding="utf-8")
-        yield
+        note.write_text(ours, encoding="utf-8")
+        yield require_held
     finally:
         discard([note, directory / LOCK])  # the lock's last: it is held until then
         lock.release()
 
 
-def _note() -> dict[str, str | int]:
+@contextmanager
+def new_directory(output: Path) -> Iterator[Path]:
+    """A directory to write into, which becomes `output` when the block ends without an error.
+
+    It stands beside `output`, so that the rename is atomic; what a killed process has left of it
+    goes first. Raises SaveError that names the holder if another process makes the same directory,
+    or if it cannot be put into place; `output` may exist if it is empty.
+    """
+    output = output.absolute()
+    workplace = output.with_name(f".{output.name}.new")
+    directory = workplace / output.name
+    try:
+        with exclusive(workplace, output):
+            shutil.rmtree(directory, ignore_errors=True)
+            try:
+                directory.mkdir()
+                yield directory
+                flush_tree(directory)
+                if output.is_dir():
+                    output.rmdir()
+                os.replace(directory, output)
+            finally:
+                shutil.rmtree(workplace, ignore_errors=True)
+    except SaveError:
+        raise
+    except OSError as error:
+        raise SaveError(f"{output} could not be written: {error}") from error
+
+
+def _note() -> str:
     since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-    return {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
 
 
 def _holder(note: Path) -> str:

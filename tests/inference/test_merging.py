@@ -17,6 +17,7 @@ from transformers import (
 
 import lorakit as lora
 from lorakit.inference.merging import merge_to_directory
+from lorakit.locks import exclusive
 from tests.models.test_loading import SMALL, classifier_adapter
 
 
@@ -74,3 +75,24 @@ def test_a_failure_of_safetensors_is_a_save_error(masked_lm, tmp_path, monkeypat
     with pytest.raises(lora.errors.SaveError, match="No space left"):
         merge_to_directory(str(adapter), str(masked_lm), tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
+
+
+def test_a_second_merge_into_one_place_is_told_who_makes_it(masked_lm, tmp_path):
+    adapter = classifier_adapter(masked_lm, tmp_path / "adapter")
+    output = tmp_path / "merged"
+    with (
+        exclusive(tmp_path / ".merged.new", output),
+        pytest.raises(lora.errors.SaveError, match=r"merged is being written by process \d+ on"),
+    ):
+        merge_to_directory(str(adapter), str(masked_lm), output)
+    assert not output.exists()
+
+
+def test_what_a_killed_merge_left_is_gone_after_the_next(masked_lm, tmp_path):
+    adapter = classifier_adapter(masked_lm, tmp_path / "adapter")
+    left = tmp_path / ".merged.new" / "merged"
+    left.mkdir(parents=True)
+    (left / "half.safetensors").write_bytes(b"half")
+    merge_to_directory(str(adapter), str(masked_lm), tmp_path / "merged")
+    assert not left.parent.exists()
+    assert "half.safetensors" not in {file.name for file in (tmp_path / "merged").iterdir()}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from safetensors import SafetensorError
 
 from lorakit.checkpoint import read
 from lorakit.errors import ConfigError, SaveError
+from lorakit.locks import new_directory
 from lorakit.methods import find, load
 from lorakit.models.loading import load_base
 
@@ -67,10 +66,11 @@ def merge_to_directory(
         raise ConfigError(
             f"The files of {adapter} do not name the base model; pass it with --base MODEL."
         )
-    model: Any = load_base(base, bundle=bundle)
-    loaded = load(model, bundle, adapter, check_base)
-    report = find(bundle.method).fold(model)
-    size = _save(model, base, output)
+    with new_directory(output) as directory:
+        model: Any = load_base(base, bundle=bundle)
+        loaded = load(model, bundle, adapter, check_base)
+        report = find(bundle.method).fold(model)
+        size = _save(model, base, directory)
     return MergedModel(
         output=str(output),
         base=base,
@@ -82,21 +82,14 @@ def merge_to_directory(
     )
 
 
-def _save(model: Any, base: str, output: Path) -> int:
-    """Write beside the output and rename; returns the bytes written."""
+def _save(model: Any, base: str, directory: Path) -> int:
+    """Write model and tokenizer; returns the bytes written."""
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as parent:
-            directory = Path(parent) / output.name
-            model.save_pretrained(directory)
-            _copy_tokenizer(base, directory)
-            size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
-            if output.is_dir():
-                output.rmdir()
-            os.replace(directory, output)
-    except (OSError, SafetensorError) as error:
-        raise SaveError(f"The merged model could not be saved to {output}: {error}") from error
-    return size
+        model.save_pretrained(directory)
+    except SafetensorError as error:
+        raise SaveError(f"The merged model could not be saved: {error}") from error
+    _copy_tokenizer(base, directory)
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
 
 
 def _copy_tokenizer(base: str, directory: Path) -> None:
