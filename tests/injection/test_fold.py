@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -125,6 +126,22 @@ def test_ties_are_undone_and_a_round_trip_keeps_the_logits(name: str, tmp_path: 
         warnings.simplefilter("ignore", ResourceWarning)
         model.save_pretrained(tmp_path)
         again = type(model).from_pretrained(tmp_path)
+    assert_close(outputs(case, again), outputs(case, model), **EXACT)
+
+
+@pytest.mark.parametrize("name", ["UMT5", "SwitchTransformers"])
+def test_logits_that_are_scaled_by_the_tie_stay_scaled(name: str, tmp_path: Path) -> None:
+    """They are where the config says that the weights are tied, so it has to go on saying so."""
+    config = getattr(transformers, f"{name}Config")(**zoo.T5_SIZES)
+    torch.manual_seed(1)
+    model = getattr(transformers, f"{name}ForConditionalGeneration")(config).eval()
+    case = zoo.CASES["t5"]
+    lora.inject(model, lora.LoraConfig(r=2, target_modules=["lm_head"], init_lora_weights=False))
+    y = outputs(case, model)
+    lora.fold(model)
+    assert_close(outputs(case, model), y, **MODEL)
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path).eval()
     assert_close(outputs(case, again), outputs(case, model), **EXACT)
 
 

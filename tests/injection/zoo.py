@@ -90,11 +90,20 @@ def phi3(**settings: Any) -> nn.Module:
     return _build("Phi3Config", "Phi3ForCausalLM", **_DECODER | settings)
 
 
+T5_SIZES = {
+    "d_model": 16,
+    "d_kv": 8,
+    "d_ff": 24,
+    "num_layers": 2,
+    "num_heads": 2,
+    "vocab_size": 40,
+    "decoder_start_token_id": 0,
+}
+
+
 def t5(**settings: Any) -> nn.Module:
     """One embedding for encoder, decoder and head."""
-    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
-    ids = {"vocab_size": 40, "decoder_start_token_id": 0}
-    return _build("T5Config", "T5ForConditionalGeneration", **sizes | ids | settings)
+    return _build("T5Config", "T5ForConditionalGeneration", **T5_SIZES | settings)
 
 
 def bart(**settings: Any) -> nn.Module:

@@ -62,7 +62,8 @@ def inject(model: nn.Module, config: LoraConfig) -> Report:
             f"This model already trains {len(trained)} tensors in full ({trained[0]}, ...). Remove "
             "the trained copies with lorakit.eject, or keep their values with lorakit.fold."
         )
-    return install(model, config, select(model, config))
+    install(model, config, select(model, config))
+    return describe(model)
 
 
 def _require_config(config: object) -> None:
@@ -80,7 +81,7 @@ def install(
     config: LoraConfig,
     selection: Selection,
     values: Mapping[str, Mapping[str, Tensor]] | None = None,
-) -> Report:
+) -> None:
     """Adapt the selected modules; `values` has the adapter tensors of some modules by name."""
     required_grad = {n: p.requires_grad for n, p in model.named_parameters(remove_duplicate=False)}
     names = tuple(target.name for target in selection.targets)
@@ -100,7 +101,6 @@ def install(
     except BaseException:
         eject(model)
         raise
-    return describe(model)
 
 
 def eject(model: nn.Module) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from lorakit.functional.merge import merge
 from lorakit.injection import trained_copies
 from lorakit.injection.adaptation import close, require_whole
 from lorakit.injection.modes import MergeReport, merge_report
+from lorakit.injection.selection.architectures import SCALED_BY_TIE
 from lorakit.layers.conversion import lora_layers, require_plain_form, restore
 from lorakit.layers.embedding import Embedding
 from lorakit.private.transformers_names import forget_ties, tied_weights
@@ -24,8 +26,9 @@ def fold(model: nn.Module) -> MergeReport:
 
     Layer by layer, so the memory for one extra weight is enough. The old weight tensors are not
     modified, so other references to them stay valid. A weight that was tied to another module's is
-    thereby untied, and a transformers config is updated (`tie_word_embeddings = False`). That
-    applies to all tied weights of the model, so the others become copies too.
+    thereby untied, and a transformers config is updated (`tie_word_embeddings = False`), unless the
+    model computes its logits by that. It applies to all tied weights of the model, so the others
+    become copies too.
 
     Returns how much of each update is lost to rounding in the weight's dtype. Raises StateError if
     the model has no adapters, inside `lorakit.disabled` or for a submodule of the model that was
@@ -70,9 +73,10 @@ def _was_untied(before: Mapping[str, object], now: Mapping[str, object]) -> bool
 
 def _untie(module: nn.Module) -> None:
     """Let a transformers model save and load each weight by itself."""
-    config = getattr(module, "config", None)
-    if getattr(config, "tie_word_embeddings", False):
-        config.tie_word_embeddings = False  # type: ignore[union-attr]
+    config: Any = getattr(module, "config", None)
+    ties = getattr(config, "tie_word_embeddings", False)
+    if ties and config.model_type not in SCALED_BY_TIE:
+        config.tie_word_embeddings = False
     tied = tied_weights(module)
     if not tied:
         return

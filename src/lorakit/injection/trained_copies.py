@@ -62,17 +62,16 @@ def _remember_ties(model: nn.Module, places: list[tuple[nn.Module, str]]) -> Non
 
 
 def untied(model: nn.Module) -> list[tuple[str, ...]]:
-    """Groups of parameters that were tied until the first ones got a trained copy."""
-    groups: dict[object, list[str]] = {}
-    for name, original in originals(model).items():
-        groups.setdefault(storage_key(original), []).append(name)
-    untied_keys = set()
+    """Groups of parameters that were tied until the first ones got a trained copy, or all did."""
+    groups: dict[object, dict[str, int]] = {}
+    for name, module, leaf in _slots(model):
+        group = groups.setdefault(storage_key(_originals(module)[leaf]), {})
+        group[name] = id(slot(module, leaf)[leaf])
     for prefix, module in model.named_modules():
         for leaf, tensor in _ties(module).items():
-            key = storage_key(tensor)
-            groups.setdefault(key, []).append(f"{prefix}.{leaf}" if prefix else leaf)
-            untied_keys.add(key)
-    return [tuple(names) for key, names in groups.items() if key in untied_keys]
+            group = groups.setdefault(storage_key(tensor), {})
+            group[f"{prefix}.{leaf}" if prefix else leaf] = id(slot(module, leaf)[leaf])
+    return [tuple(group) for group in groups.values() if len(set(group.values())) > 1]
 
 
 def holders(model: nn.Module) -> Iterator[nn.Module]:

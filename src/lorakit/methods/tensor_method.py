@@ -26,6 +26,7 @@ from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.transfer.base_facts import base_facts
 from lorakit.injection.transfer.loading import LoadReport, another_base, fill
 from lorakit.injection.transfer.placement import place
+from lorakit.injection.transfer.untying import trained_as_one
 from lorakit.methods.applied import Applied, applied_to, forget, remember, require_plain
 from lorakit.methods.base import Config, Method
 from lorakit.surgery.wrappers import unwrapped
@@ -102,7 +103,7 @@ class TensorMethod(Method[Config]):
         plain = not self.is_applied(model)
         problems = self._refusal(model, config) if plain else []
         learned = self.learned(model) if self.is_applied(model) else None
-        problems += self._tensor_problems(model, bundle, learned)
+        problems += self._tensor_problems(model, bundle, learned, plain)
         verified = _base_verified(model, bundle, learned)
         if check_base and verified is False:
             problems.append(another_base(bundle))
@@ -126,10 +127,17 @@ class TensorMethod(Method[Config]):
         return []
 
     def _tensor_problems(
-        self, model: nn.Module, bundle: AdapterBundle, learned: Mapping[str, Tensor] | None
+        self,
+        model: nn.Module,
+        bundle: AdapterBundle,
+        learned: Mapping[str, Tensor] | None,
+        plain: bool,
     ) -> list[str]:
         """Every unexpected key, every missing key, every size mismatch."""
-        found = place(model, bundle).problems
+        placement = place(model, bundle)
+        found = placement.problems
+        if not plain:
+            found += trained_as_one(placement.trained, bundle.trained)
         if learned is not None:
             named = {name for name, _ in found}
             found += [

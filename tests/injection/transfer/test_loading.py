@@ -717,7 +717,7 @@ def test_suggestions_for_many_lost_tensors_are_few(
         asked.append(name)
         return f" (did you mean {name}'s neighbour?)"
 
-    monkeypatch.setattr("lorakit.injection.transfer.placement.suggest", count)
+    monkeypatch.setattr("lorakit.injection.transfer.trained_tensors.suggest", count)
     with refused(base(), saved) as problems:
         lora.load_adapter(base(), saved)
     assert len(asked) == 10

@@ -50,7 +50,7 @@ class Report:
     tied: tuple[tuple[str, ...], ...] = field(default=())
     """Groups of tied parameters with one of an adapted layer; only that layer's output changes."""
     untied: tuple[tuple[str, ...], ...] = field(default=())
-    """Groups of parameters that were tied until the first ones became trainable copies."""
+    """Groups of parameters that were tied until the first ones, or all, became trainable copies."""
     frozen_adapter_parameters: int = 0
     """Frozen parameters of the adapters; a variant may keep some at their initial values."""
 
@@ -59,6 +59,11 @@ class Report:
         """Trainable parameters of the adapters, and those trained in full."""
         adapters = self.adapter_parameters - self.frozen_adapter_parameters
         return adapters + sum(self.trained.values())
+
+    @property
+    def _trained_apart(self) -> list[tuple[str, ...]]:
+        """The groups of `untied` whose every parameter is trained."""
+        return [names for names in self.untied if self.trained.keys() >= set(names)]
 
     @property
     def above_max_rank(self) -> tuple[str, ...]:
@@ -77,7 +82,10 @@ class Report:
             "frozen, without adapter": _sizes(self.uncovered),
             "rank above min(in, out)": self.above_max_rank,
             "tied weights, only one of them adapted": [" = ".join(names) for names in self.tied],
-            "no longer tied, the first is trained": [" = ".join(names) for names in self.untied],
+            "no longer tied, the first is trained": [
+                " = ".join(names) for names in self.untied if names not in self._trained_apart
+            ],
+            "no longer tied, each is trained": [" = ".join(names) for names in self._trained_apart],
         }
         lines += [f"{title}: {', '.join(items)}" for title, items in notes.items() if items]
         return "\n".join(lines)

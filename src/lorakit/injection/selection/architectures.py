@@ -29,6 +29,10 @@ _QUERY_VALUE = {
 }
 _FUSED_QKV = {"gpt2": "c_attn"}
 
+SCALED_BY_TIE = ("switch_transformers", "udop", "umt5")
+"""The `model_type`s that scale the output of the decoder where the config's `tie_word_embeddings`
+is true, whether the weights are tied or not. `from_pretrained` ties no weights that differ."""
+
 Parts = tuple[tuple[int | None, bool], ...]
 
 

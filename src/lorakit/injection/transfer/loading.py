@@ -18,7 +18,9 @@ from lorakit.injection.inspection.report import Report, describe
 from lorakit.injection.modes import merge_report
 from lorakit.injection.selection.matching import Selection, Target
 from lorakit.injection.selection.naming import group_layers
-from lorakit.injection.transfer.placement import Placement, place, without_base_copies
+from lorakit.injection.transfer.placement import Placement, place
+from lorakit.injection.transfer.trained_tensors import without_base_copies
+from lorakit.injection.transfer.untying import trained_as_one, untie
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
 
@@ -60,22 +62,23 @@ def load_bundle(
     bundle, unexpected = in_model_names(bundle, names)
     bundle = without_base_copies(model, bundle)
     placement = place(model, bundle)
-    problems = group_layers([*unexpected, *placement.problems])
+    adapted = any(True for _ in lora_layers(model))
+    tied = trained_as_one(placement.trained, bundle.trained) if adapted else []
+    problems = group_layers([*unexpected, *placement.problems, *tied])
     verified = placement.base_verified
     if check_base and verified is False:
         problems.append(another_base(bundle))
     if problems:
         raise MismatchError(f"{origin} does not fit this {type(model).__name__}:", problems)
-    if any(True for _ in lora_layers(model)):
+    if adapted:
         require_enabled(model)
         _overwrite(model, placement)
-        report = describe(model)
     else:
         values = {name: adapter.tensors for name, adapter in placement.adapters.items()}
-        report = install(model, placement.config, _selection(model, placement), values)
+        install(model, placement.config, _selection(model, placement), values)
     fill(model, bundle.trained)
     mark_training_start(model)
-    return LoadReport(bundle.format, report, verified, _worst_rounding(model))
+    return LoadReport(bundle.format, describe(model), verified, _worst_rounding(model))
 
 
 def another_base(bundle: AdapterBundle) -> str:
@@ -93,7 +96,7 @@ def _selection(model: nn.Module, placement: Placement) -> Selection:
     for name, adapter in placement.adapters.items():
         assert adapter.site is not None
         targets.append(Target(name, model.get_submodule(name), adapter.spec, adapter.site))
-    return Selection(tuple(targets), placement.trained)
+    return Selection(tuple(targets), tuple(placement.trained.values()))
 
 
 def _overwrite(model: nn.Module, placement: Placement) -> None:
@@ -102,20 +105,29 @@ def _overwrite(model: nn.Module, placement: Placement) -> None:
     for name, adapter in placement.adapters.items():
         layers[name].set_adapter_tensors(adapter.tensors)
     copied = trained_copies.slots(model)
-    trained_copies.make(model, (s for s in placement.trained if (id(s[0]), s[1]) not in copied))
+    new = [s for s in placement.trained.values() if (id(s[0]), s[1]) not in copied]
+    trained_copies.make(model, new)
 
 
 def fill(model: nn.Module, trained: Mapping[str, Tensor]) -> None:
-    """Write saved tensors into the model's trained tensors of the same names."""
+    """Write saved tensors into the model's trained tensors of the same names.
+
+    Tied ones are untied if their values differ.
+    """
+    parts = {name: name.rpartition(".") for name in trained}
+    places = {name: (model.get_submodule(owner), leaf) for name, (owner, _, leaf) in parts.items()}
+    untie(places, trained)
+    made: dict[Tensor, Tensor] = {}
     with torch.no_grad():
-        for name, value in trained.items():
-            module, _, leaf = name.rpartition(".")
-            table = trained_copies.slot(model.get_submodule(module), leaf)
-            if table[leaf].is_meta:
-                real = value.to(table[leaf].dtype, copy=True)
-                table[leaf] = nn.Parameter(real) if table[leaf].requires_grad else real
+        for name, (module, leaf) in places.items():
+            table, value = trained_copies.slot(module, leaf), trained[name]
+            here = table[leaf]
+            if here.is_meta:
+                real = value.to(here.dtype, copy=True)
+                real = nn.Parameter(real) if here.requires_grad else real
+                table[leaf] = made.setdefault(here, real)
             else:
-                table[leaf].copy_(value)
+                here.copy_(value)
 
 
 def _worst_rounding(model: nn.Module) -> float | None:

@@ -1,32 +1,27 @@
-"""Match the tensors of an adapter to the modules of a model, and list every mismatch."""
+"""Match an adapter to the modules of a model, and list every mismatch."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor, nn
 
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.fingerprint import compare
-from lorakit.config import ALL_LINEAR, LoraConfig, is_bias
-from lorakit.errors import suggest
+from lorakit.config import ALL_LINEAR, LoraConfig
 from lorakit.functional.initialise import adapter_dtype
 from lorakit.injection import trained_copies
 from lorakit.injection.selection.architectures import unloaded
 from lorakit.injection.selection.matching import target_names
-from lorakit.injection.selection.naming import matches_suffix, without_indices
+from lorakit.injection.selection.naming import without_indices
 from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.injection.transfer.resolution import format_shapes, resolve_adapter
+from lorakit.injection.transfer.trained_tensors import closest, place_trained
 from lorakit.layers import conversion
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.readers import reader_problem
 from lorakit.variants import ModuleAdapter
-
-_SUGGESTIONS = 10
-"""How many unexpected names get a suggestion; the search takes time."""
 
 _MISSING = "is a target module, but missing from the file"
 
@@ -38,7 +33,8 @@ class Placement:
     config: LoraConfig
     adapters: dict[str, ModuleAdapter] = field(default_factory=dict)
     """By module name, with copies of the tensors for the module's device."""
-    trained: tuple[Slot, ...] = ()
+    trained: dict[str, Slot] = field(default_factory=dict)
+    """The places of the tensors that are trained in full, by name."""
     problems: list[tuple[str, str]] = field(default_factory=list)
     """(name, what is wrong with it) pairs."""
     base_verified: bool | None = None
@@ -60,7 +56,8 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
             placement.problems.append((name, problem))
     placement.problems += _unexpected_modules(missing, modules)
     placement.problems += _missing_adapters(model, bundle, adapted)
-    placement.trained = _place_trained(placement, modules, bundle)
+    placement.trained, problems = place_trained(modules, bundle)
+    placement.problems += problems
     placement.problems += [
         (name, "is trained in full in this model, but missing from the file")
         for name in trained_copies.names(model)
@@ -78,23 +75,8 @@ def _unexpected_modules(
     names: list[str], modules: Mapping[str, nn.Module]
 ) -> list[tuple[str, str]]:
     """Messages for modules that the model lacks; similar layers share one suggestion."""
-    hints = _hints(names, modules)
+    hints = closest(names, modules)
     return [(name, f"is unexpected: the model has no such module{hints[name]}") for name in names]
-
-
-def _hints(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, str]:
-    """The closest names in the model for the first of these; similar layers share one."""
-    groups = Counter(map(without_indices, dict.fromkeys(names)))
-    patterns = sorted(set(map(without_indices, modules)))
-    found: dict[str, str] = {}
-    hints = {}
-    for name in names:
-        alike = without_indices(name)
-        asked, there = (name, list(modules)) if groups[alike] == 1 else (alike, patterns)
-        if asked not in found:
-            found[asked] = suggest(asked, there) if len(found) < _SUGGESTIONS else ""
-        hints[name] = found[asked]
-    return hints
 
 
 def _place_adapter(
@@ -193,83 +175,6 @@ def _against_config(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, 
         for name in bundle.adapters
         if name in modules and name not in meant
     ]
-
-
-def _place_trained(
-    placement: Placement, modules: Mapping[str, nn.Module], bundle: AdapterBundle
-) -> tuple[Slot, ...]:
-    slots = []
-    owners = [name.rpartition(".")[0] for name in bundle.trained]
-    hints = _hints([owner for owner in owners if owner not in modules], modules)
-    for name, value in bundle.trained.items():
-        owner, _, leaf = name.rpartition(".")
-        module = modules.get(owner)
-        tensors = {**module._parameters, **module._buffers} if module is not None else {}
-        here = tensors.get(leaf)
-        if owner in bundle.adapters and not is_bias(leaf):
-            text = (
-                "is the base weight of an adapted module and differs from this model's; load the "
-                "base that the adapter was trained on, with the same resized vocabulary"
-            )
-            placement.problems.append((name, text))
-        elif module is None or here is None:
-            text = f"is unexpected: the model has no such parameter{hints.get(owner, '')}"
-            placement.problems.append((name, f"{text}; load a base with that head"))
-        elif here.shape != value.shape:
-            labels = here.ndim == 2 and here.shape[1:] == value.shape[1:]
-            hint = f"; load the base with num_labels={value.shape[0]}" if labels else ""
-            expected, got = tuple(here.shape), tuple(value.shape)
-            text = f"has a size mismatch: expected {expected}, got {got}{hint}"
-            placement.problems.append((name, text))
-        else:
-            slots.append((module, leaf))
-    placement.problems += _missing_saved_tensors(modules, bundle)
-    return tuple(slots)
-
-
-def _missing_saved_tensors(
-    modules: Mapping[str, nn.Module], bundle: AdapterBundle
-) -> list[tuple[str, str]]:
-    """Tensors of `modules_to_save` in the config that are missing from the file.
-
-    Names without a module are allowed: PEFT writes "classifier" and "score" for every classifier.
-    """
-    saved = bundle.config.modules_to_save or ()
-    return [
-        (f"{name}.{leaf}", "is in modules_to_save of the file's config, but missing from the file")
-        for name, module in modules.items()
-        if any(matches_suffix(name, pattern) for pattern in saved)
-        for leaf in module.state_dict()
-        if f"{name}.{leaf}" not in bundle.trained
-    ]
-
-
-def without_base_copies(model: nn.Module, bundle: AdapterBundle) -> AdapterBundle:
-    """The bundle without base weights that are bit-identical to the model's.
-
-    With an adapted embedding PEFT also stores its whole weight, and after resizing the head's; a
-    weight that equals the model's is neither trained nor part of the adapter.
-    """
-    here, copied = model.state_dict(), set(trained_copies.names(model))
-    saved = bundle.config.modules_to_save or ()
-    kept = {
-        name: value
-        for name, value in bundle.trained.items()
-        if name in copied
-        or name.rpartition(".")[2] != "weight"
-        or any(f".{pattern}." in f".{name}" for pattern in saved)
-        or not _is_same(here.get(name), value, name.rpartition(".")[0] in bundle.adapters)
-    }
-    return replace(bundle, trained=kept)
-
-
-def _is_same(here: Tensor | None, value: Tensor, adapted: bool) -> bool:
-    """Whether the values are equal; an adapted weight on the meta device counts as equal."""
-    if here is None or here.shape != value.shape:
-        return False
-    if here.is_meta:
-        return adapted
-    return torch.equal(here, value.to(here.device, here.dtype))
 
 
 def _missing_from_checkpoint(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, str]]:

@@ -1,0 +1,115 @@
+"""Match the tensors of a file that are trained in full (heads, biases) to those of a model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.checkpoint import AdapterBundle
+from lorakit.config import is_bias
+from lorakit.errors import suggest
+from lorakit.injection import trained_copies
+from lorakit.injection.selection.naming import matches_suffix, without_indices
+from lorakit.injection.selection.trained_in_full import Slot
+from lorakit.injection.transfer.untying import one_of_one_module
+
+_SUGGESTIONS = 10
+"""How many unexpected names get a suggestion; the search takes time."""
+
+
+def place_trained(
+    modules: Mapping[str, nn.Module], bundle: AdapterBundle
+) -> tuple[dict[str, Slot], list[tuple[str, str]]]:
+    """The place of each tensor that fits, by its name, and (name, what is wrong) of the others."""
+    places: dict[str, Slot] = {}
+    problems = []
+    owners = [name.rpartition(".")[0] for name in bundle.trained]
+    hints = closest([owner for owner in owners if owner not in modules], modules)
+    for name, value in bundle.trained.items():
+        owner, _, leaf = name.rpartition(".")
+        module = modules.get(owner)
+        tensors = {**module._parameters, **module._buffers} if module is not None else {}
+        here = tensors.get(leaf)
+        if owner in bundle.adapters and not is_bias(leaf):
+            text = (
+                "is the base weight of an adapted module and differs from this model's; load the "
+                "base that the adapter was trained on, with the same resized vocabulary"
+            )
+            problems.append((name, text))
+        elif module is None or here is None:
+            text = f"is unexpected: the model has no such parameter{hints.get(owner, '')}"
+            problems.append((name, f"{text}; load a base with that head"))
+        elif here.shape != value.shape:
+            labels = here.ndim == 2 and here.shape[1:] == value.shape[1:]
+            hint = f"; load the base with num_labels={value.shape[0]}" if labels else ""
+            expected, got = tuple(here.shape), tuple(value.shape)
+            text = f"has a size mismatch: expected {expected}, got {got}{hint}"
+            problems.append((name, text))
+        else:
+            places[name] = module, leaf
+    problems += one_of_one_module(places, bundle.trained)
+    return places, problems + _missing_saved_tensors(modules, bundle)
+
+
+def closest(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    """The closest names in the model for the first of these; similar layers share one."""
+    groups = Counter(map(without_indices, dict.fromkeys(names)))
+    patterns = sorted(set(map(without_indices, modules)))
+    found: dict[str, str] = {}
+    hints = {}
+    for name in names:
+        alike = without_indices(name)
+        asked, there = (name, list(modules)) if groups[alike] == 1 else (alike, patterns)
+        if asked not in found:
+            found[asked] = suggest(asked, there) if len(found) < _SUGGESTIONS else ""
+        hints[name] = found[asked]
+    return hints
+
+
+def _missing_saved_tensors(
+    modules: Mapping[str, nn.Module], bundle: AdapterBundle
+) -> list[tuple[str, str]]:
+    """Tensors of `modules_to_save` in the config that are missing from the file.
+
+    Names without a module are allowed: PEFT writes "classifier" and "score" for every classifier.
+    """
+    saved = bundle.config.modules_to_save or ()
+    return [
+        (f"{name}.{leaf}", "is in modules_to_save of the file's config, but missing from the file")
+        for name, module in modules.items()
+        if any(matches_suffix(name, pattern) for pattern in saved)
+        for leaf in module.state_dict()
+        if f"{name}.{leaf}" not in bundle.trained
+    ]
+
+
+def without_base_copies(model: nn.Module, bundle: AdapterBundle) -> AdapterBundle:
+    """The bundle without base weights that are bit-identical to the model's.
+
+    With an adapted embedding PEFT also stores its whole weight, and after resizing the head's; a
+    weight that equals the model's is neither trained nor part of the adapter.
+    """
+    here, copied = model.state_dict(), set(trained_copies.names(model))
+    saved = bundle.config.modules_to_save or ()
+    kept = {
+        name: value
+        for name, value in bundle.trained.items()
+        if name in copied
+        or name.rpartition(".")[2] != "weight"
+        or any(f".{pattern}." in f".{name}" for pattern in saved)
+        or not _is_same(here.get(name), value, name.rpartition(".")[0] in bundle.adapters)
+    }
+    return replace(bundle, trained=kept)
+
+
+def _is_same(here: Tensor | None, value: Tensor, adapted: bool) -> bool:
+    """Whether the values are equal; an adapted weight on the meta device counts as equal."""
+    if here is None or here.shape != value.shape:
+        return False
+    if here.is_meta:
+        return adapted
+    return torch.equal(here, value.to(here.device, here.dtype))
