@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
@@ -126,11 +126,13 @@ def edit_tensors(
     """Write the tensors anew, without lorakit's own header unless asked to keep it."""
     from safetensors import safe_open
 
+    from lorakit.checkpoint.formats.tensor_files import save_safetensors
+
     file = directory / "adapter_model.safetensors"
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata() if header else {"format": "pt"}
     tensors = load_file(file)
-    save_file(change(tensors) or tensors, file, metadata=metadata)
+    save_safetensors(change(tensors) or tensors, file, metadata)
 
 
 def logits(model: nn.Module) -> Tensor:
