@@ -65,6 +65,15 @@ def test_seen_and_unseen_are_scored_apart(meteor):
     assert "ter_unseen" not in metrics
 
 
+def test_with_more_than_six_references_the_first_six_are_scored_too(meteor):
+    seventh = [["a", "b", "c", "d", "e", " ", "f", "x"], ["x"]]
+    metrics = score("dart", ["x", "x"], seventh)
+    assert metrics["ter"] == 0.0 < metrics["ter_six"]
+    assert metrics["bleu_six"] == score("dart", ["x", "x"], [[*"abcdef"], ["x"]])["bleu"]
+    assert "ter_six" not in score("dart", ["x"], [[*"abcdef"]])
+    assert "ter_six" not in score("data_to_text", ["x", "x"], seventh)
+
+
 @pytest.mark.parametrize("task", data_to_text.SUITES)
 def test_the_order_of_texts_and_of_references_changes_nothing(meteor, task):
     texts = [*TEXTS, "An airport by the river in Spain.", ""]

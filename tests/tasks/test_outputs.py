@@ -56,6 +56,16 @@ def test_the_corpus_own_file_is_read_with_what_is_seen(write):
     assert truth.references == [["X.", "An X."]]
 
 
+def test_a_text_for_each_entry_is_told_that_inputs_have_several(write):
+    entry = "<entry><mtriple>{} | b | c</mtriple><lex>{}</lex></entry>"
+    entries = "".join(entry.format(*pair) for pair in ("xA", "yB", "xC"))
+    references = write("test.xml", f"<benchmark>{entries}</benchmark>")
+    with pytest.raises(ConfigError) as caught:
+        read_outputs("dart", write("texts.txt", "a\nb\nc\n"), [references])
+    assert "3 texts, but references for 2 texts are in" in caught.value.headline
+    assert "whose 3 entries are put together by input" in caught.value.headline
+
+
 def test_rows_of_predictions_bring_their_references(write):
     rows = [
         {"input": "x", "references": ["a", "b"], "seen": True, "prediction": "c"},

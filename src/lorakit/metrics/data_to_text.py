@@ -12,7 +12,7 @@ Prepared: in lower case, with spaces around everything that is no letter, digit 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from lorakit.errors import ConfigError, suggest
@@ -31,6 +31,10 @@ References = Sequence[Sequence[str]]
 Metric = Callable[[Texts, References], float]
 Meter = Callable[[Texts, References], caption.Segmented]
 
+VIEWS = ("all", "unseen", "seen", "six")
+"""What metrics are of: all texts, parts of them, and all with six references at most."""
+_SIX = ("webnlg", "dart")  # decoded with --ref_num 6 there
+
 
 def score(
     task: str,
@@ -41,7 +45,9 @@ def score(
     """The task's metrics, for one text and a group of references for each input.
 
     With `seen`, also for the inputs whose category is in the training set (`bleu_seen`), and for
-    the others (`bleu_unseen`). Without Java METEOR is left out: `missing_java` says what to do.
+    the others (`bleu_unseen`). For triples with more than six references to an input, also with
+    the first six of each (`bleu_six`), which is all that microsoft/LoRA's scripts pass on. Without
+    Java METEOR is left out: `missing_java` says what to do.
     Raises ConfigError for an unknown task and texts that do not match their references.
     """
     check_task(task)
@@ -49,10 +55,8 @@ def score(
     with _meteor() as meteor:
         return {
             name + suffix: value
-            for suffix, rows in _groups(len(predictions), seen).items()
-            for name, value in SUITES[task](
-                [predictions[row] for row in rows], [references[row] for row in rows], meteor
-            ).items()
+            for suffix, (texts, groups) in _views(task, predictions, references, seen).items()
+            for name, value in SUITES[task](texts, groups, meteor).items()
         }
 
 
@@ -92,18 +96,32 @@ def check(
         raise ConfigError("These texts cannot be scored:", problems)
 
 
+def columns(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """The metrics by what they are of, in the order of `VIEWS`.
+
+    >>> columns({"bleu": 0.6593, "bleu_seen": 0.7})
+    {'all': {'bleu': 0.6593}, 'seen': {'bleu': 0.7}}
+    """
+    found: dict[str, dict[str, float]] = {view: {} for view in VIEWS}
+    for name, value in metrics.items():
+        metric, _, view = name.rpartition("_")
+        view, metric = (view, metric) if view in VIEWS and metric else ("all", name)
+        found[view][metric] = value
+    return {view: of for view, of in found.items() if of}
+
+
 def lines(metrics: Mapping[str, float]) -> list[str]:
-    """A table of metrics for people: a row a metric, with a column each for all, seen and unseen.
+    """A table of metrics for people: a row a metric, and a column for each of what they are of.
 
     >>> lines({"bleu": 0.6593, "bleu_seen": 0.7})
     ['metric      all    seen', 'bleu     0.6593  0.7000']
     """
-    names = [name for name in metrics if not name.endswith(("_seen", "_unseen"))]
-    groups = [g for g in ("", "_seen", "_unseen") if any(name + g in metrics for name in names)]
+    table = columns(metrics)
+    names = list(table["all"])
     width = max(map(len, [*names, "metric"]))
-    head = "".join(f"{group.strip('_') or 'all':>8}" for group in groups)
+    head = "".join(f"{view:>8}" for view in table)
     rows = [
-        f"{name:{width}} " + "".join(f"{metrics[name + group]:>8.4f}" for group in groups)
+        f"{name:{width}} " + "".join(f"{values[name]:>8.4f}" for values in table.values())
         for name in names
     ]
     return [f"{'metric':{width}} {head}", *rows]
@@ -118,13 +136,24 @@ def prepared(text: str) -> str:
     return " ".join(" ".join(re.split(r"(\W)", text.lower())).split())
 
 
-def _groups(count: int, seen: Sequence[bool | None] | None) -> dict[str, list[int]]:
-    """The rows to score, by the suffix of their metrics; no group is empty."""
-    groups = {"": list(range(count))}
+def _views(
+    task: str, predictions: Texts, references: References, seen: Sequence[bool | None] | None
+) -> dict[str, tuple[list[str], list[Sequence[str]]]]:
+    """Texts and references to score, by the suffix of their metrics; none is empty."""
+
+    def of(rows: Iterable[int]) -> tuple[list[str], list[Sequence[str]]]:
+        chosen = list(rows)
+        return [predictions[row] for row in chosen], [references[row] for row in chosen]
+
+    everything = range(len(predictions))
+    views = {"": of(everything)}
     if seen is not None:
-        groups["_seen"] = [row for row in range(count) if seen[row]]
-        groups["_unseen"] = [row for row in range(count) if seen[row] is False]
-    return {suffix: rows for suffix, rows in groups.items() if rows}
+        views["_seen"] = of(row for row in everything if seen[row])
+        views["_unseen"] = of(row for row in everything if seen[row] is False)
+    kept = [[text for text in group if text.strip()] for group in references]
+    if task in _SIX and max(map(len, kept)) > 6:
+        views["_six"] = list(predictions), [group[:6] for group in kept]
+    return {suffix: view for suffix, view in views.items() if view[0]}
 
 
 def _e2e(predictions: Texts, references: References, meteor: Meter | None) -> dict[str, float]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lorakit.errors import ConfigError, FormatError, MissingDependencyError, suggest
 from lorakit.tables.delimited import parse_csv, parse_tsv
@@ -16,10 +17,7 @@ from lorakit.tables.json_rows import parse_json, parse_json_lines
 _PARSERS = {".csv": parse_csv, ".tsv": parse_tsv, ".jsonl": parse_json_lines, ".json": parse_json}
 SUFFIXES = (*_PARSERS, ".parquet")
 
-Parser = Callable[[str], Mapping[str, Any]]
-"""From the text of a file to columns."""
-ParserFor = Callable[[Path, str], Parser]
-"""(path, kind) -> the parser for the file; raises ConfigError for an unknown kind."""
+Parsed = TypeVar("Parsed")
 
 
 def read_table(source: str, split: str = "train") -> Any:
@@ -41,18 +39,38 @@ def read_table(source: str, split: str = "train") -> Any:
             f"{path} cannot be read as a table; pass a file that ends in {', '.join(SUFFIXES)}, "
             "optionally followed by .gz."
         )
-    return _checked(_from_file(path, kind), source)
+    if kind == ".parquet":
+        return _checked(_from_parquet(path, _filled(path)), source)
+    return to_table(parse_file(path, lambda _, kind: _PARSERS[kind]), source)
 
 
-def read_parsed(source: str, parser_for: ParserFor) -> Any:
-    """The rows of one file as a `datasets.Dataset`, read by the parser for its kind.
+def parse_file(path: Path, parser_for: Callable[[Path, str], Callable[[str], Parsed]]) -> Parsed:
+    """What the parser for the file's kind makes of its text.
 
     Raises FormatError for a file that is not there, empty, damaged or not UTF-8.
     """
-    path = Path(source)
     _require_file(path)
     parser = parser_for(path, kind_of(path))
-    return _checked(_from_text(path, _filled(path), parser), source)
+    text = _decoded(path, _filled(path))
+    with naming(str(path)):
+        return parser(text)
+
+
+def to_table(columns: Mapping[str, Any], source: str) -> Any:
+    """The columns as a `datasets.Dataset`; FormatError without rows or with mixed types."""
+    try:
+        return _checked(_datasets().Dataset.from_dict(columns), source)
+    except (ValueError, TypeError, OverflowError) as error:  # pyarrow's kinds of error
+        raise FormatError(f"{source} has a column of mixed types: {error}") from error
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Say of which source a FormatError is."""
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(f"{source} cannot be read: {error.headline}", error.problems) from error
 
 
 def kind_of(path: Path) -> str:
@@ -78,13 +96,6 @@ def _checked(table: Any, source: str) -> Any:
     return _with_class_names(table)
 
 
-def _from_file(path: Path, kind: str) -> Any:
-    content = _filled(path)
-    if kind == ".parquet":
-        return _from_parquet(path, content)
-    return _from_text(path, content, _PARSERS[kind])
-
-
 def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
@@ -98,16 +109,6 @@ def _filled(path: Path) -> bytes:
     if not content.strip():
         raise FormatError(f"{path} is empty.")
     return content
-
-
-def _from_text(path: Path, content: bytes, parser: Parser) -> Any:
-    text = _decoded(path, content)
-    try:
-        return _datasets().Dataset.from_dict(parser(text))
-    except FormatError as error:
-        raise FormatError(f"{path} cannot be read: {error.headline}", error.problems) from error
-    except (ValueError, TypeError, OverflowError) as error:  # pyarrow's kinds of error
-        raise FormatError(f"{path} has a column of mixed types: {error}") from error
 
 
 def _decoded(path: Path, content: bytes) -> str:

@@ -20,10 +20,12 @@ from typing import Any
 
 from lorakit.errors import ConfigError, FormatError
 from lorakit.tables.reading import SUFFIXES, kind_of, read_table, read_text
-from lorakit.tasks.nlg.corpora import PARSERS, read_corpus
+from lorakit.tasks.nlg.corpora import PARSERS, read_corpus, read_entries
 from lorakit.tasks.nlg.inputs import REFERENCES, SEEN
+from lorakit.text import plural
 
 PREDICTION = "prediction"
+_LINES = (".txt", ".lex", "")  # kinds of files with a text a line
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,17 @@ def read_outputs(
             f"{predictions} contains no references; pass them with --references FILE."
         )
     if kind not in SUFFIXES:
-        return read_lines(predictions), read_references(task, references)
-    table = read_table(str(predictions))
-    texts = ["" if text is None else str(text) for text in _column(table, PREDICTION, predictions)]
-    if references:
-        return texts, read_references(task, references)
-    return texts, _truth(table, predictions)
+        texts = read_lines(predictions)
+    else:
+        table = read_table(str(predictions))
+        column = _column(table, PREDICTION, predictions)
+        texts = ["" if text is None else str(text) for text in column]
+        if not references:
+            return texts, _truth(table, predictions)
+    truth = read_references(task, references)
+    if len(texts) != len(truth.references):
+        raise ConfigError(_miscount(task, predictions, len(texts), references, truth))
+    return texts, truth
 
 
 def read_references(task: str, files: Sequence[Path]) -> Truth:
@@ -60,11 +67,11 @@ def read_references(task: str, files: Sequence[Path]) -> Truth:
     if len(files) > 1:
         return Truth(_side_by_side(files))
     file = files[0]
-    if kind_of(file) in (".txt", ".lex", "") and not _is_corpus(task, file):
+    if _is_corpus(task, file):
+        return _truth(read_corpus(str(file), task), file)
+    if kind_of(file) in _LINES:
         return Truth(_grouped(read_lines(file)))
-    rows = kind_of(file) == ".jsonl" and REFERENCES in read_table(str(file)).column_names
-    plain = rows or task not in PARSERS
-    return _truth(read_table(str(file)) if plain else read_corpus(str(file), task), file)
+    return _truth(read_table(str(file)), file)
 
 
 def read_lines(file: Path) -> list[str]:
@@ -94,8 +101,32 @@ def _grouped(lines: Sequence[str]) -> list[list[str]]:
 
 
 def _is_corpus(task: str, file: Path) -> bool:
-    """Whether a text file is microsoft/LoRA's E2E, `input||reference`."""
-    return kind_of(file) in PARSERS.get(task, {}) and "||" in next(iter(read_lines(file)), "")
+    """Whether a file, or a folder, is the corpus' own, and not a table or lines of references."""
+    if task not in PARSERS or file.is_dir():
+        return task in PARSERS
+    kind = kind_of(file)
+    if kind == ".jsonl":
+        return REFERENCES not in read_table(str(file)).column_names
+    if kind in _LINES:  # microsoft/LoRA's E2E is `input||reference`
+        return kind in PARSERS[task] and "||" in next(iter(read_lines(file)), "")
+    return True
+
+
+def _miscount(
+    task: str, predictions: Path, texts: int, references: Sequence[Path], truth: Truth
+) -> str:
+    wanted = plural(len(truth.references), "text")
+    message = (
+        f"{predictions} has {plural(texts, 'text')}, but references for {wanted} are in "
+        f"{', '.join(map(str, references))}"
+    )
+    entries = len(read_entries(references[0], task)) if _is_corpus(task, references[0]) else 0
+    if entries > len(truth.references):
+        message += (
+            f", whose {entries:,} entries are put together by input: keep one text for each input, "
+            "in the order in which they first occur"
+        )
+    return message + "."
 
 
 def _truth(table: Any, file: Path) -> Truth:

@@ -109,6 +109,44 @@ def test_webnlg_keeps_good_lexicalisations_and_says_what_is_unseen(tmp_path, nam
     }
 
 
+def test_webnlg_of_2020_has_comments_that_are_empty(tmp_path):
+    xml = WEBNLG_XML.replace('comment="good"', 'comment=""')
+    expected = columns(tmp_path, "webnlg", "a.xml", WEBNLG_XML)
+    assert columns(tmp_path, "webnlg", "b.xml", xml) == expected
+    assert columns(tmp_path, "webnlg", "c.json", webnlg_json().replace("good", "")) == expected
+
+
+def test_webnlg_of_several_languages_is_refused(tmp_path):
+    xml = WEBNLG_XML.replace('lid="Id3"', 'lang="ru"').replace('lid="Id1"', 'lang="en"')
+    with pytest.raises(FormatError, match="texts in en and ru; keep those of one language"):
+        columns(tmp_path, "webnlg", "a.xml", xml)
+
+
+def test_a_folder_is_all_its_files(tmp_path):
+    """WebNLG's training set is `train/1triples/Airport.xml` and so on."""
+    for name in ("1triples/Airport.xml", "2triples/Food.xml"):
+        (tmp_path / "train" / name).parent.mkdir(parents=True)
+        entry = "<entry category='Food'><mtriple>{0} | b | c</mtriple><lex>{0}.</lex></entry>"
+        write(tmp_path / "train", name, f"<a>{entry.format(name[0])}{entry.format('x')}</a>")
+    (tmp_path / "train/readme.txt").write_text("About.")
+    table = read_corpus(str(tmp_path / "train"), "webnlg").to_dict()
+    assert table["input"] == ["1 : b : c", "x : b : c", "2 : b : c"]
+    assert table["references"] == [["1."], ["x.", "x."], ["2."]]
+
+
+def test_a_folder_is_refused_with_what_is_wrong_in_it(tmp_path):
+    def refusal(error: type[Exception], task: str = "webnlg") -> str:
+        with pytest.raises(error) as caught:
+            read_corpus(str(tmp_path), task)
+        return str(caught.value)
+
+    write(tmp_path, "Food.xml", "<a>")
+    assert "Food.xml cannot be read: it is not XML" in refusal(FormatError)
+    assert "no file that can be read as e2e; pass a folder" in refusal(ConfigError, "e2e")
+    write(tmp_path, "a.jsonl", WEBNLG_LINES)
+    assert "kinds .jsonl, .xml, in which entries can stand twice" in refusal(ConfigError)
+
+
 def test_dart_lowers_relations_and_takes_every_annotation(tmp_path):
     rows = [
         {"tripleset": [["Mars Hill", "JOINED", "1973"]],
@@ -277,6 +315,11 @@ def test_real_files_have_the_known_numbers(shared, task, file, inputs, reference
     table = read_corpus(str(shared / "data" / file), task)
     assert (len(table), sum(map(len, table["references"]))) == (inputs, references)
     assert len(set(table["input"])) == inputs
+
+
+def test_some_inputs_of_dart_have_more_than_six_references(shared):
+    counts = [*map(len, read_corpus(str(shared / "data/dart/test.xml.gz"), "dart")["references"])]
+    assert (sum(count > 6 for count in counts), max(counts)) == (88, 35)
 
 
 @pytest.mark.parametrize(("csv", "text"), [("devset", "valid"), ("testset_w_refs", "test")])

@@ -51,13 +51,11 @@ def table_of(entries: Iterable[Entry]) -> Columns:
 
     Blank references are left out. References have a column unless no input has any: then the texts
     are still to be written. There are columns category and seen if an entry has them.
-    Raises FormatError if an input is blank, if some inputs have references and others none, and if
-    a reference is not a string.
+    Raises FormatError if some inputs have references and others none.
     """
     first: dict[str, Entry] = {}
     references: dict[str, list[str]] = {}
-    for number, entry in enumerate(entries, start=1):
-        _check(entry, number)
+    for entry in entries:
         first.setdefault(entry.text, entry)
         there = references.setdefault(entry.text, [])
         there += [text.strip() for text in entry.references if text.strip()]
@@ -74,8 +72,12 @@ def table_of(entries: Iterable[Entry]) -> Columns:
     return columns
 
 
-def _check(entry: Entry, number: int) -> None:
-    if not entry.text.strip():
-        raise FormatError(f"entry {number} has an empty input")
-    if wrong := [text for text in entry.references if not isinstance(text, str)]:
-        raise FormatError(f"a reference of entry {number} is not a string: {wrong[0]!r}")
+def checked(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries; raises FormatError for a blank input, and a reference that is not a string."""
+    found = list(entries)
+    for number, entry in enumerate(found, start=1):
+        if not entry.text.strip():
+            raise FormatError(f"entry {number} has an empty input")
+        if wrong := [text for text in entry.references if not isinstance(text, str)]:
+            raise FormatError(f"a reference of entry {number} is not a string: {wrong[0]!r}")
+    return found

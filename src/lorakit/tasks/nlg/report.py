@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.files import atomic_write_text
-from lorakit.metrics.data_to_text import score
+from lorakit.metrics.data_to_text import columns, score
 from lorakit.metrics.java import missing_java
 from lorakit.tasks.nlg.inputs import REFERENCES, SEEN
 
@@ -40,14 +40,8 @@ def _line(text: str) -> str:
 
 
 def _markdown(metrics: Mapping[str, float]) -> str:
-    """A row a metric; with seen and unseen categories a column for each of them."""
-    parts = ["", *(p for p in ("_unseen", "_seen") if any(name.endswith(p) for name in metrics))]
-    names = [name for name in metrics if not name.endswith(("_unseen", "_seen"))]
-    titles = ["all", *(part[1:] for part in parts[1:])]
-    lines = [["metric", *titles], ["---", *("---:" for _ in titles)]]
-    lines += [[name, *(_cell(metrics.get(name + part)) for part in parts)] for name in names]
+    """A row a metric, and a column for each of what they are of."""
+    table = columns(metrics)
+    lines = [["metric", *table], ["---", *("---:" for _ in table)]]
+    lines += [[name, *(f"{of[name]:.4f}" for of in table.values())] for name in table["all"]]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"

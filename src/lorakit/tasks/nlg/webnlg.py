@@ -1,15 +1,16 @@
-"""WebNLG 2017 (Gardent et al., P17-1017): triples from DBpedia become a text.
+"""WebNLG 2017 (Gardent et al., P17-1017) and 2020: triples from DBpedia become a text.
 
 Three kinds of files: the challenge's XML, its JSON, and JSON lines with `triples` and `lexs`. Only
-lexicalisations whose comment is "good" are references, and an entry that has others alone is left
-out, as in microsoft/LoRA; JSON lines have no comments. Categories that the training set has are
-seen, the test set's others are unseen; scores are given for both and all.
+lexicalisations whose comment is "good" or empty (2020's test set) are references, and an entry that
+has others alone is left out, as in microsoft/LoRA; JSON lines have no comments. Categories that the
+training set of 2017 has are seen, the test set's others are unseen; scores are given for both and
+all.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree
 
@@ -21,14 +22,14 @@ SEEN_CATEGORIES = frozenset(
     ("Airport", "Astronaut", "Building", "City", "ComicsCharacter", "Food", "Monument",
      "SportsTeam", "University", "WrittenWork")
 )  # fmt: skip
-_GOOD = "good"
+_GOOD = ("good", "")  # the others: "toFix"
 
 
 def parse_xml(text: str) -> Iterator[Entry]:
     """The entries of the challenge's XML."""
     for element in xml_entries(text):
         lexes = [*element.iter("lex")]
-        good = [lex.text or "" for lex in lexes if lex.get("comment") == _GOOD]
+        good = _good((lex.get("comment"), lex.get("lang"), lex.text or "") for lex in lexes)
         if good or not lexes:
             yield _entry(xml_triples(element), good, element.get("category"))
 
@@ -44,9 +45,11 @@ def parse_json(text: str) -> Iterator[Entry]:
                 for part in entry["modifiedtripleset"]
             ]
             lexes = entry.get("lexicalisations", [])
-            good = [lex["lex"] for lex in lexes if lex["comment"] == _GOOD]
+            good = _good((lex.get("comment"), lex.get("lang"), lex["lex"]) for lex in lexes)
             if good or not lexes:
                 yield _entry(triples, good, entry.get("category"))
+    except FormatError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"it is not WebNLG's JSON ({error!r})") from error
 
@@ -88,6 +91,16 @@ def xml_entries(text: str) -> Iterator[ElementTree.Element]:
 def xml_triples(element: ElementTree.Element) -> list[list[str]]:
     """The modified triples of an entry."""
     return [split_triple(triple.text or "") for triple in element.iter("mtriple")]
+
+
+def _good(lexes: Iterable[tuple[str | None, str | None, str]]) -> list[str]:
+    """The texts of (comment, language, text) that count; FormatError for several languages."""
+    good = [(language, text) for comment, language, text in lexes if (comment or "") in _GOOD]
+    if len(languages := sorted({str(language) for language, _ in good})) > 1:
+        raise FormatError(
+            f"an entry has texts in {' and '.join(languages)}; keep those of one language"
+        )
+    return [text for _, text in good]
 
 
 def _entry(
