@@ -1,7 +1,7 @@
 """Completions of prompts by a session's model, with transformers' `generate`.
 
 Prompts of similar length form a batch and are padded on the left, so that every row continues at
-its end. The adapter runs merged, at the base's speed.
+its end. In float32 the adapter runs merged, at the base's speed.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _completions(
     missing = [i for i in range(len(prompts)) if i not in texts]
     costs = [(len(prompts[i]) + decoding.new_token_limit) * decoding.num_beams for i in missing]
     model, tokenizer = session.model, session.tokenizer
-    with torch.no_grad(), inference_context(model), progress_bar(len(prompts), progress) as shown:
+    with torch.no_grad(), inference_context(session), progress_bar(len(prompts), progress) as shown:
         shown.update(len(texts))
         for batch in batches(costs, TOKENS, decoding.batch_size):
             rows = [missing[i] for i in batch]

@@ -17,6 +17,7 @@ from lorakit.checkpoint import AdapterBundle, read
 from lorakit.checkpoint.releases import release_of
 from lorakit.errors import ConfigError, FormatError
 from lorakit.methods import load
+from lorakit.models.dtypes import Dtype, compute_in, inference_dtype
 from lorakit.models.heads import head_height
 from lorakit.models.loading import load_for_task, load_tokenizer
 from lorakit.recipe.data import prepare, split, tested, text_limit
@@ -24,6 +25,7 @@ from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
 from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.base import BareAdapter, Task
+from lorakit.tasks.batching import TOKENS
 from lorakit.tasks.padding import with_pad_token
 from lorakit.tasks.registry import TASKS, task_of_type, task_problem, task_spec
 from lorakit.tasks.spec import Columns, TaskSpec
@@ -65,6 +67,13 @@ class Session:
     recipe: Recipe | None
     spec: TaskSpec
     """The entry of the task in `TASKS`: mnli and rte are both a classification `task`."""
+    dtype: Dtype = "fp32"
+    """A run's model computes in the dtype of its training, so its metrics stay what they were."""
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens of a batch at most: a run's rows form the same batches as in its training."""
+        return TOKENS if self.recipe is None else self.recipe.training.token_budget
 
 
 def open_session(
@@ -121,8 +130,11 @@ def _open_run(directory: Path, options: LoadOptions) -> Session:
     task = _adopted(stored, options, str(directory))
     bundle = read(adapter, options.lora_alpha)
     model = _load_adapted(base, task, bundle, str(adapter), options, recipe.revision)
+    dtype = inference_dtype(recipe.training.dtype)
+    compute_in(model, dtype)
     spec = task_spec(options.task or recipe.data.task or task.name)
-    return _session(str(directory), base, recipe.method, model, task, adapter, recipe, spec)
+    session = _session(str(directory), base, recipe.method, model, task, adapter, recipe, spec)
+    return replace(session, dtype=dtype)
 
 
 def _load_adapted(

@@ -1,19 +1,24 @@
-"""The dtypes that a run stores and computes in.
+"""The dtypes that a run stores and computes in, in training and in inference.
 
 Trainable parameters are float32, and so are their gradients and their files. In bf16 and fp16 the
 model computes under autocast, and frozen parameters are stored in that dtype too: no weight is then
-cast in a forward, and the base takes half the memory. In fp32 nothing is converted.
+cast in a forward, and the base takes half the memory. A classification head stays float32. In fp32
+nothing is converted.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from lorakit.errors import ConfigError
 from lorakit.layers.base import AdapterLayer
+from lorakit.models.fp32_attention import use_fastest_attention
+from lorakit.models.fp32_head import head_modules, keep_in_float32
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 
@@ -38,15 +43,42 @@ def resolve_dtype(setting: Literal["auto"] | Dtype) -> Dtype:
     return setting
 
 
-def cast_frozen(model: nn.Module, dtype: Dtype) -> None:
-    """Cast the frozen parameters to the dtype that the model computes in.
+def inference_dtype(setting: Literal["auto"] | Dtype) -> Dtype:
+    """The dtype of a run on this machine; fp32 where the machine cannot compute in the run's."""
+    try:
+        return resolve_dtype(setting)
+    except ConfigError:
+        return "fp32"
+
+
+def compute_in(model: nn.Module, dtype: Dtype) -> None:
+    """Prepare a transformers model to compute in `dtype`, under `autocast`."""
+    if dtype == "fp32":
+        return
+    head = head_modules(model)
+    cast_frozen(model, dtype, keep=head)
+    for module in head:
+        keep_in_float32(module)
+    use_fastest_attention(model, dtype)
+
+
+def autocast(device: torch.device, dtype: Dtype) -> AbstractContextManager[Any]:
+    """The context that a model prepared by `compute_in` computes in."""
+    return torch.autocast(device.type, _STORED.get(dtype), enabled=dtype in _STORED)
+
+
+def cast_frozen(model: nn.Module, dtype: Dtype, keep: Iterable[nn.Module] = ()) -> None:
+    """Cast the frozen parameters to the dtype that the model computes in, but those in `keep`.
 
     Frozen tensors of an adapter stay as they are. So does a frozen vector beside a trainable
     parameter: torch's norms take a scale and a shift of one dtype only.
     """
     if dtype == "fp32":
         return
+    kept = {inner for module in keep for inner in module.modules()}
     for module in model.modules():
+        if module in kept:
+            continue
         adapter = module.tensor_names if isinstance(module, AdapterLayer) else ()
         own = [p for n, p in module._parameters.items() if p is not None and n not in adapter]
         trains = any(parameter.requires_grad for parameter in own)

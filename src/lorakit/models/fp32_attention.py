@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorakit.models.dtypes import Dtype
 from lorakit.private.transformers_names import attention_of
 
 NAME = "sdpa_float32"
 """Its name among transformers' attention implementations."""
 
 
-def use_fastest_attention(model: nn.Module, dtype: Dtype) -> None:
+def use_fastest_attention(model: nn.Module, dtype: str) -> None:
     """Let a transformers model that computes in `dtype` attend in float32 where that is faster."""
     if dtype != "bf16" or attention_of(model) != "sdpa" or _has_fast_bf16_kernel():
         return

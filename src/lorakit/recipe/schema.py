@@ -112,8 +112,9 @@ class TrainingConfig:
     """Random seed of initialisation, order of examples and dropout."""
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Mixed precision: the dtype of autocast and of frozen parameters. auto: bf16 where the
-    hardware multiplies in it, else fp32. Trainable parameters are always float32, and so is
-    attention in bf16 on a CPU without AMX."""
+    hardware multiplies in it, else fp32. Trainable parameters are always float32, and so are a
+    classification head, the loss, and attention in bf16 on a CPU without AMX. evaluate, predict
+    and generate compute as the run did; an adapter alone computes in float32."""
     deterministic: bool = False
     """Use deterministic algorithms: the same bits again on the same machine, perhaps slower."""
     gradient_checkpointing: bool = False

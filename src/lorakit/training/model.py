@@ -10,8 +10,7 @@ from transformers import AutoConfig
 from lorakit.errors import ConfigError
 from lorakit.methods import find
 from lorakit.models import loading
-from lorakit.models.dtypes import cast_frozen, resolve_dtype
-from lorakit.models.fp32_attention import use_fastest_attention
+from lorakit.models.dtypes import compute_in, resolve_dtype
 from lorakit.recipe.schema import Recipe
 from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, Task
 
@@ -28,8 +27,7 @@ def build_model(recipe: Recipe, task: Task, log: Log) -> Any:
         settings[_dropout_setting(recipe, task)] = recipe.training.classifier_dropout
     model, head = loading.load_for_task(recipe.base, task.auto_class, settings, recipe.revision)
     log(str(find(recipe.method).apply(model, recipe.method_config, head)))
-    cast_frozen(model, dtype)
-    use_fastest_attention(model, dtype)
+    compute_in(model, dtype)
     return model
 
 

@@ -17,6 +17,7 @@ from lorakit.inference.partial_outputs import remove_partial
 from lorakit.inference.scoring import joined
 from lorakit.inference.session import Session
 from lorakit.methods import save_adapter
+from lorakit.models.dtypes import resolve_dtype
 from lorakit.recipe.data import Log, encode, prepare, split, tested, with_guesses
 from lorakit.recipe.schema import Recipe
 from lorakit.runs.checkpoints import complete_checkpoints
@@ -85,8 +86,10 @@ def _train(recipe: Recipe, output: Path, process: PartialState, log: Log) -> Run
     if task.generates:
         spec = task_spec(recipe.data.task or task.name)
         base, method = recipe.base, recipe.method
-        session = Session(str(output), base, method, model, tokenizer, task, recipe, spec)
-        predictions = _test_completions(session, trainer, tables["test"], output)
+        dtype = resolve_dtype(recipe.training.dtype)
+        session = Session(str(output), base, method, model, tokenizer, task, recipe, spec, dtype)
+        partial, progress = output / PREDICTIONS, sys.stderr.isatty()
+        predictions = generate_test_rows(session, tables["test"], partial, progress)
     if process.is_main_process:
         metrics |= task.report(tables["test"], predictions, output, log)
     process.wait_for_everyone()
@@ -118,14 +121,6 @@ def _fit(trainer: LoraTrainer, output: Path, process: PartialState, log: Log) ->
         log(f"resuming from {checkpoints[-1]}")
     process.wait_for_everyone()  # all have seen the same checkpoints before one writes
     trainer.train_from(checkpoints[-1] if checkpoints else None)
-
-
-def _test_completions(
-    session: Session, trainer: LoraTrainer, table: Any, output: Path
-) -> list[str]:
-    """The completions of the test rows, computed in the dtype of the run."""
-    with trainer.accelerator.autocast():
-        return generate_test_rows(session, table, output / PREDICTIONS, sys.stderr.isatty())
 
 
 @contextmanager

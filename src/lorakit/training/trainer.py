@@ -49,7 +49,7 @@ class LoraTrainer(CheckpointHooks, StepTrainer):
         **kwargs: Any,
     ) -> None:
         self.task, self.tokenizer = task, tokenizer
-        self.consistency = consistency
+        self.consistency, self.evaluation_budget = consistency, token_budget
         self._earlier, self._started = 0.0, time.perf_counter()
         super().__init__(
             model,
@@ -115,7 +115,7 @@ class LoraTrainer(CheckpointHooks, StepTrainer):
         """Metrics, and in the data's order predictions; none if the task generates text."""
         examples = [dict(example) for example in dataset]
         self.model.eval()
-        eval_batches = batches([length(example) for example in examples], self.token_budget)
+        eval_batches = batches([length(example) for example in examples], self.evaluation_budget)
         self.callback_handler.eval_dataloader = eval_batches
         mine = eval_batches[self.args.process_index :: self.args.world_size]
         with self.accelerator.autocast():
