@@ -44,9 +44,7 @@ def test_a_regression_in_bf16_has_one_score(method, encoder, tmp_path):
 
 def test_completions_in_bf16_have_one_score(decoder, dialogues, tmp_path):
     training = {"dtype": "bf16", "max_steps": 2, "token_budget": 40}
-    recipe = tiny.recipe(
-        decoder, dialogues, tmp_path / "run", data={"test": 9}, training=training
-    )
+    recipe = tiny.recipe(decoder, dialogues, tmp_path / "run", data={"test": 9}, training=training)
     result = train(recipe, lambda text: None)
     saved = open_session(recipe.output)
     table = evaluation_tables(saved, None)["test"]

@@ -24,8 +24,7 @@ def predict(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Rows: CSV, TSV, JSONL or Parquet file, or data set on the Hub; with --glue, "
-            "GLUE's folder.",
+            help="Rows: CSV, TSV, JSONL or Parquet file, data set on the Hub, or GLUE's folder.",
             rich_help_panel=options.DATA,
         ),
     ] = None,
@@ -88,11 +87,12 @@ def predict(
     if output is not None:
         check_output(output, overwrite)
     quiet_libraries(json)
-    table = _table(data) if data is not None else None
-    if table is not None:
-        check_columns(table.column_names)
     session = open_session(source, loading)
-    rows = table if table is not None else _from_texts(session.task, text or [])
+    if data is None:
+        rows = _from_texts(session.task, text or [])
+    else:
+        rows = session.spec.read_rows(data)
+        check_columns(rows.column_names)
     found = predict_rows(session, rows, data or "--text", options.shows_progress(json))
     if output is not None:
         write_predictions(output, rows, found.values)
@@ -116,12 +116,6 @@ def _write_submission(
     session = open_session(source, loading)
     files = write_server_files(session, data or HUB, directory, overwrite, progress)
     show([asdict(file) for file in files] if json else "\n".join(map(str, files)), json)
-
-
-def _table(data: str) -> Any:
-    from lorakit.tables.reading import read_table
-
-    return read_table(data, "test")
 
 
 def _from_texts(task: Any, texts: list[str]) -> Any:

@@ -76,6 +76,10 @@ class TaskSpec(ABC):
     def read(self, source: str, role: str) -> dict[str, Any]:
         """The tables of "train", "validation" or "test", by that name, and further test sets."""
 
+    def read_rows(self, source: str) -> Any:
+        """The rows to predict, with labels or without, as `read` reads those to test on."""
+        return self.read(source, "test")["test"]
+
     @abstractmethod
     def own_test(self, train: str) -> str | None:
         """The source of the test rows where a recipe names none; None: split from `train`."""

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lorakit.errors import FormatError, suggest
+from lorakit.errors import ConfigError, FormatError, suggest
 from lorakit.tables.cells import label_name, number
 from lorakit.tables.delimited import parse_records
 from lorakit.tables.reading import read_table, read_text
@@ -35,11 +35,8 @@ def glue_tables(source: str, task: GlueTask, role: str) -> dict[str, Any]:
 
     Raises FormatError for a missing or damaged file, labels out of range, and rows without labels.
     """
-    names = task.splits(_SPLITS[role])
-    if role != "test" or is_file(source):
-        names = dict(list(names.items())[:1])
     tables = {}
-    for i, (part, split) in enumerate(names.items()):
+    for i, (part, split) in enumerate(_splits(source, task, role).items()):
         tables[part if i else role] = table = read_glue(source, task, split)
         if LABEL not in table.column_names:
             raise FormatError(
@@ -48,6 +45,30 @@ def glue_tables(source: str, task: GlueTask, role: str) -> dict[str, Any]:
                 "predictions for a test set."
             )
     return tables
+
+
+def glue_rows(source: str, task: GlueTask) -> Any:
+    """The rows to predict: of one file, or the set that `glue_tables` tests on, labelled or not.
+
+    A table that is not GLUE's TSV keeps its other columns. Raises ConfigError for a source with two
+    such sets.
+    """
+    if is_file(source) and not source.endswith(_TSV):
+        return read_table(source)
+    splits = _splits(source, task, "test")
+    if len(splits) > 1:
+        raise ConfigError(
+            f"{source} has {len(splits)} sets for {task.name}, and predictions are written for "
+            f"one: pass the file of {' or '.join(splits.values())}. lorakit predict --glue "
+            "predicts all test sets."
+        )
+    return read_glue(source, task, *splits.values())
+
+
+def _splits(source: str, task: GlueTask, role: str) -> dict[str, str]:
+    """The splits for a role, by part: all of them to test on, unless the source is one file."""
+    names = task.splits(_SPLITS[role])
+    return names if role == "test" and not is_file(source) else dict(list(names.items())[:1])
 
 
 def is_file(source: str) -> bool:

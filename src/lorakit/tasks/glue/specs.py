@@ -16,7 +16,7 @@ from lorakit.tasks.glue.benchmark import (
     make_glue_task,
     require_label_order,
 )
-from lorakit.tasks.glue.files import glue_tables, is_file
+from lorakit.tasks.glue.files import glue_rows, glue_tables, is_file
 from lorakit.tasks.glue.submission import submission_of
 from lorakit.tasks.regression import Regression
 from lorakit.tasks.spec import Columns, TaskSpec
@@ -31,6 +31,9 @@ class GlueSpec(TaskSpec):
 
     def read(self, source: str, role: str) -> dict[str, Any]:
         return glue_tables(source, self.row, role)
+
+    def read_rows(self, source: str) -> Any:
+        return glue_rows(source, self.row)
 
     def own_test(self, train: str) -> str | None:
         """The dev set, unless the source is the training file alone."""
