@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,10 +20,6 @@ from tests.training import tiny
 
 def quietly(recipe: Recipe) -> Any:
     return train(recipe, lambda text: None)
-
-
-def adapter_of(output: Path) -> dict[str, torch.Tensor]:
-    return load_file(output / "adapter/adapter_model.safetensors")
 
 
 def test_a_run_learns(encoder, reviews, tmp_path):
@@ -59,7 +54,7 @@ def test_a_run_with_dora_saves_its_magnitudes(encoder, reviews, tmp_path):
     result = quietly(
         tiny.recipe(encoder, reviews, tmp_path, lora={"use_dora": True}, training=training)
     )
-    magnitudes = [n for n in adapter_of(tmp_path) if n.endswith(".lora_magnitude_vector")]
+    magnitudes = [n for n in tiny.adapter_of(tmp_path) if n.endswith(".lora_magnitude_vector")]
     assert len(magnitudes) > 0
     assert result.steps == 4
 
@@ -125,7 +120,7 @@ def test_ctrl_c_leaves_a_run_that_continues(encoder, reviews, tmp_path, monkeypa
     train(recipe, said.append)
     assert any("resuming from" in line and "checkpoint-6" in line for line in said)
     quietly(tiny.recipe(encoder, reviews, tmp_path / "whole"))
-    tiny.assert_same(adapter_of(tmp_path / "cut"), adapter_of(tmp_path / "whole"))
+    tiny.assert_same(tiny.adapter_of(tmp_path / "cut"), tiny.adapter_of(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("method", ["full", "head"])
@@ -157,14 +152,14 @@ def test_two_deterministic_runs_are_bit_equal(encoder, reviews, tmp_path):
     for name in ("a", "b"):
         training = {"deterministic": True, "max_steps": 6}
         quietly(tiny.recipe(encoder, reviews, tmp_path / name, training=training))
-    tiny.assert_same(adapter_of(tmp_path / "a"), adapter_of(tmp_path / "b"))
+    tiny.assert_same(tiny.adapter_of(tmp_path / "a"), tiny.adapter_of(tmp_path / "b"))
     assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_bf16_trains_the_biases_of_norms(encoder, reviews, tmp_path):
     settings = {"lora": {"bias": "all"}, "training": {"dtype": "bf16", "max_steps": 3}}
     quietly(tiny.recipe(encoder, reviews, tmp_path, **settings))
-    assert any("LayerNorm.bias" in name for name in adapter_of(tmp_path))
+    assert any("LayerNorm.bias" in name for name in tiny.adapter_of(tmp_path))
 
 
 def test_bf16_computes_so_and_keeps_float32_weights(encoder, reviews, tmp_path):
@@ -193,7 +188,9 @@ def test_activation_checkpointing_changes_nothing(encoder, reviews, tmp_path):
     for name, wanted in (("on", True), ("off", False)):
         training = {"gradient_checkpointing": wanted, "max_steps": 3}
         quietly(tiny.recipe(encoder, reviews, tmp_path / name, training=training))
-    tiny.assert_same(adapter_of(tmp_path / "on"), adapter_of(tmp_path / "off"), rtol=0, atol=1e-5)
+    tiny.assert_same(
+        tiny.adapter_of(tmp_path / "on"), tiny.adapter_of(tmp_path / "off"), rtol=0, atol=1e-5
+    )
 
 
 def test_tensorboard_writes_into_the_run(encoder, reviews, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
@@ -178,6 +179,11 @@ def trainer_of(recipe: Recipe) -> LoraTrainer:
 def weights(trainer: LoraTrainer) -> dict[str, torch.Tensor]:
     """Copies of everything that trains."""
     return {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
+
+
+def adapter_of(output: Path) -> dict[str, torch.Tensor]:
+    """The adapter that a run has saved."""
+    return load_file(output / "adapter/adapter_model.safetensors")
 
 
 def assert_same(one: dict[str, Any], other: dict[str, Any], **tolerance: float) -> None:

@@ -1,20 +1,15 @@
-"""The files of a run directory, and the claim of one by a recipe."""
+"""The files of a run directory."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lorakit.errors import ConfigError, LorakitError, StateError
 from lorakit.files import atomic_write_text
-from lorakit.recipe.schema import Recipe, differences, from_mapping
-from lorakit.recipe.yaml_file import load_recipe, to_yaml
+from lorakit.recipe.validation import build
 from lorakit.runs.prediction_files import check_columns, write_predictions
 from lorakit.tasks.base import Task
 from lorakit.tasks.outputs import PREDICTION
@@ -52,57 +47,31 @@ class RunResult:
     """fp32, bf16 or fp16, with `auto` resolved."""
 
 
-def claim(output: Path, recipe: Recipe) -> RunResult | None:
-    """Create the run directory with its recipe; return the result if the run is finished.
+def read_result(output: Path, log: Callable[[str], None]) -> RunResult | None:
+    """The result of a run, or None if it is not finished; fields of newer versions are left out.
 
-    Raises StateError if the directory holds another recipe's run or other files, ConfigError if it
-    cannot be written.
+    A result that cannot be read is said, and is none.
     """
-    file = output / RECIPE
+    file, problems = output / RESULT, list[str]()
     try:
-        if file.exists():
-            _require_same(output, recipe)
-        elif output.exists() and any(p.suffix != ".tmp" for p in output.iterdir()):
-            raise StateError(
-                f"{output} is not empty and is not a run directory; choose another output."
-            )
-        if (output / RESULT).exists():
-            return RunResult(**json.loads((output / RESULT).read_text(encoding="utf-8")))
-        output.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            atomic_write_text(file, to_yaml(recipe))
-        if not os.access(output, os.W_OK):
-            raise PermissionError(f"no permission to write in {output}")
-    except OSError as error:
-        raise ConfigError(f"The run directory {output} cannot be written: {error}") from error
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        problems.append(str(error))
+    else:
+        result = build(RunResult, _known(content), "result.", problems)
+        if isinstance(result, RunResult):
+            return result
+    log(f"{file} cannot be read and is made again: {'; '.join(problems)}")
     return None
 
 
-@contextmanager
-def released_if_refused(output: Path, owner: bool) -> Iterator[None]:
-    """Delete the claimed recipe.yaml if the recipe turns out not to fit its base or data.
-
-    A directory that holds more of a run than its recipe stays as it is.
-    """
-    try:
-        yield
-    except LorakitError:
-        files = [path for path in output.rglob("*") if not path.is_dir()]
-        if owner and files == [output / RECIPE]:
-            shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)  # empty; the Trainer's
-            (output / RECIPE).unlink()
-        raise
-
-
-def _require_same(output: Path, recipe: Recipe) -> None:
-    try:
-        there = from_mapping(load_recipe(output / RECIPE))
-    except ConfigError as error:
-        raise StateError(f"{output} holds a run whose recipe cannot be read: {error}") from error
-    if found := differences(there, recipe):
-        raise StateError(
-            f"{output} holds a run of another recipe; choose another output, or delete it:", found
-        )
+def _known(content: Any) -> Any:
+    if not isinstance(content, dict):
+        return content
+    names = {field.name for field in fields(RunResult)}
+    return {name: value for name, value in content.items() if name in names}
 
 
 def write_files(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ from lorakit.models.dtypes import resolve_dtype
 from lorakit.recipe.data import Log, encode, prepare, split, tested, with_guesses
 from lorakit.recipe.schema import Recipe
 from lorakit.runs.checkpoints import complete_checkpoints
+from lorakit.runs.claim import claimed, require_own
 from lorakit.runs.directory import (
     ADAPTER,
     CHECKPOINTS,
     PREDICTIONS,
     RunResult,
-    claim,
-    released_if_refused,
+    read_result,
     require_free_columns,
     write_files,
 )
@@ -47,33 +47,34 @@ def train(recipe: Recipe, log: Log = print) -> RunResult:
     Under `torchrun` every process trains on its share, and the first one writes and logs.
 
     Raises ConfigError, FormatError or MismatchError for settings, files or a base that do not fit,
-    StateError if the output holds another recipe's run, TrainingError if a trainable tensor does
-    not change.
+    StateError if the output holds another recipe's run, SaveError if another process writes it or
+    it can no longer be written, TrainingError if a trainable tensor does not change.
     """
     process = PartialState()
     log = log if process.is_main_process else _silent
     output = Path(recipe.output)
     with process.main_process_first():
         recipe = with_guesses(recipe, log)
-        result = claim(output, recipe)
+        require_own(output, recipe)
+        result = read_result(output, log)
     if result is not None:
         log(f"The run in {output} is finished already; its result:")
         return result
-    with _determinism(recipe.training.deterministic):
+    held = claimed(output, recipe) if process.is_main_process else nullcontext()
+    with held, _determinism(recipe.training.deterministic):
         return _train(recipe, output, process, log)
 
 
 def _train(recipe: Recipe, output: Path, process: PartialState, log: Log) -> RunResult:
     set_seed(recipe.training.seed)
-    with released_if_refused(output, process.is_main_process):
-        tables = split(recipe.data)
-        tokenizer, task = prepare(recipe, tables["train"])
-        require_free_columns(task)
-        task.require_packages()
-        encoded = {n: encode(task, tokenizer, table, n, log) for n, table in tables.items()}
-        model = build_model(recipe, task, log)
-        start = _warm_start(recipe, model, task, process, log)
-        trainer = make_trainer(recipe, model, task, tokenizer, encoded, output, log)
+    tables = split(recipe.data)
+    tokenizer, task = prepare(recipe, tables["train"])
+    require_free_columns(task)
+    task.require_packages()
+    encoded = {n: encode(task, tokenizer, table, n, log) for n, table in tables.items()}
+    model = build_model(recipe, task, log)
+    start = _warm_start(recipe, model, task, process, log)
+    trainer = make_trainer(recipe, model, task, tokenizer, encoded, output, log)
     _fit(trainer, output, process, log)
     seconds = trainer.seconds
     if process.is_main_process:
