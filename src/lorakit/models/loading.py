@@ -54,15 +54,15 @@ def meta_model(name: str, revision: str | None = None) -> nn.Module:
 
 
 def length_limit(name: str, revision: str | None = None) -> int | None:
-    """The maximum sequence length by the model's positions; None where its config has none.
+    """The maximum sequence length by the model's positions; None where its config states no limit.
 
     RoBERTa and its relatives count positions from the padding's index + 1 on, so that they never
     use the first rows of their table: of 514 positions 512 are left.
 
     Raises FormatError if there is no such model.
     """
-    limit: int | None = getattr(_config(name, revision), "max_position_embeddings", None)
-    if not limit:
+    limit = stated_limit(getattr(_config(name, revision), "max_position_embeddings", None))
+    if limit is None:
         return None
     tables = [
         module
@@ -71,6 +71,11 @@ def length_limit(name: str, revision: str | None = None) -> int | None:
     ]
     used = [t.num_embeddings - t.padding_idx - 1 for t in tables if t.padding_idx is not None]
     return min([limit, *used])
+
+
+def stated_limit(length: float | None) -> int | None:
+    """A maximum length as a config states it; None for no limit, which is -1 in XLNet's."""
+    return int(min(length, UNLIMITED)) if length is not None and length > 0 else None
 
 
 def load_base(

@@ -90,8 +90,9 @@ def prepare(recipe: Recipe, train: Any) -> tuple[Any, Task]:
 
 def text_limit(tokenizer: Any, base: str, revision: str | None = None) -> int:
     """The maximum sequence length, of the tokenizer and of the positions of the base."""
-    positions = loading.length_limit(base, revision) or loading.UNLIMITED
-    return min(int(tokenizer.model_max_length), positions)
+    positions = loading.length_limit(base, revision)
+    stated = loading.stated_limit(tokenizer.model_max_length)
+    return min(stated or loading.UNLIMITED, positions or loading.UNLIMITED)
 
 
 def encode(task: Task, tokenizer: Any, table: Any, name: str, log: Log) -> Any:
