@@ -4,6 +4,9 @@ The pretrained tensor is never written. The copy is registered under its name, s
 optimizers see it; the original is stored in the module's `Alteration`, restored by `eject`, and
 used inside `lorakit.disabled`. A base checkpoint that is loaded later is copied to both.
 
+A copy is float32 also where the original is narrower; the module then reads it rounded to the
+dtype of the original (`surgery.rounded_reads`), and computes in that dtype as before.
+
 A tensor that was tied to the original still is, and so no longer tied to the copy. The `Alteration`
 records it: transformers' `tie_weights` may tie it to the trained copy as well.
 """
@@ -19,10 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.errors import StateError
+from lorakit.functional.initialise import adapter_dtype
 from lorakit.injection.selection.architectures import mark_loaded
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.alteration import NAME as ALTERATION
 from lorakit.surgery.alteration import alteration, altered
+from lorakit.surgery.rounded_reads import read_rounded, store_rounded
 from lorakit.surgery.ties import storage_key
 
 _REDUCE = "__reduce_ex__"
@@ -38,15 +43,23 @@ def make(model: nn.Module, places: Iterable[tuple[nn.Module, str]]) -> None:
         assert original is not None
         copy = copies.get(id(original))
         if copy is None:
-            copy = original.detach().clone()
-            if name in module._parameters:
-                copy = nn.Parameter(copy, requires_grad=copy.is_floating_point())
+            is_parameter = name in module._parameters
+            copy = _trainable(original) if is_parameter else original.detach().clone()
             copies[id(original)] = copy
+        if copy.dtype != original.dtype:
+            read_rounded(module, name)
         altered(module).originals[name] = original
         slot(module, name)[name] = copy
     if copies:
         mark_loaded(model, (c for c in copies.values() if isinstance(c, nn.Parameter)))
         _watch_loading(model)
+
+
+def _trainable(original: Tensor) -> nn.Parameter:
+    """A master copy, in at least float32, as A and B are; of integers a frozen one."""
+    trains = original.is_floating_point()
+    dtype = adapter_dtype(original.dtype) if trains else original.dtype
+    return nn.Parameter(original.detach().clone().to(dtype), requires_grad=trains)
 
 
 def _remember_ties(model: nn.Module, places: list[tuple[nn.Module, str]]) -> None:
@@ -59,6 +72,8 @@ def _remember_ties(model: nn.Module, places: list[tuple[nn.Module, str]]) -> Non
                 _ties(module).pop(name, None)
             elif parameter is not None and storage_key(parameter) in taken:
                 altered(module).ties[name] = parameter
+                if parameter.dtype != adapter_dtype(parameter.dtype):
+                    read_rounded(module, name)
 
 
 def untied(model: nn.Module) -> list[tuple[str, ...]]:
@@ -121,13 +136,15 @@ def require_values(model: nn.Module) -> None:
 
 def swap(module: nn.Module) -> None:
     """Exchange this module's own copies and their originals; a second call undoes the first."""
-    for waiting, is_tie in ((_originals(module), False), (_ties(module), True)):
+    record = altered(module)
+    for waiting, is_tie in ((record.originals, False), (record.ties, True)):
         for name, original in waiting.items():
             table = slot(module, name)
             copy = table[name]
             if copy is original or (is_tie and original.is_meta):
                 continue
-            original.data = original.data.to(device=copy.device, dtype=copy.dtype)
+            if name not in record.rounded:  # those have moved with the module
+                original.data = original.data.to(device=copy.device, dtype=copy.dtype)
             table[name], waiting[name] = original, copy
 
 
@@ -162,7 +179,8 @@ def _reduce_with_copies(module: nn.Module, protocol: int) -> tuple[Any, ...]:
 
 
 def forget(model: nn.Module) -> None:
-    """Drop the originals; the tensors in use stay."""
+    """Drop the originals; the tensors in use stay, in the dtype that they read in."""
+    store_rounded(model)
     for module in model.modules():
         _originals(module).clear()
         _ties(module).clear()

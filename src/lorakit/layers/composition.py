@@ -14,12 +14,12 @@ In both, the parameter named weight stays W.
 from __future__ import annotations
 
 import threading
-from functools import cache
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from lorakit.layers.base import AdapterLayer
+from lorakit.surgery.composition import bases_of, composed
 
 
 class MergedOnRead(AdapterLayer):
@@ -40,6 +40,11 @@ class OwnForward(AdapterLayer):
     """A layer that runs the forward of its original class, with the weight that `plain` gets."""
 
     own_class: ClassVar[type[nn.Module]]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if OwnForward in cls.__bases__:
+            cls.own_class = cls.__bases__[-1]
 
     @property
     def weight(self) -> Tensor:
@@ -76,33 +81,18 @@ def _given(layer: AdapterLayer) -> Tensor | None:
 def of_subclass(leaf: type[AdapterLayer], original: type[nn.Module]) -> type[AdapterLayer]:
     """The class with which `leaf` adapts modules of a subclass of its torch class."""
     if original.forward is leaf.torch_class.forward:
-        return composed((leaf, original))
-    return composed((OwnForward, leaf, original))
+        return _composed(leaf, original)
+    return _composed(OwnForward, leaf, original)
 
 
 def merged_on_read(adapted: type[AdapterLayer]) -> type[AdapterLayer]:
     """The same class with a weight that reads as W + dW."""
-    return adapted if issubclass(adapted, MergedOnRead) else composed((MergedOnRead, adapted))
+    if issubclass(adapted, MergedOnRead):
+        return adapted
+    return _composed(MergedOnRead, *bases_of(adapted))
 
 
-@cache
-def composed(bases: tuple[type[nn.Module], ...]) -> type[AdapterLayer]:
-    """The class with these bases, one for all modules, which can be copied and pickled."""
-    name = "".join(base.__name__ for base in bases)
-    body = {"__module__": __name__, "__reduce_ex__": _reduce, "_bases": bases}
-    made: type[AdapterLayer] = type(name, bases, body)
-    if bases[0] is OwnForward:
-        made.own_class = bases[-1]  # type: ignore[attr-defined]
-    return made
-
-
-def _reduce(module: Any, protocol: int) -> tuple[Any, ...]:
-    """For copy and pickle, which look a class up by its name: its bases instead."""
-    reduced: Any = nn.Module.__reduce_ex__(module, protocol)
-    return (_empty, (type(module)._bases,), *reduced[2:])
-
-
-def _empty(bases: tuple[type[nn.Module], ...]) -> AdapterLayer:
-    made = composed(bases)
-    instance: AdapterLayer = made.__new__(made)
-    return instance
+def _composed(*bases: type[nn.Module]) -> type[AdapterLayer]:
+    made: Any = composed(bases)
+    kind: type[AdapterLayer] = made
+    return kind

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from lorakit.errors import ConfigError
 from lorakit.functional import conv
 from lorakit.layers.base import AdapterLayer
-from lorakit.layers.composition import composed
 from lorakit.private.torch_names import ConvNd, convolve
+from lorakit.surgery.composition import composed
 from lorakit.variants import AdapterSpec, ConvSite, Site
 
 

@@ -1,7 +1,8 @@
 """Full fine-tuning: every parameter is trained, in place.
 
 Trainable copies, as heads have them, would take the memory of the whole model once more. So this is
-the only method that writes pretrained weights, and it cannot be undone.
+the only method that writes pretrained weights, and it cannot be undone. What trains is float32: a
+narrower model becomes that. Loading keeps a model's dtype.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from lorakit.errors import StateError
+from lorakit.functional.initialise import adapter_dtype
+from lorakit.injection.inspection.report import Report
 from lorakit.injection.modes import MergeReport
 from lorakit.methods.applied import forget
 from lorakit.methods.tensor_method import TensorMethod
@@ -32,6 +35,13 @@ class Full(TensorMethod[FullConfig]):
 
     def with_head(self, config: FullConfig, head: Sequence[str]) -> FullConfig:
         return config  # the head is in everything
+
+    def apply(self, model: nn.Module, config: FullConfig, head: Sequence[str] = ()) -> Report:
+        report = super().apply(model, config, head)
+        for tensor in state_tensors(model).values():
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.to(adapter_dtype(tensor.dtype))
+        return report
 
     def prepare(self, model: nn.Module, config: FullConfig) -> None:
         model.requires_grad_(True)

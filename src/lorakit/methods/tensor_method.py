@@ -55,13 +55,15 @@ class TensorMethod(Method[Config]):
         """What is trained in a prepared model, by name: parameters and persistent buffers."""
 
     def apply(self, model: nn.Module, config: Config, head: Sequence[str] = ()) -> Report:
+        self._apply(model, self.with_head(config, head))
+        return self._report(model)
+
+    def _apply(self, model: nn.Module, config: Config) -> None:
         require_plain(model)
-        config = self.with_head(config, head)
         required_grad = {name: p.requires_grad for name, p in model.named_parameters()}
         self.prepare(model, config)
         remember(model, self.name, config, required_grad)
         mark_training_start(model)
-        return self._report(model)
 
     def is_applied(self, model: nn.Module) -> bool:
         note = applied_to(model)
@@ -121,7 +123,7 @@ class TensorMethod(Method[Config]):
     def _refusal(self, model: nn.Module, config: Config) -> list[str]:
         """Prepare an unmodified model; returns the problems if that fails."""
         try:
-            self.apply(model, config)
+            self._apply(model, config)
         except LorakitError as error:
             return [*(error.problems or [error.headline])]
         return []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 NAME = "_lorakit"
@@ -26,6 +27,8 @@ class Alteration:
     """Its own parameters and buffers that a trained copy replaces, by name."""
     ties: dict[str, Tensor] = field(default_factory=dict)
     """Its own parameters that are tied to one of those, by name."""
+    rounded: dict[str, torch.dtype] = field(default_factory=dict)
+    """Its own parameters that read in another dtype than they are stored in; `rounded_reads`."""
     part_of: Any = None
     """The injection of which this module is a part."""
     injection: Any = None
