@@ -8,6 +8,8 @@ import pytest
 
 from lorakit.errors import MissingDependencyError
 from lorakit.metrics.bleu import mteval_bleu, multi_bleu, multi_bleu_detok
+from lorakit.tasks.nlg.corpora import read_entries
+from lorakit.tasks.nlg.inputs import REFERENCES, table_of
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,16 @@ def test_multi_bleu_detok_counts_a_blank_reference_as_one_of_length_0(official, 
     names = [f"reference{i}" for i in range(count)]
     texts, references = official.files("webnlg2020", "hypothesis", names)
     assert round(multi_bleu_detok(texts, references), 2) == published
+
+
+def test_tokenized_references_of_e2e_are_other_texts(official, shared):
+    texts, _ = official.e2e("TGEN")
+    names = ("testset_w_refs.csv.gz", "lora_format/test.txt.gz")
+    files = [read_entries(shared / "data/e2e_nlg" / name, "e2e") for name in names]
+    pairs = zip(*([entry.references[0].strip() for entry in file] for file in files), strict=True)
+    assert sum(ours == theirs for ours, theirs in pairs) == 139
+    scores = [mteval_bleu(texts, table_of(entries)[REFERENCES]) for entries in files]
+    assert [round(score, 4) for score in scores] == [0.6593, 0.6350]
 
 
 @pytest.mark.parametrize("bleu", [mteval_bleu, multi_bleu, multi_bleu_detok])
