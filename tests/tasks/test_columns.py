@@ -157,7 +157,7 @@ BAD_TABLES: dict[str, tuple[dict[str, list[Any]], Columns, str]] = {
     "no numbers": (
         {"text": ["a", "b", "c"], "score": ["1.5", "high", "inf"]},
         Columns("regression"),
-        "'high', which is not a finite number: 1 row(.|\n)*'inf'",
+        "'high', which is not a finite number: row 2(.|\n)*'inf'",
     ),
     "choice out of range": (
         {"q": ["x"] * 3, "choice1": ["y"] * 3, "choice2": ["z"] * 3, "label": ["2", "1", "1.5"]},
@@ -190,7 +190,7 @@ def test_labels_are_those_of_the_training_table() -> None:
     assert task.head()["id2label"] == {0: "9", 1: "10"}
     with pytest.raises(
         ConfigError,
-        match=r"reviews\.csv cannot be used for the task classification(.|\n)*'8'.*1 row",
+        match=r"reviews\.csv cannot be used for the task classification(.|\n)*'8'.*row 1",
     ):
         task.check(table(text=["a", "b"], label=["8", "9"]), "reviews.csv")
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _WHOLE = re.compile(r"([-+]?\d+)\.0+")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+_NO_TEXT = (list, tuple, Mapping, bytes)
 
 
 def is_blank(value: Any) -> bool:
@@ -62,6 +64,19 @@ def number(value: Any) -> float | None:
         return _finite(float(value)) if _NUMBER.fullmatch(value.strip()) else None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return _finite(float(value)) if is_number else None
+
+
+def text_problem(value: Any) -> str | None:
+    """Why the cell is no text; None if it is one, or a number.
+
+    >>> [text_problem(v) for v in ("a", 5, [1], "\\ud83d")]
+    [None, None, 'is a list, where text is wanted', 'has half a surrogate pair, which is no text']
+    """
+    if isinstance(value, _NO_TEXT):
+        kind = "an object" if isinstance(value, Mapping) else f"a {type(value).__name__}"
+        return f"is {kind}, where text is wanted"
+    has_half_pair = isinstance(value, str) and _HALF_PAIR.search(value)
+    return "has half a surrogate pair, which is no text" if has_half_pair else None
 
 
 def is_scalar(value: Any) -> bool:

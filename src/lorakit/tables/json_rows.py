@@ -1,8 +1,16 @@
-"""JSON: one object a line, or one list of objects."""
+"""JSON: one object a line, or one list of objects, or such a list under "data"; pandas' columns.
+
+{"text": "a", "label": 1}               a line for each row
+[{"text": "a", "label": 1}]             one list
+{"data": [{"text": "a", "label": 1}]}   pandas' orient="table", SQuAD
+{"text": {"0": "a"}, "label": {"0": 1}} pandas' orient="columns", which is its default
+{"text": ["a"], "label": [1]}           columns as lists
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lorakit.errors import FormatError
@@ -10,19 +18,24 @@ from lorakit.tables.cells import is_scalar
 
 Columns = dict[str, list[Any]]
 
+_WANTED = 'write one object a line, or one list of objects: [{"text": "...", "label": "..."}, ...]'
+
 
 def parse_json_lines(text: str) -> Columns:
     """The columns of objects that stand one a line; keys that a row lacks are None.
 
-    Raises FormatError that lists the lines that are not objects.
+    A file that is one list is read as such. Raises FormatError that lists the lines that are not
+    objects.
     """
+    if text.lstrip()[:1] == "[":
+        return _columns(_rows(_whole(text)))
     rows, problems = [], []
     # Not splitlines: JSON's strings may hold other line separators as they are.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                rows.append(_object(json.loads(line, object_pairs_hook=_unique)))
-            except ValueError as error:
+                rows.append(_object(_parsed(line)))
+            except (ValueError, RecursionError) as error:
                 problems.append(f"line {number}: {error}")
     if problems:
         more = [f"and {len(problems) - 5} more lines"] if len(problems) > 5 else []
@@ -31,16 +44,23 @@ def parse_json_lines(text: str) -> Columns:
 
 
 def parse_json(text: str) -> Columns:
-    """The columns of a list of objects; a file of JSON lines is read as such."""
+    """The columns of a list of objects, in any of the forms above."""
     try:
-        content = json.loads(text, object_pairs_hook=_unique)
-    except ValueError:
+        content = _parsed(text)
+    except (ValueError, RecursionError):
         return parse_json_lines(text)
-    if isinstance(content, dict):
-        content = [content]
-    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
-        raise FormatError("it is not a list of objects")
-    return _columns(content)
+    return _columns(_rows(content))
+
+
+def _whole(text: str) -> Any:
+    try:
+        return _parsed(text)
+    except (ValueError, RecursionError) as error:
+        raise FormatError("it begins as a list, and is not JSON", [str(error)]) from error
+
+
+def _parsed(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_unique)
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -56,9 +76,65 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
+def _rows(content: Any) -> list[dict[str, Any]]:
+    """The objects of a file that is one JSON value; raises FormatError if it has none."""
+    rows = _rows_of_object(content) if isinstance(content, dict) else content
+    if not isinstance(rows, list):
+        raise FormatError("it is not a list of objects", [_WANTED])
+    wrong = [i for i, row in enumerate(rows, start=1) if not isinstance(row, dict)]
+    if wrong:
+        found = f"entry {wrong[0]} is {json.dumps(rows[wrong[0] - 1])[:40]}"
+        raise FormatError("it is not a list of objects", [found, _WANTED])
+    return rows
+
+
+def _rows_of_object(content: dict[str, Any]) -> Any:
+    values = list(content.values())
+    if isinstance(content.get("data"), list):
+        return content["data"]
+    if values and all(isinstance(value, dict) for value in values):
+        return _rows_of_objects(content)
+    lists = values and all(isinstance(value, list) for value in values)
+    if lists and all(is_scalar(cell) for value in values for cell in value):
+        return _rows_of_lists(content)
+    return [content]
+
+
+def _rows_of_objects(content: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of {column: {row: cell}}, or of {row: {column: cell}}, by which keys are numbers."""
+    inner = list(dict.fromkeys(key for value in content.values() for key in value))
+    columns_outside, rows_outside = _are_numbers(inner), _are_numbers(content)
+    if columns_outside == rows_outside:
+        raise FormatError(
+            "it is one object of objects, and whether those are rows or columns cannot be told",
+            [_WANTED],
+        )
+    if rows_outside:
+        return list(content.values())
+    return [{name: column.get(row) for name, column in content.items()} for row in inner]
+
+
+def _rows_of_lists(content: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    lengths = {name: len(column) for name, column in content.items()}
+    if len(set(lengths.values())) > 1:
+        found = [f"{name}: {length}" for name, length in lengths.items()]
+        raise FormatError("its lists differ in length", found)
+    cells = zip(*content.values(), strict=True)
+    return [dict(zip(content, row, strict=True)) for row in cells]
+
+
+def _are_numbers(keys: Iterable[str]) -> bool:
+    return all(key.isascii() and key.isdigit() for key in keys)
+
+
 def _columns(rows: list[dict[str, Any]]) -> Columns:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return {name: _one_type([row.get(name) for row in rows]) for name in names}
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {_column_name(name): _one_type([row.get(name) for row in rows]) for name in names}
+
+
+def _column_name(key: str) -> str:
+    """The key with half surrogate pairs escaped, which no column's name can hold."""
+    return key.encode("utf-8", "backslashreplace").decode()
 
 
 def _one_type(values: list[Any]) -> list[Any]:

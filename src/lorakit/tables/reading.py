@@ -57,11 +57,8 @@ def parse_file(path: Path, parser_for: Callable[[Path, str], Callable[[str], Par
 
 
 def to_table(columns: Mapping[str, Any], source: str) -> Any:
-    """The columns as a `datasets.Dataset`; FormatError without rows or with mixed types."""
-    try:
-        return _checked(_datasets().Dataset.from_dict(columns), source)
-    except (ValueError, TypeError, OverflowError) as error:  # pyarrow's kinds of error
-        raise FormatError(f"{source} has a column of mixed types: {error}") from error
+    """The columns as a `datasets.Dataset`; FormatError without rows."""
+    return _checked(_json_cells().table_of(columns), source)
 
 
 @contextmanager
@@ -93,7 +90,7 @@ def _require_file(path: Path) -> None:
 def _checked(table: Any, source: str) -> Any:
     if len(table) == 0:
         raise FormatError(f"{source} has no rows.")
-    return _with_class_names(table)
+    return _json_cells().with_own_keys(_with_class_names(table))
 
 
 def _content(path: Path) -> bytes:
@@ -124,7 +121,7 @@ def _decoded(path: Path, content: bytes) -> str:
 
 def _from_parquet(path: Path, content: bytes) -> Any:
     """The table as it is, without the index that pandas adds; categories become their values."""
-    datasets = _datasets()
+    cells = _json_cells()
     import pyarrow
     import pyarrow.parquet
 
@@ -140,7 +137,7 @@ def _from_parquet(path: Path, content: bytes) -> Any:
         if pyarrow.types.is_dictionary(field.type):
             plain = table.column(i).cast(field.type.value_type)
             table = table.set_column(i, field.name, plain)
-    return datasets.Dataset(table)
+    return cells.table_of_arrow(table)
 
 
 def _by_name(name: str, split: str) -> Any:
@@ -169,6 +166,14 @@ def _with_class_names(table: Any) -> Any:
             ]
             table = table.remove_columns(column).add_column(column, values)
     return table
+
+
+def _json_cells() -> Any:
+    """The module that needs `datasets`."""
+    _datasets()
+    from lorakit.tables import json_cells
+
+    return json_cells
 
 
 def _datasets() -> Any:

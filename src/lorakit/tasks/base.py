@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor
 
 from lorakit.errors import ConfigError
-from lorakit.tables.cells import is_blank
-from lorakit.tasks.table_checks import bad_labels, bad_texts, missing_columns
+from lorakit.tables.cells import is_blank, text_problem
+from lorakit.tasks.table_checks import bad_cells, label_problem, missing_columns
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Any]]
@@ -142,21 +143,22 @@ class Task(ABC):
 
     def text_problem(self, column: str, value: Any) -> str | None:
         """What is wrong with the cell of a text column, if anything is."""
-        return "is empty" if is_blank(value) else None
+        return "is empty" if is_blank(value) else text_problem(value)
 
     def check(self, table: Any, name: str = "the table", labelled: bool = True) -> None:
         """Raise ConfigError that lists the missing columns, or the bad cells.
 
-        Bad texts and blank labels are listed by row, bad labels by value. With `labelled` the
-        column of labels has to exist and hold labels.
+        Bad cells are listed by their rows. With `labelled` the column of labels has to exist and
+        hold labels.
         """
         label = (self.label,) if labelled and self.label is not None else ()
         problems = missing_columns(table.column_names, [*self.text, *label])
         if not problems:
             for column in self.text:
-                problems += bad_texts(table[column][:], column, self.text_problem)
+                problems += bad_cells(table[column][:], column, partial(self.text_problem, column))
             for column in label:
-                problems += bad_labels(table[column][:], column, self.target)
+                problem = partial(label_problem, target=self.target)
+                problems += bad_cells(table[column][:], column, problem)
         if problems:
             raise ConfigError(f"{name} cannot be used for the task {self.name}:", problems)
 

@@ -37,7 +37,7 @@ class Chat(CausalTask):
         return [{"role": "user", "content": prompt}]
 
     def text_problem(self, column: str, value: Any) -> str | None:
-        return super().text_problem(column, value) or _message_problem(value)
+        return "is empty" if is_blank(value) else _message_problem(value)
 
     def encode(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
         conversations = [_messages(value) for value in rows[self.text[0]]]

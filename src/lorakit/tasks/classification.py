@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lorakit.errors import ConfigError
 from lorakit.metrics.classification import DEFAULT, classification_metrics
-from lorakit.tables.cells import label_name, label_names
+from lorakit.tables.cells import is_blank, label_name, label_names
 from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, TRUNCATED, BareAdapter, Rows, Task
 from lorakit.text import plural
 
@@ -68,7 +68,8 @@ class Classification(Task):
         return max(map(names.count, set(names))) / len(names)
 
     def text_problem(self, column: str, value: Any) -> str | None:
-        return None if self.blank_texts else super().text_problem(column, value)
+        may_be_blank = self.blank_texts and is_blank(value)
+        return None if may_be_blank else super().text_problem(column, value)
 
     def head(self) -> dict[str, Any]:
         return {

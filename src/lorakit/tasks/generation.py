@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lorakit.errors import ConfigError
-from lorakit.tables.cells import is_blank
+from lorakit.tables.cells import is_blank, text_problem
 from lorakit.tasks.base import TRUNCATED, Example, Rows, Task
 from lorakit.tasks.padding import padding_id
 
@@ -109,7 +109,14 @@ class Generation(CausalTask):
     name: ClassVar[str] = "generation"
 
     def text_problem(self, column: str, value: Any) -> str | None:
-        return super().text_problem(column, value) if column == self.text[0] else None
+        may_be_blank = column != self.text[0] and is_blank(value)
+        return None if may_be_blank else super().text_problem(column, value)
+
+    def target(self, value: Any) -> str:
+        """The text itself; raises ConfigError for a cell that is none."""
+        if problem := text_problem(value):
+            raise ConfigError(problem)
+        return super().target(value)
 
     def encode(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
         if self.label is None or self.label not in rows:

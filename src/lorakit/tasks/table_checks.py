@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from lorakit.errors import ConfigError, suggest
-from lorakit.tables.cells import is_blank, is_scalar
-from lorakit.text import plural, rows_text
+from lorakit.tables.cells import is_blank, text_problem
+from lorakit.text import rows_text
 
 _NAMED = 10
 
@@ -22,28 +21,27 @@ def missing_columns(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
     ]
 
 
-def bad_texts(
-    values: Sequence[Any], column: str, problem: Callable[[str, Any], str | None]
+def bad_cells(
+    values: Sequence[Any], column: str, problem: Callable[[Any], str | None]
 ) -> list[str]:
     """One sentence for each kind of problem, with the rows that have it."""
     rows: dict[str, list[int]] = {}
     for row, value in enumerate(values):
-        if (found := problem(column, value)) is not None:
-            rows.setdefault(found, []).append(row)
-    return [f"column {column!r} {found}: {rows_text(at)}" for found, at in rows.items()]
+        if (sentence := problem(value)) is not None:
+            rows.setdefault(sentence, []).append(row)
+    found = [f"column {column!r} {sentence}: {rows_text(at)}" for sentence, at in rows.items()]
+    more = [f"and {len(found) - _NAMED} more such values"] if len(found) > _NAMED else []
+    return found[:_NAMED] + more
 
 
-def bad_labels(values: Sequence[Any], column: str, target: Callable[[Any], Any]) -> list[str]:
-    """The blank ones by their rows, the wrong ones by their values."""
-    blank = [row for row, value in enumerate(values) if is_blank(value)]
-    problems = [f"column {column!r} is empty: {rows_text(blank)}"] if blank else []
-    counts = Counter(value if is_scalar(value) else repr(value) for value in values)
-    wrong = []
-    for value, count in counts.items():
-        try:
-            if not is_blank(value):
-                target(value)
-        except ConfigError as error:
-            wrong.append(f"column {column!r} {error.headline}: {plural(count, 'row')}")
-    more = [f"and {len(wrong) - _NAMED} more such values"] if len(wrong) > _NAMED else []
-    return problems + wrong[:_NAMED] + more
+def label_problem(value: Any, target: Callable[[Any], Any]) -> str | None:
+    """What is wrong with a label: that it is blank or no text, or what `target` raises."""
+    if is_blank(value):
+        return "is empty"
+    if isinstance(value, str) and (problem := text_problem(value)):
+        return problem
+    try:
+        target(value)
+    except ConfigError as error:
+        return error.headline
+    return None

@@ -1,0 +1,90 @@
+"""Each cell reads as it was written, whatever the others of its column are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lorakit.tables.json_cells import JsonCell, table_of
+from lorakit.tables.reading import read_table
+
+CALLS = [[{"arguments": {"text": "hey"}}], [{"arguments": {"x": None, "y": [{"z": 1}]}}]]
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5
+)
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return str(path)
+
+
+def in_parquet(path: Path, columns: dict[str, Any]) -> str:
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    return str(path)
+
+
+@given(st.lists(VALUES, min_size=1))
+def test_a_column_of_any_values_reads_as_it_was_written(values: list[Any]) -> None:
+    cells = table_of({"a": values})["a"][:]
+    assert cells == values
+    assert table_of({"a": [[value] for value in values]})["a"][:] == [[value] for value in values]
+
+
+def test_objects_keep_their_own_keys_at_any_depth(tmp_path: Path) -> None:
+    rows = [{"calls": calls} for calls in CALLS]
+    table = read_table(written(tmp_path / "t.jsonl", rows))
+    assert table["calls"][:] == CALLS
+    assert [row["calls"] for row in table.train_test_split(test_size=1, seed=0)["test"]] in (
+        CALLS[:1],
+        CALLS[1:],
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [1234567890123456789012, "half \ud83d", [1], {"a": {}}, 2**63],
+    ids=["above 64 bits", "half a pair", "list", "object", "64 bits"],
+)
+def test_a_column_that_nobody_reads_is_no_reason_to_refuse(tmp_path: Path, value: Any) -> None:
+    rows = [{"text": "a", "label": 1, "id": 5}, {"text": "b", "label": 0, "id": value}]
+    table = read_table(written(tmp_path / "t.jsonl", rows))
+    assert (table["text"][:], table["label"][:]) == (["a", "b"], [1, 0])
+    assert table["id"][:] in ([5, value], ["5", value])
+
+
+def test_a_key_with_half_a_surrogate_pair_is_escaped(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path / "t.jsonl", [{"text": "a", "\ud83d": 1}]))
+    assert table.column_names == ["text", "\\ud83d"]
+
+
+def test_keys_that_arrow_added_are_left_out(tmp_path: Path) -> None:
+    united = datasets.Dataset.from_dict({"text": ["a", "b"], "calls": CALLS})
+    united.save_to_disk(tmp_path / "saved")
+    united.to_parquet(tmp_path / "t.parquet")
+    for source in ("saved", "t.parquet"):
+        table = read_table(str(tmp_path / source))
+        assert table.column_names == ["text", "calls"]
+        assert table["calls"][:] == [CALLS[0], [{"arguments": {"y": [{"z": 1}]}}]]
+
+
+def test_types_that_datasets_does_not_know_are_read(tmp_path: Path) -> None:
+    pairs = pyarrow.array([[("a", 1)], None], pyarrow.map_(pyarrow.string(), pyarrow.int64()))
+    source = in_parquet(tmp_path / "t.parquet", {"text": ["a", "b"], "pairs": pairs})
+    assert read_table(source)["pairs"][:] == [[["a", 1]], None]
+
+
+def test_a_table_with_json_cells_is_saved_and_loaded(tmp_path: Path) -> None:
+    table_of({"calls": CALLS}).save_to_disk(tmp_path / "saved")
+    loaded = read_table(str(tmp_path / "saved"))
+    assert loaded.features["calls"] == JsonCell()
+    assert loaded["calls"][:] == CALLS
