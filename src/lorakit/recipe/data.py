@@ -10,6 +10,7 @@ from typing import Any
 
 from lorakit.errors import ConfigError
 from lorakit.models import loading
+from lorakit.recipe.rare_labels import keep_rare_labels
 from lorakit.recipe.schema import DataConfig, Recipe
 from lorakit.tasks.base import Task
 from lorakit.tasks.columns import known_columns, make_task, resolve
@@ -21,8 +22,11 @@ from lorakit.tasks.spec import Columns, TaskSpec
 Log = Callable[[str], None]
 
 
-def split(data: DataConfig) -> dict[str, Any]:
-    """The tables `train`, `test`, `validation` if the recipe has one, and further test sets."""
+def split(data: DataConfig, log: Log = lambda text: None) -> dict[str, Any]:
+    """The tables `train`, `test`, `validation` if the recipe has one, and further test sets.
+
+    A row that would be split off stays in training if no other row there has its label.
+    """
     table = read_tables(data.train, data.task, "train")["train"]
     tables: dict[str, Any] = {}
     for name, part in (("test", data.test if data.test is not None else _own_test(data)),
@@ -38,6 +42,11 @@ def split(data: DataConfig) -> dict[str, Any]:
                 )
             parts = table.train_test_split(test_size=size, seed=data.split_seed)
             table, tables[name] = parts["train"], parts["test"]
+            if data.label is not None:
+                learned = _spec(data.task).task_class
+                table, tables[name] = keep_rare_labels(
+                    learned, table, tables[name], data.label, name, log
+                )
     return {"train": table, **tables}
 
 

@@ -30,7 +30,8 @@ class DataConfig:
 
     test: str | float | None = None
     """The test set: a file or data set, or rows to split from `train`: a share (below 1) or a
-    number of rows. None: a share of 0.1; for GLUE its dev set."""
+    number of rows, of which those whose label training would lack stay there. None: a share of
+    0.1; for GLUE its dev set."""
 
     validation: str | float | None = None
     """The validation set, evaluated during training; as `test`. None: no evaluation; with

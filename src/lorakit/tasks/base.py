@@ -107,6 +107,11 @@ class Task(ABC):
         """The task of an adapter that has no task file; raises ConfigError if it has no head."""
         return cls(adapter.text, adapter.label, adapter.max_length)
 
+    @classmethod
+    def unseen_labels(cls, train: Sequence[Any], other: Sequence[Any]) -> dict[int, str]:
+        """The labels in `other`, by row, that cannot be learned from `train`; only classes can."""
+        return {}
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes in the order of the logits; empty where there are no classes."""

@@ -53,6 +53,12 @@ class Classification(Task):
             )
         return cls(adapter.text, adapter.label, adapter.max_length, labels)
 
+    @classmethod
+    def unseen_labels(cls, train: Sequence[Any], other: Sequence[Any]) -> dict[int, str]:
+        known = {*label_names(train)}
+        names = ((row, label_name(value)) for row, value in enumerate(other) if not is_blank(value))
+        return {row: name for row, name in names if name not in known}
+
     @property
     def best_metric(self) -> str:
         return self.metrics[0]
@@ -85,7 +91,8 @@ class Classification(Task):
         if name not in self.labels:
             known = ", ".join(self.labels[:10]) + (", ..." if len(self.labels) > 10 else "")
             raise ConfigError(
-                f"has the label {name!r}, which is not in the training data (its labels: {known})"
+                f"has the label {name!r}, which is not in the training data; train with such rows, "
+                f"or leave them out (its labels: {known})"
             )
         return self.labels.index(name)
 

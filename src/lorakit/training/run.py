@@ -67,7 +67,7 @@ def train(recipe: Recipe, log: Log = print) -> RunResult:
 
 def _train(recipe: Recipe, output: Path, process: PartialState, log: Log) -> RunResult:
     set_seed(recipe.training.seed)
-    tables = split(recipe.data)
+    tables = split(recipe.data, log)
     tokenizer, task = prepare(recipe, tables["train"])
     require_free_columns(task)
     task.require_packages()
