@@ -15,7 +15,7 @@ from torch.testing import assert_close
 import lorakit as lora
 from lorakit.errors import StateError
 from lorakit.functional import initialise
-from lorakit.injection.adaptation import injection_of
+from lorakit.injection.record import injection_of
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers, refusal
 from tests.injection import zoo

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from lorakit.errors import TargetError
 from lorakit.functional.merge import merge
 from lorakit.injection import trained_copies
-from lorakit.injection.adaptation import close, require_whole
+from lorakit.injection.adaptation import close
 from lorakit.injection.modes import MergeReport, merge_report
+from lorakit.injection.record import require_whole
 from lorakit.injection.selection.architectures import SCALED_BY_TIE
 from lorakit.layers.conversion import lora_layers, require_plain_form, restore
 from lorakit.layers.embedding import Embedding

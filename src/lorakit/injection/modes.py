@@ -14,7 +14,7 @@ from torch import nn
 from lorakit.errors import StateError
 from lorakit.functional.merge import rounding_loss
 from lorakit.injection import trained_copies
-from lorakit.injection.adaptation import require_adapters
+from lorakit.injection.record import require_adapters
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from lorakit.config import LoraConfig
 from lorakit.errors import TargetError, require, suggest
 from lorakit.injection import trained_copies
-from lorakit.injection.adaptation import install, require_enabled
+from lorakit.injection.adaptation import install
+from lorakit.injection.record import require_enabled
 from lorakit.injection.selection.matching import Selection
 from lorakit.injection.selection.naming import group_layers, matches_suffix, within
 from lorakit.injection.selection.trained_in_full import newly_initialized

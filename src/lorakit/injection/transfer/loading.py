@@ -12,10 +12,11 @@ from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.late_names import in_model_names
 from lorakit.errors import MismatchError
 from lorakit.injection import trained_copies
-from lorakit.injection.adaptation import install, require_enabled
+from lorakit.injection.adaptation import install
 from lorakit.injection.inspection.health import mark_training_start
 from lorakit.injection.inspection.report import Report, describe
 from lorakit.injection.modes import merge_report
+from lorakit.injection.record import require_enabled
 from lorakit.injection.selection.matching import Selection, Target
 from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.transfer.placement import Placement, place

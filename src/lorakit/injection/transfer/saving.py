@@ -13,7 +13,7 @@ from lorakit.checkpoint.fingerprint import fingerprint
 from lorakit.config import Bias, LoraConfig, is_bias
 from lorakit.errors import SaveError, StateError
 from lorakit.injection import trained_copies
-from lorakit.injection.adaptation import Injection, injection_of, injections, require_enabled
+from lorakit.injection.record import Injection, injection_of, injections, require_enabled
 from lorakit.injection.selection.naming import (
     group_layers,
     matches_suffix,
