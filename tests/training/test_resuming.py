@@ -16,6 +16,7 @@ from lorakit.recipe.schema import Recipe
 from lorakit.recipe.yaml_file import to_yaml
 from lorakit.runs import checkpoints
 from lorakit.training import train
+from tests.runs.damage import DAMAGES, stray
 from tests.training import tiny
 
 
@@ -36,9 +37,9 @@ def trained(recipe: Recipe, kill_after: int | None = None) -> Any:
     trainer = tiny.trainer_of(recipe)
     if kill_after is not None:
         trainer.add_callback(KillAfter(kill_after))
-    found = checkpoints.complete_checkpoints(Path(recipe.output) / "checkpoints")
+    found = checkpoints.newest_whole(Path(recipe.output) / "checkpoints", print)
     try:
-        trainer.train_from(found[-1] if found else None)
+        trainer.train_from(found)
     except Killed:
         return found
     return trainer
@@ -138,15 +139,25 @@ def test_a_run_that_had_ended_trains_no_further_step(training, encoder, reviews,
     tiny.assert_same(tiny.weights(again), tiny.weights(whole))
 
 
-def test_an_incomplete_checkpoint_is_ignored(encoder, reviews, tmp_path):
+@pytest.mark.parametrize(
+    "kind",
+    ["delete complete", "delete scheduler.pt", "from_earlier optimizer.pt", "empty rng_state.pth",
+     "from_earlier adapter_model.safetensors", "cut trainer_state.json", "renamed"],
+)  # fmt: skip
+def test_a_damaged_checkpoint_is_said_and_changes_nothing(kind, encoder, reviews, tmp_path, capsys):
     whole = trained(tiny.recipe(encoder, reviews, tmp_path / "whole"))
     recipe = tiny.recipe(encoder, reviews, tmp_path / "cut")
     trained(recipe, 11)
-    newest = tmp_path / "cut/checkpoints/checkpoint-9"
-    (newest / checkpoints.COMPLETE).unlink()
-    (newest / "optimizer.pt").write_bytes(b"half")
-    (tmp_path / "cut/checkpoints/checkpoint-12").mkdir()
-    assert_equal_runs(whole, trained(recipe))
+    place = tmp_path / "cut/checkpoints"
+    DAMAGES[kind](place / "checkpoint-9", place / "checkpoint-6")
+    stray(place)
+    resumed = trained(recipe)
+    assert f"{place / 'checkpoint-9'} is not used: " in capsys.readouterr().out
+    assert resumed._initial_global_step == 6
+    assert_equal_runs(whole, resumed)
+    newest = checkpoints.newest_whole(place, print)
+    assert newest is not None
+    assert newest.path.name == "checkpoint-12"
 
 
 def test_a_checkpoint_holds_no_weight_of_the_base(encoder, reviews, tmp_path):
@@ -171,21 +182,12 @@ def test_a_checkpoint_holds_no_weight_of_the_base(encoder, reviews, tmp_path):
     ]
 
 
-def test_two_checkpoints_and_the_best_one_are_kept(tmp_path):
-    for step in (2, 4, 6, 8, 10):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        checkpoints.mark_complete(tmp_path / f"checkpoint-{step}", float(step))
-    checkpoints.prune(tmp_path, 4)
-    kept = checkpoints.complete_checkpoints(tmp_path)
-    assert [path.name for path in kept] == ["checkpoint-4", "checkpoint-8", "checkpoint-10"]
-    assert checkpoints.seconds_until(kept[-1]) == 10.0
-
-
 def test_the_seconds_of_all_starts_are_counted(encoder, reviews, tmp_path):
     recipe = tiny.recipe(encoder, reviews, tmp_path)
     trained(recipe, 10)
     found = checkpoints.complete_checkpoints(tmp_path / "checkpoints")
-    (found[-1] / checkpoints.COMPLETE).write_text(json.dumps({"seconds": 1000.0}))
+    mark = found[-1] / checkpoints.COMPLETE
+    mark.write_text(json.dumps(json.loads(mark.read_text()) | {"seconds": 1000.0}))
     (tmp_path / "recipe.yaml").write_text(to_yaml(with_guesses(recipe, print)), encoding="utf-8")
     result = train(recipe, lambda text: None)
     assert 1000 < result.seconds < 1100

@@ -20,7 +20,7 @@ from lorakit.methods import save_adapter
 from lorakit.models.dtypes import resolve_dtype
 from lorakit.recipe.data import Log, encode, prepare, split, tested, with_guesses
 from lorakit.recipe.schema import Recipe
-from lorakit.runs.checkpoints import complete_checkpoints
+from lorakit.runs.checkpoints import newest_whole
 from lorakit.runs.claim import claimed, require_own
 from lorakit.runs.directory import (
     ADAPTER,
@@ -116,12 +116,12 @@ def _warm_start(
 
 
 def _fit(trainer: LoraTrainer, output: Path, process: PartialState, log: Log) -> None:
-    """Train from the last complete checkpoint, or from the beginning."""
-    checkpoints = complete_checkpoints(output / CHECKPOINTS)
-    if checkpoints:
-        log(f"resuming from {checkpoints[-1]}")
+    """Train from the newest whole checkpoint, or from the beginning."""
+    checkpoint = newest_whole(output / CHECKPOINTS, log)
+    if checkpoint is not None:
+        log(f"resuming from {checkpoint.path}")
     process.wait_for_everyone()  # all have seen the same checkpoints before one writes
-    trainer.train_from(checkpoints[-1] if checkpoints else None)
+    trainer.train_from(checkpoint)
 
 
 @contextmanager

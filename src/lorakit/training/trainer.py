@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import PrinterCallback, ProgressCallback, TrainerState
+from transformers import PrinterCallback, ProgressCallback
 
 from lorakit.errors import SaveError
 from lorakit.inference.scoring import BatchOutput, model_outputs, scores
@@ -20,12 +20,11 @@ from lorakit.losses.consistency import ConsistencyLoss
 from lorakit.methods import load_adapter, save_adapter
 from lorakit.private.transformers_names import CheckpointHooks
 from lorakit.runs.checkpoints import (
-    STATE,
+    Checkpoint,
     checkpoint_path,
-    is_last,
     mark_complete,
     prune,
-    seconds_until,
+    remove_checkpoint,
 )
 from lorakit.tasks.base import Task
 from lorakit.tasks.batching import batches, length
@@ -71,15 +70,15 @@ class LoraTrainer(CheckpointHooks, StepTrainer):
         """Seconds of training, over all starts of the run."""
         return self._earlier + time.perf_counter() - self._started
 
-    def train_from(self, checkpoint: Path | None) -> None:
+    def train_from(self, checkpoint: Checkpoint | None) -> None:
         """Train to the end; from a checkpoint, the result is that of an uninterrupted run."""
-        self._earlier = seconds_until(checkpoint) if checkpoint is not None else 0.0
+        self._earlier = checkpoint.seconds if checkpoint is not None else 0.0
         self._started = time.perf_counter()
-        if checkpoint is None or not is_last(checkpoint):
-            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+        if checkpoint is None or not checkpoint.is_last:
+            self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
             return
-        self.state = TrainerState.load_from_json(str(checkpoint / STATE))
-        load_adapter(self.model, checkpoint)
+        self.state = checkpoint.state
+        load_adapter(self.model, checkpoint.path)
         if self.args.load_best_model_at_end:
             self.load_best_weights()
 
@@ -141,11 +140,14 @@ class LoraTrainer(CheckpointHooks, StepTrainer):
         run = Path(str(self.args.output_dir))
         current = checkpoint_path(run, self.state.global_step)
         try:
+            if self.args.should_save:
+                remove_checkpoint(current)  # one that was damaged
+            self.accelerator.wait_for_everyone()
             save()
             self.accelerator.wait_for_everyone()  # each process writes its random state
             if self.args.should_save:
                 mark_complete(current, self.seconds)
-                prune(run, self.state.best_global_step)
+                prune(run, self.state.global_step, self.state.best_global_step)
         except (OSError, RuntimeError) as error:
             raise SaveError(
                 f"The checkpoint {current} could not be written: {error}. Free disk space and run "
