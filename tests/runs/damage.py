@@ -109,7 +109,13 @@ DAMAGES |= {one.__name__: one for one in (renamed, newer_state, added, gone, a_f
 
 def stray(run: Path) -> None:
     """What others leave in the directory of checkpoints; none of it is one."""
-    for name in ("checkpoint-foo", "checkpoint-", "checkpoint--1", "checkpoint-9.bak", "checkpoint-²"):
+    for name in (
+        "checkpoint-foo",
+        "checkpoint-",
+        "checkpoint--1",
+        "checkpoint-9.bak",
+        "checkpoint-²",
+    ):
         (run / name).mkdir()
         (run / name / COMPLETE).write_text("{}")
     (run / "checkpoint-77").write_text("")
