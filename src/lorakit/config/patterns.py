@@ -6,12 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
+from lorakit.config.expressions import parse
+from lorakit.config.places import Part, Text
+from lorakit.errors import ConfigError
+
 T = TypeVar("T")
-
-
-def key_regex(key: str) -> str:
-    """A key as a regular expression for full names."""
-    return rf"(.*\.)?({key})"
 
 
 class Pattern(Generic[T]):
@@ -25,34 +24,55 @@ class Pattern(Generic[T]):
         self._values = list(given.values())
         self._positions: dict[str, int] = {}
         """Full name -> the position of its key."""
-        self._regexes: list[tuple[int, str, re.Pattern[str]]] = []
+        self._expressions: list[tuple[int, str, Part]] = []
         self._exact_keys: dict[str, str] = {}
         for position, key in enumerate(given):
-            name = _exact_name(key)
+            name = exact_name(key)
             if name is None:
-                self._regexes.append((position, key, re.compile(key_regex(key))))
+                self._expressions.append((position, key, parse(key_regex(key))))
             else:
                 self._positions[name] = position
                 self._exact_keys[name] = key
 
-    def of(self, name: str, default: T) -> T:
-        """The value for this module."""
-        found = self._positions.get(name, len(self._values))
-        for position, _, regex in self._regexes:
-            if position > found:
-                break
-            if regex.fullmatch(name):
-                return self._values[position]
-        return self._values[found] if found < len(self._values) else default
+    def of(self, names: Sequence[str], default: T) -> dict[str, T]:
+        """The value for each of these modules."""
+        none = len(self._values)
+        found = {name: self._positions.get(name, none) for name in names}
+        text = Text(names)
+        for position, _, expression in self._expressions:
+            for name in text.fitting(expression):
+                found[name] = min(found[name], position)
+        return {name: self._values[at] if at < none else default for name, at in found.items()}
 
     def without_match(self, names: Sequence[str]) -> list[str]:
         """The keys that match none of these modules."""
         missing = [self._exact_keys[name] for name in self._exact_keys.keys() - set(names)]
-        regexes = self._regexes
-        return missing + [key for _, key, regex in regexes if not any(map(regex.fullmatch, names))]
+        text = Text(names)
+        return missing + [key for _, key, part in self._expressions if not text.fitting(part)]
 
 
-def _exact_name(key: str) -> str | None:
+def key_regex(key: str) -> str:
+    """A key as a regular expression for full names."""
+    return rf"(.*\.)?({key})"
+
+
+def key_problem(key: str) -> str | None:
+    """Why a key cannot be used: it has to be an expression alone, and in the one for full names."""
+    if exact_name(key) is not None:
+        return None
+    return pattern_problem(key) or pattern_problem(key_regex(key))
+
+
+def pattern_problem(pattern: str) -> str | None:
+    """Why a regular expression cannot be used, if it cannot."""
+    try:
+        parse(pattern)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+def exact_name(key: str) -> str | None:
     """The full name that a key of the form `^` + escaped name matches; None for any other key."""
     name = re.sub(r"\\(.)", r"\1", key[1:])
     return name if key == "^" + re.escape(name) else None

@@ -15,7 +15,7 @@ from lorakit.variants.site import (
     Site,
     SlicedSite,
 )
-from lorakit.variants.spec import AdapterSpec
+from lorakit.variants.spec import AdapterSpec, adapter_specs
 
 __all__ = [
     "VARIANTS",
@@ -31,5 +31,6 @@ __all__ = [
     "SlicedSite",
     "Tensors",
     "Variant",
+    "adapter_specs",
     "register",
 ]

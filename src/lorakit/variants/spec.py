@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lorakit.config import is_number, scaling
+from lorakit.config import LoraConfig, is_number, scaling
 from lorakit.errors import ConfigError
 
 
@@ -37,3 +38,20 @@ class AdapterSpec:
     def scaling(self) -> float:
         """The factor of B @ A: lora_alpha / r, or lora_alpha / sqrt(r) with rsLoRA."""
         return scaling(self.r, self.lora_alpha, self.use_rslora) if self.r else 0.0
+
+
+def adapter_specs(config: LoraConfig, names: Sequence[str]) -> dict[str, AdapterSpec]:
+    """The settings that a config has for each of these modules."""
+    ranks, alphas = config.ranks_of(names), config.alphas_of(names)
+    return {
+        name: AdapterSpec(
+            r=ranks[name],
+            lora_alpha=alphas[name],
+            lora_dropout=config.lora_dropout,
+            merge_weights=config.merge_weights,
+            use_rslora=config.use_rslora,
+            init_lora_weights=config.init_lora_weights,
+            variant=config.variant,
+        )
+        for name in names
+    }

@@ -6,7 +6,6 @@ regular expression for the whole name, and a pattern key matches `(.*\\.)?key`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,8 @@ from typing import cast
 from torch import nn
 
 from lorakit.config import ALL_LINEAR, LoraConfig
+from lorakit.config.expressions import parse
+from lorakit.config.places import Text
 from lorakit.errors import TargetError, suggest
 from lorakit.functional import slices
 from lorakit.injection.selection.architectures import Parts, backbone, default_targets
@@ -28,7 +29,15 @@ from lorakit.injection.selection.naming import (
 from lorakit.injection.selection.trained_in_full import Slot, newly_initialized, tensors_in_full
 from lorakit.layers import conversion
 from lorakit.layers.readers import reader_problem
-from lorakit.variants import VARIANTS, AdapterSpec, InProjSite, LinearSite, Site, SlicedSite
+from lorakit.variants import (
+    VARIANTS,
+    AdapterSpec,
+    InProjSite,
+    LinearSite,
+    Site,
+    SlicedSite,
+    adapter_specs,
+)
 from lorakit.variants.registry import variant_problem
 
 
@@ -148,8 +157,7 @@ class _Finder:
     def _matching(self, field: str, patterns: Iterable[str] | str, names: list[str]) -> list[str]:
         """The `names` that the patterns match; a pattern that matches none is a problem."""
         if isinstance(patterns, str):
-            regex = re.compile(patterns)
-            found = [n for n in names if regex.fullmatch(n) and self._has_weight(n)]
+            found = [n for n in Text(names).fitting(parse(patterns)) if self._has_weight(n)]
             if not found:
                 self.problems.append(
                     f"{field}: the regular expression {patterns!r} matches no layer; a string has "
@@ -215,16 +223,16 @@ class _Finder:
         if variant is None:
             self.problems.append(str(variant_problem(self.config.variant)))
             return []
-        targets = []
+        targets, specs = [], adapter_specs(self.config, names)
         for name in names:
             reason = conversion.refusal(self.modules[name]) or self._reading_problem(name)
             site = None if reason else self._site(name, parts)
             if site is not None:
-                reason = variant.refusal(site) or site.rank_problem(self.config.rank_of(name))
+                reason = variant.refusal(site) or site.rank_problem(specs[name].r)
             if reason is not None:
                 self.module_problems.append((name, reason))
             elif site is not None:
-                targets.append(Target(name, self.modules[name], self._spec(name), site))
+                targets.append(Target(name, self.modules[name], specs[name], site))
         return targets
 
     def _reading_problem(self, name: str) -> str | None:
@@ -258,18 +266,6 @@ class _Finder:
             self.module_problems.append((name, text))
             return None
         return SlicedSite(site.in_features, site.out_features, site.transposed, resolved)
-
-    def _spec(self, name: str) -> AdapterSpec:
-        config = self.config
-        return AdapterSpec(
-            r=config.rank_of(name),
-            lora_alpha=config.alpha_of(name),
-            lora_dropout=config.lora_dropout,
-            merge_weights=config.merge_weights,
-            use_rslora=config.use_rslora,
-            init_lora_weights=config.init_lora_weights,
-            variant=config.variant,
-        )
 
     # --- modules_to_save
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from lorakit.config import LoraConfig
 from lorakit.errors import FormatError
 from lorakit.functional import conv, slices
 from lorakit.variants import (
@@ -23,12 +22,13 @@ from lorakit.variants import (
 )
 
 
+def named_in_config(module: str, kind: str) -> str:
+    """The name by which the config knows a module: an attention for its out_proj too."""
+    return module.removesuffix(".out_proj") if kind == "out_proj" else module
+
+
 def decode_adapter(
-    name: str,
-    tensors: Mapping[str, Tensor],
-    kind: str,
-    config: LoraConfig,
-    saved: Mapping[str, Any],
+    tensors: Mapping[str, Tensor], kind: str, spec: AdapterSpec, saved: Mapping[str, Any]
 ) -> ModuleAdapter:
     """One module's adapter in lorakit's shapes; raises FormatError if it contradicts the config."""
     a, b = tensors["lora_A"], tensors["lora_B"]
@@ -37,15 +37,6 @@ def decode_adapter(
             "lora_A and lora_B must both be matrices or both be convolution kernels, got shapes "
             f"{tuple(a.shape)} and {tuple(b.shape)}"
         )
-    settings = name.removesuffix(".out_proj") if kind == "out_proj" else name
-    spec = AdapterSpec(
-        r=config.rank_of(settings),
-        lora_alpha=config.alpha_of(settings),
-        lora_dropout=config.lora_dropout,
-        merge_weights=config.merge_weights,
-        use_rslora=config.use_rslora,
-        variant=config.variant,
-    )
     groups = a.shape[0] // max(1, b.shape[1]) if kind == "conv" else 1
     if a.shape[0] != spec.r or b.shape[1] * groups != spec.r:
         raise FormatError(

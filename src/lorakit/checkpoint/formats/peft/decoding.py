@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from lorakit.checkpoint.bundle import AdapterBundle, missing_factors, type_problem
-from lorakit.checkpoint.formats.peft.adapter_decoding import decode_adapter
+from lorakit.checkpoint.formats.peft.adapter_decoding import decode_adapter, named_in_config
 from lorakit.checkpoint.formats.peft.config_decoding import decode_config
 from lorakit.checkpoint.formats.peft.layout import (
     EMBEDDING_FACTORS,
@@ -19,7 +19,8 @@ from lorakit.checkpoint.formats.peft.layout import (
     PREFIX,
     PeftFiles,
 )
-from lorakit.errors import FormatError
+from lorakit.errors import ConfigError, FormatError
+from lorakit.variants import adapter_specs
 
 _ALL_FACTORS = FACTORS | EMBEDDING_FACTORS
 
@@ -47,10 +48,16 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
     pairs, trained, key_problems = _decode_tensors(files.tensors)
     problems += key_problems
     modules = (files.header or {}).get("modules") or {}
+    known = {name: named_in_config(name, kind) for name, (_, kind) in pairs.items()}
+    try:
+        specs = adapter_specs(config, list(dict.fromkeys(known.values())))
+    except ConfigError as error:
+        raise FormatError(f"Invalid adapter_config.json: {error}") from error
     adapters = {}
     for name, (factors, kind) in pairs.items():
         try:
-            adapters[name] = decode_adapter(name, factors, kind, config, modules.get(name, {}))
+            spec, saved = specs[known[name]], modules.get(name, {})
+            adapters[name] = decode_adapter(factors, kind, spec, saved)
         except FormatError as error:
             problems.append(f"{name}: {error.headline}")
     problems += _magnitude_problems(pairs, modules, config.use_dora)
