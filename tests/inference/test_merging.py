@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import SafetensorError
 from transformers import (
+    AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
@@ -96,3 +98,52 @@ def test_what_a_killed_merge_left_is_gone_after_the_next(masked_lm, tmp_path):
     merge_to_directory(str(adapter), str(masked_lm), tmp_path / "merged")
     assert not left.parent.exists()
     assert "half.safetensors" not in {file.name for file in (tmp_path / "merged").iterdir()}
+
+
+# --- the tokenizer, and what else is beside the weights
+
+
+def test_the_adapters_own_tokenizer_and_template_are_merged(masked_lm, minilm, tmp_path):
+    adapter = classifier_adapter(masked_lm, tmp_path / "adapter")
+    AutoTokenizer.from_pretrained(minilm).save_pretrained(masked_lm)
+    own = AutoTokenizer.from_pretrained(minilm)
+    own.add_tokens(["<gene>"])
+    own.chat_template = "{{ messages }}"
+    own.save_pretrained(adapter)
+    report = merge_to_directory(str(adapter), str(masked_lm), tmp_path / "merged")
+    assert report.tokenizer == str(adapter)
+    merged = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    assert merged.tokenize("a <gene>") == ["a", "<gene>"]
+    assert merged.chat_template == own.chat_template
+
+
+def test_an_adapter_without_a_tokenizer_gets_the_bases(masked_lm, minilm, tmp_path):
+    adapter = classifier_adapter(masked_lm, tmp_path / "adapter")
+    base = AutoTokenizer.from_pretrained(minilm)
+    base.save_pretrained(masked_lm)
+    (masked_lm / "preprocessor_config.json").write_text('{"image_mean": [0.5]}')
+    report = merge_to_directory(str(adapter), str(masked_lm), tmp_path / "merged")
+    assert report.tokenizer == str(masked_lm)
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged")("a joy") == base("a joy")
+    assert (tmp_path / "merged" / "preprocessor_config.json").read_text() == '{"image_mean": [0.5]}'
+
+
+def test_a_base_on_the_hub_gives_its_tokenizer_too(masked_lm, minilm, tmp_path, monkeypatch):
+    adapter = classifier_adapter(masked_lm, tmp_path / "adapter")
+    AutoTokenizer.from_pretrained(minilm).save_pretrained(masked_lm)
+    cache, commit = tmp_path / "hub" / "models--org--base", "0" * 40
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text(commit)
+    shutil.copytree(masked_lm, cache / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    report = merge_to_directory(str(adapter), "org/base", tmp_path / "merged")
+    assert report.tokenizer == "org/base"
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged")("a joy")["input_ids"]
+
+
+def test_without_any_tokenizer_the_merged_model_has_none_and_says_so(masked_lm, tmp_path):
+    adapter = classifier_adapter(masked_lm, tmp_path / "adapter")
+    report = merge_to_directory(str(adapter), str(masked_lm), tmp_path / "merged")
+    assert report.tokenizer is None
+    assert "tokenizer: none" in str(report)
+    assert not list((tmp_path / "merged").glob("tokenizer*"))

@@ -1,22 +1,66 @@
-"""Which token fills up a batch."""
+"""Which token fills up a batch: one for the tokenizer and the model's config."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
-from lorakit.tasks.padding import padding_id, with_pad_token
+import pytest
+from transformers import GPT2Config, PreTrainedTokenizerFast
+
+from lorakit.errors import ConfigError
+from lorakit.tasks.classification import Classification
+from lorakit.tasks.generation import Generation
+from lorakit.tasks.padding import padding_id, settle_padding
+
+CLASSES = Classification(("text",), "label", 64, ("no", "yes"))
+COMPLETIONS = Generation(("text",), "said", 64)
 
 
-def test_a_tokenizer_without_a_pad_token_pads_with_its_end_of_text(gpt) -> None:
+def config(pad: int | None = None) -> GPT2Config:
+    return GPT2Config(n_layer=1, pad_token_id=pad)
+
+
+def settled(tokenizer: Any, pad: int | None = None) -> str:
+    """The padding token that tokenizer and config agree on."""
+    model = config(pad)
+    settle_padding(tokenizer, model, CLASSES)
+    assert model.pad_token_id == tokenizer.pad_token_id == padding_id(tokenizer)
+    return str(tokenizer.pad_token)
+
+
+def test_a_tokenizers_own_pad_token_stays_and_is_the_models(gpt) -> None:
+    assert settled(gpt) == settled(gpt, pad=1) == "<|endoftext|>"
+
+
+def test_a_tokenizer_without_one_pads_as_the_models_config_does(gpt) -> None:
     gpt.pad_token = None
-    assert with_pad_token(gpt) is gpt
-    assert (gpt.pad_token, padding_id(gpt)) == ("<|im_end|>", gpt.eos_token_id)
+    assert settled(gpt, pad=1) == "<|im_start|>"
 
 
-def test_its_own_pad_token_stays(gpt) -> None:
-    assert with_pad_token(gpt).pad_token == "<|endoftext|>"
-    assert padding_id(gpt) == gpt.pad_token_id != gpt.eos_token_id
+@pytest.mark.parametrize("pad", [None, -1, 100_000])
+def test_without_either_it_pads_with_its_end_of_text(gpt, pad) -> None:
+    gpt.pad_token = None
+    assert settled(gpt, pad) == "<|im_end|>"
 
 
-def test_without_any_token_the_first_one_stands_there_masked() -> None:
+def without_special_tokens(gpt: Any) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(tokenizer_object=gpt._tokenizer, model_max_length=64)
+
+
+def test_without_an_end_another_special_token_pads(gpt) -> None:
+    tokenizer = without_special_tokens(gpt)
+    tokenizer.unk_token = "<|im_start|>"
+    assert settled(tokenizer) == "<|im_start|>"
+
+
+def test_a_tokenizer_without_any_special_token_is_refused_where_it_has_to_pad(gpt) -> None:
+    with pytest.raises(ConfigError, match=r"set pad_token in its tokenizer_config\.json"):
+        settle_padding(without_special_tokens(gpt), config(), CLASSES)
+
+
+def test_generation_pads_under_the_mask_without_any_token(gpt) -> None:
+    tokenizer, model = without_special_tokens(gpt), config()
+    settle_padding(tokenizer, model, COMPLETIONS)
+    assert (model.pad_token_id, padding_id(tokenizer)) == (None, 0)
     assert padding_id(SimpleNamespace(pad_token_id=None)) == 0

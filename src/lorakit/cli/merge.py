@@ -29,8 +29,8 @@ def merge(
 ) -> None:
     """Merge an adapter into the weights of its base model, and save a plain transformers model.
 
-    The output loads with `from_pretrained`, without lorakit or PEFT, and has the base's tokenizer
-    if the base is a local directory.
+    The output loads with `from_pretrained`, without lorakit or PEFT. Tokenizer, label names,
+    padding and stop tokens are those of the adapter, else of the base.
 
     Example: `lorakit merge ./adapter --base FacebookAI/roberta-base --output ./merged`
     """

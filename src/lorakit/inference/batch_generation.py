@@ -57,8 +57,15 @@ def generate_batch(
     if decoding.num_beams > 1 and longest > 1 and _accepts_cache(model):
         arguments["past_key_values"] = _prompt_cache(model, ids, mask, decoding.num_beams)
     output = model.generate(input_ids=ids, attention_mask=mask, pad_token_id=pad, **arguments)
-    texts: list[str] = tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)
+    found = [_before_end(ids, arguments["eos_token_id"]) for ids in output[:, longest:].tolist()]
+    texts: list[str] = tokenizer.batch_decode(found, skip_special_tokens=True)
     return [_before_stop(text, decoding.stop_strings).strip() for text in texts]
+
+
+def _before_end(ids: list[int], ends: Sequence[int] | None) -> list[int]:
+    """The tokens before the first that ends the completion, which may be a visible one."""
+    stop = next((i for i, token in enumerate(ids) if token in (ends or ())), len(ids))
+    return ids[:stop]
 
 
 def _before_stop(text: str, stop_strings: Sequence[str]) -> str:

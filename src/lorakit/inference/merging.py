@@ -1,4 +1,8 @@
-"""An adapter and its base become one plain model on disk."""
+"""An adapter and its base become one plain model on disk, with all that the run used.
+
+That is the adapter's own tokenizer with its chat template, the labels, and the tokens that pad and
+stop; an adapter without these files gets the base's.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,13 @@ from safetensors import SafetensorError
 
 from lorakit.checkpoint import read
 from lorakit.errors import ConfigError, SaveError
+from lorakit.inference.session import TOKENIZER_CONFIG, settle_tokens
 from lorakit.locks import new_directory
 from lorakit.methods import find, load
-from lorakit.models.loading import load_base
+from lorakit.models.loading import load_base, load_tokenizer
+from lorakit.models.small_files import PROCESSOR, TOKENIZER, small_files
+from lorakit.tasks.base import Task
+from lorakit.tasks.task_file import load_task
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,8 @@ class MergedModel:
     """The largest rounding error of a layer, relative to its update."""
     base_verified: bool | None
     bytes: int
+    tokenizer: str | None
+    """Where its tokenizer is from; None: neither the adapter nor the base has one."""
 
     def __str__(self) -> str:
         verified = {True: "verified", False: "not the one it was trained on", None: "not verified"}
@@ -36,6 +46,7 @@ class MergedModel:
                 f"{self.output}: {self.model_class}, {self.bytes / 1e6:,.1f} MB, "
                 f"{self.folded_layers} layers folded",
                 f"base: {self.base} ({verified[self.base_verified]})",
+                f"tokenizer: {self.tokenizer or 'none'}",
                 f"rounding error: at most {self.worst_rounding:.2g} of a layer's update",
             ]
         )
@@ -52,6 +63,9 @@ def merge_to_directory(
 ) -> MergedModel:
     """Load `adapter` onto `base`, fold it, and save the model and its tokenizer to `output`.
 
+    With a task file beside the adapter the configs have its labels, and the tokens that pad and
+    stop.
+
     `output` must not exist or be empty; it appears complete or not at all. Raises what reading,
     loading and saving raise, ConfigError if the adapter does not name its base.
     """
@@ -66,11 +80,15 @@ def merge_to_directory(
         raise ConfigError(
             f"The files of {adapter} do not name the base model; pass it with --base MODEL."
         )
+    files, task = Path(adapter), load_task(Path(adapter)) if Path(adapter).is_dir() else None
     with new_directory(output) as directory:
         model: Any = load_base(base, bundle=bundle)
         loaded = load(model, bundle, adapter, check_base)
         report = find(bundle.method).fold(model)
-        size = _save(model, base, directory)
+        source = _place_of_tokenizer(files, base)
+        tokenizer = load_tokenizer(source) if source is not None else None
+        _settle(model, tokenizer, task, files)
+        size = _save(model, tokenizer, base, directory)
     return MergedModel(
         output=str(output),
         base=base,
@@ -79,25 +97,34 @@ def merge_to_directory(
         worst_rounding=report.worst_rounding,
         base_verified=loaded.base_verified,
         bytes=size,
+        tokenizer=str(source) if source is not None else None,
     )
 
 
-def _save(model: Any, base: str, directory: Path) -> int:
-    """Write model and tokenizer; returns the bytes written."""
+def _place_of_tokenizer(adapter: Path, base: str) -> str | None:
+    """The adapter's directory if it has a tokenizer, else the base if that has one."""
+    if (adapter / TOKENIZER_CONFIG).is_file():
+        return str(adapter)
+    return base if small_files(base, TOKENIZER) else None
+
+
+def _settle(model: Any, tokenizer: Any, task: Task | None, files: Path) -> None:
+    """Write into the model's configs what the task and the tokenizer say."""
+    if task is not None:
+        for name, value in task.head().items():
+            setattr(model.config, name, value)
+    if task is not None and tokenizer is not None:
+        settle_tokens(model, tokenizer, task, files)
+
+
+def _save(model: Any, tokenizer: Any, base: str, directory: Path) -> int:
+    """Write model, tokenizer and the base's processors; returns the bytes written."""
     try:
         model.save_pretrained(directory)
     except SafetensorError as error:
         raise SaveError(f"The merged model could not be saved: {error}") from error
-    _copy_tokenizer(base, directory)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(directory)
+    for file in small_files(base, PROCESSOR):
+        shutil.copy2(file, directory / file.name)
     return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
-
-
-def _copy_tokenizer(base: str, directory: Path) -> None:
-    """The base's tokenizer, or processor files, where it is a directory on this machine."""
-    source = Path(base)
-    for pattern in ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json",
-                    "*.model", "preprocessor_config.json", "processor_config.json",
-                    "chat_template*"):  # fmt: skip
-        for file in source.glob(pattern) if source.is_dir() else ():
-            if file.is_file() and not (directory / file.name).exists():
-                shutil.copy2(file, directory / file.name)

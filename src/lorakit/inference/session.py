@@ -20,16 +20,20 @@ from lorakit.methods import load
 from lorakit.models.dtypes import Dtype, compute_in, inference_dtype
 from lorakit.models.heads import head_height
 from lorakit.models.loading import load_for_task, load_tokenizer
+from lorakit.models.stop_tokens import load_generation_config, set_stop_tokens
 from lorakit.recipe.data import prepare, split, tested, text_limit
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
 from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.base import BareAdapter, Task
 from lorakit.tasks.batching import TOKENS
-from lorakit.tasks.padding import with_pad_token
+from lorakit.tasks.padding import settle_padding
 from lorakit.tasks.registry import TASKS, task_of_type, task_problem, task_spec
 from lorakit.tasks.spec import Columns, TaskSpec
 from lorakit.tasks.task_file import load_task
+
+TOKENIZER_CONFIG = "tokenizer_config.json"
+"""transformers' file by which an adapter's directory has a tokenizer of its own."""
 
 
 @dataclass(frozen=True)
@@ -161,10 +165,22 @@ def _session(
     recipe: Recipe | None,
     spec: TaskSpec,
 ) -> Session:
-    own = (files / "tokenizer_config.json").is_file()
-    tokenizer = with_pad_token(load_tokenizer(files if own else base))
+    own = (files / TOKENIZER_CONFIG).is_file()
+    tokenizer = load_tokenizer(files if own else base)
+    settle_tokens(model, tokenizer, task, files)
     model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     return Session(source, base, method, model, tokenizer, task, recipe, spec)
+
+
+def settle_tokens(model: Any, tokenizer: Any, task: Task, files: Path) -> None:
+    """Give model and tokenizer the padding token and the stop tokens of the training.
+
+    The stop tokens stand beside the adapter; where they do not, the task says them. Raises
+    ConfigError for a tokenizer that cannot pad, FormatError for damaged files.
+    """
+    settle_padding(tokenizer, model.config, task)
+    if task.generates and not load_generation_config(model, files):
+        set_stop_tokens(model, tokenizer, task.stop_tokens(tokenizer))
 
 
 def _own_task(source: str, stored: Task | None, bundle: AdapterBundle) -> str | None:

@@ -15,7 +15,6 @@ from lorakit.recipe.schema import DataConfig, Recipe
 from lorakit.tasks.base import Task
 from lorakit.tasks.columns import known_columns, make_task, resolve
 from lorakit.tasks.encoding import encode_table, truncation_text
-from lorakit.tasks.padding import with_pad_token
 from lorakit.tasks.registry import TASKS
 from lorakit.tasks.spec import Columns, TaskSpec
 
@@ -90,11 +89,14 @@ def with_guesses(recipe: Recipe, log: Log) -> Recipe:
 
 def prepare(recipe: Recipe, train: Any) -> tuple[Any, Task]:
     """The tokenizer, and the task with the labels of the training table."""
-    tokenizer = with_pad_token(loading.load_tokenizer(recipe.base, recipe.revision))
+    tokenizer = loading.load_tokenizer(recipe.base, recipe.revision)
     data = recipe.data
     columns = Columns(data.task, tuple(data.text or ()) or None, data.label)
     limit = text_limit(tokenizer, recipe.base, recipe.revision)
-    return tokenizer, make_task(train, columns, min(data.max_length or limit, limit))
+    task = make_task(train, columns, min(data.max_length or limit, limit))
+    if data.end_token is not None:
+        task = task.with_end_token(tokenizer, data.end_token)
+    return tokenizer, task
 
 
 def text_limit(tokenizer: Any, base: str, revision: str | None = None) -> int:

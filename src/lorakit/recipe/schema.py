@@ -53,6 +53,10 @@ class DataConfig:
     """Maximum number of tokens in an example; longer ones are truncated. None: the model's limit,
     which a greater number does not exceed."""
 
+    end_token: str | None = None
+    """The token that training puts after a completion or an assistant's turn, so that generation
+    stops there. None: EOS, or what the chat template writes."""
+
     split_seed: int = 0
     """Random seed of the rows that are split from `train`."""
 

@@ -77,17 +77,28 @@ def _on_the_command_line(output: str, generates: bool, columns: int) -> str:
 
 def _in_python(recipe: Recipe, output: str, task: Task | None) -> str:
     auto_class = task.auto_class if task is not None else "AutoModel"
-    labels = task.head().get("num_labels") if task is not None else None
+    generates = task is not None and task.generates
+    names = [auto_class, "AutoTokenizer", *(["GenerationConfig"] if generates else [])]
+    adapter = f"{output}/{ADAPTER}"
+    stop = f'model.generation_config = GenerationConfig.from_pretrained("{adapter}")'
+    lines = [
+        "import lorakit as lora",
+        f"from transformers import {', '.join(names)}",
+        f'tokenizer = AutoTokenizer.from_pretrained("{adapter}")',
+        f'model = {auto_class}.from_pretrained("{recipe.base}"{_head_settings(task)})',
+        *([stop] if generates else []),
+        f'lora.load_adapter(model, "{adapter}")',
+    ]
+    return "\n  ".join(["In Python:", *lines])
+
+
+def _head_settings(task: Task | None) -> str:
+    """The arguments of `from_pretrained` for a model with a head: labels, and what pads a batch."""
+    if task is None or task.generates:
+        return ""
+    labels = task.head().get("num_labels")
     count = f", num_labels={labels}" if labels else ""
-    return "\n".join(
-        [
-            "In Python:",
-            "  import lorakit as lora",
-            f"  from transformers import {auto_class}",
-            f'  model = {auto_class}.from_pretrained("{recipe.base}"{count})',
-            f'  lora.load_adapter(model, "{output}/{ADAPTER}")',
-        ]
-    )
+    return f"{count}, pad_token_id=tokenizer.pad_token_id"
 
 
 def _in_peft(output: str) -> str:
@@ -102,9 +113,10 @@ def _in_vllm(recipe: Recipe, output: str, bundle: AdapterBundle, generates: bool
     if obstacles := vllm_obstacles(bundle):
         return f"vLLM cannot serve this adapter: {'; '.join(obstacles)}."
     rank = next(rank for rank in VLLM_RANKS if rank >= _rank(bundle))
-    runner = "" if generates else " --runner pooling"
+    adapter = f"{output}/{ADAPTER}"
+    served = f"--generation-config {adapter}" if generates else "--runner pooling"
     return (
         "In vLLM, where it supports LoRA for this architecture:\n"
-        f"  vllm serve {recipe.base}{runner} --enable-lora --max-lora-rank {rank} "
-        f"--lora-modules {Path(output).name}={output}/{ADAPTER}"
+        f"  vllm serve {recipe.base} {served} --enable-lora --max-lora-rank {rank} "
+        f"--lora-modules {Path(output).name}={adapter}"
     )

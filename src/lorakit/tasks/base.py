@@ -112,6 +112,17 @@ class Task(ABC):
         """The labels in `other`, by row, that cannot be learned from `train`; only classes can."""
         return {}
 
+    def with_end_token(self, tokenizer: Any, token: str) -> Task:
+        """The task with `data.end_token`; raises ConfigError for a task without completions."""
+        raise ConfigError(
+            f"data.end_token is {token!r}, and the task {self.name} generates no text; leave it "
+            "out."
+        )
+
+    def stop_tokens(self, tokenizer: Any, labels: Iterable[Sequence[int]] = ()) -> list[int]:
+        """The ids of the tokens at which generated text ends, by the labels of a training table."""
+        return []
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes in the order of the logits; empty where there are no classes."""

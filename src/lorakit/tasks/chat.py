@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lorakit.errors import ConfigError
 from lorakit.tables.cells import is_blank
 from lorakit.tasks.base import Rows
-from lorakit.tasks.generation import IGNORED, CausalTask, Labelled, columns_of, last_tokens
+from lorakit.tasks.ends import IGNORED
+from lorakit.tasks.generation import CausalTask, Labelled, columns_of, last_tokens
 
 Message = dict[str, Any]
 Span = tuple[int, int]
 
+_SAMPLE: list[Message] = [
+    {"role": "user", "content": "Question"},
+    {"role": "assistant", "content": "Answer"},
+]
 _MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -39,9 +44,18 @@ class Chat(CausalTask):
     def text_problem(self, column: str, value: Any) -> str | None:
         return "is empty" if is_blank(value) else _message_problem(value)
 
+    def end_id(self, tokenizer: Any) -> int | None:
+        """None where the chat template closes a turn itself."""
+        return None if self.end_token is None else super().end_id(tokenizer)
+
+    def stop_tokens(self, tokenizer: Any, labels: Iterable[Sequence[int]] = ()) -> list[int]:
+        """Without labels by the chat template, if it renders a question and its answer."""
+        return super().stop_tokens(tokenizer, labels or _sample_labels(tokenizer))
+
     def encode(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
         conversations = [_messages(value) for value in rows[self.text[0]]]
-        return columns_of([_labelled(tokenizer, c) for c in conversations], self.max_length)
+        examples = [_labelled(tokenizer, c) for c in conversations]
+        return columns_of(examples, self.max_length, self.end_id(tokenizer))
 
     def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
         """Each conversation up to the last assistant turn, truncated at its beginning."""
@@ -134,6 +148,14 @@ def _span(tokenizer: Any, messages: list[Message], turn: int, text: str) -> Span
             [f"turn {turn + 1}: {content[:60]!r}"],
         )
     return len(prompt), _closing(tokenizer, text, at + len(content))
+
+
+def _sample_labels(tokenizer: Any) -> list[list[int]]:
+    """The labels of a question and its answer; none if the template refuses them."""
+    try:
+        return [_labelled(tokenizer, _SAMPLE)[1]]
+    except ConfigError:
+        return []
 
 
 def _closing(tokenizer: Any, text: str, stop: int) -> int:

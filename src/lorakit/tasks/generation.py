@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -21,13 +21,11 @@ from torch import Tensor
 from lorakit.errors import ConfigError
 from lorakit.tables.cells import is_blank, text_problem
 from lorakit.tasks.base import TRUNCATED, Example, Rows, Task
+from lorakit.tasks.ends import IGNORED, end_id, end_tokens, with_end
 from lorakit.tasks.padding import padding_id
 
 REFERENCE = "reference"
 """The column of predictions.jsonl with the expected completion."""
-IGNORED = -100
-"""The label of a token that the loss ignores, as in torch's cross_entropy."""
-
 Labelled = tuple[list[int], list[int]]
 """Ids and labels of one example."""
 
@@ -35,6 +33,9 @@ Labelled = tuple[list[int], list[int]]
 @dataclass(frozen=True)
 class CausalTask(Task):
     """What every task of next-token prediction shares."""
+
+    end_token: str | None = None
+    """The token that closes a completion; None: EOS, or what the chat template writes."""
 
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
     best_metric: ClassVar[str] = "loss"
@@ -55,6 +56,22 @@ class CausalTask(Task):
 
     def head(self) -> dict[str, Any]:
         return {}
+
+    def with_end_token(self, tokenizer: Any, token: str) -> CausalTask:
+        end_id(tokenizer, token)
+        return replace(self, end_token=token)
+
+    def end_id(self, tokenizer: Any) -> int | None:
+        """The id of the token that training puts after a completion, if any."""
+        if self.end_token is not None:
+            return end_id(tokenizer, self.end_token)
+        eos: int | None = tokenizer.eos_token_id
+        return eos
+
+    def stop_tokens(self, tokenizer: Any, labels: Iterable[Sequence[int]] = ()) -> list[int]:
+        put = self.end_id(tokenizer)
+        found = end_tokens(tokenizer, labels, self.max_length)
+        return found if put is None else [put, *(token for token in found if token != put)]
 
     def target(self, value: Any) -> str:
         """The text itself."""
@@ -127,9 +144,8 @@ class Generation(CausalTask):
             for prompt, completion in zip(prompts, self.references(rows), strict=True)
         ]
         pairs = _ids(tokenizer, prompts, completions)
-        end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-        examples = [(p + c + end, [IGNORED] * len(p) + c + end) for p, c in pairs]
-        return columns_of(examples, self.max_length)
+        examples = [(p + c, [IGNORED] * len(p) + c) for p, c in pairs]
+        return columns_of(examples, self.max_length, self.end_id(tokenizer))
 
     def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
         """Prompts, truncated at their beginning."""
@@ -152,8 +168,15 @@ def require_generating(task: Task, source: str) -> CausalTask:
     )
 
 
-def columns_of(examples: Sequence[Labelled], max_length: int) -> dict[str, list[Any]]:
-    """The columns of an encoded table from each example's ids and labels, truncated by `fit`."""
+def columns_of(
+    examples: Sequence[Labelled], max_length: int, end: int | None = None
+) -> dict[str, list[Any]]:
+    """The columns of an encoded table from each example's ids and labels, truncated by `fit`.
+
+    `end` is the token that closes a completion, where there is one.
+    """
+    if end is not None:
+        examples = [with_end(ids, labels, end) for ids, labels in examples]
     kept = [fit(ids, labels, max_length) for ids, labels in examples]
     return {
         "input_ids": [ids for ids, _ in kept],

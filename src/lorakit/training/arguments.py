@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import EarlyStoppingCallback, TrainingArguments
 
 from lorakit.errors import MissingDependencyError
@@ -19,6 +18,7 @@ from lorakit.models.dtypes import resolve_dtype
 from lorakit.recipe.schema import Recipe, TrainingConfig
 from lorakit.runs.directory import CHECKPOINTS
 from lorakit.tasks.base import Task
+from lorakit.tasks.padding import settle_padding
 from lorakit.training.callbacks import HealthCheck, progress
 from lorakit.training.trainer import LoraTrainer
 
@@ -28,7 +28,7 @@ _LOG_ENTRIES = 50
 
 def make_trainer(
     recipe: Recipe,
-    model: nn.Module,
+    model: Any,
     task: Task,
     tokenizer: Any,
     data: dict[str, Any],
@@ -37,10 +37,12 @@ def make_trainer(
 ) -> LoraTrainer:
     """A LoraTrainer with the recipe's settings, checks and checkpoints.
 
-    Raises ConfigError for a dtype that this machine cannot train in and a loss that cannot be used
-    with the task or model, MissingDependencyError without tensorboard.
+    Raises ConfigError for a dtype that this machine cannot train in, a loss that cannot be used
+    with the task or model, and a tokenizer that cannot pad, MissingDependencyError without
+    tensorboard.
     """
     training = recipe.training
+    settle_padding(tokenizer, model.config, task)
     if training.tensorboard:
         _prepare_tensorboard(output)
     callbacks: list[Any] = [progress(log)]

@@ -18,6 +18,7 @@ from lorakit.inference.scoring import joined
 from lorakit.inference.session import Session
 from lorakit.methods import save_adapter
 from lorakit.models.dtypes import resolve_dtype
+from lorakit.models.stop_tokens import save_generation_config, set_stop_tokens
 from lorakit.recipe.data import Log, encode, prepare, split, tested, with_guesses
 from lorakit.recipe.schema import Recipe
 from lorakit.runs.checkpoints import newest_whole
@@ -32,6 +33,7 @@ from lorakit.runs.directory import (
     write_files,
 )
 from lorakit.tasks.base import Task
+from lorakit.tasks.ends import no_end_message
 from lorakit.tasks.registry import task_spec
 from lorakit.tasks.task_file import save_task
 from lorakit.training.arguments import make_trainer
@@ -72,15 +74,16 @@ def _train(recipe: Recipe, output: Path, process: PartialState, log: Log) -> Run
     require_free_columns(task)
     task.require_packages()
     encoded = {n: encode(task, tokenizer, table, n, log) for n, table in tables.items()}
+    ends = _stop_tokens(task, tokenizer, encoded["train"], log)
     model = build_model(recipe, task, log)
     start = _warm_start(recipe, model, task, process, log)
     trainer = make_trainer(recipe, model, task, tokenizer, encoded, output, log)
     _fit(trainer, output, process, log)
     seconds = trainer.seconds
+    if task.generates:
+        set_stop_tokens(model, tokenizer, ends)
     if process.is_main_process:
-        save_adapter(model, output / ADAPTER)
-        tokenizer.save_pretrained(output / ADAPTER)
-        save_task(task, output / ADAPTER)
+        _save(model, tokenizer, task, output / ADAPTER)
     examined = {name: trainer.examine(table) for name, table in tested(encoded).items()}
     metrics = joined({name: found for name, (found, _) in examined.items()})
     predictions = examined["test"][1]
@@ -99,6 +102,25 @@ def _train(recipe: Recipe, output: Path, process: PartialState, log: Log) -> Run
         write_files(output, result, predictions, tables["test"], task, trainer.state.log_history)
         remove_partial(output / PREDICTIONS)
     return result
+
+
+def _save(model: Any, tokenizer: Any, task: Task, directory: Path) -> None:
+    """The adapter, and beside it what it takes to use it."""
+    save_adapter(model, directory)
+    tokenizer.save_pretrained(directory)
+    save_task(task, directory)
+    if task.generates:
+        save_generation_config(model, directory)
+
+
+def _stop_tokens(task: Task, tokenizer: Any, train: Any, log: Log) -> list[int]:
+    """The tokens that training marks as an end; logs that there is none."""
+    if not task.generates:
+        return []
+    ends = task.stop_tokens(tokenizer, train["labels"])
+    if not ends:
+        log(no_end_message(tokenizer))
+    return ends
 
 
 def _warm_start(

@@ -18,7 +18,8 @@ from typing import Any, ClassVar
 from lorakit.errors import ConfigError
 from lorakit.metrics.data_to_text import check_task
 from lorakit.tasks.base import Rows
-from lorakit.tasks.generation import IGNORED, CausalTask, columns_of, last_tokens
+from lorakit.tasks.ends import IGNORED
+from lorakit.tasks.generation import CausalTask, columns_of, last_tokens
 from lorakit.tasks.nlg.inputs import INPUT, REFERENCES
 from lorakit.tasks.nlg.report import score_texts
 
@@ -40,13 +41,12 @@ class DataToText(CausalTask):
         counts = [len(references) for references in rows[self.label]]
         texts = [f" {text}" for references in rows[self.label] for text in references]
         answers = iter(_ids(tokenizer, texts))
-        end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         examples = []
         for prompt, count in zip(self._prompt_ids(tokenizer, rows), counts, strict=True):
             for _ in range(count):
-                answer = [*next(answers), *end]
+                answer = next(answers)
                 examples.append((prompt + answer, [IGNORED] * len(prompt) + answer))
-        return columns_of(examples, self.max_length)
+        return columns_of(examples, self.max_length, self.end_id(tokenizer))
 
     def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
         """Prompts, truncated at their beginning."""

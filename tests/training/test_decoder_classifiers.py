@@ -1,0 +1,96 @@
+"""Decoders as published, with an end of text and no padding token, learn to classify in batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from lorakit.inference.merging import merge_to_directory
+from lorakit.inference.prediction import evaluate, predict, run_model
+from lorakit.inference.session import Session, evaluation_tables, open_session
+from lorakit.runs.next_steps import usage
+from lorakit.training import train
+from tests.training import tiny, tiny_chat, tiny_gpt2
+
+TEXTS = ["good", "the film was very dull and the actor was cold", "it was warm"]
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2"])
+def run(request, reviews, tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp(request.param)
+    save = {"llama": tiny_chat.save_llama, "gpt2": tiny_gpt2.save_gpt2}[request.param]
+    base = save(directory / "base")
+    assert AutoTokenizer.from_pretrained(base).pad_token is None
+    recipe = tiny.recipe(
+        base, reviews, directory / "run", training={"learning_rate": 0.005, "epochs": 1}
+    )
+    train(recipe, lambda text: None)
+    return directory / "run"
+
+
+def logits(session: Session, texts: list[str]) -> torch.Tensor:
+    examples = [{"input_ids": i} for i in session.tokenizer(texts)["input_ids"]]
+    found = torch.empty(len(texts), 2)
+    for batch in run_model(session, session.task, examples):
+        found[batch.rows] = batch.logits
+    return found
+
+
+def names_after_the_printed_lines(run: Path) -> dict[str, Any]:
+    lines = usage(str(run)).partition("In Python:\n")[2].partition("\n\n")[0]
+    names: dict[str, Any] = {}
+    exec("\n".join(line.strip() for line in lines.splitlines()), names)
+    return names
+
+
+def test_a_batch_has_the_logits_of_each_text_alone(run):
+    session = open_session(str(run))
+    alone = torch.cat([logits(session, [text]) for text in TEXTS])
+    torch.testing.assert_close(logits(session, TEXTS), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_are_predicted_and_evaluated(run):
+    session = open_session(str(run / "adapter"))
+    table = evaluation_tables(open_session(str(run)), None)["test"]
+    assert len(predict(session, table, "test").values) == len(table)
+    assert 0 <= evaluate(session, table, "test").metrics["accuracy"] <= 1
+
+
+def test_the_printed_lines_work_on_a_batch(run):
+    names, session = names_after_the_printed_lines(run), open_session(str(run))
+    batch = names["tokenizer"](TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        found = names["model"](**batch).logits
+    torch.testing.assert_close(found, logits(session, TEXTS), rtol=1e-4, atol=1e-5)
+
+
+def test_a_merged_classifier_names_its_labels_and_pads(run, tmp_path):
+    report = merge_to_directory(str(run / "adapter"), None, tmp_path / "merged")
+    assert report.tokenizer == str(run / "adapter")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+    assert model.config.id2label == {0: "neg", 1: "pos"}
+    assert model.config.problem_type == "single_label_classification"
+    classify = pipeline("text-classification", str(tmp_path / "merged"), device="cpu")
+    found = classify(TEXTS, batch_size=3)
+    session = open_session(str(run))
+    wanted = logits(session, TEXTS).softmax(-1)
+    assert [one["label"] for one in found] == session.task.predictions(wanted)
+    for one, row in zip(found, wanted, strict=True):
+        assert one["score"] == pytest.approx(float(row.max()), rel=1e-4)
+
+
+def test_a_regression_says_so_when_merged(encoder, tmp_path):
+    data = tmp_path / "scores.csv"
+    data.write_text(
+        "text,score\n" + "".join(f"good {w},{i / 10}\n" for i, w in enumerate(tiny.OTHER * 3))
+    )
+    columns = {"task": "regression", "text": ["text"], "label": "score", "test": 4}
+    recipe = tiny.recipe(encoder, data, tmp_path / "run", data=columns, training={"max_steps": 1})
+    train(recipe, lambda text: None)
+    merge_to_directory(str(tmp_path / "run" / "adapter"), None, tmp_path / "merged")
+    config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").config
+    assert (config.problem_type, config.num_labels) == ("regression", 1)
