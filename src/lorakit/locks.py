@@ -57,8 +57,10 @@ def exclusive(directory: Path, place: Path | None = None) -> Iterator[Callable[[
         note.write_text(ours, encoding="utf-8")
         yield require_held
     finally:
-        discard([note, directory / LOCK])  # the lock's last: it is held until then
-        lock.release()
+        try:
+            discard([note, directory / LOCK])  # the lock's last: it is held until then
+        finally:
+            lock.release()
 
 
 @contextmanager

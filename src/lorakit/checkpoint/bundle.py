@@ -64,6 +64,15 @@ class AdapterBundle:
         return result | dict(self.trained)
 
 
+def not_finite(bundle: AdapterBundle) -> list[str]:
+    """How many values of each tensor are NaN or infinite, where any are."""
+    return [
+        f"{name}: {int((~tensor.isfinite()).sum())} of {tensor.numel()} values are NaN or infinite"
+        for name, tensor in bundle.tensors.items()
+        if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all()
+    ]
+
+
 def type_problem(key: str, tensor: Tensor) -> str | None:
     """What is wrong with the dtype of a tensor in a file: A and B are floats of 16 bits or more."""
     is_small_float = tensor.is_floating_point() and tensor.dtype not in _FACTOR_TYPES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from lorakit.checkpoint.bundle import AdapterBundle
+from lorakit.checkpoint.bundle import AdapterBundle, not_finite
 from lorakit.checkpoint.formats.registry import FORMATS, format_of
 from lorakit.checkpoint.source import locate
 from lorakit.errors import FormatError
@@ -27,16 +27,6 @@ def read(
     source = locate(path, revision, (name for codec in FORMATS.values() for name in codec.files))
     alpha = source.lora_alpha if lora_alpha is None else lora_alpha
     bundle = format_of(source.path).decode(source.path, alpha)
-    _require_finite(bundle, path)
-    return bundle if source.base_model is None else replace(bundle, base_model=source.base_model)
-
-
-def _require_finite(bundle: AdapterBundle, path: str | Path) -> None:
-    """Raise FormatError that counts NaN and infinite values."""
-    broken = [
-        f"{name}: {int((~tensor.isfinite()).sum())} of {tensor.numel()} values are NaN or infinite"
-        for name, tensor in bundle.tensors.items()
-        if tensor.is_floating_point() and not tensor.isfinite().all()
-    ]
-    if broken:
+    if broken := not_finite(bundle):
         raise FormatError(f"{path} contains NaN or infinite values:", broken)
+    return bundle if source.base_model is None else replace(bundle, base_model=source.base_model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lorakit.checkpoint.bundle import AdapterBundle
+from lorakit.checkpoint.bundle import AdapterBundle, not_finite
 from lorakit.checkpoint.formats.codec import Codec, Decoder
 from lorakit.checkpoint.formats.registry import FORMATS, NATIVE
 from lorakit.errors import ConfigError, SaveError, suggest
@@ -17,13 +17,16 @@ def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) ->
     variants that PEFT supports, and lorakit's own file for everything else.
 
     Raises ConfigError for a format that cannot be written, and SaveError if the format cannot store
-    the bundle or writing fails; existing files are then unchanged, unless the error says that the
-    new tensors are in place and only the other files could not be replaced.
+    the bundle, a value is NaN or infinite, another process or thread is saving there, or writing
+    fails; existing files are then unchanged, unless the error says that the new tensors are in
+    place and only the other files could not be replaced.
     """
     path = Path(path)
     codec = _default_for(bundle) if format is None else _named(format)
     if problems := _problems(codec, bundle):
         raise SaveError(f"This adapter cannot be saved in the format {codec.name}:", problems)
+    if broken := not_finite(bundle):
+        raise SaveError("This adapter contains NaN or infinite values, so it is not saved:", broken)
     if others := [name for name, other in FORMATS.items() if _is_of(other, path, codec)]:
         raise SaveError(
             f"{path} already contains an adapter in another format ({', '.join(others)}), so "

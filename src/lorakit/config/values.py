@@ -12,8 +12,8 @@ def scaling(r: int, lora_alpha: float, use_rslora: bool) -> float:
 
 def alpha_for(scale: float, r: int, use_rslora: bool) -> float:
     """The `lora_alpha` that gives `scale` at rank `r`; a whole number stays one."""
-    alpha = scale * (r**0.5 if use_rslora else r)
-    return int(alpha) if alpha == int(alpha) else alpha
+    alpha = float(scale * (r**0.5 if use_rslora else r))
+    return int(alpha) if alpha.is_integer() else alpha
 
 
 def is_bias(leaf: str) -> bool:

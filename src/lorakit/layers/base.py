@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from lorakit.config import alpha_for
 from lorakit.errors import ConfigError
 from lorakit.functional.linear import add_scaled
 from lorakit.layers.lora_layer import LoRALayer
@@ -174,6 +175,17 @@ class AdapterLayer(MergedWeight, LoRALayer):
     def lora_alpha(self, value: float) -> None:
         self.spec = replace(self.spec, lora_alpha=value)
         self.scaling = self.spec.scaling
+
+    @property
+    def scaled_spec(self) -> AdapterSpec:
+        """`spec`, with the `lora_alpha` that gives a `scaling` that was set by itself.
+
+        Raises ConfigError for a scaling that is not finite.
+        """
+        if self.scaling == self.spec.scaling:
+            return self.spec
+        alpha = alpha_for(self.scaling, self.r, self.spec.use_rslora)
+        return replace(self.spec, lora_alpha=alpha)
 
     @property
     def lora_dropout(self) -> float:

@@ -39,6 +39,7 @@ from lorakit.checkpoint.header import (
 )
 from lorakit.errors import FormatError
 from lorakit.files import atomic_write, directory_for_writing
+from lorakit.locks import exclusive
 
 TENSORS_NAME = "trained.safetensors"
 
@@ -104,7 +105,8 @@ class Native(Codec):
 
     def write(self, bundle: AdapterBundle, path: Path) -> None:
         tensors = for_safetensors(dict(sorted(bundle.tensors.items())))
-        with directory_for_writing(path), atomic_write(path / TENSORS_NAME) as temporary:
+        file = path / TENSORS_NAME
+        with directory_for_writing(path), exclusive(path), atomic_write(file) as temporary:
             save_safetensors(tensors, temporary, header_text(_header(bundle)))
 
 

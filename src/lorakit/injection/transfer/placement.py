@@ -117,7 +117,7 @@ def _place_adapter(
 def _difference(layer: AdapterLayer, placed: ModuleAdapter) -> str | None:
     """Why the values do not fit the existing adapter."""
     assert placed.site is not None
-    here, there = layer.spec, placed.spec
+    here, there = layer.scaled_spec, placed.spec
     for what, mine, theirs in (
         ("variant", here.variant, there.variant),
         ("rank", here.r, there.r),

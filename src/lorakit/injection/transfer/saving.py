@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.fingerprint import fingerprint
-from lorakit.config import Bias, LoraConfig, is_bias
+from lorakit.config import Bias, LoraConfig, is_bias, is_number
 from lorakit.errors import SaveError, StateError
 from lorakit.injection import trained_copies
 from lorakit.injection.record import Injection, injection_of, injections, require_enabled
@@ -38,6 +38,7 @@ def bundle_of(model: nn.Module) -> AdapterBundle:
     _require_all_adapters(model)
     record, model = injection_of(model), unwrapped(model)
     layers = dict(lora_layers(model))
+    _require_scalings(layers)
     attention = {n for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)}
     adapters = {
         name: _adapter(layer, name.rpartition(".")[0] in attention)
@@ -47,7 +48,7 @@ def bundle_of(model: nn.Module) -> AdapterBundle:
     trained = _trained(model, saved)
     _require_savable(adapters, trained)
     return AdapterBundle(
-        config=_config(model, layers, saved, trained, record),
+        config=_config(model, layers, adapters, saved, trained, record),
         adapters=adapters,
         trained=trained,
         fingerprint=fingerprint(base_weights(layers)),
@@ -94,6 +95,17 @@ def _size_mismatch(layer: AdapterLayer) -> str | None:
     )
 
 
+def _require_scalings(layers: Mapping[str, AdapterLayer]) -> None:
+    """Raises SaveError that lists each `scaling` that was set to what no file can store."""
+    problems = [
+        (name, f"has scaling {layer.scaling!r}, and a file can only store a number > 0")
+        for name, layer in layers.items()
+        if layer.r and not (is_number(layer.scaling) and layer.scaling > 0)
+    ]
+    if problems:
+        raise SaveError("This adapter cannot be saved:", group_layers(problems))
+
+
 def _require_savable(adapters: Mapping[str, ModuleAdapter], trained: Mapping[str, Tensor]) -> None:
     """Raises SaveError that lists what has no data and what an adapter file cannot store."""
     problems = [
@@ -122,7 +134,7 @@ def _adapter(layer: AdapterLayer, under_attention: bool) -> ModuleAdapter:
     site, tensors = adapter.site, {n: t.detach() for n, t in adapter.tensors.items()}
     if under_attention and isinstance(site, LinearSite):
         site = OutProjSite(site.in_features, site.out_features, site.transposed)
-    return replace(adapter, tensors=tensors, site=site)
+    return replace(adapter, spec=layer.scaled_spec, tensors=tensors, site=site)
 
 
 def _saved_modules(model: nn.Module, record: Injection | None) -> list[str]:
@@ -185,27 +197,28 @@ def _is_adapted(module: nn.Module) -> bool:
 def _config(
     model: nn.Module,
     layers: dict[str, AdapterLayer],
+    adapters: dict[str, ModuleAdapter],
     saved: list[str],
     trained: dict[str, Tensor],
     record: Injection | None,
 ) -> LoraConfig:
     """The config that selects exactly the adapted modules of this model again."""
     config = record.config if record is not None else LoraConfig()
-    first = next(iter(layers.values()), None)
+    specs = {name: adapter.spec for name, adapter in adapters.items()}
+    first = next(iter(specs.values()), None)
     if first is not None:
-        spec = first.spec
         config = config.replace(
-            r=spec.r,
-            lora_alpha=spec.lora_alpha,
-            lora_dropout=max(layer.lora_dropout for layer in layers.values()),
-            use_rslora=spec.use_rslora,
-            variant=spec.variant,
+            r=first.r,
+            lora_alpha=first.lora_alpha,
+            lora_dropout=max(spec.lora_dropout for spec in specs.values()),
+            use_rslora=first.use_rslora,
+            variant=first.variant,
         )
     return config.replace(
-        rank_pattern={f"^{re.escape(n)}": x.r for n, x in layers.items() if x.r != config.r},
+        rank_pattern={f"^{re.escape(n)}": x.r for n, x in specs.items() if x.r != config.r},
         alpha_pattern={
             f"^{re.escape(n)}": x.lora_alpha
-            for n, x in layers.items()
+            for n, x in specs.items()
             if x.lora_alpha != config.lora_alpha
         },
         slices={n: parts for n, x in layers.items() if (parts := x.site.slices) is not None},

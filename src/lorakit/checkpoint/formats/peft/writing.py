@@ -31,31 +31,24 @@ from lorakit.files import (
     flush_directory,
     temporary_path,
 )
+from lorakit.locks import exclusive
 
 
 def write_directory(directory: Path, files: PeftFiles, card: str) -> None:
     """Write the files and the model card; other files are kept.
 
-    Raises OSError while nothing has changed, and SaveError once the new tensors are in place and
-    only the other files could not be replaced.
+    Raises OSError while nothing has changed, and SaveError if another process or thread writes
+    there, or once the new tensors are in place and only the other files could not be replaced.
     """
     names = (TENSORS_NAME, CONFIG_NAME, CARD_NAME)
     temporary = {name: temporary_path(directory / name) for name in names}
-    with directory_for_writing(directory):
+    with directory_for_writing(directory), exclusive(directory):
         try:
             _write_temporary(files, card, temporary)
             _replace_tensors(directory, temporary[TENSORS_NAME])
-        except BaseException:
+            _replace_the_rest(directory, temporary)
+        finally:
             discard(temporary.values())
-            raise
-    try:
-        _replace_the_rest(directory, temporary)
-    except OSError as error:
-        discard(temporary.values())
-        raise SaveError(
-            f"The new tensors are in {directory}, but its other files could not be replaced: "
-            f"{error}. lorakit loads the new adapter from there; for other tools, save it again."
-        ) from error
 
 
 def _write_temporary(files: PeftFiles, card: str, paths: dict[str, Path]) -> None:
@@ -85,6 +78,16 @@ def _replace_tensors(directory: Path, tensors: Path) -> None:
 
 
 def _replace_the_rest(directory: Path, temporary: dict[str, Path]) -> None:
+    try:
+        _replace_config_and_card(directory, temporary)
+    except OSError as error:
+        raise SaveError(
+            f"The new tensors are in {directory}, but its other files could not be replaced: "
+            f"{error}. lorakit loads the new adapter from there; for other tools, save it again."
+        ) from error
+
+
+def _replace_config_and_card(directory: Path, temporary: dict[str, Path]) -> None:
     config, previous, card = (directory / n for n in (CONFIG_NAME, PREVIOUS_CONFIG_NAME, CARD_NAME))
     keep_card = card.exists() and not (card.is_file() and is_ours(card))
     os.replace(temporary[CONFIG_NAME], config)

@@ -1,0 +1,100 @@
+"""What would not come back as it was is refused before anything on the disk is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+import lorakit as lora
+from lorakit import methods
+from lorakit.checkpoint import write
+from lorakit.errors import MismatchError, SaveError
+from lorakit.injection.transfer.saving import bundle_of
+from tests.tolerances import EXACT
+
+X = torch.linspace(-1, 1, 10).reshape(2, 5)
+
+
+def base() -> nn.Sequential:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 3))
+
+
+def adapted(**fields: object) -> nn.Sequential:
+    model = base()
+    config = {"r": 3, "target_modules": ["0", "2"], "init_lora_weights": False} | fields
+    lora.inject(model, lora.LoraConfig(**config))
+    return model
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+@pytest.mark.parametrize("format", ["peft", "lorakit"])
+@pytest.mark.parametrize("fields", [{}, {"use_rslora": True}, {"alpha_pattern": {"2": 5}}])
+def test_scaling_that_was_set_is_saved(
+    fields: dict[str, object], format: str, tmp_path: Path
+) -> None:
+    model = adapted(**fields)
+    model[0].scaling = 7.5
+    write(bundle_of(model), tmp_path, format)
+    again = base()
+    lora.load_adapter(again, tmp_path)
+    assert again[0].scaling == pytest.approx(7.5, rel=1e-15)
+    assert again[2].scaling == model[2].scaling
+    assert_close(again(X), model(X), **EXACT)
+    lora.load_adapter(model, tmp_path)
+
+
+def test_scaling_that_was_set_is_compared_with_the_file_s(tmp_path: Path) -> None:
+    model = adapted()
+    lora.save_adapter(model, tmp_path)
+    model[0].scaling = 7.5
+    with pytest.raises(MismatchError, match=r"0 is adapted with scaling 7\.5, but the file has"):
+        lora.load_adapter(model, tmp_path)
+
+
+@pytest.mark.parametrize("scaling", [0, -2.0, float("nan"), float("inf"), torch.tensor(2.0), "2"])
+def test_scaling_that_no_file_can_store_is_refused(scaling: object, tmp_path: Path) -> None:
+    model = adapted()
+    lora.save_adapter(model, tmp_path)
+    before = files(tmp_path)
+    model[2].scaling = scaling
+    with pytest.raises(
+        SaveError, match=r"2 has scaling .*, and a file can only store a number > 0"
+    ):
+        lora.save_adapter(model, tmp_path)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["0.lora_A", "3.bias"])
+@pytest.mark.parametrize("format", ["peft", "lorakit"])
+def test_values_that_loading_refuses_are_not_saved_over_a_good_adapter(
+    format: str, name: str, value: float, tmp_path: Path
+) -> None:
+    model = adapted(modules_to_save=["3"])
+    write(bundle_of(model), tmp_path, format)
+    before = files(tmp_path)
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[1] = value
+    size = model.get_parameter(name).numel()
+    with pytest.raises(SaveError, match=rf"{name}: 1 of {size} values are NaN or infinite"):
+        write(bundle_of(model), tmp_path, format)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["full", "head"])
+def test_values_of_other_methods_are_checked_too(name: str, tmp_path: Path) -> None:
+    model, method = base(), methods.find(name)
+    method.apply(model, method.default_config(), head=["3"])
+    with torch.no_grad():
+        model[3].weight[0, 0] = float("nan")
+    with pytest.raises(SaveError, match=r"3\.weight: 1 of 12 values are NaN or infinite"):
+        lora.save_adapter(model, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
