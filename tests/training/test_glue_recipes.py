@@ -28,7 +28,7 @@ from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe, with_settings
 from lorakit.tasks.classification import Classification
 from lorakit.training import train
-from lorakit.training.model import build_model
+from lorakit.training.model import load_model
 from tests import glue_samples
 from tests.training import tiny
 
@@ -256,7 +256,7 @@ def test_dropout_before_the_head_is_the_recipes(trained, bases):
         settings = [
             f"base={bases[base]}", "training.classifier_dropout=0.35", "training.dtype=fp32"
         ]  # fmt: skip
-        model = build_model(shipped(name, "sst2", *settings), task, lambda text: None)
+        model, _ = load_model(shipped(name, "sst2", *settings), task)
         assert found(model) == 0.35
 
 

@@ -19,7 +19,7 @@ from lorakit.errors import FormatError, MismatchError, TargetError
 from lorakit.recipe.data import prepare, split, with_guesses
 from lorakit.recipe.schema import Recipe
 from lorakit.training import train
-from lorakit.training.model import build_model
+from lorakit.training.model import adapt_model, load_model
 from lorakit.training.warm_start import read_source, warm_start
 from tests.tolerances import EXACT
 from tests.training import tiny
@@ -50,7 +50,7 @@ def fresh(recipe: Recipe) -> Any:
     """The model of a run before its first step, without a warm start."""
     recipe = with_guesses(recipe, lambda text: None)
     _, task = prepare(recipe, split(recipe.data)["train"])
-    return build_model(recipe, task, lambda text: None)
+    return adapt_model(recipe, *load_model(recipe, task), lambda text: None)
 
 
 def started(recipe: Recipe, source: Path) -> tuple[Any, Any]:

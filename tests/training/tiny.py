@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -23,8 +24,9 @@ from transformers import (
 
 from lorakit.recipe.data import encode, prepare, split, with_guesses
 from lorakit.recipe.schema import Recipe, from_mapping
+from lorakit.training import train
 from lorakit.training.arguments import make_trainer
-from lorakit.training.model import build_model
+from lorakit.training.model import adapt_model, load_model
 from lorakit.training.trainer import LoraTrainer
 
 GOOD = ["good", "great", "warm", "fine"]
@@ -172,8 +174,27 @@ def trainer_of(recipe: Recipe) -> LoraTrainer:
     tables = split(recipe.data)
     words, task = prepare(recipe, tables["train"])
     data = {n: encode(task, words, table, n, _silent) for n, table in tables.items()}
-    model = build_model(recipe, task, _silent)
+    model = adapt_model(recipe, *load_model(recipe, task), _silent)
     return make_trainer(recipe, model, task, words, data, Path(recipe.output), _silent)
+
+
+class Interrupted(Exception):
+    """Stands for the end of a process."""
+
+
+def interrupt(recipe: Recipe, step: int) -> None:
+    """Train by the recipe until this many steps are done."""
+    whole = LoraTrainer.training_step
+
+    def cut(self: LoraTrainer, *arguments: Any) -> torch.Tensor:
+        if self.state.global_step == step:
+            raise Interrupted
+        return whole(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LoraTrainer, "training_step", cut)
+        with pytest.raises(Interrupted):
+            train(recipe, _silent)
 
 
 def weights(trainer: LoraTrainer) -> dict[str, torch.Tensor]:

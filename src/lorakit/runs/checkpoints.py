@@ -23,6 +23,7 @@ from transformers import TrainerState
 from lorakit.errors import FormatError
 from lorakit.files import atomic_write_text, flush_directory, flush_tree
 from lorakit.locks import LOCK_FILES
+from lorakit.runs.origin import run_name
 
 COMPLETE = "complete"
 """The file that marks a checkpoint as complete."""
@@ -62,7 +63,8 @@ def mark_complete(checkpoint: Path, seconds: float) -> None:
     """Mark the checkpoint as complete, when all of it is on the disk."""
     flush_tree(checkpoint)
     files = {name: _facts(file) for name, file in _content(checkpoint)}
-    atomic_write_text(checkpoint / COMPLETE, json.dumps({"seconds": seconds, "files": files}))
+    mark = {"run": _run_of(checkpoint), "seconds": seconds, "files": files}
+    atomic_write_text(checkpoint / COMPLETE, json.dumps(mark))
     flush_directory(checkpoint.parent)
 
 
@@ -125,6 +127,10 @@ def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
+def _run_of(checkpoint: Path) -> str | None:
+    return run_name(checkpoint.parent.parent)
+
+
 def _content(checkpoint: Path) -> Iterator[tuple[str, Path]]:
     """The files of a checkpoint, under their names in it."""
     for file in sorted(checkpoint.rglob("*")):
@@ -141,11 +147,14 @@ def _facts(file: Path) -> dict[str, Any]:
 def _read_mark(checkpoint: Path) -> tuple[float, Mapping[str, Any]]:
     try:
         content = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
-        return float(content["seconds"]), dict(content["files"])
+        run, seconds, files = content["run"], float(content["seconds"]), dict(content["files"])
     except FileNotFoundError:
         raise FormatError(f"{checkpoint.name} is missing or was not written to its end.") from None
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise FormatError(f"Its file {COMPLETE} cannot be read: {error!r}") from error
+    if run != _run_of(checkpoint):
+        raise FormatError(f"{checkpoint.name} is of another run.")
+    return seconds, files
 
 
 def _read_state(file: Path) -> Any:

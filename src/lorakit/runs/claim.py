@@ -8,11 +8,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lorakit.errors import ConfigError, SaveError, StateError
-from lorakit.files import atomic_write_text
+from lorakit.files import atomic_write_text, discard
 from lorakit.locks import LOCK_FILES, exclusive
 from lorakit.recipe.schema import Recipe, differences, from_mapping
 from lorakit.recipe.yaml_file import load_recipe, to_yaml
 from lorakit.runs.directory import CHECKPOINTS, RECIPE
+from lorakit.runs.origin import ORIGIN
 
 
 def require_own(output: Path, recipe: Recipe) -> None:
@@ -74,7 +75,7 @@ def _is_foreign(path: Path) -> bool:
 def _release(output: Path) -> None:
     """Delete the recipe of a run that has made nothing yet."""
     files = {path for path in output.rglob("*") if not path.is_dir()}
-    own = {output / name for name in (RECIPE, *LOCK_FILES)}
+    own = {output / name for name in (RECIPE, ORIGIN, *LOCK_FILES)}
     if files <= own:
         shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)  # empty; the Trainer's
-        (output / RECIPE).unlink(missing_ok=True)
+        discard([output / ORIGIN, output / RECIPE])

@@ -1,4 +1,4 @@
-"""The model that a recipe trains: the base with the task's head, prepared by the method."""
+"""The model that a recipe trains: the base with the task's head, then prepared by the method."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, Task
 Log = Callable[[str], None]
 
 
-def build_model(recipe: Recipe, task: Task, log: Log) -> Any:
-    """The base with the task's head, prepared by the recipe's method, in the recipe's dtypes."""
-    dtype = resolve_dtype(recipe.training.dtype)
+def load_model(recipe: Recipe, task: Task) -> tuple[Any, list[str]]:
+    """The base with the task's head, and the modules that are new in it."""
     settings = task.head()
     if recipe.training.base_dropout == "off":
         settings |= loading.without_dropout(recipe.base, recipe.revision)
     if recipe.training.classifier_dropout is not None:
         settings[_dropout_setting(recipe, task)] = recipe.training.classifier_dropout
-    model, head = loading.load_for_task(recipe.base, task.auto_class, settings, recipe.revision)
+    return loading.load_for_task(recipe.base, task.auto_class, settings, recipe.revision)
+
+
+def adapt_model(recipe: Recipe, model: Any, head: list[str], log: Log) -> Any:
+    """The model, prepared by the recipe's method, in the recipe's dtypes."""
     log(str(find(recipe.method).apply(model, recipe.method_config, head)))
-    compute_in(model, dtype)
+    compute_in(model, resolve_dtype(recipe.training.dtype))
     return model
 
 

@@ -21,7 +21,7 @@ from lorakit.models.dtypes import resolve_dtype
 from lorakit.models.stop_tokens import save_generation_config, set_stop_tokens
 from lorakit.recipe.data import Log, encode, prepare, split, tested, with_guesses
 from lorakit.recipe.schema import Recipe
-from lorakit.runs.checkpoints import newest_whole
+from lorakit.runs.checkpoints import complete_checkpoints, newest_whole
 from lorakit.runs.claim import claimed, require_own
 from lorakit.runs.directory import (
     ADAPTER,
@@ -32,12 +32,14 @@ from lorakit.runs.directory import (
     require_free_columns,
     write_files,
 )
+from lorakit.runs.origin import begin, require_same_origin
 from lorakit.tasks.base import Task
 from lorakit.tasks.ends import no_end_message
 from lorakit.tasks.registry import task_spec
 from lorakit.tasks.task_file import save_task
 from lorakit.training.arguments import make_trainer
-from lorakit.training.model import build_model
+from lorakit.training.model import adapt_model, load_model
+from lorakit.training.origin import origin_of
 from lorakit.training.result import run_result
 from lorakit.training.trainer import LoraTrainer
 from lorakit.training.warm_start import WarmStart, read_source, source_labels, warm_start
@@ -75,7 +77,12 @@ def _train(recipe: Recipe, output: Path, process: PartialState, log: Log) -> Run
     task.require_packages()
     encoded = {n: encode(task, tokenizer, table, n, log) for n, table in tables.items()}
     ends = _stop_tokens(task, tokenizer, encoded["train"], log)
-    model = build_model(recipe, task, log)
+    model, head = load_model(recipe, task)
+    if process.is_main_process:
+        begun = complete_checkpoints(output / CHECKPOINTS)
+        note_origin = require_same_origin if begun else begin
+        note_origin(output, origin_of(tables, encoded, task, tokenizer, model, head))
+    model = adapt_model(recipe, model, head, log)
     start = _warm_start(recipe, model, task, process, log)
     trainer = make_trainer(recipe, model, task, tokenizer, encoded, output, log)
     _fit(trainer, output, process, log)
@@ -139,6 +146,7 @@ def _warm_start(
 
 def _fit(trainer: LoraTrainer, output: Path, process: PartialState, log: Log) -> None:
     """Train from the newest whole checkpoint, or from the beginning."""
+    process.wait_for_everyone()  # the first has said what the run began with
     checkpoint = newest_whole(output / CHECKPOINTS, log)
     if checkpoint is not None:
         log(f"resuming from {checkpoint.path}")

@@ -1,0 +1,84 @@
+"""What a run was begun with, by content; it goes on with nothing else.
+
+`origin.json` holds a name for the run and, section by section, what training depends on beside the
+recipe: the rows, the task with its labels, the tokenizer, the config and weights of the base. Short
+values stand there as they are, others as a SHA-256. Checkpoints hold the name, so that one of
+another run is not taken for this one's.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lorakit.errors import StateError
+from lorakit.files import atomic_write_text
+from lorakit.injection.selection.naming import group_layers
+
+ORIGIN = "origin.json"
+DIGEST = "sha256:"
+"""How a hash begins, as a value of `Facts`."""
+
+Facts = Mapping[str, Mapping[str, Any]]
+"""Values by section and name."""
+
+_MAY_GROW = ("task", "config")
+"""Sections that a newer version may have more names in."""
+
+
+def begin(output: Path, facts: Facts) -> None:
+    """Write down what the run begins with, under a new name."""
+    content = {"run": uuid.uuid4().hex, "facts": facts}
+    atomic_write_text(output / ORIGIN, json.dumps(content, indent=1))
+
+
+def require_same_origin(output: Path, facts: Facts) -> None:
+    """Raise StateError that names everything that is not as it was when the run began."""
+    there = _read(output)["facts"]
+    if changed := group_layers(_changes(there, json.loads(json.dumps(facts)))):
+        raise StateError(
+            f"The run in {output} was begun with something else, and would go on with a mixture; "
+            "bring back what it was begun with, or choose another output:",
+            changed,
+        )
+
+
+def run_name(output: Path) -> str | None:
+    """The name of the run, or None if it has not begun."""
+    return str(_read(output)["run"]) if (output / ORIGIN).exists() else None
+
+
+def _read(output: Path) -> dict[str, Any]:
+    file = output / ORIGIN
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        run, facts = str(content["run"]), dict(content["facts"])
+        if all(isinstance(section, dict) for section in facts.values()):
+            return {"run": run, "facts": facts}
+        problem = "its facts are no sections"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        problem = repr(error)
+    raise StateError(
+        f"{file} cannot be read, so it is not known what the run in {output} was begun with "
+        f"({problem}); delete {output} to begin anew, or choose another output."
+    )
+
+
+def _changes(there: Facts, here: Facts) -> Iterator[tuple[str, str]]:
+    for section in dict.fromkeys([*there, *here]):
+        old, new = there.get(section, {}), here.get(section, {})
+        for name in dict.fromkeys([*old, *new]):
+            if name in old and name in new:
+                if old[name] != new[name]:
+                    yield name, _change(section, old[name], new[name])
+            elif section not in _MAY_GROW:
+                yield name, f"({section}) {'was not there' if name in new else 'is gone'}"
+
+
+def _change(section: str, old: Any, new: Any) -> str:
+    if str(old).startswith(DIGEST):
+        return f"({section}) has changed"
+    return f"({section}) was {json.dumps(old)[:200]} and is {json.dumps(new)[:200]}"

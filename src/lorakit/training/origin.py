@@ -1,0 +1,94 @@
+"""Hashes of what a run depends on: rows, tokenizer, base."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.injection.selection.naming import within
+from lorakit.runs.origin import DIGEST, Facts
+from lorakit.tasks.base import Task
+
+_ROWS = 1000
+_VOLATILE = ("transformers_version",)
+"""Entries of a config that say who wrote it."""
+
+
+def origin_of(
+    tables: Mapping[str, Any],
+    encoded: Mapping[str, Any],
+    task: Task,
+    tokenizer: Any,
+    model: nn.Module,
+    head: Sequence[str],
+) -> Facts:
+    """What a run on these tables begins with; `model` is the base, `head` what is new in it."""
+    rows: dict[str, Any] = {}
+    for name, table in tables.items():
+        rows[f"{name}: rows"] = len(table)
+        for column in task.known_columns:
+            if column in table.column_names:
+                rows[f"{name}: column {column}"] = _rows_digest(table.select_columns([column]))
+        rows[f"{name}: tokens and labels"] = _rows_digest(encoded[name])
+    return {
+        "data": rows,
+        "task": json.loads(json.dumps({"name": task.name, **asdict(task)}, default=str)),
+        "tokenizer": _tokenizer_facts(tokenizer),
+        "config": _config_facts(model),
+        "base weights": weight_digests(model, head),
+    }
+
+
+def weight_digests(model: nn.Module, but: Sequence[str] = ()) -> dict[str, str]:
+    """A digest of each tensor of the model's state that is in none of these modules."""
+    state = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if not any(within(name, module) for module in but)
+    }
+    with ThreadPoolExecutor() as threads:  # hashing lets other threads run
+        return dict(zip(state, threads.map(_tensor_digest, state.values()), strict=True))
+
+
+def _tensor_digest(tensor: Tensor) -> str:
+    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+    digest.update(data.numpy().data)
+    return DIGEST + digest.hexdigest()
+
+
+def _rows_digest(table: Any) -> str:
+    digest = hashlib.sha256()
+    for part in table.iter(_ROWS):
+        digest.update(json.dumps(part, sort_keys=True, default=str).encode())
+    return DIGEST + digest.hexdigest()
+
+
+def _value_digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return DIGEST + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _tokenizer_facts(tokenizer: Any) -> dict[str, Any]:
+    """What holds across releases of tokenizers; how it splits texts shows in the rows' tokens."""
+    return {
+        "vocabulary": _value_digest(tokenizer.get_vocab()),
+        "special tokens": _value_digest(tokenizer.special_tokens_map),
+        "chat template": _value_digest(tokenizer.chat_template),
+    }
+
+
+def _config_facts(model: Any) -> dict[str, Any]:
+    config = json.loads(model.config.to_json_string(use_diff=False))
+    return {
+        name: value
+        for name, value in config.items()
+        if name not in _VOLATILE and not name.startswith("_")
+    }
