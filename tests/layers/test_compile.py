@@ -106,6 +106,57 @@ def test_compiled_inference_reads_the_cache_that_is_there_now(layer):
         assert not torch.allclose(expected, before)
 
 
+def scale(layer: AdapterLayer) -> None:
+    layer.lora_alpha = 7
+
+
+def set_scaling(layer: AdapterLayer) -> None:
+    layer.scaling = 7.0
+
+
+def in_place(layer: AdapterLayer) -> None:
+    layer.lora_A.mul_(-2)
+
+
+def through_data(layer: AdapterLayer) -> None:
+    layer.lora_B.data.mul_(-2)
+
+
+def new_parameter(layer: AdapterLayer) -> None:
+    layer.lora_A = nn.Parameter(torch.randn_like(layer.lora_A))
+
+
+CHANGES = [scale, set_scaling, in_place, through_data, new_parameter]
+
+
+def assert_seen_while_merged(
+    layer: AdapterLayer, changes: list[Callable[[AdapterLayer], None]], backend: str
+) -> None:
+    model, x = nn.Sequential(layer).eval(), example(layer)
+    forward = compiled(model, backend)
+    with torch.no_grad(), lora.merged(model):
+        for change in changes:
+            before = forward(x)
+            assert_close(before, model(x), **EXACT)
+            change(layer)
+            after = forward(x)
+            with torch.enable_grad():
+                assert_close(after, layer(x).detach(), **CLOSE)
+            assert not torch.allclose(after, before)
+            layer.build_cache()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_compiled_code_sees_a_change_while_merged(layer, change):
+    assert_seen_while_merged(layer, [change], "aot_eager")
+
+
+def test_the_default_compiler_sees_each_change_while_merged():
+    layer = lora.MergedLinear(8, 12, r=2, enable_lora=QV)
+    nn.init.normal_(layer.lora_B)
+    assert_seen_while_merged(layer, CHANGES, "inductor")
+
+
 def test_one_compiled_model_goes_through_training_and_evaluation(layer):
     x = example(layer)
     forward = compiled(layer)
@@ -176,6 +227,7 @@ def test_export_gives_a_program_with_the_same_output(layer, grad, cached):
     assert_close(y.detach(), expected, **CLOSE)
     names = {name for name, _ in layer.named_parameters()}
     assert set(program.graph_signature.parameters) == names
+    assert not program.constants  # no merged weight, which would hide A and B
     assert_close(layer(x).detach(), expected, **EXACT)
 
 

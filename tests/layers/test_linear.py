@@ -178,7 +178,7 @@ class Casts(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_inference_from_the_cache_is_the_plain_layers_own_operations(dtype):
+def test_inference_from_the_cache_is_the_plain_layers_own_operations_after_a_comparison(dtype):
     layer = randomised(lora.Linear(8, 12, r=2, dtype=dtype)).eval()
     plain = nn.Linear(8, 12, dtype=dtype)
     x = torch.randn(4, 8, dtype=dtype)
@@ -189,7 +189,7 @@ def test_inference_from_the_cache_is_the_plain_layers_own_operations(dtype):
         with Casts() as torchs:
             plain(x)
     assert layer.merged
-    assert ours.operations == torchs.operations
+    assert ours.operations == ["aten::equal"] * 3 + torchs.operations  # of W's sample, A and B
 
 
 def test_inference_of_one_type_casts_nothing(layer):

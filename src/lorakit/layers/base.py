@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -267,6 +267,6 @@ class AdapterLayer(MergedWeight, LoRALayer):
         with torch.no_grad():
             return self.variant.derived(self.site, self.base_weight, tensors, self.scaling)
 
-    def delta_weight(self) -> Tensor:
-        """dW, laid out as W is stored, differentiable in what trains."""
-        return self.variant.delta(self.site, self.base_weight, self._own_tensors, self.scaling)
+    def delta_of(self, tensors: Sequence[Tensor]) -> Tensor:
+        named = dict(zip(self.tensor_names, tensors, strict=True))
+        return self.variant.delta(self.site, self.base_weight, named, self.scaling)

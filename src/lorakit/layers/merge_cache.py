@@ -1,20 +1,29 @@
 """What a merged weight was computed from, and the events that invalidate it.
 
 A cached W + dW is stale as soon as any tensor that it was computed from may have changed: another
-object, address or version counter. Fused optimizers do not increment the counter, so the step of a
-torch optimizer on one of these tensors, or on a view of its memory, drops the cache as well (torch
-2.13).
+object, memory or version counter. No counter tells of a fused optimizer, of `.data`, of numpy or of
+a collective of torch.distributed. So, on a CPU, A and B are compared number by number with the
+copies that dW was computed from, which takes microseconds, and W, which is large, on a part of its
+diagonal. On another device that would wait for the device: there the rest decides.
+
+The step of a torch optimizer on one of these tensors, or on a view of its memory, drops the cache
+before and after, and none is kept while it runs or once it has raised (torch 2.13).
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from operator import is_
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from lorakit.private.torch_names import is_fake, peek_interpreter_stack, version_of
 
@@ -23,29 +32,62 @@ class MergeCacheKey(NamedTuple):
     """What a merged weight was computed from."""
 
     sources: tuple[Tensor, ...]
+    """W and the adapter's tensors."""
+    storages: list[torch.UntypedStorage]
+    """Held, so that none of them can be mistaken for another at an address that was freed."""
     pointers: list[int]
     versions: list[int]
     scaling: float
-    storages: tuple[torch.UntypedStorage, ...]
-    """Kept alive, since a freed address could be reused by another tensor."""
+    seen: list[Tensor]
+    """Views of the sources that are compared by value: of W a sample, of the others all."""
+    values: list[Tensor]
+    """Their copies."""
+    life: object
+    """The layer's, which each event ends that drops its cache."""
 
     @classmethod
-    def of(cls, sources: tuple[Tensor, ...], scaling: float) -> MergeCacheKey:
-        storages = tuple(source.untyped_storage() for source in sources)
-        pointers, versions = list(map(_pointer, sources)), list(map(version_of, sources))
-        return cls(sources, pointers, versions, scaling, storages)
+    def of(cls, sources: tuple[Tensor, ...], scaling: float, life: object) -> MergeCacheKey:
+        weight, *tensors = (source.detach() for source in sources)
+        seen = [_sample(weight), *tensors]
+        return cls(
+            sources,
+            list(map(_storage, sources)),
+            list(map(_pointer, sources)),
+            list(map(version_of, sources)),
+            scaling,
+            seen,
+            [view.clone() for view in seen],
+            life,
+        )
 
-    def matches(self, sources: tuple[Tensor, ...], scaling: float) -> bool:
-        """Compare tensors by identity, addresses, versions and the scaling by value."""
+    @property
+    def adapter_values(self) -> Sequence[Tensor]:
+        """The copies of the adapter's tensors, which dW is computed from."""
+        return self.values[1:]
+
+    def matches(self, sources: tuple[Tensor, ...], scaling: float, life: object) -> bool:
+        """Whether nothing has changed, as far as can be seen."""
         return (
-            all(map(is_, sources, self.sources))
+            life is self.life
+            and all(map(is_, sources, self.sources))
             and scaling == self.scaling
             and list(map(version_of, sources)) == self.versions
             and list(map(_pointer, sources)) == self.pointers
+            and all(map(is_, map(_storage, sources), self.storages))
+            and (not sources[0].is_cpu or all(map(torch.equal, self.seen, self.values)))
         )
 
 
 _pointer = Tensor.data_ptr
+_storage = Tensor.untyped_storage
+
+_SAMPLES = 64
+
+
+def _sample(weight: Tensor) -> Tensor:
+    """A view of some numbers of the diagonal, so of as many rows and columns."""
+    diagonal = weight.diagonal()
+    return diagonal[..., :: max(1, diagonal.shape[-1] // _SAMPLES)]
 
 
 def can_be_watched(tensor: Tensor) -> bool:
@@ -64,34 +106,71 @@ def in_transform() -> bool:
 class Cached(Protocol):
     """A layer with a merged weight."""
 
-    _merged_from: MergeCacheKey | None
+    @property
+    def merged_from(self) -> MergeCacheKey | None: ...
 
     def drop_cache(self) -> None: ...
 
+    def effective_weight(self) -> Tensor: ...
 
-_with_cache: weakref.WeakSet[Cached] = weakref.WeakSet()
+
+_watched: weakref.WeakValueDictionary[int, Cached] = weakref.WeakValueDictionary()
+_stepping: weakref.WeakValueDictionary[int, Optimizer] = weakref.WeakValueDictionary()
+"""Optimizers between the beginning and the end of a step; after an error until the next step."""
 _watching_optimizers = False
 
 
 def watch(layer: Cached) -> None:
-    """Drop this layer's cache when an optimizer steps on a tensor that it was computed from."""
+    """Drop this layer's cache when an optimizer steps on a tensor that it was computed from.
+
+    Called before the cache is built, so that a step meanwhile, in another thread, is seen too.
+    """
     global _watching_optimizers
     if not _watching_optimizers:
-        register_optimizer_step_post_hook(_drop_stepped)
+        register_optimizer_step_pre_hook(_begin_step)
+        register_optimizer_step_post_hook(_end_step)
         _watching_optimizers = True
-    _with_cache.add(layer)
+    _watched[id(layer)] = layer
 
 
-def _drop_stepped(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    if not _with_cache:
+def watched(layer: int) -> Cached:
+    """The layer with this id, which has had a cache."""
+    return _watched[layer]
+
+
+def is_stepped_on(key: MergeCacheKey) -> bool:
+    """Whether the step of an optimizer on one of these tensors is under way, or has failed."""
+    memories = set(map(_memory, key.storages))
+    optimizers = [reference() for reference in _stepping.valuerefs()]
+    return any(o is not None and not memories.isdisjoint(_memories(o)) for o in optimizers)
+
+
+def _begin_step(optimizer: Optimizer, *_: Any) -> None:
+    _stepping[id(optimizer)] = optimizer
+    _drop_stepped(optimizer)
+
+
+def _end_step(optimizer: Optimizer, *_: Any) -> None:
+    _drop_stepped(optimizer)
+    _stepping.pop(id(optimizer), None)
+
+
+def _drop_stepped(optimizer: Optimizer) -> None:
+    if not _watched:
         return
-    tensors = (tensor for group in optimizer.param_groups for tensor in group["params"])
-    stepped = {_memory(tensor.untyped_storage()) for tensor in tensors}
-    for layer in list(_with_cache):
-        key = layer._merged_from
+    stepped = _memories(optimizer)
+    for reference in _watched.valuerefs():  # a list, so other threads may go on adding
+        layer = reference()
+        if layer is None:
+            continue
+        key = layer.merged_from
         if key is None or not stepped.isdisjoint(map(_memory, key.storages)):
             layer.drop_cache()
-            _with_cache.discard(layer)
+
+
+def _memories(optimizer: Optimizer) -> set[tuple[torch.device, int]]:
+    tensors = (tensor for group in optimizer.param_groups for tensor in group["params"])
+    return {_memory(tensor.untyped_storage()) for tensor in tensors}
 
 
 def _memory(storage: torch.UntypedStorage) -> tuple[torch.device, int]:

@@ -5,18 +5,18 @@ layer caches `W + dW` as a plain attribute, which is in no state_dict, no copy a
 cache is built by the first forward that may use it (eval mode, no gradient, allowed by
 `merge_weights`) and dropped when anything that it was computed from may have changed:
 
-- W, the adapter's tensors or the scale: another object, another memory address or another version
-  counter, compared at every use outside compiled code;
-- the mode changes, a state is loaded, the module is moved or cast;
-- a forward with gradients runs, or a torch optimizer steps on one of its tensors (`merge_cache`).
+- W, the adapter's tensors or the scale: another object, memory or version counter, and on a CPU
+  other numbers, compared at every use (`merge_cache`);
+- one of them is assigned, the mode changes, a state is loaded, the module is moved or cast;
+- a forward with gradients runs, or a torch optimizer steps on one of its tensors.
 
-A change that cannot be detected (through `.data`, numpy or a raw pointer, in eval mode, without any
-of the above) needs `lorakit.refresh`.
+The adapter's tensors are copied, and dW is computed from the copies: what another thread writes
+meanwhile differs from them. A change that cannot be detected needs `lorakit.refresh`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,13 +24,20 @@ from torch import Tensor, nn
 
 from lorakit.functional.merge import merge
 from lorakit.functional.precision import without_autocast
-from lorakit.layers.merge_cache import MergeCacheKey, can_be_watched, in_transform, watch
+from lorakit.layers.compiled_cache import refresh_merged
+from lorakit.layers.merge_cache import (
+    MergeCacheKey,
+    can_be_watched,
+    in_transform,
+    is_stepped_on,
+    watch,
+)
 from lorakit.variants import AdapterSpec
 
 if TYPE_CHECKING:
     from typing import Self
 
-PASSING = {"_active", "_merging", "_merged", "_merged_from"}
+PASSING = {"_active", "_merging", "_cache", "_life"}
 """Attributes that copy and pickle skip: a copy has no cache and no temporary state."""
 
 
@@ -42,8 +49,10 @@ class MergedWeight(nn.Module):
 
     _active: bool = True
     _merging: bool = False
-    _merged: Tensor | None = None
-    _merged_from: MergeCacheKey | None = None
+    _cache: tuple[Tensor, MergeCacheKey] | None = None
+    """The merged weight and its key, in one attribute: other threads see both or neither."""
+    _life: object = None
+    """Replaced by each event that drops the cache, one that is being built included."""
 
     @property
     def base_weight(self) -> Tensor:
@@ -54,9 +63,13 @@ class MergedWeight(nn.Module):
         """The tensors that dW is computed from."""
         raise NotImplementedError
 
+    def delta_of(self, tensors: Sequence[Tensor]) -> Tensor:
+        """dW of these tensors in place of the adapter's, laid out as W is stored."""
+        raise NotImplementedError
+
     def delta_weight(self) -> Tensor:
         """dW, laid out as W is stored, differentiable in what trains."""
-        raise NotImplementedError
+        return self.delta_of(self.adapter_tensors())
 
     @property
     def active(self) -> bool:
@@ -81,23 +94,33 @@ class MergedWeight(nn.Module):
     @property
     def merged(self) -> bool:
         """Whether a merged weight is cached now."""
-        return self._merged is not None
+        return self._cache is not None
+
+    @property
+    def _merged(self) -> Tensor | None:
+        """The cached weight, right or not."""
+        return None if self._cache is None else self._cache[0]
+
+    @property
+    def merged_from(self) -> MergeCacheKey | None:
+        """What the cached weight was computed from."""
+        return None if self._cache is None else self._cache[1]
 
     def base_or_merged_weight(self) -> Tensor | None:
         """The weight with which the plain layer computes this output; None if A and B are needed.
 
         That is W itself where no adapter is enabled, and the merged weight where it may be cached.
-        Compiled code only reads the cache, so it must be built before: `lorakit.merged`.
+        Compiled code uses a cache that is there and builds none: `lorakit.merged`.
         """
         if not (self._active and self.spec.r):
             return self.base_weight
         compiling = torch.compiler.is_compiling()
         may_keep = self.spec.merge_weights or self._merging
         if self.training or not may_keep or torch.is_grad_enabled():
-            if self._merged is not None and not compiling:
+            if self._cache is not None and not compiling:
                 self.drop_cache()
             return None
-        return self._merged if compiling else self._fresh_cache()
+        return self._compiled_cache() if compiling else self._fresh_cache()
 
     def effective_weight(self) -> Tensor:
         """W + dW, differentiable in A and B; the cache where it may be used."""
@@ -106,7 +129,8 @@ class MergedWeight(nn.Module):
 
     def drop_cache(self) -> None:
         """Drop the merged weight; the next forward that may use one rebuilds it."""
-        self._merged = self._merged_from = None
+        self._life = object()
+        self._cache = None
 
     def build_cache(self) -> Tensor | None:
         """Build the cache now, where `base_or_merged_weight` would; None where it would not."""
@@ -114,22 +138,45 @@ class MergedWeight(nn.Module):
             return self.base_or_merged_weight() if self.active else None
 
     def _fresh_cache(self) -> Tensor | None:
-        sources = (self.base_weight, *self.adapter_tensors())
-        key = self._merged_from
-        if key is not None and key.matches(sources, self.scaling):
-            return self._merged
-        self.drop_cache()
+        sources, life, cache = self._sources(), self._life, self._cache
+        if cache is not None and cache[1].matches(sources, self.scaling, life):
+            return cache[0]
         if not all(map(can_be_watched, sources)) or in_transform():
+            self.drop_cache()
             return None
+        watch(self)
         with torch.inference_mode(False), torch.no_grad(), without_autocast(sources[0]):
-            merged = merge(sources[0], self.delta_weight())
-        if can_be_watched(merged):
-            self._merged = merged
-            self._merged_from = MergeCacheKey.of(sources, self.scaling)
-            watch(self)
-        return self._merged
+            key = MergeCacheKey.of(sources, self.scaling, life)
+            merged = merge(sources[0], self.delta_of(key.adapter_values))
+        if not can_be_watched(merged):
+            return None
+        self._keep(merged, key)
+        return merged
+
+    def _keep(self, merged: Tensor, key: MergeCacheKey) -> None:
+        """Cache a merged weight, unless something has changed since its key was made."""
+        self._cache = merged, key
+        if is_stepped_on(key) or not key.matches(self._sources(), self.scaling, self._life):
+            self.drop_cache()
+
+    def _sources(self) -> tuple[Tensor, ...]:
+        return self.base_weight, *self.adapter_tensors()
+
+    def _compiled_cache(self) -> Tensor | None:
+        """The cache if there is one, for compiled code, which checks it in `refresh_merged`."""
+        merged = self._merged
+        if merged is None or torch.compiler.is_exporting():
+            return None
+        if merged.is_cpu:
+            refresh_merged(merged, id(self))
+        return merged
 
     # --- events that invalidate the cache
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "scaling" or isinstance(value, Tensor):
+            self.drop_cache()
 
     def train(self, mode: bool = True) -> Self:
         if mode != self.training:
