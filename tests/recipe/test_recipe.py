@@ -291,7 +291,7 @@ def test_a_loss_reads_back_equal(kind, tmp_path):
 @pytest.mark.parametrize(
     ("sections", "problem"),
     [
-        ({"data": {"train": "t", "task": "stsb"}}, "the task stsb is a regression"),
+        ({"data": {"train": "t", "task": "stsb"}}, "the task stsb learns a number"),
         ({"data": {"train": "t", "task": "rte"}, "loss": {"kind": "rdrop"}}, "loss.kind is rdrop"),
     ],
 )

@@ -56,9 +56,13 @@ def test_what_only_labels_and_rows_of_logits_allow_is_known_for_every_task() -> 
     rdrop = LOSSES["rdrop"]
     one_pass = {n for n, spec in TASKS.items() if rdrop.problem_with(spec.task_class, n)}
     corpora = {"e2e", "webnlg", "dart", "data_to_text"}
-    assert one_pass == {"multiple_choice", "generation", "chat", *corpora}
-    numbers = {n for n, spec in TASKS.items() if spec.task_class.learns_number}
-    assert numbers == {"regression", "stsb"}
+    several = {"multi_label_classification"}
+    assert one_pass == {"multiple_choice", "generation", "chat", *corpora, *several}
+    learned = {
+        what: {n for n, spec in TASKS.items() if spec.task_class.learns == what}
+        for what in ("a number", "a set of labels")
+    }
+    assert learned == {"a number": {"regression", "stsb"}, "a set of labels": several}
 
 
 def test_task_types_of_peft_mean_a_task() -> None:

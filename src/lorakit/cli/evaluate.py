@@ -28,6 +28,7 @@ def evaluate(
     lora_alpha: options.Alpha = None,
     task: options.TaskName = None,
     labels: options.Labels = None,
+    thresholds: options.Thresholds = None,
     check_base: options.CheckBase = True,
     revision: options.Revision = None,
     json: Json = False,
@@ -44,7 +45,7 @@ def evaluate(
 
     quiet_libraries(json)
     loading = options.load_options(
-        base, lora_alpha, revision, check_base, task, column, label, labels
+        base, lora_alpha, revision, check_base, task, column, label, labels, thresholds
     )
     session = open_session(source, loading)
     tables = evaluation_tables(session, data)

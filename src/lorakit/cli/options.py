@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lorakit.errors import ConfigError
+
 if TYPE_CHECKING:
     from lorakit.inference.session import LoadOptions
 
@@ -50,7 +52,8 @@ TaskName = Annotated[
         "--task",
         metavar="TASK",
         help="Task of an adapter that does not name it: classification, regression, "
-        "multiple_choice, generation, chat, a task of GLUE, e2e, webnlg, dart or data_to_text.",
+        "multi_label_classification, multiple_choice, generation, chat, a task of GLUE, e2e, "
+        "webnlg, dart or data_to_text.",
         show_default="as the run or adapter names it",
         rich_help_panel=MODEL,
     ),
@@ -61,6 +64,16 @@ Labels = Annotated[
         metavar="NAME,NAME,...",
         help="Names of the classes in the order of the logits, such as negative,positive.",
         show_default="as the run or adapter names them, else 0,1,...",
+        rich_help_panel=MODEL,
+    ),
+]
+Thresholds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="P,P,...",
+        help="Probability above which a label is predicted, for multi_label_classification: one "
+        "for all labels, or one for each in the order of the logits.",
+        show_default="as in training, else 0.5",
         rich_help_panel=MODEL,
     ),
 ]
@@ -112,13 +125,28 @@ def load_options(
     column: list[str] | None,
     label: str | None = None,
     labels: str | None = None,
+    thresholds: str | None = None,
 ) -> LoadOptions:
     """The options about an adapter as one value."""
     from lorakit.inference.session import LoadOptions
 
     names = tuple(name.strip() for name in labels.split(",")) if labels else None
     columns = tuple(column) if column else None
-    return LoadOptions(base, lora_alpha, revision, check_base, task, columns, label, names)
+    return LoadOptions(
+        base, lora_alpha, revision, check_base, task, columns, label, names, _numbers(thresholds)
+    )
+
+
+def _numbers(text: str | None) -> tuple[float, ...] | None:
+    """The numbers between commas; raises ConfigError for anything else."""
+    if text is None:
+        return None
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError:
+        raise ConfigError(
+            f"--thresholds is {text!r}; pass a number, or numbers with commas, such as 0.5,0.3."
+        ) from None
 
 
 def shows_progress(as_json: bool) -> bool:

@@ -58,6 +58,7 @@ def predict(
     lora_alpha: options.Alpha = None,
     task: options.TaskName = None,
     labels: options.Labels = None,
+    thresholds: options.Thresholds = None,
     check_base: options.CheckBase = True,
     revision: options.Revision = None,
     json: Json = False,
@@ -74,7 +75,7 @@ def predict(
     from lorakit.runs.prediction_files import check_columns, check_output, write_predictions
 
     loading = options.load_options(
-        base, lora_alpha, revision, check_base, task, column, None, labels
+        base, lora_alpha, revision, check_base, task, column, None, labels, thresholds
     )
     if glue is not None and not text and output is None:
         _write_submission(source, loading, data, glue, overwrite, json)
@@ -145,9 +146,15 @@ def _print_result(
         return
     from lorakit.inference.prediction import truncation
 
-    width = max((len(str(value)) for value in found.values), default=0)
-    for text, value in zip(texts or [], found.values, strict=False):
-        print(f"{str(value).ljust(width)}  {text}")
+    shown = list(map(_shown, found.values))
+    width = max(map(len, shown), default=0)
+    for text, value in zip(texts or [], shown, strict=False):
+        print(f"{value.ljust(width)}  {text}")
     if output is not None:
         print(f"{output}: {len(found.values):,} rows with their predictions")
     print(*truncation(found.truncated_rows), sep="", end="\n" if found.truncated_rows else "")
+
+
+def _shown(value: Any) -> str:
+    """A prediction for people; a list of labels without brackets."""
+    return ", ".join(map(str, value)) or "-" if isinstance(value, list) else str(value)

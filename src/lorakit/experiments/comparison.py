@@ -14,7 +14,7 @@ from lorakit.methods import METHODS
 from lorakit.runs.directory import RESULT
 from lorakit.text import size_text, table
 
-_METRICS = ("accuracy", "matthews_correlation", "pearson", "bleu", "perplexity")
+_METRICS = ("accuracy", "f1_micro", "matthews_correlation", "pearson", "bleu", "perplexity")
 """Runs are compared by the first of these metrics that their task has."""
 
 

@@ -56,6 +56,8 @@ class LoadOptions:
     """The column of labels."""
     labels: tuple[str, ...] | None = None
     """Names of the classes in the order of the logits."""
+    thresholds: tuple[float, ...] | None = None
+    """Probabilities above which labels are predicted, where several labels may be right."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def open_session(
     assert named is not None
     spec = task_spec(named)
     task = _adopted(stored, options, source) if stored else _bare_task(spec, options, bundle, base)
+    task = _deciding(task, options)
     model = _load_adapted(base, task, bundle, source, options)
     return _session(source, base, bundle.method, model, task, Path(source), None, spec)
 
@@ -131,7 +134,7 @@ def _open_run(directory: Path, options: LoadOptions) -> Session:
     base = options.base or recipe.base
     recipe = replace(recipe, base=base)
     stored = load_task(adapter) or prepare(recipe, split(recipe.data)["train"])[1]
-    task = _adopted(stored, options, str(directory))
+    task = _deciding(_adopted(stored, options, str(directory)), options)
     bundle = read(adapter, options.lora_alpha)
     model = _load_adapted(base, task, bundle, str(adapter), options, recipe.revision)
     dtype = inference_dtype(recipe.training.dtype)
@@ -197,6 +200,11 @@ def _adopted(stored: Task, options: LoadOptions, source: str) -> Task:
     return spec.adopt(
         stored, Columns(options.task, options.text, options.label), options.labels, source
     )
+
+
+def _deciding(task: Task, options: LoadOptions) -> Task:
+    """The task with the thresholds that the options name."""
+    return task if options.thresholds is None else task.with_thresholds(options.thresholds)
 
 
 def _bare_task(spec: TaskSpec, options: LoadOptions, bundle: AdapterBundle, base: str) -> Task:

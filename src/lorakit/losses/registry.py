@@ -77,11 +77,13 @@ class Loss:
 
     def problem_with(self, task: type[Task], name: str) -> str | None:
         """Why the loss cannot be used for a task; None if it can."""
-        if self.combine is None or task.auto_class == SEQUENCE_CLASSIFICATION:
+        one_row = task.auto_class == SEQUENCE_CLASSIFICATION
+        if self.combine is None or (one_row and task.learns != "a set of labels"):
             return None
         return (
             f"loss.kind is {self.name}, which needs a sequence classification model (one row of "
-            f"logits for each example), and the task {name} has none; use plain"
+            f"logits for each example) of one class or number, and the task {name} has none; use "
+            "plain"
         )
 
 

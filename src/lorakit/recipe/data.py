@@ -96,6 +96,8 @@ def prepare(recipe: Recipe, train: Any) -> tuple[Any, Task]:
     task = make_task(train, columns, min(data.max_length or limit, limit))
     if data.end_token is not None:
         task = task.with_end_token(tokenizer, data.end_token)
+    if data.thresholds is not None:
+        task = task.with_thresholds(data.thresholds)
     return tokenizer, task
 
 

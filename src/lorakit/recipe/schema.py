@@ -38,10 +38,10 @@ class DataConfig:
     training.early_stopping a share of 0.1, by which the best checkpoint is chosen."""
 
     task: str | None = None
-    """classification, regression, multiple_choice, generation or chat; a task of GLUE or a corpus
-    of data-to-text (e2e, webnlg, dart, data_to_text), whose columns are fixed; or a name that was
-    registered with `lorakit.tasks.register`. None: guessed from the columns, as one of the first
-    five."""
+    """classification, multi_label_classification, regression, multiple_choice, generation or
+    chat; a task of GLUE or a corpus of data-to-text (e2e, webnlg, dart, data_to_text), whose
+    columns are fixed; or a name that was registered with `lorakit.tasks.register`. None: guessed
+    from the columns, as one of the first six."""
 
     text: Sequence[str] | None = None
     """The input columns, in order. None: guessed."""
@@ -57,12 +57,18 @@ class DataConfig:
     """The token that training puts after a completion or an assistant's turn, so that generation
     stops there. None: EOS, or what the chat template writes."""
 
+    thresholds: Sequence[float] | None = None
+    """The probability above which multi_label_classification predicts a label: one for all labels,
+    or one for each in their order. None: 0.5."""
+
     split_seed: int = 0
     """Random seed of the rows that are split from `train`."""
 
     def __post_init__(self) -> None:
         if self.text is not None:
             object.__setattr__(self, "text", tuple(self.text))
+        if self.thresholds is not None:
+            object.__setattr__(self, "thresholds", tuple(self.thresholds))
         shares = {"test": self.test, "validation": self.validation}
         require(
             {
@@ -211,9 +217,9 @@ class Recipe:
                 str(unfit): unfit is None,
                 "training.label_smoothing needs the plain loss, and loss.kind is "
                 f"{loss.name}; leave one of them out": not smooth or loss.combine is None,
-                f"training.label_smoothing needs classes or tokens, and the task {task} is a "
-                "regression; leave it out": (
-                    not smooth or learned is None or not learned.learns_number
+                f"training.label_smoothing needs classes or tokens, and the task {task} learns "
+                f"{learned.learns if learned else ''}; leave it out": (
+                    not smooth or learned is None or learned.learns == "a class"
                 ),
                 f"init_adapter initializes adapters, and method {self.method} has none; leave one "
                 "of them out": self.init_adapter is None or method.has_adapters,

@@ -71,8 +71,8 @@ def _made(cls: type[Any], values: dict[str, Any], path: str, problems: list[str]
 def _value(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
     if dataclasses.is_dataclass(hint):
         return build(hint, value, f"{path}.", problems)  # type: ignore[arg-type]
-    if isinstance(value, str) and not _fits(hint, value) and _fits(hint, [value]):
-        value = [value]  # one column may be written without brackets
+    if isinstance(value, str | float) and not _fits(hint, value) and _fits(hint, [value]):
+        value = [value]  # one column or one threshold may be written without brackets
     if not _fits(hint, value):
         problems.append(f"{path} is {value!r}; it must be {_type_text(hint)}")
     return tuple(value) if isinstance(value, list) else value
@@ -89,7 +89,7 @@ def _fits(hint: Any, value: Any) -> bool:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return isinstance(value, Mapping)
     if isinstance(origin, type) and issubclass(origin, Sequence):
-        plain = arguments[0] in (str, int)
+        plain = arguments[0] in (str, int, float)
         return isinstance(value, list | tuple) and (
             not plain or all(_fits(arguments[0], part) for part in value)
         )

@@ -57,15 +57,15 @@ def write_predictions(output: Path, table: Any, predictions: Sequence[Any]) -> N
             temporary.open("w", encoding="utf-8", newline="") as file,
         ):
             if output.suffix == ".jsonl":
-                file.writelines(json_line(row) + "\n" for row in rows)
+                file.writelines(json_text(row) + "\n" for row in rows)
             else:
                 _write_csv(file, [*table.column_names, PREDICTION], rows, output.suffix)
     except OSError as error:
         raise SaveError(f"{output} cannot be written: {error}") from error
 
 
-def json_line(row: dict[str, Any]) -> str:
-    """One row of JSON lines."""
+def json_text(row: Any) -> str:
+    """A row of JSON lines, or a cell."""
     return json.dumps(row, ensure_ascii=False, default=str)
 
 
@@ -73,4 +73,9 @@ def _write_csv(file: IO[str], columns: list[str], rows: Any, suffix: str) -> Non
     separator = "\t" if suffix == ".tsv" else ","
     writer = csv.DictWriter(file, columns, delimiter=separator, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """A cell of CSV: lists and objects as JSON, as they are read."""
+    return json_text(value) if isinstance(value, list | dict) else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -158,14 +158,20 @@ def _by_name(name: str, split: str) -> Any:
 
 
 def _with_class_names(table: Any) -> Any:
-    """The table with the names of classes where it numbers them; a number without one is None."""
+    """The table with the names of classes where it numbers them, also in lists of them."""
     for column, feature in table.features.items():
-        if names := getattr(feature, "names", None):
-            values = [
-                None if i is None or not 0 <= i < len(names) else names[i] for i in table[column][:]
-            ]
+        inner = getattr(feature, "feature", feature)
+        if names := getattr(inner, "names", None):
+            values = [_named(value, names) for value in table[column][:]]
             table = table.remove_columns(column).add_column(column, values)
     return table
+
+
+def _named(value: Any, names: Sequence[str]) -> Any:
+    """The name of a class, or a list of names; None for a number without one."""
+    if isinstance(value, list):
+        return [_named(part, names) for part in value]
+    return None if value is None or not 0 <= value < len(names) else names[value]
 
 
 def _json_cells() -> Any:

@@ -8,6 +8,7 @@ from lorakit.tasks.base import Task
 from lorakit.tasks.chat import Chat
 from lorakit.tasks.classification import Classification
 from lorakit.tasks.generation import CausalTask, Generation
+from lorakit.tasks.multi_label import MultiLabelClassification
 from lorakit.tasks.multiple_choice import MultipleChoice
 from lorakit.tasks.nlg.task import DataToText
 from lorakit.tasks.registry import TASKS, register
@@ -23,6 +24,7 @@ __all__ = [
     "Columns",
     "DataToText",
     "Generation",
+    "MultiLabelClassification",
     "MultipleChoice",
     "Regression",
     "TableTask",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ Rows = Mapping[str, Sequence[Any]]
 """A table, or a part of it, by columns."""
 Example = dict[str, Any]
 """One tokenized row: `input_ids`, masks, `labels`, and whether it was truncated."""
+
+Learned = Literal["a class", "a number", "a set of labels"]
+"""What the head learns for an example, or for a token."""
 
 SEQUENCE_CLASSIFICATION = "AutoModelForSequenceClassification"
 """transformers' class of the models with one row of logits for each example."""
@@ -67,8 +70,8 @@ class Task(ABC):
     """Whether predictions are generated text rather than read off the logits."""
     needs_label: ClassVar[bool] = True
     """Whether the labels stand in a column of their own."""
-    learns_number: ClassVar[bool] = False
-    """Whether the label is a number (regression)."""
+    learns: ClassVar[Learned] = "a class"
+    """What a target is: the loss is a cross-entropy, a squared error or one of each label."""
 
     @property
     @abstractmethod
@@ -127,6 +130,10 @@ class Task(ABC):
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes in the order of the logits; empty where there are no classes."""
         return ()
+
+    def with_thresholds(self, thresholds: Sequence[float]) -> Task:
+        """The task with other probabilities to decide by; raises ConfigError if it has none."""
+        raise ConfigError(f"The task {self.name} has no thresholds; leave them out.")
 
     @property
     def known_columns(self) -> list[str]:

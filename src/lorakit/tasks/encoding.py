@@ -8,6 +8,8 @@ from typing import Any
 from lorakit.tasks.base import TRUNCATED, Task
 from lorakit.text import plural
 
+_ROW = "row:"
+
 
 def encode_table(
     task: Task, tokenizer: Any, table: Any, name: str = "the table", labelled: bool = True
@@ -20,10 +22,12 @@ def encode_table(
     task.check(table, name, labelled)
     if not labelled and task.label in table.column_names:
         table = table.remove_columns(task.label)
-    encoded = table.map(
-        lambda rows: task.encode(tokenizer, rows),
+    # Under other names, since datasets casts a new column to the type of an old one of its name.
+    names = {f"{_ROW}{name}": name for name in table.column_names}
+    encoded = table.rename_columns({name: row for row, name in names.items()}).map(
+        lambda rows: task.encode(tokenizer, {names[row]: cells for row, cells in rows.items()}),
         batched=True,
-        remove_columns=table.column_names,
+        remove_columns=[*names],
         keep_in_memory=True,
         new_fingerprint=uuid.uuid4().hex,  # not a hash of the tokenizer, which takes a second
         desc=f"tokenizing {name}",

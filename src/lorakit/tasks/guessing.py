@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from lorakit.tables.cells import is_blank, label_name, number
+from lorakit.tasks.label_lists import is_list
 from lorakit.tasks.spec import Columns, TextColumns
 
 _MESSAGES = ("messages", "conversation", "conversations")
@@ -108,11 +109,15 @@ def _texts(table: Any, names: Mapping[str, str], label: str | None) -> tuple[str
 
 
 def _kind(values: Sequence[Any]) -> str | None:
-    """Numbers with a fraction, or many of them, are measured; few values are classes.
+    """Lists hold several labels; numbers with a fraction, or many of them, are measured; few values
+    are classes.
 
     Texts that are nearly all different are neither: None.
     """
-    names = {label_name(value) for value in values if not is_blank(value)}
+    filled = [value for value in values if not is_blank(value)]
+    if filled and all(map(is_list, filled)):
+        return "multi_label_classification"
+    names = set(map(label_name, filled))
     numbers = [number(name) for name in names]
     measured = [value for value in numbers if value is not None]
     if len(measured) == len(names):

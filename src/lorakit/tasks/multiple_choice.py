@@ -13,7 +13,7 @@ from lorakit.errors import ConfigError
 from lorakit.metrics import classification_metrics
 from lorakit.tables.cells import label_name
 from lorakit.tasks.base import TRUNCATED, Example, Rows, Task, inputs_of
-from lorakit.tasks.classification import tokenize_texts
+from lorakit.tasks.tokenizing import tokenize_texts
 
 
 @dataclass(frozen=True)

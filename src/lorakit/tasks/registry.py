@@ -12,6 +12,7 @@ from lorakit.tasks.classification import Classification
 from lorakit.tasks.generation import Generation
 from lorakit.tasks.glue.specs import GLUE_TASKS
 from lorakit.tasks.guessing import chat_columns, choice_columns, completion_columns
+from lorakit.tasks.multi_label import MultiLabelClassification
 from lorakit.tasks.multiple_choice import MultipleChoice
 from lorakit.tasks.nlg.specs import CORPUS_TASKS
 from lorakit.tasks.regression import Regression
@@ -26,6 +27,7 @@ TASKS: dict[str, TaskSpec] = {
     spec.name: spec
     for spec in (
         TableTask("classification", Classification, task_type="SEQ_CLS"),
+        TableTask("multi_label_classification", MultiLabelClassification),
         TableTask("regression", Regression),
         TableTask("multiple_choice", MultipleChoice, _CHOICES, choice_columns),
         TableTask("generation", Generation, _PROMPT, completion_columns, task_type="CAUSAL_LM"),

@@ -10,8 +10,8 @@ from torch import Tensor
 from lorakit.errors import ConfigError
 from lorakit.metrics import regression_metrics
 from lorakit.tables.cells import number
-from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, Rows, Task
-from lorakit.tasks.classification import tokenize
+from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, Learned, Rows, Task
+from lorakit.tasks.tokenizing import tokenize
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Regression(Task):
 
     name: ClassVar[str] = "regression"
     auto_class: ClassVar[str] = SEQUENCE_CLASSIFICATION
-    learns_number: ClassVar[bool] = True
+    learns: ClassVar[Learned] = "a number"
     best_metric: ClassVar[str] = "pearson"
 
     def head(self) -> dict[str, Any]:

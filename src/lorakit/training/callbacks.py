@@ -123,6 +123,6 @@ def format_metrics(numbers: dict[str, Any]) -> str:
     followed = {
         name.replace("eval_", "validation "): value
         for name, value in numbers.items()
-        if name in ("loss", "eval_loss", "eval_accuracy", "eval_pearson")
+        if name in ("loss", "eval_loss", "eval_accuracy", "eval_f1_micro", "eval_pearson")
     }
     return ", ".join(f"{name} {value:.4g}" for name, value in followed.items())

@@ -1,0 +1,81 @@
+"""Cells with several labels: lists of names, or lists with a 0 or 1 for each label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from lorakit.errors import ConfigError
+from lorakit.tables.cells import is_blank, label_name, text_problem
+
+
+def is_list(value: Any) -> bool:
+    """Whether the cell is a list, or JSON of one.
+
+    >>> [is_list(cell) for cell in (["a"], '["a"]', "[]", "[a]", "a", 1)]
+    [True, True, True, False, False, False]
+    """
+    return _listed(value) is not None
+
+
+def as_list(value: Any) -> list[Any]:
+    """The labels in a cell; raises ConfigError if it is no list of plain values."""
+    found = _listed(value)
+    if found is None:
+        raise ConfigError(
+            f'has {value!r}, which is not a list of labels; write a list, such as ["a", "b"] or '
+            "[0, 1, 1]"
+        )
+    for part in found:
+        if is_blank(part) or text_problem(part):
+            raise ConfigError(f"has {part!r} in a list of labels")
+    return found
+
+
+def indicator_size(values: Iterable[Any]) -> int:
+    """The length of the lists if all hold a 0 or 1 for each label, else 0: they hold names.
+
+    They do if all are equally long and nothing but 0 and 1 is in them. Raises ConfigError for lists
+    of one 0 or 1 each, which may be the number of a label as well.
+
+    >>> [indicator_size(cells) for cells in ([[0, 1, 1], [1, 0, 0]], [["a"], []], [[0], [1, 0]])]
+    [3, 0, 0]
+    """
+    lists = [found for value in values if (found := _listed(value)) is not None]
+    sizes = {len(found) for found in lists}
+    if len(sizes) != 1 or not all(_is_bit(part) for found in lists for part in found):
+        return 0
+    (size,) = sizes
+    if size == 1:
+        raise ConfigError(
+            "Each list of labels holds one 0 or 1, which may say that the only label is absent or "
+            "present, or be the number of one of two labels. Write plain values and use the task "
+            "classification, or write the names of the labels."
+        )
+    return size
+
+
+def labels_in(values: Iterable[Any], size: int) -> set[str]:
+    """The names of the labels that occur; with a `size` of 0 and 1, the places of the ones.
+
+    >>> sorted(labels_in([["b", "a"], ["a"]], 0)), sorted(labels_in([[0, 1, 1]], 3))
+    (['a', 'b'], ['1', '2'])
+    """
+    lists = [found for value in values if (found := _listed(value)) is not None]
+    if size:
+        return {str(i) for found in lists for i, part in enumerate(found) if part}
+    return {label_name(part) for found in lists for part in found if not is_blank(part)}
+
+
+def _listed(value: Any) -> list[Any] | None:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, list) else None
+
+
+def _is_bit(value: Any) -> bool:
+    return isinstance(value, int | float) and value in (0, 1)
