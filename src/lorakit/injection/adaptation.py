@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError, StateError
 from lorakit.injection import trained_copies
-from lorakit.injection.inspection.health import mark_training_start
 from lorakit.injection.inspection.report import Report, describe
-from lorakit.injection.record import Injection, require_whole
-from lorakit.injection.selection.matching import Selection, select
-from lorakit.layers.conversion import adapt, lora_layers, require_plain_form, restore
-from lorakit.layers.readers import merge_on_read
-from lorakit.surgery.alteration import alteration, altered, forget
+from lorakit.injection.installation import install, uninstall
+from lorakit.injection.record import require_whole
+from lorakit.injection.selection.matching import select
+from lorakit.injection.transfer.pretrained import keep_loadable
+from lorakit.layers.conversion import lora_layers, require_plain_form
 
 
 def inject(model: nn.Module, config: LoraConfig) -> Report:
@@ -50,6 +45,7 @@ def inject(model: nn.Module, config: LoraConfig) -> Report:
             "the trained copies with lorakit.eject, or keep their values with lorakit.fold."
         )
     install(model, config, select(model, config))
+    keep_loadable(model)
     return describe(model)
 
 
@@ -63,33 +59,6 @@ def _require_config(config: object) -> None:
         )
 
 
-def install(
-    model: nn.Module,
-    config: LoraConfig,
-    selection: Selection,
-    values: Mapping[str, Mapping[str, Tensor]] | None = None,
-) -> None:
-    """Adapt the selected modules; `values` has the adapter tensors of some modules by name."""
-    required_grad = {n: p.requires_grad for n, p in model.named_parameters(remove_duplicate=False)}
-    names = tuple(target.name for target in selection.targets)
-    injection = Injection(config, required_grad, names, type(model).__name__)
-    altered(model).injection = injection
-    try:
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
-        for target in selection.targets:
-            adapt(target.module, target.spec, target.site, (values or {}).get(target.name))
-            altered(target.module).part_of = injection
-            parent, _, child = target.name.rpartition(".")
-            merge_on_read(model.get_submodule(parent), child, target.module)
-        trained_copies.make(model, selection.trained)
-        _let_checkpoints_backpropagate(model)
-        mark_training_start(model)
-    except BaseException:
-        eject(model)
-        raise
-
-
 def eject(model: nn.Module) -> None:
     """Remove every adapter; restore the original classes, Parameters and requires_grad flags.
 
@@ -99,71 +68,6 @@ def eject(model: nn.Module) -> None:
     Raises StateError if nothing is adapted, inside `lorakit.disabled`, or for a submodule of the
     model that was injected.
     """
-    layers = require_whole(model)
-    require_plain_form(layers)
+    require_plain_form(require_whole(model))
     trained_copies.require_values(model)
-    for module in trained_copies.holders(model):
-        trained_copies.swap(module)
-    trained_copies.forget(model)
-    for layer in layers:
-        restore(layer)
-    close(model)
-
-
-def close(model: nn.Module) -> None:
-    """Restore requires_grad and remove the record of the injection."""
-    for module in model.modules():
-        record = alteration(module)
-        if record is not None and record.injection is not None:
-            for name, parameter in module.named_parameters(remove_duplicate=False):
-                if name in record.injection.required_grad:
-                    parameter.requires_grad_(record.injection.required_grad[name])
-        for key, hook in list(module._forward_hooks.items()):
-            if isinstance(hook, _RequireGrad):
-                del module._forward_hooks[key]
-        forget(module)
-
-
-def _let_checkpoints_backpropagate(model: nn.Module) -> None:
-    """Let re-entrant gradient checkpointing see an input that requires a gradient.
-
-    It computes no gradient if no input of a block requires one, and with a frozen base none does.
-    transformers handles this for models of token ids (`gradient_checkpointing_enable`), not for
-    others, nor for submodules with other inputs, such as Whisper's encoder. Without checkpointing
-    the input requires no gradient, so backward ends at the first adapter.
-    """
-    embeddings = {
-        _input_embeddings(part): None
-        for part in model.modules()
-        if getattr(part, "main_input_name", "input_ids") != "input_ids"
-    }
-    switches = [module for module in model.modules() if hasattr(module, _CHECKPOINTING)]
-    for module in embeddings:
-        if isinstance(module, nn.Module):
-            module.register_forward_hook(_RequireGrad(switches))
-
-
-def _input_embeddings(model: nn.Module) -> object:
-    """transformers' `get_input_embeddings`; None for a model that has none."""
-    get_embeddings = getattr(model, "get_input_embeddings", None)
-    try:
-        return get_embeddings() if get_embeddings else None
-    except NotImplementedError:
-        return None
-
-
-_CHECKPOINTING = "gradient_checkpointing"
-"""The flag of transformers on modules that support gradient checkpointing."""
-
-
-@dataclass(frozen=True, eq=False)
-class _RequireGrad:
-    """A forward hook; an object and not a closure, so that a copied model looks at its own."""
-
-    switches: list[nn.Module]
-
-    def __call__(self, module: nn.Module, args: object, output: object) -> None:
-        if not (torch.is_grad_enabled() and module.training and isinstance(output, Tensor)):
-            return
-        if any(getattr(switch, _CHECKPOINTING) for switch in self.switches):
-            output.requires_grad_(True)
+    uninstall(model)

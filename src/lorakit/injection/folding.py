@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lorakit.errors import TargetError
 from lorakit.functional.merge import merge
 from lorakit.injection import trained_copies
-from lorakit.injection.adaptation import close
+from lorakit.injection.installation import close
 from lorakit.injection.modes import MergeReport, merge_report
 from lorakit.injection.record import require_whole
 from lorakit.injection.selection.architectures import SCALED_BY_TIE

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lorakit.config import LoraConfig
 from lorakit.errors import TargetError, require, suggest
 from lorakit.injection import trained_copies
-from lorakit.injection.adaptation import install
+from lorakit.injection.installation import install
 from lorakit.injection.record import require_enabled
 from lorakit.injection.selection.matching import Selection
 from lorakit.injection.selection.naming import group_layers, matches_suffix, within

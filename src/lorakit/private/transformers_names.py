@@ -109,6 +109,8 @@ def is_stateful(model: nn.Module) -> bool:
 
 def _require_hooks(trainer: type, mixin: type, *names: str) -> None:
     """Raise if a hook is in none of the classes that follow `mixin` among the bases."""
+    if trainer.__mro__[-2] is mixin:
+        return  # a mixin too
     for name in names:
         if not hasattr(super(mixin, trainer), name):
             raise NAMES[name].missing()

@@ -1,13 +1,24 @@
 """From a recipe to a trained run, on transformers' Trainer; its parts work in any Trainer.
 
 `train` is the whole. `StepTrainer` is a Trainer whose step sees exactly `total_batch` examples,
+`AdapterTrainer` one whose checkpoints are adapters (`AdapterCheckpoints` is the mixin for yours),
 `StepSampler` and `MicroBatches` are the same for your own training loop, `HealthCheck` stops a run
 in which a trainable tensor does not change.
 """
 
+from lorakit.training.adapter_trainer import AdapterCheckpoints, AdapterTrainer
 from lorakit.training.callbacks import HealthCheck
 from lorakit.training.micro_batches import MicroBatches, StepLoader, StepSampler
 from lorakit.training.run import train
 from lorakit.training.step_trainer import StepTrainer
 
-__all__ = ["HealthCheck", "MicroBatches", "StepLoader", "StepSampler", "StepTrainer", "train"]
+__all__ = [
+    "AdapterCheckpoints",
+    "AdapterTrainer",
+    "HealthCheck",
+    "MicroBatches",
+    "StepLoader",
+    "StepSampler",
+    "StepTrainer",
+    "train",
+]

@@ -18,7 +18,6 @@ from lorakit.errors import SaveError
 from lorakit.inference.scoring import BatchOutput, model_outputs, scores
 from lorakit.losses.consistency import ConsistencyLoss
 from lorakit.methods import load_adapter, save_adapter
-from lorakit.private.transformers_names import CheckpointHooks
 from lorakit.runs.checkpoints import (
     Checkpoint,
     checkpoint_path,
@@ -28,10 +27,11 @@ from lorakit.runs.checkpoints import (
 )
 from lorakit.tasks.base import Task
 from lorakit.tasks.batching import batches, length
+from lorakit.training.adapter_trainer import AdapterCheckpoints
 from lorakit.training.step_trainer import StepTrainer
 
 
-class LoraTrainer(CheckpointHooks, StepTrainer):
+class LoraTrainer(AdapterCheckpoints, StepTrainer):
     """Trains `task` on tokenized examples, exactly `total_batch` of them in each step."""
 
     model: Any
@@ -134,7 +134,7 @@ class LoraTrainer(CheckpointHooks, StepTrainer):
     # --- checkpoints
 
     def save_weights(self, directory: Path) -> None:
-        save_adapter(self.model, directory)
+        save_adapter(self.model, directory)  # without the tokenizer, which the run has
 
     def save_checkpoint(self, save: Callable[[], None]) -> None:
         run = Path(str(self.args.output_dir))
@@ -153,11 +153,3 @@ class LoraTrainer(CheckpointHooks, StepTrainer):
                 f"The checkpoint {current} could not be written: {error}. Free disk space and run "
                 "the same command again; it resumes from the last complete checkpoint."
             ) from error
-
-    def load_weights(self, checkpoint: Path) -> None:
-        load_adapter(self.model, checkpoint)
-
-    def load_best_weights(self) -> None:
-        if self.state.best_global_step:
-            run = Path(str(self.args.output_dir))
-            load_adapter(self.model, checkpoint_path(run, self.state.best_global_step))

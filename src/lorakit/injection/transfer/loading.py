@@ -12,14 +12,15 @@ from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.late_names import in_model_names
 from lorakit.errors import MismatchError
 from lorakit.injection import trained_copies
-from lorakit.injection.adaptation import install
 from lorakit.injection.inspection.health import mark_training_start
 from lorakit.injection.inspection.report import Report, describe
+from lorakit.injection.installation import install
 from lorakit.injection.modes import merge_report
 from lorakit.injection.record import require_enabled
 from lorakit.injection.selection.matching import Selection, Target
 from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.transfer.placement import Placement, place
+from lorakit.injection.transfer.pretrained import keep_loadable
 from lorakit.injection.transfer.trained_tensors import without_base_copies
 from lorakit.injection.transfer.untying import trained_as_one, untie
 from lorakit.layers.conversion import lora_layers
@@ -77,6 +78,7 @@ def load_bundle(
     else:
         values = {name: adapter.tensors for name, adapter in placement.adapters.items()}
         install(model, placement.config, _selection(model, placement), values)
+        keep_loadable(model)
     fill(model, bundle.trained)
     mark_training_start(model)
     return LoadReport(bundle.format, describe(model), verified, _worst_rounding(model))
