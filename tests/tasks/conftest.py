@@ -27,6 +27,14 @@ REASONING = (  # shows an empty thought in the last turn only, as Qwen3's templa
     "{{ m['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+TOOL_USE = (
+    "{% if tools %}{{ 'tools: ' + (tools | tojson) + '\n' }}{% endif %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% for call in m.tool_calls or [] %}"
+    "{{ 'call ' + call.function.name + ' ' + (call.function.arguments | tojson) }}{% endfor %}"
+    "{{ (m['content'] or '') + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,22 @@ GUESSES: dict[str, tuple[dict[str, list[Any]], Columns]] = {
         Columns("multiple_choice", ("ctx", "ending0", "ending1"), "label"),
     ),
     "chat": ({"messages": [TALK]}, Columns("chat", ("messages",))),
+    "chat with tools": (
+        {"tools": [[{"name": "f"}]], "System": ["s"], "Messages": [TALK]},
+        Columns("chat", ("Messages", "System", "tools")),
+    ),
+    "conversational prompt": (
+        {"prompt": [TALK[:1]], "completion": [TALK[1:]], "tools": [None]},
+        Columns("chat", ("prompt", "tools"), "completion"),
+    ),
+    "instruction with history": (
+        {"instruction": ["a"], "output": ["b"], "system": ["s"], "history": [[["q", "r"]]]},
+        Columns("generation", ("system", "history", "instruction"), "output"),
+    ),
+    "sharegpt": (
+        {"conversations": [[{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]]},
+        Columns("chat", ("conversations",)),
+    ),
 }
 
 

@@ -30,8 +30,9 @@ class Tone(Classification):
     name: ClassVar[str] = "tone"
 
 
-def recognise(names: Any, given: Columns) -> Columns | None:
-    return replace(given, text=("said",), label="tone") if "tone" in names else None
+def recognise(table: Any, given: Columns) -> Columns | None:
+    found = replace(given, text=("said",), label="tone")
+    return found if "tone" in table.column_names else None
 
 
 @pytest.fixture

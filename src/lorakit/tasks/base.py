@@ -175,15 +175,21 @@ class Task(ABC):
         hold labels.
         """
         label = (self.label,) if labelled and self.label is not None else ()
-        problems = missing_columns(table.column_names, [*self.text, *label])
-        if not problems:
-            for column in self.text:
-                problems += bad_cells(table[column][:], column, partial(self.text_problem, column))
-            for column in label:
-                problem = partial(label_problem, target=self.target)
-                problems += bad_cells(table[column][:], column, problem)
+        columns = [*self.text, *label]
+        problems = missing_columns(table.column_names, columns)
+        problems = problems or self.cell_problems({name: table[name][:] for name in columns})
         if problems:
             raise ConfigError(f"{name} cannot be used for the task {self.name}:", problems)
+
+    def cell_problems(self, columns: Rows) -> list[str]:
+        """What is wrong with which cells of the input columns, and of the label's if it is in."""
+        problems = []
+        for column in self.text:
+            problems += bad_cells(columns[column], column, partial(self.text_problem, column))
+        if self.label is not None and self.label in columns:
+            problem = partial(label_problem, target=self.target)
+            problems += bad_cells(columns[self.label], self.label, problem)
+        return problems
 
     def targets(self, rows: Rows) -> dict[str, list[Any]]:
         """The column `labels` where the rows have one."""

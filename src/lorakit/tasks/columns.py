@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -56,21 +55,20 @@ def _spec(columns: Columns) -> TaskSpec | None:
 
 def _guess(table: Any, given: Columns) -> Columns:
     """`given` with what can be guessed from the table; the rest stays None."""
-    names = {name.lower(): name for name in table.column_names}
     spec = _spec(given)
-    recognised = _recognised(names, given) if given.text is None else None
+    recognised = _recognised(table, given) if given.text is None else None
     if recognised is not None:
         return recognised
     if spec is not None and not spec.task_class.needs_label:
         return given
-    return guess_labelled(table, names, given, ONE_OR_TWO if spec is None else spec.texts)
+    return guess_labelled(table, given, ONE_OR_TWO if spec is None else spec.texts)
 
 
-def _recognised(names: Mapping[str, str], given: Columns) -> Columns | None:
-    """The columns of the task that is given, or of the first that knows these names."""
+def _recognised(table: Any, given: Columns) -> Columns | None:
+    """The columns of the task that is given, or of the first that knows this table's."""
     for spec in reversed(TASKS.values()):
         if spec.recognise is not None and given.task in (None, spec.name):
-            found = spec.recognise(names, given)
+            found = spec.recognise(table, given)
             if found is not None:
                 return replace(found, task=spec.name)
     return None

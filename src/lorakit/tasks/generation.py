@@ -21,7 +21,9 @@ from torch import Tensor
 from lorakit.errors import ConfigError
 from lorakit.tables.cells import is_blank, text_problem
 from lorakit.tasks.base import TRUNCATED, Example, Rows, Task
+from lorakit.tasks.conversations import HISTORY, SYSTEM
 from lorakit.tasks.ends import IGNORED, end_id, end_tokens, with_end
+from lorakit.tasks.messages import from_json, history_problem, holds_messages, read_history
 from lorakit.tasks.padding import padding_id
 
 REFERENCE = "reference"
@@ -120,14 +122,18 @@ class Generation(CausalTask):
     """`text` is the column of prompts, `label` that of completions.
 
     Several text columns are joined to one prompt with an empty line between them; cells of all but
-    the first may be empty.
+    the main one may be empty. A column history holds pairs of what was said before.
     """
 
     name: ClassVar[str] = "generation"
 
     def text_problem(self, column: str, value: Any) -> str | None:
-        may_be_blank = column != self.text[0] and is_blank(value)
-        return None if may_be_blank else super().text_problem(column, value)
+        if column != self._main_column and is_blank(value):
+            return None
+        if self._is_history(column, value):
+            return history_problem(value)
+        problem = super().text_problem(column, value)
+        return f"{problem}; the task chat reads messages" if holds_messages(value) else problem
 
     def target(self, value: Any) -> str:
         """The text itself; raises ConfigError for a cell that is none."""
@@ -154,9 +160,27 @@ class Generation(CausalTask):
     def references(self, rows: Rows) -> list[str]:
         return [str(value) for value in rows[str(self.label)]]
 
+    @property
+    def _main_column(self) -> str:
+        """The first column that holds neither a system message nor a history."""
+        context = (*SYSTEM, *HISTORY)
+        return next((name for name in self.text if name.lower() not in context), self.text[0])
+
+    def _is_history(self, column: str, value: Any) -> bool:
+        is_named = column.lower() in HISTORY and column != self._main_column
+        return is_named and isinstance(from_json(value), list)
+
     def _texts(self, rows: Rows) -> list[str]:
-        parts = zip(*(rows[column] for column in self.text), strict=True)
-        return ["\n\n".join(str(cell) for cell in row if not is_blank(cell)) for row in parts]
+        parts = zip(*(self._paragraphs(column, rows[column]) for column in self.text), strict=True)
+        return ["\n\n".join(filter(None, row)) for row in parts]
+
+    def _paragraphs(self, column: str, cells: Sequence[Any]) -> list[str]:
+        return [
+            "\n\n".join(turn.text for turn in read_history(cell))
+            if self._is_history(column, cell)
+            else ("" if is_blank(cell) else str(cell))
+            for cell in cells
+        ]
 
 
 def require_generating(task: Task, source: str) -> CausalTask:

@@ -15,46 +15,25 @@ from lorakit.tables.cells import is_blank, label_name, number
 from lorakit.tasks.label_lists import is_list
 from lorakit.tasks.spec import Columns, TextColumns
 
-_MESSAGES = ("messages", "conversation", "conversations")
 _TEXTS = ("text", "sentence", "review", "content", "body", "comment", "tweet", "title")
 _PAIRS = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"),
           ("question", "sentence"), ("question", "answer"),
           ("text1", "text2"), ("text_a", "text_b"))  # fmt: skip
-_LABELS = ("label", "labels", "target", "class", "category", "sentiment", "rating", "score", "y")
-_PROMPTS = (("prompt", "completion"), ("instruction", "input", "output"),
-            ("instruction", "context", "response"), ("instruction", "output"),
-            ("instruction", "response"), ("prompt", "response"))  # fmt: skip
-_UNSURE_PROMPTS = (("question", "answer"), ("input", "output"), ("source", "target"))
+LABELS = ("label", "labels", "target", "class", "category", "sentiment", "rating", "score", "y")
 _CHOICE = re.compile(r"(choice|ending|option|answer)_?\d+")
 _MOST_CLASSES = 50
 
 
-def chat_columns(names: Mapping[str, str], given: Columns) -> Columns | None:
-    """The column of messages."""
-    column = next((names[name] for name in _MESSAGES if name in names), None)
-    return replace(given, text=(column,)) if column and not given.label else None
+def by_lower_case(table: Any) -> dict[str, str]:
+    """The table's columns by their lower case."""
+    return {name.lower(): name for name in table.column_names}
 
 
-def completion_columns(names: Mapping[str, str], given: Columns) -> Columns | None:
-    """The columns of prompts and the one of completions."""
-    if given.label is not None:
-        return None
-    for group in (*_PROMPTS, *_UNSURE_PROMPTS):
-        other_label = any(name in names and name not in group for name in _LABELS)
-        unsure = group in _UNSURE_PROMPTS and other_label and given.task is None
-        if all(name in names for name in group) and not unsure:
-            *prompts, completion = (names[name] for name in group)
-            return replace(given, text=tuple(prompts), label=completion)
-    if given.task is not None and len(names) == 2:
-        prompt, completion = names.values()
-        return replace(given, text=(prompt,), label=completion)
-    return None
-
-
-def choice_columns(names: Mapping[str, str], given: Columns) -> Columns | None:
+def choice_columns(table: Any, given: Columns) -> Columns | None:
     """The column of questions, those of the choices and the one with the right choice."""
+    names = by_lower_case(table)
     choices = [name for lower, name in names.items() if _CHOICE.fullmatch(lower)]
-    label = given.label or next((names[name] for name in _LABELS if name in names), None)
+    label = given.label or next((names[name] for name in LABELS if name in names), None)
     texts = [name for name in names.values() if name not in (*choices, label)]
     if len(choices) < 2 or label is None or not texts:
         return None
@@ -63,11 +42,9 @@ def choice_columns(names: Mapping[str, str], given: Columns) -> Columns | None:
     return replace(given, text=(question, *choices), label=label)
 
 
-def guess_labelled(
-    table: Any, names: Mapping[str, str], given: Columns, texts: TextColumns
-) -> Columns:
+def guess_labelled(table: Any, given: Columns, texts: TextColumns) -> Columns:
     """`given` with a column of labels, one or two of text, and the kind of task by the labels."""
-    found = given
+    names, found = by_lower_case(table), given
     if found.label is None:
         found = replace(found, label=_label(table, names, found.text))
     if found.text is None and texts.least <= 2:
@@ -79,7 +56,7 @@ def guess_labelled(
 
 def _label(table: Any, names: Mapping[str, str], text: Sequence[str] | None) -> str | None:
     free = {lower: name for lower, name in names.items() if name not in (text or ())}
-    named = next((free[name] for name in _LABELS if name in free), None)
+    named = next((free[name] for name in LABELS if name in free), None)
     if named is not None or len(free) != (2 if text is None else 1):
         return named
     others = [name for name in free.values() if name.lower() not in _TEXTS] or list(free.values())

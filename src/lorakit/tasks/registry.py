@@ -11,17 +11,18 @@ from lorakit.tasks.chat import Chat
 from lorakit.tasks.classification import Classification
 from lorakit.tasks.generation import Generation
 from lorakit.tasks.glue.specs import GLUE_TASKS
-from lorakit.tasks.guessing import chat_columns, choice_columns, completion_columns
+from lorakit.tasks.guessing import choice_columns
 from lorakit.tasks.multi_label import MultiLabelClassification
 from lorakit.tasks.multiple_choice import MultipleChoice
 from lorakit.tasks.nlg.specs import CORPUS_TASKS
 from lorakit.tasks.regression import Regression
+from lorakit.tasks.row_forms import chat_columns, completion_columns
 from lorakit.tasks.spec import TaskSpec, TextColumns
 from lorakit.tasks.table_task import TableTask
 
 _CHOICES = TextColumns(3, None, "a column of questions and two or more columns of choices")
 _PROMPT = TextColumns(1, None, "one or more columns of the prompt")
-_MESSAGES = TextColumns(1, 1, "one column of messages")
+_MESSAGES = TextColumns(1, None, "a column of messages, or the columns of a prompt")
 
 TASKS: dict[str, TaskSpec] = {
     spec.name: spec

@@ -39,9 +39,9 @@ class TextColumns:
 
 ONE_OR_TWO = TextColumns(1, 2, "one column or two")
 
-Recognise = Callable[[Mapping[str, str], Columns], Columns | None]
-"""(column names by their lower case, given columns) -> text and label, if the names alone identify
-the task; else None."""
+Recognise = Callable[[Any, Columns], Columns | None]
+"""(table, given columns) -> text and label, if the names of the table's columns, and what kind of
+cells they hold, identify the task; else None."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from lorakit.errors import ConfigError, suggest
@@ -24,12 +24,18 @@ def missing_columns(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
 def bad_cells(
     values: Sequence[Any], column: str, problem: Callable[[Any], str | None]
 ) -> list[str]:
-    """One sentence for each kind of problem, with the rows that have it."""
+    """One sentence for each kind of problem in a column, with the rows that have it."""
+    problems = map(problem, values)
+    return by_problem(found and f"column {column!r} {found}" for found in problems)
+
+
+def by_problem(problems: Iterable[str | None]) -> list[str]:
+    """One sentence for each kind of problem, given row by row, with the rows that have it."""
     rows: dict[str, list[int]] = {}
-    for row, value in enumerate(values):
-        if (sentence := problem(value)) is not None:
-            rows.setdefault(sentence, []).append(row)
-    found = [f"column {column!r} {sentence}: {rows_text(at)}" for sentence, at in rows.items()]
+    for row, problem in enumerate(problems):
+        if problem is not None:
+            rows.setdefault(problem, []).append(row)
+    found = [f"{problem}: {rows_text(at)}" for problem, at in rows.items()]
     more = [f"and {len(found) - _NAMED} more such values"] if len(found) > _NAMED else []
     return found[:_NAMED] + more
 
