@@ -90,6 +90,19 @@ def flush_tree(directory: Path) -> None:
     flush_directory(directory)
 
 
+def obstacle(directory: Path) -> OSError | None:
+    """The error that a file of a megabyte meets in this directory, or None if it can be written."""
+    probe = temporary_path(directory / "probe")
+    try:
+        probe.write_bytes(bytes(1 << 20))
+        flush(probe)
+    except OSError as error:
+        return error
+    finally:
+        discard([probe])
+    return None
+
+
 def discard(paths: Iterable[Path]) -> None:
     """Delete these files where they exist; errors are ignored."""
     for path in paths:

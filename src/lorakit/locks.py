@@ -51,7 +51,10 @@ def exclusive(directory: Path, place: Path | None = None) -> Iterator[Callable[[
 
     def require_held() -> None:
         if not note.is_file() or note.read_text(encoding="utf-8") != ours:
-            raise SaveError(f"{place} was deleted or moved while it was being written.")
+            raise SaveError(
+                f"{place} was deleted or moved while it was being written; run the same command "
+                "again."
+            )
 
     try:
         note.write_text(ours, encoding="utf-8")

@@ -146,6 +146,14 @@ def test_kept_texts_are_those_of_the_same_question(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("line", [b'{"3": "c"', b"\xff\xfe", b"[1]", b'{"x": "c"}', b""])
+def test_a_damaged_line_of_kept_completions_ends_them(line, tmp_path):
+    kept = PartialOutputs(tmp_path / "out.jsonl", {"prompts": [[1]]})
+    kept.start({0: "a"})
+    kept.file.write_bytes(kept.file.read_bytes() + line + b'\n{"4": "d"}\n')
+    assert kept.read() == {0: "a"}
+
+
 def test_the_beams_of_a_recipe_are_checked():
     with pytest.raises(
         ConfigError, match=r"num_beams is 2 and temperature is 1.*; beam search does not sample"

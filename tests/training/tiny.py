@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -182,17 +183,26 @@ class Interrupted(Exception):
     """Stands for the end of a process."""
 
 
-def interrupt(recipe: Recipe, step: int) -> None:
-    """Train by the recipe until this many steps are done."""
+def do_at_step(patch: pytest.MonkeyPatch, step: int, action: Callable[[], Any]) -> None:
+    """Let runs do something when this many steps are done."""
     whole = LoraTrainer.training_step
 
-    def cut(self: LoraTrainer, *arguments: Any) -> torch.Tensor:
+    def with_action(self: LoraTrainer, *arguments: Any) -> torch.Tensor:
         if self.state.global_step == step:
-            raise Interrupted
+            action()
         return whole(self, *arguments)
 
+    patch.setattr(LoraTrainer, "training_step", with_action)
+
+
+def interrupt(recipe: Recipe, step: int) -> None:
+    """Train by the recipe until this many steps are done."""
+
+    def stop() -> None:
+        raise Interrupted
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LoraTrainer, "training_step", cut)
+        do_at_step(patch, step, stop)
         with pytest.raises(Interrupted):
             train(recipe, _silent)
 

@@ -10,6 +10,7 @@ import glob
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,18 @@ class PartialOutputs:
     def read(self) -> dict[int, str]:
         """The completions in the file, if they are of the same prompts, settings and model.
 
-        A last line that was not written to its end is ignored.
+        A line that was not written to its end, or is damaged, ends them.
         """
+        found: dict[int, str] = {}
         if not self.file.is_file():
-            return {}
-        head, *lines = self.file.read_text(encoding="utf-8").split("\n")
-        if head != self.about:
-            return {}
-        return {int(n): text for line in lines[:-1] for n, text in json.loads(line).items()}
+            return found
+        head, *lines = self.file.read_bytes().split(b"\n")
+        if head != self.about.encode():
+            return found
+        with suppress(ValueError, AttributeError):
+            for line in lines[:-1]:
+                found |= {int(n): str(text) for n, text in json.loads(line).items()}
+        return found
 
     def start(self, texts: Mapping[int, str]) -> None:
         """Begin the file, with the completions that exist already."""
@@ -58,7 +63,7 @@ class PartialOutputs:
 def remove_partial(output: Path) -> None:
     """Delete the partial outputs of all processes; the output is complete."""
     for file in output.parent.glob(f"{glob.escape(_prefix(output))}*"):
-        file.unlink()
+        file.unlink(missing_ok=True)
 
 
 def _prefix(output: Path) -> str:

@@ -50,6 +50,8 @@ def claimed(output: Path, recipe: Recipe) -> Iterator[Callable[[], None]]:
             raise ConfigError(f"The run directory {output} cannot be written: {error}") from error
         try:
             yield require_held
+        except SaveError:  # what is there may not be seen, and the same command goes on
+            raise
         except Exception:
             with suppress(SaveError):
                 require_held()

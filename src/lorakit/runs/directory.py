@@ -11,6 +11,7 @@ from typing import Any
 from lorakit.files import atomic_write_text
 from lorakit.recipe.validation import build
 from lorakit.runs.prediction_files import check_columns, write_predictions
+from lorakit.runs.writing import writing
 from lorakit.tasks.base import Task
 from lorakit.tasks.outputs import PREDICTION
 
@@ -87,9 +88,12 @@ def write_files(
 
     log = [entry for entry in log if "train_runtime" not in entry]  # covers the last start only
     write_predictions(output / PREDICTIONS, task.prediction_rows(test), predictions)
-    atomic_write_text(output / LOG, json.dumps(log, indent=1))
-    draw_curve(log, output / CURVE)
-    atomic_write_text(output / RESULT, json.dumps(asdict(result), indent=2))
+    with writing(output / LOG):
+        atomic_write_text(output / LOG, json.dumps(log, indent=1))
+    with writing(output / CURVE):
+        draw_curve(log, output / CURVE)
+    with writing(output / RESULT):
+        atomic_write_text(output / RESULT, json.dumps(asdict(result), indent=2))
 
 
 def require_free_columns(task: Task) -> None:

@@ -77,6 +77,19 @@ class HealthCheck(TrainerCallback):
             self.calls = None
 
 
+class BeforeSaving(TrainerCallback):
+    """Calls a check before every checkpoint; an error in it ends the run."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self.check = check
+
+    def on_step_end(
+        self, args: Arguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if control.should_save:
+            self.check()
+
+
 class ProgressBar(ProgressCallback):
     """transformers' progress bars with the last metrics behind them, instead of a line for each."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,14 @@ from lorakit.runs.directory import (
     require_free_columns,
     write_files,
 )
-from lorakit.runs.origin import begin, require_same_origin
+from lorakit.runs.origin import ORIGIN, begin, require_same_origin
+from lorakit.runs.writing import writing
 from lorakit.tasks.base import Task
 from lorakit.tasks.ends import no_end_message
 from lorakit.tasks.registry import task_spec
 from lorakit.tasks.task_file import save_task
 from lorakit.training.arguments import make_trainer
+from lorakit.training.callbacks import BeforeSaving
 from lorakit.training.model import adapt_model, load_model
 from lorakit.training.origin import origin_of
 from lorakit.training.result import run_result
@@ -64,12 +66,14 @@ def train(recipe: Recipe, log: Log = print) -> RunResult:
     if result is not None:
         log(f"The run in {output} is finished already; its result:")
         return result
-    held = claimed(output, recipe) if process.is_main_process else nullcontext()
-    with held, _determinism(recipe.training.deterministic):
-        return _train(recipe, output, process, log)
+    held = claimed(output, recipe) if process.is_main_process else nullcontext(_nothing)
+    with held as require_held, _determinism(recipe.training.deterministic):
+        return _train(recipe, output, process, require_held, log)
 
 
-def _train(recipe: Recipe, output: Path, process: PartialState, log: Log) -> RunResult:
+def _train(
+    recipe: Recipe, output: Path, process: PartialState, require_held: Callable[[], None], log: Log
+) -> RunResult:
     set_seed(recipe.training.seed)
     tables = split(recipe.data, log)
     tokenizer, task = prepare(recipe, tables["train"])
@@ -81,16 +85,21 @@ def _train(recipe: Recipe, output: Path, process: PartialState, log: Log) -> Run
     if process.is_main_process:
         begun = complete_checkpoints(output / CHECKPOINTS)
         note_origin = require_same_origin if begun else begin
-        note_origin(output, origin_of(tables, encoded, task, tokenizer, model, head))
+        facts = origin_of(tables, encoded, task, tokenizer, model, head)
+        with writing(output / ORIGIN):
+            note_origin(output, facts)
     model = adapt_model(recipe, model, head, log)
     start = _warm_start(recipe, model, task, process, log)
     trainer = make_trainer(recipe, model, task, tokenizer, encoded, output, log)
+    trainer.add_callback(BeforeSaving(require_held))
     _fit(trainer, output, process, log)
+    require_held()
     seconds = trainer.seconds
     if task.generates:
         set_stop_tokens(model, tokenizer, ends)
     if process.is_main_process:
-        _save(model, tokenizer, task, output / ADAPTER)
+        with writing(output / ADAPTER):
+            _save(model, tokenizer, task, output / ADAPTER)
     examined = {name: trainer.examine(table) for name, table in tested(encoded).items()}
     metrics = joined({name: found for name, (found, _) in examined.items()})
     predictions = examined["test"][1]
@@ -101,8 +110,10 @@ def _train(recipe: Recipe, output: Path, process: PartialState, log: Log) -> Run
         session = Session(str(output), base, method, model, tokenizer, task, recipe, spec, dtype)
         partial, progress = output / PREDICTIONS, sys.stderr.isatty()
         predictions = generate_test_rows(session, tables["test"], partial, progress)
+    require_held()
     if process.is_main_process:
-        metrics |= task.report(tables["test"], predictions, output, log)
+        with writing(output / PREDICTIONS):
+            metrics |= task.report(tables["test"], predictions, output, log)
     process.wait_for_everyone()
     result = run_result(recipe, task, trainer, tables, metrics, seconds, output, start)
     if process.is_main_process:
@@ -163,6 +174,10 @@ def _determinism(wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+def _nothing() -> None:
+    """The check of processes other than the first, which write nothing."""
 
 
 def _silent(text: str) -> None:

@@ -6,6 +6,7 @@ the steps are `step_trainer`'s.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from lorakit.runs.checkpoints import (
     prune,
     remove_checkpoint,
 )
+from lorakit.runs.writing import writing
 from lorakit.tasks.base import Task
 from lorakit.tasks.batching import batches, length
 from lorakit.training.adapter_trainer import AdapterCheckpoints
@@ -140,16 +142,18 @@ class LoraTrainer(AdapterCheckpoints, StepTrainer):
         run = Path(str(self.args.output_dir))
         current = checkpoint_path(run, self.state.global_step)
         try:
-            if self.args.should_save:
-                remove_checkpoint(current)  # one that was damaged
-            self.accelerator.wait_for_everyone()
-            save()
-            self.accelerator.wait_for_everyone()  # each process writes its random state
-            if self.args.should_save:
-                mark_complete(current, self.seconds)
-                prune(run, self.state.global_step, self.state.best_global_step)
-        except (OSError, RuntimeError) as error:
-            raise SaveError(
-                f"The checkpoint {current} could not be written: {error}. Free disk space and run "
-                "the same command again; it resumes from the last complete checkpoint."
-            ) from error
+            with writing(current, run):
+                self._save_checkpoint_at(current, save)
+        except SaveError:
+            shutil.rmtree(current, ignore_errors=True)  # half of it may fill the disk
+            raise
+
+    def _save_checkpoint_at(self, current: Path, save: Callable[[], None]) -> None:
+        if self.args.should_save:
+            remove_checkpoint(current)  # one that was damaged
+        self.accelerator.wait_for_everyone()
+        save()
+        self.accelerator.wait_for_everyone()  # each process writes its random state
+        if self.args.should_save:
+            mark_complete(current, self.seconds)
+            prune(current.parent, self.state.global_step, self.state.best_global_step)
