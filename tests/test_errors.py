@@ -16,6 +16,7 @@ CLASSES = [
     value
     for value in vars(errors).values()
     if inspect.isclass(value) and issubclass(value, BaseException)
+    if not issubclass(value, Warning)
 ]
 BUILT_IN = {
     errors.ConfigError: ValueError,

@@ -38,6 +38,10 @@ class LorakitError(Exception):
         return type(self), (self.headline, self.problems)
 
 
+class LorakitWarning(UserWarning):
+    """Something was done otherwise than its files or settings may let one expect."""
+
+
 class ConfigError(LorakitError, ValueError):
     """A setting is invalid, or contradicts another one."""
 

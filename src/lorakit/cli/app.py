@@ -21,7 +21,7 @@ from lorakit.cli import (
     targets,
     train,
 )
-from lorakit.cli.output import print_error
+from lorakit.cli.output import plain_warnings, print_error
 from lorakit.errors import LorakitError
 
 app = typer.Typer(
@@ -73,7 +73,8 @@ def run() -> None:
     """Run the command line; an error prints one message and exits with 1, wrong usage with 2."""
     arguments = sys.argv[1:]
     try:
-        app(arguments)
+        with plain_warnings():
+            app(arguments)
     except LorakitError as error:
         if _debug:
             raise

@@ -5,9 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
+
+from lorakit.errors import LorakitWarning
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result, or the error, as one JSON object.")
@@ -28,6 +33,25 @@ def print_error(message: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"error": message}))
     print(message, file=sys.stderr)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print lorakit's own warnings on standard error, without Python's file and line."""
+    shown = warnings.showwarning
+
+    def show_warning(
+        message: Warning | str, category: type[Warning], *place: Any, **options: Any
+    ) -> None:
+        if issubclass(category, LorakitWarning):
+            print(message, file=sys.stderr)
+        else:
+            shown(message, category, *place, **options)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LorakitWarning)
+        warnings.showwarning = show_warning
+        yield
 
 
 def quiet_libraries(as_json: bool) -> None:

@@ -13,6 +13,7 @@ from lorakit.injection.record import require_whole
 from lorakit.injection.selection.matching import select
 from lorakit.injection.transfer.pretrained import keep_loadable
 from lorakit.layers.conversion import lora_layers, require_plain_form
+from lorakit.surgery.foreign import require_no_peft
 
 
 def inject(model: nn.Module, config: LoraConfig) -> Report:
@@ -23,8 +24,8 @@ def inject(model: nn.Module, config: LoraConfig) -> Report:
     The output is bit-identical, since B is zero at first.
 
     Raises TargetError that lists every pattern without a match and every module that cannot be
-    adapted, StateError if the model has adapters or trained copies already, ConfigError for a
-    config that is no LoraConfig. The model is then as it was.
+    adapted, StateError if the model has adapters, lorakit's or PEFT's, or trained copies already,
+    ConfigError for a config that is no LoraConfig. The model is then as it was.
 
     >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     >>> report = inject(model, LoraConfig(r=2, target_modules=["0"]))
@@ -32,6 +33,7 @@ def inject(model: nn.Module, config: LoraConfig) -> Report:
     16
     """
     _require_config(config)
+    require_no_peft(model)
     adapted = [name for name, _ in lora_layers(model)]
     if adapted:
         raise StateError(

@@ -13,6 +13,7 @@ from lorakit.injection import trained_copies
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.alteration import alteration
+from lorakit.surgery.foreign import require_no_peft
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def require_adapters(model: nn.Module) -> list[AdapterLayer]:
     """The adapted layers; raises StateError if there are none."""
     layers = [layer for _, layer in lora_layers(model)]
     if not layers and injection_of(model) is None:
+        require_no_peft(model)
         raise StateError(
             f"This {type(model).__name__} has no adapters. Add them with lorakit.inject or "
             "lorakit.load_adapter."

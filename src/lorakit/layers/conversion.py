@@ -106,6 +106,8 @@ def refusal(module: nn.Module) -> str | None:
         known = next((c for c in _ADAPTED if isinstance(module, c)), None)
         if known is None:
             return f"has type {name}, which is not supported"
+        if reason := _weight_refusal(module._parameters.get(_ADAPTED[known].weight_name)):
+            return reason
         return (
             f"has type {name}, an unregistered subclass of {known.__name__}; if its forward "
             "computes the same function, register the subclass with lorakit.layers.register"
@@ -123,7 +125,9 @@ def _is_class_forward(module: nn.Module) -> bool:
     return same_function and getattr(own, "__self__", None) is module
 
 
-def _weight_refusal(weight: Tensor) -> str | None:
+def _weight_refusal(weight: Tensor | None) -> str | None:
+    if weight is None:
+        return None
     if hasattr(weight, "ds_id"):
         return "has a weight sharded by DeepSpeed ZeRO-3, which is not supported"
     if type(weight) not in (nn.Parameter, Tensor):

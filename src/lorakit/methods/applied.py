@@ -17,6 +17,7 @@ from lorakit.errors import StateError
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery import alteration as alterations
 from lorakit.surgery.alteration import Alteration, alteration, altered
+from lorakit.surgery.foreign import require_no_peft
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def has_lora(model: nn.Module) -> bool:
 
 
 def require_plain(model: nn.Module) -> None:
-    """Raise StateError for a model that is already prepared for a method."""
+    """Raise StateError for a model that is already prepared for a method, or has PEFT's modules."""
+    require_no_peft(model)
     kind, note = type(model).__name__, applied_to(model)
     if note is not None:
         raise StateError(

@@ -10,6 +10,7 @@ from lorakit.checkpoint import AdapterBundle, read, write
 from lorakit.errors import FormatError, MismatchError, StateError, suggest
 from lorakit.injection.transfer.loading import LoadReport
 from lorakit.methods.registry import METHODS, method_of
+from lorakit.surgery.foreign import require_no_peft
 
 
 def save_adapter(model: nn.Module, path: str | Path) -> Path:
@@ -27,6 +28,7 @@ def save_adapter(model: nn.Module, path: str | Path) -> Path:
     """
     method = method_of(model)
     if method is None:
+        require_no_peft(model)
         raise StateError(
             f"This {type(model).__name__} has no adapters. Add them with lorakit.inject or "
             "lorakit.load_adapter."
@@ -53,8 +55,8 @@ def load_adapter(
 
     Raises FormatError or MissingAlphaError for the file, and MismatchError that lists every
     unexpected key, every missing key, size mismatches, newly initialized base weights, and base
-    weights other than those that the adapter was trained on (`check_base=False` allows them).
-    Neither the model nor the disk has changed then.
+    weights other than those that the adapter was trained on (`check_base=False` allows them);
+    StateError for a model with PEFT's modules. Neither the model nor the disk has changed then.
     """
     return load(model, read(path, lora_alpha, revision), str(path), check_base)
 
@@ -68,6 +70,7 @@ def load(
             f"{origin} was trained with the method {bundle.method!r}, which is not registered"
             f"{suggest(bundle.method, METHODS)}; the methods are {', '.join(METHODS)}."
         )
+    require_no_peft(model)
     here = method_of(model)
     if here is not None and here.name != bundle.method:
         raise MismatchError(

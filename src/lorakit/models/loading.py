@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 from torch import nn
 
 from lorakit.checkpoint import AdapterBundle
-from lorakit.errors import FormatError, MismatchError, MissingDependencyError
+from lorakit.errors import FormatError, LorakitWarning, MismatchError, MissingDependencyError
 from lorakit.models.heads import head_height, is_head
+from lorakit.models.quantised import require_unquantised
 
 _AUTO_CLASSES = {
     "CAUSAL_LM": "AutoModelForCausalLM",
@@ -31,6 +33,9 @@ _ARCHITECTURES = {
 """The auto classes to look for a base's own class in, and transformers' mapping for each."""
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+WITHOUT_ADAPTER = {"subfolder": "none"}
+"""`adapter_kwargs` of from_pretrained for a base alone: no adapter is found in that folder."""
 
 UNLIMITED = 1 << 20
 """The sequence length used for no limit."""
@@ -92,16 +97,7 @@ def load_base(
     labels = head_height(bundle) if bundle is not None else None
     if labels is not None and labels != config.num_labels:
         config.num_labels = labels
-    try:
-        model, info = model_class.from_pretrained(
-            name,
-            config=config,
-            revision=revision,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # checked below
-        )
-    except Exception as error:  # as in `meta_model`; damaged weights raise more kinds still
-        raise FormatError(f"The base model {name} cannot be loaded: {error}") from error
+    model, info = _pretrained(model_class, name, revision, config=config)
     provided = set(bundle.trained) if bundle is not None else set()
     _require_loaded(model, name, _not_loaded(info, provided))
     return model.eval()  # type: ignore[no-any-return]
@@ -127,17 +123,8 @@ def load_for_task(
     config = _config(name, revision)
     for key, value in head.items():
         setattr(config, key, value)
-    try:
-        model, info = getattr(transformers, auto_class).from_pretrained(
-            name,
-            config=config,
-            revision=revision,
-            output_loading_info=True,
-            dtype="float32",
-            ignore_mismatched_sizes=True,
-        )
-    except (OSError, ValueError) as error:
-        raise FormatError(f"The base model {name} cannot be loaded: {error}") from error
+    model_class = getattr(transformers, auto_class)
+    model, info = _pretrained(model_class, name, revision, config=config, dtype="float32")
     if provided is None and auto_class == _AUTO_CLASSES["CAUSAL_LM"]:
         provided = ()
     if provided is not None:
@@ -145,6 +132,39 @@ def load_for_task(
     mismatched = {entry[0] for entry in info["mismatched_keys"]}
     new = dict.fromkeys(k.rpartition(".")[0] for k in sorted({*info["missing_keys"], *mismatched}))
     return model, list(new)
+
+
+def holds_adapter(name: str, revision: str | None = None) -> bool:
+    """Whether an adapter stands beside the base, which transformers would add to it."""
+    find = _transformers().utils.find_adapter_config_file
+    return find(name, revision=revision) is not None
+
+
+def _pretrained(
+    model_class: Any, name: str, revision: str | None, **options: Any
+) -> tuple[Any, Mapping[str, Any]]:
+    """The model and transformers' loading info; missing weights and other shapes are in the latter.
+
+    Without the adapter that may be in the same place.
+    """
+    if holds_adapter(name, revision):
+        warnings.warn(
+            f"{name} also holds an adapter (adapter_config.json); the base is loaded without it. "
+            "To start from that adapter, pass it as init_adapter.",
+            LorakitWarning,
+            stacklevel=3,
+        )
+    try:
+        return model_class.from_pretrained(  # type: ignore[no-any-return]
+            name,
+            revision=revision,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            adapter_kwargs=WITHOUT_ADAPTER,
+            **options,
+        )
+    except Exception as error:  # as in `meta_model`; damaged weights raise more kinds still
+        raise FormatError(f"The base model {name} cannot be loaded: {error}") from error
 
 
 def load_tokenizer(name: str | Path, revision: str | None = None) -> Any:
@@ -208,10 +228,12 @@ def _config(name: str, revision: str | None) -> Any:
         raise FormatError(f"{name} is not a model directory: it has no config.json.")
     auto_config = _transformers().AutoConfig
     try:
-        return auto_config.from_pretrained(name, revision=revision)
+        config = auto_config.from_pretrained(name, revision=revision)
     except Exception as error:  # a config's constructor raises whatever a broken file leads to
         reason = _reason(error)
         raise FormatError(f"No transformers model found at {name}: {reason}") from error
+    require_unquantised(name, config)
+    return config
 
 
 def _require_place(name: str | Path) -> None:

@@ -10,6 +10,7 @@ from lorakit.checkpoint import AdapterBundle, read
 from lorakit.checkpoint.formats.peft.codec import Peft
 from lorakit.checkpoint.formats.registry import format_of
 from lorakit.config import scaling
+from lorakit.models.loading import WITHOUT_ADAPTER, holds_adapter
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
 from lorakit.runs.directory import ADAPTER, RECIPE
@@ -85,20 +86,23 @@ def _in_python(recipe: Recipe, output: str, task: Task | None) -> str:
         "import lorakit as lora",
         f"from transformers import {', '.join(names)}",
         f'tokenizer = AutoTokenizer.from_pretrained("{adapter}")',
-        f'model = {auto_class}.from_pretrained("{recipe.base}"{_head_settings(task)})',
+        f'model = {auto_class}.from_pretrained("{recipe.base}"{_arguments(recipe, task)})',
         *([stop] if generates else []),
         f'lora.load_adapter(model, "{adapter}")',
     ]
     return "\n  ".join(["In Python:", *lines])
 
 
-def _head_settings(task: Task | None) -> str:
-    """The arguments of `from_pretrained` for a model with a head: labels, and what pads a batch."""
-    if task is None or task.generates:
-        return ""
-    labels = task.head().get("num_labels")
-    count = f", num_labels={labels}" if labels else ""
-    return f"{count}, pad_token_id=tokenizer.pad_token_id"
+def _arguments(recipe: Recipe, task: Task | None) -> str:
+    """Further arguments of `from_pretrained`: labels, what pads a batch, and no other adapter."""
+    has_head = task is not None and not task.generates
+    labels = task.head().get("num_labels") if task is not None else None
+    arguments = {
+        f"num_labels={labels}": labels is not None,
+        "pad_token_id=tokenizer.pad_token_id": has_head,
+        f"adapter_kwargs={WITHOUT_ADAPTER}": holds_adapter(recipe.base, recipe.revision),
+    }
+    return "".join(f", {argument}" for argument, wanted in arguments.items() if wanted)
 
 
 def _in_peft(output: str) -> str:

@@ -11,6 +11,7 @@ from torch.nn.parameter import UninitializedParameter
 from lorakit.injection.selection.naming import without_indices
 from lorakit.layers import conversion
 from lorakit.layers.readers import reader_problem
+from lorakit.surgery.foreign import require_no_peft
 from lorakit.text import table
 from lorakit.variants import Site
 
@@ -56,9 +57,12 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
     A layer of I inputs and O outputs gets r * (I + O) parameters; a convolution counts its kernel
     positions among the inputs, and in G groups it has r * (I + O) / G.
 
+    Raises StateError for a model with PEFT's modules.
+
     >>> targets(nn.Sequential(nn.Linear(4, 6)), r=2).groups[0].parameters
     20
     """
+    require_no_peft(model)
     members: dict[tuple[str, str, Site], list[str]] = {}
     refused: dict[str, str] = {}
     for name, module in model.named_modules():
