@@ -48,7 +48,7 @@ def install(
 def uninstall(model: nn.Module) -> None:
     """Give every module and Parameter back, whatever of an injection is there."""
     for module in trained_copies.holders(model):
-        trained_copies.swap(module)
+        trained_copies.restore(module)
     trained_copies.forget(model)
     for _, layer in lora_layers(model):
         restore(layer)

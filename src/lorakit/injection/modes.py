@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from threading import RLock
 from weakref import WeakKeyDictionary
@@ -17,6 +17,7 @@ from lorakit.injection import trained_copies
 from lorakit.injection.record import require_adapters
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
+from lorakit.surgery.disabling import Disabled
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,7 @@ def _set_merging(layer: nn.Module, on: bool) -> None:
         layer.merging = on
 
 
-def _set_disabled(module: nn.Module, on: bool) -> None:
-    trained_copies.use_originals(module, on)
-    if isinstance(module, AdapterLayer):
-        module.active = not on
-
-
 _MERGED = Switch(_set_merging)
-_DISABLED = Switch(_set_disabled)
 
 
 @contextmanager
@@ -124,17 +118,20 @@ def layer_rounding(layer: AdapterLayer) -> float:
     return rounding_loss(layer.base_weight.detach(), layer.delta_weight().detach())
 
 
-@contextmanager
-def disabled(model: nn.Module) -> Iterator[None]:
+def disabled(model: nn.Module) -> AbstractContextManager[None]:
     """Inside, the model computes the base model's output, with the original heads and biases.
 
-    For instance for reference logits. It applies to all threads. Raises StateError if the model has
-    no adapters, or if the values of a head or bias before `inject` are unknown.
+    For instance for reference logits. As `torch.no_grad` it applies to the thread that enters it,
+    and not to threads that are started inside. Gradient checkpointing recomputes in backward: call
+    it on the side of the block on which the forward was. Raises StateError if the model has no
+    adapters, or if the values of a head or bias before `inject` are unknown.
     """
     layers = require_adapters(model)
     trained_copies.require_values(model)
-    with _DISABLED.held([*layers, *trained_copies.holders(model)]):
-        yield
+    holders = list(trained_copies.holders(model))
+    for module in holders:
+        trained_copies.follow(module)
+    return Disabled([*layers, *holders])
 
 
 def refresh(model: nn.Module) -> None:

@@ -57,7 +57,7 @@ def require_adapters(model: nn.Module) -> list[AdapterLayer]:
 def require_enabled(model: nn.Module) -> list[AdapterLayer]:
     """The adapted layers; raises StateError if there are none, or they are disabled."""
     layers = require_adapters(model)
-    if not all(layer.active for layer in layers) or not trained_copies.in_place(model):
+    if not all(layer.active for layer in layers) or not trained_copies.in_use(model):
         raise StateError(
             "The adapters are disabled, and the original heads and biases are in use; exit "
             "`with lorakit.disabled(model)` first."

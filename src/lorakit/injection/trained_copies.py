@@ -14,8 +14,6 @@ records it: transformers' `tie_weights` may tie it to the trained copy as well.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -25,12 +23,11 @@ from lorakit.errors import StateError
 from lorakit.functional.initialise import adapter_dtype
 from lorakit.injection.selection.architectures import mark_loaded
 from lorakit.layers.conversion import lora_layers
-from lorakit.surgery.alteration import NAME as ALTERATION
 from lorakit.surgery.alteration import alteration, altered
+from lorakit.surgery.composition import mix_in, mix_out
+from lorakit.surgery.disabling import ReadsOriginals, is_disabled
 from lorakit.surgery.rounded_reads import read_rounded, store_rounded
 from lorakit.surgery.ties import storage_key
-
-_REDUCE = "__reduce_ex__"
 
 
 def make(model: nn.Module, places: Iterable[tuple[nn.Module, str]]) -> None:
@@ -50,6 +47,8 @@ def make(model: nn.Module, places: Iterable[tuple[nn.Module, str]]) -> None:
             read_rounded(module, name)
         altered(module).originals[name] = original
         slot(module, name)[name] = copy
+    for module in holders(model):
+        mix_in(module, ReadsOriginals)
     if copies:
         mark_loaded(model, (c for c in copies.values() if isinstance(c, nn.Parameter)))
         _watch_loading(model)
@@ -134,54 +133,37 @@ def require_values(model: nn.Module) -> None:
                 )
 
 
-def swap(module: nn.Module) -> None:
-    """Exchange this module's own copies and their originals; a second call undoes the first."""
+def follow(module: nn.Module) -> None:
+    """Bring this module's originals to the device and dtype of their copies."""
     record = altered(module)
-    for waiting, is_tie in ((record.originals, False), (record.ties, True)):
+    for waiting in (record.originals, record.ties):
         for name, original in waiting.items():
-            table = slot(module, name)
-            copy = table[name]
-            if copy is original or (is_tie and original.is_meta):
-                continue
-            if name not in record.rounded:  # those have moved with the module
-                original.data = original.data.to(device=copy.device, dtype=copy.dtype)
-            table[name], waiting[name] = original, copy
+            copy = slot(module, name)[name]
+            if name in record.rounded or (waiting is record.ties and original.is_meta):
+                continue  # those have moved with the module
+            original.data = original.data.to(device=copy.device, dtype=copy.dtype)
 
 
-def use_originals(module: nn.Module, on: bool) -> None:
-    """Exchange copies and originals; a copy or pickle made while `on` has the trained copies."""
-    swap(module)
-    if on:
-        module.__dict__[_REDUCE] = partial(_reduce_with_copies, module)
-    else:
-        module.__dict__.pop(_REDUCE, None)
-
-
-def in_place(model: nn.Module) -> bool:
-    """Whether the trained copies are in use, and not the originals."""
-    return not any(_REDUCE in module.__dict__ for module in holders(model))
-
-
-def _reduce_with_copies(module: nn.Module, protocol: int) -> tuple[Any, ...]:
-    """`__reduce_ex__` for copy and pickle, with the trained copies in use."""
-    reduced: Any = type(module).__reduce_ex__(module, protocol)
-    maker, arguments, state, *rest = reduced
+def restore(module: nn.Module) -> None:
+    """Put this module's originals back in the place of their copies."""
+    follow(module)
     record = altered(module)
-    originals, ties = dict(record.originals), dict(record.ties)
-    tables = {name: dict(state[name]) for name in ("_parameters", "_buffers")}
-    for waiting in (originals, ties):
-        for name, copy in waiting.items():
-            table = tables["_parameters" if name in tables["_parameters"] else "_buffers"]
-            waiting[name], table[name] = table[name], copy
-    state = {**state, **tables, ALTERATION: replace(record, originals=originals, ties=ties)}
-    del state[_REDUCE]
-    return maker, arguments, state, *rest
+    for waiting in (record.originals, record.ties):
+        for name, original in waiting.items():
+            if not (waiting is record.ties and original.is_meta):
+                slot(module, name)[name] = original
+
+
+def in_use(model: nn.Module) -> bool:
+    """Whether the trained copies are in use, and not the originals."""
+    return not any(map(is_disabled, holders(model)))
 
 
 def forget(model: nn.Module) -> None:
     """Drop the originals; the tensors in use stay, in the dtype that they read in."""
     store_rounded(model)
     for module in model.modules():
+        mix_out(module, ReadsOriginals)
         _originals(module).clear()
         _ties(module).clear()
         for key in _loading_hooks(module):

@@ -17,6 +17,7 @@ from lorakit.errors import ConfigError
 from lorakit.functional.linear import add_scaled
 from lorakit.layers.lora_layer import LoRALayer
 from lorakit.layers.merged_weight import MergedWeight
+from lorakit.surgery.disabling import here
 from lorakit.variants import AdapterSpec, ModuleAdapter, Site, Variant
 from lorakit.variants.registry import find
 
@@ -68,7 +69,7 @@ class AdapterLayer(MergedWeight, LoRALayer):
 
     def forward(self, input: Tensor) -> Tensor:
         spec = self.spec  # plain attributes only: this runs in every forward
-        if spec.merge_weights or self._merging or not (self._active and spec.r):
+        if spec.merge_weights or self._merging or here.disabled or not (self._active and spec.r):
             weight = self.base_or_merged_weight()
             if weight is not None:
                 return self.plain(input, weight)

@@ -32,6 +32,7 @@ from lorakit.layers.merge_cache import (
     is_stepped_on,
     watch,
 )
+from lorakit.surgery.disabling import here, is_disabled
 from lorakit.variants import AdapterSpec
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ class MergedWeight(nn.Module):
 
     @property
     def active(self) -> bool:
-        """Whether the adapter is enabled; see `lorakit.disabled`."""
-        return self._active and self.spec.r > 0
+        """Whether the adapter is enabled, here and now; see `lorakit.disabled`."""
+        return self._active and self.spec.r > 0 and not (here.disabled and is_disabled(self))
 
     @active.setter
     def active(self, value: bool) -> None:
@@ -112,7 +113,7 @@ class MergedWeight(nn.Module):
         That is W itself where no adapter is enabled, and the merged weight where it may be cached.
         Compiled code uses a cache that is there and builds none: `lorakit.merged`.
         """
-        if not (self._active and self.spec.r):
+        if not (self._active and self.spec.r) or (here.disabled and is_disabled(self)):
             return self.base_weight
         compiling = torch.compiler.is_compiling()
         may_keep = self.spec.merge_weights or self._merging
@@ -191,6 +192,11 @@ class MergedWeight(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self.drop_cache()
         super()._load_from_state_dict(*args, **kwargs)
+
+    def _replicate_for_data_parallel(self) -> Self:
+        replica: Self = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        replica._active = self.active  # in the thread that makes it; it runs in another
+        return replica
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in PASSING}

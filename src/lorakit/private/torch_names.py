@@ -78,6 +78,7 @@ MODULE_SURFACE = {
     "_non_persistent_buffers_set": "which buffers no state_dict has",
     "_forward_hooks": "a hook of lorakit's own is found again on a copy of its module",
     "_load_state_dict_pre_hooks": "the same, of hooks that run before a state is loaded",
+    "_replicate_for_data_parallel": "overridden: a replica is as disabled as its module",
     "_apply": "overridden: a move or cast ends the merged weight's life",
     "_load_from_state_dict": "overridden: so does a loaded state; loralib's names are renamed",
 }

@@ -23,6 +23,24 @@ def bases_of(kind: type[nn.Module]) -> tuple[type[nn.Module], ...]:
     return bases
 
 
+def mix_in(module: nn.Module, mixin: type[nn.Module]) -> None:
+    """Put a mixin in front of the module's class; its name stays, for reports and files."""
+    if isinstance(module, mixin):
+        return
+    original = type(module)
+    made = composed((mixin, *bases_of(original)))
+    made.__name__, made.__qualname__ = original.__name__, original.__qualname__
+    made.__module__ = original.__module__
+    module.__class__ = made
+
+
+def mix_out(module: nn.Module, mixin: type[nn.Module]) -> None:
+    """Take such a mixin away."""
+    if isinstance(module, mixin):
+        bases = tuple(base for base in bases_of(type(module)) if base is not mixin)
+        module.__class__ = bases[0] if len(bases) == 1 else composed(bases)
+
+
 def _reduce(module: Any, protocol: int) -> tuple[Any, ...]:
     """For copy and pickle, which look a class up by its name: its bases instead."""
     reduced: Any = nn.Module.__reduce_ex__(module, protocol)

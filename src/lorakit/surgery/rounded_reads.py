@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.surgery.alteration import alteration, altered
-from lorakit.surgery.composition import bases_of, composed
+from lorakit.surgery.composition import mix_in, mix_out
 from lorakit.surgery.parameters import parameter_like
 
 if TYPE_CHECKING:
@@ -53,12 +53,7 @@ def read_rounded(module: nn.Module, name: str) -> None:
     parameter = module._parameters[name]
     assert parameter is not None
     altered(module).rounded[name] = parameter.dtype
-    if not isinstance(module, RoundedReads):
-        original = type(module)
-        made = composed((RoundedReads, *bases_of(original)))
-        made.__name__, made.__qualname__ = original.__name__, original.__qualname__
-        made.__module__ = original.__module__  # reports and files name the class
-        module.__class__ = made
+    mix_in(module, RoundedReads)
 
 
 def store_rounded(model: nn.Module) -> None:
@@ -77,9 +72,7 @@ def store_rounded(model: nn.Module) -> None:
                     rounded = parameter_like(parameter, parameter.detach().to(dtype))
                 module._parameters[name] = stored[id(parameter)] = rounded
         record.rounded.clear()
-        if isinstance(module, RoundedReads):
-            bases = bases_of(type(module))[1:]
-            module.__class__ = bases[0] if len(bases) == 1 else composed(bases)  # type: ignore[assignment]
+        mix_out(module, RoundedReads)
 
 
 def _rounded(module: nn.Module) -> Mapping[str, torch.dtype]:
