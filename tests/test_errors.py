@@ -90,3 +90,11 @@ def test_suggest_names_the_nearest_or_nothing(name, candidates, expected):
         assert text.count("layer.") == 3
     else:
         assert text == expected
+
+
+def test_text_of_a_very_long_problem_is_cut_and_the_problem_is_not():
+    error = errors.ConfigError("wrong:", ["x" * 100_000, *["y"] * 5000])
+    assert error.problems[0] == "x" * 100_000
+    assert len(str(error)) < 10_000
+    assert "(98,004 letters)" in str(error)
+    assert str(error).endswith("\n  and 4,001 more")

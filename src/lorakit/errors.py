@@ -22,17 +22,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
+_SHOWN_PROBLEMS, _SHOWN_LETTERS = 1000, 2000
+
 
 class LorakitError(Exception):
     """The root of every error that lorakit raises for a user.
 
-    `problems` holds one sentence for each thing that is wrong.
+    `problems` holds one sentence for each thing that is wrong; the text has the first thousand.
     """
 
     def __init__(self, headline: str, problems: Sequence[str] = ()) -> None:
         self.headline = headline
         self.problems = tuple(problems)
-        super().__init__("\n".join([headline, *(f"  - {problem}" for problem in self.problems)]))
+        lines = [headline, *(f"  - {problem}" for problem in self.problems[:_SHOWN_PROBLEMS])]
+        if more := len(self.problems[_SHOWN_PROBLEMS:]):
+            lines.append(f"  and {more:,} more")
+        super().__init__("\n".join(map(_shortened, lines)))
 
     def __reduce__(self) -> tuple[type[LorakitError], tuple[str, tuple[str, ...]]]:
         return type(self), (self.headline, self.problems)
@@ -76,6 +81,14 @@ class SaveError(LorakitError, OSError):
 
 class MissingDependencyError(LorakitError, ImportError):
     """A package is not installed, or its version is not supported; the message says which."""
+
+
+def _shortened(line: str) -> str:
+    """The line without its middle, if what was found in a file has made it very long."""
+    if len(line) <= _SHOWN_LETTERS:
+        return line
+    half = _SHOWN_LETTERS // 2
+    return f"{line[:half]} ... ({len(line) - 2 * half:,} letters) ... {line[-half:]}"
 
 
 def suggest(name: str, candidates: Iterable[str]) -> str:

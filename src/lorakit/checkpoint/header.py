@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from lorakit.errors import FormatError
+from lorakit.foreign_files import parse_json
 
 HEADER = "lorakit"
 VERSION = 1
@@ -30,8 +31,8 @@ def parse_table(metadata: Mapping[str, str] | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        table = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        table = parse_json(text, "it")
+    except FormatError as error:
         raise FormatError(f"The file's lorakit header is invalid: {error}") from error
     if not isinstance(table, dict):
         raise FormatError(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lorakit.checkpoint.releases import RELEASES, fetch, release_of
 from lorakit.errors import ConfigError, FormatError, MissingDependencyError, suggest
+from lorakit.foreign_files import local_path
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -28,7 +29,7 @@ def locate(path: str | Path, revision: str | None, hub_files: Iterable[str]) -> 
     Raises FormatError if there is no such adapter, MissingDependencyError for a Hub id without
     huggingface_hub, ConfigError for a `revision` of something that is not on the Hub.
     """
-    local = Path(path)
+    local = local_path(path)
     release = release_of(path)
     if revision is not None and (local.exists() or release is not None):
         where = "a local path" if release is None else "a release of microsoft/LoRA"

@@ -21,8 +21,8 @@ from lorakit.cli import (
     targets,
     train,
 )
-from lorakit.cli.output import plain_warnings, print_error
-from lorakit.errors import LorakitError
+from lorakit.cli.output import one_object, plain_warnings, print_error
+from lorakit.errors import ConfigError, LorakitError
 
 app = typer.Typer(
     name="lorakit",
@@ -72,11 +72,31 @@ def options(
 def run() -> None:
     """Run the command line; an error prints one message and exits with 1, wrong usage with 2."""
     arguments = sys.argv[1:]
+    as_json = "--json" in arguments
+    with one_object(as_json):
+        code = _exit_code(arguments, as_json)
+    sys.exit(code)
+
+
+def _exit_code(arguments: list[str], as_json: bool) -> int:
     try:
-        with plain_warnings():
-            app(arguments)
+        _require_text(arguments)
+        with plain_warnings():  # standalone prints usage errors
+            return app(arguments, standalone_mode=not as_json) or 0
     except LorakitError as error:
         if _debug:
             raise
-        print_error(str(error), as_json="--json" in arguments)
-        sys.exit(1)
+        print_error(str(error), as_json)
+        return 1
+    except typer.TyperException as error:
+        print_error(error.format_message(), as_json)
+        return error.exit_code
+
+
+def _require_text(arguments: list[str]) -> None:
+    """Raise ConfigError for an argument that is no text: half a surrogate pair, invalid UTF-8."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"The argument {argument!r} is not valid text: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorakit.cli import options
-from lorakit.cli.output import Json, quiet_libraries
+from lorakit.cli.output import Json, quiet_libraries, show
 from lorakit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -166,7 +165,7 @@ def _print_result(source: str, output: Path | None, found: Generated, as_json: b
             "truncated_rows": found.truncated_rows,
         }
         content |= {"output": str(output)} if output else {"generated": found.texts}
-        print(json_module.dumps(content, indent=2, ensure_ascii=False))
+        show(content, as_json)
         return
     from lorakit.inference.prediction import truncation
 

@@ -1,14 +1,20 @@
-"""What commands print: tables for people, JSON for programs, errors for both."""
+"""What commands print: tables for people, JSON for programs, errors for both.
+
+With --json standard output holds exactly one JSON object, whatever happens: the result, the error,
+or the text of a help page. What a library prints there goes to standard error.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import math
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any
+from contextlib import contextmanager, redirect_stdout
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -18,12 +24,35 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print the result, or the error, as one JSON object.")
 ]
 
+_reserved: TextIO | None = None
+"""Standard output while it is kept for the one object, until that is printed."""
+
+
+@contextmanager
+def one_object(as_json: bool) -> Iterator[None]:
+    """Keep standard output for the one JSON object, if `as_json`."""
+    global _reserved
+    if not as_json:
+        yield
+        return
+    _reserved, printed = sys.stdout, io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    except Exception as error:  # unforeseen: the traceback follows, but the object comes first
+        _print_object({"error": f"{type(error).__name__}: {error}"})
+        raise
+    finally:
+        if _reserved is not None:
+            _print_object({"output": printed.getvalue()})
+        else:
+            sys.stderr.write(printed.getvalue())
+
 
 def show(value: Any, as_json: bool) -> None:
     """Print a report as a table, or its fields as JSON."""
     if as_json:
-        data = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
-        print(json.dumps(data, indent=2))
+        _print_object(dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value)  # type: ignore[arg-type]
     else:
         print(value)
 
@@ -31,7 +60,7 @@ def show(value: Any, as_json: bool) -> None:
 def print_error(message: str, as_json: bool) -> None:
     """Print an error to standard error, and as JSON also to standard output."""
     if as_json:
-        print(json.dumps({"error": message}))
+        _print_object({"error": message})
     print(message, file=sys.stderr)
 
 
@@ -61,3 +90,18 @@ def quiet_libraries(as_json: bool) -> None:
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     if as_json or not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _print_object(value: Any) -> None:
+    global _reserved
+    stream, _reserved = _reserved or sys.stdout, None
+    print(json.dumps(_finite(value), indent=2, allow_nan=False), file=stream)
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for the numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

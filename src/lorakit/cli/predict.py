@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -142,7 +141,7 @@ def _print_result(
         }
         content |= {"output": str(output)} if output else {}
         content |= {"predictions": found.values} if texts else {}
-        print(json_module.dumps(content, indent=2, ensure_ascii=False))
+        show(content, as_json)
         return
     from lorakit.inference.prediction import truncation
 

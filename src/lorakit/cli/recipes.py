@@ -39,4 +39,5 @@ def show_(
     from lorakit.recipe.yaml_file import load_recipe
 
     file = recipe_file(name)
-    show(load_recipe(file) if json else file.read_text(encoding="utf-8").rstrip(), json)
+    content = load_recipe(file)
+    show(content if json else file.read_text(encoding="utf-8").rstrip(), json)

@@ -19,6 +19,9 @@ INITIALISERS = (True, False, "gaussian")
 
 ALL_LINEAR = "all-linear"
 
+LARGEST_RANK = 2**16
+"""More than any weight's smaller side, beyond which a rank adds nothing."""
+
 
 class _AsVariant:
     """The default of `use_dora`, which a config never keeps: `variant` decides."""
@@ -186,9 +189,9 @@ class LoraConfig:
             **{f"alpha_pattern[{k!r}]": v for k, v in self.alpha_pattern.items()},
         }
         problems = [
-            f"{name} is {value!r}; it must be an integer >= 1"
+            f"{name} is {value!r}; it must be an integer >= 1 and <= {LARGEST_RANK}"
             for name, value in ranks.items()
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1
+            if type(value) is not int or not 1 <= value <= LARGEST_RANK
         ]
         problems += [
             f"{name} is {value!r}; it must be a number > 0"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from lorakit.errors import ConfigError, FormatError
 from lorakit.experiments.glue_comparison import GlueComparison, compare_glue, is_glue
+from lorakit.foreign_files import local_path, read_json
 from lorakit.methods import METHODS
 from lorakit.runs.directory import RESULT
 from lorakit.text import size_text, table
@@ -56,7 +56,7 @@ def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Comparison |
     Raises FormatError for a path without a finished run, ConfigError if there is no run or the
     tasks differ.
     """
-    found = [_result(path / RESULT) for name in runs for path in _directories(Path(name))]
+    found = [_result(path / RESULT) for name in runs for path in _directories(local_path(name))]
     recorded = [_result(Path(name)) for name in references]
     if not found:
         raise ConfigError(
@@ -93,7 +93,7 @@ def _directories(path: Path) -> list[Path]:
 
 def _result(file: Path) -> dict[str, Any]:
     try:
-        result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        result: dict[str, Any] = read_json(file)
         _ = result["task"], result["metrics"], result["method"], result["examples"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{file} is not the result.json of a run: {error!r}") from error

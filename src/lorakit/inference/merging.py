@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from lorakit.checkpoint import read
 from lorakit.errors import ConfigError, SaveError
+from lorakit.foreign_files import local_path
 from lorakit.inference.session import TOKENIZER_CONFIG, settle_tokens
 from lorakit.locks import new_directory
 from lorakit.methods import find, load
@@ -69,7 +70,7 @@ def merge_to_directory(
     `output` must not exist or be empty; it appears complete or not at all. Raises what reading,
     loading and saving raise, ConfigError if the adapter does not name its base.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if local_path(output).exists() and (not output.is_dir() or any(output.iterdir())):
         raise SaveError(
             f"{output} exists already and is not an empty directory; pass a new directory with "
             "--output."

@@ -16,6 +16,7 @@ from transformers import AutoConfig
 from lorakit.checkpoint import AdapterBundle, read
 from lorakit.checkpoint.releases import release_of
 from lorakit.errors import ConfigError, FormatError
+from lorakit.foreign_files import local_path
 from lorakit.methods import load
 from lorakit.models.dtypes import Dtype, compute_in, inference_dtype
 from lorakit.models.heads import head_height
@@ -91,11 +92,12 @@ def open_session(
     missing, FormatError for damaged files, MismatchError if the adapter does not fit its base.
     """
     options = options or LoadOptions()
-    if (Path(source) / RECIPE).is_file():
-        return _open_run(Path(source), options)
+    place = local_path(source)
+    if (place / RECIPE).is_file():
+        return _open_run(place, options)
     bundle = read(source, options.lora_alpha, options.revision)
     base = options.base or bundle.base_model
-    stored = load_task(Path(source)) if Path(source).is_dir() else None
+    stored = load_task(place) if place.is_dir() else None
     named = options.task or _own_task(source, stored, bundle) or default_task
     _require(source, base, named)
     assert base is not None
@@ -104,7 +106,7 @@ def open_session(
     task = _adopted(stored, options, source) if stored else _bare_task(spec, options, bundle, base)
     task = _deciding(task, options)
     model = _load_adapted(base, task, bundle, source, options)
-    return _session(source, base, bundle.method, model, task, Path(source), None, spec)
+    return _session(source, base, bundle.method, model, task, place, None, spec)
 
 
 def evaluation_tables(session: Session, data: str | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import warnings
 from collections.abc import Collection, Mapping
@@ -12,6 +13,8 @@ from torch import nn
 
 from lorakit.checkpoint import AdapterBundle
 from lorakit.errors import FormatError, LorakitWarning, MismatchError, MissingDependencyError
+from lorakit.foreign_files import local_path
+from lorakit.models.buildable import require_buildable
 from lorakit.models.heads import head_height, is_head
 from lorakit.models.quantised import require_unquantised
 
@@ -164,7 +167,7 @@ def _pretrained(
             **options,
         )
     except Exception as error:  # as in `meta_model`; damaged weights raise more kinds still
-        raise FormatError(f"The base model {name} cannot be loaded: {error}") from error
+        raise FormatError(f"The base model {name} cannot be loaded: {_reason(error)}") from error
 
 
 def load_tokenizer(name: str | Path, revision: str | None = None) -> Any:
@@ -173,6 +176,8 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> Any:
     Raises FormatError if there is none.
     """
     _require_place(name)
+    if (Path(name) / "config.json").is_file():
+        _config(str(name), revision)  # what is wrong with it is not the tokenizer's fault
     try:
         return _transformers().AutoTokenizer.from_pretrained(name, revision=revision)
     except Exception as error:  # as in `_config`
@@ -233,17 +238,20 @@ def _config(name: str, revision: str | None) -> Any:
         reason = _reason(error)
         raise FormatError(f"No transformers model found at {name}: {reason}") from error
     require_unquantised(name, config)
+    require_buildable(name, config)
     return config
 
 
 def _require_place(name: str | Path) -> None:
     """Raise FormatError for a path that does not exist and cannot be a hub id."""
-    if not Path(name).exists() and not _HUB_ID.fullmatch(str(name)):
+    if not local_path(name).exists() and not _HUB_ID.fullmatch(str(name)):
         raise FormatError(f"No transformers model found at {name}: no such directory.")
 
 
 def _reason(error: Exception) -> str:
     """The first lines of transformers' message."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "its weights are a pickle that is damaged or could run code"
     return " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
 
 

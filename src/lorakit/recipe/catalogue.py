@@ -8,6 +8,7 @@ from typing import Any
 
 import lorakit
 from lorakit.errors import ConfigError, suggest
+from lorakit.foreign_files import local_path
 from lorakit.recipe.yaml_file import load_recipe
 from lorakit.text import table
 
@@ -45,7 +46,7 @@ def recipe_file(name: str | Path) -> Path:
 
     Raises ConfigError, with the nearest names, if there is neither.
     """
-    path, files = Path(name), _files()
+    path, files = local_path(name), _files()
     if path.is_file():
         return path
     if str(name) in files:

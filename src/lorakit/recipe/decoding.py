@@ -16,6 +16,15 @@ from lorakit.tasks.registry import TASKS
 
 DEFAULT_NEW_TOKENS = 128
 
+_LARGEST = {
+    "max_new_tokens": 2**20,
+    "temperature": 1e6,
+    "num_beams": 1000,
+    "length_penalty": 1e6,
+    "no_repeat_ngram_size": 2**20,
+    "batch_size": 2**20,
+}
+
 
 @dataclass(frozen=True)
 class DecodingConfig:
@@ -60,11 +69,19 @@ class DecodingConfig:
                 f"top_p is {self.top_p}; it must be above 0 and at most 1": 0 < self.top_p <= 1,
                 f"num_beams is {self.num_beams}; it must be at least 1": self.num_beams >= 1,
                 f"no_repeat_ngram_size is {ngram}; it must be 0 (off) or above": ngram >= 0,
+                f"seed is {self.seed}; it must be in [0, 2**32)": 0 <= self.seed < 2**32,
                 f"batch_size is {self.batch_size}; it must be at least 1": self.batch_size >= 1,
                 f"num_beams is {self.num_beams} and temperature is {self.temperature}; beam search "
                 "does not sample: set temperature to 0, or num_beams to 1": (
                     self.num_beams <= 1 or self.temperature <= 0
                 ),
+            }
+            | {
+                f"{name} is {value}; it must be at most {most} in size": (
+                    value is None or abs(value) <= most
+                )
+                for name, most in _LARGEST.items()
+                for value in [getattr(self, name)]
             },
             "These generation settings are invalid:",
         )

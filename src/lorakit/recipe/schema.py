@@ -69,7 +69,7 @@ class DataConfig:
             object.__setattr__(self, "text", tuple(self.text))
         if self.thresholds is not None:
             object.__setattr__(self, "thresholds", tuple(self.thresholds))
-        shares = {"test": self.test, "validation": self.validation}
+        shares, seed = {"test": self.test, "validation": self.validation}, self.split_seed
         require(
             {
                 f"{name} is {value}; it must be a share or a number of rows above 0": value > 0
@@ -79,7 +79,8 @@ class DataConfig:
             | {
                 f"max_length is {self.max_length}; it must be at least 1": (
                     self.max_length is None or self.max_length >= 1
-                )
+                ),
+                f"split_seed is {seed}; it must be in [0, 2**32)": 0 <= seed < 2**32,
             }
             | {problem: False for problem in [registry.task_problem(self.task)] if problem}
         )

@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 from lorakit.errors import LorakitError, suggest
 
+LARGEST = 2**32
+"""The size of the largest number in a recipe; seeds have 32 bits, everything else is smaller."""
+
 _TYPE_NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
 
@@ -41,6 +44,11 @@ def build(cls: type[Any], mapping: Any, path: str, problems: list[str]) -> Any:
             missing |= spec.default is spec.default_factory is dataclasses.MISSING
     instance = None if missing else _made(cls, values, path, problems)
     return instance if len(problems) == before else None
+
+
+def is_in_size(value: Any) -> bool:
+    """Whether this is no number, or one that is finite and not beyond `LARGEST`."""
+    return not isinstance(value, int | float) or abs(value) <= LARGEST
 
 
 def unknown_names(mapping: Mapping[Any, Any], known: Collection[str], path: str) -> list[str]:
@@ -75,6 +83,8 @@ def _value(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
         value = [value]  # one column or one threshold may be written without brackets
     if not _fits(hint, value):
         problems.append(f"{path} is {value!r}; it must be {_type_text(hint)}")
+    elif not is_in_size(value):
+        problems.append(f"{path} is {value!r}; it must be a number of at most 2**32 in size")
     return tuple(value) if isinstance(value, list) else value
 
 

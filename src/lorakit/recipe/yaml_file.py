@@ -15,10 +15,16 @@ from typing import Any
 
 import yaml
 
-from lorakit.errors import ConfigError
+from lorakit.errors import ConfigError, FormatError
+from lorakit.foreign_files import read_bytes
 from lorakit.methods.registry import find
 from lorakit.recipe.schema import Recipe, as_mapping
 from lorakit.recipe.task_settings import TASK, settings_of, shared, with_task_name
+
+_LARGEST_FILE = 100_000
+"""Bytes: ten times the largest recipe that is shipped, and a second of PyYAML's time."""
+_DEEPEST = 20
+_LONGEST_NUMBER = 100
 
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 _FLOAT = re.compile(
@@ -46,18 +52,44 @@ def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     yaml_implicit_resolvers = _resolvers()
 
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """What is in a stranger's file and in no recipe is refused before it is built."""
+        event, wrong = self.peek_event(), None
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            wrong = "anchors and aliases are not supported"
+        elif event.tag not in (None, "!"):
+            wrong = f"the tag {event.tag} is not supported"
+        elif self.depth == _DEEPEST:
+            wrong = f"it is nested more than {_DEEPEST} deep"
+        if wrong is not None:
+            raise yaml.YAMLError(f"{wrong}, {_near(event)}")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.YAMLError(
-                    f"the key {name} occurs twice, near line {node.start_mark.line + 1}"
-                )
+        names: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.YAMLError(f"a key has to be a name, {_near(key)}")
+            if key.value in names:
+                raise yaml.YAMLError(f"the key {key.value} occurs twice, {_near(node)}")
+            names.add(key.value)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
 
     def construct_yaml_int(self, node: Any) -> int:
-        return int(self.construct_scalar(node))
+        text = self.construct_scalar(node)
+        if len(text) > _LONGEST_NUMBER:
+            raise yaml.YAMLError(f"a number has {len(text):,} digits, {_near(node)}")
+        return int(text)
+
+
+def _near(place: Any) -> str:
+    return f"near line {place.start_mark.line + 1}"
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
@@ -91,8 +123,8 @@ def to_yaml(recipe: Recipe) -> str:
 def load_recipe(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; raises ConfigError if there is none."""
     try:
-        content = _read(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = _read(read_bytes(path, _LARGEST_FILE).decode("utf-8"))
+    except (OSError, UnicodeDecodeError, FormatError, yaml.YAMLError) as error:
         raise ConfigError(f"The recipe {path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"The recipe {path} is not a mapping of settings.")

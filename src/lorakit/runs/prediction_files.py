@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from lorakit.errors import ConfigError, SaveError
 from lorakit.files import atomic_write
+from lorakit.foreign_files import local_path
 from lorakit.tasks.outputs import PREDICTION
 
 SUFFIXES = (".jsonl", ".csv", ".tsv")
@@ -26,7 +27,7 @@ def check_output(output: Path, overwrite: bool) -> None:
         raise ConfigError(
             f"The name of the output file {output} must end in one of {', '.join(SUFFIXES)}."
         )
-    if output.exists() and not overwrite:
+    if local_path(output).exists() and not overwrite:
         raise SaveError(f"{output} exists already; choose another file, or pass --overwrite.")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

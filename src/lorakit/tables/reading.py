@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lorakit.errors import ConfigError, FormatError, MissingDependencyError, suggest
+from lorakit.foreign_files import local_path, read_bytes
 from lorakit.tables.delimited import parse_csv, parse_tsv
 from lorakit.tables.json_rows import parse_json, parse_json_lines
 
@@ -29,7 +30,7 @@ def read_table(source: str, split: str = "train") -> Any:
     Raises FormatError for data that are not there, empty, damaged or not UTF-8, ConfigError for a
     kind of file that is not read.
     """
-    path = Path(source)
+    path = local_path(source)
     kind = kind_of(path)
     if path.is_dir() or (not path.exists() and kind not in SUFFIXES):
         return _checked(_by_name(source, split), source)
@@ -95,7 +96,7 @@ def _checked(table: Any, source: str) -> Any:
 
 def _content(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         return gzip.decompress(content) if path.suffix.lower() == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
         raise FormatError(f"{path} cannot be read: {error}") from error

@@ -13,6 +13,7 @@ from typing import Any
 
 from lorakit.errors import FormatError
 from lorakit.files import atomic_write_text
+from lorakit.foreign_files import read_json
 from lorakit.tasks.base import Task
 from lorakit.tasks.registry import TASKS, task_problem
 
@@ -34,7 +35,7 @@ def load_task(directory: Path) -> Task | None:
     if not file.is_file():
         return None
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_json(file)
         name = str(content.pop("task"))
         if name in TASKS:
             return _made(TASKS[name].task_class, content)

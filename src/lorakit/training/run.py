@@ -12,6 +12,7 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
+from lorakit.foreign_files import local_path
 from lorakit.inference.generation import generate_test_rows
 from lorakit.inference.partial_outputs import remove_partial
 from lorakit.inference.scoring import joined
@@ -58,7 +59,7 @@ def train(recipe: Recipe, log: Log = print) -> RunResult:
     """
     process = PartialState()
     log = log if process.is_main_process else _silent
-    output = Path(recipe.output)
+    output = local_path(recipe.output)
     with process.main_process_first():
         recipe = with_guesses(recipe, log)
         require_own(output, recipe)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from lorakit.checkpoint.formats.tensor_files import (
 )
 from lorakit.checkpoint.header import parse_table
 from lorakit.errors import FormatError
+from lorakit.foreign_files import read_json
 
 
 class Peft(Codec):
@@ -110,10 +110,7 @@ def _read_safetensors(file: Path) -> PeftFiles:
 
 
 def _read_config(file: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise FormatError(f"{file} cannot be read: {error}") from error
+    config = read_json(file)
     if not isinstance(config, dict):
         raise FormatError(f"{file} must contain a dict, got {type(config).__name__}.")
     return config
