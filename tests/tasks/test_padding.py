@@ -11,7 +11,7 @@ from transformers import GPT2Config, PreTrainedTokenizerFast
 from lorakit.errors import ConfigError
 from lorakit.tasks.classification import Classification
 from lorakit.tasks.generation import Generation
-from lorakit.tasks.padding import padding_id, settle_padding
+from lorakit.tasks.padding import padding_id, require_padding, settle_padding
 
 CLASSES = Classification(("text",), "label", 64, ("no", "yes"))
 COMPLETIONS = Generation(("text",), "said", 64)
@@ -24,7 +24,7 @@ def config(pad: int | None = None) -> GPT2Config:
 def settled(tokenizer: Any, pad: int | None = None) -> str:
     """The padding token that tokenizer and config agree on."""
     model = config(pad)
-    settle_padding(tokenizer, model, CLASSES)
+    settle_padding(tokenizer, model)
     assert model.pad_token_id == tokenizer.pad_token_id == padding_id(tokenizer)
     return str(tokenizer.pad_token)
 
@@ -55,12 +55,15 @@ def test_without_an_end_another_special_token_pads(gpt) -> None:
 
 
 def test_a_tokenizer_without_any_special_token_is_refused_where_it_has_to_pad(gpt) -> None:
+    tokenizer, model = without_special_tokens(gpt), config()
+    settle_padding(tokenizer, model)
+    assert (model.pad_token_id, tokenizer.pad_token) == (None, None)
     with pytest.raises(ConfigError, match=r"set pad_token in its tokenizer_config\.json"):
-        settle_padding(without_special_tokens(gpt), config(), CLASSES)
+        require_padding(tokenizer, CLASSES)
 
 
 def test_generation_pads_under_the_mask_without_any_token(gpt) -> None:
-    tokenizer, model = without_special_tokens(gpt), config()
-    settle_padding(tokenizer, model, COMPLETIONS)
-    assert (model.pad_token_id, padding_id(tokenizer)) == (None, 0)
+    tokenizer = without_special_tokens(gpt)
+    require_padding(tokenizer, COMPLETIONS)
+    assert padding_id(tokenizer) == 0
     assert padding_id(SimpleNamespace(pad_token_id=None)) == 0

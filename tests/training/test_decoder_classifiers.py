@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from lorakit.inference.merging import merge_to_directory
 from lorakit.inference.prediction import evaluate, predict, run_model
-from lorakit.inference.session import Session, evaluation_tables, open_session
+from lorakit.inference.session import LoadOptions, Session, evaluation_tables, open_session
 from lorakit.runs.next_steps import usage
 from lorakit.training import train
 from tests.training import tiny, tiny_chat, tiny_gpt2
@@ -81,6 +82,23 @@ def test_a_merged_classifier_names_its_labels_and_pads(run, tmp_path):
     assert [one["label"] for one in found] == session.task.predictions(wanted)
     for one, row in zip(found, wanted, strict=True):
         assert one["score"] == pytest.approx(float(row.max()), rel=1e-4)
+
+
+def test_an_adapter_of_peft_on_such_a_decoder_predicts_and_is_merged(tmp_path):
+    """It has neither a tokenizer nor a task of its own."""
+    base = tiny_gpt2.save_gpt2(tmp_path / "base")
+    model = AutoModelForSequenceClassification.from_pretrained(base)
+    config = peft.LoraConfig("SEQ_CLS", r=2, fan_in_fan_out=True, init_lora_weights=False)
+    peft.get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
+    options = LoadOptions(text=("text",), labels=("no", "yes"))
+    session = open_session(str(tmp_path / "adapter"), options)
+    alone = torch.cat([logits(session, [text]) for text in TEXTS])
+    torch.testing.assert_close(logits(session, TEXTS), alone, rtol=1e-4, atol=1e-5)
+    merge_to_directory(str(tmp_path / "adapter"), None, tmp_path / "merged")
+    classify = pipeline("text-classification", str(tmp_path / "merged"), device="cpu")
+    wanted = alone.softmax(-1).amax(-1).tolist()
+    found = [one["score"] for one in classify(TEXTS, batch_size=3)]
+    assert found == pytest.approx(wanted, rel=1e-4)
 
 
 def test_a_regression_says_so_when_merged(encoder, tmp_path):

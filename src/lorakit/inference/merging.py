@@ -22,6 +22,7 @@ from lorakit.methods import find, load
 from lorakit.models.loading import load_base, load_tokenizer
 from lorakit.models.small_files import PROCESSOR, TOKENIZER, small_files
 from lorakit.tasks.base import Task
+from lorakit.tasks.padding import settle_padding
 from lorakit.tasks.task_file import load_task
 
 
@@ -114,8 +115,10 @@ def _settle(model: Any, tokenizer: Any, task: Task | None, files: Path) -> None:
     if task is not None:
         for name, value in task.head().items():
             setattr(model.config, name, value)
-    if task is not None and tokenizer is not None:
+    if tokenizer is not None and task is not None:
         settle_tokens(model, tokenizer, task, files)
+    elif tokenizer is not None and not model.can_generate():  # a head, of another tool's adapter
+        settle_padding(tokenizer, model.config)
 
 
 def _save(model: Any, tokenizer: Any, base: str, directory: Path) -> int:

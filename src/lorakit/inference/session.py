@@ -28,7 +28,7 @@ from lorakit.recipe.yaml_file import load_recipe
 from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.base import BareAdapter, Task
 from lorakit.tasks.batching import TOKENS
-from lorakit.tasks.padding import settle_padding
+from lorakit.tasks.padding import require_padding, settle_padding
 from lorakit.tasks.registry import TASKS, task_of_type, task_problem, task_spec
 from lorakit.tasks.spec import Columns, TaskSpec
 from lorakit.tasks.task_file import load_task
@@ -173,6 +173,7 @@ def _session(
     own = (files / TOKENIZER_CONFIG).is_file()
     tokenizer = load_tokenizer(files if own else base)
     settle_tokens(model, tokenizer, task, files)
+    require_padding(tokenizer, task)
     model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     return Session(source, base, method, model, tokenizer, task, recipe, spec)
 
@@ -181,9 +182,9 @@ def settle_tokens(model: Any, tokenizer: Any, task: Task, files: Path) -> None:
     """Give model and tokenizer the padding token and the stop tokens of the training.
 
     The stop tokens stand beside the adapter; where they do not, the task says them. Raises
-    ConfigError for a tokenizer that cannot pad, FormatError for damaged files.
+    FormatError for damaged files.
     """
-    settle_padding(tokenizer, model.config, task)
+    settle_padding(tokenizer, model.config)
     if task.generates and not load_generation_config(model, files):
         set_stop_tokens(model, tokenizer, task.stop_tokens(tokenizer))
 

@@ -42,8 +42,8 @@ def no_end_message(tokenizer: Any) -> str:
     such = f", such as {known[0]!r}" if known else ""
     return (
         "No end is learned: in the training data no special token closes a completion or an "
-        "assistant's turn, so generation goes on to max_new_tokens. Set data.end_token to the "
-        f"token of the tokenizer that closes it{such}."
+        "assistant's turn within data.max_length, so generation goes on to max_new_tokens. Set "
+        f"data.end_token to the token of the tokenizer that closes it{such}."
     )
 
 

@@ -12,20 +12,22 @@ from lorakit.errors import ConfigError
 from lorakit.tasks.base import Task
 
 
-def settle_padding(tokenizer: Any, config: Any, task: Task) -> None:
+def settle_padding(tokenizer: Any, config: Any) -> None:
     """Give tokenizer and model config the same padding token.
 
     It is the tokenizer's, else the config's, else EOS (as for GPT-2 and Llama), else another
-    special token. A task that generates text needs none: its padding is masked and not learned.
-
-    Raises ConfigError for any other task if the tokenizer has no special token.
+    special token; none if there is no special token.
     """
     config = config.get_text_config()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = _pad_token(tokenizer, getattr(config, "pad_token_id", None))
     if tokenizer.pad_token_id is not None:
         config.pad_token_id = tokenizer.pad_token_id
-    elif not task.generates:
+
+
+def require_padding(tokenizer: Any, task: Task) -> None:
+    """Raise ConfigError for a tokenizer that cannot pad; text generation masks any id."""
+    if tokenizer.pad_token_id is None and not task.generates:
         raise ConfigError(
             "The tokenizer has no padding token, and no other special token that could take its "
             f"place, so the task {task.name} cannot compute texts in batches; set pad_token in its "

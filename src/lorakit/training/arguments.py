@@ -18,7 +18,7 @@ from lorakit.models.dtypes import resolve_dtype
 from lorakit.recipe.schema import Recipe, TrainingConfig
 from lorakit.runs.directory import CHECKPOINTS
 from lorakit.tasks.base import Task
-from lorakit.tasks.padding import settle_padding
+from lorakit.tasks.padding import require_padding, settle_padding
 from lorakit.training.callbacks import HealthCheck, progress
 from lorakit.training.trainer import LoraTrainer
 
@@ -42,7 +42,8 @@ def make_trainer(
     tensorboard.
     """
     training = recipe.training
-    settle_padding(tokenizer, model.config, task)
+    settle_padding(tokenizer, model.config)
+    require_padding(tokenizer, task)
     if training.tensorboard:
         _prepare_tensorboard(output)
     callbacks: list[Any] = [progress(log)]

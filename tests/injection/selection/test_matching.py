@@ -308,8 +308,8 @@ class PackedWeight(nn.Parameter):
     """Stands for the weight of a quantised or sharded layer."""
 
 
-def _packed() -> nn.Module:
-    layer = nn.Linear(4, 4)
+def _packed(kind: type[nn.Linear] = nn.Linear) -> nn.Module:
+    layer = kind(4, 4)
     layer.weight = PackedWeight(torch.ones(4, 4))
     return layer
 
@@ -340,6 +340,10 @@ UNADAPTABLE = {
     "int8": (_int8, "has a quantised weight of dtype torch.int8, which is not supported"),
     "packed": (
         _packed,
+        "has a weight of type PackedWeight (quantised or sharded), which is not supported",
+    ),
+    "packed subclass": (  # bitsandbytes' Linear4bit
+        lambda: _packed(OwnLinear),
         "has a weight of type PackedWeight (quantised or sharded), which is not supported",
     ),
     "parametrised": (
