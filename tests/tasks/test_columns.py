@@ -96,6 +96,7 @@ GUESSES: dict[str, tuple[dict[str, list[Any]], Columns]] = {
         {"instruction": ["a"], "output": ["b"], "system": ["s"], "history": [[["q", "r"]]]},
         Columns("generation", ("system", "history", "instruction"), "output"),
     ),
+    "whole texts": ({"text": ["a", "b"]}, Columns("language_modeling", ("text",))),
     "sharegpt": (
         {"conversations": [[{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]]},
         Columns("chat", ("conversations",)),
@@ -125,9 +126,9 @@ BAD_TABLES: dict[str, tuple[dict[str, list[Any]], Columns, str]] = {
         r"(.|\n)*task is 'classify'",
     ),
     "one column": (
-        {"text": ["a", "b"]},
+        {"words": ["a", "b"]},
         Columns(),
-        "the column is 'text'; set data.task and data.label",
+        "the column is 'words'; set data.task and data.label",
     ),
     "semicolons": ({"text;label": ["a;1"]}, Columns(), "separated by ';'"),
     "nothing to tell": (

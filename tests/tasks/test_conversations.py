@@ -226,3 +226,38 @@ def test_a_list_is_no_text_of_a_generation() -> None:
     table = Dataset.from_dict({"prompt": [[USER]], "completion": [[BOT]]})
     with pytest.raises(ConfigError, match="is a list, where text is wanted; the task chat reads"):
         resolve(table, Columns("generation"))
+
+
+def unread(tokenizer: Any, *rows: Row) -> list[str]:
+    table = table_of({name: [row.get(name) for row in rows] for name in rows[0]})
+    columns = resolve(table, Columns())
+    return make_task(table, columns, 512).unread(tokenizer, table)
+
+
+def test_what_the_template_does_not_read_is_said_once(gpt: Any) -> None:
+    odd = {**BOT, "id": 7, "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    row = {"messages": [USER, odd], "tools": [MOVE]}
+    assert unread(gpt, {"messages": [USER, BOT]}) == []
+    (said,) = unread(gpt, row, row)
+    assert "tools" in said
+    assert "the messages' id" in said
+    assert "the messages' tool_calls" in said
+    gpt.chat_template = TOOL_USE
+    (said,) = unread(gpt, row, row)
+    assert said == "The chat template does not use the messages' id: the model will not see that."
+
+
+def test_a_key_that_is_read_in_some_row_is_not_said(gpt: Any) -> None:
+    gpt.chat_template = gpt.chat_template.replace("m['role'] +", "m['role'] + (m.name or '') +")
+    rows = [{"messages": [{**USER, "name": name}, BOT]} for name in ("", "Ada")]
+    assert unread(gpt, *rows) == []
+
+
+def test_a_system_message_that_the_template_drops_is_said(gpt: Any) -> None:
+    gpt.chat_template = gpt.chat_template.replace(
+        "for m in messages", "for m in messages if m.role != 'system'"
+    )
+    row = {"messages": [{"role": "system", "content": "s"}, USER, BOT]}
+    assert unread(gpt, row) == [
+        "The chat template does not use system messages: the model will not see that."
+    ]

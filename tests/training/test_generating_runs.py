@@ -83,6 +83,18 @@ def test_answers_of_a_chat_are_learned_and_written(llama, tmp_path):
     assert_evaluates_as_in_training(result, saved)
 
 
+def test_whole_texts_are_learned_and_continued(llama, tmp_path):
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join(json.dumps({"text": f"{a} {b}"}) for a, b in PAIRS))
+    recipe = tiny.recipe(
+        llama, data, tmp_path / "run", data={"test": 9}, method="full", training=LEARNING
+    )
+    result, rows, saved = trained(recipe)
+    assert (saved.task.name, rows) == ("language_modeling", [])
+    assert_evaluates_as_in_training(result, saved)
+    assert generate_texts(saved, ["very"], DecodingConfig(6)).texts == ["dull dull dull"]
+
+
 def test_an_answer_is_as_long_as_the_longest_reference_at_most(llama, tmp_path):
     """Nothing was learned, so nothing ends before it."""
     data = completions(tmp_path / "data.jsonl")

@@ -86,12 +86,16 @@ def generate_test_rows(
 ) -> list[str]:
     """The completion of each test row of a run, over all processes, as its recipe decodes.
 
+    There are none for a task whose rows have no expected completion.
+
     Where the recipe does not set max_new_tokens, it is the length of the longest reference and its
     end-of-sequence token, and at most half of the task's max_length, so that the prompt has room.
     """
-    decoding = decoding_of(session)
+    task, decoding = _generating(session), decoding_of(session)
+    if not task.has_references:
+        return []
     if decoding.max_new_tokens is None:
-        references = _generating(session).references(columns_read(session.task, table))
+        references = task.references(columns_read(session.task, table))
         ids = session.tokenizer(references, add_special_tokens=False, verbose=False)["input_ids"]
         longest = min(max(map(len, ids)) + 1, max(1, session.task.max_length // 2))
         decoding = replace(decoding, max_new_tokens=longest)

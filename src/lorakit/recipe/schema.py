@@ -38,10 +38,10 @@ class DataConfig:
     training.early_stopping a share of 0.1, by which the best checkpoint is chosen."""
 
     task: str | None = None
-    """classification, multi_label_classification, regression, multiple_choice, generation or
-    chat; a task of GLUE or a corpus of data-to-text (e2e, webnlg, dart, data_to_text), whose
-    columns are fixed; or a name that was registered with `lorakit.tasks.register`. None: guessed
-    from the columns, as one of the first six."""
+    """classification, multi_label_classification, regression, multiple_choice, generation,
+    chat or language_modeling (whole texts); a task of GLUE or a corpus of data-to-text (e2e,
+    webnlg, dart, data_to_text), whose columns are fixed; or a name that was registered with
+    `lorakit.tasks.register`. None: guessed from the columns, as one of the first seven."""
 
     text: Sequence[str] | None = None
     """The input columns, in order. None: guessed."""

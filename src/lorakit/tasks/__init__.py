@@ -8,6 +8,7 @@ from lorakit.tasks.base import Task
 from lorakit.tasks.chat import Chat
 from lorakit.tasks.classification import Classification
 from lorakit.tasks.generation import CausalTask, Generation
+from lorakit.tasks.language_modeling import LanguageModeling
 from lorakit.tasks.multi_label import MultiLabelClassification
 from lorakit.tasks.multiple_choice import MultipleChoice
 from lorakit.tasks.nlg.task import DataToText
@@ -24,6 +25,7 @@ __all__ = [
     "Columns",
     "DataToText",
     "Generation",
+    "LanguageModeling",
     "MultiLabelClassification",
     "MultipleChoice",
     "Regression",

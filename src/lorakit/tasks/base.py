@@ -150,6 +150,10 @@ class Task(ABC):
         rows: Iterable[dict[str, Any]] = table.select_columns(self.known_columns)
         return rows
 
+    def unread(self, tokenizer: Any, table: Any) -> list[str]:
+        """Sentences about what the input columns hold and the model will not see."""
+        return []
+
     def majority(self, table: Any) -> float | None:
         """Accuracy of always predicting the most frequent class, where there are classes."""
         return None

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from lorakit.errors import ConfigError
 from lorakit.tasks.base import Row, Rows
-from lorakit.tasks.chat_template import labelled, render
+from lorakit.tasks.chat_template import labelled, render, unread
 from lorakit.tasks.conversations import Conversation, read_conversation
 from lorakit.tasks.generation import CausalTask, columns_of, last_tokens
 from lorakit.tasks.messages import ASSISTANT, Message, Turn, said
@@ -59,6 +59,13 @@ class Chat(CausalTask):
     def references(self, rows: Rows) -> list[str]:
         answers = [self._split(row)[1] for row in self._rows(rows)]
         return ["" if answer is None else answer.text for answer in answers]
+
+    def unread(self, tokenizer: Any, table: Any) -> list[str]:
+        rows = self._rows({name: table[name][:] for name in self.known_columns})
+        parts = unread(tokenizer, map(self._conversation, rows))
+        if not parts:
+            return []
+        return [f"The chat template does not use {', '.join(parts)}: the model will not see that."]
 
     def _conversation(self, row: Row) -> Conversation:
         label = self.label if self.label in row else None

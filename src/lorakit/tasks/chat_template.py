@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -22,6 +23,8 @@ from lorakit.tasks.generation import Labelled
 
 Span = tuple[int, int]
 
+_TRIED = 100
+"""Conversations with a part after which it is said to be unread."""
 _MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -48,6 +51,41 @@ def labelled(tokenizer: Any, conversation: Conversation) -> Labelled:
         i if any(start < end and stop > begin for begin, end in spans) else IGNORED
         for i, (start, stop) in zip(ids, offsets, strict=True)
     ]
+
+
+def unread(tokenizer: Any, conversations: Iterable[Conversation]) -> list[str]:
+    """What conversations hold and the template does not write: it renders the same without that."""
+    tried: Counter[str] = Counter()
+    is_read: set[str] = set()
+    for conversation in conversations:
+        for part, rest in _without_each_part(conversation):
+            if part not in is_read and tried[part] < _TRIED:
+                tried[part] += 1
+                if _differs(tokenizer, conversation, rest):
+                    is_read.add(part)
+    return [part for part in tried if part not in is_read]
+
+
+def _without_each_part(conversation: Conversation) -> Iterator[tuple[str, Conversation]]:
+    """Each part that a template may leave out, and the conversation without it."""
+    turns = conversation.turns
+    if conversation.tools:
+        yield "tools", replace(conversation, tools=None)
+    others = [turn for turn in turns if turn.message["role"] != "system"]
+    if len(others) < len(turns):
+        yield "system messages", replace(conversation, turns=others)
+    keys = dict.fromkeys(key for turn in turns for key in turn.message)
+    for key in [key for key in keys if key not in ("role", "content")]:
+        rest = [replace(turn, message={k: v for k, v in turn.message.items() if k != key})
+                for turn in turns]  # fmt: skip
+        yield f"the messages' {key}", replace(conversation, turns=rest)
+
+
+def _differs(tokenizer: Any, one: Conversation, other: Conversation) -> bool:
+    try:
+        return render(tokenizer, one) != render(tokenizer, other)
+    except ConfigError:  # the template needs the part
+        return True
 
 
 def _marked(tokenizer: Any, conversation: Conversation) -> tuple[list[int], list[int]]:
@@ -137,8 +175,8 @@ def _apply(tokenizer: Any, conversation: Conversation, **options: Any) -> Any:
 def _template(tokenizer: Any, conversation: Conversation) -> str:
     if tokenizer.chat_template is None:
         raise ConfigError(
-            "The tokenizer has no chat template, which the task chat needs; use the task "
-            "generation."
+            "The tokenizer has no chat template, which the task chat needs; use a base that has "
+            "one, or for prompts and completions of text the task generation."
         )
     if not tokenizer.is_fast:
         raise ConfigError(

@@ -43,6 +43,8 @@ class CausalTask(Task):
     best_metric: ClassVar[str] = "loss"
     higher_is_better: ClassVar[bool] = False
     generates: ClassVar[bool] = True
+    has_references: ClassVar[bool] = True
+    """Whether rows have an expected completion, which test rows are compared with."""
 
     @abstractmethod
     def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
@@ -155,7 +157,7 @@ class Generation(CausalTask):
 
     def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
         """Prompts, truncated at their beginning."""
-        return last_tokens(_open_ended(tokenizer, self._texts(rows)), self.max_length)
+        return last_tokens(open_ended(tokenizer, self._texts(rows)), self.max_length)
 
     def references(self, rows: Rows) -> list[str]:
         return [str(value) for value in rows[str(self.label)]]
@@ -244,8 +246,8 @@ def _ids(
     tokenizer: Any, prompts: list[str], completions: list[str]
 ) -> list[tuple[list[int], list[int]]]:
     """The ids of each prompt and of its completion."""
-    starts = _open_ended(tokenizer, prompts)
-    whole = _open_ended(tokenizer, [p + c for p, c in zip(prompts, completions, strict=True)])
+    starts = open_ended(tokenizer, prompts)
+    whole = open_ended(tokenizer, [p + c for p, c in zip(prompts, completions, strict=True)])
     alone = tokenizer(completions, add_special_tokens=False, verbose=False)["input_ids"]
     return [
         (start, ids[len(start) :] if ids[: len(start)] == start else own)
@@ -253,7 +255,7 @@ def _ids(
     ]
 
 
-def _open_ended(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+def open_ended(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     """The ids of texts without the EOS token that some tokenizers add."""
     ids: list[list[int]] = tokenizer(texts, verbose=False)["input_ids"]
     return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in ids]

@@ -12,16 +12,18 @@ from lorakit.tasks.classification import Classification
 from lorakit.tasks.generation import Generation
 from lorakit.tasks.glue.specs import GLUE_TASKS
 from lorakit.tasks.guessing import choice_columns
+from lorakit.tasks.language_modeling import LanguageModeling
 from lorakit.tasks.multi_label import MultiLabelClassification
 from lorakit.tasks.multiple_choice import MultipleChoice
 from lorakit.tasks.nlg.specs import CORPUS_TASKS
 from lorakit.tasks.regression import Regression
-from lorakit.tasks.row_forms import chat_columns, completion_columns
+from lorakit.tasks.row_forms import chat_columns, completion_columns, text_columns
 from lorakit.tasks.spec import TaskSpec, TextColumns
 from lorakit.tasks.table_task import TableTask
 
 _CHOICES = TextColumns(3, None, "a column of questions and two or more columns of choices")
 _PROMPT = TextColumns(1, None, "one or more columns of the prompt")
+_WHOLE = TextColumns(1, 1, "one column of whole texts")
 _MESSAGES = TextColumns(1, None, "a column of messages, or the columns of a prompt")
 
 TASKS: dict[str, TaskSpec] = {
@@ -32,6 +34,7 @@ TASKS: dict[str, TaskSpec] = {
         TableTask("regression", Regression),
         TableTask("multiple_choice", MultipleChoice, _CHOICES, choice_columns),
         TableTask("generation", Generation, _PROMPT, completion_columns, task_type="CAUSAL_LM"),
+        TableTask("language_modeling", LanguageModeling, _WHOLE, text_columns),
         TableTask("chat", Chat, _MESSAGES, chat_columns),
         *CORPUS_TASKS,
         *GLUE_TASKS,

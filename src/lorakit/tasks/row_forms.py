@@ -46,6 +46,8 @@ UNSURE_PROMPTS = (
     RowForm(("source",), "target"),
 )
 """Those that are something else in a table which also has labels."""
+TEXT = "text"
+"""The column of whole texts."""
 
 
 def chat_columns(table: Any, given: Columns) -> Columns | None:
@@ -76,6 +78,17 @@ def completion_columns(table: Any, given: Columns) -> Columns | None:
         prompt, completion = names.values()
         return replace(given, text=(prompt,), label=completion)
     return None
+
+
+def text_columns(table: Any, given: Columns) -> Columns | None:
+    """The column of whole texts, which stands alone unless the task is given."""
+    names = by_lower_case(table)
+    alone = tuple(names.values()) if len(names) == 1 else None
+    if given.task is not None:
+        text = _present(names, (TEXT,)) or alone
+    else:
+        text = alone if TEXT in names else None
+    return replace(given, text=text) if text and given.label is None else None
 
 
 def _first(names: Mapping[str, str], forms: Sequence[RowForm]) -> RowForm | None:

@@ -81,6 +81,8 @@ def _train(
     require_free_columns(task)
     task.require_packages()
     encoded = {n: encode(task, tokenizer, table, n, log) for n, table in tables.items()}
+    for sentence in task.unread(tokenizer, tables["train"]):
+        log(sentence)
     ends = _stop_tokens(task, tokenizer, encoded["train"], log)
     model, head = load_model(recipe, task)
     if process.is_main_process:
