@@ -57,8 +57,8 @@ def test_what_only_labels_and_rows_of_logits_allow_is_known_for_every_task() -> 
     rdrop = LOSSES["rdrop"]
     one_pass = {n for n, spec in TASKS.items() if rdrop.problem_with(spec.task_class, n)}
     corpora = {"e2e", "webnlg", "dart", "data_to_text"}
-    several = {"multi_label_classification"}
-    assert one_pass == {"multiple_choice", "generation", "chat", *corpora, *several}
+    others = {"multi_label_classification", "language_modeling"}
+    assert one_pass == {"multiple_choice", "generation", "chat", *corpora, *others}
     learned = {
         what: {n for n, spec in TASKS.items() if spec.task_class.learns == what}
         for what in ("a number", "a set of labels")
