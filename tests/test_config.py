@@ -33,6 +33,7 @@ from lorakit.errors import ConfigError
         *[("exclude_modules", value) for value in ([], [""], [1], 5, "(")],
         *[("modules_to_save", value) for value in ([], [""], "head", 5)],
         *[("layers_to_transform", value) for value in ([], [-1], "a", ["1"], -1, 1.5, True)],
+        *[("layers_pattern", value) for value in ("", [], ["a.*"], "h", 5)],
         *[("rank_pattern", value) for value in ({"q": 0}, {"q": 2.0}, {"(": 2}, {1: 2}, None)],
         *[("alpha_pattern", value) for value in ({"q": 0}, {"q": "1"}, {"(": 2}, {1: 2}, [])],
         *[("slices", {"q": value}) for value in ([], [False], [True, 1], 5, True, "ab", [[1]])],
@@ -57,6 +58,7 @@ def test_every_problem_is_listed_at_once():
             target_modules=5,
             exclude_modules=[],
             layers_to_transform=[-1],
+            layers_pattern=["h*"],
             rank_pattern={"a": 0, "(": 4},
             alpha_pattern={"b": 0},
             modules_to_save="head",
@@ -66,7 +68,7 @@ def test_every_problem_is_listed_at_once():
             slices={"q": [False], "v": 3},
         )
     named = "\n".join(caught.value.problems)
-    assert len(caught.value.problems) == 15
+    assert len(caught.value.problems) == 16
     for field in dataclasses.fields(LoraConfig):
         if field.name not in ("use_rslora", "use_dora", "merge_weights"):
             assert field.name in named, field.name

@@ -21,6 +21,7 @@ from lorakit.checkpoint.formats.peft.decoding import decode
 from lorakit.checkpoint.formats.peft.encoding import encode
 from lorakit.checkpoint.formats.peft.layout import PREFIX, PeftFiles, parse_header
 from lorakit.checkpoint.header import header_text
+from lorakit.checkpoint.summary import summarise
 from lorakit.config import LoraConfig
 from lorakit.errors import FormatError, MissingAlphaError, SaveError
 from lorakit.variants import (
@@ -244,7 +245,6 @@ def test_attention_projection_that_is_not_adapted_gets_zeros(there: str) -> None
         ({"alora_invocation_tokens": [1]}, "alora_invocation_tokens"),
         ({"use_qalora": True}, "use_qalora=True"),
         ({"layer_replication": [[0, 2]]}, "layer_replication"),
-        ({"invented_next_year": 3}, "invented_next_year=3 is not supported"),
         ({"init_lora_weights": "pissa_niter_16"}, "'pissa_niter_16' changes the base"),
         ({"init_lora_weights": "loftq"}, "'loftq' changes the base"),
         ({"target_modules": "("}, "not a valid regular expression"),
@@ -255,10 +255,10 @@ def test_attention_projection_that_is_not_adapted_gets_zeros(there: str) -> None
         ({"rank_pattern": {"q": 4}}, "q: size mismatch: the config says rank 4"),
         ({"use_rslora": "false"}, "use_rslora is 'false'; it must be true or false"),
         ({"use_rslora": 1}, "use_rslora is 1; it must be true or false"),
-        ({"auto_mapping": "x"}, "auto_mapping is 'x'; it must be a dict of strings"),
+        ({"auto_mapping": "x"}, "auto_mapping is 'x'; it must be a dict with strings as"),
         (
             {"auto_mapping": {"base_model_class": 5}},
-            "auto_mapping is .*; it must be a dict of strings",
+            "auto_mapping is .*; it must be a dict with strings as parent_library and base_model_",
         ),
         ({"base_model_name_or_path": 5}, "base_model_name_or_path is 5; it must be a string"),
         ({"task_type": ["x"]}, "task_type is .*; it must be a string"),
@@ -269,8 +269,8 @@ def test_attention_projection_that_is_not_adapted_gets_zeros(there: str) -> None
         ({"rank_pattern": [1]}, "rank_pattern is"),
         ({"layers_to_transform": ["x"]}, "layers_to_transform is"),
         (
-            {"layers_pattern": "h", "layers_to_transform": [0]},
-            "layers_pattern='h' is not supported with layers_to_transform",
+            {"layers_pattern": "h.*", "layers_to_transform": [0]},
+            "layers_pattern is .*must list names",
         ),
     ],
 )
@@ -288,7 +288,35 @@ def test_unknown_features_are_listed_together() -> None:
 
 @pytest.mark.parametrize("unused", [None, False, {}, [], ""])
 def test_unknown_field_that_is_off_is_no_obstacle(unused: object) -> None:
-    decode(PeftFiles(CONFIG | {"invented_next_year": unused}, tensors(), None))
+    bundle = decode(PeftFiles(CONFIG | {"invented_next_year": unused}, tensors(), None))
+    assert bundle.unknown_settings == {}
+
+
+@pytest.mark.parametrize("value", [3, True, "x", [1], {"a": {"b": [None]}}])
+def test_unknown_field_that_is_set_is_read_and_named(value: object) -> None:
+    bundle = decode(PeftFiles(CONFIG | {"invented_next_year": value}, tensors(), None))
+    assert bundle.unknown_settings == {"invented_next_year": value}
+    assert f"unknown settings  invented_next_year={value!r}" in str(summarise(bundle))
+
+
+def test_fields_that_other_tools_add_to_auto_mapping_are_no_obstacle() -> None:
+    names = {"base_model_class": "LlamaForCausalLM", "parent_library": "transformers.models.llama"}
+    mapping = names | {"unsloth_fixed": True, "depth": {"a": [1]}}
+    bundle = decode(PeftFiles(CONFIG | {"auto_mapping": mapping}, tensors(), None))
+    assert bundle.base_class == ("transformers.models.llama", "LlamaForCausalLM")
+    assert bundle.unknown_settings == {}
+
+
+@pytest.mark.parametrize("name", ["layers_to_transform", "layers_pattern", "exclude_modules"])
+@pytest.mark.parametrize("empty", [[], None, ""])
+def test_list_that_is_empty_is_none_as_in_peft(name: str, empty: object) -> None:
+    bundle = decode(PeftFiles(CONFIG | {name: empty}, tensors(), None))
+    assert getattr(bundle.config, name) is None
+
+
+def test_layers_pattern_without_layers_is_ignored_as_in_earlier_peft() -> None:
+    bundle = decode(PeftFiles(CONFIG | {"layers_pattern": "h"}, tensors(), None))
+    assert bundle.config.layers_pattern is None
 
 
 def test_alpha_that_peft_may_leave_out_is_its_default() -> None:

@@ -545,7 +545,7 @@ def test_peft_directory_of_ours_has_the_fields_of_peft_only(tmp_path: Path) -> N
     lora.save_adapter(adapted(CASES["patterns"]), tmp_path)
     saved = json.loads((tmp_path / "adapter_config.json").read_text())
     assert saved.keys() <= peft.LoraConfig().to_dict().keys()
-    assert saved["rank_pattern"] == {r"^body\.2": 3}
-    assert saved["alpha_pattern"] == {r"^body\.2": 9.5}
+    assert saved["rank_pattern"] == {"body.2": 3}
+    assert saved["alpha_pattern"] == {"body.2": 9.5}
     assert saved["target_modules"] == ["0", "2"]
     assert (saved["r"], saved["lora_alpha"]) == (2, 8)

@@ -52,6 +52,8 @@ class AdapterBundle:
     """For a format with its own module names: how it writes a module's name; see `late_names`."""
     targets_stated: bool = True
     """Whether the file stores `config.target_modules`; if not, they are its tensors' modules."""
+    unknown_settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings in the file that lorakit does not know; they could mean another function."""
     format: str = "peft"
     """The name of the file format that it was read from."""
 
@@ -76,7 +78,8 @@ def not_finite(bundle: AdapterBundle) -> list[str]:
 def type_problem(key: str, tensor: Tensor) -> str | None:
     """What is wrong with the dtype of a tensor in a file: A and B are floats of 16 bits or more."""
     is_small_float = tensor.is_floating_point() and tensor.dtype not in _FACTOR_TYPES
-    if is_small_float or ("lora_" in key and tensor.dtype not in _FACTOR_TYPES):
+    is_factor = key.removesuffix(".weight").rpartition(".")[2].startswith("lora_")
+    if is_small_float or (is_factor and tensor.dtype not in _FACTOR_TYPES):
         return f"{key} has dtype {tensor.dtype}; expected float32, bfloat16, float16 or float64"
     return None
 

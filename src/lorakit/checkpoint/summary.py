@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lorakit.checkpoint.bundle import AdapterBundle
@@ -37,6 +38,8 @@ class Summary:
     """Tensors that were trained in full and their number of parameters."""
     dtypes: list[str]
     fingerprint: str | None
+    unknown_settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings in the file that lorakit does not know; they could mean another function."""
     fits: str | None = None
     """The base that it was checked against."""
     base_verified: bool | None = None
@@ -51,6 +54,11 @@ class Summary:
             "dtype": ", ".join(self.dtypes),
             "fingerprint": self.fingerprint or "none",
         }
+        if self.unknown_settings:
+            settings = (
+                f"{name}={reprlib.repr(value)}" for name, value in self.unknown_settings.items()
+            )
+            rows["unknown settings"] = ", ".join(settings)
         if self.fits is not None:
             verified = "verified" if self.base_verified else "not verified"
             rows["fits"] = f"{self.fits} (base weights {verified})"
@@ -106,6 +114,7 @@ def summarise(
         trained={name: tensor.numel() for name, tensor in bundle.trained.items()},
         dtypes=dtype_names(bundle.tensors),
         fingerprint=next(iter(bundle.fingerprint.values())) if bundle.fingerprint else None,
+        unknown_settings=bundle.unknown_settings,
         fits=fits,
         base_verified=base_verified,
     )

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from lorakit.config.patterns import Pattern, key_problem, pattern_problem
+from lorakit.config.plain_keys import is_plain
 from lorakit.config.slices import Slice, normalised_slices
 from lorakit.config.values import is_index, is_name, is_number
 from lorakit.errors import ConfigError
@@ -31,6 +32,9 @@ class _AsVariant:
 
 
 _AS_VARIANT: Any = _AsVariant()
+
+_NAME_LISTS = ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern")
+"""Fields of which each may list names."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class LoraConfig:
     """Left out of what `target_modules` matched; suffixes or a regular expression."""
 
     layers_to_transform: int | Sequence[int] | None = None
-    """Only these layers: the first number in a module's name."""
+    """Only these layers, by the first number in a module's name; modules whose full names are in
+    the list `target_modules` stay."""
 
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     """Rank for the modules whose name matches the key (a regular expression or a suffix)."""
@@ -101,6 +106,10 @@ class LoraConfig:
 
     variant: str = "lora"
     """The adapter variant: "lora", "dora", or one registered with `lorakit.variants.register`."""
+
+    layers_pattern: str | Sequence[str] | None = None
+    """The names of the lists of layers ("layers", "h"): `layers_to_transform` then means the first
+    number right after one of them."""
 
     def __post_init__(self) -> None:
         problems = self._normalise() + self._variant_problems()
@@ -148,7 +157,9 @@ class LoraConfig:
     def _normalise(self) -> list[str]:
         """Copy fields as tuples and dicts; one of the wrong type is reported and emptied."""
         problems = []
-        for name in ("target_modules", "exclude_modules", "modules_to_save", "layers_to_transform"):
+        if isinstance(self.layers_pattern, str):
+            object.__setattr__(self, "layers_pattern", (self.layers_pattern,))
+        for name in (*_NAME_LISTS, "layers_to_transform"):
             value: Any = getattr(self, name)
             if value is None or isinstance(value, str):
                 continue
@@ -224,7 +235,7 @@ class LoraConfig:
 
     def _pattern_problems(self) -> list[str]:
         problems = []
-        for name in ("target_modules", "exclude_modules", "modules_to_save"):
+        for name in _NAME_LISTS:
             value = getattr(self, name)
             if isinstance(value, tuple) and (not value or not all(map(is_name, value))):
                 problems.append(f"{name} is {value!r}; it must be None or list at least one name")
@@ -232,6 +243,11 @@ class LoraConfig:
             problems.append(
                 f"modules_to_save is a string; it must be a list: [{self.modules_to_save!r}]"
             )
+        lists = self.layers_pattern or ()
+        if not all(is_plain(name) for name in lists if is_name(name)):
+            problems.append(f"layers_pattern is {lists!r}; it must list names such as 'layers'")
+        elif all(map(is_name, lists)) and lists and self.layers_to_transform is None:
+            problems.append("layers_pattern has no effect without layers_to_transform")
         patterns = [
             (name, pattern_problem(value))
             for name in ("target_modules", "exclude_modules")

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from lorakit.config.expressions import parse
 from lorakit.config.places import Part, Text
+from lorakit.config.plain_keys import PlainKeys, is_plain
 from lorakit.errors import ConfigError
 
 T = TypeVar("T")
@@ -16,8 +17,8 @@ T = TypeVar("T")
 class Pattern(Generic[T]):
     """A value by module name: that of the first key that matches the module.
 
-    A key is a regular expression or a dotted suffix. A key of the form `^` + escaped full name is
-    looked up instead of matched, since a file may have one for each module.
+    A key is a regular expression or a dotted suffix. Plain names and keys of the form `^` + escaped
+    full name are looked up instead of matched, since a file may have one for each module.
     """
 
     def __init__(self, given: Mapping[str, T]) -> None:
@@ -26,18 +27,23 @@ class Pattern(Generic[T]):
         """Full name -> the position of its key."""
         self._expressions: list[tuple[int, str, Part]] = []
         self._exact_keys: dict[str, str] = {}
+        self._plain = {key: at for at, key in enumerate(given) if is_plain(key)}
+        self._plain_keys = PlainKeys(self._plain)
         for position, key in enumerate(given):
             name = exact_name(key)
-            if name is None:
-                self._expressions.append((position, key, parse(key_regex(key))))
-            else:
+            if name is not None:
                 self._positions[name] = position
                 self._exact_keys[name] = key
+            elif key not in self._plain:
+                self._expressions.append((position, key, parse(key_regex(key))))
 
     def of(self, names: Sequence[str], default: T) -> dict[str, T]:
         """The value for each of these modules."""
         none = len(self._values)
-        found = {name: self._positions.get(name, none) for name in names}
+        found = {
+            name: min((self._positions.get(name, none), *self._plain_keys.matching(name)))
+            for name in names
+        }
         text = Text(names)
         for position, _, expression in self._expressions:
             for name in text.fitting(expression):
@@ -47,6 +53,8 @@ class Pattern(Generic[T]):
     def without_match(self, names: Sequence[str]) -> list[str]:
         """The keys that match none of these modules."""
         missing = [self._exact_keys[name] for name in self._exact_keys.keys() - set(names)]
+        matched = {position for name in names for position in self._plain_keys.matching(name)}
+        missing += [key for key, position in self._plain.items() if position not in matched]
         text = Text(names)
         return missing + [key for _, key, part in self._expressions if not text.fitting(part)]
 

@@ -447,6 +447,14 @@ def test_everything_that_is_wrong_is_in_one_error(saved: Path) -> None:
         assert word in text.replace("bert.encoder.nowhere", "nowhere"), word
 
 
+def test_unknown_settings_of_another_tool_are_named_in_the_report(saved: Path) -> None:
+    edit_config(saved, invented_next_year=3, off=False, auto_mapping={"unsloth_fixed": True})
+    report = lora.load_adapter(base(), saved)
+    assert report.unknown_settings == {"invented_next_year": 3}
+    said = "unknown settings, which could mean another function: invented_next_year=3"
+    assert said in str(report)
+
+
 # --- configs that lie
 
 
@@ -747,8 +755,7 @@ def test_a_child_that_its_parent_only_reads_is_refused_in_the_list(tmp_path: Pat
     model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     lora.inject(model, lora.LoraConfig(r=2, target_modules=["self_attn"]))
     lora.save_adapter(model, tmp_path)
-    file = tmp_path / "adapter_config.json"
-    file.write_text(file.read_text().replace('"lora_dropout": 0.0', '"lora_dropout": 0.1'))
+    edit_config(tmp_path, lora_dropout=0.1)
     plain = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     with pytest.raises(lora.errors.MismatchError, match=r"out_proj .*lora_dropout must be 0"):
         lora.load_adapter(plain, tmp_path)

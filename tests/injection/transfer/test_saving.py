@@ -196,7 +196,7 @@ def test_settings_that_changed_since_are_the_ones_saved(tmp_path: Path) -> None:
     model[3].lora_alpha = 10
     model[0].lora_dropout = 0.25
     path = lora.save_adapter(model, tmp_path)
-    assert (config(path)["lora_alpha"], config(path)["alpha_pattern"]) == (4, {"^3": 10})
+    assert (config(path)["lora_alpha"], config(path)["alpha_pattern"]) == (4, {"3": 10})
     assert config(path)["lora_dropout"] == 0.25
     again = net()
     lora.load_adapter(again, path)
@@ -288,7 +288,7 @@ def test_task_is_named_where_peft_has_a_model_for_it(
 ) -> None:
     made = model()
     lora.inject(made, QUERY.replace(**changes))
-    assert config(lora.save_adapter(made, tmp_path))["task_type"] == task
+    assert config(lora.save_adapter(made, tmp_path)).get("task_type") == task
 
 
 class Tree(nn.Module):

@@ -10,6 +10,7 @@ every key (DistributedDataParallel).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from torch import Tensor
 
 from lorakit.checkpoint.bundle import AdapterBundle, missing_factors, type_problem
 from lorakit.checkpoint.formats.codec import Decoder
+from lorakit.checkpoint.formats.peft.layout import PREFIX
+from lorakit.checkpoint.formats.raw_keys import plain_keys, renamed
 from lorakit.checkpoint.formats.tensor_files import load_pickle
 from lorakit.config import LoraConfig
 from lorakit.errors import FormatError, MissingAlphaError
@@ -25,6 +28,7 @@ from lorakit.variants import VARIANTS, AdapterSpec, ModuleAdapter
 
 _WRAPPERS = ("model_state_dict", "state_dict", "model")
 _DDP = "module."
+_PEFTS_FACTOR = re.compile(r"\.lora_(?:embedding_)?([AB])(?:\.weight)?$")
 _SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _MAGIC = (b"PK\x03\x04", b"\x80")
 """How a zip archive (torch.save's files) and a bare pickle (those before torch 1.6) begin."""
@@ -56,7 +60,8 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
     Raises FormatError for anything else, listing every missing lora_A or lora_B and unexpected
     base weights; MissingAlphaError if `lora_alpha` is None.
     """
-    tensors = _unwrap(content)
+    plain, key_problems = plain_keys(_unwrap(content))
+    tensors, name_problems = _in_loralibs_names(plain)
     known = {name for variant in VARIANTS.values() for name in variant.tensor_names}
     parts = {key: key.rpartition(".") for key in tensors}
     adapted = {module for module, _, leaf in parts.values() if leaf in ("lora_A", "lora_B")}
@@ -69,7 +74,7 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
         else:
             trained[key] = tensor
     trained = {_own_name(key, pairs): tensor for key, tensor in trained.items()}
-    problems = _problems(tensors, pairs, trained)
+    problems = key_problems + name_problems + _problems(tensors, pairs, trained)
     if problems:
         raise FormatError("Not a valid loralib adapter:", problems)
     if lora_alpha is None:
@@ -139,6 +144,14 @@ def _own_name(key: str, modules: Container[str]) -> str:
     return f"{module}.{leaf}" if last == "conv" and module in modules else key
 
 
+def _in_loralibs_names(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Without a prefix that all keys have, and PEFT's `q.lora_A.weight` as `q.lora_A`."""
+    for prefix in (_DDP, PREFIX):
+        if all(key.startswith(prefix) for key in tensors):
+            tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
+    return renamed(tensors, {key: _PEFTS_FACTOR.sub(r".lora_\1", key) for key in tensors})
+
+
 def _unwrap(content: Any) -> dict[str, Tensor]:
     while isinstance(content, Mapping):
         inner = [content[w] for w in _WRAPPERS if isinstance(content.get(w), Mapping)]
@@ -151,6 +164,4 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
         or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
     ):
         raise FormatError("The file does not contain a state dict (tensors by name).")
-    if all(key.startswith(_DDP) for key in content):
-        return {key.removeprefix(_DDP): tensor for key, tensor in content.items()}
     return dict(content)

@@ -193,14 +193,17 @@ class _Finder:
 
     def _in_layers(self, names: list[str], wanted: int | Iterable[int]) -> list[str]:
         layers = {wanted} if isinstance(wanted, int) else set(wanted)
-        present = {layer_index(name) for name in names}
+        index = {name: layer_index(name, self.config.layers_pattern) for name in names}
+        present = set(index.values())
         if absent := sorted(layers - present):
             there = sorted(index for index in present if index is not None)
             self.problems.append(
                 f"layers_to_transform: no target module in layer {', '.join(map(str, absent))}; "
                 f"found layers {', '.join(map(str, there)) or 'none'}"
             )
-        return [name for name in names if layer_index(name) in layers]
+        given = self.config.target_modules
+        in_full = set() if given is None or isinstance(given, str) else set(given)
+        return [name for name in names if index[name] in layers or name in in_full]
 
     def _distinct(self, names: list[str]) -> list[str]:
         """One name per module object."""

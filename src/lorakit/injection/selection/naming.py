@@ -18,13 +18,20 @@ def within(name: str, container: str) -> bool:
     return name == container or name.startswith(f"{container}.")
 
 
-def layer_index(name: str) -> int | None:
-    """The first number in a dotted name, the index of its layer.
+def layer_index(name: str, lists: Iterable[str] | None = None) -> int | None:
+    """The first number in a dotted name, the index of its layer; or the first after one of `lists`.
 
     >>> layer_index("encoder.layer.3.attention.0.query")
     3
+    >>> layer_index("stages.1.layers.3.query", ["layers"])
+    3
     """
-    return next((int(part) for part in name.split(".") if part.isdigit()), None)
+    parts = name.split(".")
+    if lists is None:
+        return next((int(part) for part in parts if part.isdecimal()), None)
+    places = [(i, ".".join(parts[:i])) for i, part in enumerate(parts[:-1]) if part.isdecimal()]
+    found = (i for owner in lists for i, before in places if matches_suffix(before, owner))
+    return next((int(parts[i]) for i in found), None)
 
 
 def without_indices(name: str) -> str:

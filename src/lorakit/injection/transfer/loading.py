@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +40,8 @@ class LoadReport:
     fingerprint or the two precisions cannot be compared."""
     worst_rounding: float | None
     """For a 16-bit base: the largest share of a layer's update that merging would lose."""
+    unknown_settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings in the file that lorakit does not know; they could mean another function."""
 
     def __str__(self) -> str:
         verified = {
@@ -49,6 +53,9 @@ class LoadReport:
         lines.append(f"base weights: {verified[self.base_verified]}")
         if self.worst_rounding is not None:
             lines.append(f"rounding when merged: up to {self.worst_rounding:.1%} of an update")
+        if self.unknown_settings:
+            settings = ", ".join(f"{n}={reprlib.repr(v)}" for n, v in self.unknown_settings.items())
+            lines.append(f"unknown settings, which could mean another function: {settings}")
         return "\n".join(lines)
 
 
@@ -81,7 +88,8 @@ def load_bundle(
         keep_loadable(model)
     fill(model, bundle.trained)
     mark_training_start(model)
-    return LoadReport(bundle.format, describe(model), verified, _worst_rounding(model))
+    rounding = _worst_rounding(model)
+    return LoadReport(bundle.format, describe(model), verified, rounding, bundle.unknown_settings)
 
 
 def another_base(bundle: AdapterBundle) -> str:

@@ -225,6 +225,7 @@ def _config(
         target_modules=_target_modules(model, layers) if layers else None,
         exclude_modules=None,
         layers_to_transform=None,
+        layers_pattern=None,
         modules_to_save=saved or None,
         bias=_bias(layers, saved, trained),
     )

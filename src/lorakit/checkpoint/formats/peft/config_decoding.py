@@ -1,26 +1,34 @@
-"""adapter_config.json as a LoraConfig: fields that are read, ignored, and not supported."""
+"""adapter_config.json as a LoraConfig: fields that are read, ignored, not supported, or unknown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from lorakit.checkpoint.formats.peft.layout import CLASS_FIELDS
 from lorakit.checkpoint.header import Check, type_problems
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError, FormatError
 
 _READ = {
     "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform", "rank_pattern",
-    "alpha_pattern", "modules_to_save", "bias", "use_rslora", "use_dora",
+    "layers_pattern", "alpha_pattern", "modules_to_save", "bias", "use_rslora", "use_dora",
 }  # fmt: skip
 _IGNORED = {
     "auto_mapping", "base_model_name_or_path", "corda_config", "eva_config", "fan_in_fan_out",
     "inference_mode", "init_lora_weights", "loftq_config", "lora_ga_config", "lora_alpha",
     "megatron_core", "peft_type", "peft_version", "qalora_group_size", "r", "revision",
     "runtime_config", "task_type", "velora_config", "monteclora_config", "ensure_weight_tying",
-    "layers_pattern",
 }  # fmt: skip
 """Fields about how an adapter was trained, not what it computes."""
+_UNSUPPORTED = {
+    "alora_invocation_tokens", "arrow_config", "kasa_config", "layer_replication", "lora_bias",
+    "megatron_config", "target_parameters", "trainable_token_indices", "use_bdlora", "use_qalora",
+}  # fmt: skip
+"""Fields of PEFT about what an adapter computes, which lorakit does not compute."""
+_OFF: tuple[Any, ...] = (None, False, {}, [], "")
+_LISTS = ("exclude_modules", "layers_pattern", "layers_to_transform", "modules_to_save")
+"""Fields for which PEFT takes an empty list as none."""
 
 
 def _is_names(value: Any) -> bool:
@@ -29,8 +37,8 @@ def _is_names(value: Any) -> bool:
     )
 
 
-def _is_mapping(value: Any) -> bool:
-    parts = value.values() if isinstance(value, dict) else (0,)
+def _names_a_class(value: Any) -> bool:
+    parts = map(value.get, CLASS_FIELDS) if isinstance(value, dict) else (0,)
     return all(part is None or isinstance(part, str) for part in parts)
 
 
@@ -38,7 +46,7 @@ _FLAG: Check = ("true or false", lambda value: type(value) is bool)
 _TEXT: Check = ("a string", lambda value: isinstance(value, str))
 _NAMES: Check = ("a string or a list of strings", _is_names)
 _TYPES: dict[str, Check] = {
-    "auto_mapping": ("a dict of strings", _is_mapping),
+    "auto_mapping": (f"a dict with strings as {' and '.join(CLASS_FIELDS)}", _names_a_class),
     "base_model_name_or_path": _TEXT,
     "task_type": _TEXT,
     "bias": _TEXT,
@@ -54,13 +62,20 @@ _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of `init_lora_weights` with which PEFT writes to the base weights."""
 
 
+def unknown_settings(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of another tool or a newer PEFT that are set, and could mean another function."""
+    known = _READ | _IGNORED | _UNSUPPORTED
+    return {n: value for n, value in raw.items() if n not in known and value not in _OFF}
+
+
 def decode_config(raw: Mapping[str, Any]) -> LoraConfig:
+    """The config; raises FormatError that lists what is invalid and what is not supported."""
     if raw.get("peft_type") != "LORA":
         raise FormatError(f"peft_type is {raw.get('peft_type')!r}; only LORA is supported.")
     problems = [
         f"{name}={value!r} is not supported"
         for name, value in raw.items()
-        if name not in _READ | _IGNORED and value not in (None, False, {}, [], "")
+        if name in _UNSUPPORTED and value not in _OFF
     ]
     init = raw.get("init_lora_weights")
     if isinstance(init, str) and init.startswith(_CHANGES_BASE):
@@ -69,21 +84,15 @@ def decode_config(raw: Mapping[str, Any]) -> LoraConfig:
             "original base; convert it to plain LoRA with PEFT: "
             "save_pretrained(..., path_initial_model_for_weight_conversion=...)"
         )
-    if raw.get("layers_pattern") and raw.get("layers_to_transform") is not None:
-        problems.append(
-            f"layers_pattern={raw['layers_pattern']!r} is not supported with layers_to_transform: "
-            "the layer index is always the first number in a module's name"
-        )
     problems += type_problems(raw, _TYPES)
     if type(raw.get("r")) is not int:
         problems.append(f"r is {raw.get('r')!r}; it must be an integer")
     if problems:
         raise FormatError("Invalid adapter_config.json:", problems)
     values = {name: raw[name] for name in _READ if raw.get(name) is not None}
-    if not values.get("modules_to_save"):
-        values.pop("modules_to_save", None)
-    if not values.get("exclude_modules"):
-        values.pop("exclude_modules", None)
+    values = {n: value for n, value in values.items() if n not in _LISTS or value not in ([], "")}
+    if "layers_to_transform" not in values:
+        values.pop("layers_pattern", None)
     try:
         return LoraConfig(r=raw["r"], lora_alpha=raw.get("lora_alpha", 8), **values)
     except (ConfigError, TypeError) as error:

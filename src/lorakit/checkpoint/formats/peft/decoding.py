@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from lorakit.checkpoint.bundle import AdapterBundle, missing_factors, type_problem
+from lorakit.checkpoint.formats.peft import trained_names
 from lorakit.checkpoint.formats.peft.adapter_decoding import decode_adapter, named_in_config
-from lorakit.checkpoint.formats.peft.config_decoding import decode_config
+from lorakit.checkpoint.formats.peft.config_decoding import decode_config, unknown_settings
 from lorakit.checkpoint.formats.peft.layout import (
+    ALL_FACTORS,
+    CLASS_FIELDS,
+    DEFAULTS,
     EMBEDDING_FACTORS,
-    FACTORS,
     MAGNITUDE,
     OUT_PROJ,
     PREFIX,
     PeftFiles,
 )
+from lorakit.checkpoint.formats.raw_keys import plain_keys
 from lorakit.errors import ConfigError, FormatError
 from lorakit.variants import adapter_specs
-
-_ALL_FACTORS = FACTORS | EMBEDDING_FACTORS
-
-_WRAPPERS = (
-    re.compile(r"\.(modules_to_save|original_module)\."),
-    re.compile(r"\.modules_to_save\.[^.]+\."),
-)
-"""Names in which PEFT keeps a trained module and its original; with bias="all" it saves both again,
-with or without the adapter's name, next to the module under its own name."""
 
 
 def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
@@ -45,8 +39,9 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
             f"lora_alpha={lora_alpha:g} was passed, but the file says "
             f"lora_alpha={config.lora_alpha:g}"
         )
-    pairs, trained, key_problems = _decode_tensors(files.tensors)
-    problems += key_problems
+    tensors, key_problems = plain_keys(files.tensors)
+    pairs, trained, tensor_problems = _decode_tensors(tensors, config.modules_to_save or ())
+    problems += key_problems + tensor_problems
     modules = (files.header or {}).get("modules") or {}
     known = {name: named_in_config(name, kind) for name, (_, kind) in pairs.items()}
     try:
@@ -67,8 +62,7 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
         raise FormatError("The adapter is incomplete or inconsistent:", problems)
     header = files.header or {}
     mapping = files.config.get("auto_mapping") or {}
-    named = mapping.get("parent_library"), mapping.get("base_model_class")
-    base_class: Any = header.get("base_class") or named
+    base_class: Any = header.get("base_class") or tuple(map(mapping.get, CLASS_FIELDS))
     return AdapterBundle(
         config=config,
         adapters=adapters,
@@ -78,6 +72,7 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
         task_type=files.config.get("task_type"),
         fingerprint=header.get("fingerprint") or None,
         num_labels=header.get("num_labels"),
+        unknown_settings=unknown_settings(files.config),
     )
 
 
@@ -86,62 +81,71 @@ def _header_problems(files: PeftFiles) -> list[str]:
     header = (files.header or {}).get("config")
     if header is None:
         return []
+    names = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora")
+    here, there = ({n: c.get(n, DEFAULTS.get(n)) for n in names} for c in (files.config, header))
     return [
-        f"adapter_config.json says {name}={files.config.get(name)!r}, but the tensors were saved "
-        f"with {name}={header.get(name)!r}"
-        for name in ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora")
-        if files.config.get(name) != header.get(name)
+        f"adapter_config.json says {name}={here[name]!r}, but the tensors were saved with "
+        f"{name}={there[name]!r}"
+        for name in names
+        if here[name] != there[name]
     ]
 
 
+Pairs = dict[str, tuple[dict[str, Tensor], str]]
+"""(A, B and m by name, kind of site) by module."""
+
+
 def _decode_tensors(
-    tensors: Mapping[str, Tensor],
-) -> tuple[dict[str, tuple[dict[str, Tensor], str]], dict[str, Tensor], list[str]]:
-    """(A, B and m by name, kind of site) by module, other tensors by name, and all problems."""
-    found: dict[str, dict[str, Tensor]] = {}
-    kinds: dict[str, str] = {}
-    trained: dict[str, Tensor] = {}
-    extra: dict[str, list[str]] = {}
-    owners: dict[str, str] = {}
+    tensors: Mapping[str, Tensor], saved: Sequence[str]
+) -> tuple[Pairs, dict[str, Tensor], list[str]]:
+    """The adapters, other tensors by name, and all problems; `saved` is `modules_to_save`."""
     problems = [p for key, tensor in tensors.items() if (p := type_problem(key, tensor))]
     problems += [
         f"duplicate key: {key} and {PREFIX}{key}" for key in tensors if PREFIX + key in tensors
     ]
+    factors, kinds, rest = _split_factors(tensors)
+    trained, odd = {}, []
+    for key, tensor in rest.items():
+        name = trained_names.decoded(key.removeprefix(PREFIX), factors, saved)
+        if name is None:
+            odd.append(key)
+        else:
+            trained[name] = tensor
+    problems += [p for key in odd if (p := trained_names.refusal(key, trained))]
+    whole = {
+        module: pair for module, pair in factors.items() if {"lora_A", "lora_B"} <= pair.keys()
+    }
+    problems += [p for module, pair in factors.items() if (p := missing_factors(module, pair))]
+    return (
+        {name: (pair, kinds.get(name, "linear")) for name, pair in whole.items()},
+        trained,
+        problems,
+    )
+
+
+def _split_factors(
+    tensors: Mapping[str, Tensor],
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, str], dict[str, Tensor]]:
+    """A, B and m by module and name, the kind of site of each module, and all other tensors."""
+    factors: dict[str, dict[str, Tensor]] = {}
+    kinds: dict[str, str] = {}
+    rest: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         name = key.removeprefix(PREFIX)
-        suffix = next((s for s in _ALL_FACTORS if name.endswith(s)), None)
-        if suffix is not None:
-            module = name.removesuffix(suffix)
-            if suffix in EMBEDDING_FACTORS:
-                kinds[module] = "embedding"
-            elif module.endswith(OUT_PROJ):
-                module = module.replace(OUT_PROJ, ".out_proj")
-                kinds[module] = "out_proj"
-            elif tensor.ndim > 2:
-                kinds[module] = "conv"
-            found.setdefault(module, {})[_ALL_FACTORS[suffix]] = tensor
-        elif "lora_" in name or ".token_adapter." in name:
-            problems.append(f"unexpected key: {key} (this type of adapter is not supported)")
-        elif _WRAPPERS[0].search(name):
-            extra[key] = [wrapper.sub(".", name) for wrapper in _WRAPPERS]
-        else:
-            trained[name.replace(".base_layer.", ".")] = tensor
-            module = name.rpartition(".base_layer.")[0].replace(".base_layer.", ".")
-            owners |= {module: key} if module else {}
-    problems += [
-        f"{key} belongs to an adapted module, but lora_A and lora_B of {module} are missing"
-        for module, key in owners.items()
-        if module not in found and f"{module}.out_proj" not in found
-    ]
-    problems += [
-        f"{key} is a second copy that PEFT saves of a tensor, but the tensor itself is missing"
-        for key, plain in extra.items()
-        if not trained.keys() & set(plain)
-    ]
-    whole = {module: pair for module, pair in found.items() if {"lora_A", "lora_B"} <= pair.keys()}
-    problems += [p for module, pair in found.items() if (p := missing_factors(module, pair))]
-    pairs = {module: (pair, kinds.get(module, "linear")) for module, pair in whole.items()}
-    return pairs, trained, problems
+        suffix = next((s for s in ALL_FACTORS if name.endswith(s)), None)
+        if suffix is None:
+            rest[key] = tensor
+            continue
+        module = name.removesuffix(suffix)
+        if suffix in EMBEDDING_FACTORS:
+            kinds[module] = "embedding"
+        elif module.endswith(OUT_PROJ):
+            module = module.replace(OUT_PROJ, ".out_proj")
+            kinds[module] = "out_proj"
+        elif tensor.ndim > 2:
+            kinds[module] = "conv"
+        factors.setdefault(module, {})[ALL_FACTORS[suffix]] = tensor
+    return factors, kinds, rest
 
 
 def _magnitude_problems(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,6 +10,8 @@ import torch
 from torch import Tensor
 
 from lorakit.checkpoint.bundle import AdapterBundle
+from lorakit.checkpoint.formats.peft import trained_names
+from lorakit.checkpoint.formats.peft.config_encoding import encode_config
 from lorakit.checkpoint.formats.peft.layout import (
     EMBEDDING_FACTORS,
     FACTORS,
@@ -27,7 +27,6 @@ from lorakit.functional import conv, slices
 from lorakit.variants import (
     ConvSite,
     InProjSite,
-    LinearSite,
     ModuleAdapter,
     OutProjSite,
     Site,
@@ -40,19 +39,18 @@ def encode(bundle: AdapterBundle) -> PeftFiles:
         raise SaveError("This adapter cannot be saved in PEFT's format:", problems)
     portable = {name: _portable(adapter) for name, adapter in bundle.adapters.items()}
     portable |= _attention_partners(portable)
+    kinds = {name: _kind(adapter) for name, adapter in portable.items()}
+    outer = _outer_names(portable)
     tensors: dict[str, Tensor] = {}
     for name, adapter in portable.items():
-        suffixes = EMBEDDING_FACTORS if _kind(adapter) == "embedding" else FACTORS
-        key = PREFIX + _outer(name, adapter)
+        suffixes = EMBEDDING_FACTORS if kinds[name] == "embedding" else FACTORS
         for suffix, leaf in suffixes.items():
             if leaf in adapter.tensors:
-                tensors[key + suffix] = adapter.tensors[leaf]
+                tensors[PREFIX + outer[name] + suffix] = adapter.tensors[leaf]
     for name, tensor in bundle.trained.items():
-        module, _, leaf = name.rpartition(".")
-        inner = f"{module}.base_layer.{leaf}" if module in portable else name
-        tensors[PREFIX + inner] = tensor
+        tensors[PREFIX + trained_names.encoded(name, outer)] = tensor
     tensors = for_safetensors({key: tensors[key] for key in sorted(tensors)})
-    config = _encode_config(bundle, portable)
+    config = encode_config(bundle, portable, kinds)
     return PeftFiles(config, tensors, _encode_header(bundle, config))
 
 
@@ -60,7 +58,11 @@ def unsupported(bundle: AdapterBundle) -> list[str]:
     """What of the bundle PEFT's files cannot store."""
     if bundle.method != "lora":
         return [f"its method is {bundle.method}; PEFT's format only supports lora"]
-    return [*_unsupported_adapters(bundle.adapters), *_mixed_settings(bundle)]
+    return [
+        *_unsupported_adapters(bundle.adapters),
+        *_mixed_settings(bundle),
+        *_misread_names(bundle),
+    ]
 
 
 def has_pefts_variants(bundle: AdapterBundle) -> bool:
@@ -92,6 +94,17 @@ def _unsupported_adapters(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str
                     f"has r={here.r}, lora_alpha={here.lora_alpha:g}; PEFT's format stores one "
                     "value for both"
                 )
+
+
+def _misread_names(bundle: AdapterBundle) -> Iterator[str]:
+    """Trained tensors that PEFT or `decode` would take for something else."""
+    outer, saved = _outer_names(bundle.adapters), bundle.config.modules_to_save or ()
+    for name in bundle.trained:
+        if trained_names.misread(name, outer, saved):
+            yield (
+                f"{name} has a name that means something else in PEFT's files; rename its module, "
+                'or write lorakit\'s own file: lorakit.checkpoint.write(..., format="lorakit")'
+            )
 
 
 USE_DORA = {"lora": False, "dora": True}
@@ -152,43 +165,13 @@ def _kind(adapter: ModuleAdapter) -> str:
     return adapter.site.kind
 
 
-def _outer(name: str, adapter: ModuleAdapter) -> str:
-    if _kind(adapter) != "out_proj":
-        return name
-    return name.removesuffix(".out_proj") + OUT_PROJ
-
-
-def _encode_config(bundle: AdapterBundle, portable: Mapping[str, ModuleAdapter]) -> dict[str, Any]:
-    config = bundle.config
-    named = {name: x.spec for name, x in portable.items() if _kind(x) != "out_proj"}
-    ranks = {name: spec.r for name, spec in named.items()}
-    alphas = {name: spec.lora_alpha for name, spec in named.items()}
-    r = Counter(ranks.values()).most_common(1)[0][0] if ranks else config.r
-    alpha = Counter(alphas.values()).most_common(1)[0][0] if alphas else config.lora_alpha
-    auto_mapping = None
-    if bundle.base_class is not None and bundle.task_type is None:
-        library, name = bundle.base_class
-        auto_mapping = {"base_model_class": name, "parent_library": library}
+def _outer_names(adapters: Mapping[str, ModuleAdapter]) -> dict[str, str]:
+    """How PEFT's files name the adapted modules."""
     return {
-        "auto_mapping": auto_mapping,
-        "base_model_name_or_path": bundle.base_model,
-        "bias": config.bias,
-        "exclude_modules": _plain(config.exclude_modules),
-        "fan_in_fan_out": any(_is_transposed(adapter) for adapter in portable.values()),
-        "inference_mode": True,
-        "init_lora_weights": True,
-        "layers_to_transform": _plain(config.layers_to_transform),
-        "lora_alpha": alpha,
-        "lora_dropout": config.lora_dropout,
-        "modules_to_save": _plain(config.modules_to_save),
-        "peft_type": "LORA",
-        "r": r,
-        "rank_pattern": {f"^{re.escape(n)}": v for n, v in ranks.items() if v != r},
-        "alpha_pattern": {f"^{re.escape(n)}": v for n, v in alphas.items() if v != alpha},
-        "target_modules": _plain(config.target_modules),
-        "task_type": bundle.task_type,
-        "use_dora": config.use_dora,
-        "use_rslora": config.use_rslora,
+        name: name.removesuffix(".out_proj") + OUT_PROJ
+        if adapter.site is not None and adapter.site.kind == "out_proj"
+        else name
+        for name, adapter in adapters.items()
     }
 
 
@@ -207,11 +190,3 @@ def _encode_header(bundle: AdapterBundle, config: dict[str, Any]) -> dict[str, A
         "modules": restored,
         "num_labels": bundle.num_labels,
     }
-
-
-def _is_transposed(adapter: ModuleAdapter) -> bool:
-    return isinstance(adapter.site, LinearSite) and adapter.site.transposed
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -42,12 +42,34 @@ LEGACY_NAME = "adapter_model.bin"
 PREVIOUS_CONFIG_NAME = ".adapter_config.json.previous"
 """The name of the old config while a save replaces the other files."""
 
+DEFAULTS: dict[str, Any] = {
+    "alpha_pattern": {},
+    "auto_mapping": None,
+    "bias": "none",
+    "exclude_modules": None,
+    "fan_in_fan_out": False,
+    "layers_pattern": None,
+    "layers_to_transform": None,
+    "lora_dropout": 0.0,
+    "modules_to_save": None,
+    "rank_pattern": {},
+    "task_type": None,
+    "use_dora": False,
+    "use_rslora": False,
+}
+"""PEFT's defaults of fields that are left out at them; `r` and `lora_alpha` always stand in the
+config, since other readers need them."""
+
+CLASS_FIELDS = ("parent_library", "base_model_class")
+"""The fields of `auto_mapping` in the config: the module and the name of the base's class."""
+
 PREFIX = "base_model.model."
 
 OUT_PROJ = ".base_layer.out_proj"
 MAGNITUDE = ".lora_magnitude_vector"
 FACTORS = {".lora_A.weight": "lora_A", ".lora_B.weight": "lora_B", MAGNITUDE: MAGNITUDE[1:]}
 EMBEDDING_FACTORS = {".lora_embedding_A": "lora_A", ".lora_embedding_B": "lora_B"}
+ALL_FACTORS = FACTORS | EMBEDDING_FACTORS
 """Suffix of a module's name -> the tensor's name in a layer."""
 
 
