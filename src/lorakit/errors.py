@@ -7,7 +7,7 @@
     ├── FormatError           a file cannot be read, or its content is invalid
     │   └── MissingAlphaError the file does not store lora_alpha, and the caller did not pass it
     ├── MismatchError         an adapter does not fit this model
-    ├── TrainingError         training was stopped, since a trainable tensor does not change
+    ├── TrainingError         training was stopped: a tensor does not change, or it diverged
     ├── SaveError             saving failed
     └── MissingDependencyError a package is not installed, or its version is not supported
 
@@ -72,7 +72,7 @@ class MismatchError(LorakitError, ValueError):
 
 
 class TrainingError(LorakitError, RuntimeError):
-    """Training was stopped, since a trainable tensor does not change; checkpoints are kept."""
+    """Training was stopped: a trainable tensor does not change, or a loss is no longer finite."""
 
 
 class SaveError(LorakitError, OSError):

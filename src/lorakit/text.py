@@ -1,8 +1,11 @@
-"""Text for people: tables with aligned columns, sizes, counts."""
+"""Text for people, tables with aligned columns, sizes, counts; and for programs, JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 _NAMED_ROWS = 5
 
@@ -53,6 +56,23 @@ def rows_text(rows: Sequence[int]) -> str:
     named = ", ".join(str(row + 1) for row in rows[:_NAMED_ROWS])
     more = len(rows) - _NAMED_ROWS
     return f"row{'s' if len(rows) > 1 else ''} {named}" + (f" and {more} more" if more > 0 else "")
+
+
+def to_json(value: Any, **options: Any) -> str:
+    """JSON as RFC 8259 has it, without NaN and infinity, which become null.
+
+    >>> to_json({"loss": float("nan"), "steps": [1, 2.5]})
+    '{"loss": null, "steps": [1, 2.5]}'
+    """
+    return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _is_number(text: str) -> bool:

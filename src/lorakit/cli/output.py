@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
-import math
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from lorakit.errors import LorakitWarning
+from lorakit.text import to_json
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result, or the error, as one JSON object.")
@@ -95,13 +94,4 @@ def quiet_libraries(as_json: bool) -> None:
 def _print_object(value: Any) -> None:
     global _reserved
     stream, _reserved = _reserved or sys.stdout, None
-    print(json.dumps(_finite(value), indent=2, allow_nan=False), file=stream)
-
-
-def _finite(value: Any) -> Any:
-    """The value with null for the numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(to_json(value, indent=2), file=stream)

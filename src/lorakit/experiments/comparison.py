@@ -11,7 +11,7 @@ from lorakit.errors import ConfigError, FormatError
 from lorakit.experiments.glue_comparison import GlueComparison, compare_glue, is_glue
 from lorakit.foreign_files import local_path, read_json
 from lorakit.methods import METHODS
-from lorakit.runs.directory import RESULT
+from lorakit.runs.directory import RESULT, finite_or_nan
 from lorakit.text import size_text, table
 
 _METRICS = ("accuracy", "f1_micro", "matthews_correlation", "pearson", "bleu", "perplexity")
@@ -94,10 +94,10 @@ def _directories(path: Path) -> list[Path]:
 def _result(file: Path) -> dict[str, Any]:
     try:
         result: dict[str, Any] = read_json(file)
-        _ = result["task"], result["metrics"], result["method"], result["examples"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _ = result["task"], result["method"], result["examples"]
+        return {**result, "metrics": finite_or_nan(result["metrics"])}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{file} is not the result.json of a run: {error!r}") from error
-    return result
 
 
 def _main_metric(result: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from lorakit.errors import FormatError, LorakitWarning, MismatchError, MissingDe
 from lorakit.foreign_files import local_path
 from lorakit.models.buildable import require_buildable
 from lorakit.models.heads import head_height, is_head
+from lorakit.models.known_words import require_words
 from lorakit.models.quantised import require_unquantised
 
 _AUTO_CLASSES = {
@@ -173,15 +174,17 @@ def _pretrained(
 def load_tokenizer(name: str | Path, revision: str | None = None) -> Any:
     """The tokenizer of a model, or the one saved with an adapter.
 
-    Raises FormatError if there is none.
+    Raises FormatError if there is none, or none that knows a word.
     """
     _require_place(name)
     if (Path(name) / "config.json").is_file():
         _config(str(name), revision)  # what is wrong with it is not the tokenizer's fault
     try:
-        return _transformers().AutoTokenizer.from_pretrained(name, revision=revision)
+        tokenizer = _transformers().AutoTokenizer.from_pretrained(name, revision=revision)
     except Exception as error:  # as in `_config`
         raise FormatError(f"The tokenizer of {name} cannot be loaded: {_reason(error)}") from error
+    require_words(tokenizer, name)
+    return tokenizer
 
 
 def _require_loaded(model: nn.Module, name: str, problems: list[str]) -> None:

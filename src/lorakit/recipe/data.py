@@ -10,6 +10,7 @@ from typing import Any
 
 from lorakit.errors import ConfigError
 from lorakit.models import loading
+from lorakit.models.known_words import unknown_text
 from lorakit.recipe.rare_labels import keep_rare_labels
 from lorakit.recipe.schema import DataConfig, Recipe
 from lorakit.tasks.base import Task
@@ -109,11 +110,13 @@ def text_limit(tokenizer: Any, base: str, revision: str | None = None) -> int:
 
 
 def encode(task: Task, tokenizer: Any, table: Any, name: str, log: Log) -> Any:
-    """The table as token ids, with a progress bar; logs how many rows were truncated."""
+    """The table as token ids, with a progress bar; logs what was truncated or is unknown."""
     with _bars(sys.stderr.isatty()):
         encoded, truncated = encode_table(task, tokenizer, table, name)
     if truncated:
         log(truncation_text(truncated, len(encoded), name, task.max_length))
+    if unknown := unknown_text(tokenizer, encoded["input_ids"], name):
+        log(unknown)
     return encoded
 
 

@@ -22,6 +22,7 @@ from transformers import TrainerState
 
 from lorakit.errors import FormatError
 from lorakit.files import atomic_write_text, flush_directory, flush_tree
+from lorakit.foreign_files import read_json
 from lorakit.locks import LOCK_FILES
 from lorakit.runs.origin import run_name
 
@@ -145,12 +146,14 @@ def _facts(file: Path) -> dict[str, Any]:
 
 
 def _read_mark(checkpoint: Path) -> tuple[float, Mapping[str, Any]]:
+    if not (checkpoint / COMPLETE).exists():
+        raise FormatError(f"{checkpoint.name} is missing or was not written to its end.")
     try:
-        content = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+        content = read_json(checkpoint / COMPLETE)
         run, seconds, files = content["run"], float(content["seconds"]), dict(content["files"])
-    except FileNotFoundError:
-        raise FormatError(f"{checkpoint.name} is missing or was not written to its end.") from None
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except FormatError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"Its file {COMPLETE} cannot be read: {error!r}") from error
     if run != _run_of(checkpoint):
         raise FormatError(f"{checkpoint.name} is of another run.")

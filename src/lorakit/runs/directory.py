@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from lorakit.errors import FormatError
 from lorakit.files import atomic_write_text
+from lorakit.foreign_files import read_json
 from lorakit.recipe.validation import build
 from lorakit.runs.prediction_files import check_columns, write_predictions
 from lorakit.runs.writing import writing
 from lorakit.tasks.base import Task
 from lorakit.tasks.outputs import PREDICTION
+from lorakit.text import to_json
 
 RECIPE, RESULT, ADAPTER = "recipe.yaml", "result.json", "adapter"
 PREDICTIONS, CURVE, LOG = "predictions.jsonl", "curve.png", "log.json"
@@ -54,18 +57,23 @@ def read_result(output: Path, log: Callable[[str], None]) -> RunResult | None:
     A result that cannot be read is said, and is none.
     """
     file, problems = output / RESULT, list[str]()
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not file.exists():
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    try:
+        content = read_json(file)
+    except FormatError as error:
         problems.append(str(error))
     else:
         result = build(RunResult, _known(content), "result.", problems)
         if isinstance(result, RunResult):
-            return result
+            return replace(result, metrics=finite_or_nan(result.metrics))
     log(f"{file} cannot be read and is made again: {'; '.join(problems)}")
     return None
+
+
+def finite_or_nan(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """The metrics of a file, where null stands for a number that JSON does not have."""
+    return {name: math.nan if value is None else value for name, value in metrics.items()}
 
 
 def _known(content: Any) -> Any:
@@ -89,11 +97,11 @@ def write_files(
     log = [entry for entry in log if "train_runtime" not in entry]  # covers the last start only
     write_predictions(output / PREDICTIONS, task.prediction_rows(test), predictions)
     with writing(output / LOG):
-        atomic_write_text(output / LOG, json.dumps(log, indent=1))
+        atomic_write_text(output / LOG, to_json(log, indent=1))
     with writing(output / CURVE):
         draw_curve(log, output / CURVE)
     with writing(output / RESULT):
-        atomic_write_text(output / RESULT, json.dumps(asdict(result), indent=2))
+        atomic_write_text(output / RESULT, to_json(asdict(result), indent=2))
 
 
 def require_free_columns(task: Task) -> None:

@@ -16,7 +16,9 @@ from typing import Any
 
 from lorakit.errors import StateError
 from lorakit.files import atomic_write_text
+from lorakit.foreign_files import read_json
 from lorakit.injection.selection.naming import group_layers
+from lorakit.text import to_json
 
 ORIGIN = "origin.json"
 DIGEST = "sha256:"
@@ -32,13 +34,13 @@ _MAY_GROW = ("task", "config")
 def begin(output: Path, facts: Facts) -> None:
     """Write down what the run begins with, under a new name."""
     content = {"run": uuid.uuid4().hex, "facts": facts}
-    atomic_write_text(output / ORIGIN, json.dumps(content, indent=1))
+    atomic_write_text(output / ORIGIN, to_json(content, indent=1))
 
 
 def require_same_origin(output: Path, facts: Facts) -> None:
     """Raise StateError that names everything that is not as it was when the run began."""
     there = _read(output)["facts"]
-    if changed := group_layers(_changes(there, json.loads(json.dumps(facts)))):
+    if changed := group_layers(_changes(there, json.loads(to_json(facts)))):
         raise StateError(
             f"The run in {output} was begun with something else, and would go on with a mixture; "
             "bring back what it was begun with, or choose another output:",
@@ -54,13 +56,13 @@ def run_name(output: Path) -> str | None:
 def _read(output: Path) -> dict[str, Any]:
     file = output / ORIGIN
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         run, facts = str(content["run"]), dict(content["facts"])
         if all(isinstance(section, dict) for section in facts.values()):
             return {"run": run, "facts": facts}
         problem = "its facts are no sections"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        problem = repr(error)
+    except (ValueError, KeyError, TypeError) as error:
+        problem = str(error)
     raise StateError(
         f"{file} cannot be read, so it is not known what the run in {output} was begun with "
         f"({problem}); delete {output} to begin anew, or choose another output."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from lorakit.errors import ConfigError, SaveError
 from lorakit.files import atomic_write
 from lorakit.foreign_files import local_path
 from lorakit.tasks.outputs import PREDICTION
+from lorakit.text import to_json
 
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 
@@ -67,7 +67,7 @@ def write_predictions(output: Path, table: Any, predictions: Sequence[Any]) -> N
 
 def json_text(row: Any) -> str:
     """A row of JSON lines, or a cell."""
-    return json.dumps(row, ensure_ascii=False, default=str)
+    return to_json(row, ensure_ascii=False, default=str)
 
 
 def _write_csv(file: IO[str], columns: list[str], rows: Any, suffix: str) -> None:

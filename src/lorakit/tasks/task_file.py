@@ -6,7 +6,6 @@ means is the task's business, and `lorakit_task.json` keeps that with the adapte
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,14 @@ from lorakit.files import atomic_write_text
 from lorakit.foreign_files import read_json
 from lorakit.tasks.base import Task
 from lorakit.tasks.registry import TASKS, task_problem
+from lorakit.text import to_json
 
 TASK_FILE = "lorakit_task.json"
 
 
 def save_task(task: Task, directory: Path) -> None:
     """Write the task beside an adapter."""
-    content = json.dumps({"task": task.name, **asdict(task)}, indent=2, ensure_ascii=False)
+    content = to_json({"task": task.name, **asdict(task)}, indent=2, ensure_ascii=False)
     atomic_write_text(directory / TASK_FILE, content + "\n")
 
 

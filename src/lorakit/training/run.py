@@ -55,7 +55,8 @@ def train(recipe: Recipe, log: Log = print) -> RunResult:
 
     Raises ConfigError, FormatError or MismatchError for settings, files or a base that do not fit,
     StateError if the output holds another recipe's run, SaveError if another process writes it or
-    it can no longer be written, TrainingError if a trainable tensor does not change.
+    it can no longer be written, TrainingError if a trainable tensor does not change or a loss is
+    not finite.
     """
     process = PartialState()
     log = log if process.is_main_process else _silent
@@ -100,10 +101,10 @@ def _train(
     seconds = trainer.seconds
     if task.generates:
         set_stop_tokens(model, tokenizer, ends)
+    examined = {name: trainer.examine(table) for name, table in tested(encoded).items()}
     if process.is_main_process:
         with writing(output / ADAPTER):
             _save(model, tokenizer, task, output / ADAPTER)
-    examined = {name: trainer.examine(table) for name, table in tested(encoded).items()}
     metrics = joined({name: found for name, (found, _) in examined.items()})
     predictions = examined["test"][1]
     if task.generates:

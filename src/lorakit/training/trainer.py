@@ -6,6 +6,7 @@ the steps are `step_trainer`'s.
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,6 +31,12 @@ from lorakit.runs.writing import writing
 from lorakit.tasks.base import Task
 from lorakit.tasks.batching import batches, length
 from lorakit.training.adapter_trainer import AdapterCheckpoints
+from lorakit.training.divergence import (
+    require_finite,
+    require_finite_step,
+    require_finite_weights,
+    scaler_can_help,
+)
 from lorakit.training.step_trainer import StepTrainer
 
 
@@ -89,6 +96,19 @@ class LoraTrainer(AdapterCheckpoints, StepTrainer):
     def _collate(self, examples: list[Mapping[str, Any]]) -> dict[str, Tensor]:
         return self.task.collate(self.tokenizer, [dict(example) for example in examples])
 
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """A step; raises TrainingError if its loss or gradient is not finite."""
+        loss = super().training_step(*args, **kwargs)
+        if not scaler_can_help(self.accelerator.scaler):
+            require_finite_step(
+                loss, self.model.parameters(), self.state.global_step + 1, self.args
+            )
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log the numbers that are finite: a step that fp16 skips has an infinite gradient."""
+        super().log({n: v for n, v in logs.items() if math.isfinite(v)}, start_time)
+
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The model's own loss, or the consistency loss."""
         if self.consistency is None:
@@ -122,6 +142,8 @@ class LoraTrainer(AdapterCheckpoints, StepTrainer):
         with self.accelerator.autocast():
             outputs = model_outputs(self.model, self.task, self.tokenizer, examples, mine)
             result = scores(self.task, self._with_callbacks(outputs), self.args.device)
+        place = f"the loss in the evaluation after step {self.state.global_step}"
+        require_finite(result[0]["loss"], place, self.args)
         self.control = self.callback_handler.on_predict(self.args, self.state, self.control, {})
         return result
 
@@ -149,6 +171,7 @@ class LoraTrainer(AdapterCheckpoints, StepTrainer):
             raise
 
     def _save_checkpoint_at(self, current: Path, save: Callable[[], None]) -> None:
+        require_finite_weights(self.model.parameters(), self.state.global_step, self.args)
         if self.args.should_save:
             remove_checkpoint(current)  # one that was damaged
         self.accelerator.wait_for_everyone()
