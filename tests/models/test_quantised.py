@@ -63,7 +63,9 @@ def test_a_quantisation_under_another_name_is_seen(settings, title, tmp_path):
         load_base(str(save_config(tmp_path, **settings)))
 
 
-@pytest.mark.parametrize("file", ["quantize_config.json", "quant_config.json"])
+@pytest.mark.parametrize(
+    "file", ["quantize_config.json", "quant_config.json", "hf_quant_config.json"]
+)
 def test_an_older_tools_file_beside_the_config_is_seen(file, tmp_path):
     (save_config(tmp_path) / file).write_text('{"bits": 4}')
     with pytest.raises(FormatError, match=rf"is quantised \({file}\)"):

@@ -118,7 +118,7 @@ def _settle(model: Any, tokenizer: Any, task: Task | None, files: Path) -> None:
     if tokenizer is not None and task is not None:
         settle_tokens(model, tokenizer, task, files)
     elif tokenizer is not None and not model.can_generate():  # a head, of another tool's adapter
-        settle_padding(tokenizer, model.config)
+        settle_padding(tokenizer, model)
 
 
 def _save(model: Any, tokenizer: Any, base: str, directory: Path) -> int:

@@ -184,7 +184,7 @@ def settle_tokens(model: Any, tokenizer: Any, task: Task, files: Path) -> None:
     The stop tokens stand beside the adapter; where they do not, the task says them. Raises
     FormatError for damaged files.
     """
-    settle_padding(tokenizer, model.config)
+    settle_padding(tokenizer, model)
     if task.generates and not load_generation_config(model, files):
         set_stop_tokens(model, tokenizer, task.stop_tokens(tokenizer))
 

@@ -13,8 +13,8 @@ from lorakit.errors import FormatError
 
 _KEYS = ("quantization_config", "compression_config", "quantization")
 """transformers', its name before 4.45 for compressed-tensors, and MLX's."""
-_FILES = ("quantize_config.json", "quant_config.json")
-"""AutoGPTQ's and AutoAWQ's, before they wrote into the config."""
+_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+"""AutoGPTQ's, AutoAWQ's and ModelOpt's, before they wrote into the config."""
 
 
 def require_unquantised(name: str, config: Any) -> None:

@@ -1,7 +1,8 @@
 """The padding token, one for the tokenizer and the model.
 
 A decoder with a classification head finds the last token of a text as the last that is not its
-config's `pad_token_id`, so it needs one, and the tokenizer's. Elsewhere padding is masked.
+config's `pad_token_id`, so it needs one, and the tokenizer's. RoBERTa and its relatives count
+positions from the padding token that they were built with. Elsewhere padding is masked.
 """
 
 from __future__ import annotations
@@ -12,15 +13,20 @@ from lorakit.errors import ConfigError
 from lorakit.tasks.base import Task
 
 
-def settle_padding(tokenizer: Any, config: Any) -> None:
-    """Give tokenizer and model config the same padding token.
+def settle_padding(tokenizer: Any, model: Any) -> None:
+    """Give the tokenizer and the model's config the same padding token.
 
-    It is the tokenizer's, else the config's, else EOS (as for GPT-2 and Llama), else another
-    special token; none if there is no special token.
+    It is that of the model's positions, else the tokenizer's, else the config's, else EOS (as for
+    GPT-2 and Llama), else another special token; none if there is no special token.
     """
-    config = config.get_text_config()
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = _pad_token(tokenizer, getattr(config, "pad_token_id", None))
+    config = model.config.get_text_config()
+    built_with = _token(tokenizer, _padding_of_positions(model))
+    if built_with is not None:
+        tokenizer.pad_token = built_with
+    elif tokenizer.pad_token_id is None:
+        of_config = _token(tokenizer, getattr(config, "pad_token_id", None))
+        candidates = [of_config, tokenizer.eos_token, *tokenizer.all_special_tokens]
+        tokenizer.pad_token = next((t for t in candidates if t is not None), None)
     if tokenizer.pad_token_id is not None:
         config.pad_token_id = tokenizer.pad_token_id
 
@@ -40,9 +46,19 @@ def padding_id(tokenizer: Any) -> int:
     return 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
 
 
-def _pad_token(tokenizer: Any, model_id: int | None) -> str | None:
-    """The token to pad with, for a tokenizer that names none."""
-    own = model_id is not None and 0 <= model_id < len(tokenizer)
-    of_model = tokenizer.convert_ids_to_tokens(model_id) if own else None
-    candidates = [of_model, tokenizer.eos_token, *tokenizer.all_special_tokens]
-    return next((token for token in candidates if token is not None), None)
+def _padding_of_positions(model: Any) -> int | None:
+    """The padding id from which a table of positions counts; None if none does."""
+    paddings = (
+        getattr(module, "padding_idx", None)
+        for name, module in model.named_modules()
+        if "position" in name
+    )
+    return next((padding for padding in paddings if padding is not None), None)
+
+
+def _token(tokenizer: Any, token_id: int | None) -> str | None:
+    """The token of this id; None if the tokenizer has none."""
+    if token_id is None or not 0 <= token_id < len(tokenizer):
+        return None
+    token: str | None = tokenizer.convert_ids_to_tokens(token_id)
+    return token

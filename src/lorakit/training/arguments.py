@@ -42,7 +42,7 @@ def make_trainer(
     tensorboard.
     """
     training = recipe.training
-    settle_padding(tokenizer, model.config)
+    settle_padding(tokenizer, model)
     require_padding(tokenizer, task)
     if training.tensorboard:
         _prepare_tensorboard(output)
