@@ -90,3 +90,40 @@ def test_a_completion_ends_with_the_end_token_in_place_of_eos(gpt) -> None:
 @pytest.mark.parametrize("labels", [[], [IGNORED, IGNORED]], ids=["empty", "nothing learned"])
 def test_without_a_completion_nothing_is_put(labels) -> None:
     assert with_end(labels, labels, 9) == (labels, labels)
+
+
+# --- the templates of published models, each with its tokens
+
+FAMILIES = {
+    "llama 2": ("[INST] ", " [/INST] ", "{a} </s>", "</s>"),
+    "llama 3": (
+        "<|start_header_id|>user<|end_header_id|>\n\n",
+        "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        "{a}<|eot_id|>",
+        "<|eot_id|>",
+    ),
+    "gemma": (
+        "<start_of_turn>user\n",
+        "<end_of_turn>\n<start_of_turn>model\n",
+        "{a}<end_of_turn>\n",
+        "<end_of_turn>",
+    ),
+    "phi 3": ("<|user|>\n", "<|end|>\n<|assistant|>\n", "{a}<|end|>\n", "<|end|>"),
+    "zephyr": ("<|user|>\n", "</s>\n<|assistant|>\n", "{a}</s>\n", "</s>"),
+    "mistral": ("[INST]", "[/INST]", "{a}</s>", "</s>"),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_end_of_a_turn_of_published_templates_is_found(gpt, name) -> None:
+    user, asked, answer, end = FAMILIES[name]
+    gpt.add_special_tokens({"additional_special_tokens": sorted({end, "<|end_header_id|>"})})
+    before, after = answer.split("{a}")
+    gpt.chat_template = (
+        f"{{% for m in messages %}}{{% if m.role == 'user' %}}{{{{ {user!r} + m.content }}}}"
+        f"{{{{ {asked!r} }}}}{{% else %}}"
+        f"{{{{ {before!r} + m.content + {after!r} }}}}{{% endif %}}{{% endfor %}}"
+    )
+    chat = Chat(("messages",), None, 512)
+    labels = chat.encode(gpt, {"messages": [TALK]})["labels"]
+    assert chat.stop_tokens(gpt, labels) == chat.stop_tokens(gpt) == ids_of(gpt, end)
