@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from torch.utils.checkpoint import CheckpointError, checkpoint
 
 import lorakit as lora
 from lorakit.surgery.disabling import here
+from tests.injection.interrupting import interrupted
 from tests.layers.test_replicas import replica
 from tests.tolerances import EXACT
 
@@ -163,48 +162,19 @@ def test_disabled_decorates_a_function() -> None:
 # --- interruptions
 
 
-def interrupting(at: int) -> Callable[[FrameType, str, Any], Any]:
-    """A tracer that raises KeyboardInterrupt at the n-th line of the switch's own code."""
-    seen = iter(range(at))
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        if not frame.f_code.co_filename.endswith(("modes.py", "disabling.py", "contextlib.py")):
-            return trace
-        if any(outer.f_code.co_name == "__del__" for outer in frames(frame)):
-            return None  # Python reports what is raised there and goes on
-        if event in ("line", "call") and next(seen, None) is None:
-            sys.settrace(None)
-            raise KeyboardInterrupt
-        return trace
-
-    return trace
+def use(switch: Any, model: nn.Module) -> None:
+    with switch(model):
+        pass
 
 
-def frames(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def use(switch: Any, model: nn.Module, at: int) -> bool:
-    """Whether the interrupt came before all was done."""
-    tracing = sys.gettrace()
-    try:
-        sys.settrace(interrupting(at))
-        with switch(model):
-            pass
-        sys.settrace(tracing)
-    except KeyboardInterrupt:
-        sys.settrace(tracing)
-        return True
-    return False
+FILES = ("modes.py", "disabling.py", "contextlib.py")
 
 
 @pytest.mark.parametrize("switch", [lora.disabled, lora.merged])
 def test_an_interrupt_while_entering_or_leaving_leaves_the_adapters_on(switch: Any) -> None:
     model, x, base, y = adapted(modules_to_save=["head"])
     at = 0
-    while use(switch, model, at):
+    while interrupted(partial(use, switch, model), at, FILES):
         assert here.disabled == ()
         assert_close(output(model, x), y, rtol=1e-5, atol=1e-6)
         at += 1

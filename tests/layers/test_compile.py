@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -12,6 +14,7 @@ from torch.optim import AdamW
 from torch.testing import assert_close
 
 import lorakit as lora
+from lorakit.layers import conversion
 from lorakit.layers.base import AdapterLayer
 from tests.tolerances import EXACT, TOLERANCES
 
@@ -251,3 +254,55 @@ def test_the_default_compiler_keeps_the_scale():
     x = torch.randn(5, 8)
     with torch.no_grad():
         assert_close(compiled(layer, "inductor")(x), layer(x), **CLOSE)
+
+
+@pytest.mark.parametrize("kind", ["layer", "injected", "subclass", "head"])
+def test_copies_of_a_compiled_layer_run_their_own_weights(kind: str) -> None:
+    """As of nn.Linear, whose copies are not compiled."""
+    layer = COMPILED[kind]()
+    x = torch.randn(5, 8)
+    layer.compile(backend="eager")
+    before = layer(x).detach()
+    copies = [copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), copy.copy(layer)]
+    for made in copies[:2]:
+        with torch.no_grad():
+            for parameter in made.parameters():
+                parameter.add_(1)
+        assert not torch.allclose(made(x), before)
+        assert_close(made(x), nn.Sequential(made)(x), **EXACT)
+    for made in (layer, copies[2]):
+        assert_close(made(x).detach(), before, **EXACT)
+
+
+class Own(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        return nn.functional.linear(input, self.weight, self.bias)
+
+
+def injected(module: nn.Module, **fields: object) -> nn.Module:
+    model = nn.Sequential(module)
+    lora.inject(model, lora.LoraConfig(r=2, **{"target_modules": ["0"]} | fields))
+    return model[0]
+
+
+def subclass() -> nn.Module:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conversion, "_ADAPTED", dict(conversion._ADAPTED))
+        patch.setattr(conversion, "_REGISTERED", set(conversion._REGISTERED))
+        lora.layers.register(Own, lora.Linear)
+        return injected(Own(8, 12))
+
+
+def head() -> nn.Module:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 12))
+    config = lora.LoraConfig(r=2, target_modules=["0"], modules_to_save=["1"])
+    lora.inject(model, config)
+    return model[1]
+
+
+COMPILED: dict[str, Callable[[], nn.Module]] = {
+    "layer": partial(lora.Linear, 8, 12, r=2),
+    "injected": lambda: injected(nn.Linear(8, 12)),
+    "subclass": subclass,
+    "head": head,
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,21 +16,24 @@ from lorakit.injection.installation import close
 from lorakit.injection.modes import MergeReport, merge_report
 from lorakit.injection.record import require_whole
 from lorakit.injection.selection.architectures import SCALED_BY_TIE
-from lorakit.layers.conversion import lora_layers, require_plain_form, restore
+from lorakit.layers.conversion import lora_layers, require_plain_form, restoration
 from lorakit.layers.embedding import Embedding
 from lorakit.private.transformers_names import forget_ties, tied_weights
+from lorakit.surgery.completion import complete
 from lorakit.surgery.parameters import parameter_like
+from lorakit.surgery.rounded_reads import rounded_parameters, store
 from lorakit.surgery.ties import storage_key
 
 
 def fold(model: nn.Module) -> MergeReport:
     """Replace each weight by W + scaling * B A in a new Parameter; this cannot be undone.
 
-    Layer by layer, so the memory for one extra weight is enough. The old weight tensors are not
-    modified, so other references to them stay valid. A weight that was tied to another module's is
-    thereby untied, and a transformers config is updated (`tie_word_embeddings = False`), unless the
-    model computes its logits by that. It applies to all tied weights of the model, so the others
-    become copies too.
+    All or nothing: every sum is formed before the first layer changes, which takes the memory of
+    the adapted weights once more, and an interrupt is raised when all is done. The old weight
+    tensors are not modified, so other references to them stay valid. A weight that was tied to
+    another module's is thereby untied, and a transformers config is updated
+    (`tie_word_embeddings = False`), unless the model computes its logits by that. It applies to all
+    tied weights of the model, so the others become copies too.
 
     Returns how much of each update is lost to rounding in the weight's dtype. Raises StateError if
     the model has no adapters, inside `lorakit.disabled` or for a submodule of the model that was
@@ -47,14 +51,18 @@ def fold(model: nn.Module) -> MergeReport:
     report = merge_report(model)
     before = _memory(model, trained_copies.originals(model))
     with torch.no_grad():
-        for layer in layers.values():
-            weight = merge(layer.base_weight, layer.delta_weight()).contiguous()
-            restore(layer, weight)
-    trained_copies.forget(model)
-    close(model)
-    if _was_untied(before, _memory(model, {})):
-        for module in model.modules():
-            _untie(module)
+        weights = {
+            layer: merge(layer.base_weight, layer.delta_weight()) for layer in layers.values()
+        }
+    complete(
+        [
+            *(restoration(layer, weight.contiguous()) for layer, weight in weights.items()),
+            partial(store, rounded_parameters(model)),
+            partial(trained_copies.forget, model),
+            partial(close, model),
+            partial(_untie_all, model, before),
+        ]
+    )
     return report
 
 
@@ -70,6 +78,12 @@ def _was_untied(before: Mapping[str, object], now: Mapping[str, object]) -> bool
     for name, place in now.items():
         places.setdefault(before[name], set()).add(place)
     return any(len(here) > 1 for here in places.values())
+
+
+def _untie_all(model: nn.Module, before: Mapping[str, object]) -> None:
+    if _was_untied(before, _memory(model, {})):
+        for module in model.modules():
+            _untie(module)
 
 
 def _untie(module: nn.Module) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,10 @@ from lorakit.injection import trained_copies
 from lorakit.injection.inspection.health import mark_training_start
 from lorakit.injection.record import Injection
 from lorakit.injection.selection.matching import Selection
-from lorakit.layers.conversion import adapt, lora_layers, restore
+from lorakit.layers.conversion import adapt, lora_layers, restoration
 from lorakit.layers.readers import merge_on_read
 from lorakit.surgery.alteration import alteration, altered, forget
+from lorakit.surgery.completion import complete
 
 
 def install(
@@ -28,8 +30,8 @@ def install(
     required_grad = {n: p.requires_grad for n, p in model.named_parameters(remove_duplicate=False)}
     names = tuple(target.name for target in selection.targets)
     injection = Injection(config, required_grad, names, type(model).__name__)
-    altered(model).injection = injection
     try:
+        altered(model).injection = injection
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         for target in selection.targets:
@@ -48,11 +50,15 @@ def install(
 def uninstall(model: nn.Module) -> None:
     """Give every module and Parameter back, whatever of an injection is there."""
     for module in trained_copies.holders(model):
-        trained_copies.restore(module)
-    trained_copies.forget(model)
-    for _, layer in lora_layers(model):
-        restore(layer)
-    close(model)
+        trained_copies.follow(module)
+    complete(
+        [
+            partial(trained_copies.restore, list(trained_copies.holders(model))),
+            partial(trained_copies.forget, model),
+            *(restoration(layer) for _, layer in lora_layers(model)),
+            partial(close, model),
+        ]
+    )
 
 
 def close(model: nn.Module) -> None:

@@ -26,7 +26,7 @@ from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.alteration import alteration, altered
 from lorakit.surgery.composition import mix_in, mix_out
 from lorakit.surgery.disabling import ReadsOriginals, is_disabled
-from lorakit.surgery.rounded_reads import read_rounded, store_rounded
+from lorakit.surgery.rounded_reads import read_as_stored, read_rounded
 from lorakit.surgery.ties import storage_key
 
 
@@ -144,14 +144,14 @@ def follow(module: nn.Module) -> None:
             original.data = original.data.to(device=copy.device, dtype=copy.dtype)
 
 
-def restore(module: nn.Module) -> None:
-    """Put this module's originals back in the place of their copies."""
-    follow(module)
-    record = altered(module)
-    for waiting in (record.originals, record.ties):
-        for name, original in waiting.items():
-            if not (waiting is record.ties and original.is_meta):
-                slot(module, name)[name] = original
+def restore(modules: Iterable[nn.Module]) -> None:
+    """Put the originals of these modules back in the place of their copies; see `follow`."""
+    for module in modules:
+        record = altered(module)
+        for waiting in (record.originals, record.ties):
+            for name, original in waiting.items():
+                if not (waiting is record.ties and original.is_meta):
+                    slot(module, name)[name] = original
 
 
 def in_use(model: nn.Module) -> bool:
@@ -160,9 +160,9 @@ def in_use(model: nn.Module) -> bool:
 
 
 def forget(model: nn.Module) -> None:
-    """Drop the originals; the tensors in use stay, in the dtype that they read in."""
-    store_rounded(model)
+    """Drop the originals; the tensors in use stay, and read as they are stored."""
     for module in model.modules():
+        read_as_stored(module)
         mix_out(module, ReadsOriginals)
         _originals(module).clear()
         _ties(module).clear()

@@ -7,7 +7,8 @@ something else in its forward, so one that is not registered is an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
@@ -24,9 +25,11 @@ from lorakit.layers.merged_weight import PASSING
 from lorakit.private.torch_names import OutProjection
 from lorakit.surgery.alteration import NAME as ALTERATION
 from lorakit.surgery.alteration import alteration, altered
+from lorakit.surgery.completion import complete
 from lorakit.surgery.parameters import parameter_like
 from lorakit.surgery.split import is_conv1d
 from lorakit.variants import AdapterSpec, LinearSite, OutProjSite, Site
+from lorakit.variants.registry import adapter_names
 
 _ADAPTED: dict[type[nn.Module], type[AdapterLayer]] = {
     nn.Linear: Linear,
@@ -140,7 +143,10 @@ def _weight_refusal(weight: Tensor | None) -> str | None:
 
 def _name_refusal(module: nn.Module, leaf: type[AdapterLayer]) -> str | None:
     """Whether the module, or its registered class, means something else by a layer's names."""
-    own, taken = set(module.__dict__), set(_OWN)
+    registered = (module._parameters, module._buffers, module._modules)
+    own, taken = set(module.__dict__).union(*registered), _OWN | adapter_names()
+    if is_conv1d(module):
+        taken |= set(_CONV1D)
     if type(module) in _REGISTERED:
         classes = [c for c in type(module).__mro__ if not issubclass(leaf.torch_class, c)]
         own |= {name for c in classes for name in vars(c)}
@@ -148,6 +154,10 @@ def _name_refusal(module: nn.Module, leaf: type[AdapterLayer]) -> str | None:
     if not (both := sorted(own & taken)):
         return None
     return f"has its own {', '.join(both)}, a name that adapted layers use; rename it"
+
+
+_CONV1D = ("in_features", "out_features", "fan_in_fan_out")
+"""What an adapted Conv1D adds besides, in the order in which `adapt` gives the values."""
 
 
 def _forward_refusal(module: nn.Module) -> str | None:
@@ -189,23 +199,24 @@ def adapt(
     if site is not None and site.slices is not None:
         leaf = MergedLinear
     before, original = set(module.__dict__), type(module)
-    if is_conv1d(module):
-        own = Linear.site_of(module)
-        module.in_features, module.out_features = own.in_features, own.out_features  # type: ignore[assignment]
-        module.fan_in_fan_out = True  # type: ignore[assignment]
-    module.__dict__.pop("forward", None)  # the class's own; `refusal` rejects others
-    if site is None and tensors is None:
-        site = site_of(module)
-    module.__class__ = of_subclass(leaf, original) if original in _REGISTERED else leaf
-    assert isinstance(module, AdapterLayer)
     try:
+        if is_conv1d(module):
+            own = Linear.site_of(module)
+            values = (own.in_features, own.out_features, True)
+            module.__dict__.update(zip(_CONV1D, values, strict=True))
+        module.__dict__.pop("forward", None)  # the class's own; `refusal` rejects others
+        if site is None and tensors is None:
+            site = site_of(module)
+        module.__class__ = of_subclass(leaf, original) if original in _REGISTERED else leaf
+        assert isinstance(module, AdapterLayer)
         module.attach(spec, site, tensors)
+        record = altered(module)
+        record.original_class = original
+        record.attributes = frozenset(set(module.__dict__) - before - {ALTERATION})
     except BaseException:
-        _strip(module, original, set(module.__dict__) - before)
+        added = set(module.__dict__) - before
+        complete([partial(_strip, module, original, adapter_names(), added, {})])
         raise
-    record = altered(module)
-    record.original_class = original
-    record.attributes = frozenset(set(module.__dict__) - before - {ALTERATION})
     return module
 
 
@@ -225,36 +236,42 @@ def require_plain_form(layers: Iterable[AdapterLayer]) -> None:
             )
 
 
-def restore(module: AdapterLayer, weight: Tensor | None = None) -> None:
-    """Restore the original class and remove the adapter; `weight` replaces its parameter.
+def restoration(module: AdapterLayer, weight: Tensor | None = None) -> Callable[[], None]:
+    """A step that restores the original class and removes the adapter; it may run twice.
 
-    Raises TargetError if the layer has no plain form.
+    `weight` replaces the layer's parameter. Raises TargetError if the layer has no plain form.
     """
     require_plain_form([module])
-    record, original = alteration(module), original_class(module)
+    record, name = alteration(module), _weight_name(module)
     added = record.attributes if record is not None else frozenset()
-    _strip(module, original, _OWN | added)
-    if record is not None:
-        record.original_class, record.attributes = None, frozenset()
+    replaced = {}
     if weight is not None:
-        name = _weight_name(module)
-        old = module._parameters[name]
-        assert old is not None
-        module._parameters[name] = parameter_like(old, weight)
+        replaced[name] = parameter_like(base_weight(module), weight)
+    original, names = original_class(module), module.variant.tensor_names
+    return partial(_strip, module, original, names, _OWN | added, replaced)
 
 
 _OWN = {"spec", "site", "variant", "scaling"} | PASSING
 """What an adapted layer adds to the `__dict__` of its torch class."""
 
 
-def _strip(module: AdapterLayer, original: type[nn.Module], attributes: Iterable[str]) -> None:
+def _strip(
+    module: nn.Module,
+    original: type[nn.Module],
+    names: Iterable[str],
+    attributes: Iterable[str],
+    replaced: Mapping[str, nn.Parameter],
+) -> None:
     """Restore the class; remove the adapter and the attributes that were added with it."""
-    names = module.variant.tensor_names if "variant" in module.__dict__ else ()
-    for name in attributes:
-        module.__dict__.pop(name, None)
     for name in names:
         module._parameters.pop(name, None)
-    module.__class__ = original  # type: ignore[assignment]
+    for name in attributes:
+        module.__dict__.pop(name, None)
+    module._parameters.update(replaced)
+    module.__class__ = original
+    record = alteration(module)
+    if record is not None:
+        record.original_class, record.attributes = None, frozenset()
 
 
 def lora_layers(model: nn.Module) -> Iterable[tuple[str, AdapterLayer]]:

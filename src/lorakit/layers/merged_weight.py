@@ -38,7 +38,7 @@ from lorakit.variants import AdapterSpec
 if TYPE_CHECKING:
     from typing import Self
 
-PASSING = {"_active", "_merging", "_cache", "_life"}
+PASSING = {"_active", "_merging", "_merge_cache", "_merge_life"}
 """Attributes that copy and pickle skip: a copy has no cache and no temporary state."""
 
 
@@ -50,9 +50,9 @@ class MergedWeight(nn.Module):
 
     _active: bool = True
     _merging: bool = False
-    _cache: tuple[Tensor, MergeCacheKey] | None = None
+    _merge_cache: tuple[Tensor, MergeCacheKey] | None = None
     """The merged weight and its key, in one attribute: other threads see both or neither."""
-    _life: object = None
+    _merge_life: object = None
     """Replaced by each event that drops the cache, one that is being built included."""
 
     @property
@@ -95,17 +95,17 @@ class MergedWeight(nn.Module):
     @property
     def merged(self) -> bool:
         """Whether a merged weight is cached now."""
-        return self._cache is not None
+        return self._merge_cache is not None
 
     @property
     def _merged(self) -> Tensor | None:
         """The cached weight, right or not."""
-        return None if self._cache is None else self._cache[0]
+        return None if self._merge_cache is None else self._merge_cache[0]
 
     @property
     def merged_from(self) -> MergeCacheKey | None:
         """What the cached weight was computed from."""
-        return None if self._cache is None else self._cache[1]
+        return None if self._merge_cache is None else self._merge_cache[1]
 
     def base_or_merged_weight(self) -> Tensor | None:
         """The weight with which the plain layer computes this output; None if A and B are needed.
@@ -118,7 +118,7 @@ class MergedWeight(nn.Module):
         compiling = torch.compiler.is_compiling()
         may_keep = self.spec.merge_weights or self._merging
         if self.training or not may_keep or torch.is_grad_enabled():
-            if self._cache is not None and not compiling:
+            if self._merge_cache is not None and not compiling:
                 self.drop_cache()
             return None
         return self._compiled_cache() if compiling else self._fresh_cache()
@@ -130,8 +130,8 @@ class MergedWeight(nn.Module):
 
     def drop_cache(self) -> None:
         """Drop the merged weight; the next forward that may use one rebuilds it."""
-        self._life = object()
-        self._cache = None
+        self._merge_life = object()
+        self._merge_cache = None
 
     def build_cache(self) -> Tensor | None:
         """Build the cache now, where `base_or_merged_weight` would; None where it would not."""
@@ -139,7 +139,7 @@ class MergedWeight(nn.Module):
             return self.base_or_merged_weight() if self.active else None
 
     def _fresh_cache(self) -> Tensor | None:
-        sources, life, cache = self._sources(), self._life, self._cache
+        sources, life, cache = self._sources(), self._merge_life, self._merge_cache
         if cache is not None and cache[1].matches(sources, self.scaling, life):
             return cache[0]
         if not all(map(can_be_watched, sources)) or in_transform():
@@ -156,8 +156,8 @@ class MergedWeight(nn.Module):
 
     def _keep(self, merged: Tensor, key: MergeCacheKey) -> None:
         """Cache a merged weight, unless something has changed since its key was made."""
-        self._cache = merged, key
-        if is_stepped_on(key) or not key.matches(self._sources(), self.scaling, self._life):
+        self._merge_cache = merged, key
+        if is_stepped_on(key) or not key.matches(self._sources(), self.scaling, self._merge_life):
             self.drop_cache()
 
     def _sources(self) -> tuple[Tensor, ...]:
@@ -199,4 +199,6 @@ class MergedWeight(nn.Module):
         return replica
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in PASSING}
+        """Without the cache, temporary states, and what `compile` left, which runs this module."""
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {name: value for name, value in state.items() if name not in PASSING}

@@ -8,7 +8,7 @@ state_dict see the parameter itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -56,23 +56,34 @@ def read_rounded(module: nn.Module, name: str) -> None:
     mix_in(module, RoundedReads)
 
 
-def store_rounded(model: nn.Module) -> None:
-    """Store every such parameter as it reads, in a new Parameter, and restore the classes."""
-    stored: dict[int, nn.Parameter] = {}
+def rounded_parameters(model: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:
+    """Every such parameter as it reads, in a new Parameter, with its module and name."""
+    made: list[tuple[nn.Module, str, nn.Parameter]] = []
+    rounded: dict[int, nn.Parameter] = {}
     for module in model.modules():
-        record = alteration(module)
-        if record is None or not record.rounded:
-            continue
-        for name, dtype in record.rounded.items():
+        for name, dtype in _rounded(module).items():
             parameter = module._parameters[name]
             assert parameter is not None
             if parameter.dtype != dtype:
-                rounded = stored.get(id(parameter))
-                if rounded is None:
-                    rounded = parameter_like(parameter, parameter.detach().to(dtype))
-                module._parameters[name] = stored[id(parameter)] = rounded
+                if id(parameter) not in rounded:
+                    value = parameter.detach().to(dtype)
+                    rounded[id(parameter)] = parameter_like(parameter, value)
+                made.append((module, name, rounded[id(parameter)]))
+    return made
+
+
+def store(parameters: Iterable[tuple[nn.Module, str, nn.Parameter]]) -> None:
+    """Register each under its name."""
+    for module, name, parameter in parameters:
+        module._parameters[name] = parameter
+
+
+def read_as_stored(module: nn.Module) -> None:
+    """Restore the class: the module reads its parameters as they are."""
+    mix_out(module, RoundedReads)
+    record = alteration(module)
+    if record is not None:
         record.rounded.clear()
-        mix_out(module, RoundedReads)
 
 
 def _rounded(module: nn.Module) -> Mapping[str, torch.dtype]:

@@ -27,6 +27,11 @@ def find(name: str) -> Variant:
     return VARIANTS[name]
 
 
+def adapter_names() -> set[str]:
+    """The names of the tensors that an adapter of any variant registers on a module."""
+    return {name for variant in VARIANTS.values() for name in variant.tensor_names}
+
+
 def variant_problem(name: str) -> str | None:
     """The error message for an unknown variant; None for a known one."""
     if name in VARIANTS:
