@@ -19,7 +19,10 @@ from transformers import (
 
 import lorakit as lora
 from lorakit.inference.merging import merge_to_directory
+from lorakit.inference.session import LoadOptions, open_session
 from lorakit.locks import exclusive
+from lorakit.tasks.classification import Classification
+from lorakit.tasks.task_file import save_task
 from tests.models.test_loading import SMALL, classifier_adapter
 
 
@@ -128,14 +131,35 @@ def test_an_adapter_without_a_tokenizer_gets_the_bases(masked_lm, minilm, tmp_pa
     assert (tmp_path / "merged" / "preprocessor_config.json").read_text() == '{"image_mean": [0.5]}'
 
 
+def put_on_the_hub(files: Path, name: str, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """As the Hub's cache has a repository of org that was downloaded."""
+    cache, commit = place / "hub" / f"models--org--{name}", "0" * 40
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text(commit)
+    shutil.copytree(files, cache / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(place / "hub"))
+
+
+def test_an_adapter_on_the_hub_brings_its_tokenizer_and_labels(
+    masked_lm, minilm, tmp_path, monkeypatch
+):
+    adapter = classifier_adapter(masked_lm, tmp_path / "adapter")
+    AutoTokenizer.from_pretrained(minilm).save_pretrained(adapter)
+    save_task(Classification(("text",), "label", 40, ("bad", "fair", "good")), adapter)
+    put_on_the_hub(adapter, "adapter", monkeypatch, tmp_path)
+    report = merge_to_directory("org/adapter", str(masked_lm), tmp_path / "merged")
+    assert report.tokenizer == "org/adapter"
+    config = BertForSequenceClassification.from_pretrained(tmp_path / "merged").config
+    assert list(config.id2label.values()) == ["bad", "fair", "good"]
+    session = open_session("org/adapter", LoadOptions(base=str(masked_lm)))
+    assert session.task.class_names == ("bad", "fair", "good")
+    assert session.tokenizer("a joy")["input_ids"]
+
+
 def test_a_base_on_the_hub_gives_its_tokenizer_too(masked_lm, minilm, tmp_path, monkeypatch):
     adapter = classifier_adapter(masked_lm, tmp_path / "adapter")
     AutoTokenizer.from_pretrained(minilm).save_pretrained(masked_lm)
-    cache, commit = tmp_path / "hub" / "models--org--base", "0" * 40
-    (cache / "refs").mkdir(parents=True)
-    (cache / "refs" / "main").write_text(commit)
-    shutil.copytree(masked_lm, cache / "snapshots" / commit)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    put_on_the_hub(masked_lm, "base", monkeypatch, tmp_path)
     report = merge_to_directory(str(adapter), "org/base", tmp_path / "merged")
     assert report.tokenizer == "org/base"
     assert AutoTokenizer.from_pretrained(tmp_path / "merged")("a joy")["input_ids"]

@@ -16,14 +16,18 @@ from safetensors import SafetensorError
 from lorakit.checkpoint import read
 from lorakit.errors import ConfigError, SaveError
 from lorakit.foreign_files import local_path
-from lorakit.inference.session import TOKENIZER_CONFIG, settle_tokens
+from lorakit.inference.beside import (
+    adapter_directory,
+    own_tokenizer,
+    settle_tokens,
+    stored_task,
+)
 from lorakit.locks import new_directory
 from lorakit.methods import find, load
 from lorakit.models.loading import load_base, load_tokenizer
 from lorakit.models.small_files import PROCESSOR, TOKENIZER, small_files
 from lorakit.tasks.base import Task
 from lorakit.tasks.padding import settle_padding
-from lorakit.tasks.task_file import load_task
 
 
 @dataclass(frozen=True)
@@ -82,14 +86,15 @@ def merge_to_directory(
         raise ConfigError(
             f"The files of {adapter} do not name the base model; pass it with --base MODEL."
         )
-    files, task = Path(adapter), load_task(Path(adapter)) if Path(adapter).is_dir() else None
+    beside = adapter_directory(adapter, revision)
+    task = stored_task(beside)
     with new_directory(output) as directory:
         model: Any = load_base(base, bundle=bundle)
         loaded = load(model, bundle, adapter, check_base)
         report = find(bundle.method).fold(model)
-        source = _place_of_tokenizer(files, base)
-        tokenizer = load_tokenizer(source) if source is not None else None
-        _settle(model, tokenizer, task, files)
+        own = own_tokenizer(beside)
+        tokenizer = load_tokenizer(own or base) if own or small_files(base, TOKENIZER) else None
+        _settle(model, tokenizer, task, beside)
         size = _save(model, tokenizer, base, directory)
     return MergedModel(
         output=str(output),
@@ -99,24 +104,17 @@ def merge_to_directory(
         worst_rounding=report.worst_rounding,
         base_verified=loaded.base_verified,
         bytes=size,
-        tokenizer=str(source) if source is not None else None,
+        tokenizer=None if tokenizer is None else (adapter if own else base),
     )
 
 
-def _place_of_tokenizer(adapter: Path, base: str) -> str | None:
-    """The adapter's directory if it has a tokenizer, else the base if that has one."""
-    if (adapter / TOKENIZER_CONFIG).is_file():
-        return str(adapter)
-    return base if small_files(base, TOKENIZER) else None
-
-
-def _settle(model: Any, tokenizer: Any, task: Task | None, files: Path) -> None:
+def _settle(model: Any, tokenizer: Any, task: Task | None, beside: Path | None) -> None:
     """Write into the model's configs what the task and the tokenizer say."""
     if task is not None:
         for name, value in task.head().items():
             setattr(model.config, name, value)
     if tokenizer is not None and task is not None:
-        settle_tokens(model, tokenizer, task, files)
+        settle_tokens(model, tokenizer, task, beside)
     elif tokenizer is not None and not model.can_generate():  # a head, of another tool's adapter
         settle_padding(tokenizer, model)
 

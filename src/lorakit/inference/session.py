@@ -17,24 +17,26 @@ from lorakit.checkpoint import AdapterBundle, read
 from lorakit.checkpoint.releases import release_of
 from lorakit.errors import ConfigError, FormatError
 from lorakit.foreign_files import local_path
+from lorakit.inference.beside import (
+    adapter_directory,
+    own_tokenizer,
+    settle_tokens,
+    stored_task,
+)
 from lorakit.methods import load
 from lorakit.models.dtypes import Dtype, compute_in, inference_dtype
 from lorakit.models.heads import head_height
 from lorakit.models.loading import load_for_task, load_tokenizer
-from lorakit.models.stop_tokens import load_generation_config, set_stop_tokens
 from lorakit.recipe.data import prepare, split, tested, text_limit
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
 from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.base import BareAdapter, Task
 from lorakit.tasks.batching import TOKENS
-from lorakit.tasks.padding import require_padding, settle_padding
+from lorakit.tasks.padding import require_padding
 from lorakit.tasks.registry import TASKS, task_of_type, task_problem, task_spec
 from lorakit.tasks.spec import Columns, TaskSpec
 from lorakit.tasks.task_file import load_task
-
-TOKENIZER_CONFIG = "tokenizer_config.json"
-"""transformers' file by which an adapter's directory has a tokenizer of its own."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def open_session(
         return _open_run(place, options)
     bundle = read(source, options.lora_alpha, options.revision)
     base = options.base or bundle.base_model
-    stored = load_task(place) if place.is_dir() else None
+    directory = adapter_directory(source, options.revision)
+    stored = stored_task(directory)
     named = options.task or _own_task(source, stored, bundle) or default_task
     _require(source, base, named)
     assert base is not None
@@ -106,7 +109,7 @@ def open_session(
     task = _adopted(stored, options, source) if stored else _bare_task(spec, options, bundle, base)
     task = _deciding(task, options)
     model = _load_adapted(base, task, bundle, source, options)
-    return _session(source, base, bundle.method, model, task, place, None, spec)
+    return _session(source, base, bundle.method, model, task, directory, None, spec)
 
 
 def evaluation_tables(session: Session, data: str | None) -> dict[str, Any]:
@@ -166,27 +169,15 @@ def _session(
     method: str,
     model: Any,
     task: Task,
-    files: Path,
+    directory: Path | None,
     recipe: Recipe | None,
     spec: TaskSpec,
 ) -> Session:
-    own = (files / TOKENIZER_CONFIG).is_file()
-    tokenizer = load_tokenizer(files if own else base)
-    settle_tokens(model, tokenizer, task, files)
+    tokenizer = load_tokenizer(own_tokenizer(directory) or base)
+    settle_tokens(model, tokenizer, task, directory)
     require_padding(tokenizer, task)
     model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     return Session(source, base, method, model, tokenizer, task, recipe, spec)
-
-
-def settle_tokens(model: Any, tokenizer: Any, task: Task, files: Path) -> None:
-    """Give model and tokenizer the padding token and the stop tokens of the training.
-
-    The stop tokens stand beside the adapter; where they do not, the task says them. Raises
-    FormatError for damaged files.
-    """
-    settle_padding(tokenizer, model)
-    if task.generates and not load_generation_config(model, files):
-        set_stop_tokens(model, tokenizer, task.stop_tokens(tokenizer))
 
 
 def _own_task(source: str, stored: Task | None, bundle: AdapterBundle) -> str | None:

@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 from lorakit.errors import FormatError
 from lorakit.files import atomic_write_text
 
-FILE = "generation_config.json"
+GENERATION_CONFIG = "generation_config.json"
 
 
 def set_stop_tokens(model: Any, tokenizer: Any, ends: Iterable[int]) -> None:
@@ -33,7 +33,7 @@ def save_generation_config(model: Any, directory: Path) -> None:
     Not through `save_pretrained`, which refuses what some published configs hold.
     """
     content = model.generation_config.to_json_string(ignore_metadata=True)
-    atomic_write_text(directory / FILE, content)
+    atomic_write_text(directory / GENERATION_CONFIG, content)
 
 
 def load_generation_config(model: Any, directory: Path) -> bool:
@@ -41,10 +41,12 @@ def load_generation_config(model: Any, directory: Path) -> bool:
 
     Raises FormatError for a damaged file.
     """
-    if not (directory / FILE).is_file():
+    if not (directory / GENERATION_CONFIG).is_file():
         return False
     try:
         model.generation_config = GenerationConfig.from_pretrained(directory)
     except Exception as error:  # its constructor raises whatever a broken file leads to
-        raise FormatError(f"{directory / FILE} is damaged and cannot be read: {error}") from error
+        raise FormatError(
+            f"{directory / GENERATION_CONFIG} is damaged and cannot be read: {error}"
+        ) from error
     return True

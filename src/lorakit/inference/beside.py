@@ -1,0 +1,47 @@
+"""The files beside an adapter's weights: its tokenizer, its task, the tokens at which it stops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lorakit.checkpoint.source import locate
+from lorakit.models.small_files import TOKENIZER
+from lorakit.models.stop_tokens import GENERATION_CONFIG, load_generation_config, set_stop_tokens
+from lorakit.tasks.base import Task
+from lorakit.tasks.padding import settle_padding
+from lorakit.tasks.task_file import TASK_FILE, load_task
+
+_FILES = (*TOKENIZER, "added_tokens.json", "chat_template*", GENERATION_CONFIG, TASK_FILE)
+
+
+def adapter_directory(adapter: str, revision: str | None = None) -> Path | None:
+    """The directory of these files, downloaded if it is on the Hub; None for a file alone.
+
+    Raises as `lorakit.checkpoint.read` does for an adapter that is not there.
+    """
+    path = locate(adapter, revision, _FILES).path
+    return path if path.is_dir() else None
+
+
+def stored_task(directory: Path | None) -> Task | None:
+    """The adapter's task; None without a task file. Raises FormatError for a damaged one."""
+    return None if directory is None else load_task(directory)
+
+
+def own_tokenizer(directory: Path | None) -> Path | None:
+    """The directory if the adapter has a tokenizer of its own."""
+    has_one = directory is not None and (directory / "tokenizer_config.json").is_file()
+    return directory if has_one else None
+
+
+def settle_tokens(model: Any, tokenizer: Any, task: Task, directory: Path | None) -> None:
+    """Give model and tokenizer the padding token and the stop tokens of the training.
+
+    The stop tokens stand beside the adapter; where they do not, the task says them. Raises
+    FormatError for damaged files.
+    """
+    settle_padding(tokenizer, model)
+    if not task.generates or (directory and load_generation_config(model, directory)):
+        return
+    set_stop_tokens(model, tokenizer, task.stop_tokens(tokenizer))
