@@ -240,11 +240,13 @@ def test_what_the_template_does_not_read_is_said_once(gpt: Any) -> None:
     assert unread(gpt, {"messages": [USER, BOT]}) == []
     (said,) = unread(gpt, row, row)
     assert "tools" in said
-    assert "the messages' id" in said
-    assert "the messages' tool_calls" in said
+    assert "the key 'id' of messages" in said
+    assert "the key 'tool_calls' of messages" in said
     gpt.chat_template = TOOL_USE
     (said,) = unread(gpt, row, row)
-    assert said == "The chat template does not use the messages' id: the model will not see that."
+    assert said == (
+        "The chat template does not use the key 'id' of messages: the model will not see that."
+    )
 
 
 def test_a_key_that_is_read_in_some_row_is_not_said(gpt: Any) -> None:

@@ -78,7 +78,7 @@ def _without_each_part(conversation: Conversation) -> Iterator[tuple[str, Conver
     for key in [key for key in keys if key not in ("role", "content")]:
         rest = [replace(turn, message={k: v for k, v in turn.message.items() if k != key})
                 for turn in turns]  # fmt: skip
-        yield f"the messages' {key}", replace(conversation, turns=rest)
+        yield f"the key {key!r} of messages", replace(conversation, turns=rest)
 
 
 def _differs(tokenizer: Any, one: Conversation, other: Conversation) -> bool:
