@@ -51,6 +51,11 @@ FORMS: dict[str, tuple[Row, str, str]] = {
         ASKED,
         "A<|im_end|>",
     ),
+    "python in cells, as pandas writes CSV": (
+        {"prompt": str([USER]), "completion": str([BOT])},
+        ASKED,
+        "A<|im_end|>",
+    ),
     "a text is answered by messages": ({"prompt": "Q", "completion": [BOT]}, ASKED, "A<|im_end|>"),
     "answers in a prompt are context": (
         {"prompt": [USER, BOT, USER], "completion": "B"},
@@ -152,6 +157,20 @@ def test_each_call_has_its_own_arguments(gpt: Any) -> None:
     assert [counted for _, counted in learned(gpt, rows)] == [
         f"call f {json.dumps(call)}<|im_end|>" for call in calls
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [(" | tojson", '{"x": "\u00e9"}'), ("", '{"x":"\u00e9"}')],
+    ids=["as json", "as it is"],
+)
+def test_arguments_in_a_text_are_not_escaped(gpt: Any, written: str, expected: str) -> None:
+    gpt.chat_template = TOOL_USE.replace("arguments | tojson", f"arguments{written}")
+    call = {"function": {"name": "f", "arguments": '{"x":"\u00e9"}'}}
+    row = {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [call]}]}
+    assert learned(gpt, [row])[0][1] == f"call f {expected}<|im_end|>"
+    call["function"]["arguments"] = "{}"
+    assert learned(gpt, [row])[0][1] == "call f {}<|im_end|>"
 
 
 def test_a_function_call_of_sharegpt_is_a_tool_call(gpt: Any) -> None:

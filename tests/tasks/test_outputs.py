@@ -89,6 +89,14 @@ def test_texts_stand_in_a_column_of_a_csv_file(write):
         read_outputs("e2e", file)
 
 
+@pytest.mark.parametrize(
+    "row", [{"prediction": ["a"], "references": "b"}, {"prediction": "a", "references": [["b"]]}]
+)
+def test_a_list_is_no_text_to_score(write, row):
+    with pytest.raises(FormatError, match=r"p\.jsonl is a list, where text is wanted"):
+        read_outputs("data_to_text", write("p.jsonl", json.dumps(row)))
+
+
 def test_what_is_not_there_is_said(write, tmp_path):
     with pytest.raises(ConfigError, match="pass them with --references"):
         read_outputs("e2e", write("p.txt", "a\n"))

@@ -14,6 +14,8 @@ from lorakit.foreign_files import local_path
 from lorakit.tasks.outputs import PREDICTION
 from lorakit.text import to_json
 
+_HALF_PAIRS = "backslashreplace"
+"""How half a surrogate pair is written, which UTF-8 has not: as JSON escapes it."""
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 
 
@@ -55,7 +57,7 @@ def write_predictions(output: Path, table: Any, predictions: Sequence[Any]) -> N
     try:
         with (
             atomic_write(output) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as file,
+            temporary.open("w", encoding="utf-8", errors=_HALF_PAIRS, newline="") as file,
         ):
             if output.suffix == ".jsonl":
                 file.writelines(json_text(row) + "\n" for row in rows)

@@ -6,9 +6,11 @@ floats. A label is therefore compared by its name: 1, 1.0, "1" and " 1.0 " are o
 
 from __future__ import annotations
 
+import ast
+import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 _WHOLE = re.compile(r"([-+]?\d+)\.0+")
@@ -77,6 +79,24 @@ def text_problem(value: Any) -> str | None:
         return f"is {kind}, where text is wanted"
     has_half_pair = isinstance(value, str) and _HALF_PAIR.search(value)
     return "has half a surrogate pair, which is no text" if has_half_pair else None
+
+
+def list_in(value: Any) -> list[Any] | None:
+    """The list in the cell: itself, or written in text as JSON or as Python, which pandas does.
+
+    >>> [list_in(v) for v in ([1], "[1, null]", "['a', None]", "[a]", "a", None)]
+    [[1], [1, None], ['a', None], None, None, None]
+    """
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = _read_with(json.loads, value) or _read_with(ast.literal_eval, value.strip())
+    return value if isinstance(value, list) else None
+
+
+def _read_with(read: Callable[[str], Any], text: str) -> Any:
+    try:
+        return read(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
 
 
 def is_scalar(value: Any) -> bool:

@@ -4,6 +4,9 @@ The conversation is rendered and tokenized once, as the model will see it. Which
 an assistant turn, the template's `{% generation %}` block says. Without one, a turn goes from the
 end of its generation prompt to the end of the conversation up to it, with its closing token, so
 that the model learns to stop, and without the white space between turns.
+
+The arguments of a tool call are an object, or JSON of one in a text (OpenAI). A template that would
+write such a text as a string, with its quotes escaped, is given the object.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from lorakit.errors import ConfigError
 from lorakit.tasks.conversations import Conversation
 from lorakit.tasks.ends import IGNORED
 from lorakit.tasks.generation import Labelled
+from lorakit.tasks.messages import argument_texts, with_argument_objects
 
 Span = tuple[int, int]
 
@@ -161,9 +165,13 @@ def _closing(tokenizer: Any, text: str, stop: int) -> int:
 
 
 def _apply(tokenizer: Any, conversation: Conversation, **options: Any) -> Any:
-    messages = conversation.messages
+    messages, tools = conversation.messages, conversation.tools
     try:
-        return tokenizer.apply_chat_template(messages, tools=conversation.tools, **options)
+        if texts := argument_texts(messages):
+            plain = tokenizer.apply_chat_template(messages, tools=tools, tokenize=False)
+            if any(json.dumps(text, ensure_ascii=False) in plain for text in texts):
+                messages = with_argument_objects(messages)
+        return tokenizer.apply_chat_template(messages, tools=tools, **options)
     except Exception as error:  # a template raises what it likes
         begins = json.dumps(messages, ensure_ascii=False, default=str)[:100]
         raise ConfigError(

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from lorakit.errors import ConfigError
-from lorakit.tables.cells import is_blank, text_problem
+from lorakit.tables.cells import is_blank, list_in, text_problem
 from lorakit.tasks.base import TRUNCATED, Example, Rows, Task
 from lorakit.tasks.conversations import HISTORY, SYSTEM
 from lorakit.tasks.ends import IGNORED, end_id, end_tokens, with_end
-from lorakit.tasks.messages import from_json, history_problem, holds_messages, read_history
+from lorakit.tasks.messages import history_problem, holds_messages, read_history
 from lorakit.tasks.padding import padding_id
 
 REFERENCE = "reference"
@@ -170,7 +170,7 @@ class Generation(CausalTask):
 
     def _is_history(self, column: str, value: Any) -> bool:
         is_named = column.lower() in HISTORY and column != self._main_column
-        return is_named and isinstance(from_json(value), list)
+        return is_named and list_in(value) is not None
 
     def _texts(self, rows: Rows) -> list[str]:
         parts = zip(*(self._paragraphs(column, rows[column]) for column in self.text), strict=True)

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from lorakit.errors import ConfigError
-from lorakit.tables.cells import is_blank, label_name, text_problem
+from lorakit.tables.cells import is_blank, label_name, list_in, text_problem
 
 
 def is_list(value: Any) -> bool:
-    """Whether the cell is a list, or JSON of one.
+    """Whether the cell is a list, or one in text.
 
     >>> [is_list(cell) for cell in (["a"], '["a"]', "[]", "[a]", "a", 1)]
     [True, True, True, False, False, False]
     """
-    return _listed(value) is not None
+    return list_in(value) is not None
 
 
 def as_list(value: Any) -> list[Any]:
     """The labels in a cell; raises ConfigError if it is no list of plain values."""
-    found = _listed(value)
+    found = list_in(value)
     if found is None:
         raise ConfigError(
             f'has {value!r}, which is not a list of labels; write a list, such as ["a", "b"] or '
@@ -42,7 +41,7 @@ def indicator_size(values: Iterable[Any]) -> int:
     >>> [indicator_size(cells) for cells in ([[0, 1, 1], [1, 0, 0]], [["a"], []], [[0], [1, 0]])]
     [3, 0, 0]
     """
-    lists = [found for value in values if (found := _listed(value)) is not None]
+    lists = [found for value in values if (found := list_in(value)) is not None]
     sizes = {len(found) for found in lists}
     if len(sizes) != 1 or not all(_is_bit(part) for found in lists for part in found):
         return 0
@@ -62,19 +61,10 @@ def labels_in(values: Iterable[Any], size: int) -> set[str]:
     >>> sorted(labels_in([["b", "a"], ["a"]], 0)), sorted(labels_in([[0, 1, 1]], 3))
     (['a', 'b'], ['1', '2'])
     """
-    lists = [found for value in values if (found := _listed(value)) is not None]
+    lists = [found for value in values if (found := list_in(value)) is not None]
     if size:
         return {str(i) for found in lists for i, part in enumerate(found) if part}
     return {label_name(part) for found in lists for part in found if not is_blank(part)}
-
-
-def _listed(value: Any) -> list[Any] | None:
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
-    return value if isinstance(value, list) else None
 
 
 def _is_bit(value: Any) -> bool:

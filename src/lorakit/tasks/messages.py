@@ -11,13 +11,14 @@ The content is text, or a list of parts that are text. A `function_call` of Shar
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lorakit.errors import ConfigError
-from lorakit.tables.cells import is_blank
+from lorakit.tables.cells import is_blank, list_in
 
 Message = dict[str, Any]
 
@@ -59,21 +60,21 @@ def said(role: str, content: str) -> Turn:
 
 
 def read_turns(cell: Any) -> list[Turn]:
-    """The turns of a list of messages, or JSON of one; raises ConfigError for anything else."""
+    """The turns of a list of messages, or a list in text; raises ConfigError for anything else."""
     if is_blank(cell):
         raise ConfigError("is empty")
-    messages = from_json(cell)
-    if not isinstance(messages, list) or not all(isinstance(m, Mapping) for m in messages):
+    messages = list_in(cell)
+    if messages is None or not all(isinstance(message, Mapping) for message in messages):
         raise ConfigError("is not a list of messages with role and content")
     return [_turn(message) for message in messages]
 
 
 def read_history(cell: Any) -> list[Turn]:
-    """The turns of a list of (user, assistant) pairs, of a list of messages, or JSON of one."""
-    pairs = [] if is_blank(cell) else from_json(cell)
-    if isinstance(pairs, list) and pairs and isinstance(pairs[0], Mapping):
+    """The turns of a list of (user, assistant) pairs, of a list of messages, or one in text."""
+    pairs = [] if is_blank(cell) else list_in(cell)
+    if pairs and isinstance(pairs[0], Mapping):
         return read_turns(pairs)
-    if not isinstance(pairs, list) or not all(map(_is_pair, pairs)):
+    if pairs is None or not all(map(_is_pair, pairs)):
         raise ConfigError("is not a list of pairs, what the user and the assistant said")
     return [
         turn for user, answer in pairs for turn in (said("user", user), said(ASSISTANT, answer))
@@ -90,21 +91,44 @@ def history_problem(cell: Any) -> str | None:
 
 
 def holds_messages(cell: Any) -> bool:
-    """Whether the cell is a list of messages, or JSON of one, rather than text."""
-    content = from_json(cell)
+    """Whether the cell is a list of messages, or one in text, and no other text."""
     keys = {"role", "from"}
-    return isinstance(content, list) and any(
-        isinstance(message, Mapping) and not keys.isdisjoint(message) for message in content
+    return any(
+        isinstance(message, Mapping) and not keys.isdisjoint(message)
+        for message in list_in(cell) or []
     )
 
 
-def from_json(cell: Any) -> Any:
-    """The cell; the list in it, if it is JSON of one."""
+def argument_texts(messages: Iterable[Message]) -> list[str]:
+    """The arguments of tool calls that are JSON in a text."""
+    calls = (call for message in messages for call in _calls_of(message))
+    return [call["arguments"] for call in calls if _json_object(call["arguments"]) is not None]
+
+
+def with_argument_objects(messages: Iterable[Message]) -> list[Message]:
+    """The messages with arguments that are objects in place of JSON in a text."""
+    parsed = copy.deepcopy([*messages])
+    for message in parsed:
+        for call in _calls_of(message):
+            found = _json_object(call["arguments"])
+            call["arguments"] = call["arguments"] if found is None else found
+    return parsed
+
+
+def _calls_of(message: Message) -> Iterator[dict[str, Any]]:
+    """The tool calls of a message that have arguments, without what they are wrapped in."""
+    for call in message.get("tool_calls") or []:
+        inner = call.get("function", call) if isinstance(call, dict) else None
+        if isinstance(inner, dict) and "arguments" in inner:
+            yield inner
+
+
+def _json_object(text: Any) -> dict[str, Any] | None:
     try:
-        is_list = isinstance(cell, str) and cell.lstrip().startswith("[")
-        return json.loads(cell) if is_list else cell
+        value = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):
-        return cell
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _is_pair(value: Any) -> bool:

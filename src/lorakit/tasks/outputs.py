@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.errors import ConfigError, FormatError
+from lorakit.tables.cells import text_problem
 from lorakit.tables.reading import SUFFIXES, kind_of, read_table, read_text
 from lorakit.tasks.nlg.corpora import PARSERS, read_corpus, read_entries
 from lorakit.tasks.nlg.inputs import REFERENCES, SEEN
@@ -52,8 +53,7 @@ def read_outputs(
         texts = read_lines(predictions)
     else:
         table = read_table(str(predictions))
-        column = _column(table, PREDICTION, predictions)
-        texts = ["" if text is None else str(text) for text in column]
+        texts = _texts(_column(table, PREDICTION, predictions), predictions)
         if not references:
             return texts, _truth(table, predictions)
     truth = read_references(task, references)
@@ -131,8 +131,16 @@ def _miscount(
 
 def _truth(table: Any, file: Path) -> Truth:
     references = _column(table, REFERENCES, file)
-    groups = [[group] if isinstance(group, str) else list(group or []) for group in references]
-    return Truth(groups, table[SEEN][:] if SEEN in table.column_names else None)
+    groups = [group if isinstance(group, list) else [group] for group in references]
+    texts = [_texts([text for text in group if text is not None], file) for group in groups]
+    return Truth(texts, table[SEEN][:] if SEEN in table.column_names else None)
+
+
+def _texts(cells: Sequence[Any], file: Path) -> list[str]:
+    """The cells as texts, an empty one for None; raises FormatError for lists and objects."""
+    if problem := next(filter(None, map(text_problem, cells)), None):
+        raise FormatError(f"A text or a reference in {file} {problem}.")
+    return ["" if cell is None else str(cell) for cell in cells]
 
 
 def _column(table: Any, name: str, file: Path) -> list[Any]:

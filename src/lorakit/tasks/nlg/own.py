@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lorakit.errors import FormatError
+from lorakit.tables.cells import is_blank, text_problem
 from lorakit.tables.json_rows import parse_json_lines
 from lorakit.tasks.nlg.inputs import Entry
 
@@ -26,7 +27,7 @@ def parse_lines(text: str) -> Iterator[Entry]:
         return
     prompts, references = (columns[name] for name in names)
     rows = enumerate(zip(prompts, references, strict=True), start=1)
-    if wrong := [f"row {n}" for n, pair in rows if not all(map(_has_text, pair))]:
+    if wrong := [f"row {n}" for n, (p, found) in rows if not (_is_text(p) and _has_text(found))]:
         raise FormatError(f"these rows have no {names[0]} or no {names[1]}", wrong[:5])
     for prompt, found in zip(prompts, references, strict=True):
         yield Entry(prompt, [found] if isinstance(found, str) else found)
@@ -39,12 +40,17 @@ def _prompts_alone(columns: Mapping[str, list[Any]]) -> Iterator[Entry]:
             "it has no column 'prompt' or 'context'", [f"its columns are {', '.join(columns)}"]
         )
     rows = enumerate(columns[name], start=1)
-    if wrong := [f"row {n}" for n, prompt in rows if not _has_text(prompt)]:
+    if wrong := [f"row {n}" for n, prompt in rows if not _is_text(prompt)]:
         raise FormatError(f"these rows have no {name}", wrong[:5])
     yield from (Entry(prompt, []) for prompt in columns[name])
+
+
+def _is_text(value: Any) -> bool:
+    """A string that is not blank, and is text."""
+    return isinstance(value, str) and not is_blank(value) and text_problem(value) is None
 
 
 def _has_text(value: Any) -> bool:
     """A string that is not blank, or a list of strings of which one is not."""
     texts = value if isinstance(value, list) else [value]
-    return all(isinstance(text, str) for text in texts) and any(text.strip() for text in texts)
+    return all(is_blank(text) or _is_text(text) for text in texts) and any(map(_is_text, texts))
