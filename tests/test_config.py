@@ -66,9 +66,10 @@ def test_every_problem_is_listed_at_once():
             init_lora_weights="best",
             variant="",
             slices={"q": [False], "v": 3},
+            trainable_token_indices=[],
         )
     named = "\n".join(caught.value.problems)
-    assert len(caught.value.problems) == 16
+    assert len(caught.value.problems) == 17
     for field in dataclasses.fields(LoraConfig):
         if field.name not in ("use_rslora", "use_dora", "merge_weights"):
             assert field.name in named, field.name
@@ -260,3 +261,27 @@ def test_is_bias_knows_torchs_names(leaf):
 @pytest.mark.parametrize("leaf", ["weight", "relative_position_bias_table", "biased", "biases"])
 def test_is_bias_leaves_tables_alone(leaf):
     assert not is_bias(leaf)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], r"is \[\]; it must list one or more integers"),
+        ([1, -1], "must list one or more integers"),
+        ([1.0], "must list one or more integers"),
+        ("5", "must list one or more integers"),
+        ([3, 1, 3], "lists 3 more than once"),
+        ({}, "its keys must be names of modules"),
+        ({1: [1]}, "its keys must be names of modules"),
+        ({"embed": [True]}, r"\['embed'\] is \[True\]; it must list"),
+    ],
+)
+def test_tokens_that_cannot_be_trained_are_refused(given, message):
+    with pytest.raises(ConfigError, match=message):
+        LoraConfig(trainable_token_indices=given)
+
+
+def test_tokens_are_kept_in_ascending_order():
+    assert LoraConfig(trainable_token_indices=[9, 2]).trainable_token_indices == (2, 9)
+    config = LoraConfig(trainable_token_indices={"embed": [9, 2], "head": (1,)})
+    assert config.trainable_token_indices == {"embed": (2, 9), "head": (1,)}

@@ -241,7 +241,11 @@ def test_attention_projection_that_is_not_adapted_gets_zeros(there: str) -> None
             {"target_parameters": ["experts.w"]},
             r"target_parameters=\['experts.w'\] is not supported",
         ),
-        ({"trainable_token_indices": [1]}, r"trainable_token_indices=\[1\] is not supported"),
+        (
+            {"trainable_token_indices": [1]},
+            "trainable_token_indices lists tokens, but the file has",
+        ),
+        ({"trainable_token_indices": [-1]}, r"trainable_token_indices is \[-1\]; it must list one"),
         ({"alora_invocation_tokens": [1]}, "alora_invocation_tokens"),
         ({"use_qalora": True}, "use_qalora=True"),
         ({"layer_replication": [[0, 2]]}, "layer_replication"),
@@ -342,7 +346,11 @@ def test_alpha_that_peft_may_leave_out_is_its_default() -> None:
         ),
         (
             tensors() | {"base_model.model.e.token_adapter.trainable_tokens_delta": torch.ones(2)},
-            r"unexpected key: .*trainable_tokens_delta \(this type of adapter",
+            r"e\.token_adapter\.trainable_tokens_delta is unexpected: trainable_token_indices",
+        ),
+        (
+            tensors() | {"base_model.model.e.token_adapter.lora_A": torch.ones(2)},
+            r"unexpected key: .*token_adapter\.lora_A \(this type of adapter",
         ),
         (
             tensors() | {"base_model.model.q.lora_B.bias": torch.ones(4)},

@@ -158,3 +158,6 @@ def test_vllm_is_offered_only_what_it_takes(base):
     assert obstacles(target_modules=["q_proj", "embed_tokens"]) == [
         "it adapts layers that are not linear"
     ]
+    assert obstacles(target_modules=targets, trainable_token_indices=[5]) == [
+        "it trains rows of the vocabulary (trainable_token_indices)"
+    ]

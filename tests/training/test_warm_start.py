@@ -223,6 +223,20 @@ def test_the_magnitudes_of_dora_are_taken(encoder, reviews, tmp_path):
     assert "is DoRA in the source and LoRA in this run; set lora.variant to dora" in refusal(plain)
 
 
+def test_trained_tokens_are_taken_where_the_run_trains_the_same(encoder, reviews, tmp_path):
+    settings = {"lora": {"trainable_token_indices": [5, 6]}, "training": {"max_steps": 2}}
+    source = tmp_path / "source"
+    train(tiny.recipe(encoder, reviews, source, **settings), lambda text: None)
+    model, start = started(tiny.recipe(encoder, reviews, tmp_path / "run", **settings), source)
+    tensors = read(source / "adapter").tensors
+    assert any(name.endswith("trainable_tokens_delta") for name in tensors)
+    tiny.assert_same({name: model.state_dict()[name] for name in tensors}, dict(tensors))
+    assert not start.new
+    other = {"lora": {"trainable_token_indices": [6]}, "init_adapter": str(source)}
+    message = refusal(tiny.recipe(encoder, reviews, tmp_path / "other", **other))
+    assert "trains the rows (5, 6) in the source and (6,) in this run; set lora.train" in message
+
+
 def test_a_run_that_is_not_finished_is_no_source(encoder, reviews, tmp_path):
     (tmp_path / "recipe.yaml").write_text("base: b\n", encoding="utf-8")
     with pytest.raises(

@@ -10,7 +10,7 @@ from typing import Any
 
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.formats.tensor_files import dtype_names
-from lorakit.variants import VARIANTS
+from lorakit.variants import VARIANTS, RowsSite
 
 _NAMED = 8
 """How many tensors the table names; full fine-tuning has hundreds."""
@@ -34,6 +34,8 @@ class Summary:
     ranks: dict[int, int]
     """Rank -> number of modules that have it."""
     adapter_parameters: int
+    tokens: dict[str, list[int]]
+    """Rows of the vocabulary that are trained, by module."""
     trained: dict[str, int]
     """Tensors that were trained in full and their number of parameters."""
     dtypes: list[str]
@@ -73,9 +75,13 @@ class Summary:
             + ("" if self.variant in (None, "lora") else f" ({VARIANTS[self.variant].title})"),
             "targets": targets if isinstance(targets, str) else ", ".join(targets or ()),
             "modules": ", ".join(f"{n} of rank {r}" for r, n in self.ranks.items()),
+            **({"tokens": self._tokens()} if self.tokens else {}),
             "parameters": f"{self.adapter_parameters:,} in the adapter, "
             f"{sum(self.trained.values()):,} trained in full",
         }
+
+    def _tokens(self) -> str:
+        return ", ".join(f"{len(rows):,} of {name}" for name, rows in self.tokens.items())
 
     def _method(self) -> dict[str, str]:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.method_config.items())
@@ -97,7 +103,10 @@ def summarise(
 ) -> Summary:
     """The summary of a bundle, and of the base that it was found to fit."""
     config = bundle.config if bundle.method == "lora" else None
-    ranks = Counter(adapter.spec.r for adapter in bundle.adapters.values())
+    rows = {
+        n: list(x.site.rows) for n, x in bundle.adapters.items() if isinstance(x.site, RowsSite)
+    }
+    ranks = Counter(adapter.spec.r for name, adapter in bundle.adapters.items() if name not in rows)
     return Summary(
         format=bundle.format,
         method=bundle.method,
@@ -108,9 +117,10 @@ def summarise(
         use_rslora=config.use_rslora if config else None,
         variant=config.variant if config else None,
         target_modules=_targets(bundle) if config else None,
-        adapted_modules=len(bundle.adapters),
+        adapted_modules=len(bundle.adapters) - len(rows),
         ranks=dict(ranks),
         adapter_parameters=sum(adapter.parameters for adapter in bundle.adapters.values()),
+        tokens=rows,
         trained={name: tensor.numel() for name, tensor in bundle.trained.items()},
         dtypes=dtype_names(bundle.tensors),
         fingerprint=next(iter(bundle.fingerprint.values())) if bundle.fingerprint else None,

@@ -3,7 +3,7 @@
 from lorakit.config.lora_config import ALL_LINEAR, BIASES, INITIALISERS, Bias, LoraConfig
 from lorakit.config.patterns import Pattern
 from lorakit.config.plain_keys import is_plain
-from lorakit.config.values import alpha_for, is_bias, is_name, is_number, scaling
+from lorakit.config.values import alpha_for, is_bias, is_index, is_name, is_number, scaling
 
 __all__ = [
     "ALL_LINEAR",
@@ -14,6 +14,7 @@ __all__ = [
     "Pattern",
     "alpha_for",
     "is_bias",
+    "is_index",
     "is_name",
     "is_number",
     "is_plain",

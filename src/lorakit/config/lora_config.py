@@ -10,6 +10,7 @@ from typing import Any, Literal
 from lorakit.config.patterns import Pattern, key_problem, pattern_problem
 from lorakit.config.plain_keys import is_plain
 from lorakit.config.slices import Slice, normalised_slices
+from lorakit.config.token_rows import normalised_rows
 from lorakit.config.values import is_index, is_name, is_number
 from lorakit.errors import ConfigError
 
@@ -111,13 +112,23 @@ class LoraConfig:
     """The names of the lists of layers ("layers", "h"): `layers_to_transform` then means the first
     number right after one of them."""
 
+    trainable_token_indices: Sequence[int] | Mapping[str, Sequence[int]] | None = None
+    """Tokens, such as added ones, whose rows of the vocabulary are trained and saved: of the input
+    embeddings, and of the head where it is tied to them. A dict names modules, by their name or
+    dotted suffix, and the tokens of each."""
+
     def __post_init__(self) -> None:
         problems = self._normalise() + self._variant_problems()
         problems += [*self._range_problems(), *self._pattern_problems()]
-        slices, slice_problems = normalised_slices(self.slices)
-        object.__setattr__(self, "slices", slices)
-        if problems + slice_problems:
-            raise ConfigError("Invalid LoraConfig:", problems + slice_problems)
+        for name, normalised in (
+            ("slices", normalised_slices),
+            ("trainable_token_indices", normalised_rows),
+        ):
+            value, wrong = normalised(getattr(self, name))
+            object.__setattr__(self, name, value)
+            problems += wrong
+        if problems:
+            raise ConfigError("Invalid LoraConfig:", problems)
 
     def rank_of(self, name: str) -> int:
         """The rank for the module of this name."""

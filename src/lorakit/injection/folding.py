@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.errors import TargetError
-from lorakit.functional.merge import merge
 from lorakit.injection import trained_copies
 from lorakit.injection.installation import close
 from lorakit.injection.modes import MergeReport, merge_report
 from lorakit.injection.record import require_whole
 from lorakit.injection.selection.architectures import SCALED_BY_TIE
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers, require_plain_form, restoration
 from lorakit.layers.embedding import Embedding
 from lorakit.private.transformers_names import forget_ties, tied_weights
@@ -51,12 +51,10 @@ def fold(model: nn.Module) -> MergeReport:
     report = merge_report(model)
     before = _memory(model, trained_copies.originals(model))
     with torch.no_grad():
-        weights = {
-            layer: merge(layer.base_weight, layer.delta_weight()) for layer in layers.values()
-        }
+        weights = _folded_weights(layers.values())
     complete(
         [
-            *(restoration(layer, weight.contiguous()) for layer, weight in weights.items()),
+            *(restoration(layer, weight) for layer, weight in weights.items()),
             partial(store, rounded_parameters(model)),
             partial(trained_copies.forget, model),
             partial(close, model),
@@ -64,6 +62,19 @@ def fold(model: nn.Module) -> MergeReport:
         ]
     )
     return report
+
+
+def _folded_weights(layers: Iterable[AdapterLayer]) -> dict[AdapterLayer, nn.Parameter]:
+    """The new Parameter of each layer; one for layers that share their weight and their adapter."""
+    made: dict[tuple[object, ...], nn.Parameter] = {}
+    weights = {}
+    for layer in layers:
+        old = layer.base_weight
+        sources = (storage_key(old), *map(id, layer.adapter_tensors()))
+        if sources not in made:
+            made[sources] = parameter_like(old, layer.folded_weight().contiguous())
+        weights[layer] = made[sources]
+    return weights
 
 
 def _memory(model: nn.Module, instead: Mapping[str, Tensor]) -> dict[str, object]:

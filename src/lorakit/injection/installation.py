@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,11 +13,15 @@ from lorakit.config import LoraConfig
 from lorakit.injection import trained_copies
 from lorakit.injection.inspection.health import mark_training_start
 from lorakit.injection.record import Injection
-from lorakit.injection.selection.matching import Selection
+from lorakit.injection.selection.selected import Selection, Target
+from lorakit.injection.selection.vocabulary import input_embeddings
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import adapt, lora_layers, restoration
 from lorakit.layers.readers import merge_on_read
 from lorakit.surgery.alteration import alteration, altered, forget
 from lorakit.surgery.completion import complete
+from lorakit.surgery.ties import storage_key
+from lorakit.variants import RowsSite
 
 
 def install(
@@ -39,12 +43,27 @@ def install(
             altered(target.module).part_of = injection
             parent, _, child = target.name.rpartition(".")
             merge_on_read(model.get_submodule(parent), child, target.module)
+        _tie_rows(model, selection.targets)
         trained_copies.make(model, selection.trained)
         _let_checkpoints_backpropagate(model)
         mark_training_start(model)
     except BaseException:
         uninstall(model)
         raise
+
+
+def _tie_rows(model: nn.Module, targets: Iterable[Target]) -> None:
+    """Let what is tied to the input embeddings, and trains the same rows, share their values."""
+    source = input_embeddings(model)
+    if not isinstance(source, AdapterLayer) or not isinstance(source.site, RowsSite):
+        return
+    place = storage_key(source.base_weight)
+    for target in targets:
+        layer = target.module
+        assert isinstance(layer, AdapterLayer)
+        if layer.site == source.site and storage_key(layer.base_weight) == place:
+            for name in layer.tensor_names:
+                layer._parameters[name] = source._parameters[name]
 
 
 def uninstall(model: nn.Module) -> None:
@@ -86,7 +105,7 @@ def _let_checkpoints_backpropagate(model: nn.Module) -> None:
     the input requires no gradient, so backward ends at the first adapter.
     """
     embeddings = {
-        _input_embeddings(part): None
+        input_embeddings(part): None
         for part in model.modules()
         if getattr(part, "main_input_name", "input_ids") != "input_ids"
     }
@@ -94,15 +113,6 @@ def _let_checkpoints_backpropagate(model: nn.Module) -> None:
     for module in embeddings:
         if isinstance(module, nn.Module):
             module.register_forward_hook(_RequireGrad(switches))
-
-
-def _input_embeddings(model: nn.Module) -> object:
-    """transformers' `get_input_embeddings`; None for a model that has none."""
-    get_embeddings = getattr(model, "get_input_embeddings", None)
-    try:
-        return get_embeddings() if get_embeddings else None
-    except NotImplementedError:
-        return None
 
 
 _CHECKPOINTING = "gradient_checkpointing"

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from lorakit.errors import StateError
-from lorakit.functional.merge import rounding_loss
 from lorakit.injection import trained_copies
 from lorakit.injection.record import require_adapters
 from lorakit.layers.base import AdapterLayer
@@ -108,14 +107,13 @@ def merge_report(model: nn.Module) -> MergeReport:
     layers = dict(lora_layers(model))
     with torch.no_grad():
         return MergeReport(
-            cache_bytes=sum(layer.base_weight.nbytes for layer in layers.values()),
-            rounding={name: layer_rounding(layer) for name, layer in layers.items()},
+            cache_bytes=sum(
+                layer.base_weight.nbytes
+                for layer in layers.values()
+                if layer.variant.is_worth_merging
+            ),
+            rounding={name: layer.rounding_loss() for name, layer in layers.items()},
         )
-
-
-def layer_rounding(layer: AdapterLayer) -> float:
-    """The share of this layer's update that merging loses to rounding."""
-    return rounding_loss(layer.base_weight.detach(), layer.delta_weight().detach())
 
 
 def disabled(model: nn.Module) -> AbstractContextManager[None]:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from lorakit.config import alpha_for
 from lorakit.errors import ConfigError
 from lorakit.functional.linear import add_scaled
+from lorakit.functional.rows import Rows
+from lorakit.functional.rows import replace as replace_rows
 from lorakit.layers.lora_layer import LoRALayer
 from lorakit.layers.merged_weight import MergedWeight
 from lorakit.surgery.disabling import here
@@ -64,6 +66,11 @@ class AdapterLayer(MergedWeight, LoRALayer):
         """The base layer's output, plus s * B A applied to the input after dropout."""
         y = self.plain(input, self.base_weight)
         return add_scaled(y, self.low_rank(input, a, b, dropout).to(y.dtype), s)
+
+    def with_rows(self, input: Tensor, rows: Rows, values: Tensor) -> Tensor:
+        """The base layer's output with `values` in these rows of W; override it where that is
+        possible without the whole weight."""
+        return self.plain(input, replace_rows(self.base_weight, rows, values))
 
     # --- the forward of every subclass
 
@@ -271,3 +278,19 @@ class AdapterLayer(MergedWeight, LoRALayer):
     def delta_of(self, tensors: Sequence[Tensor]) -> Tensor:
         named = dict(zip(self.tensor_names, tensors, strict=True))
         return self.variant.delta(self.site, self.base_weight, named, self.scaling)
+
+    def base_or_merged_weight(self) -> Tensor | None:
+        """As `MergedWeight` says, but never a merged weight where A and B cost hardly anything."""
+        if not self.variant.is_worth_merging and self.active:
+            return None
+        return super().base_or_merged_weight()
+
+    def folded_weight(self) -> Tensor:
+        """W + dW, a new tensor in the type of W."""
+        return self.variant.merged(self.site, self.base_weight, self._own_tensors, self.scaling)
+
+    def rounding_loss(self) -> float:
+        """The share of dW that `folded_weight` loses to rounding."""
+        tensors = {name: tensor.detach() for name, tensor in self.adapter.tensors.items()}
+        weight = self.base_weight.detach()
+        return self.variant.rounding_loss(self.site, weight, tensors, self.scaling)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from lorakit.functional.rows import Rows
 from lorakit.layers.base import AdapterLayer
 from lorakit.surgery.composition import bases_of, composed
 
@@ -67,6 +68,9 @@ class OwnForward(AdapterLayer):
 
     def adapted(self, input: Tensor, a: Tensor, b: Tensor, s: float, dropout: float) -> Tensor:
         return AdapterLayer.adapted(self, input, a, b, s, dropout)
+
+    def with_rows(self, input: Tensor, rows: Rows, values: Tensor) -> Tensor:
+        return AdapterLayer.with_rows(self, input, rows, values)
 
 
 _in_place_of = threading.local()

@@ -26,9 +26,8 @@ from lorakit.private.torch_names import OutProjection
 from lorakit.surgery.alteration import NAME as ALTERATION
 from lorakit.surgery.alteration import alteration, altered
 from lorakit.surgery.completion import complete
-from lorakit.surgery.parameters import parameter_like
 from lorakit.surgery.split import is_conv1d
-from lorakit.variants import AdapterSpec, LinearSite, OutProjSite, Site
+from lorakit.variants import AdapterSpec, LinearSite, OutProjSite, RowsSite, Site
 from lorakit.variants.registry import adapter_names
 
 _ADAPTED: dict[type[nn.Module], type[AdapterLayer]] = {
@@ -62,9 +61,14 @@ def register(torch_class: type[nn.Module], lora_class: type[AdapterLayer]) -> No
         _REGISTERED.add(torch_class)
 
 
-def lora_class_of(module: nn.Module) -> type[AdapterLayer] | None:
-    """The class that adapts this module, None if there is none; `refusal` says whether it may."""
-    return Linear if is_conv1d(module) else _ADAPTED.get(type(module))
+def lora_class_of(module: nn.Module, in_rows: bool = False) -> type[AdapterLayer] | None:
+    """The class that adapts this module, None if there is none; `refusal` says whether it may.
+
+    `in_rows`: only rows of its weight get other values, which its own forward then reads. So that
+    may be any function of the weight, as in transformers' scaled embeddings.
+    """
+    found = Linear if is_conv1d(module) else _ADAPTED.get(type(module))
+    return Embedding if found is None and in_rows and isinstance(module, nn.Embedding) else found
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -87,8 +91,8 @@ def site_of(module: nn.Module) -> Site:
     return site
 
 
-def refusal(module: nn.Module) -> str | None:
-    """Why this module cannot be adapted, or None if it can."""
+def refusal(module: nn.Module, in_rows: bool = False) -> str | None:
+    """Why this module cannot be adapted, or None if it can; `in_rows` as in `lora_class_of`."""
     name = type(module).__name__
     if isinstance(module, AdapterLayer):
         return "already has an adapter"
@@ -104,7 +108,7 @@ def refusal(module: nn.Module) -> str | None:
         return "is parametrized; call torch.nn.utils.parametrize.remove_parametrizations first"
     if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         return f"has type {name}; transposed convolutions are not supported"
-    leaf = lora_class_of(module)
+    leaf = lora_class_of(module, in_rows)
     if leaf is None:
         known = next((c for c in _ADAPTED if isinstance(module, c)), None)
         if known is None:
@@ -147,7 +151,7 @@ def _name_refusal(module: nn.Module, leaf: type[AdapterLayer]) -> str | None:
     own, taken = set(module.__dict__).union(*registered), _OWN | adapter_names()
     if is_conv1d(module):
         taken |= set(_CONV1D)
-    if type(module) in _REGISTERED:
+    if _keeps_its_forward(type(module)):
         classes = [c for c in type(module).__mro__ if not issubclass(leaf.torch_class, c)]
         own |= {name for c in classes for name in vars(c)}
         taken |= set(dir(leaf)) - set(dir(leaf.torch_class)) - {"fan_in_fan_out"}
@@ -158,6 +162,11 @@ def _name_refusal(module: nn.Module, leaf: type[AdapterLayer]) -> str | None:
 
 _CONV1D = ("in_features", "out_features", "fan_in_fan_out")
 """What an adapted Conv1D adds besides, in the order in which `adapt` gives the values."""
+
+
+def _keeps_its_forward(kind: type[nn.Module]) -> bool:
+    """Whether a module of this class runs its own forward when it is adapted."""
+    return kind in _REGISTERED or (issubclass(kind, nn.Embedding) and kind is not nn.Embedding)
 
 
 def _forward_refusal(module: nn.Module) -> str | None:
@@ -177,8 +186,7 @@ def base_weight(module: nn.Module) -> Tensor:
 
 def _weight_name(module: nn.Module) -> str:
     leaf = type(module) if isinstance(module, AdapterLayer) else lora_class_of(module)
-    assert leaf is not None
-    return leaf.weight_name
+    return AdapterLayer.weight_name if leaf is None else leaf.weight_name
 
 
 def adapt(
@@ -193,7 +201,7 @@ def adapt(
     `site` defaults to the module's own. `tensors` are the adapter's values, newly initialized by
     default. If that fails, the module is unchanged, apart from a frozen weight.
     """
-    leaf = lora_class_of(module)
+    leaf = lora_class_of(module, in_rows=isinstance(site, RowsSite))
     if leaf is None:
         raise TargetError(f"Modules of type {type(module).__name__} are not supported.")
     if site is not None and site.slices is not None:
@@ -207,7 +215,7 @@ def adapt(
         module.__dict__.pop("forward", None)  # the class's own; `refusal` rejects others
         if site is None and tensors is None:
             site = site_of(module)
-        module.__class__ = of_subclass(leaf, original) if original in _REGISTERED else leaf
+        module.__class__ = of_subclass(leaf, original) if _keeps_its_forward(original) else leaf
         assert isinstance(module, AdapterLayer)
         module.attach(spec, site, tensors)
         record = altered(module)
@@ -236,7 +244,7 @@ def require_plain_form(layers: Iterable[AdapterLayer]) -> None:
             )
 
 
-def restoration(module: AdapterLayer, weight: Tensor | None = None) -> Callable[[], None]:
+def restoration(module: AdapterLayer, weight: nn.Parameter | None = None) -> Callable[[], None]:
     """A step that restores the original class and removes the adapter; it may run twice.
 
     `weight` replaces the layer's parameter. Raises TargetError if the layer has no plain form.
@@ -246,7 +254,7 @@ def restoration(module: AdapterLayer, weight: Tensor | None = None) -> Callable[
     added = record.attributes if record is not None else frozenset()
     replaced = {}
     if weight is not None:
-        replaced[name] = parameter_like(base_weight(module), weight)
+        replaced[name] = weight
     original, names = original_class(module), module.variant.tensor_names
     return partial(_strip, module, original, names, _OWN | added, replaced)
 

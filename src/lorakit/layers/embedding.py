@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lorakit.functional import embedding
+from lorakit.functional.rows import Rows, look_up
 from lorakit.layers.base import AdapterLayer
 from lorakit.variants import AdapterSpec, EmbeddingSite
 
@@ -80,3 +81,9 @@ class Embedding(AdapterLayer, nn.Embedding):
     def low_rank(self, input: Tensor, a: Tensor, b: Tensor, dropout: float) -> Tensor:
         frequencies = self.scale_grad_by_freq
         return embedding.low_rank(input, a, b, self.padding_idx, frequencies, dropout)
+
+    def with_rows(self, input: Tensor, rows: Rows, values: Tensor) -> Tensor:
+        if self.max_norm is not None:
+            values = embedding.renorm(values, self.max_norm, self.norm_type)
+        y = self.plain(input, self.base_weight)
+        return look_up(input, y, rows, values, self.padding_idx, self.scale_grad_by_freq)

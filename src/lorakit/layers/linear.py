@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from lorakit.errors import ConfigError
 from lorakit.functional import linear, slices
+from lorakit.functional import rows as rows_of
 from lorakit.functional.fused import lora_linear
+from lorakit.functional.rows import Rows
 from lorakit.functional.slices import Slices
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.readers import watch_parents
@@ -96,6 +98,10 @@ class Linear(AdapterLayer, nn.Linear):
         return lora_linear(
             input, self.base_weight, self.bias, a, b, s, dropout, self.fan_in_fan_out, parts
         )
+
+    def with_rows(self, input: Tensor, rows: Rows, values: Tensor) -> Tensor:
+        y = self.plain(input, self.base_weight)
+        return rows_of.project(input, y, self.base_weight, rows, values)
 
 
 class MergedLinear(Linear):

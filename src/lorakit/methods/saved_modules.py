@@ -17,8 +17,8 @@ from lorakit.errors import TargetError, require, suggest
 from lorakit.injection import trained_copies
 from lorakit.injection.installation import install
 from lorakit.injection.record import require_enabled
-from lorakit.injection.selection.matching import Selection
 from lorakit.injection.selection.naming import group_layers, matches_suffix, within
+from lorakit.injection.selection.selected import Selection
 from lorakit.injection.selection.trained_in_full import newly_initialized
 
 

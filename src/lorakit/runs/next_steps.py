@@ -55,6 +55,9 @@ def _obstacles(bundle: AdapterBundle) -> Iterator[str]:
         yield f"it contains fully trained modules ({', '.join(others)})"
     if config.variant != "lora":
         yield f"it uses {VARIANTS[config.variant].title}"
+    if config.trainable_token_indices is not None:
+        yield "it trains rows of the vocabulary (trainable_token_indices)"
+        return
     one = scaling(config.r, config.lora_alpha, config.use_rslora)
     if any(not math.isclose(x.spec.scaling, one) for x in bundle.adapters.values()):
         yield "its layers differ in their scaling (lora_alpha / r)"

@@ -29,7 +29,7 @@ from lorakit.methods import find
 from lorakit.models.heads import output_layer
 from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.task_file import load_task
-from lorakit.variants import ModuleAdapter
+from lorakit.variants import ModuleAdapter, RowsSite, Site
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,11 @@ def _require_fit(
     )
     problems = group_layers([*misspelt, *unfit])
     if not problems:
-        weights = {name: layers[name].base_weight for name in bundle.adapters}
+        weights = {
+            name: layers[name].base_weight
+            for name, adapter in bundle.adapters.items()
+            if not isinstance(adapter.site, RowsSite)
+        }
         if compare(bundle.fingerprint, weights) is False:
             problems = [
                 "the base weights differ from those that it was trained on (base model "
@@ -154,6 +158,8 @@ def _problem(name: str, source: ModuleAdapter, layers: Mapping[str, AdapterLayer
             f"lora.variant to "
             f"{there.variant}"
         )
+    if isinstance(source.site, RowsSite):
+        return _rows_problem(source.site, layer.site)
     shapes, here = source.shapes, layer.adapter.shapes
     if shapes != here:
         (a, b), (a_here, b_here) = [*shapes.values()][:2], [*here.values()][:2]
@@ -168,6 +174,16 @@ def _problem(name: str, source: ModuleAdapter, layers: Mapping[str, AdapterLayer
             + (" and lora.use_rslora to true" if there.use_rslora else "")
         )
     return None
+
+
+def _rows_problem(there: RowsSite, here: Site) -> str | None:
+    rows = here.rows if isinstance(here, RowsSite) else ()
+    if rows == there.rows:
+        return None
+    return (
+        f"trains the rows {there.rows} in the source and {rows} in this run; set "
+        "lora.trainable_token_indices"
+    )
 
 
 def _why_not_loaded(

@@ -12,6 +12,7 @@ from lorakit.variants.site import (
     InProjSite,
     LinearSite,
     OutProjSite,
+    RowsSite,
     Site,
     SlicedSite,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "LinearSite",
     "ModuleAdapter",
     "OutProjSite",
+    "RowsSite",
     "Site",
     "SlicedSite",
     "Tensors",

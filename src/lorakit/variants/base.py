@@ -13,8 +13,9 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
-from lorakit.functional.merge import merge
-from lorakit.variants.site import Shape, Site
+from lorakit.functional.merge import merge, rounding_loss
+from lorakit.functional.rows import Rows
+from lorakit.variants.site import RowsSite, Shape, Site
 from lorakit.variants.spec import AdapterSpec
 
 Tensors = Mapping[str, Tensor]
@@ -37,6 +38,9 @@ class Host(Protocol):
     def adapted(self, input: Tensor, a: Tensor, b: Tensor, s: float, dropout: float) -> Tensor:
         """The base layer's output, plus s * B A applied to the input after dropout."""
 
+    def with_rows(self, input: Tensor, rows: Rows, values: Tensor) -> Tensor:
+        """The base layer's output with `values` in these rows of W."""
+
 
 class Variant(ABC):
     """One variant of LoRA. Register a subclass with `lorakit.variants.register`."""
@@ -55,10 +59,12 @@ class Variant(ABC):
     """Whether dW depends on W."""
     takes_dropout: ClassVar[bool] = False
     """Whether `forward` supports dropout."""
+    is_worth_merging: ClassVar[bool] = True
+    """Whether `forward` costs more than a cached merged weight, which takes W's memory again."""
 
     def refusal(self, site: Site) -> str | None:
-        """Why this variant does not support the site; None if it does."""
-        return None
+        """Why this variant does not support the site; None if it does. By default whole weights."""
+        return site.description if isinstance(site, RowsSite) else None
 
     def shapes(self, site: Site, r: int) -> dict[str, Shape]:
         """The shape of each tensor at rank `r`; by default those of A and B."""
@@ -81,7 +87,14 @@ class Variant(ABC):
     def delta(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
         """dW, laid out as W is stored, in at least float32."""
 
+    def merged(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
+        """W + dW, in the type of W."""
+        return merge(weight, self.delta(site, weight, tensors, s))
+
+    def rounding_loss(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> float:
+        """The share of dW that merging loses to rounding."""
+        return rounding_loss(weight, self.delta(site, weight, tensors, s))
+
     def forward(self, host: Host, x: Tensor, tensors: Tensors, s: float, dropout: float) -> Tensor:
         """The layer's output with W + dW; override it where there is a cheaper way."""
-        weight = host.base_weight
-        return host.plain(x, merge(weight, self.delta(host.site, weight, tensors, s)))
+        return host.plain(x, self.merged(host.site, host.base_weight, tensors, s))

@@ -6,8 +6,11 @@ from lorakit.errors import ConfigError, suggest
 from lorakit.variants.base import Variant
 from lorakit.variants.dora import DoRA
 from lorakit.variants.lora import LoRA
+from lorakit.variants.trainable_tokens import TrainableTokens
 
-VARIANTS: dict[str, Variant] = {variant.name: variant for variant in (LoRA(), DoRA())}
+VARIANTS: dict[str, Variant] = {
+    variant.name: variant for variant in (LoRA(), DoRA(), TrainableTokens())
+}
 
 
 def register(variant: Variant) -> None:

@@ -7,6 +7,7 @@ once, for live layers, for files and for sums of adapters.
     site            W as stored                A                      B
     LinearSite      (O, I), transposed (I, O)  (R, I)                 (O, R)
     SlicedSite      the same, in slices        (R * N, I)             (heights of the N slices, R)
+    RowsSite        (V, D), some of its rows   none: (N, D) values, see `trainable_tokens`
     EmbeddingSite   (V, O)                     (R, V)                 (O, R)
     ConvSite        (O, I/G, *kernel)          (R, I/G, *kernel)      (O, R/G, 1, ...)
     ConvSite, square  loralib's matrix form    (R * k, I * k)         (O/G * k, R * k)
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from lorakit.functional import conv, embedding, linear, slices
 from lorakit.functional.initialise import INITIALISERS, embedding_factors
+from lorakit.functional.rows import Rows
 from lorakit.functional.slices import Slices
 
 Shape = tuple[int, ...]
@@ -149,6 +151,33 @@ class OutProjSite(LinearSite):
 
     kind: ClassVar[str] = "out_proj"
     description: ClassVar[str] = "is nn.MultiheadAttention's out_proj"
+
+
+@dataclass(frozen=True)
+class RowsSite(LinearSite):
+    """Some rows of an embedding or of a head, which store a row for each token.
+
+    Both are (tokens, width) as a linear layer's weight is (out, in). Where only a file is known,
+    `out_features` is the least that holds the rows.
+    """
+
+    rows: Rows = ()
+    """In ascending order."""
+
+    kind: ClassVar[str] = "rows"
+    description: ClassVar[str] = "is adapted in some of its rows"
+
+    @property
+    def max_rank(self) -> int:
+        return len(self.rows)
+
+    def rank_problem(self, r: int) -> str | None:
+        if self.rows[-1] >= self.out_features:
+            return (
+                f"has {self.out_features} rows, and row {self.rows[-1]} is to be trained; call "
+                f"resize_token_embeddings({self.rows[-1] + 1}) on the model first"
+            )
+        return None if r == len(self.rows) else f"has {len(self.rows)} rows to train, not {r}"
 
 
 @dataclass(frozen=True)

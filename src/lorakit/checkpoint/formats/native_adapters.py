@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.header import Check, field_problems
-from lorakit.config import INITIALISERS, LoraConfig, is_name, is_number
+from lorakit.config import INITIALISERS, LoraConfig, is_index, is_name, is_number
 from lorakit.errors import LorakitError
 from lorakit.text import plural
 from lorakit.variants import (
@@ -26,15 +26,14 @@ from lorakit.variants import (
     LinearSite,
     ModuleAdapter,
     OutProjSite,
+    RowsSite,
     Site,
     SlicedSite,
 )
 from lorakit.variants.registry import VARIANTS, variant_problem
 
-_SITES: dict[str, type[Site]] = {
-    kind.__name__: kind
-    for kind in (LinearSite, SlicedSite, InProjSite, OutProjSite, EmbeddingSite, ConvSite)
-}
+_CLASSES = (LinearSite, SlicedSite, InProjSite, OutProjSite, RowsSite, EmbeddingSite, ConvSite)
+_SITES: dict[str, type[Site]] = {kind.__name__: kind for kind in _CLASSES}
 
 _FLAG: Check = ("true or false", lambda value: isinstance(value, bool))
 _SIZE: Check = ("an integer > 0", lambda value: type(value) is int and value > 0)
@@ -51,6 +50,7 @@ _SITE: dict[str, Check] = {
     "in_features": _SIZE,
     "out_features": _SIZE,
     "transposed": _FLAG,
+    "rows": ("a list of row numbers in ascending order", lambda value: _is_ascending(value)),
     "slices": ("a list of (height, true or false)", lambda value: _is_slices(value)),
     "shape": (
         "a list of at least three sizes",
@@ -126,6 +126,11 @@ def _entry_problems(entry: Any) -> list[str]:
         return [f"its type is {kind!r}; it must be one of {', '.join(_SITES)}"]
     own = {field.name: _SITE[field.name] for field in fields(_SITES[kind])}  # type: ignore[arg-type]
     return field_problems(spec, _SPEC) + field_problems(site, own, allowed=("type",))
+
+
+def _is_ascending(value: Any) -> bool:
+    listed = isinstance(value, list) and len(value) > 0 and all(map(is_index, value))
+    return listed and value == sorted(set(value))
 
 
 def _is_slices(value: Any) -> bool:

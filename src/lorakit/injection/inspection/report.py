@@ -9,12 +9,13 @@ from torch import nn
 
 from lorakit.functional.slices import Slices
 from lorakit.injection import trained_copies
-from lorakit.injection.selection.naming import without_indices
+from lorakit.injection.selection.naming import ranges, without_indices
+from lorakit.injection.selection.vocabulary import new_rows
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers, original_class
 from lorakit.surgery.ties import tied_names
 from lorakit.text import table
-from lorakit.variants import VARIANTS
+from lorakit.variants import VARIANTS, RowsSite
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,9 @@ class Report:
     """Groups of tied parameters with one of an adapted layer; only that layer's output changes."""
     untied: tuple[tuple[str, ...], ...] = field(default=())
     """Groups of parameters that were tied until the first ones, or all, became trainable copies."""
+    random_rows: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Frozen rows of the vocabulary that the checkpoint lacks, by module: made by
+    `resize_token_embeddings`, and other ones each time. `trainable_token_indices` trains them."""
     frozen_adapter_parameters: int = 0
     """Frozen parameters of the adapters; a variant may keep some at their initial values."""
 
@@ -81,6 +85,8 @@ class Report:
             "trained in full": _sizes(self.trained),
             "frozen, without adapter": _sizes(self.uncovered),
             "rank above min(in, out)": self.above_max_rank,
+            "random and frozen, rows that the checkpoint lacks (trainable_token_indices trains "
+            "them)": [f"{name} {ranges(rows)}" for name, rows in self.random_rows.items()],
             "tied weights, only one of them adapted": [" = ".join(names) for names in self.tied],
             "no longer tied, the first is trained": [
                 " = ".join(names) for names in self.untied if names not in self._trained_apart
@@ -100,10 +106,11 @@ def describe(model: nn.Module) -> Report:
     covered = factors | trained | {id(layer.base_weight) for layer in layers.values()}
     base_ids = {id(layer.base_weight) for layer in layers.values()}
     ties = tied_names(model)
+    adapters = {id(t): t for layer in layers.values() for t in layer.adapter_tensors()}
     return Report(
         model=type(model).__name__,
         layers=tuple(_adapted(name, layer) for name, layer in layers.items()),
-        adapter_parameters=sum(layer_size(layer) for layer in layers.values()),
+        adapter_parameters=sum(tensor.numel() for tensor in adapters.values()),
         trained={name: p.numel() for name, p in parameters.items() if name in trained},
         total_parameters=sum(p.numel() for name, p in parameters.items() if name not in factors),
         uncovered={
@@ -112,11 +119,29 @@ def describe(model: nn.Module) -> Report:
             if p.ndim > 1 and name not in covered and id(p) not in base_ids
         },
         tied=tuple(
-            names for names in ties if any(id(parameters.get(n)) in base_ids for n in names)
+            names
+            for names in ties
+            if any(id(parameters.get(n)) in base_ids for n in names)
+            and not all(n.rpartition(".")[0] in layers for n in names)
         ),
         untied=tuple(trained_copies.untied(model)),
+        random_rows=_random_rows(model),
         frozen_adapter_parameters=sum(_frozen_size(layer) for layer in layers.values()),
     )
+
+
+def _random_rows(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The rows that resizing has made and that nothing trains, by module."""
+    found = {}
+    for name, made in new_rows(model).items():
+        module = model.get_submodule(name)
+        site = module.site if isinstance(module, AdapterLayer) else None
+        own = site.rows if isinstance(site, RowsSite) else ()
+        weight = module._parameters["weight"]
+        rows = tuple(row for row in made if row not in own)
+        if rows and weight is not None and not weight.requires_grad:
+            found[name] = rows
+    return found
 
 
 def layer_size(layer: AdapterLayer) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from lorakit.injection.selection.vocabulary import is_resized_head
 from lorakit.private.transformers_names import count_as_loaded, is_loaded
 
 _QUERY_VALUE = {
@@ -68,7 +69,9 @@ def unloaded(model: nn.Module) -> list[str]:
     Empty for a model that `from_pretrained` did not load.
     """
     marks = {name: is_loaded(p) for name, p in model.named_parameters()}
-    return [name for name, marked in marks.items() if not marked] if any(marks.values()) else []
+    if not any(marks.values()):
+        return []
+    return [name for name, marked in marks.items() if not (marked or is_resized_head(model, name))]
 
 
 def mark_loaded(model: nn.Module, parameters: Iterable[nn.Parameter]) -> None:

@@ -26,12 +26,14 @@ from lorakit.injection.selection.naming import (
     within,
     without_indices,
 )
-from lorakit.injection.selection.trained_in_full import Slot, newly_initialized, tensors_in_full
+from lorakit.injection.selection.selected import Selection, Target
+from lorakit.injection.selection.token_rows import token_targets
+from lorakit.injection.selection.trained_in_full import newly_initialized, tensors_in_full
+from lorakit.injection.selection.vocabulary import output_embeddings
 from lorakit.layers import conversion
 from lorakit.layers.readers import reader_problem
 from lorakit.variants import (
     VARIANTS,
-    AdapterSpec,
     InProjSite,
     LinearSite,
     Site,
@@ -39,25 +41,6 @@ from lorakit.variants import (
     adapter_specs,
 )
 from lorakit.variants.registry import variant_problem
-
-
-@dataclass(frozen=True)
-class Target:
-    """One module to adapt."""
-
-    name: str
-    module: nn.Module
-    spec: AdapterSpec
-    site: Site
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The modules that a config selects in one model."""
-
-    targets: tuple[Target, ...]
-    trained: tuple[Slot, ...]
-    """Everything else that is trained."""
 
 
 def select(model: nn.Module, config: LoraConfig) -> Selection:
@@ -74,8 +57,10 @@ def select(model: nn.Module, config: LoraConfig) -> Selection:
         )
     names = finder.target_names()
     targets = finder.specify(names)
+    rows, wrong = token_targets(model, config, names, finder.saved)
+    targets += rows
     trained = tensors_in_full(model, config, finder.saved_modules, [t.module for t in targets])
-    finder.module_problems += newly_initialized(model, trained)
+    finder.module_problems += [*wrong, *newly_initialized(model, trained)]
     problems = finder.problems + group_layers(finder.module_problems)
     if not names and not problems:
         problems.append("no target module is left after exclude_modules and layers_to_transform")
@@ -147,8 +132,7 @@ class _Finder:
             for name, module in self.modules.items()
             if conversion.is_linear(module) and (body is None or within(name, body))
         ]
-        get_head = getattr(self.model, "get_output_embeddings", None)
-        head = get_head() if get_head else None
+        head = output_embeddings(self.model)
         names = [name for name in names if self.modules[name] is not head]
         if not names:
             self.problems.append("target_modules is 'all-linear', but there is no linear layer")

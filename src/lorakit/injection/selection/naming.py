@@ -62,11 +62,15 @@ def _joined(names: list[str]) -> str:
     ]
     if len(names) == 1 or sum(len(column) > 1 for column in columns) != 1:
         return ", ".join(names)
-    return ".".join(c[0] if len(c) == 1 else f"{{{_ranges(map(int, c))}}}" for c in columns)
+    return ".".join(c[0] if len(c) == 1 else f"{{{ranges(map(int, c))}}}" for c in columns)
 
 
-def _ranges(numbers: Iterable[int]) -> str:
-    """Numbers in order, three or more in a row as first-last."""
+def ranges(numbers: Iterable[int]) -> str:
+    """Numbers in order, three or more in a row as first-last.
+
+    >>> ranges([40, 41, 42, 7])
+    '7,40-42'
+    """
     runs: list[list[int]] = []
     for number in sorted(numbers):
         if runs and number == runs[-1][-1] + 1:

@@ -23,7 +23,7 @@ def base_facts(model: nn.Module, trained: Sequence[str]) -> dict[str, Any]:
         "base_model": _base_name(model),
         "base_class": (type(model).__module__, type(model).__name__),
         "task_type": _task_type(model, trained),
-        "num_labels": _label_count(model) if trained else None,
+        "num_labels": label_count(model) if trained else None,
     }
 
 
@@ -32,7 +32,7 @@ def _base_name(model: nn.Module) -> str | None:
     return name or None
 
 
-def _label_count(model: nn.Module) -> int | None:
+def label_count(model: nn.Module) -> int | None:
     """`num_labels` of the model's transformers config."""
     labels = getattr(getattr(model, "config", None), "num_labels", None)
     return labels if type(labels) is int and labels > 0 else None

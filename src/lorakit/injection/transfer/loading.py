@@ -19,10 +19,11 @@ from lorakit.injection.inspection.report import Report, describe
 from lorakit.injection.installation import install
 from lorakit.injection.modes import merge_report
 from lorakit.injection.record import require_enabled
-from lorakit.injection.selection.matching import Selection, Target
 from lorakit.injection.selection.naming import group_layers
+from lorakit.injection.selection.selected import Selection, Target
 from lorakit.injection.transfer.placement import Placement, place
 from lorakit.injection.transfer.pretrained import keep_loadable
+from lorakit.injection.transfer.token_rows import without_tables
 from lorakit.injection.transfer.trained_tensors import without_base_copies
 from lorakit.injection.transfer.untying import trained_as_one, untie
 from lorakit.layers.conversion import lora_layers
@@ -69,7 +70,7 @@ def load_bundle(
     model = unwrapped(model)
     names = (name for name, _ in model.named_modules(remove_duplicate=False))
     bundle, unexpected = in_model_names(bundle, names)
-    bundle = without_base_copies(model, bundle)
+    bundle = without_tables(model, without_base_copies(model, bundle))
     placement = place(model, bundle)
     adapted = any(True for _ in lora_layers(model))
     tied = trained_as_one(placement.trained, bundle.trained) if adapted else []

@@ -15,13 +15,16 @@ from lorakit.injection import trained_copies
 from lorakit.injection.selection.architectures import unloaded
 from lorakit.injection.selection.matching import target_names
 from lorakit.injection.selection.naming import without_indices
+from lorakit.injection.selection.token_rows import rows_refusal
 from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.injection.transfer.resolution import format_shapes, resolve_adapter
+from lorakit.injection.transfer.size_hints import size_hint
+from lorakit.injection.transfer.token_rows import contrary_rows, with_tied_rows
 from lorakit.injection.transfer.trained_tensors import closest, place_trained
 from lorakit.layers import conversion
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.readers import reader_problem
-from lorakit.variants import ModuleAdapter
+from lorakit.variants import ModuleAdapter, RowsSite, Site
 
 _MISSING = "is a target module, but missing from the file"
 
@@ -42,6 +45,7 @@ class Placement:
 
 def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
     """Match the bundle to the model without changing it."""
+    bundle = replace(bundle, adapters=with_tied_rows(model, bundle.adapters))
     modules = dict(model.named_modules(remove_duplicate=False))
     adapted = dict(conversion.lora_layers(model))
     placement = Placement(bundle.config)
@@ -54,6 +58,7 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
         problem = _place_adapter(placement, model, name, module, adapter)
         if problem:
             placement.problems.append((name, problem))
+    placement.problems += contrary_rows(model, placement.adapters)
     placement.problems += _unexpected_modules(missing, modules)
     placement.problems += _missing_adapters(model, bundle, adapted)
     placement.trained, problems = place_trained(modules, bundle)
@@ -66,7 +71,11 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
     placement.problems += _missing_from_checkpoint(model, bundle)
     placement.config = _config_here(bundle, placement.adapters)
     if placement.adapters.keys() == bundle.adapters.keys():
-        weights = {name: conversion.base_weight(modules[name]).detach() for name in bundle.adapters}
+        weights = {
+            name: conversion.base_weight(modules[name]).detach()
+            for name, adapter in bundle.adapters.items()
+            if not isinstance(adapter.site, RowsSite)
+        }
         placement.base_verified = compare(bundle.fingerprint, weights)
     return placement
 
@@ -84,9 +93,12 @@ def _place_adapter(
 ) -> str | None:
     """Match one module; returns what is wrong with it, if anything."""
     layer = module if isinstance(module, AdapterLayer) else None
-    if layer is None:
+    if isinstance(adapter.site, RowsSite):
+        if reason := rows_refusal(model, name):
+            return reason
+    elif layer is None:
         parent, _, child = name.rpartition(".")
-        dropout = placement.config.lora_dropout
+        dropout = _dropout(placement.config, adapter)
         reason = conversion.refusal(module)
         reason = reason or reader_problem(model.get_submodule(parent), child, dropout)
         if reason:
@@ -103,15 +115,20 @@ def _place_adapter(
     expected = adapter.variant.shapes(site, spec.r)
     if adapter.shapes != expected:
         weight = tuple(conversion.base_weight(module).shape)
+        hint = size_hint(model, name, weight, adapter.site.weight_shape) if adapter.site else ""
         return (
             f"has a size mismatch: expected {format_shapes(expected)} (rank {spec.r}, weight "
-            f"{weight}), got {format_shapes(adapter.shapes)}"
+            f"{weight}), got {format_shapes(adapter.shapes)}{hint}"
         )
-    config = placement.config
-    spec = replace(spec, lora_dropout=config.lora_dropout, merge_weights=config.merge_weights)
+    dropout = _dropout(placement.config, adapter)
+    spec = replace(spec, lora_dropout=dropout, merge_weights=placement.config.merge_weights)
     tensors = {leaf: _master(module, tensor) for leaf, tensor in adapter.tensors.items()}
     placed = placement.adapters[name] = replace(adapter_here, spec=spec, tensors=tensors)
     return _difference(layer, placed) if layer is not None else None
+
+
+def _dropout(config: LoraConfig, adapter: ModuleAdapter) -> float:
+    return config.lora_dropout if adapter.variant.takes_dropout else 0.0
 
 
 def _difference(layer: AdapterLayer, placed: ModuleAdapter) -> str | None:
@@ -123,6 +140,7 @@ def _difference(layer: AdapterLayer, placed: ModuleAdapter) -> str | None:
         ("rank", here.r, there.r),
         ("scaling", here.scaling, there.scaling),
         ("slices", layer.site.slices, placed.site.slices),
+        ("the rows", _rows(layer.site), _rows(placed.site)),
     ):
         if mine != theirs:
             return (
@@ -130,6 +148,10 @@ def _difference(layer: AdapterLayer, placed: ModuleAdapter) -> str | None:
                 "lorakit.eject first, and load_adapter then adapts the model as the file says"
             )
     return None
+
+
+def _rows(site: Site) -> tuple[int, ...]:
+    return site.rows if isinstance(site, RowsSite) else ()
 
 
 def _master(module: nn.Module, tensor: Tensor) -> Tensor:
@@ -172,8 +194,8 @@ def _against_config(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, 
     modules = dict(model.named_modules())
     return [(name, _MISSING) for name in meant if name not in bundle.adapters] + [
         (name, "is in the file, but not a target module of its config")
-        for name in bundle.adapters
-        if name in modules and name not in meant
+        for name, adapter in bundle.adapters.items()
+        if name in modules and name not in meant and not isinstance(adapter.site, RowsSite)
     ]
 
 

@@ -15,10 +15,12 @@ from lorakit.functional import slices
 from lorakit.functional.slices import Slices
 from lorakit.injection.selection.architectures import default_targets
 from lorakit.injection.selection.naming import matches_suffix
+from lorakit.injection.selection.token_rows import rows_site
 from lorakit.layers import conversion
 from lorakit.layers.base import AdapterLayer
-from lorakit.variants import ConvSite, LinearSite, ModuleAdapter, Site, SlicedSite
+from lorakit.variants import ConvSite, LinearSite, ModuleAdapter, RowsSite, Site, SlicedSite
 from lorakit.variants.site import Shape
+from lorakit.variants.trainable_tokens import VALUES
 
 
 def resolve_adapter(
@@ -28,6 +30,8 @@ def resolve_adapter(
 
     Its shapes may still differ from those that the site expects.
     """
+    if isinstance(adapter.site, RowsSite):
+        return replace(adapter, site=rows_site(module, adapter.site.rows))
     here = conversion.site_of(module)
     if adapter.site is None:
         return _resolve_by_shapes(model, name, module, adapter, here)
@@ -84,4 +88,4 @@ def format_shapes(shapes: Mapping[str, Shape]) -> str:
     return f"{', '.join(named[:-1])} and {named[-1]}" if len(named) > 1 else "".join(named)
 
 
-_SHORT = {"lora_A": "A", "lora_B": "B", "lora_magnitude_vector": "magnitude"}
+_SHORT = {"lora_A": "A", "lora_B": "B", "lora_magnitude_vector": "magnitude", VALUES: "rows"}

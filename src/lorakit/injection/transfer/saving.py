@@ -25,7 +25,7 @@ from lorakit.injection.transfer.resolution import format_shapes
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
-from lorakit.variants import LinearSite, ModuleAdapter, OutProjSite
+from lorakit.variants import LinearSite, ModuleAdapter, OutProjSite, RowsSite
 
 
 def bundle_of(model: nn.Module) -> AdapterBundle:
@@ -37,7 +37,7 @@ def bundle_of(model: nn.Module) -> AdapterBundle:
     require_enabled(model)
     _require_all_adapters(model)
     record, model = injection_of(model), unwrapped(model)
-    layers = dict(lora_layers(model))
+    layers = _without_tied_rows(dict(lora_layers(model)))
     _require_scalings(layers)
     attention = {n for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)}
     adapters = {
@@ -124,9 +124,26 @@ def _require_savable(adapters: Mapping[str, ModuleAdapter], trained: Mapping[str
         raise SaveError("This adapter cannot be saved:", group_layers(problems))
 
 
+def _without_tied_rows(layers: dict[str, AdapterLayer]) -> dict[str, AdapterLayer]:
+    """The layers without those whose rows are another one's, since their weights are tied."""
+    first: dict[int, str] = {}
+    for name, layer in layers.items():
+        if isinstance(layer.site, RowsSite):
+            first.setdefault(id(layer.adapter_tensors()[0]), name)
+    names = set(first.values())
+    return {n: x for n, x in layers.items() if n in names or not isinstance(x.site, RowsSite)}
+
+
 def base_weights(layers: dict[str, AdapterLayer]) -> dict[str, Tensor]:
-    """The frozen weight of each adapted layer by module name."""
-    return {name: layer.base_weight.detach() for name, layer in layers.items()}
+    """The frozen weight of each layer that is adapted as a whole by module name.
+
+    A resized vocabulary has rows that are drawn anew each time.
+    """
+    return {
+        name: layer.base_weight.detach()
+        for name, layer in layers.items()
+        if not isinstance(layer.site, RowsSite)
+    }
 
 
 def _adapter(layer: AdapterLayer, under_attention: bool) -> ModuleAdapter:
@@ -204,7 +221,9 @@ def _config(
 ) -> LoraConfig:
     """The config that selects exactly the adapted modules of this model again."""
     config = record.config if record is not None else LoraConfig()
-    specs = {name: adapter.spec for name, adapter in adapters.items()}
+    rows = {name: x.site.rows for name, x in layers.items() if isinstance(x.site, RowsSite)}
+    layers = {name: layer for name, layer in layers.items() if name not in rows}
+    specs = {name: adapters[name].spec for name in layers}
     first = next(iter(specs.values()), None)
     if first is not None:
         config = config.replace(
@@ -227,6 +246,7 @@ def _config(
         layers_to_transform=None,
         layers_pattern=None,
         modules_to_save=saved or None,
+        trainable_token_indices=rows or None,
         bias=_bias(layers, saved, trained),
     )
 

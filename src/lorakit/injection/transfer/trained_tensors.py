@@ -15,6 +15,7 @@ from lorakit.errors import suggest
 from lorakit.injection import trained_copies
 from lorakit.injection.selection.naming import matches_suffix, without_indices
 from lorakit.injection.selection.trained_in_full import Slot
+from lorakit.injection.transfer.size_hints import size_hint
 from lorakit.injection.transfer.untying import one_of_one_module
 
 _SUGGESTIONS = 10
@@ -44,9 +45,8 @@ def place_trained(
             text = f"is unexpected: the model has no such parameter{hints.get(owner, '')}"
             problems.append((name, f"{text}; load a base with that head"))
         elif here.shape != value.shape:
-            labels = here.ndim == 2 and here.shape[1:] == value.shape[1:]
-            hint = f"; load the base with num_labels={value.shape[0]}" if labels else ""
             expected, got = tuple(here.shape), tuple(value.shape)
+            hint = size_hint(modules[""], owner, expected, got)
             text = f"has a size mismatch: expected {expected}, got {got}{hint}"
             problems.append((name, text))
         else:

@@ -21,6 +21,7 @@ from lorakit.checkpoint.formats.peft.layout import (
     PREFIX,
     PeftFiles,
 )
+from lorakit.checkpoint.formats.peft.token_rows import FIELD, decode_rows, split_tensors
 from lorakit.checkpoint.formats.raw_keys import plain_keys
 from lorakit.errors import ConfigError, FormatError
 from lorakit.variants import adapter_specs
@@ -40,15 +41,16 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
             f"lora_alpha={config.lora_alpha:g}"
         )
     tensors, key_problems = plain_keys(files.tensors)
+    rows, tensors = split_tensors(tensors)
     pairs, trained, tensor_problems = _decode_tensors(tensors, config.modules_to_save or ())
-    problems += key_problems + tensor_problems
+    adapters, row_problems = decode_rows(rows, files.config)
+    problems += [*key_problems, *tensor_problems, *row_problems]
     modules = (files.header or {}).get("modules") or {}
     known = {name: named_in_config(name, kind) for name, (_, kind) in pairs.items()}
     try:
         specs = adapter_specs(config, list(dict.fromkeys(known.values())))
     except ConfigError as error:
         raise FormatError(f"Invalid adapter_config.json: {error}") from error
-    adapters = {}
     for name, (factors, kind) in pairs.items():
         try:
             spec, saved = specs[known[name]], modules.get(name, {})
@@ -81,7 +83,7 @@ def _header_problems(files: PeftFiles) -> list[str]:
     header = (files.header or {}).get("config")
     if header is None:
         return []
-    names = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora")
+    names = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", FIELD)
     here, there = ({n: c.get(n, DEFAULTS.get(n)) for n in names} for c in (files.config, header))
     return [
         f"adapter_config.json says {name}={here[name]!r}, but the tensors were saved with "

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.formats.peft import trained_names
@@ -19,9 +18,10 @@ from lorakit.checkpoint.formats.peft.layout import (
     PREFIX,
     PeftFiles,
 )
+from lorakit.checkpoint.formats.peft.token_rows import FIELD, encode_rows, outer_names, split_rows
 from lorakit.checkpoint.formats.tensor_files import dtype_names, for_safetensors
 from lorakit.checkpoint.header import VERSION
-from lorakit.config import alpha_for
+from lorakit.config import LoraConfig, alpha_for
 from lorakit.errors import SaveError
 from lorakit.functional import conv, slices
 from lorakit.variants import (
@@ -37,11 +37,12 @@ def encode(bundle: AdapterBundle) -> PeftFiles:
     """The bundle as PEFT's config and tensors; raises SaveError for what PEFT does not support."""
     if problems := unsupported(bundle):
         raise SaveError("This adapter cannot be saved in PEFT's format:", problems)
-    portable = {name: _portable(adapter) for name, adapter in bundle.adapters.items()}
+    rows, others = split_rows(bundle.adapters)
+    portable = {name: _portable(adapter) for name, adapter in others.items()}
     portable |= _attention_partners(portable)
     kinds = {name: _kind(adapter) for name, adapter in portable.items()}
-    outer = _outer_names(portable)
-    tensors: dict[str, Tensor] = {}
+    outer = _outer_names(portable) | outer_names(rows)
+    tensors, listed = encode_rows(rows)
     for name, adapter in portable.items():
         suffixes = EMBEDDING_FACTORS if kinds[name] == "embedding" else FACTORS
         for suffix, leaf in suffixes.items():
@@ -50,7 +51,7 @@ def encode(bundle: AdapterBundle) -> PeftFiles:
     for name, tensor in bundle.trained.items():
         tensors[PREFIX + trained_names.encoded(name, outer)] = tensor
     tensors = for_safetensors({key: tensors[key] for key in sorted(tensors)})
-    config = encode_config(bundle, portable, kinds)
+    config = encode_config(bundle, portable, kinds) | ({FIELD: listed} if listed else {})
     return PeftFiles(config, tensors, _encode_header(bundle, config))
 
 
@@ -58,16 +59,18 @@ def unsupported(bundle: AdapterBundle) -> list[str]:
     """What of the bundle PEFT's files cannot store."""
     if bundle.method != "lora":
         return [f"its method is {bundle.method}; PEFT's format only supports lora"]
+    _, others = split_rows(bundle.adapters)
     return [
-        *_unsupported_adapters(bundle.adapters),
-        *_mixed_settings(bundle),
-        *_misread_names(bundle),
+        *_unsupported_adapters(others),
+        *_mixed_settings(others, bundle.config),
+        *_misread_names(bundle, others),
     ]
 
 
 def has_pefts_variants(bundle: AdapterBundle) -> bool:
     """Whether PEFT supports the variants of all adapters."""
-    return all(adapter.spec.variant in USE_DORA for adapter in bundle.adapters.values())
+    _, others = split_rows(bundle.adapters)
+    return all(adapter.spec.variant in USE_DORA for adapter in others.values())
 
 
 def _unsupported_adapters(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str]:
@@ -96,9 +99,9 @@ def _unsupported_adapters(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str
                 )
 
 
-def _misread_names(bundle: AdapterBundle) -> Iterator[str]:
+def _misread_names(bundle: AdapterBundle, adapters: Mapping[str, ModuleAdapter]) -> Iterator[str]:
     """Trained tensors that PEFT or `decode` would take for something else."""
-    outer, saved = _outer_names(bundle.adapters), bundle.config.modules_to_save or ()
+    outer, saved = _outer_names(adapters), bundle.config.modules_to_save or ()
     for name in bundle.trained:
         if trained_names.misread(name, outer, saved):
             yield (
@@ -111,10 +114,9 @@ USE_DORA = {"lora": False, "dora": True}
 """The variants that PEFT has, and what its config says of them."""
 
 
-def _mixed_settings(bundle: AdapterBundle) -> Iterator[str]:
+def _mixed_settings(adapters: Mapping[str, ModuleAdapter], config: LoraConfig) -> Iterator[str]:
     """Modules that differ from the config in `use_dora` or `use_rslora`."""
-    config = bundle.config
-    for name, adapter in bundle.adapters.items():
+    for name, adapter in adapters.items():
         for field, own, others in (
             ("use_dora", USE_DORA.get(adapter.spec.variant), config.use_dora),
             ("use_rslora", adapter.spec.use_rslora, config.use_rslora),

@@ -1,0 +1,100 @@
+"""Trainable tokens between a file and a model: weights that are tied, tables that PEFT copies.
+
+A file has the rows of the input embeddings; in a model the head may be tied to them. After resizing
+the vocabulary PEFT also stores whole tables: all of their rows are the base's but the new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.checkpoint import AdapterBundle
+from lorakit.injection import trained_copies
+from lorakit.injection.selection.naming import matches_suffix
+from lorakit.injection.selection.token_rows import rows_spec, tied_to_embeddings
+from lorakit.injection.selection.vocabulary import rows_in_checkpoint, vocabulary_modules
+from lorakit.variants import ModuleAdapter, RowsSite
+from lorakit.variants.trainable_tokens import VALUES
+
+Adapters = dict[str, ModuleAdapter]
+
+
+def with_tied_rows(model: nn.Module, adapters: Mapping[str, ModuleAdapter]) -> Adapters:
+    """The adapters, with those of rows also for the modules that are tied to theirs."""
+    tied = tied_to_embeddings(model, _of_rows(adapters))
+    return {**{name: adapters[source] for name, source in tied.items()}, **adapters}
+
+
+def contrary_rows(model: nn.Module, adapters: Mapping[str, ModuleAdapter]) -> list[tuple[str, str]]:
+    """(name, what is wrong) of modules with values of their own for rows that are tied here."""
+    rows = _of_rows(adapters)
+    return [
+        (
+            name,
+            f"has other rows than {source}, to which it is tied in this model; load the base with "
+            "tie_word_embeddings=False",
+        )
+        for name, source in tied_to_embeddings(model, rows).items()
+        if name in rows and rows[name].site == rows[source].site
+        if not torch.equal(rows[name].tensors[VALUES], rows[source].tensors[VALUES])
+    ]
+
+
+def without_tables(model: nn.Module, bundle: AdapterBundle) -> AdapterBundle:
+    """The bundle without tables of the vocabulary whose other rows are the model's own.
+
+    Rows that the checkpoint lacks, and the adapter as well, become rows of the adapter.
+    """
+    adapters, trained = dict(bundle.adapters), dict(bundle.trained)
+    modules = vocabulary_modules(model)
+    known = rows_in_checkpoint(model)
+    copied = trained_copies.names(model)
+    for name, value in bundle.trained.items():
+        owner, _, leaf = name.rpartition(".")
+        saved = any(matches_suffix(owner, p) for p in bundle.config.modules_to_save or ())
+        if leaf != "weight" or owner not in modules or saved or name in copied:
+            continue
+        weight = modules[owner]._parameters["weight"]
+        tied = tied_to_embeddings(model, _of_rows(adapters))
+        source = owner if owner in adapters else tied.get(owner)
+        own = adapters.get(source) if source is not None else None
+        free = _other_rows(weight, value, own)
+        if free is None or (free and (known is None or free[0] < known)):
+            continue
+        if free and own is not None and not isinstance(own.site, RowsSite):
+            continue
+        if free:
+            adapters[source or owner] = _extended(own, value, free)
+        del trained[name]
+    return replace(bundle, adapters=adapters, trained=trained)
+
+
+def _of_rows(adapters: Mapping[str, ModuleAdapter]) -> Adapters:
+    return {name: x for name, x in adapters.items() if isinstance(x.site, RowsSite)}
+
+
+def _other_rows(
+    weight: Tensor | None, value: Tensor, own: ModuleAdapter | None
+) -> list[int] | None:
+    """The rows that differ and are not the adapter's; None for tables of different shapes."""
+    if weight is None or weight.is_meta or weight.shape != value.shape or weight.ndim != 2:
+        return None
+    differs = (weight.detach() != value.to(weight.device, weight.dtype)).any(1)
+    replaced = own.site.rows if own is not None and isinstance(own.site, RowsSite) else ()
+    return sorted(set(differs.nonzero().flatten().tolist()) - set(replaced))
+
+
+def _extended(own: ModuleAdapter | None, table: Tensor, free: list[int]) -> ModuleAdapter:
+    """The adapter with these rows of the table as well."""
+    values = {row: table[row] for row in free}
+    if own is not None:
+        assert isinstance(own.site, RowsSite)
+        values |= dict(zip(own.site.rows, own.tensors[VALUES], strict=True))
+    rows = tuple(sorted(values))
+    height, width = table.shape
+    tensors = {VALUES: torch.stack([values[row] for row in rows])}
+    return ModuleAdapter(rows_spec(rows), tensors, RowsSite(width, height, rows=rows))

@@ -1,0 +1,64 @@
+"""Trainable tokens: some rows of W, an embedding or the head tied to it, have values of their own.
+
+`trainable_tokens_delta` is (N, D): not a difference, but what stands in these rows; PEFT's name. It
+starts as the rows themselves. There is no scale. The mathematics is `functional.rows`'.
+
+Source: PEFT's TrainableTokensLayer,
+https://github.com/huggingface/peft/blob/v0.21.2/src/peft/tuners/trainable_tokens/layer.py.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lorakit.functional import rows
+from lorakit.functional.initialise import adapter_dtype
+from lorakit.functional.merge import rounding_loss
+from lorakit.variants.base import Host, Tensors, Variant
+from lorakit.variants.site import RowsSite, Shape, Site
+from lorakit.variants.spec import AdapterSpec
+
+VALUES = "trainable_tokens_delta"
+
+
+class TrainableTokens(Variant):
+    """Values of their own for the rows that the site names."""
+
+    name = "trainable_tokens"
+    title = "trainable tokens"
+    tensor_names = (VALUES,)
+    needs_weight = True
+    is_worth_merging = False
+
+    def refusal(self, site: Site) -> str | None:
+        if isinstance(site, RowsSite):
+            return None
+        return f"{site.description}, and no rows are named; set trainable_token_indices"
+
+    def shapes(self, site: Site, r: int) -> dict[str, Shape]:
+        return {VALUES: (r, site.in_features)}
+
+    def initial(self, site: Site, weight: Tensor, spec: AdapterSpec) -> dict[str, Tensor]:
+        return self.derived(site, weight, {}, spec.scaling)
+
+    def derived(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> dict[str, Tensor]:
+        start = weight[rows.index(_rows(site), weight.device)]
+        return {VALUES: start.to(adapter_dtype(weight.dtype))}
+
+    def delta(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
+        return rows.delta(weight, _rows(site), tensors[VALUES])
+
+    def merged(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
+        return rows.replace(weight, _rows(site), tensors[VALUES])
+
+    def rounding_loss(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> float:
+        places = rows.index(_rows(site), weight.device)
+        return rounding_loss(weight[places], rows.offset(weight, _rows(site), tensors[VALUES]))
+
+    def forward(self, host: Host, x: Tensor, tensors: Tensors, s: float, dropout: float) -> Tensor:
+        return host.with_rows(x, _rows(host.site), tensors[VALUES])
+
+
+def _rows(site: Site) -> rows.Rows:
+    assert isinstance(site, RowsSite)
+    return site.rows
