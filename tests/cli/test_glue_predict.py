@@ -81,7 +81,7 @@ def test_a_registered_reader_is_used_in_prediction_too(run, runs, monkeypatch, t
             return super().read(source, role)
 
     monkeypatch.setitem(
-        TASKS, "classification", Read("classification", spec.task_class, task_type="SEQ_CLS")
+        TASKS, "classification", Read("classification", spec.task_class, task_types=("SEQ_CLS",))
     )
     data = tmp_path / "rows.csv"
     data.write_text("sentence1,sentence2\na,b\n", encoding="utf-8")

@@ -7,7 +7,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
 from lorakit.models import fp32_attention
-from lorakit.models.fp32_attention import NAME, use_fastest_attention
+from lorakit.models.fp32_attention import NAME, attend, use_fastest_attention
 
 SMALL = {
     "vocab_size": 50,
@@ -131,3 +131,16 @@ def test_so_do_eager_attention_and_models_of_torch_alone():
     use_fastest_attention(model, "bf16")
     assert model.config._attn_implementation == "eager"
     use_fastest_attention(torch.nn.Linear(2, 2), "bf16")
+
+
+def test_a_bias_of_positions_is_widened_too():
+    """T5 adds its relative positions to the scores."""
+    torch.manual_seed(0)
+    module = torch.nn.Module()
+    q, k, v = (torch.randn(1, 2, 5, 8, dtype=torch.bfloat16) for _ in range(3))
+    bias = torch.randn(1, 2, 5, 5, dtype=torch.bfloat16)
+    module.is_causal = False
+    found, _ = attend(module, q, k, v, None, position_bias=bias, scaling=1.0)
+    scores = q.float() @ k.float().transpose(-1, -2) + bias.float()
+    expected = (scores.softmax(-1) @ v.float()).transpose(1, 2)
+    torch.testing.assert_close(found, expected.bfloat16())

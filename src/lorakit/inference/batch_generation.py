@@ -1,8 +1,8 @@
 """One batch of prompts through transformers' `generate`, prefilled once for all beams.
 
-`generate` repeats a prompt for each of its beams before it reads it. With ten beams and a prompt
-that is longer than its completion, most of the time goes there. Here the prompts are prefilled
-once,
+`generate` repeats a decoder's prompt for each of its beams before it reads it. With ten beams and a
+prompt that is longer than its completion, most of the time goes there. Here the prompts are
+prefilled once,
 
     cache = model(prompts without their last token)        B rows
     cache repeated for the beams                           B * num_beams rows
@@ -16,13 +16,13 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import DynamicCache, LogitsProcessor, NoRepeatNGramLogitsProcessor
 
 from lorakit.private.transformers_names import is_stateful
 from lorakit.recipe.decoding import DecodingConfig
-from lorakit.tasks.padding import padding_id
+from lorakit.tasks.padding import padded, padding_id
+from lorakit.tasks.text_models import text_model_of
 
 
 class AfterPrompt(LogitsProcessor):
@@ -42,22 +42,24 @@ class AfterPrompt(LogitsProcessor):
 def generate_batch(
     model: Any, tokenizer: Any, prompts: list[list[int]], decoding: DecodingConfig
 ) -> list[str]:
-    """The completion of each prompt; prompts are padded on the left."""
-    pad = padding_id(tokenizer)
-    longest = max(map(len, prompts))
-    ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=model.device)
-    mask = torch.tensor(
-        [[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device
-    )
+    """The completion of each prompt.
+
+    Where it continues the prompt, prompts are padded on the left, so that every row continues at
+    its end. A decoder of its own begins with one token, which is not part of the completion.
+    """
+    pad, continues = padding_id(tokenizer), text_model_of(model.config).continues_prompt
+    ids = padded(prompts, pad, left=continues).to(model.device)
+    mask = padded([[1] * len(p) for p in prompts], 0, left=continues).to(model.device)
+    start = ids.shape[1] if continues else 1
     arguments = decoding.generate_kwargs()
     arguments["eos_token_id"] = _end_tokens(model, tokenizer, decoding)
     if decoding.no_repeat_ngram_size:
         inner = NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram_size)
-        arguments["logits_processor"] = [AfterPrompt(inner, longest)]
-    if decoding.num_beams > 1 and longest > 1 and _accepts_cache(model):
+        arguments["logits_processor"] = [AfterPrompt(inner, start)]
+    if continues and decoding.num_beams > 1 and start > 1 and _accepts_cache(model):
         arguments["past_key_values"] = _prompt_cache(model, ids, mask, decoding.num_beams)
     output = model.generate(input_ids=ids, attention_mask=mask, pad_token_id=pad, **arguments)
-    found = [_before_end(ids, arguments["eos_token_id"]) for ids in output[:, longest:].tolist()]
+    found = [_before_end(ids, arguments["eos_token_id"]) for ids in output[:, start:].tolist()]
     texts: list[str] = tokenizer.batch_decode(found, skip_special_tokens=True)
     return [_before_stop(text, decoding.stop_strings).strip() for text in texts]
 

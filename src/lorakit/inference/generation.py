@@ -1,7 +1,6 @@
 """Completions of prompts by a session's model, with transformers' `generate`.
 
-Prompts of similar length form a batch and are padded on the left, so that every row continues at
-its end. In float32 the adapter runs merged, at the base's speed.
+Prompts of similar length form a batch. In float32 the adapter runs merged, at the base's speed.
 """
 
 from __future__ import annotations
@@ -89,16 +88,16 @@ def generate_test_rows(
     There are none for a task whose rows have no expected completion.
 
     Where the recipe does not set max_new_tokens, it is the length of the longest reference and its
-    end-of-sequence token, and at most half of the task's max_length, so that the prompt has room.
+    end-of-sequence token, and at most what leaves room for the prompt.
     """
     task, decoding = _generating(session), decoding_of(session)
     if not task.has_references:
         return []
     if decoding.max_new_tokens is None:
-        references = task.references(columns_read(session.task, table))
-        ids = session.tokenizer(references, add_special_tokens=False, verbose=False)["input_ids"]
-        longest = min(max(map(len, ids)) + 1, max(1, session.task.max_length // 2))
-        decoding = replace(decoding, max_new_tokens=longest)
+        references = task.references(columns_read(task, table))
+        longest = max(map(len, task.text_model.completion_ids(session.tokenizer, references)))
+        most = task.text_model.longest_completion(task.max_length)
+        decoding = replace(decoding, max_new_tokens=min(longest + 1, most))
     mine = list(share(len(table)))
     texts: list[str] = []
     if mine:
@@ -114,13 +113,7 @@ def _generate(
     progress: bool,
     output: Path | None = None,
 ) -> Generated:
-    room = task.max_length - decoding.new_token_limit
-    if room < 1:
-        raise ConfigError(
-            f"max_new_tokens is {decoding.new_token_limit}, and the maximum length of the model, "
-            f"prompt and completion together, is {task.max_length} tokens: none is left for the "
-            f"prompt. Set --max-new-tokens (decoding.max_new_tokens) below {task.max_length}."
-        )
+    room = task.text_model.prompt_room(task.max_length, decoding.new_token_limit)
     encoded = replace(task, max_length=room).prompts(session.tokenizer, rows)
     prompts = [tuple(ids) or (_first_token(session),) for ids in encoded["input_ids"]]
     sampled = decoding.temperature > 0

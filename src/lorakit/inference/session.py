@@ -203,7 +203,8 @@ def _deciding(task: Task, options: LoadOptions) -> Task:
 
 def _bare_task(spec: TaskSpec, options: LoadOptions, bundle: AdapterBundle, base: str) -> Task:
     """The task of an adapter that has no task file."""
-    names = AutoConfig.from_pretrained(base).id2label
+    config = AutoConfig.from_pretrained(base)
+    names = config.id2label
     adapter = BareAdapter(
         options.text or (),
         options.label,
@@ -212,7 +213,7 @@ def _bare_task(spec: TaskSpec, options: LoadOptions, bundle: AdapterBundle, base
         head_height(bundle),
         tuple(str(names[number]) for number in sorted(names)),
     )
-    return spec.for_adapter(adapter)
+    return spec.for_adapter(adapter).for_base(config)
 
 
 def _require(source: str, base: str | None, task: str | None) -> None:

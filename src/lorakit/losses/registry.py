@@ -77,7 +77,8 @@ class Loss:
 
     def problem_with(self, task: type[Task], name: str) -> str | None:
         """Why the loss cannot be used for a task; None if it can."""
-        one_row = task.auto_class == SEQUENCE_CLASSIFICATION
+        auto_class: Any = task.auto_class  # of the class itself where all its instances share it
+        one_row = auto_class == SEQUENCE_CLASSIFICATION
         if self.combine is None or (one_row and task.learns != "a set of labels"):
             return None
         return (

@@ -48,14 +48,17 @@ def attend(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, **kwargs
         )
-    mask = attention_mask
-    if mask is not None and mask.is_floating_point():
-        mask = mask.float()
+    mask = _float32(attention_mask)
+    kwargs = {name: _float32(option) for name, option in kwargs.items()}  # T5's position_bias
     with torch.autocast(query.device.type, enabled=False):
         attended, _ = sdpa_attention_forward(
             module, query.float(), key.float(), value.float(), mask, **kwargs
         )
     return attended.to(value.dtype), None
+
+
+def _float32(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _has_fast_bf16_kernel() -> bool:

@@ -15,26 +15,10 @@ from lorakit.checkpoint import AdapterBundle
 from lorakit.errors import FormatError, LorakitWarning, MismatchError, MissingDependencyError
 from lorakit.foreign_files import local_path
 from lorakit.models.buildable import require_buildable
-from lorakit.models.heads import head_height, is_head
+from lorakit.models.classes import LANGUAGE_MODELS, class_of, require_class
+from lorakit.models.heads import head_height
 from lorakit.models.known_words import require_words
 from lorakit.models.quantised import require_unquantised
-
-_AUTO_CLASSES = {
-    "CAUSAL_LM": "AutoModelForCausalLM",
-    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
-    "SEQ_CLS": "AutoModelForSequenceClassification",
-    "TOKEN_CLS": "AutoModelForTokenClassification",
-}
-
-_ARCHITECTURES = {
-    "AutoModelForCausalLM": "MODEL_FOR_CAUSAL_LM_MAPPING",
-    "AutoModelForSeq2SeqLM": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
-    "AutoModelForSequenceClassification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
-    "AutoModelForTokenClassification": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING",
-    "AutoModelForMaskedLM": "MODEL_FOR_MASKED_LM_MAPPING",
-    "AutoModelForImageClassification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
-}
-"""The auto classes to look for a base's own class in, and transformers' mapping for each."""
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -53,8 +37,8 @@ def meta_model(name: str, revision: str | None = None) -> nn.Module:
     import torch
 
     transformers = _transformers()
-    config = _config(name, revision)
-    model_class = _class_of(transformers, config)
+    config = load_config(name, revision)
+    model_class = class_of(transformers, config)
     try:
         with torch.device("meta"):
             return model_class.from_config(config)  # type: ignore[no-any-return]
@@ -70,7 +54,7 @@ def length_limit(name: str, revision: str | None = None) -> int | None:
 
     Raises FormatError if there is no such model.
     """
-    limit = stated_limit(getattr(_config(name, revision), "max_position_embeddings", None))
+    limit = stated_limit(getattr(load_config(name, revision), "max_position_embeddings", None))
     if limit is None:
         return None
     tables = [
@@ -96,8 +80,8 @@ def load_base(
     checkpoint, or have another shape there, and the adapter does not contain them.
     """
     transformers = _transformers()
-    config = _config(name, revision)
-    model_class = _class_of(transformers, config, bundle)
+    config = load_config(name, revision)
+    model_class = class_of(transformers, config, bundle)
     labels = head_height(bundle) if bundle is not None else None
     if labels is not None and labels != config.num_labels:
         config.num_labels = labels
@@ -117,19 +101,20 @@ def load_for_task(
     """The pretrained model with a head for a task, and the modules that are new in it.
 
     `head` are settings of the model's config. `provided` are the weights that an adapter contains;
-    None means that a newly initialized head will be trained. A causal language model needs the head
-    of its checkpoint in any case: the output of an adapter on random weights is meaningless.
+    None means that a newly initialized head will be trained. A language model needs the head of its
+    checkpoint in any case: the output of an adapter on random weights is meaningless.
 
     Raises FormatError if there is no such model, or none with that head, MismatchError for newly
     initialized weights that the adapter does not contain.
     """
     transformers = _transformers()
-    config = _config(name, revision)
+    config = load_config(name, revision)
+    require_class(transformers, config, auto_class, name)
     for key, value in head.items():
         setattr(config, key, value)
     model_class = getattr(transformers, auto_class)
     model, info = _pretrained(model_class, name, revision, config=config, dtype="float32")
-    if provided is None and auto_class == _AUTO_CLASSES["CAUSAL_LM"]:
+    if provided is None and auto_class in LANGUAGE_MODELS:
         provided = ()
     if provided is not None:
         _require_loaded(model, name, _not_loaded(info, provided))
@@ -178,10 +163,10 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> Any:
     """
     _require_place(name)
     if (Path(name) / "config.json").is_file():
-        _config(str(name), revision)  # what is wrong with it is not the tokenizer's fault
+        load_config(str(name), revision)  # what is wrong with it is not the tokenizer's fault
     try:
         tokenizer = _transformers().AutoTokenizer.from_pretrained(name, revision=revision)
-    except Exception as error:  # as in `_config`
+    except Exception as error:  # as in `load_config`
         raise FormatError(f"The tokenizer of {name} cannot be loaded: {_reason(error)}") from error
     require_words(tokenizer, name)
     return tokenizer
@@ -196,7 +181,7 @@ def _require_loaded(model: nn.Module, name: str, problems: list[str]) -> None:
 
 def without_dropout(name: str, revision: str | None = None) -> dict[str, float]:
     """The dropout probabilities in a base's config, each set to 0."""
-    config = _config(name, revision).to_dict()
+    config = load_config(name, revision).to_dict()
     return {key: 0.0 for key, value in config.items() if _is_dropout(key) and value}
 
 
@@ -229,7 +214,8 @@ def _transformers() -> Any:
     return transformers
 
 
-def _config(name: str, revision: str | None) -> Any:
+def load_config(name: str, revision: str | None = None) -> Any:
+    """The config of a model; raises FormatError if there is none."""
     _require_place(name)
     directory = Path(name)
     if directory.is_dir() and not (directory / "config.json").is_file():
@@ -256,36 +242,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError):
         return "its weights are a pickle that is damaged or could run code"
     return " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
-
-
-def _class_of(transformers: Any, config: Any, bundle: AdapterBundle | None = None) -> Any:
-    """The class that the adapter was saved from, else the one for its task, else the base's own."""
-    if bundle is not None and bundle.base_class is not None:
-        library, name = bundle.base_class
-        if library.startswith("transformers.") and hasattr(transformers, name):
-            return _fitting(getattr(transformers, name), config)
-    if bundle is not None and bundle.task_type in _AUTO_CLASSES:
-        return getattr(transformers, _AUTO_CLASSES[bundle.task_type])
-    if bundle is not None and any(is_head(name) for name in bundle.trained):
-        return transformers.AutoModelForSequenceClassification
-    return _own_auto_class(transformers, config)
-
-
-def _fitting(model_class: Any, config: Any) -> Any:
-    """The class; raises MismatchError if it is not one for this base."""
-    if not isinstance(config, model_class.config_class):
-        raise MismatchError(
-            f"The adapter was saved from a {model_class.__name__}, and the base is a "
-            f"{config.model_type} model; pass the base that it was trained on."
-        )
-    return model_class
-
-
-def _own_auto_class(transformers: Any, config: Any) -> Any:
-    """The auto class of the architecture that the base's config names."""
-    own = next(iter(config.architectures or ()), None)
-    for auto, table in _ARCHITECTURES.items():
-        mapping: Mapping[Any, Any] = getattr(transformers, table)
-        if type(config) in mapping and getattr(mapping[type(config)], "__name__", None) == own:
-            return getattr(transformers, auto)
-    return transformers.AutoModel

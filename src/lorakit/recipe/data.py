@@ -95,6 +95,7 @@ def prepare(recipe: Recipe, train: Any) -> tuple[Any, Task]:
     columns = Columns(data.task, tuple(data.text or ()) or None, data.label)
     limit = text_limit(tokenizer, recipe.base, recipe.revision)
     task = make_task(train, columns, min(data.max_length or limit, limit))
+    task = task.for_base(loading.load_config(recipe.base, recipe.revision))
     if data.end_token is not None:
         task = task.with_end_token(tokenizer, data.end_token)
     if data.thresholds is not None:

@@ -15,6 +15,7 @@ from lorakit.errors import require
 from lorakit.tasks.registry import TASKS
 
 DEFAULT_NEW_TOKENS = 128
+_NEUTRAL = {"min_length": 0, "no_repeat_ngram_size": 0, "repetition_penalty": 1.0}
 
 _LARGEST = {
     "max_new_tokens": 2**20,
@@ -92,7 +93,10 @@ class DecodingConfig:
         return DEFAULT_NEW_TOKENS if self.max_new_tokens is None else self.max_new_tokens
 
     def generate_kwargs(self) -> dict[str, Any]:
-        """Keyword arguments of transformers' `generate`; neutral ones where nothing is sampled."""
+        """Keyword arguments of transformers' `generate`; neutral ones where nothing is sampled.
+
+        Habits of the base's own generation config, such as BART's least length, are off.
+        """
         if self.temperature == 0:
             sampling: dict[str, Any] = {"do_sample": False, "temperature": 1.0, "top_p": 1.0}
         else:
@@ -102,6 +106,7 @@ class DecodingConfig:
             "top_k": 50,
             "num_beams": self.num_beams,
             "length_penalty": self.length_penalty,
+            **_NEUTRAL,
             **sampling,
         }
 

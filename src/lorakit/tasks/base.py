@@ -62,8 +62,6 @@ class Task(ABC):
 
     name: ClassVar[str]
     """The task's name in recipes and task files."""
-    auto_class: ClassVar[str]
-    """transformers' auto class of the model: "AutoModelForSequenceClassification", ..."""
     higher_is_better: ClassVar[bool] = True
     """Whether a higher `best_metric` is a better checkpoint."""
     generates: ClassVar[bool] = False
@@ -72,6 +70,11 @@ class Task(ABC):
     """Whether the labels stand in a column of their own."""
     learns: ClassVar[Learned] = "a class"
     """What a target is: the loss is a cross-entropy, a squared error or one of each label."""
+
+    @property
+    @abstractmethod
+    def auto_class(self) -> str:
+        """transformers' auto class of the model: "AutoModelForSequenceClassification", ..."""
 
     @property
     @abstractmethod
@@ -109,6 +112,10 @@ class Task(ABC):
     def from_adapter(cls, adapter: BareAdapter) -> Task:
         """The task of an adapter that has no task file; raises ConfigError if it has no head."""
         return cls(adapter.text, adapter.label, adapter.max_length)
+
+    def for_base(self, config: Any) -> Task:
+        """The task for a base with this config; raises ConfigError for one it cannot train."""
+        return self
 
     @classmethod
     def unseen_labels(cls, train: Sequence[Any], other: Sequence[Any]) -> dict[int, str]:

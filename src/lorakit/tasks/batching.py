@@ -24,9 +24,14 @@ Features = Mapping[str, Any]
 
 
 def length(example: Features) -> int:
-    """Tokens of one example; of multiple choice: of all choices, padded to the longest."""
+    """Tokens of one example; of multiple choice: of all choices, padded to the longest.
+
+    Of an encoder-decoder: of prompt and completion.
+    """
     ids = example["input_ids"]
-    return max(map(len, ids)) * len(ids) if ids and isinstance(ids[0], list) else len(ids)
+    if ids and isinstance(ids[0], list):
+        return max(map(len, ids)) * len(ids)
+    return len(ids) + len(example.get("decoder_attention_mask", ()))
 
 
 def cut(

@@ -10,9 +10,10 @@ from lorakit.errors import ConfigError
 from lorakit.tasks.base import Row, Rows
 from lorakit.tasks.chat_template import labelled, render, unread
 from lorakit.tasks.conversations import Conversation, read_conversation
-from lorakit.tasks.generation import CausalTask, columns_of, last_tokens
+from lorakit.tasks.generation import CausalTask
 from lorakit.tasks.messages import ASSISTANT, Message, Turn, said
 from lorakit.tasks.table_checks import by_problem
+from lorakit.tasks.text_models.decoder import columns_of, last_tokens
 
 _SAMPLE = Conversation([said("user", "Question"), said(ASSISTANT, "Answer")])
 

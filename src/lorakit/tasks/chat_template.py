@@ -22,8 +22,8 @@ from typing import Any
 from lorakit.errors import ConfigError
 from lorakit.tasks.conversations import Conversation
 from lorakit.tasks.ends import IGNORED
-from lorakit.tasks.generation import Labelled
 from lorakit.tasks.messages import argument_texts, with_argument_objects
+from lorakit.tasks.text_models.decoder import Labelled
 
 Span = tuple[int, int]
 

@@ -1,11 +1,6 @@
 """Text from a prompt: the loss counts the completion only.
 
-    ids     p p p p c c c e        p: the prompt's tokens, c: the completion's, e: EOS
-    labels  - - - - c c c e        -: IGNORED
-
-Prompt and completion are tokenized together, as they stand in the text, unless the tokenizer would
-then merge the end of one with the beginning of the other: in generation the model sees the prompt's
-own tokens.
+`text_models` says how a decoder and an encoder-decoder see the two.
 """
 
 from __future__ import annotations
@@ -15,21 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from lorakit.errors import ConfigError
 from lorakit.tables.cells import is_blank, list_in, text_problem
-from lorakit.tasks.base import TRUNCATED, Example, Rows, Task
+from lorakit.tasks.base import Example, Rows, Task
 from lorakit.tasks.conversations import HISTORY, SYSTEM
-from lorakit.tasks.ends import IGNORED, end_id, end_tokens, with_end
+from lorakit.tasks.ends import IGNORED, end_id, end_tokens
 from lorakit.tasks.messages import history_problem, holds_messages, read_history
-from lorakit.tasks.padding import padding_id
+from lorakit.tasks.padding import padded, padding_id
+from lorakit.tasks.text_models import DECODER, TEXT_MODELS, TextModel, text_model_of
 
 REFERENCE = "reference"
 """The column of predictions.jsonl with the expected completion."""
-Labelled = tuple[list[int], list[int]]
-"""Ids and labels of one example."""
+MASKS = ("attention_mask", "decoder_attention_mask")
 
 
 @dataclass(frozen=True)
@@ -38,13 +32,34 @@ class CausalTask(Task):
 
     end_token: str | None = None
     """The token that closes a completion; None: EOS, or what the chat template writes."""
+    architecture: str = DECODER.name
+    """That of the base: a name in `TEXT_MODELS`."""
 
-    auto_class: ClassVar[str] = "AutoModelForCausalLM"
+    architectures: ClassVar[tuple[str, ...]] = (DECODER.name,)
+    """Those that the task can train."""
     best_metric: ClassVar[str] = "loss"
     higher_is_better: ClassVar[bool] = False
     generates: ClassVar[bool] = True
     has_references: ClassVar[bool] = True
     """Whether rows have an expected completion, which test rows are compared with."""
+
+    @property
+    def text_model(self) -> TextModel:
+        """The base's architecture."""
+        return TEXT_MODELS[self.architecture]
+
+    @property
+    def auto_class(self) -> str:
+        return self.text_model.auto_class
+
+    def for_base(self, config: Any) -> Task:
+        found = text_model_of(config).name
+        if found not in self.architectures:
+            raise ConfigError(
+                f"The base is an {found.replace('_', '-')} ({config.model_type}), which the task "
+                f"{self.name} does not train; use the task generation, of prompts and completions."
+            )
+        return replace(self, architecture=found)
 
     @abstractmethod
     def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
@@ -88,9 +103,10 @@ class CausalTask(Task):
 
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
         """Accuracy over the completion's tokens; exp(loss) is their perplexity."""
-        targets = labels[:, 1:]
+        targets = self.text_model.targets(labels)
         kept = targets != IGNORED
-        hits = outputs[:, :-1].argmax(-1).to(targets.device)[kept] == targets[kept]
+        found = outputs[:, : targets.shape[1]].argmax(-1).to(targets.device)
+        hits = found[kept] == targets[kept]
         return {"token_accuracy": float(hits.float().mean())}
 
     @property
@@ -106,14 +122,13 @@ class CausalTask(Task):
 
     def weight(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The number of tokens that the loss averages over."""
-        return (batch["labels"][:, 1:] != IGNORED).sum()
+        return (self.text_model.targets(batch["labels"]) != IGNORED).sum()
 
     def collate(self, tokenizer: Any, examples: Sequence[Example]) -> dict[str, Tensor]:
         """The batch, padded on the right; padding is masked and ignored in the loss."""
-        longest = max(len(example["input_ids"]) for example in examples)
-        fill = {"input_ids": padding_id(tokenizer), "attention_mask": 0, "labels": IGNORED}
+        fill = {"input_ids": padding_id(tokenizer), "labels": IGNORED, **dict.fromkeys(MASKS, 0)}
         return {
-            key: torch.tensor([e[key] + [value] * (longest - len(e[key])) for e in examples])
+            key: padded([example[key] for example in examples], value)
             for key, value in fill.items()
             if key in examples[0]
         }
@@ -128,6 +143,7 @@ class Generation(CausalTask):
     """
 
     name: ClassVar[str] = "generation"
+    architectures: ClassVar[tuple[str, ...]] = tuple(TEXT_MODELS)
 
     def text_problem(self, column: str, value: Any) -> str | None:
         if column != self._main_column and is_blank(value):
@@ -146,18 +162,16 @@ class Generation(CausalTask):
     def encode(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
         if self.label is None or self.label not in rows:
             return self.prompts(tokenizer, rows)
-        prompts = self._texts(rows)
-        completions = [
-            _continuing(prompt, completion)
-            for prompt, completion in zip(prompts, self.references(rows), strict=True)
-        ]
-        pairs = _ids(tokenizer, prompts, completions)
-        examples = [(p + c, [IGNORED] * len(p) + c) for p, c in pairs]
-        return columns_of(examples, self.max_length, self.end_id(tokenizer))
+        return self.text_model.encode(
+            tokenizer,
+            self._texts(rows),
+            self.references(rows),
+            self.max_length,
+            self.end_id(tokenizer),
+        )
 
     def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
-        """Prompts, truncated at their beginning."""
-        return last_tokens(open_ended(tokenizer, self._texts(rows)), self.max_length)
+        return self.text_model.encode_prompts(tokenizer, self._texts(rows), self.max_length)
 
     def references(self, rows: Rows) -> list[str]:
         return [str(value) for value in rows[str(self.label)]]
@@ -192,70 +206,3 @@ def require_generating(task: Task, source: str) -> CausalTask:
     raise ConfigError(
         f"{source} was trained for {task.name}, which does not generate text; use lorakit predict."
     )
-
-
-def columns_of(
-    examples: Sequence[Labelled], max_length: int, end: int | None = None
-) -> dict[str, list[Any]]:
-    """The columns of an encoded table from each example's ids and labels, truncated by `fit`.
-
-    `end` is the token that closes a completion, where there is one.
-    """
-    if end is not None:
-        examples = [with_end(ids, labels, end) for ids, labels in examples]
-    kept = [fit(ids, labels, max_length) for ids, labels in examples]
-    return {
-        "input_ids": [ids for ids, _ in kept],
-        "attention_mask": [[1] * len(ids) for ids, _ in kept],
-        "labels": [labels for _, labels in kept],
-        TRUNCATED: [len(ids) > max_length for ids, _ in examples],
-    }
-
-
-def last_tokens(prompts: Sequence[list[int]], max_length: int) -> dict[str, list[Any]]:
-    """The columns of prompts without labels, truncated at their beginning."""
-    kept = [ids[-max_length:] for ids in prompts]
-    masks = [[1] * len(ids) for ids in kept]
-    truncated = [len(ids) > max_length for ids in prompts]
-    return {"input_ids": kept, "attention_mask": masks, TRUNCATED: truncated}
-
-
-def fit(ids: list[int], labels: list[int], max_length: int) -> Labelled:
-    """At most `max_length` tokens, with labels among them.
-
-    The first completion is kept: the prompt is truncated at its beginning, what follows at its end.
-
-    >>> fit([1, 2, 3, 4], [IGNORED, IGNORED, 3, 4], 3)
-    ([2, 3, 4], [-100, 3, 4])
-    >>> fit([1, 2, 3, 4], [IGNORED, 2, IGNORED, 4], 3)
-    ([1, 2, 3], [-100, 2, -100])
-    """
-    first = next((i for i, label in enumerate(labels) if label != IGNORED), 0)
-    stop = next((i for i in range(first, len(labels)) if labels[i] == IGNORED), len(labels))
-    start = max(0, min(stop - max_length, first - 1))
-    return ids[start : start + max_length], labels[start : start + max_length]
-
-
-def _continuing(prompt: str, completion: str) -> str:
-    """The completion with a space before it, unless there is white space between them already."""
-    apart = not prompt or prompt[-1].isspace() or completion[:1].isspace()
-    return completion if apart else f" {completion}"
-
-
-def _ids(
-    tokenizer: Any, prompts: list[str], completions: list[str]
-) -> list[tuple[list[int], list[int]]]:
-    """The ids of each prompt and of its completion."""
-    starts = open_ended(tokenizer, prompts)
-    whole = open_ended(tokenizer, [p + c for p, c in zip(prompts, completions, strict=True)])
-    alone = tokenizer(completions, add_special_tokens=False, verbose=False)["input_ids"]
-    return [
-        (start, ids[len(start) :] if ids[: len(start)] == start else own)
-        for start, ids, own in zip(starts, whole, alone, strict=True)
-    ]
-
-
-def open_ended(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    """The ids of texts without the EOS token that some tokenizers add."""
-    ids: list[list[int]] = tokenizer(texts, verbose=False)["input_ids"]
-    return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in ids]

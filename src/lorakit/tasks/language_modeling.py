@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lorakit.tasks.base import Rows
-from lorakit.tasks.generation import CausalTask, columns_of, last_tokens, open_ended
+from lorakit.tasks.generation import CausalTask
+from lorakit.tasks.text_models.decoder import columns_of, last_tokens, open_ended
 
 
 @dataclass(frozen=True)

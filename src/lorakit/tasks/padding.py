@@ -7,7 +7,11 @@ positions from the padding token that they were built with. Elsewhere padding is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from lorakit.errors import ConfigError
 from lorakit.tasks.base import Task
@@ -62,3 +66,15 @@ def _token(tokenizer: Any, token_id: int | None) -> str | None:
         return None
     token: str | None = tokenizer.convert_ids_to_tokens(token_id)
     return token
+
+
+def padded(rows: Sequence[Sequence[int]], fill: int, left: bool = False) -> Tensor:
+    """The rows as one tensor (B, T), filled up on the right or on the left.
+
+    >>> padded([[1, 2], [3]], 0).tolist(), padded([[1, 2], [3]], 0, left=True).tolist()
+    ([[1, 2], [3, 0]], [[1, 2], [0, 3]])
+    """
+    longest = max(map(len, rows))
+    gaps = [[fill] * (longest - len(row)) for row in rows]
+    pairs = zip(rows, gaps, strict=True)
+    return torch.tensor([[*gap, *row] if left else [*row, *gap] for row, gap in pairs])

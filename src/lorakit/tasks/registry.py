@@ -24,16 +24,17 @@ from lorakit.tasks.table_task import TableTask
 _CHOICES = TextColumns(3, None, "a column of questions and two or more columns of choices")
 _PROMPT = TextColumns(1, None, "one or more columns of the prompt")
 _WHOLE = TextColumns(1, 1, "one column of whole texts")
+_LANGUAGE = ("CAUSAL_LM", "SEQ_2_SEQ_LM")
 _MESSAGES = TextColumns(1, None, "a column of messages, or the columns of a prompt")
 
 TASKS: dict[str, TaskSpec] = {
     spec.name: spec
     for spec in (
-        TableTask("classification", Classification, task_type="SEQ_CLS"),
+        TableTask("classification", Classification, task_types=("SEQ_CLS",)),
         TableTask("multi_label_classification", MultiLabelClassification),
         TableTask("regression", Regression),
         TableTask("multiple_choice", MultipleChoice, _CHOICES, choice_columns),
-        TableTask("generation", Generation, _PROMPT, completion_columns, task_type="CAUSAL_LM"),
+        TableTask("generation", Generation, _PROMPT, completion_columns, task_types=_LANGUAGE),
         TableTask("language_modeling", LanguageModeling, _WHOLE, text_columns),
         TableTask("chat", Chat, _MESSAGES, chat_columns),
         *CORPUS_TASKS,
@@ -74,5 +75,4 @@ def task_spec(name: str) -> TaskSpec:
 
 def task_of_type(task_type: str | None) -> str | None:
     """The task of an adapter of which only PEFT's task_type is known."""
-    of_type = (spec.name for spec in TASKS.values() if spec.task_type == task_type)
-    return None if task_type is None else next(of_type, None)
+    return next((spec.name for spec in TASKS.values() if task_type in spec.task_types), None)

@@ -66,8 +66,8 @@ class TaskSpec(ABC):
     recognise: Recognise | None = None
     decoding: Mapping[str, Any] = field(default_factory=dict)
     """Generation settings that differ from the defaults of `DecodingConfig`."""
-    task_type: str | None = None
-    """The task_type in PEFT's config by which an adapter without a task file is of this task."""
+    task_types: tuple[str, ...] = ()
+    """The task_types in PEFT's config by which an adapter without a task file is of this task."""
     hub: str | None = None
     """The data set on the Hub with the task's own test set."""
     submission: Submission | None = None

@@ -111,6 +111,10 @@ class LoraTrainer(AdapterCheckpoints, StepTrainer):
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The model's own loss, or the consistency loss."""
+        if self.label_smoother is not None and "decoder_attention_mask" in inputs:
+            # transformers takes the labels away, from which the model makes its decoder's inputs
+            shifted = model.prepare_decoder_input_ids_from_labels(labels=inputs["labels"])
+            inputs = {**inputs, "decoder_input_ids": shifted}
         if self.consistency is None:
             return super().compute_loss(model, inputs, *args, **kwargs)
         return self.consistency(model, inputs)

@@ -19,9 +19,10 @@ from lorakit.errors import ConfigError
 from lorakit.metrics.data_to_text import check_task
 from lorakit.tasks.base import Rows
 from lorakit.tasks.ends import IGNORED
-from lorakit.tasks.generation import CausalTask, columns_of, last_tokens
+from lorakit.tasks.generation import CausalTask
 from lorakit.tasks.nlg.inputs import INPUT, REFERENCES
 from lorakit.tasks.nlg.report import score_texts
+from lorakit.tasks.text_models.decoder import columns_of, last_tokens
 
 
 @dataclass(frozen=True)
