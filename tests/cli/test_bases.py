@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from lorakit.checkpoint import read
 from tests.cli.files import write_csv
 from tests.training import tiny
+from tests.training.printed import run_lines
 
 TRAINING = ("training.max_steps=1", "training.check=off", "data.task=generation")
 SETTINGS = [part for setting in TRAINING for part in ("--set", setting)]
@@ -43,8 +44,7 @@ def test_train_leaves_the_adapter_in_a_bases_folder_aside_and_says_so(run, both,
     adapted = read(output / "adapter").adapters
     assert len(adapted) == 14
     assert not [name for name in adapted if "base_layer" in name or "lora_" in name]
-    lines = out.partition("In Python:\n")[2].partition("\n\n")[0]
-    exec("\n".join(line.strip() for line in lines.splitlines()), {})
+    assert run_lines(out)["model"]
     code, out, err = run("generate", output, "--prompt", "the", "--max-new-tokens", 4, "--json")
     assert (code, len(json.loads(out)["generated"])) == (0, 1)
     assert "also holds an adapter" in err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import peft
 import pytest
@@ -16,6 +15,7 @@ from lorakit.inference.session import LoadOptions, Session, evaluation_tables, o
 from lorakit.runs.next_steps import usage
 from lorakit.training import train
 from tests.training import tiny, tiny_chat, tiny_gpt2
+from tests.training.printed import run_lines
 
 TEXTS = ["good", "the film was very dull and the actor was cold", "it was warm"]
 
@@ -41,13 +41,6 @@ def logits(session: Session, texts: list[str]) -> torch.Tensor:
     return found
 
 
-def names_after_the_printed_lines(run: Path) -> dict[str, Any]:
-    lines = usage(str(run)).partition("In Python:\n")[2].partition("\n\n")[0]
-    names: dict[str, Any] = {}
-    exec("\n".join(line.strip() for line in lines.splitlines()), names)
-    return names
-
-
 def test_a_batch_has_the_logits_of_each_text_alone(run):
     session = open_session(str(run))
     alone = torch.cat([logits(session, [text]) for text in TEXTS])
@@ -61,8 +54,9 @@ def test_rows_are_predicted_and_evaluated(run):
     assert 0 <= evaluate(session, table, "test").metrics["accuracy"] <= 1
 
 
-def test_the_printed_lines_work_on_a_batch(run):
-    names, session = names_after_the_printed_lines(run), open_session(str(run))
+@pytest.mark.parametrize("tool", ["lorakit", "peft"])
+def test_the_printed_lines_work_on_a_batch(tool, run):
+    names, session = run_lines(usage(str(run)), tool), open_session(str(run))
     batch = names["tokenizer"](TEXTS, padding=True, return_tensors="pt")
     with torch.no_grad():
         found = names["model"](**batch).logits

@@ -19,6 +19,7 @@ from lorakit.inference.session import LoadOptions, evaluation_tables, open_sessi
 from lorakit.runs.next_steps import usage
 from lorakit.training import train
 from tests.training import tiny, tiny_chat
+from tests.training.printed import run_lines
 from tests.training.tiny_chat import ANSWERS, END_OF_TEXT, END_OF_TURN, ENDLESS
 
 LONG = DecodingConfig(12)
@@ -48,7 +49,6 @@ def plain_answers(model: Any, tokenizer: Any) -> list[list[int]]:
         padding=True,
         return_dict=True,
         return_tensors="pt",
-        tokenizer_kwargs={"padding_side": "left"},
     )
     with torch.no_grad():
         output = model.generate(**batch, max_new_tokens=12, do_sample=False)
@@ -76,15 +76,14 @@ def test_a_saved_adapter_stops_at_the_end_of_a_turn(run, tmp_path):
 def test_a_merged_model_stops_at_the_end_of_a_turn(run, tmp_path):
     merge_to_directory(str(run / "adapter"), None, tmp_path / "merged")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged", padding_side="left")
     assert model.generation_config.eos_token_id == [END_OF_TURN, END_OF_TEXT]
     assert_stops(plain_answers(model, tokenizer), tokenizer)
 
 
-def test_the_printed_lines_stop_at_the_end_of_a_turn(run):
-    lines = usage(str(run)).partition("In Python:\n")[2].partition("\n\n")[0]
-    names: dict[str, Any] = {}
-    exec("\n".join(line.strip() for line in lines.splitlines()), names)
+@pytest.mark.parametrize("tool", ["lorakit", "peft"])
+def test_the_printed_lines_stop_at_the_end_of_a_turn(tool, run):
+    names = run_lines(usage(str(run)), tool)
     assert_stops(plain_answers(names["model"], names["tokenizer"]), names["tokenizer"])
 
 

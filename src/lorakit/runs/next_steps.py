@@ -84,11 +84,12 @@ def _in_python(recipe: Recipe, output: str, task: Task | None) -> str:
     generates = task is not None and task.generates
     names = [auto_class, "AutoTokenizer", *(["GenerationConfig"] if generates else [])]
     adapter = f"{output}/{ADAPTER}"
+    side = ', padding_side="left"' if generates else ""
     stop = f'model.generation_config = GenerationConfig.from_pretrained("{adapter}")'
     lines = [
         "import lorakit as lora",
         f"from transformers import {', '.join(names)}",
-        f'tokenizer = AutoTokenizer.from_pretrained("{adapter}")',
+        f'tokenizer = AutoTokenizer.from_pretrained("{adapter}"{side})',
         f'model = {auto_class}.from_pretrained("{recipe.base}"{_arguments(recipe, task)})',
         *([stop] if generates else []),
         f'lora.load_adapter(model, "{adapter}")',
