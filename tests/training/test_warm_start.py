@@ -21,6 +21,7 @@ from lorakit.recipe.schema import Recipe
 from lorakit.training import train
 from lorakit.training.model import adapt_model, load_model
 from lorakit.training.warm_start import read_source, warm_start
+from tests.injection import zoo
 from tests.tolerances import EXACT
 from tests.training import tiny
 from tests.training.test_resuming import KillAfter, Killed
@@ -279,3 +280,18 @@ def test_a_recipe_that_does_not_fit_its_base_gives_the_directory_back(encoder, r
     assert not list((tmp_path / "run").iterdir())
     right = tiny.recipe(encoder, reviews, tmp_path / "run", training={"max_steps": 1})
     assert train(right, lambda text: None).steps == 1
+
+
+def test_tied_weights_that_the_source_trained_apart_are_untied(tmp_path: Path) -> None:
+    pair = ["embed_tokens", "lm_head"]
+    config = lora.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=pair)
+    there, here = zoo.llama(), zoo.llama(tie_word_embeddings=True)
+    there.load_state_dict(here.state_dict())
+    for model in (there, here):
+        lora.inject(model, config)
+    with torch.no_grad():
+        there.lm_head.weight.add_(1)
+    bundle = read(lora.save_adapter(there, tmp_path))
+    assert set(warm_start(here, bundle, "source").loaded) > {"lm_head.weight"}
+    for name in ("lm_head.weight", "model.embed_tokens.weight"):
+        torch.testing.assert_close(here.get_parameter(name), there.get_parameter(name), **EXACT)

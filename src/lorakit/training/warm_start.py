@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lorakit.checkpoint import AdapterBundle, read
@@ -23,6 +22,7 @@ from lorakit.checkpoint.late_names import in_model_names
 from lorakit.errors import FormatError, MismatchError, MissingAlphaError
 from lorakit.injection import trained_copies
 from lorakit.injection.selection.naming import group_layers
+from lorakit.injection.transfer.loading import fill
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.methods import find
@@ -112,9 +112,7 @@ def warm_start(
     trained = {name: value for name, value in bundle.trained.items() if name not in not_loaded}
     for name, adapter in bundle.adapters.items():
         layers[name].set_adapter_tensors(adapter.tensors)
-    with torch.no_grad():
-        for name, value in trained.items():
-            state[name].copy_(value)
+    fill(model, trained)
     loaded = (*bundle.adapters, *trained)
     new = tuple(name for name in (*layers, *copied) if name not in loaded)
     return WarmStart(source, loaded, not_loaded, new)
