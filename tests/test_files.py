@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,24 @@ def test_old_file_is_there_until_the_new_one_is_whole(tmp_path: Path) -> None:
         assert temporary.parent == file.parent
         assert temporary.suffix == ".tmp"
     assert file.read_text() == "half"
+
+
+def test_two_threads_that_write_one_file_leave_one_whole(tmp_path: Path) -> None:
+    file, both = tmp_path / "a", threading.Barrier(2)
+
+    def write(text: str) -> None:
+        with atomic_write(file) as temporary:
+            both.wait(30)
+            temporary.write_text(text)
+            both.wait(30)
+
+    threads = [threading.Thread(target=write, args=(letter * 9,)) for letter in "xy"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert file.read_text() in ("x" * 9, "y" * 9)
+    assert os.listdir(tmp_path) == ["a"]
 
 
 def test_missing_directory_is_the_systems_own_error(tmp_path: Path) -> None:

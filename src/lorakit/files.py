@@ -2,8 +2,8 @@
 
 A file is written under a temporary name in the same directory, flushed to the disk, and renamed. A
 rename is atomic, so readers find either the old file or the new one, also after a crash. Temporary
-names begin with a dot, end in `.tmp` and contain the process id, so two processes never write to
-the same one.
+names begin with a dot, end in `.tmp` and contain the ids of process and thread, so two of them on one
+machine never write to the same one.
 
 Source: https://lwn.net/Articles/457667 (why the flush, and why the directory's too).
 """
@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import get_ident
 
 
 @contextmanager
@@ -65,7 +66,7 @@ def directory_for_writing(directory: Path) -> Iterator[None]:
 
 def temporary_path(path: Path) -> Path:
     """Where a file is written before the rename, which requires the same directory."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    return path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}.tmp")
 
 
 def flush(path: Path) -> None:
