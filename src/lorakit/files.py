@@ -2,8 +2,8 @@
 
 A file is written under a temporary name in the same directory, flushed to the disk, and renamed. A
 rename is atomic, so readers find either the old file or the new one, also after a crash. Temporary
-names begin with a dot, end in `.tmp` and contain the ids of process and thread, so two of them on one
-machine never write to the same one.
+names begin with a dot, end in `.tmp` and contain the ids of process and thread, so two of them on
+one machine never write to the same one.
 
 Source: https://lwn.net/Articles/457667 (why the flush, and why the directory's too).
 """

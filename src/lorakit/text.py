@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -77,3 +78,12 @@ def _finite(value: Any) -> Any:
 
 def _is_number(text: str) -> bool:
     return text.replace(",", "").replace(".", "", 1).replace("e-", "", 1).isdigit()
+
+
+def settings(values: Mapping[str, object]) -> str:
+    """Names and values in one line, long values shortened.
+
+    >>> settings({"r": 8, "tool": {"name": "x"}})
+    "r=8, tool={'name': 'x'}"
+    """
+    return ", ".join(f"{name}={reprlib.repr(value)}" for name, value in values.items())

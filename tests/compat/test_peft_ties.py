@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
@@ -82,7 +83,12 @@ def test_weights_that_peft_trained_apart_give_its_function(name: str, tmp_path: 
 def test_weights_trained_apart_are_merged_apart(tmp_path: Path) -> None:
     theirs = saved_by_peft("llama", tmp_path / "adapter")
     tied_llama().save_pretrained(tmp_path / "base")
-    merge_to_directory(str(tmp_path / "adapter"), str(tmp_path / "base"), tmp_path / "merged")
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"made_by": "another tool"}))
+    report = merge_to_directory(
+        str(tmp_path / "adapter"), str(tmp_path / "base"), tmp_path / "merged"
+    )
+    assert "unknown settings of the adapter: made_by='another tool'" in str(report)
     merged = type(tied_llama()).from_pretrained(tmp_path / "merged").eval()
     assert not merged.config.tie_word_embeddings
     assert_close(outputs(LLAMA, merged), outputs(LLAMA, theirs), **MODEL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.formats.tensor_files import dtype_names
+from lorakit.text import settings
 from lorakit.variants import VARIANTS, RowsSite
 
 _NAMED = 8
@@ -57,10 +57,7 @@ class Summary:
             "fingerprint": self.fingerprint or "none",
         }
         if self.unknown_settings:
-            settings = (
-                f"{name}={reprlib.repr(value)}" for name, value in self.unknown_settings.items()
-            )
-            rows["unknown settings"] = ", ".join(settings)
+            rows["unknown settings"] = settings(self.unknown_settings)
         if self.fits is not None:
             verified = "verified" if self.base_verified else "not verified"
             rows["fits"] = f"{self.fits} (base weights {verified})"
@@ -84,10 +81,10 @@ class Summary:
         return ", ".join(f"{len(rows):,} of {name}" for name, rows in self.tokens.items())
 
     def _method(self) -> dict[str, str]:
-        settings = ", ".join(f"{name}={value!r}" for name, value in self.method_config.items())
+        given = ", ".join(f"{name}={value!r}" for name, value in self.method_config.items())
         return {
             "method": self.method,
-            "settings": settings or "none",
+            "settings": given or "none",
             "parameters": f"{sum(self.trained.values()):,} in {len(self.trained):,} tensors",
         }
 

@@ -7,6 +7,7 @@ stop; an adapter without these files gets the base's.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from lorakit.models.loading import load_base, load_tokenizer
 from lorakit.models.small_files import PROCESSOR, TOKENIZER, small_files
 from lorakit.tasks.base import Task
 from lorakit.tasks.padding import settle_padding
+from lorakit.text import settings
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,21 @@ class MergedModel:
     bytes: int
     tokenizer: str | None
     """Where its tokenizer is from; None: neither the adapter nor the base has one."""
+    unknown_settings: Mapping[str, Any]
+    """Those in the adapter's file that lorakit does not know; they could mean another function."""
 
     def __str__(self) -> str:
         verified = {True: "verified", False: "not the one it was trained on", None: "not verified"}
-        return "\n".join(
-            [
-                f"{self.output}: {self.model_class}, {self.bytes / 1e6:,.1f} MB, "
-                f"{self.folded_layers} layers folded",
-                f"base: {self.base} ({verified[self.base_verified]})",
-                f"tokenizer: {self.tokenizer or 'none'}",
-                f"rounding error: at most {self.worst_rounding:.2g} of a layer's update",
-            ]
-        )
+        lines = [
+            f"{self.output}: {self.model_class}, {self.bytes / 1e6:,.1f} MB, "
+            f"{self.folded_layers} layers folded",
+            f"base: {self.base} ({verified[self.base_verified]})",
+            f"tokenizer: {self.tokenizer or 'none'}",
+            f"rounding error: at most {self.worst_rounding:.2g} of a layer's update",
+        ]
+        if self.unknown_settings:
+            lines.append(f"unknown settings of the adapter: {settings(self.unknown_settings)}")
+        return "\n".join(lines)
 
 
 def merge_to_directory(
@@ -105,6 +110,7 @@ def merge_to_directory(
         base_verified=loaded.base_verified,
         bytes=size,
         tokenizer=None if tokenizer is None else (adapter if own else base),
+        unknown_settings=bundle.unknown_settings,
     )
 
 

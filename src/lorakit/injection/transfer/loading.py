@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +27,7 @@ from lorakit.injection.transfer.trained_tensors import without_base_copies
 from lorakit.injection.transfer.untying import trained_as_one, untie
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
+from lorakit.text import settings
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class LoadReport:
         if self.worst_rounding is not None:
             lines.append(f"rounding when merged: up to {self.worst_rounding:.1%} of an update")
         if self.unknown_settings:
-            settings = ", ".join(f"{n}={reprlib.repr(v)}" for n, v in self.unknown_settings.items())
-            lines.append(f"unknown settings, which could mean another function: {settings}")
+            text = settings(self.unknown_settings)
+            lines.append(f"unknown settings, which could mean another function: {text}")
         return "\n".join(lines)
 
 
