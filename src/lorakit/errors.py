@@ -91,6 +91,10 @@ def _shortened(line: str) -> str:
     return f"{line[:half]} ... ({len(line) - 2 * half:,} letters) ... {line[-half:]}"
 
 
+SUGGESTIONS = 10
+"""How many names of one message get a suggestion; each is a search through all candidates."""
+
+
 def suggest(name: str, candidates: Iterable[str]) -> str:
     """The closest candidates as " (did you mean ...?)", or an empty string if none is close.
 

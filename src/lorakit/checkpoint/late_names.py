@@ -12,10 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from lorakit.checkpoint.bundle import AdapterBundle
-from lorakit.errors import suggest
-
-_SUGGESTIONS = 10
-"""How many unexpected names get a suggestion; the search takes time."""
+from lorakit.errors import SUGGESTIONS, suggest
 
 
 def in_model_names(
@@ -55,7 +52,7 @@ def _problems(unexpected: list[str], meant: dict[str | None, list[str]]) -> list
             which = " and ".join(meant[name])
             problems.append((name, f"is ambiguous: the file's format gives {which} the same name"))
         else:
-            near = suggest(name, spelt) if n < _SUGGESTIONS else ""
+            near = suggest(name, spelt) if n < SUGGESTIONS else ""
             text = "is unexpected: no module of the model has this name in the file's format"
             problems.append((name, text + near))
     return problems

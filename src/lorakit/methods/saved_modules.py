@@ -17,7 +17,12 @@ from lorakit.errors import TargetError, require, suggest
 from lorakit.injection import trained_copies
 from lorakit.injection.installation import install
 from lorakit.injection.record import require_enabled
-from lorakit.injection.selection.naming import group_layers, matches_suffix, within
+from lorakit.injection.selection.naming import (
+    ending_in_any,
+    group_layers,
+    names_by_suffix,
+    within_any,
+)
 from lorakit.injection.selection.selected import Selection
 from lorakit.injection.selection.trained_in_full import newly_initialized
 
@@ -55,8 +60,8 @@ def joined(modules: Iterable[str] | None, head: Iterable[str]) -> tuple[str, ...
 
 def saved_names(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     """The full names of the tensors in these modules."""
-    modules = [n for n, _ in model.named_modules() if any(matches_suffix(n, p) for p in patterns)]
-    return [n for n in model.state_dict() if any(within(n, module) for module in modules)]
+    modules = set(ending_in_any((name for name, _ in model.named_modules()), patterns))
+    return [name for name in model.state_dict() if within_any(name, modules)]
 
 
 def train_copies(model: nn.Module, names: Sequence[str], patterns: Sequence[str] = ()) -> None:
@@ -69,8 +74,8 @@ def train_copies(model: nn.Module, names: Sequence[str], patterns: Sequence[str]
     endings = sorted({name.rpartition(".")[2] for name in there})
     problems = [
         f"modules_to_save: {pattern!r} matches no module{suggest(pattern, endings)}"
-        for pattern in patterns
-        if not any(matches_suffix(name, pattern) for name in there)
+        for pattern, hits in names_by_suffix(there, patterns).items()
+        if not hits
     ]
     places = [name.rpartition(".") for name in names]
     slots = tuple((model.get_submodule(owner), leaf) for owner, _, leaf in places)

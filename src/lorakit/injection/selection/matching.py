@@ -16,14 +16,17 @@ from torch import nn
 from lorakit.config import ALL_LINEAR, LoraConfig
 from lorakit.config.expressions import parse
 from lorakit.config.places import Text
-from lorakit.errors import TargetError, suggest
+from lorakit.errors import SUGGESTIONS, TargetError, suggest
 from lorakit.functional import slices
 from lorakit.injection.selection.architectures import Parts, backbone, default_targets
 from lorakit.injection.selection.naming import (
+    ending_in_any,
     group_layers,
     layer_index,
     matches_suffix,
+    names_by_suffix,
     within,
+    within_any,
     without_indices,
 )
 from lorakit.injection.selection.selected import Selection, Target
@@ -98,7 +101,8 @@ class _Finder:
 
     def target_names(self) -> list[str]:
         self.saved = self._saved_names()
-        names = [n for n in self._included() if not any(within(n, s) for s in self.saved)]
+        saved = set(self.saved)
+        names = [name for name in self._included() if not within_any(name, saved)]
         names = self._with_out_proj(names)
         if self.config.exclude_modules is not None:
             everything = [name for name in self.modules if self._has_weight(name)]
@@ -148,14 +152,11 @@ class _Finder:
                     f"to match the full module name; to match a suffix, use the list [{patterns!r}]"
                 )
             return found
-        matched: set[str] = set()
-        for pattern in patterns:
-            hits = {name for name in names if matches_suffix(name, pattern)}
-            if not hits:
-                near = suggest(pattern, self._candidates)
-                self.problems.append(f"{field}: {pattern!r} matches no module{near}")
-            matched |= hits
-        return [name for name in names if name in matched]
+        hits = names_by_suffix(names, patterns)
+        for n, pattern in enumerate(pattern for pattern in hits if not hits[pattern]):
+            near = suggest(pattern, self._candidates) if n < SUGGESTIONS else ""
+            self.problems.append(f"{field}: {pattern!r} matches no module{near}")
+        return ending_in_any(names, hits)
 
     @cached_property
     def _candidates(self) -> list[str]:
@@ -203,9 +204,11 @@ class _Finder:
             f"{field}: {key!r} matches none of the target modules"
             for field, key in self.config.unmatched_keys(names)
         ]
-        for suffix in parts:
-            if not any(matches_suffix(name, suffix) for name in names):
-                self.problems.append(f"slices: {suffix!r} matches none of the target modules")
+        self.problems += [
+            f"slices: {suffix!r} matches none of the target modules"
+            for suffix, hits in names_by_suffix(names, parts).items()
+            if not hits
+        ]
         variant = VARIANTS.get(self.config.variant)
         if variant is None:
             self.problems.append(str(variant_problem(self.config.variant)))

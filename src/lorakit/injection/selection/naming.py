@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from itertools import chain
 
 from torch import nn
 
@@ -16,6 +17,36 @@ def matches_suffix(name: str, suffix: str) -> bool:
 def within(name: str, container: str) -> bool:
     """Whether this is the container or something in it."""
     return name == container or name.startswith(f"{container}.")
+
+
+def names_by_suffix(names: Iterable[str], suffixes: Iterable[str]) -> dict[str, list[str]]:
+    """The names that each suffix matches; in linear time, since a file may list a suffix a module.
+
+    >>> names_by_suffix(["0.q", "0.k", "1.q"], ["q", "1.q", "x"])
+    {'q': ['0.q', '1.q'], '1.q': ['1.q'], 'x': []}
+    """
+    found: dict[str, list[str]] = {suffix: [] for suffix in suffixes}
+    for name in names:
+        for suffix in _suffixes(name):
+            if suffix in found:
+                found[suffix].append(name)
+    return found
+
+
+def ending_in_any(names: Iterable[str], suffixes: Iterable[str]) -> list[str]:
+    """The names that any of the suffixes matches, in their order."""
+    found = names_by_suffix(names := list(names), suffixes)
+    matched = set(chain.from_iterable(found.values()))
+    return [name for name in names if name in matched]
+
+
+def within_any(name: str, containers: Container[str]) -> bool:
+    """Whether this is one of the containers or something in one of them; in linear time, too."""
+    while name:
+        if name in containers:
+            return True
+        name = name.rpartition(".")[0]
+    return False
 
 
 def layer_index(name: str, lists: Iterable[str] | None = None) -> int | None:

@@ -190,7 +190,7 @@ def _against_config(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, 
 
     A target that matches no module is allowed in a file: PEFT keeps names that it did not find.
     """
-    meant, _ = target_names(model, bundle.config)
+    meant = dict.fromkeys(target_names(model, bundle.config)[0])
     modules = dict(model.named_modules())
     return [(name, _MISSING) for name in meant if name not in bundle.adapters] + [
         (name, "is in the file, but not a target module of its config")

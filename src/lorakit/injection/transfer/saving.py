@@ -15,10 +15,10 @@ from lorakit.errors import SaveError, StateError
 from lorakit.injection import trained_copies
 from lorakit.injection.record import Injection, injection_of, injections, require_enabled
 from lorakit.injection.selection.naming import (
+    ending_in_any,
     group_layers,
-    matches_suffix,
     shortest_suffixes,
-    within,
+    within_any,
 )
 from lorakit.injection.transfer.base_facts import base_facts
 from lorakit.injection.transfer.resolution import format_shapes
@@ -157,13 +157,9 @@ def _adapter(layer: AdapterLayer, under_attention: bool) -> ModuleAdapter:
 def _saved_modules(model: nn.Module, record: Injection | None) -> list[str]:
     """Names of modules that are trained in full: `modules_to_save`, and what the user unfroze."""
     patterns = record.config.modules_to_save if record else None
-    names = [
-        name
-        for name, _ in model.named_modules()
-        if any(matches_suffix(name, pattern) for pattern in patterns or ())
-    ]
+    there = [name for name, _ in model.named_modules()]
+    names = dict.fromkeys(ending_in_any(there, patterns or ()))
     for name, module in model.named_modules():
-        covered = any(within(name, n) for n in names)
         loose = [
             leaf
             for leaf, parameter in module._parameters.items()
@@ -173,9 +169,9 @@ def _saved_modules(model: nn.Module, record: Injection | None) -> list[str]:
             and not is_bias(leaf)
         ]
         # The root module has no name to list; its own parameters are saved by their names.
-        if loose and not covered and name and not _is_adapted(module):
-            names.append(name)
-    return names
+        if loose and name and not within_any(name, names) and not _is_adapted(module):
+            names[name] = None
+    return list(names)
 
 
 def _trained(model: nn.Module, saved: Iterable[str]) -> dict[str, Tensor]:

@@ -11,15 +11,12 @@ from torch import Tensor, nn
 
 from lorakit.checkpoint import AdapterBundle
 from lorakit.config import is_bias
-from lorakit.errors import suggest
+from lorakit.errors import SUGGESTIONS, suggest
 from lorakit.injection import trained_copies
-from lorakit.injection.selection.naming import matches_suffix, without_indices
+from lorakit.injection.selection.naming import ending_in_any, without_indices
 from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.injection.transfer.size_hints import size_hint
 from lorakit.injection.transfer.untying import one_of_one_module
-
-_SUGGESTIONS = 10
-"""How many unexpected names get a suggestion; the search takes time."""
 
 
 def place_trained(
@@ -65,7 +62,7 @@ def closest(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str,
         alike = without_indices(name)
         asked, there = (name, list(modules)) if groups[alike] == 1 else (alike, patterns)
         if asked not in found:
-            found[asked] = suggest(asked, there) if len(found) < _SUGGESTIONS else ""
+            found[asked] = suggest(asked, there) if len(found) < SUGGESTIONS else ""
         hints[name] = found[asked]
     return hints
 
@@ -77,12 +74,11 @@ def _missing_saved_tensors(
 
     Names without a module are allowed: PEFT writes "classifier" and "score" for every classifier.
     """
-    saved = bundle.config.modules_to_save or ()
+    wanted = ending_in_any(modules, bundle.config.modules_to_save or ())
     return [
         (f"{name}.{leaf}", "is in modules_to_save of the file's config, but missing from the file")
-        for name, module in modules.items()
-        if any(matches_suffix(name, pattern) for pattern in saved)
-        for leaf in module.state_dict()
+        for name in wanted
+        for leaf in modules[name].state_dict()
         if f"{name}.{leaf}" not in bundle.trained
     ]
 
