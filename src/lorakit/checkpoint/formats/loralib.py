@@ -21,11 +21,13 @@ from lorakit.checkpoint.bundle import AdapterBundle, missing_factors, type_probl
 from lorakit.checkpoint.formats.codec import Decoder
 from lorakit.checkpoint.formats.peft.layout import PREFIX
 from lorakit.checkpoint.formats.raw_keys import plain_keys, renamed
-from lorakit.checkpoint.formats.tensor_files import load_pickle
+from lorakit.checkpoint.formats.tensor_files import load_pickle, plain_tensors
 from lorakit.config import LoraConfig
 from lorakit.errors import FormatError, MissingAlphaError
 from lorakit.variants import VARIANTS, AdapterSpec, ModuleAdapter
 
+_DEEPEST = 10
+"""Wrappers that are taken off; a pickle can contain itself."""
 _WRAPPERS = ("model_state_dict", "state_dict", "model")
 _DDP = "module."
 _PEFTS_FACTOR = re.compile(r"\.lora_(?:embedding_)?([AB])(?:\.weight)?$")
@@ -153,15 +155,11 @@ def _in_loralibs_names(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], l
 
 
 def _unwrap(content: Any) -> dict[str, Tensor]:
-    while isinstance(content, Mapping):
+    for _ in range(_DEEPEST):
+        if not isinstance(content, Mapping):
+            break
         inner = [content[w] for w in _WRAPPERS if isinstance(content.get(w), Mapping)]
         if not inner:
             break
         content = inner[0]
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
-    ):
-        raise FormatError("The file does not contain a state dict (tensors by name).")
-    return dict(content)
+    return plain_tensors(content)

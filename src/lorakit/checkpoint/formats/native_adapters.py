@@ -107,6 +107,8 @@ def read_adapters(
         adapters[name] = adapter = ModuleAdapter(spec, found, site)
         if adapter.shapes != expected:
             problems.append(f"{name}: size mismatch: expected {expected}, got {adapter.shapes}")
+    if (problem := variant_problem(config.variant)) and problem not in unknown:
+        problems.append(problem)
     problems += [
         f"{problem}; register the variant before loading the file ({plural(len(names), 'module')}, "
         f"the first is {names[0]})"

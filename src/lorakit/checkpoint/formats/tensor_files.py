@@ -15,6 +15,9 @@ from torch import Tensor
 from lorakit.checkpoint.checksum import require_intact, with_checksum
 from lorakit.errors import FormatError
 
+_SMALL = 2**26
+"""Bytes up to which a tensor of a pickle may repeat its numbers."""
+
 
 def save_safetensors(
     tensors: Mapping[str, Tensor], file: Path, metadata: Mapping[str, str]
@@ -56,6 +59,28 @@ def load_pickle(file: Path) -> Any:
         ) from error
     except Exception as error:  # torch's unpickler may raise anything for a corrupted file
         raise FormatError(f"{file} is corrupted or not a file of torch.save: {error}") from error
+
+
+def plain_tensors(content: Any) -> dict[str, Tensor]:
+    """The content of a pickle as tensors by name; FormatError if it holds something else."""
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
+    ):
+        raise FormatError("The file does not contain a state dict (tensors by name).")
+    if problems := [p for key, tensor in content.items() if (p := _storage_problem(key, tensor))]:
+        raise FormatError("The file contains tensors that no adapter has:", problems)
+    return dict(content)
+
+
+def _storage_problem(key: str, tensor: Tensor) -> str | None:
+    """Why there is nothing to compute with: no dense numbers, or more than the file has."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.is_meta:
+        return f"{key} is not a dense tensor of numbers"
+    if tensor.numel() * tensor.element_size() > max(tensor.untyped_storage().nbytes(), _SMALL):
+        return f"{key} has {tensor.numel():,} values, and the file stores fewer"
+    return None
 
 
 def for_safetensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -59,10 +59,15 @@ def layer_index(name: str, lists: Iterable[str] | None = None) -> int | None:
     """
     parts = name.split(".")
     if lists is None:
-        return next((int(part) for part in parts if part.isdecimal()), None)
-    places = [(i, ".".join(parts[:i])) for i, part in enumerate(parts[:-1]) if part.isdecimal()]
+        return next((int(part) for part in parts if _is_index(part)), None)
+    places = [(i, ".".join(parts[:i])) for i, part in enumerate(parts[:-1]) if _is_index(part)]
     found = (i for owner in lists for i, before in places if matches_suffix(before, owner))
     return next((int(parts[i]) for i in found), None)
+
+
+def _is_index(part: str) -> bool:
+    """Whether a part of a name is a number, as short as those of layers."""
+    return part.isdecimal() and len(part) < 10
 
 
 def without_indices(name: str) -> str:
@@ -71,7 +76,7 @@ def without_indices(name: str) -> str:
     >>> without_indices("encoder.layer.3.attention.query")
     'encoder.layer.*.attention.query'
     """
-    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+    return ".".join("*" if _is_index(part) else part for part in name.split("."))
 
 
 def group_layers(problems: Iterable[tuple[str, str]]) -> list[str]:

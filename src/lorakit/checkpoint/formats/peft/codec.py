@@ -26,6 +26,7 @@ from lorakit.checkpoint.formats.tensor_files import (
     load_pickle,
     load_safetensors,
     peek_safetensors,
+    plain_tensors,
 )
 from lorakit.checkpoint.header import parse_table
 from lorakit.errors import FormatError
@@ -91,7 +92,7 @@ def _tensor_file(directory: Path) -> Path:
 def _read_legacy(file: Path) -> PeftFiles:
     config = _config_of(file.parent)
     assert config is not None
-    return PeftFiles(_read_config(config), load_pickle(file), None)
+    return PeftFiles(_read_config(config), plain_tensors(load_pickle(file)), None)
 
 
 def _read_safetensors(file: Path) -> PeftFiles:
