@@ -16,8 +16,10 @@ from lorakit.inference.generation import DecodingConfig, generate_texts
 from lorakit.inference.merging import merge_to_directory
 from lorakit.inference.prediction import evaluate
 from lorakit.inference.session import LoadOptions, evaluation_tables, open_session
+from lorakit.runs.next_steps import usage
 from lorakit.training import train
 from tests.training import tiny, tiny_seq2seq
+from tests.training.printed import run_lines
 from tests.training.tiny_seq2seq import MODELS, PAIRS
 
 LEARNED = {"epochs": 14, "learning_rate": 0.01, "evaluations": 1}
@@ -74,15 +76,26 @@ def test_full_fine_tuning_learns_them_to_a_loss_near_zero(base, pairs, tmp_path)
     assert generate_texts(saved, PROMPTS, DecodingConfig(9)).texts == COMPLETIONS
 
 
+def answers(model: Any, words: Any) -> list[str]:
+    """The completions by transformers alone."""
+    inputs = words(PROMPTS, return_tensors="pt", padding=True, return_token_type_ids=False)
+    neutral = {"num_beams": 1, "min_length": 0, "no_repeat_ngram_size": 0}
+    found = model.generate(**inputs, max_new_tokens=9, **neutral)
+    return words.batch_decode(found, skip_special_tokens=True)
+
+
+def test_the_printed_lines_complete_a_batch_as_the_run_does(run):
+    names = run_lines(usage(str(run)))
+    assert names["tokenizer"].padding_side == "right"
+    assert answers(names["model"], names["tokenizer"]) == COMPLETIONS
+
+
 def test_a_merged_model_completes_as_the_run_does(run, tmp_path):
     report = merge_to_directory(str(run / "adapter"), None, tmp_path / "merged")
     assert report.model_class.endswith("ForConditionalGeneration")
     model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "merged")
     words = AutoTokenizer.from_pretrained(tmp_path / "merged")
-    inputs = words(PROMPTS, return_tensors="pt", padding=True, return_token_type_ids=False)
-    neutral = {"num_beams": 1, "min_length": 0, "no_repeat_ngram_size": 0}
-    found = model.generate(**inputs, max_new_tokens=9, **neutral)
-    assert words.batch_decode(found, skip_special_tokens=True) == COMPLETIONS
+    assert answers(model, words) == COMPLETIONS
 
 
 def test_an_adapter_without_a_task_file_is_known_by_its_task_type(run, tmp_path):

@@ -15,6 +15,7 @@ from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
 from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.base import Task
+from lorakit.tasks.generation import CausalTask
 from lorakit.tasks.task_file import load_task
 from lorakit.variants import VARIANTS
 
@@ -84,7 +85,8 @@ def _in_python(recipe: Recipe, output: str, task: Task | None) -> str:
     generates = task is not None and task.generates
     names = [auto_class, "AutoTokenizer", *(["GenerationConfig"] if generates else [])]
     adapter = f"{output}/{ADAPTER}"
-    side = ', padding_side="left"' if generates else ""
+    continues = isinstance(task, CausalTask) and task.text_model.continues_prompt
+    side = ', padding_side="left"' if continues else ""
     stop = f'model.generation_config = GenerationConfig.from_pretrained("{adapter}")'
     lines = [
         "import lorakit as lora",
