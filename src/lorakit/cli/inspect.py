@@ -38,9 +38,13 @@ def inspect(
     if base is None:
         show(summarise(bundle), json)
         return
+    from lorakit.inference.beside import adapter_directory, load_own_tokenizer
     from lorakit.methods import load
     from lorakit.models.loading import load_base
+    from lorakit.models.vocabulary import fit_vocabulary
 
     quiet_libraries(json)
-    report = load(load_base(base, bundle=bundle), bundle, adapter)
+    model = load_base(base, bundle=bundle)
+    fit_vocabulary(model, bundle, load_own_tokenizer(adapter_directory(adapter, revision)))
+    report = load(model, bundle, adapter)
     show(summarise(bundle, base, report.base_verified), json)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.checkpoint.source import locate
+from lorakit.models.loading import load_tokenizer
 from lorakit.models.small_files import TOKENIZER
 from lorakit.models.stop_tokens import GENERATION_CONFIG, load_generation_config, set_stop_tokens
 from lorakit.tasks.base import Task
@@ -29,10 +30,11 @@ def stored_task(directory: Path | None) -> Task | None:
     return None if directory is None else load_task(directory)
 
 
-def own_tokenizer(directory: Path | None) -> Path | None:
-    """The directory if the adapter has a tokenizer of its own."""
-    has_one = directory is not None and (directory / "tokenizer_config.json").is_file()
-    return directory if has_one else None
+def load_own_tokenizer(directory: Path | None) -> Any:
+    """The adapter's own tokenizer; None if it has none. Raises FormatError for a damaged one."""
+    if directory is None or not (directory / "tokenizer_config.json").is_file():
+        return None
+    return load_tokenizer(directory)
 
 
 def settle_tokens(model: Any, tokenizer: Any, task: Task, directory: Path | None) -> None:

@@ -19,7 +19,7 @@ from lorakit.errors import ConfigError, SaveError
 from lorakit.foreign_files import local_path
 from lorakit.inference.beside import (
     adapter_directory,
-    own_tokenizer,
+    load_own_tokenizer,
     settle_tokens,
     stored_task,
 )
@@ -27,6 +27,7 @@ from lorakit.locks import new_directory
 from lorakit.methods import find, load
 from lorakit.models.loading import load_base, load_tokenizer
 from lorakit.models.small_files import PROCESSOR, TOKENIZER, small_files
+from lorakit.models.vocabulary import fit_vocabulary
 from lorakit.tasks.base import Task
 from lorakit.tasks.padding import settle_padding
 from lorakit.text import settings
@@ -95,10 +96,12 @@ def merge_to_directory(
     task = stored_task(beside)
     with new_directory(output) as directory:
         model: Any = load_base(base, bundle=bundle)
+        own = tokenizer = load_own_tokenizer(beside)
+        fit_vocabulary(model, bundle, own)
         loaded = load(model, bundle, adapter, check_base)
         report = find(bundle.method).fold(model)
-        own = own_tokenizer(beside)
-        tokenizer = load_tokenizer(own or base) if own or small_files(base, TOKENIZER) else None
+        if own is None and small_files(base, TOKENIZER):
+            tokenizer = load_tokenizer(base)
         _settle(model, tokenizer, task, beside)
         size = _save(model, tokenizer, base, directory)
     return MergedModel(
@@ -109,7 +112,7 @@ def merge_to_directory(
         worst_rounding=report.worst_rounding,
         base_verified=loaded.base_verified,
         bytes=size,
-        tokenizer=None if tokenizer is None else (adapter if own else base),
+        tokenizer=None if tokenizer is None else (base if own is None else adapter),
         unknown_settings=bundle.unknown_settings,
     )
 

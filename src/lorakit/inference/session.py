@@ -19,7 +19,7 @@ from lorakit.errors import ConfigError, FormatError
 from lorakit.foreign_files import local_path
 from lorakit.inference.beside import (
     adapter_directory,
-    own_tokenizer,
+    load_own_tokenizer,
     settle_tokens,
     stored_task,
 )
@@ -27,6 +27,7 @@ from lorakit.methods import load
 from lorakit.models.dtypes import Dtype, compute_in, inference_dtype
 from lorakit.models.heads import head_height
 from lorakit.models.loading import load_for_task, load_tokenizer
+from lorakit.models.vocabulary import fit_vocabulary
 from lorakit.recipe.data import prepare, split, tested, text_limit
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
@@ -108,8 +109,9 @@ def open_session(
     spec = task_spec(named)
     task = _adopted(stored, options, source) if stored else _bare_task(spec, options, bundle, base)
     task = _deciding(task, options)
-    model = _load_adapted(base, task, bundle, source, options)
-    return _session(source, base, bundle.method, model, task, directory, None, spec)
+    own = load_own_tokenizer(directory)
+    model = _load_adapted(base, task, bundle, own, source, options)
+    return _session(source, base, bundle.method, model, own, task, directory, None, spec)
 
 
 def evaluation_tables(session: Session, data: str | None) -> dict[str, Any]:
@@ -141,11 +143,12 @@ def _open_run(directory: Path, options: LoadOptions) -> Session:
     stored = load_task(adapter) or prepare(recipe, split(recipe.data)["train"])[1]
     task = _deciding(_adopted(stored, options, str(directory)), options)
     bundle = read(adapter, options.lora_alpha)
-    model = _load_adapted(base, task, bundle, str(adapter), options, recipe.revision)
+    own = load_own_tokenizer(adapter)
+    model = _load_adapted(base, task, bundle, own, str(adapter), options, recipe.revision)
     dtype = inference_dtype(recipe.training.dtype)
     compute_in(model, dtype)
     spec = task_spec(options.task or recipe.data.task or task.name)
-    session = _session(str(directory), base, recipe.method, model, task, adapter, recipe, spec)
+    session = _session(str(directory), base, recipe.method, model, own, task, adapter, recipe, spec)
     return replace(session, dtype=dtype)
 
 
@@ -153,12 +156,14 @@ def _load_adapted(
     base: str,
     task: Task,
     bundle: AdapterBundle,
+    tokenizer: Any,
     origin: str,
     options: LoadOptions,
     revision: str | None = None,
 ) -> Any:
     provided = set(bundle.trained)
     model, _ = load_for_task(base, task.auto_class, task.head(), revision, provided)
+    fit_vocabulary(model, bundle, tokenizer)
     load(model, bundle, origin, options.check_base)
     return model
 
@@ -168,12 +173,13 @@ def _session(
     base: str,
     method: str,
     model: Any,
+    tokenizer: Any,
     task: Task,
     directory: Path | None,
     recipe: Recipe | None,
     spec: TaskSpec,
 ) -> Session:
-    tokenizer = load_tokenizer(own_tokenizer(directory) or base)
+    tokenizer = load_tokenizer(base) if tokenizer is None else tokenizer
     settle_tokens(model, tokenizer, task, directory)
     require_padding(tokenizer, task)
     model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
