@@ -15,6 +15,7 @@ from lorakit.tasks.ends import IGNORED
 from lorakit.tasks.nlg.task import WebNLG
 from lorakit.tasks.registry import task_of_type
 from lorakit.tasks.task_file import load_task, save_task
+from lorakit.tasks.text_models import DECODER
 from tests.training import tiny
 from tests.training.tiny_seq2seq import MODELS
 
@@ -102,9 +103,12 @@ def test_other_tasks_of_text_say_which_one_takes_an_encoder_decoder(task) -> Non
 
 def test_completions_have_room_of_their_own() -> None:
     model = text_to_text().text_model
-    assert model.prompt_room(16, 16) == model.longest_completion(16) == 16
+    assert model.lengths(16, 16, default=128) == (16, 16)
+    assert model.lengths(16, None, default=128) == (16, 16), "the default is no request"
+    assert model.longest_completion(16) == 16
     with pytest.raises(ConfigError, match="17, and a completion has 16 tokens at most"):
-        model.prompt_room(16, 17)
+        model.lengths(16, 17, default=128)
+    assert DECODER.lengths(16, None, default=10) == (6, 10)
 
 
 @pytest.mark.parametrize("config", [DistilBertConfig(), T5Config()])

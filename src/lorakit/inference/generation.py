@@ -18,7 +18,7 @@ from lorakit.inference.partial_outputs import PartialOutputs, weights_digest
 from lorakit.inference.prediction import columns_read, fitted, inference_context, progress_bar
 from lorakit.inference.session import Session
 from lorakit.models.processes import gathered, process_number, share
-from lorakit.recipe.decoding import DecodingConfig, decoding_defaults
+from lorakit.recipe.decoding import DEFAULT_NEW_TOKENS, DecodingConfig, decoding_defaults
 from lorakit.tasks.base import TRUNCATED
 from lorakit.tasks.batching import batches
 from lorakit.tasks.generation import CausalTask, require_generating
@@ -113,7 +113,10 @@ def _generate(
     progress: bool,
     output: Path | None = None,
 ) -> Generated:
-    room = task.text_model.prompt_room(task.max_length, decoding.new_token_limit)
+    room, limit = task.text_model.lengths(
+        task.max_length, decoding.max_new_tokens, DEFAULT_NEW_TOKENS
+    )
+    decoding = replace(decoding, max_new_tokens=limit)
     encoded = replace(task, max_length=room).prompts(session.tokenizer, rows)
     prompts = [tuple(ids) or (_first_token(session),) for ids in encoded["input_ids"]]
     sampled = decoding.temperature > 0

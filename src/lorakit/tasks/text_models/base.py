@@ -46,8 +46,11 @@ class TextModel(ABC):
         """The labels (B, n) that the first n logits of each row are compared with."""
 
     @abstractmethod
-    def prompt_room(self, max_length: int, new_tokens: int) -> int:
-        """The number of tokens that a prompt may have; raises ConfigError if there is no room."""
+    def lengths(self, max_length: int, new_tokens: int | None, default: int) -> tuple[int, int]:
+        """How many tokens a prompt and its completion may have, `new_tokens` if it is set.
+
+        Raises ConfigError if there is no room for them.
+        """
 
     @abstractmethod
     def longest_completion(self, max_length: int) -> int:

@@ -58,14 +58,15 @@ class Decoder(TextModel):
     def targets(self, labels: Tensor) -> Tensor:
         return labels[:, 1:]
 
-    def prompt_room(self, max_length: int, new_tokens: int) -> int:
+    def lengths(self, max_length: int, new_tokens: int | None, default: int) -> tuple[int, int]:
+        new_tokens = default if new_tokens is None else new_tokens
         if new_tokens >= max_length:
             raise ConfigError(
                 f"max_new_tokens is {new_tokens}, and the maximum length of the model, prompt and "
                 f"completion together, is {max_length} tokens: none is left for the prompt. Set "
                 f"--max-new-tokens (decoding.max_new_tokens) below {max_length}."
             )
-        return max_length - new_tokens
+        return max_length - new_tokens, new_tokens
 
     def longest_completion(self, max_length: int) -> int:
         """Half of it, so that the prompt has room."""

@@ -59,14 +59,15 @@ class EncoderDecoder(TextModel):
     def targets(self, labels: Tensor) -> Tensor:
         return labels
 
-    def prompt_room(self, max_length: int, new_tokens: int) -> int:
+    def lengths(self, max_length: int, new_tokens: int | None, default: int) -> tuple[int, int]:
+        new_tokens = min(default, max_length) if new_tokens is None else new_tokens
         if new_tokens > max_length:
             raise ConfigError(
                 f"max_new_tokens is {new_tokens}, and a completion has {max_length} tokens at most "
                 "(the model's maximum length, or data.max_length). Set --max-new-tokens "
                 f"(decoding.max_new_tokens) to {max_length} or less."
             )
-        return max_length
+        return max_length, new_tokens
 
     def longest_completion(self, max_length: int) -> int:
         return max_length
