@@ -107,6 +107,14 @@ def test_the_mark_names_every_file_after_all_are_on_the_disk(tmp_path, monkeypat
     assert flushed[mark + 1 :] == ["checkpoint-3", tmp_path.name]
 
 
+@pytest.mark.parametrize("kind", ["gone", "a_file", "as_directory optimizer.pt", "delete complete"])
+def test_whatever_stands_in_the_place_of_a_checkpoint_is_removed(kind, tmp_path):
+    place = write(tmp_path, 3)
+    DAMAGES[kind](place, place)
+    checkpoints.remove_checkpoint(place)
+    assert not place.exists()
+
+
 def test_two_checkpoints_and_the_best_one_are_kept(tmp_path):
     for step in (2, 4, 6, 8, 10):
         write(tmp_path, step)

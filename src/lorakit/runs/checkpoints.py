@@ -114,7 +114,10 @@ def prune(run: Path, step: int, best_step: int | None) -> None:
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
-    """Delete the checkpoint, if there is one."""
+    """Delete the checkpoint, or what else stands in its place."""
+    if not checkpoint.is_dir():
+        checkpoint.unlink(missing_ok=True)
+        return
     (checkpoint / COMPLETE).unlink(missing_ok=True)
     shutil.rmtree(checkpoint, ignore_errors=True)
 
