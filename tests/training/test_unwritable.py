@@ -14,7 +14,7 @@ import torch
 
 from lorakit import errors
 from lorakit.recipe.schema import Recipe
-from lorakit.training import run, train
+from lorakit.training import completion, train
 from tests.training import tiny
 
 
@@ -82,14 +82,14 @@ def test_files_that_cannot_grow_are_told(
 def test_a_disk_that_is_full_after_training_is_told(
     moment, place, encoder, reviews, tmp_path, limit, expected, monkeypatch
 ):
-    recipe, function = tiny.recipe(encoder, reviews, tmp_path), getattr(run, moment)
+    recipe, function = tiny.recipe(encoder, reviews, tmp_path), getattr(completion, moment)
 
     def with_full_disk(*arguments: Any) -> Any:
         limit(50)
         return function(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, moment, with_full_disk)
+        patch.setattr(completion, moment, with_full_disk)
         with pytest.raises(errors.SaveError, match=str(tmp_path / place)) as caught:
             train(recipe, silent)
     limit(resource.RLIM_INFINITY)
@@ -158,7 +158,7 @@ def test_a_disk_that_becomes_read_only_is_told(
     step, encoder, reviews, tmp_path, mount, expected, monkeypatch
 ):
     recipe, place = tiny.recipe(encoder, reviews, tmp_path), tmp_path / "checkpoints"
-    said = rf"could not be .*{place}/checkpoint-\d+.*Read-only file system.*the same command again"
+    said = rf"{place}/checkpoint-\d+.*Read-only file system.*the same command again"
     with monkeypatch.context() as patch:
         tiny.do_at_step(patch, step, lambda: mount(place, "ro"))
         with pytest.raises(errors.SaveError, match=said):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import BertForMaskedLM
 
 import lorakit as lora
-import lorakit.training.run as module
+import lorakit.training.preparation as module
 from lorakit.checkpoint import read
 from lorakit.errors import FormatError, MismatchError, TargetError
 from lorakit.recipe.data import prepare, split, with_guesses

@@ -7,38 +7,28 @@ import sys
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import lorakit
 from lorakit.models.dtypes import resolve_dtype
-from lorakit.recipe.schema import Recipe
 from lorakit.runs.directory import ADAPTER, RunResult
-from lorakit.tasks.base import Task
-from lorakit.training.warm_start import WarmStart
+from lorakit.training.preparation import Prepared
 
 
-def run_result(
-    recipe: Recipe,
-    task: Task,
-    trainer: Any,
-    tables: dict[str, Any],
-    metrics: dict[str, float],
-    seconds: float,
-    output: Path,
-    start: WarmStart | None = None,
-) -> RunResult:
+def run_result(run: Prepared, metrics: dict[str, float], seconds: float, output: Path) -> RunResult:
+    """What is to be said of a run that has ended, with its adapter in place."""
+    recipe = run.recipe
     files = list((output / ADAPTER).glob("*.safetensors"))
     return RunResult(
         method=recipe.method,
         task=str(recipe.data.task),
         metrics=metrics,
-        majority=task.majority(tables["test"]),
-        trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        majority=run.task.majority(run.tables["test"]),
+        trainable_parameters=sum(p.numel() for p in run.model.parameters() if p.requires_grad),
         adapter_bytes=sum(file.stat().st_size for file in files),
-        examples={name: len(table) for name, table in tables.items()},
-        steps=trainer.state.global_step,
+        examples={name: len(table) for name, table in run.tables.items()},
+        steps=run.trainer.state.global_step,
         seconds=round(seconds, 1),
         peak_memory_bytes=_peak_memory(),
         seed=recipe.training.seed,
@@ -46,7 +36,7 @@ def run_result(
         versions={name: _version(name) for name in ("lorakit", "torch", "transformers")},
         commit=_commit(),
         output=str(output),
-        warm_start=asdict(start) if start is not None else None,
+        warm_start=asdict(run.start) if run.start is not None else None,
         base=recipe.base,
         loss=recipe.loss.kind,
     )

@@ -1,0 +1,79 @@
+"""From a trained model to the files of a finished run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from lorakit.inference.generation import generate_test_rows
+from lorakit.inference.partial_outputs import remove_partial
+from lorakit.inference.scoring import joined
+from lorakit.inference.session import Session
+from lorakit.methods import save_adapter
+from lorakit.models.dtypes import resolve_dtype
+from lorakit.models.stop_tokens import save_generation_config, set_stop_tokens
+from lorakit.recipe.data import tested
+from lorakit.runs.directory import ADAPTER, PREDICTIONS, RunResult, write_files
+from lorakit.runs.writing import writing
+from lorakit.tasks.base import Task
+from lorakit.tasks.registry import task_spec
+from lorakit.tasks.task_file import save_task
+from lorakit.training.preparation import Prepared, Workplace
+from lorakit.training.result import run_result
+
+
+def complete_run(run: Prepared, place: Workplace) -> RunResult:
+    """Measure what was trained, save it, and write what came of it.
+
+    Raises TrainingError if a test set's loss is not finite, SaveError for what cannot be written.
+    """
+    seconds, task, output = run.trainer.seconds, run.task, place.output
+    if task.generates:
+        set_stop_tokens(run.model, run.tokenizer, run.ends)
+    examined = {name: run.trainer.examine(table) for name, table in tested(run.encoded).items()}
+    place.require_held()
+    if place.process.is_main_process:
+        with writing(output / ADAPTER):
+            _save(run.model, run.tokenizer, task, output / ADAPTER)
+    metrics = joined({name: found for name, (found, _) in examined.items()})
+    test = run.tables["test"]
+    predictions = _completions(run, output) if task.generates else examined["test"][1]
+    place.require_held()
+    if place.process.is_main_process:
+        with writing(output / PREDICTIONS):
+            metrics |= task.report(test, predictions, output, place.log)
+    place.process.wait_for_everyone()
+    result = run_result(run, metrics, seconds, output)
+    if place.process.is_main_process:
+        write_files(output, result, predictions, test, task, run.trainer.state.log_history)
+        remove_partial(output / PREDICTIONS)
+    return result
+
+
+def _save(model: Any, tokenizer: Any, task: Task, directory: Path) -> None:
+    """The adapter, and beside it what it takes to use it."""
+    save_adapter(model, directory)
+    tokenizer.save_pretrained(directory)
+    save_task(task, directory)
+    if task.generates:
+        save_generation_config(model, directory)
+
+
+def _completions(run: Prepared, output: Path) -> list[str]:
+    """The generated text of each test row."""
+    recipe, task = run.recipe, run.task
+    session = Session(
+        str(output),
+        recipe.base,
+        recipe.method,
+        run.model,
+        run.tokenizer,
+        task,
+        recipe,
+        task_spec(recipe.data.task or task.name),
+        resolve_dtype(recipe.training.dtype),
+    )
+    return generate_test_rows(
+        session, run.tables["test"], output / PREDICTIONS, sys.stderr.isatty()
+    )
