@@ -159,20 +159,6 @@ def test_each_call_has_its_own_arguments(gpt: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [(" | tojson", '{"x": "\u00e9"}'), ("", '{"x":"\u00e9"}')],
-    ids=["as json", "as it is"],
-)
-def test_arguments_in_a_text_are_not_escaped(gpt: Any, written: str, expected: str) -> None:
-    gpt.chat_template = TOOL_USE.replace("arguments | tojson", f"arguments{written}")
-    call = {"function": {"name": "f", "arguments": '{"x":"\u00e9"}'}}
-    row = {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [call]}]}
-    assert learned(gpt, [row])[0][1] == f"call f {expected}<|im_end|>"
-    call["function"]["arguments"] = "{}"
-    assert learned(gpt, [row])[0][1] == "call f {}<|im_end|>"
-
-
 def test_a_function_call_of_sharegpt_is_a_tool_call(gpt: Any) -> None:
     gpt.chat_template = TOOL_USE
     call = {"from": "function_call", "value": '{"name": "f", "arguments": {"x": 1}}'}
@@ -245,40 +231,3 @@ def test_a_list_is_no_text_of_a_generation() -> None:
     table = Dataset.from_dict({"prompt": [[USER]], "completion": [[BOT]]})
     with pytest.raises(ConfigError, match="is a list, where text is wanted; the task chat reads"):
         resolve(table, Columns("generation"))
-
-
-def unread(tokenizer: Any, *rows: Row) -> list[str]:
-    table = table_of({name: [row.get(name) for row in rows] for name in rows[0]})
-    columns = resolve(table, Columns())
-    return make_task(table, columns, 512).unread(tokenizer, table)
-
-
-def test_what_the_template_does_not_read_is_said_once(gpt: Any) -> None:
-    odd = {**BOT, "id": 7, "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
-    row = {"messages": [USER, odd], "tools": [MOVE]}
-    assert unread(gpt, {"messages": [USER, BOT]}) == []
-    (said,) = unread(gpt, row, row)
-    assert "tools" in said
-    assert "the key 'id' of messages" in said
-    assert "the key 'tool_calls' of messages" in said
-    gpt.chat_template = TOOL_USE
-    (said,) = unread(gpt, row, row)
-    assert said == (
-        "The chat template does not use the key 'id' of messages: the model will not see that."
-    )
-
-
-def test_a_key_that_is_read_in_some_row_is_not_said(gpt: Any) -> None:
-    gpt.chat_template = gpt.chat_template.replace("m['role'] +", "m['role'] + (m.name or '') +")
-    rows = [{"messages": [{**USER, "name": name}, BOT]} for name in ("", "Ada")]
-    assert unread(gpt, *rows) == []
-
-
-def test_a_system_message_that_the_template_drops_is_said(gpt: Any) -> None:
-    gpt.chat_template = gpt.chat_template.replace(
-        "for m in messages", "for m in messages if m.role != 'system'"
-    )
-    row = {"messages": [{"role": "system", "content": "s"}, USER, BOT]}
-    assert unread(gpt, row) == [
-        "The chat template does not use system messages: the model will not see that."
-    ]

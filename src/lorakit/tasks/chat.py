@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lorakit.errors import ConfigError
+from lorakit.tables.cells import is_blank
 from lorakit.tasks.base import Row, Rows
-from lorakit.tasks.chat_template import labelled, render, unread
+from lorakit.tasks.chat_spellings import spelled
+from lorakit.tasks.chat_template import labelled, render
 from lorakit.tasks.conversations import Conversation, read_conversation
 from lorakit.tasks.generation import CausalTask
 from lorakit.tasks.messages import ASSISTANT, Message, Turn, said
 from lorakit.tasks.table_checks import by_problem
 from lorakit.tasks.text_models.decoder import columns_of, last_tokens
+from lorakit.tasks.unread_parts import KEY, unread
 
 _SAMPLE = Conversation([said("user", "Question"), said(ASSISTANT, "Answer")])
 
@@ -48,12 +51,13 @@ class Chat(CausalTask):
         if self.label is not None and self.label not in rows:
             return self.prompts(tokenizer, rows)
         conversations = [self._conversation(row) for row in self._rows(rows)]
-        examples = [labelled(tokenizer, conversation) for conversation in conversations]
+        examples = [labelled(tokenizer, spelled(tokenizer, c)) for c in conversations]
         return columns_of(examples, self.max_length, self.end_id(tokenizer))
 
     def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
         """Each conversation up to the answer, truncated at its beginning."""
-        texts = [render(tokenizer, self._split(row)[0], prompt=True) for row in self._rows(rows)]
+        asked = [spelled(tokenizer, self._split(row)[0]) for row in self._rows(rows)]
+        texts = [render(tokenizer, conversation, prompt=True) for conversation in asked]
         ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         return last_tokens(ids, self.max_length)
 
@@ -62,8 +66,18 @@ class Chat(CausalTask):
         return ["" if answer is None else answer.text for answer in answers]
 
     def unread(self, tokenizer: Any, table: Any) -> list[str]:
+        """Raises ConfigError if a turn is learned of which the template writes nothing."""
         rows = self._rows({name: table[name][:] for name in self.known_columns})
-        parts = unread(tokenizer, map(self._conversation, rows))
+        conversations = [self._conversation(row) for row in rows]
+        parts = unread(tokenizer, conversations)
+        turns = (turn for conversation in conversations for turn in conversation.turns)
+        only_calls = any(turn.learned and is_blank(turn.content) for turn in turns)
+        if only_calls and KEY.format("tool_calls") in parts:
+            raise ConfigError(
+                "The chat template does not write tool calls, and some assistant turns are nothing "
+                "else, so the model would learn to say nothing; use a base whose template does, or "
+                "give those messages weight 0."
+            )
         if not parts:
             return []
         return [f"The chat template does not use {', '.join(parts)}: the model will not see that."]
@@ -109,6 +123,6 @@ class Chat(CausalTask):
 def _sample_labels(tokenizer: Any) -> list[list[int]]:
     """The labels of a question and its answer; none if the template refuses them."""
     try:
-        return [labelled(tokenizer, _SAMPLE)[1]]
+        return [labelled(tokenizer, spelled(tokenizer, _SAMPLE))[1]]
     except ConfigError:
         return []

@@ -4,17 +4,13 @@ The conversation is rendered and tokenized once, as the model will see it. Which
 an assistant turn, the template's `{% generation %}` block says. Without one, a turn goes from the
 end of its generation prompt to the end of the conversation up to it, with its closing token, so
 that the model learns to stop, and without the white space between turns.
-
-The arguments of a tool call are an object, or JSON of one in a text (OpenAI). A template that would
-write such a text as a string, with its quotes escaped, is given the object.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -22,13 +18,10 @@ from typing import Any
 from lorakit.errors import ConfigError
 from lorakit.tasks.conversations import Conversation
 from lorakit.tasks.ends import IGNORED
-from lorakit.tasks.messages import argument_texts, with_argument_objects
 from lorakit.tasks.text_models.decoder import Labelled
 
 Span = tuple[int, int]
 
-_TRIED = 100
-"""Conversations with a part after which it is said to be unread."""
 _MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -39,11 +32,11 @@ def render(tokenizer: Any, conversation: Conversation, prompt: bool = False) -> 
 
 def labelled(tokenizer: Any, conversation: Conversation) -> Labelled:
     """Ids of the whole conversation, and labels for the turns that are learned."""
+    text = render(tokenizer, conversation)
     if _MARKED.search(_template(tokenizer, conversation)):
         ids, mask = _marked(tokenizer, conversation)
         kept = _learned_runs(tokenizer, conversation, mask)
         return ids, [i if k else IGNORED for i, k in zip(ids, kept, strict=True)]
-    text = render(tokenizer, conversation)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
     spans = [
@@ -55,41 +48,6 @@ def labelled(tokenizer: Any, conversation: Conversation) -> Labelled:
         i if any(start < end and stop > begin for begin, end in spans) else IGNORED
         for i, (start, stop) in zip(ids, offsets, strict=True)
     ]
-
-
-def unread(tokenizer: Any, conversations: Iterable[Conversation]) -> list[str]:
-    """What conversations hold and the template does not write: it renders the same without that."""
-    tried: Counter[str] = Counter()
-    is_read: set[str] = set()
-    for conversation in conversations:
-        for part, rest in _without_each_part(conversation):
-            if part not in is_read and tried[part] < _TRIED:
-                tried[part] += 1
-                if _differs(tokenizer, conversation, rest):
-                    is_read.add(part)
-    return [part for part in tried if part not in is_read]
-
-
-def _without_each_part(conversation: Conversation) -> Iterator[tuple[str, Conversation]]:
-    """Each part that a template may leave out, and the conversation without it."""
-    turns = conversation.turns
-    if conversation.tools:
-        yield "tools", replace(conversation, tools=None)
-    others = [turn for turn in turns if turn.message["role"] != "system"]
-    if len(others) < len(turns):
-        yield "system messages", replace(conversation, turns=others)
-    keys = dict.fromkeys(key for turn in turns for key in turn.message)
-    for key in [key for key in keys if key not in ("role", "content")]:
-        rest = [replace(turn, message={k: v for k, v in turn.message.items() if k != key})
-                for turn in turns]  # fmt: skip
-        yield f"the key {key!r} of messages", replace(conversation, turns=rest)
-
-
-def _differs(tokenizer: Any, one: Conversation, other: Conversation) -> bool:
-    try:
-        return render(tokenizer, one) != render(tokenizer, other)
-    except ConfigError:  # the template needs the part
-        return True
 
 
 def _marked(tokenizer: Any, conversation: Conversation) -> tuple[list[int], list[int]]:
@@ -132,46 +90,62 @@ def _runs(mask: Sequence[int]) -> int:
 
 
 def _span(tokenizer: Any, conversation: Conversation, turn: int, text: str) -> Span:
-    """The characters of a turn: from its prompt's end to its closing token.
-
-    Some templates render a turn otherwise when others follow it (they drop its reasoning). There
-    the content is looked for, and the first special token after it closes the turn.
-    """
+    """The characters of a turn: from its prompt's end to its closing token."""
     turns = conversation.turns
-    content = str(turns[turn].message["content"] or "").strip()
+    content = turns[turn].content.strip()
     before, up_to = (replace(conversation, turns=turns[:end]) for end in (turn, turn + 1))
     first = text.partition(content or text)[0]
     prompt = render(tokenizer, before, prompt=True) if turn else first
-    through = render(tokenizer, up_to)
-    if text.startswith(prompt) and text.startswith(through):
-        return len(prompt), len(through.rstrip())
-    at = text.find(content, len(prompt)) if content and text.startswith(prompt) else -1
-    if at < 0:
-        raise ConfigError(
-            "The chat template does not render an assistant turn as a continuation of its "
-            "generation prompt, so the turn's tokens cannot be located; put {% generation %} "
-            "around assistant turns in the template.",
-            [f"turn {turn + 1}: {turns[turn].text[:60]!r}"],
-        )
-    return len(prompt), _closing(tokenizer, text, at + len(content))
+    alone = render(tokenizer, up_to).rstrip()
+    if text.startswith(prompt):
+        found = text.startswith(alone)
+        stop = len(alone) if found else _stop(tokenizer, text, len(prompt), content, alone)
+        if stop is not None:
+            return len(prompt), stop
+    raise ConfigError(
+        "The chat template does not render an assistant turn as a continuation of its "
+        "generation prompt, so the turn's tokens cannot be located; put {% generation %} "
+        "around assistant turns in the template.",
+        [f"turn {turn + 1}: {turns[turn].text[:60]!r}"],
+    )
+
+
+def _stop(tokenizer: Any, text: str, start: int, content: str, alone: str) -> int | None:
+    """The end of a turn that a template renders otherwise when others follow it.
+
+    Templates drop its reasoning there. The first special token after the content closes the turn; a
+    turn without content (a tool call) ends as it does `alone`, where no turn follows.
+    """
+    if content:
+        at = text.find(content, start)
+        return _closing(tokenizer, text, at + len(content)) if at >= 0 else None
+    ends = (token for token in _special(tokenizer) if alone.endswith(token))
+    end = max(ends, key=len, default="")
+    at = text.find(end, start) if end else -1
+    stop = at + len(end)
+    return stop if at >= 0 and alone.endswith(text[start:stop]) else None
 
 
 def _closing(tokenizer: Any, text: str, stop: int) -> int:
     """The end of the first special token from `stop` on, or `stop`."""
-    added = tokenizer.added_tokens_decoder.values()
-    special = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
-    found = [(text.find(token, stop), len(token)) for token in special]
+    found = [(text.find(token, stop), len(token)) for token in _special(tokenizer)]
     return min((at + length for at, length in found if at >= 0), default=stop)
 
 
+def _special(tokenizer: Any) -> set[str]:
+    added = tokenizer.added_tokens_decoder.values()
+    return {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
+
+
 def _apply(tokenizer: Any, conversation: Conversation, **options: Any) -> Any:
-    messages, tools = conversation.messages, conversation.tools
+    if tokenizer.chat_template is None:
+        raise ConfigError(
+            "The tokenizer has no chat template, which the task chat needs; use a base that has "
+            "one, or for prompts and completions of text the task generation."
+        )
+    messages = conversation.messages
     try:
-        if texts := argument_texts(messages):
-            plain = tokenizer.apply_chat_template(messages, tools=tools, tokenize=False)
-            if any(json.dumps(text, ensure_ascii=False) in plain for text in texts):
-                messages = with_argument_objects(messages)
-        return tokenizer.apply_chat_template(messages, tools=tools, **options)
+        return tokenizer.apply_chat_template(messages, tools=conversation.tools, **options)
     except Exception as error:  # a template raises what it likes
         begins = json.dumps(messages, ensure_ascii=False, default=str)[:100]
         raise ConfigError(
@@ -181,11 +155,6 @@ def _apply(tokenizer: Any, conversation: Conversation, **options: Any) -> Any:
 
 
 def _template(tokenizer: Any, conversation: Conversation) -> str:
-    if tokenizer.chat_template is None:
-        raise ConfigError(
-            "The tokenizer has no chat template, which the task chat needs; use a base that has "
-            "one, or for prompts and completions of text the task generation."
-        )
     if not tokenizer.is_fast:
         raise ConfigError(
             "The task chat needs a fast tokenizer, for the offsets of tokens; this one is slow."

@@ -11,9 +11,8 @@ The content is text, or a list of parts that are text. A `function_call` of Shar
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,12 +41,19 @@ class Turn:
         return bool(self.message["role"] == ASSISTANT)
 
     @property
+    def content(self) -> str:
+        """The content as text, also of parts."""
+        content = self.message["content"]
+        if isinstance(content, list):
+            return "".join(str(part["text"]) for part in content if "text" in part)
+        return "" if content is None else str(content)
+
+    @property
     def text(self) -> str:
         """The content; without one, the tool calls as JSON."""
-        content, calls = self.message["content"], self.message.get("tool_calls")
-        if is_blank(content):
-            return json.dumps(calls, ensure_ascii=False) if calls else ""
-        return str(content)
+        calls = self.message.get("tool_calls")
+        only_calls = calls and is_blank(self.content)
+        return json.dumps(calls, ensure_ascii=False) if only_calls else self.content
 
     def as_context(self) -> Turn:
         """The turn, not learned."""
@@ -97,38 +103,6 @@ def holds_messages(cell: Any) -> bool:
         isinstance(message, Mapping) and not keys.isdisjoint(message)
         for message in list_in(cell) or []
     )
-
-
-def argument_texts(messages: Iterable[Message]) -> list[str]:
-    """The arguments of tool calls that are JSON in a text."""
-    calls = (call for message in messages for call in _calls_of(message))
-    return [call["arguments"] for call in calls if _json_object(call["arguments"]) is not None]
-
-
-def with_argument_objects(messages: Iterable[Message]) -> list[Message]:
-    """The messages with arguments that are objects in place of JSON in a text."""
-    parsed = copy.deepcopy([*messages])
-    for message in parsed:
-        for call in _calls_of(message):
-            found = _json_object(call["arguments"])
-            call["arguments"] = call["arguments"] if found is None else found
-    return parsed
-
-
-def _calls_of(message: Message) -> Iterator[dict[str, Any]]:
-    """The tool calls of a message that have arguments, without what they are wrapped in."""
-    for call in message.get("tool_calls") or []:
-        inner = call.get("function", call) if isinstance(call, dict) else None
-        if isinstance(inner, dict) and "arguments" in inner:
-            yield inner
-
-
-def _json_object(text: Any) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _is_pair(value: Any) -> bool:
