@@ -40,7 +40,7 @@ from lorakit.recipe.yaml_file import load_recipe, with_settings
 from lorakit.tables.reading import read_table
 from lorakit.tasks.registry import task_spec
 from lorakit.training.arguments import make_trainer
-from lorakit.training.model import build_model
+from lorakit.training.model import adapt_model, load_model
 
 STEPS = {"full": 60, "speed": 12, "quick": 2}
 DEV_EVERY = {"full": 16, "quick": 250}
@@ -83,7 +83,11 @@ def train(size: str, variant: str, output: str, seed: str = "0") -> dict[str, fl
     tokenizer, task = prepare(settings, inputs)
     examples = encode(task, tokenizer, inputs, "train", quiet)
     examples = examples.shuffle(seed=int(seed)).select(range(STEPS[size] * TOTAL_BATCH))
-    model = build_model(settings, task, quiet) if variant == "lorakit" else peft_model(settings)
+    model = (
+        adapt_model(settings, *load_model(settings, task), quiet)
+        if variant == "lorakit"
+        else peft_model(settings)
+    )
     if variant == "peft":
         cast_frozen(model, resolve_dtype(settings.training.dtype))
         use_fastest_attention(model.get_base_model(), resolve_dtype(settings.training.dtype))

@@ -16,7 +16,7 @@ from lorakit.recipe import data as recipe_data
 from lorakit.recipe.catalogue import recipe_file
 from lorakit.recipe.schema import from_mapping
 from lorakit.recipe.yaml_file import load_recipe, with_settings
-from lorakit.training.model import build_model
+from lorakit.training.model import adapt_model, load_model
 
 BATCH, STEPS, ROUNDS, LONGEST = 16, 6, 3, 512
 CONDITIONS = {
@@ -62,7 +62,12 @@ def _prepared(settings: Settings) -> tuple[Any, Any, Any, list[dict[str, Any]]]:
         table = recipe_data.split(recipe.data)["train"].select(range(BATCH * STEPS))
         tokenizer, task = recipe_data.prepare(recipe, table)
         examples = [dict(row) for row in recipe_data.encode(task, tokenizer, table, "train", quiet)]
-        return build_model(recipe, task, quiet).train(), tokenizer, task, examples
+        return (
+            adapt_model(recipe, *load_model(recipe, task), quiet).train(),
+            tokenizer,
+            task,
+            examples,
+        )
 
 
 def _collated(

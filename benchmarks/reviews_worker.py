@@ -18,7 +18,7 @@ from lorakit.models.loading import load_for_task, without_dropout
 from lorakit.recipe.data import encode, prepare, split
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.training.arguments import make_trainer
-from lorakit.training.model import build_model
+from lorakit.training.model import adapt_model, load_model
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     tokenizer, task = prepare(recipe, tables["train"])
     encoded = {n: encode(task, tokenizer, t, n, quiet) for n, t in tables.items()}
     if asked["variant"] == "lorakit":
-        model = build_model(recipe, task, quiet)
+        model = adapt_model(recipe, *load_model(recipe, task), quiet)
     else:
         dropout = {} if recipe.training.base_dropout == "on" else without_dropout(recipe.base)
         model, _ = load_for_task(recipe.base, task.auto_class, task.head() | dropout)
