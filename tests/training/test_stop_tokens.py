@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -100,6 +101,19 @@ def test_an_adapter_without_them_stops_as_its_chat_template_ends_a_turn(run, tmp
     (tmp_path / "adapter" / "lorakit_task.json").unlink()
     session = open_session(str(tmp_path / "adapter"), LoadOptions(task="chat", text=("messages",)))
     assert generate_texts(session, list(ANSWERS), LONG).texts == [*ANSWERS.values()]
+
+
+def test_another_tools_adapter_is_merged_with_the_end_of_its_tokenizer(tmp_path):
+    """As TRL saves it: the tokenizer beside the adapter ends a text with the end of a turn."""
+    base = tiny_chat.save_llama(tmp_path / "base")
+    model = AutoModelForCausalLM.from_pretrained(base)
+    peft.get_peft_model(model, peft.LoraConfig(r=2)).save_pretrained(tmp_path / "adapter")
+    own = tiny_chat.tokenizer()
+    own.eos_token = "<|im_end|>"
+    own.save_pretrained(tmp_path / "adapter")
+    merge_to_directory(str(tmp_path / "adapter"), None, tmp_path / "merged")
+    config = GenerationConfig.from_pretrained(tmp_path / "merged")
+    assert config.eos_token_id == [END_OF_TURN, END_OF_TEXT]
 
 
 def test_a_damaged_generation_config_is_named(run, tmp_path):

@@ -27,6 +27,7 @@ from lorakit.locks import new_directory
 from lorakit.methods import find, load
 from lorakit.models.loading import load_base, load_tokenizer
 from lorakit.models.small_files import PROCESSOR, TOKENIZER, small_files
+from lorakit.models.stop_tokens import set_stop_tokens
 from lorakit.models.vocabulary import fit_vocabulary
 from lorakit.tasks.base import Task
 from lorakit.tasks.padding import settle_padding
@@ -122,9 +123,13 @@ def _settle(model: Any, tokenizer: Any, task: Task | None, beside: Path | None) 
     if task is not None:
         for name, value in task.head().items():
             setattr(model.config, name, value)
-    if tokenizer is not None and task is not None:
+    if tokenizer is None:
+        return
+    if task is not None:
         settle_tokens(model, tokenizer, task, beside)
-    elif tokenizer is not None and not model.can_generate():  # a head, of another tool's adapter
+    elif model.can_generate():  # from here on another tool's adapter, which names no task
+        set_stop_tokens(model, tokenizer)
+    else:
         settle_padding(tokenizer, model)
 
 
