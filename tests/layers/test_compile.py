@@ -186,6 +186,17 @@ def test_compiled_code_follows_the_switches(layer, active):
     assert_close(forward(x), layer(x), **CLOSE)
 
 
+def test_compiled_dora_follows_the_scale():
+    """A scale that has changed is a variable of compiled code."""
+    layer = lora.Linear(8, 12, r=2, variant="dora").eval()
+    nn.init.normal_(layer.lora_B)
+    x = torch.randn(5, 8)
+    forward = compiled(layer)
+    for alpha in (1, 3, 7):
+        layer.lora_alpha = alpha
+        assert_close(forward(x), layer(x), **CLOSE)
+
+
 def test_a_compiled_optimizer_step_is_noticed_too():
     layer = lora.Linear(8, 12, r=2).eval()
     nn.init.normal_(layer.lora_B)

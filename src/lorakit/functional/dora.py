@@ -44,7 +44,8 @@ def row_norms(weight: Tensor, a_RI: Tensor, b_OR: Tensor, s: float, transposed: 
     with without_autocast(w):
         cross = (w_OI @ a.t() * b).sum(1)
         update = (b @ (a @ a.t()) * b).sum(1)
-    squares: Tensor = torch.linalg.vector_norm(w_OI, dim=1).square() + 2 * s * cross + s**2 * update
+    # no power of s: where s is a variable of compiled code, torch 2.13 cannot trace one
+    squares: Tensor = torch.linalg.vector_norm(w_OI, dim=1).square() + s * (2 * cross + s * update)
     return squares.clamp(min=0).sqrt()
 
 
