@@ -51,6 +51,13 @@ def test_scaling_that_was_set_is_saved(
     lora.load_adapter(model, tmp_path)
 
 
+@pytest.mark.parametrize("scaling", [7.5, 0, -2.0])
+def test_scaling_that_was_set_is_the_value_s(scaling: float) -> None:
+    layer = adapted()[0]
+    layer.scaling = scaling
+    assert_close(layer.adapter.delta(), layer.delta_weight().detach(), **EXACT)
+
+
 def test_scaling_that_was_set_is_compared_with_the_file_s(tmp_path: Path) -> None:
     model = adapted()
     lora.save_adapter(model, tmp_path)

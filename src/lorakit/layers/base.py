@@ -154,7 +154,7 @@ class AdapterLayer(MergedWeight, LoRALayer):
     def adapter(self) -> ModuleAdapter:
         """The adapter as a value; its tensors are the layer's own, not copies."""
         tensors = dict(zip(self.tensor_names, self.adapter_tensors(), strict=True))
-        return ModuleAdapter(self.spec, tensors, self.site)
+        return ModuleAdapter(self.scaled_spec, tensors, self.site)
 
     def reset_lora_parameters(self) -> None:
         """Reinitialize the adapter's tensors in place."""
@@ -190,7 +190,7 @@ class AdapterLayer(MergedWeight, LoRALayer):
 
         Raises ConfigError for a scaling that is not finite.
         """
-        if self.scaling == self.spec.scaling:
+        if not self.r or self.scaling == self.spec.scaling:
             return self.spec
         alpha = alpha_for(self.scaling, self.r, self.spec.use_rslora)
         return replace(self.spec, lora_alpha=alpha)

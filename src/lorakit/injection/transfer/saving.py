@@ -35,10 +35,10 @@ def bundle_of(model: nn.Module) -> AdapterBundle:
     removed or no longer fit their weights; SaveError for what a file cannot store.
     """
     require_enabled(model)
+    _require_scalings(model)
     _require_all_adapters(model)
     record, model = injection_of(model), unwrapped(model)
     layers = _without_tied_rows(dict(lora_layers(model)))
-    _require_scalings(layers)
     attention = {n for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)}
     adapters = {
         name: _adapter(layer, name.rpartition(".")[0] in attention)
@@ -95,11 +95,11 @@ def _size_mismatch(layer: AdapterLayer) -> str | None:
     )
 
 
-def _require_scalings(layers: Mapping[str, AdapterLayer]) -> None:
+def _require_scalings(model: nn.Module) -> None:
     """Raises SaveError that lists each `scaling` that was set to what no file can store."""
     problems = [
         (name, f"has scaling {layer.scaling!r}, and a file can only store a number > 0")
-        for name, layer in layers.items()
+        for name, layer in lora_layers(unwrapped(model))
         if layer.r and not (is_number(layer.scaling) and layer.scaling > 0)
     ]
     if problems:
@@ -151,7 +151,7 @@ def _adapter(layer: AdapterLayer, under_attention: bool) -> ModuleAdapter:
     site, tensors = adapter.site, {n: t.detach() for n, t in adapter.tensors.items()}
     if under_attention and isinstance(site, LinearSite):
         site = OutProjSite(site.in_features, site.out_features, site.transposed)
-    return replace(adapter, spec=layer.scaled_spec, tensors=tensors, site=site)
+    return replace(adapter, tensors=tensors, site=site)
 
 
 def _saved_modules(model: nn.Module, record: Injection | None) -> list[str]:
