@@ -135,13 +135,15 @@ RAW = {
     "attention": {"target_modules": ["attention"]},
     "dora": {"target_modules": ["body"], "use_dora": True},
     "head": {"target_modules": ["body", "embed"], "modules_to_save": ["head"]},
+    "tokens": {"target_modules": ["body"], "trainable_token_indices": {"embed": [1, 3]}},
 }
 
 
 def with_raw_keys(theirs: nn.Module, path: Path, name: Callable[[str], str]) -> None:
     """PEFT's directory, with the keys that its live model has."""
     theirs.save_pretrained(path)
-    raw = {k: v for k, v in theirs.state_dict().items() if "lora_" in k or "modules_to_save" in k}
+    parts = ("lora_", "modules_to_save", "trainable_tokens_delta")
+    raw = {k: v for k, v in theirs.state_dict().items() if any(part in k for part in parts)}
     save_file({name(key): value.contiguous() for key, value in raw.items()}, path / FILE)
 
 

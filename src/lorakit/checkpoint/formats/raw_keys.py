@@ -18,9 +18,9 @@ from torch import Tensor
 from lorakit.private.torch_names import COMPILED_CHILD
 
 _NAMED = (
-    re.compile(r"(\.lora_[AB])\.([^.]+)(\.weight)"),
-    re.compile(r"(\.lora_embedding_[AB])\.([^.]+)()"),
-    re.compile(r"(\.lora_magnitude_vector)\.(?!weight$)([^.]+)(?:\.weight)?()"),
+    re.compile(r"(\.lora_[AB])\.([^.]+)(\.weight)$"),
+    re.compile(r"(\.lora_embedding_[AB]|\.trainable_tokens_delta)\.([^.]+)()$"),
+    re.compile(r"(\.lora_magnitude_vector)\.(?!weight$)([^.]+)(?:\.weight)?()$"),
 )
 """Ends of keys: the tensor of an adapter, the adapter's name, and what PEFT's file has after it."""
 
@@ -58,8 +58,5 @@ def _without_compile(key: str) -> str:
 
 
 def _named_end(name: str) -> re.Match[str] | None:
-    for pattern in _NAMED:
-        start = name.rfind(".lora_")
-        if start >= 0 and (end := pattern.fullmatch(name, start)) is not None:
-            return end
-    return None
+    ends = (pattern.search(name) for pattern in _NAMED)
+    return next(filter(None, ends), None)
