@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from datasets import Dataset
 
 from lorakit.errors import ConfigError
 from lorakit.tables.json_cells import table_of
+from lorakit.tables.reading import read_table
 from lorakit.tasks.chat import Chat
 from lorakit.tasks.columns import make_task, resolve
 from lorakit.tasks.ends import IGNORED
@@ -125,6 +127,15 @@ def test_an_instruction_is_asked_after_its_system_message_and_history(gpt: Any) 
             "done<|im_end|>",
         ),
         (chatml("user: do\n\nit", "assistant: done"), "done<|im_end|>"),
+    ]
+
+
+def test_alpacas_file_is_one_list(gpt: Any, tmp_path: Path) -> None:
+    rows = [{"instruction": "do", "input": text, "output": "done"} for text in ("", "it")]
+    (tmp_path / "alpaca.json").write_text(json.dumps(rows, indent=4))
+    assert learned(gpt, [dict(row) for row in read_table(str(tmp_path / "alpaca.json"))]) == [
+        ("do done<|im_end|>", " done<|im_end|>"),
+        ("do\n\nit done<|im_end|>", " done<|im_end|>"),
     ]
 
 
