@@ -14,7 +14,7 @@ from lorakit.tasks.batching import length
 from lorakit.tasks.ends import IGNORED
 from lorakit.tasks.nlg.task import WebNLG
 from lorakit.tasks.registry import task_of_type
-from lorakit.tasks.task_file import TASK_FILE, load_task, save_task
+from lorakit.tasks.task_file import load_task, save_task
 from lorakit.tasks.text_models import DECODER
 from tests.training import tiny
 from tests.training.tiny_seq2seq import MODELS
@@ -41,10 +41,6 @@ def test_the_config_decides_which_kind_it_is(tmp_path) -> None:
     save_task(text_to_text(), tmp_path)
     assert load_task(tmp_path) == text_to_text()
     assert task_of_type("SEQ_2_SEQ_LM") == "generation"
-    file = tmp_path / TASK_FILE
-    file.write_text(file.read_text().replace("encoder_decoder", "encoder"), encoding="utf-8")
-    with pytest.raises(FormatError, match="architecture is 'encoder'; it must be one of decoder"):
-        load_task(tmp_path)
 
 
 def test_prompt_and_completion_are_sequences_of_their_own() -> None:

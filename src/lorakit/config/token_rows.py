@@ -28,7 +28,7 @@ def normalised_rows(
 
 
 def _rows(field: str, given: Any) -> tuple[TokenRows | None, list[str]]:
-    listed = isinstance(given, list | tuple) and len(given) > 0
+    listed = isinstance(given, list | tuple | range) and len(given) > 0
     if not listed or not all(map(is_index, given)):
         return None, [f"{field} is {given!r}; it must list one or more integers >= 0"]
     if len(set(given)) < len(given):

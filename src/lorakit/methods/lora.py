@@ -14,6 +14,7 @@ from lorakit.injection.adaptation import eject, inject
 from lorakit.injection.folding import fold
 from lorakit.injection.inspection.report import Report
 from lorakit.injection.modes import MergeReport, merged
+from lorakit.injection.selection.matching import untrained_rows
 from lorakit.injection.transfer.loading import LoadReport, load_bundle
 from lorakit.injection.transfer.saving import bundle_of
 from lorakit.methods.applied import has_lora, require_plain
@@ -25,7 +26,7 @@ LORA_DEFAULTS = MappingProxyType({"r": 8, "lora_alpha": 16, "target_modules": "a
 
 
 class Lora(Method[LoraConfig]):
-    """Low-rank adapters on frozen weights."""
+    """Low-rank adapters on frozen weights, and rows of their own for tokens that are new."""
 
     name = "lora"
     title = "LoRA"
@@ -35,8 +36,9 @@ class Lora(Method[LoraConfig]):
 
     def apply(self, model: nn.Module, config: LoraConfig, head: Sequence[str] = ()) -> Report:
         require_plain(model)
-        modules = joined(config.modules_to_save, head)
-        return inject(model, config.replace(modules_to_save=modules))
+        config = config.replace(modules_to_save=joined(config.modules_to_save, head))
+        rows = config.trainable_token_indices or untrained_rows(model, config)
+        return inject(model, config.replace(trainable_token_indices=rows or None))
 
     def undo(self, model: nn.Module) -> None:
         eject(model)

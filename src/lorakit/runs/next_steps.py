@@ -10,14 +10,14 @@ from lorakit.checkpoint import AdapterBundle, read
 from lorakit.checkpoint.formats.peft.codec import Peft
 from lorakit.checkpoint.formats.registry import format_of
 from lorakit.config import scaling
-from lorakit.models.loading import WITHOUT_ADAPTER, holds_adapter
+from lorakit.models.loading import WITHOUT_ADAPTER, holds_adapter, load_config
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
 from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.base import Task
 from lorakit.tasks.generation import CausalTask
 from lorakit.tasks.task_file import load_task
-from lorakit.variants import VARIANTS
+from lorakit.variants import VARIANTS, RowsSite
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's --max-lora-rank accepts."""
@@ -31,10 +31,11 @@ def usage(output: str) -> str:
     task = load_task(directory / ADAPTER)
     generates = task is not None and task.generates
     paragraphs = [_on_the_command_line(output, generates, len(recipe.data.text or ()))]
-    paragraphs.append(_in_python(recipe, output, task))
+    bundle = read(directory / ADAPTER)
+    paragraphs.append(_in_python(recipe, output, task, _is_resized(recipe, bundle)))
     if isinstance(format_of(directory / ADAPTER), Peft):
         paragraphs.append(_in_peft(output))
-        paragraphs.append(_in_vllm(recipe, output, read(directory / ADAPTER), generates))
+        paragraphs.append(_in_vllm(recipe, output, bundle, generates))
     return "\n\n".join(paragraphs)
 
 
@@ -80,7 +81,17 @@ def _on_the_command_line(output: str, generates: bool, columns: int) -> str:
     return "\n".join(["With lorakit:", *from_texts, from_file])
 
 
-def _in_python(recipe: Recipe, output: str, task: Task | None) -> str:
+def _is_resized(recipe: Recipe, bundle: AdapterBundle) -> bool:
+    """Whether tokens were trained that the base has no rows for."""
+    sites = (adapter.site for adapter in bundle.adapters.values())
+    last = max((site.rows[-1] for site in sites if isinstance(site, RowsSite)), default=-1)
+    if last < 0:
+        return False
+    rows: int = load_config(recipe.base, recipe.revision).get_text_config().vocab_size
+    return last >= rows
+
+
+def _in_python(recipe: Recipe, output: str, task: Task | None, resized: bool) -> str:
     auto_class = task.auto_class if task is not None else "AutoModel"
     generates = task is not None and task.generates
     names = [auto_class, "AutoTokenizer", *(["GenerationConfig"] if generates else [])]
@@ -93,6 +104,7 @@ def _in_python(recipe: Recipe, output: str, task: Task | None) -> str:
         f"from transformers import {', '.join(names)}",
         f'tokenizer = AutoTokenizer.from_pretrained("{adapter}"{side})',
         f'model = {auto_class}.from_pretrained("{recipe.base}"{_arguments(recipe, task)})',
+        *(["model.resize_token_embeddings(len(tokenizer))"] if resized else []),
         *([stop] if generates else []),
         f'lora.load_adapter(model, "{adapter}")',
     ]

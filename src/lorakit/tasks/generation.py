@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from lorakit.errors import ConfigError, require
+from lorakit.errors import ConfigError
 from lorakit.tables.cells import is_blank, list_in, text_problem
 from lorakit.tasks.base import Example, Rows, Task
 from lorakit.tasks.conversations import HISTORY, SYSTEM
@@ -42,11 +42,6 @@ class CausalTask(Task):
     generates: ClassVar[bool] = True
     has_references: ClassVar[bool] = True
     """Whether rows have an expected completion, which test rows are compared with."""
-
-    def __post_init__(self) -> None:
-        known = ", ".join(TEXT_MODELS)
-        problem = f"architecture is {self.architecture!r}; it must be one of {known}"
-        require({problem: self.architecture in TEXT_MODELS})
 
     @property
     def text_model(self) -> TextModel:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from transformers import AutoConfig
 
 from lorakit.errors import ConfigError
+from lorakit.injection.selection.vocabulary import height, input_embeddings
 from lorakit.methods import find
 from lorakit.models import loading
 from lorakit.models.dtypes import compute_in, resolve_dtype
+from lorakit.models.vocabulary import resize
 from lorakit.recipe.schema import Recipe
 from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, Task
 
@@ -25,6 +27,30 @@ def load_model(recipe: Recipe, task: Task) -> tuple[Any, list[str]]:
     if recipe.training.classifier_dropout is not None:
         settings[_dropout_setting(recipe, task)] = recipe.training.classifier_dropout
     return loading.load_for_task(recipe.base, task.auto_class, settings, recipe.revision)
+
+
+def grow_vocabulary(model: Any, tokenizer: Any, encoded: Mapping[str, Any], log: Log) -> None:
+    """Resize the vocabulary if the encoded tables have tokens that the base has no rows for."""
+    embeddings = input_embeddings(model)
+    rows = None if embeddings is None else height(embeddings)
+    if rows is None or len(tokenizer) <= rows:
+        return
+    columns = (table[n] for table in encoded.values() for n in _IDS if n in table.column_names)
+    if max(map(_largest, columns)) >= rows:
+        log(
+            f"the tokenizer has {len(tokenizer):,} tokens and the base {rows:,} rows: "
+            f"{len(tokenizer) - rows:,} new rows"
+        )
+        resize(model, len(tokenizer))
+
+
+_IDS = ("input_ids", "labels")
+"""The columns of encoded tables that may hold tokens."""
+
+
+def _largest(ids: Any) -> int:
+    """Of token ids in lists of lists; -1 without one."""
+    return ids if isinstance(ids, int) else max(map(_largest, ids), default=-1)
 
 
 def adapt_model(recipe: Recipe, model: Any, head: list[str], log: Log) -> Any:

@@ -19,7 +19,7 @@ from lorakit.tasks.base import Task
 from lorakit.tasks.ends import no_end_message
 from lorakit.training.arguments import make_trainer
 from lorakit.training.callbacks import BeforeSaving
-from lorakit.training.model import adapt_model, load_model
+from lorakit.training.model import adapt_model, grow_vocabulary, load_model
 from lorakit.training.origin import origin_of
 from lorakit.training.trainer import LoraTrainer
 from lorakit.training.warm_start import WarmStart, read_source, source_labels, warm_start
@@ -69,6 +69,7 @@ def prepare_run(recipe: Recipe, place: Workplace) -> Prepared:
     model, head = load_model(recipe, task)
     if place.process.is_main_process:
         _note_origin(place.output, origin_of(tables, encoded, task, tokenizer, model, head))
+    grow_vocabulary(model, tokenizer, encoded, place.log)
     model = adapt_model(recipe, model, head, place.log)
     start = _warm_start(recipe, model, task, place)
     trainer = make_trainer(recipe, model, task, tokenizer, encoded, place.output, place.log)

@@ -32,7 +32,7 @@ from lorakit.injection.selection.naming import (
 from lorakit.injection.selection.selected import Selection, Target
 from lorakit.injection.selection.token_rows import token_targets
 from lorakit.injection.selection.trained_in_full import newly_initialized, tensors_in_full
-from lorakit.injection.selection.vocabulary import output_embeddings
+from lorakit.injection.selection.vocabulary import new_rows, output_embeddings
 from lorakit.layers import conversion
 from lorakit.layers.readers import reader_problem
 from lorakit.variants import (
@@ -76,6 +76,17 @@ def target_names(model: nn.Module, config: LoraConfig) -> tuple[list[str], list[
     """Names of the target modules in this model, adapted or not, and all problems."""
     finder = _Finder(model, config)
     return finder.target_names(), finder.problems
+
+
+def untrained_rows(model: nn.Module, config: LoraConfig) -> dict[str, range]:
+    """The rows that resizing has made, by module, where the config adapts and trains no weight."""
+    finder = _Finder(model, config)
+    adapted = finder.target_names()
+    return {
+        name: rows
+        for name, rows in new_rows(model).items()
+        if name not in adapted and not any(within(name, saved) for saved in finder.saved)
+    }
 
 
 @dataclass
