@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
-from lorakit.checkpoint import read
-from lorakit.errors import FormatError
+from lorakit.checkpoint import AdapterBundle, read, write
+from lorakit.errors import FormatError, SaveError
 from lorakit.foreign_files import local_path, parse_json, read_bytes, read_json
 
 
@@ -27,6 +28,13 @@ def test_path_that_is_none_is_refused(path: object, message: str) -> None:
     for function in (local_path, read):
         with pytest.raises(FormatError, match=message):
             function(path)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("path", [b"adapter", 3, "a\0b", "x" * 5000])
+def test_path_that_is_none_is_not_saved_to(path: object) -> None:
+    bundle = AdapterBundle(method="head", trained={"head.weight": torch.ones(2)})
+    with pytest.raises(SaveError, match="The adapter could not be saved: "):
+        write(bundle, path)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -117,3 +117,28 @@ def test_targets_says_what_is_wrong(name, broken, run):
     assert code == 1
     assert BASES[name][1] in err
     assert json.loads(out)["error"] + "\n" == err
+
+
+def test_base_that_is_a_file_is_refused(run, small_bert, tmp_path):
+    data = write_csv(tmp_path / "data.csv", ROWS)
+    for command in (["targets"], ["train", "--data", data, "--output", "o", "--base"]):
+        code, _, err = run(*command, small_bert / "config.json")
+        assert code == 1
+        assert "config.json is a file; a model is a directory or a hub id" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--labels", "a,b,c"), "labels is a, b, c, and {run} was trained with bad, good; leave"),
+        (("--revision", "x"), "revision='x' is for an adapter on the Hub, and {run} is a run"),
+    ],
+    ids=["labels", "revision"],
+)
+def test_option_that_a_run_cannot_take_is_refused(option, message, run, small_bert, tmp_path):
+    data, output = write_csv(tmp_path / "data.csv", ROWS), tmp_path / "run"
+    command = ["--base", small_bert, "--data", data, "--output", output]
+    assert run("train", *command, "--set", "training.max_steps=1")[0] == 0
+    code, _, err = run("predict", output, "--text", "a joy", *option)
+    assert code == 1
+    assert message.format(run=output) in err

@@ -7,7 +7,8 @@ from pathlib import Path
 from lorakit.checkpoint.bundle import AdapterBundle, not_finite
 from lorakit.checkpoint.formats.codec import Codec, Decoder
 from lorakit.checkpoint.formats.registry import FORMATS, NATIVE
-from lorakit.errors import ConfigError, SaveError, suggest
+from lorakit.errors import ConfigError, FormatError, SaveError, suggest
+from lorakit.foreign_files import local_path
 
 
 def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) -> Path:
@@ -21,7 +22,10 @@ def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) ->
     fails; existing files are then unchanged, unless the error says that the new tensors are in
     place and only the other files could not be replaced.
     """
-    path = Path(path)
+    try:
+        path = local_path(path)
+    except FormatError as error:
+        raise SaveError(f"The adapter could not be saved: {error}") from error
     codec = _default_for(bundle) if format is None else _named(format)
     if problems := _problems(codec, bundle):
         raise SaveError(f"This adapter cannot be saved in the format {codec.name}:", problems)

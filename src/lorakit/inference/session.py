@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from lorakit.checkpoint import AdapterBundle, read
 from lorakit.checkpoint.releases import release_of
@@ -26,7 +25,7 @@ from lorakit.inference.beside import (
 from lorakit.methods import load
 from lorakit.models.dtypes import Dtype, compute_in, inference_dtype
 from lorakit.models.heads import head_height
-from lorakit.models.loading import load_for_task, load_tokenizer
+from lorakit.models.loading import load_config, load_for_task, load_tokenizer
 from lorakit.models.vocabulary import fit_vocabulary
 from lorakit.recipe.data import prepare, split, tested, text_limit
 from lorakit.recipe.schema import Recipe, from_mapping
@@ -131,6 +130,10 @@ def evaluation_tables(session: Session, data: str | None) -> dict[str, Any]:
 
 
 def _open_run(directory: Path, options: LoadOptions) -> Session:
+    if options.revision is not None:
+        raise ConfigError(
+            f"revision={options.revision!r} is for an adapter on the Hub, and {directory} is a run."
+        )
     recipe = from_mapping(load_recipe(directory / RECIPE))
     adapter = directory / ADAPTER
     if not adapter.is_dir():
@@ -209,7 +212,7 @@ def _deciding(task: Task, options: LoadOptions) -> Task:
 
 def _bare_task(spec: TaskSpec, options: LoadOptions, bundle: AdapterBundle, base: str) -> Task:
     """The task of an adapter that has no task file."""
-    config = AutoConfig.from_pretrained(base)
+    config = load_config(base)
     names = config.id2label
     adapter = BareAdapter(
         options.text or (),

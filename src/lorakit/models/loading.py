@@ -232,8 +232,10 @@ def load_config(name: str, revision: str | None = None) -> Any:
 
 
 def _require_place(name: str | Path) -> None:
-    """Raise FormatError for a path that does not exist and cannot be a hub id."""
-    if not local_path(name).exists() and not _HUB_ID.fullmatch(str(name)):
+    """Raise FormatError for a path that is no directory and cannot be a hub id."""
+    if local_path(name).exists() and not Path(name).is_dir():
+        raise FormatError(f"{name} is a file; a model is a directory or a hub id.")
+    if not Path(name).exists() and not _HUB_ID.fullmatch(str(name)):
         raise FormatError(f"No transformers model found at {name}: no such directory.")
 
 

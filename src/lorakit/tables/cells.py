@@ -99,6 +99,11 @@ def _read_with(read: Callable[[str], Any], text: str) -> Any:
         return None
 
 
+def is_place(name: str, count: int) -> bool:
+    """Whether a label is the number of one of `count` places, the first being 0."""
+    return name.isascii() and name.isdigit() and len(name) < 10 and int(name) < count
+
+
 def is_scalar(value: Any) -> bool:
     """Whether the cell holds one value, not a list or a mapping."""
     return value is None or isinstance(value, str | int | float)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lorakit.errors import ConfigError
 from lorakit.metrics import classification_metrics
-from lorakit.tables.cells import label_name
+from lorakit.tables.cells import is_place, label_name
 from lorakit.tasks.base import TRUNCATED, Example, Rows, Task, inputs_of
 from lorakit.tasks.tokenizing import tokenize_texts
 
@@ -35,7 +35,7 @@ class MultipleChoice(Task):
         choices, name = self.text[1:], label_name(value)
         if name in choices:
             return choices.index(name)
-        if not name.isascii() or not name.isdigit() or int(name) >= len(choices):
+        if not is_place(name, len(choices)):
             hint = "; choices count from 0" if name == str(len(choices)) else ""
             raise ConfigError(
                 f"has the label {name!r}, which is none of the {len(choices)} choices: use 0 to "

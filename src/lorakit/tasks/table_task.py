@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lorakit.errors import ConfigError
 from lorakit.tables.reading import read_table
 from lorakit.tasks.base import BareAdapter, Task
 from lorakit.tasks.spec import Columns, TaskSpec
@@ -53,4 +54,10 @@ class TableTask(TaskSpec):
     ) -> Task:
         if stored.name != self.name:
             raise self.refusal(stored, source)
+        there = tuple(stored.class_names or ())
+        if labels not in (None, there):
+            raise ConfigError(
+                f"labels is {', '.join(labels or ())}, and {source} was trained with "
+                f"{', '.join(there) or 'none'}; leave it out."
+            )
         return replace(stored, text=given.text or stored.text, label=given.label or stored.label)

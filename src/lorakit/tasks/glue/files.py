@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.errors import ConfigError, FormatError, suggest
-from lorakit.tables.cells import label_name, number
+from lorakit.tables.cells import is_place, label_name, number
 from lorakit.tables.delimited import parse_records
 from lorakit.tables.reading import read_table, read_text
 from lorakit.tasks.glue.benchmark import LABEL, STSB_RANGE, GlueTask
@@ -166,8 +166,8 @@ def _label(value: Any, task: GlueTask) -> Any:
     if not task.labels:
         found = number(value)
         return value if found is None else found
-    is_place = task.numbered and name.isascii() and name.isdigit() and int(name) < len(task.labels)
-    return task.labels[int(name)] if is_place else name
+    placed = task.numbered and is_place(name, len(task.labels))
+    return task.labels[int(name)] if placed else name
 
 
 def _require_in_range(labels: Sequence[Any], task: GlueTask, origin: str) -> None:

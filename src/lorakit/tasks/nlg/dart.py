@@ -21,7 +21,7 @@ def parse_json(text: str) -> Iterator[Entry]:
         for entry in json.loads(text):
             texts = [annotation["text"] for annotation in entry.get("annotations", [])]
             yield _entry(entry["tripleset"], texts)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError(f"it is not DART's JSON ({error!r})") from error
 
 

@@ -50,7 +50,7 @@ def parse_json(text: str) -> Iterator[Entry]:
                 yield _entry(triples, good, entry.get("category"))
     except FormatError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError(f"it is not WebNLG's JSON ({error!r})") from error
 
 
