@@ -146,6 +146,14 @@ def test_kept_texts_are_those_of_the_same_question(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_commands_that_write_to_one_place_keep_their_completions_apart(tmp_path):
+    one, other = (PartialOutputs(tmp_path / "out.jsonl", {"prompts": [[n]]}) for n in (1, 2))
+    one.start({})
+    other.start({0: "of the other"})
+    one.add({0: "of the one"})
+    assert (one.read(), other.read()) == ({0: "of the one"}, {0: "of the other"})
+
+
 @pytest.mark.parametrize("line", [b'{"3": "c"', b"\xff\xfe", b"[1]", b'{"x": "c"}', b""])
 def test_a_damaged_line_of_kept_completions_ends_them(line, tmp_path):
     kept = PartialOutputs(tmp_path / "out.jsonl", {"prompts": [[1]]})
@@ -184,13 +192,13 @@ def test_an_interrupted_decoding_continues_and_asks_each_prompt_once(base, tmp_p
     monkeypatch.setattr(generation, "generate_batch", counting)
     with pytest.raises(KeyboardInterrupt):
         generation.generate_rows(saved, table, "t", decoding, output=output)
-    kept = (tmp_path / ".out.jsonl.partial-0").read_text().splitlines()
-    assert [json.loads(line) for line in kept[1:]]
+    (kept,) = tmp_path.glob(".out.jsonl.partial-0-*")
+    assert [json.loads(line) for line in kept.read_text().splitlines()]
     asked.clear()
     assert generation.generate_rows(saved, table, "t", decoding, output=output).texts == whole
     assert sum(asked) == 1
     remove_partial(output)
-    assert not (tmp_path / ".out.jsonl.partial-0").exists()
+    assert not kept.exists()
 
 
 def saved_adapter(base: Path, directory: Path) -> Any:

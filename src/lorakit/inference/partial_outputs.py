@@ -1,7 +1,7 @@
 """Completions of an interrupted generation, kept line by line beside the output.
 
-The first line is a digest of the prompts, the generation settings and the model. Completions under
-another digest are not used.
+The file's name has a digest of the prompts, the generation settings and the model, so completions
+of others are not used, and two commands that write to one place do not mix theirs.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class PartialOutputs:
     """A file of completions by the index of their prompt; each process appends to its own."""
 
     def __init__(self, output: Path, about: Mapping[str, Any], process: int = 0) -> None:
-        self.file = output.with_name(f"{_prefix(output)}{process}")
         text = json.dumps(about, sort_keys=True, default=str)
-        self.about = hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.file = output.with_name(f"{_prefix(output)}{process}-{digest}")
 
     def read(self) -> dict[int, str]:
         """The completions in the file, if they are of the same prompts, settings and model.
@@ -36,9 +36,7 @@ class PartialOutputs:
         found: dict[int, str] = {}
         if not self.file.is_file():
             return found
-        head, *lines = self.file.read_bytes().split(b"\n")
-        if head != self.about.encode():
-            return found
+        lines = self.file.read_bytes().split(b"\n")
         with suppress(ValueError, AttributeError):
             for line in lines[:-1]:
                 found |= {int(n): str(text) for n, text in json.loads(line).items()}
@@ -46,7 +44,7 @@ class PartialOutputs:
 
     def start(self, texts: Mapping[int, str]) -> None:
         """Begin the file, with the completions that exist already."""
-        self._write("w", f"{self.about}\n" + (_line(texts) if texts else ""))
+        self._write("w", _line(texts) if texts else "")
 
     def add(self, texts: Mapping[int, str]) -> None:
         """One more batch."""
