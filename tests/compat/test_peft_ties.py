@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import lorakit as lora
+from lorakit.checkpoint import read, write
 from lorakit.errors import MismatchError
 from lorakit.inference.merging import merge_to_directory
 from tests.injection import zoo
@@ -40,10 +42,11 @@ def tied_llama() -> nn.Module:
     return zoo.llama(tie_word_embeddings=True)
 
 
-def saved_by_peft(name: str, path: Path) -> nn.Module:
+def saved_by_peft(name: str, path: Path, **changes: Any) -> nn.Module:
     """PEFT's model, whose tied weights have moved apart, and its file."""
     case, build, modules = TIED[name]
-    fields = {"r": 2, "target_modules": list(case.targets), "modules_to_save": list(modules)}
+    given = {"r": 2, "target_modules": list(case.targets), "modules_to_save": list(modules)}
+    fields = given | changes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it speaks of the tie, and of fan_in_fan_out
         theirs = peft.get_peft_model(build(), peft.LoraConfig(**fields)).eval()
@@ -78,6 +81,18 @@ def test_weights_that_peft_trained_apart_give_its_function(name: str, tmp_path: 
     lora.fold(ours)
     assert not ours.config.tie_word_embeddings
     assert_close(outputs(case, ours), expected, **MODEL)
+
+
+@pytest.mark.parametrize("target", PAIR)
+def test_adapters_that_peft_tied_are_loaded(target: str, tmp_path: Path) -> None:
+    """It adapts the other tied layer with the same A and B, and the config does not name it."""
+    changes = {"target_modules": ["q_proj", target], "modules_to_save": None}
+    theirs = saved_by_peft("llama", tmp_path, ensure_weight_tying=True, **changes)
+    write(read(tmp_path), tmp_path / "again")
+    for path in (tmp_path, tmp_path / "again"):
+        ours = tied_llama()
+        lora.load_adapter(ours, path)
+        assert_close(outputs(LLAMA, ours), outputs(LLAMA, theirs), **MODEL)
 
 
 def test_weights_trained_apart_are_merged_apart(tmp_path: Path) -> None:

@@ -65,8 +65,10 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
     header = files.header or {}
     mapping = files.config.get("auto_mapping") or {}
     base_class: Any = header.get("base_class") or tuple(map(mapping.get, CLASS_FIELDS))
+    # PEFT then adapts what is tied to a target as well, without naming it.
+    adapts_ties = bool(files.config.get("ensure_weight_tying"))
     return AdapterBundle(
-        config=config,
+        config=config.replace(target_modules=list(adapters)) if adapts_ties else config,
         adapters=adapters,
         trained=trained,
         base_model=files.config.get("base_model_name_or_path"),
@@ -74,6 +76,7 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
         task_type=files.config.get("task_type"),
         fingerprint=header.get("fingerprint") or None,
         num_labels=header.get("num_labels"),
+        targets_stated=not adapts_ties,
         unknown_settings=unknown_settings(files.config),
     )
 
