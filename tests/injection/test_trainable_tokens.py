@@ -197,6 +197,15 @@ def test_summary_and_card_count_the_tokens_apart(tmp_path: Path) -> None:
     assert "- Trained tokens: 2 of model.embed_tokens\n" in card
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama", "bart"])
+def test_compiled_code_has_the_rows(name: str) -> None:
+    case, model, _ = adapted(name)
+    train(model, case)
+    with torch.no_grad():
+        compiled = torch.compile(model, backend="eager")(**case.batch())[0]
+    assert_close(compiled, outputs(case, model), **MODEL)
+
+
 # --- refused, before anything changes
 
 

@@ -85,6 +85,8 @@ def tied_to_embeddings(model: nn.Module, names: Collection[str]) -> dict[str, st
 
     Empty unless `names` has the input embeddings.
     """
+    if not names:
+        return {}
     weights = {n: m._parameters.get("weight") for n, m in model.named_modules()}
     source = _name_of_embeddings(model)
     weight = weights.get(source) if source in names else None

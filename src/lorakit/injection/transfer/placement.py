@@ -18,7 +18,7 @@ from lorakit.injection.selection.naming import without_indices
 from lorakit.injection.selection.token_rows import rows_refusal
 from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.injection.transfer.resolution import format_shapes, resolve_adapter
-from lorakit.injection.transfer.size_hints import size_hint
+from lorakit.injection.transfer.size_hints import SizeHints
 from lorakit.injection.transfer.token_rows import contrary_rows, with_tied_rows
 from lorakit.injection.transfer.trained_tensors import closest, place_trained
 from lorakit.layers import conversion
@@ -48,20 +48,20 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
     bundle = replace(bundle, adapters=with_tied_rows(model, bundle.adapters))
     modules = dict(model.named_modules(remove_duplicate=False))
     adapted = dict(conversion.lora_layers(model))
-    placement = Placement(bundle.config)
+    placement, sizes = Placement(bundle.config), SizeHints(model)
     missing = []
     for name, adapter in bundle.adapters.items():
         module = modules.get(name)
         if module is None:
             missing.append(name)
             continue
-        problem = _place_adapter(placement, model, name, module, adapter)
+        problem = _place_adapter(placement, model, name, module, adapter, sizes)
         if problem:
             placement.problems.append((name, problem))
     placement.problems += contrary_rows(model, placement.adapters)
     placement.problems += _unexpected_modules(missing, modules)
     placement.problems += _missing_adapters(model, bundle, adapted)
-    placement.trained, problems = place_trained(modules, bundle)
+    placement.trained, problems = place_trained(modules, bundle, sizes)
     placement.problems += problems
     placement.problems += [
         (name, "is trained in full in this model, but missing from the file")
@@ -89,7 +89,12 @@ def _unexpected_modules(
 
 
 def _place_adapter(
-    placement: Placement, model: nn.Module, name: str, module: nn.Module, adapter: ModuleAdapter
+    placement: Placement,
+    model: nn.Module,
+    name: str,
+    module: nn.Module,
+    adapter: ModuleAdapter,
+    sizes: SizeHints,
 ) -> str | None:
     """Match one module; returns what is wrong with it, if anything."""
     layer = module if isinstance(module, AdapterLayer) else None
@@ -115,7 +120,7 @@ def _place_adapter(
     expected = adapter.variant.shapes(site, spec.r)
     if adapter.shapes != expected:
         weight = tuple(conversion.base_weight(module).shape)
-        hint = size_hint(model, name, weight, adapter.site.weight_shape) if adapter.site else ""
+        hint = sizes.of(name, weight, adapter.site.weight_shape) if adapter.site else ""
         return (
             f"has a size mismatch: expected {format_shapes(expected)} (rank {spec.r}, weight "
             f"{weight}), got {format_shapes(adapter.shapes)}{hint}"

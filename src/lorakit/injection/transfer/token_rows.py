@@ -50,27 +50,28 @@ def without_tables(model: nn.Module, bundle: AdapterBundle) -> AdapterBundle:
     Rows that the checkpoint lacks, and the adapter as well, become rows of the adapter.
     """
     adapters, trained = dict(bundle.adapters), dict(bundle.trained)
-    modules = vocabulary_modules(model)
-    known = rows_in_checkpoint(model)
-    copied = trained_copies.names(model)
-    for name, value in bundle.trained.items():
-        owner, _, leaf = name.rpartition(".")
-        saved = any(matches_suffix(owner, p) for p in bundle.config.modules_to_save or ())
-        if leaf != "weight" or owner not in modules or saved or name in copied:
+    copied, saved = set(trained_copies.names(model)), bundle.config.modules_to_save or ()
+    for owner, module in vocabulary_modules(model).items():
+        table = trained.get(f"{owner}.weight")
+        meant = f"{owner}.weight" in copied or any(matches_suffix(owner, name) for name in saved)
+        if table is None or meant:
             continue
-        weight = modules[owner]._parameters["weight"]
-        tied = tied_to_embeddings(model, _of_rows(adapters))
-        source = owner if owner in adapters else tied.get(owner)
-        own = adapters.get(source) if source is not None else None
-        free = _other_rows(weight, value, own)
-        if free is None or (free and (known is None or free[0] < known)):
-            continue
-        if free and own is not None and not isinstance(own.site, RowsSite):
+        source = tied_to_embeddings(model, _of_rows(adapters)).get(owner, owner)
+        own = adapters.get(owner, adapters.get(source))
+        free = _other_rows(module._parameters["weight"], table, own)
+        if free is None or (free and not _can_be_rows(model, own, free)):
             continue
         if free:
-            adapters[source or owner] = _extended(own, value, free)
-        del trained[name]
+            adapters[owner if owner in adapters else source] = _extended(own, table, free)
+        del trained[f"{owner}.weight"]
     return replace(bundle, adapters=adapters, trained=trained)
+
+
+def _can_be_rows(model: nn.Module, own: ModuleAdapter | None, free: list[int]) -> bool:
+    """Whether these rows are new in the model, and may stand beside the module's adapter."""
+    known = rows_in_checkpoint(model)
+    beside_rows = own is None or isinstance(own.site, RowsSite)
+    return beside_rows and known is not None and free[0] >= known
 
 
 def _of_rows(adapters: Mapping[str, ModuleAdapter]) -> Adapters:

@@ -15,12 +15,12 @@ from lorakit.errors import SUGGESTIONS, suggest
 from lorakit.injection import trained_copies
 from lorakit.injection.selection.naming import ending_in_any, without_indices
 from lorakit.injection.selection.trained_in_full import Slot
-from lorakit.injection.transfer.size_hints import size_hint
+from lorakit.injection.transfer.size_hints import SizeHints
 from lorakit.injection.transfer.untying import one_of_one_module
 
 
 def place_trained(
-    modules: Mapping[str, nn.Module], bundle: AdapterBundle
+    modules: Mapping[str, nn.Module], bundle: AdapterBundle, sizes: SizeHints
 ) -> tuple[dict[str, Slot], list[tuple[str, str]]]:
     """The place of each tensor that fits, by its name, and (name, what is wrong) of the others."""
     places: dict[str, Slot] = {}
@@ -43,7 +43,7 @@ def place_trained(
             problems.append((name, f"{text}; load a base with that head"))
         elif here.shape != value.shape:
             expected, got = tuple(here.shape), tuple(value.shape)
-            hint = size_hint(modules[""], owner, expected, got)
+            hint = sizes.of(owner, expected, got)
             text = f"has a size mismatch: expected {expected}, got {got}{hint}"
             problems.append((name, text))
         else:
