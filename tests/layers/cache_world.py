@@ -23,6 +23,7 @@ from torch.testing import assert_close
 import lorakit as lora
 from lorakit.layers import merged_weight
 from lorakit.layers.base import AdapterLayer
+from lorakit.layers.merge_cache import sample
 from tests.layers.test_cache import example, slow_forward
 from tests.layers.test_cache_writes import (
     MovingAverage,
@@ -276,22 +277,23 @@ def collective(world: World, draw: random.Random) -> None:
 
 
 def like(tensor: Tensor) -> Tensor:
-    """Other numbers; half of the time the same ones on the diagonal, where W is compared."""
+    """Other numbers; half of the time the same ones where W is compared."""
     made = torch.randn_like(tensor.detach()).abs_().add_(0.1)
-    return off_the_diagonal(tensor.detach(), made) if made[..., 0].sum() > 1 else made
+    return beside_the_sample(tensor.detach(), made) if made[..., 0].sum() > 1 else made
 
 
-def off_the_diagonal(old: Tensor, new: Tensor) -> Tensor:
-    if old.ndim > 1:
-        new.diagonal().copy_(old.diagonal())
+def beside_the_sample(old: Tensor, new: Tensor) -> Tensor:
+    """The new numbers, but the old ones where W is compared."""
+    if old.is_contiguous():
+        sample(new).copy_(sample(old))
     return new
 
 
-def beside_the_diagonal(world: World, _: random.Random) -> None:
+def write_beside_the_sample(world: World, _: random.Random) -> None:
     """A part of W that is not compared; the version tells."""
     with torch.no_grad():
         weight = world.layer.base_weight
-        weight.copy_(off_the_diagonal(weight, weight * 1.5))
+        weight.copy_(beside_the_sample(weight, weight * 1.5))
 
 
 # --- optimizers
@@ -306,7 +308,7 @@ OPTIMIZERS: list[Callable[[Any], torch.optim.Optimizer]] = [
 
 def gradient(parameter: Tensor, draw: random.Random) -> Tensor:
     made = torch.randn_like(parameter)
-    return off_the_diagonal(torch.zeros_like(made), made) if draw.random() < 0.5 else made
+    return beside_the_sample(torch.zeros_like(made), made) if draw.random() < 0.5 else made
 
 
 def step(world: World, draw: random.Random) -> None:
@@ -434,7 +436,7 @@ def write_while_others_look(world: World, draw: random.Random) -> None:
 
 WRITES: list[Step] = [
     in_place,
-    beside_the_diagonal,
+    write_beside_the_sample,
     in_inference_mode,
     through_data,
     through_numpy,

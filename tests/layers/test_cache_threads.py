@@ -13,7 +13,7 @@ from torch.optim import SGD
 
 from lorakit.layers import merged_weight
 from lorakit.layers.base import AdapterLayer
-from tests.layers.test_cache import LAYERS, assert_right, build, example, make
+from tests.layers.test_cache import LAYERS, assert_right, build, example, make, where_unseen
 
 
 def fused_step(layer: AdapterLayer) -> None:
@@ -23,8 +23,7 @@ def fused_step(layer: AdapterLayer) -> None:
 
 
 def fused_step_of_w(layer: AdapterLayer) -> None:
-    layer.base_weight.grad = torch.zeros_like(layer.base_weight)
-    layer.base_weight.grad[0, 1:] = 1  # outside of what is compared of W
+    layer.base_weight.grad = where_unseen(layer.base_weight)
     SGD([layer.base_weight], lr=0.5, fused=True).step()
 
 

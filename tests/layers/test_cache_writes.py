@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 import lorakit as lora
 from lorakit.layers.base import AdapterLayer
-from tests.layers.test_cache import LAYERS, assert_right, build, example, make
+from tests.layers.test_cache import LAYERS, assert_right, build, example, make, where_unseen
 from tests.layers.two_ranks import Group, over_two_ranks
 
 
@@ -101,7 +101,7 @@ def test_a_write_without_a_version_is_seen(
 def test_a_write_over_all_of_w_is_seen(
     layer: AdapterLayer, write: Callable[[Tensor], None]
 ) -> None:
-    """W is compared in 64 numbers only, so a write to a part of it may not be."""
+    """W is compared in 16 numbers only, so a write to a part of it may not be seen."""
     x = example(layer)
     before = build(layer, x)
     write(layer.base_weight)
@@ -166,10 +166,9 @@ def test_memory_that_sharing_freed_hides_no_change() -> None:
         nn.init.normal_(layer.lora_B)
         x = torch.randn(3, 100)
         build(layer, x)
-        diagonal = layer.weight.diagonal().clone()
+        unseen, before = where_unseen(layer.weight), layer.weight.detach().clone()
         layer.weight.share_memory_()
-        layer.weight.data = torch.randn(100, 100)
-        layer.weight.data.diagonal().copy_(diagonal)  # the part that is compared
+        layer.weight.data = before + unseen
         assert_right(layer, x)
 
 
@@ -180,8 +179,7 @@ def test_a_fused_step_that_fails_in_its_second_group_is_seen(layer: AdapterLayer
     optimizer = torch.optim.SGD(groups, lr=0.5, fused=True)
     x = example(layer)
     before = build(layer, x)
-    layer.base_weight.grad = torch.zeros_like(layer.base_weight)
-    layer.base_weight.grad[0, 1:] = 1  # outside of what is compared of W
+    layer.base_weight.grad = where_unseen(layer.base_weight)
     other.grad = torch.ones(2)
     with pytest.raises((TypeError, RuntimeError)):
         optimizer.step()

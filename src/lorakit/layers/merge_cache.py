@@ -3,8 +3,8 @@
 A cached W + dW is stale as soon as any tensor that it was computed from may have changed: another
 object, memory or version counter. No counter tells of a fused optimizer, of `.data`, of numpy or of
 a collective of torch.distributed. So, on a CPU, A and B are compared number by number with the
-copies that dW was computed from, which takes microseconds, and W, which is large, on a part of its
-diagonal. On another device that would wait for the device: there the rest decides.
+copies that dW was computed from, which takes microseconds, and W, which is large, in a few numbers.
+On another device that would wait for the device: there the rest decides.
 
 The step of a torch optimizer on one of these tensors, or on a view of its memory, drops the cache
 before and after, and none is kept while it runs or once it has raised (torch 2.13).
@@ -48,7 +48,7 @@ class MergeCacheKey(NamedTuple):
     @classmethod
     def of(cls, sources: tuple[Tensor, ...], scaling: float, life: object) -> MergeCacheKey:
         weight, *tensors = (source.detach() for source in sources)
-        sample, copies = _sample(weight), [tensor.clone() for tensor in tensors]
+        part, copies = sample(weight), [tensor.clone() for tensor in tensors]
         return cls(
             sources,
             list(map(_storage, sources)),
@@ -56,7 +56,7 @@ class MergeCacheKey(NamedTuple):
             list(map(version_of, sources)),
             scaling,
             copies,
-            [(sample, sample.clone()), *map(_as_words, tensors, copies)],
+            [(part, part.clone()), *map(_as_words, tensors, copies)],
             life,
         )
 
@@ -76,13 +76,15 @@ class MergeCacheKey(NamedTuple):
 _pointer = Tensor.data_ptr
 _storage = Tensor.untyped_storage
 
-_SAMPLES = 64
+SAMPLES = 16
 
 
-def _sample(weight: Tensor) -> Tensor:
-    """A view of some numbers of the diagonal, so of as many rows and columns."""
-    diagonal = weight.diagonal()
-    return diagonal[..., :: max(1, diagonal.shape[-1] // _SAMPLES)]
+def sample(weight: Tensor) -> Tensor:
+    """A view of some numbers spread over W; the last one, which a write reaches last, is one."""
+    if not weight.is_contiguous():
+        return weight.diagonal()
+    apart = max(1, weight.numel() // SAMPLES)
+    return weight.view(-1)[(weight.numel() - 1) % apart :: apart]
 
 
 def _as_words(tensor: Tensor, copy: Tensor) -> tuple[Tensor, Tensor]:
