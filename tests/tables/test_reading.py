@@ -181,11 +181,21 @@ def test_another_kind_of_file_is_refused(write: Write) -> None:
 def test_a_directory_is_read_by_datasets(hub: Path) -> None:
     data = hub / "reviews"
     data.mkdir()
-    (data / "train.csv").write_text("text,label\na,1\nb,0\n")
-    (data / "test.csv").write_text("text,label\nc,1\n")
+    (data / "reviews-train.csv").write_text("text,label\na,1\nb,0\n")
+    (data / "reviews-test.csv").write_text("text,label\nc,1\n")
     assert [row["text"] for row in rows_of(str(data))] == ["a", "b"]
     assert [row["text"] for row in rows_of(str(data), "test")] == ["c"]
     assert [row["text"] for row in rows_of(f"{data}::test")] == ["c"]
+
+
+def test_a_directorys_only_file_of_a_split_is_read_as_a_file(hub: Path) -> None:
+    data = hub / "data"
+    data.mkdir()
+    rows = [{"call": {"x": 3.14159265358979}}, {"call": {"y": None}}]
+    (data / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (data / "test.csv").write_text("id,text\n007,NA\n")
+    assert rows_of(str(data)) == rows
+    assert rows_of(f"{data}::test") == [{"id": "007", "text": "NA"}]
 
 
 def test_a_saved_data_set_brings_the_names_of_its_classes(hub: Path) -> None:

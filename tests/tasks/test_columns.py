@@ -92,6 +92,10 @@ GUESSES: dict[str, tuple[dict[str, list[Any]], Columns]] = {
         {"prompt": [TALK[:1]], "completion": [TALK[1:]], "tools": [None]},
         Columns("chat", ("prompt", "tools"), "completion"),
     ),
+    "prompt with tools": (
+        {"prompt": ["a", "b"], "completion": ["b", "c"], "tools": [[], [{"name": "f"}]]},
+        Columns("chat", ("prompt", "tools"), "completion"),
+    ),
     "instruction with history": (
         {"instruction": ["a"], "output": ["b"], "system": ["s"], "history": [[["q", "r"]]]},
         Columns("generation", ("system", "history", "instruction"), "output"),

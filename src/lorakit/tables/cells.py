@@ -59,13 +59,13 @@ def label_names(values: Iterable[Any]) -> tuple[str, ...]:
 def number(value: Any) -> float | None:
     """The finite number in the cell; None for anything else, booleans too.
 
-    >>> [number(v) for v in (3, "-1.5", "2e-3", "3,5", "1_000", True, "inf")]
-    [3.0, -1.5, 0.002, None, None, None, None]
+    >>> [number(v) for v in (3, "-1.5", "2e-3", "3,5", "1_000", True, "inf", 10**400)]
+    [3.0, -1.5, 0.002, None, None, None, None, None]
     """
     if isinstance(value, str):
         return _finite(float(value)) if _NUMBER.fullmatch(value.strip()) else None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return _finite(float(value)) if is_number else None
+    return _finite(value) if is_number else None
 
 
 def text_problem(value: Any) -> str | None:
@@ -109,5 +109,8 @@ def is_scalar(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float)
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: int | float) -> float | None:
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer that no float reaches
+        return None

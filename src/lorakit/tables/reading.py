@@ -10,7 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lorakit.errors import ConfigError, FormatError, MissingDependencyError, suggest
+from lorakit.errors import (
+    ConfigError,
+    FormatError,
+    LorakitError,
+    MissingDependencyError,
+    suggest,
+)
 from lorakit.foreign_files import local_path, read_bytes
 from lorakit.tables.delimited import parse_csv, parse_tsv
 from lorakit.tables.json_rows import parse_json, parse_json_lines
@@ -25,7 +31,8 @@ def read_table(source: str, split: str = "train") -> Any:
     """The rows as a `datasets.Dataset`.
 
     `source` is a file, or what `datasets` loads: the name of a data set, with a configuration and
-    a split where it has several (`glue:sst2:validation`), or a directory.
+    a split where it has several (`glue:sst2:validation`), or a directory. The only file of a split
+    in a directory, such as `train.csv`, is read as a file.
 
     Raises FormatError for data that are not there, empty, damaged or not UTF-8, ConfigError for a
     kind of file that is not read.
@@ -149,13 +156,27 @@ def _by_name(name: str, split: str) -> Any:
         if (Path(path) / "dataset_dict.json").is_file() or (Path(path) / "state.json").is_file():
             saved = datasets.load_from_disk(path)
             return saved[split] if isinstance(saved, dict) else saved
+        if not config and (file := _file_of_split(Path(path), split)):
+            return read_table(str(file))
         return datasets.load_dataset(path, config or None, split=split)
+    except LorakitError:
+        raise
     except Exception as error:  # datasets raises whatever its loaders do
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise FormatError(
             f"{name} is not a local file, and `datasets` could not load it with the split "
             f"{split!r}: {reason}"
         ) from error
+
+
+def _file_of_split(folder: Path, split: str) -> Path | None:
+    """The only file of a folder that can be of this split, such as `train.jsonl`.
+
+    `datasets` would read it, too, but with guessed types ("007" as 7) and rounded numbers.
+    """
+    files = [file for file in folder.rglob(f"*{split}*") if kind_of(file) in SUFFIXES]
+    alone = len(files) == 1 and files[0].parent == folder
+    return files[0] if alone and files[0].name.partition(".")[0] == split else None
 
 
 def _with_class_names(table: Any) -> Any:

@@ -103,6 +103,8 @@ class Chat(CausalTask):
             return error.headline
         if self.label is not None and self.label not in row:
             return None
+        if self.label is not None and turns and turns[0].learned:
+            return f"there is no prompt in {', '.join(self.text)}"
         column = self.label or self.text[0]
         answers = [turn for turn in turns if turn.is_answer and (turn.learned or not self.label)]
         if not answers:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lorakit.tables.cells import is_blank
 from lorakit.tasks.conversations import HISTORY, SYSTEM, TOOLS
 from lorakit.tasks.guessing import LABELS, by_lower_case
 from lorakit.tasks.messages import holds_messages
@@ -46,6 +47,8 @@ UNSURE_PROMPTS = (
     RowForm(("source",), "target"),
 )
 """Those that are something else in a table which also has labels."""
+_LOOKED_AT = 100
+"""Rows by whose cells a form is told."""
 TEXT = "text"
 """The column of whole texts."""
 
@@ -109,5 +112,7 @@ def _present(names: Mapping[str, str], wanted: Sequence[str]) -> tuple[str, ...]
 
 
 def _are_messages(table: Any, names: Mapping[str, str], form: RowForm) -> bool:
-    """Whether cells of the form are messages rather than text."""
-    return any(holds_messages(cell) for name in form.columns for cell in table[names[name]][:100])
+    """Whether cells of the form are messages rather than text, or rows have tools."""
+    tools = (cell for name in _present(names, TOOLS) for cell in table[name][:_LOOKED_AT])
+    cells = (cell for name in form.columns for cell in table[names[name]][:_LOOKED_AT])
+    return any(map(holds_messages, cells)) or any(not is_blank(cell) and cell for cell in tools)
