@@ -216,7 +216,10 @@ BAD: dict[str, tuple[Row, str]] = {
     "nothing said": ({"prompt": [USER], "completion": [USER]}, "has no assistant turn"),
     "an empty answer": ({"prompt": [USER], "completion": ""}, "'completion' is empty"),
     "no prompt": ({"prompt": [], "completion": [BOT]}, "there is no prompt in prompt"),
-    "nothing at all": ({"prompt": [], "completion": []}, "has no assistant turn"),
+    "nothing at all": (
+        {"prompt": [], "completion": [], "tools": [MOVE]},
+        "has no assistant turn",
+    ),
     "no pairs": ({**INSTRUCTION, "history": [["q0"]]}, "'history' is not a list of pairs"),
     "a list of words": (
         {"prompt": ["a", "b"], "completion": "c"},
