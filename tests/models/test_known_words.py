@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from transformers import (
     AutoTokenizer,
@@ -18,6 +16,7 @@ from transformers import (
 from lorakit.errors import FormatError
 from lorakit.models.known_words import require_words, unknown_text
 from lorakit.models.loading import load_tokenizer
+from lorakit.training import train
 from tests.training import tiny
 
 
@@ -69,9 +68,7 @@ def test_an_unknown_token_that_is_also_the_end_says_nothing(minilm):
 
 
 def test_a_run_on_another_alphabet_says_so(tmp_path):
-    from lorakit.training import train
-
-    data = Path(tmp_path) / "data.csv"
+    data = tmp_path / "data.csv"
     rows = [f"{'хорошо' if i % 2 else 'плохо'} кино,{i % 2}" for i in range(40)]
     data.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
     base = tiny.save_encoder(tmp_path / "base")

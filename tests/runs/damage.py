@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from lorakit.runs.checkpoints import COMPLETE, STATE
+from lorakit.runs.checkpoints import COMPLETE, STATE, mark_complete
 
 Damage = Callable[[Path, Path], None]
 """Does something to a checkpoint, given an earlier one."""
@@ -58,7 +58,7 @@ def as_directory(name: str) -> Damage:
 
 
 def marked(text: str) -> Damage:
-    return lambda checkpoint, earlier: (checkpoint / COMPLETE).write_text(text)  # type: ignore[func-returns-value]
+    return lambda checkpoint, earlier: (checkpoint / COMPLETE).write_text(text)
 
 
 def renamed(checkpoint: Path, earlier: Path) -> None:
@@ -75,8 +75,6 @@ def newer_state(checkpoint: Path, earlier: Path) -> None:
 
 
 def remark(checkpoint: Path) -> None:
-    from lorakit.runs.checkpoints import mark_complete
-
     (checkpoint / COMPLETE).unlink()
     mark_complete(checkpoint, 1.0)
 

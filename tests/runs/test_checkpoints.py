@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -41,6 +43,17 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_it_is_used(kind, tmp_pa
 
 def test_there_are_many_kinds_of_damage():
     assert len(DAMAGES) == 49
+
+
+def test_a_file_that_the_disk_does_not_give_back_is_damage(tmp_path, monkeypatch):
+    newest = write(tmp_path, 6)
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(hashlib, "file_digest", broken)
+    with pytest.raises(FormatError, match=r"checkpoint-6 cannot be read: .*Input/output error"):
+        checkpoints.read_checkpoint(newest)
 
 
 def test_every_file_that_is_wrong_is_named(tmp_path):

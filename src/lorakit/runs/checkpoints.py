@@ -91,7 +91,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises FormatError that lists every file which is missing, was added or has changed.
     """
     seconds, files = _read_mark(path)
-    there = {name: _facts(file) for name, file in _content(path)}
+    try:
+        there = {name: _facts(file) for name, file in _content(path)}
+    except OSError as error:
+        raise FormatError(f"{path.name} cannot be read: {error}") from error
     problems = [
         *(f"{name} is missing" for name in files if name not in there),
         *(f"{name} is not one of its files" for name in there if name not in files),

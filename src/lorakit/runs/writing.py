@@ -18,8 +18,6 @@ from lorakit.files import obstacle
 
 _TORCH_WRITER = re.compile("inline_container|basic_ios|iostream")
 """In the RuntimeErrors of torch.save."""
-
-
 _THEN = (
     "Make room or make it writable, and run the same command again; it goes on from the last whole "
     "checkpoint."
