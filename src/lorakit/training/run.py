@@ -30,7 +30,7 @@ def train(recipe: Recipe, log: Log = print) -> RunResult:
     it can no longer be written, TrainingError if a trainable tensor does not change or a loss is
     not finite.
     """
-    process = PartialState()
+    process = PartialState(cpu=not torch.accelerator.is_available())
     log = log if process.is_main_process else _silent
     output = local_path(recipe.output)
     with process.main_process_first():
