@@ -14,7 +14,8 @@ from lorakit.errors import FormatError
 from lorakit.tables.delimited import parse_csv
 from lorakit.tasks.nlg.inputs import Entry
 
-_SLOT = re.compile(r"\s*([^\[\],]+)\[([^\]]*)\]\s*(?:,|$)")
+_SLOT = re.compile(r"\s*+([^\[\],\s][^\[\],]*+)\[([^\]]*+)\]\s*+(?:,|$)")
+"""Possessive (`*+`), so that a cell of any length takes a time in proportion to it."""
 _NAMES = {"eatType": "Type", "familyFriendly": "family friendly", "priceRange": "price"}
 _SEPARATOR = "||"
 
