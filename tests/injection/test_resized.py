@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 import lorakit as lora
 from lorakit.errors import MismatchError, TargetError
+from lorakit.private.transformers_names import count_as_loaded
 from tests.injection import zoo
 
 QUERY = lora.LoraConfig(r=2, target_modules=["q_proj"])
@@ -53,6 +55,24 @@ def test_a_vocabulary_of_its_own_size_has_no_random_rows(tmp_path: Path) -> None
     zoo.llama().save_pretrained(tmp_path)
     assert lora.inject(zoo.llama(), QUERY).random_rows == {}
     assert lora.inject(AutoModelForCausalLM.from_pretrained(tmp_path), QUERY).random_rows == {}
+
+
+def test_a_table_that_is_larger_than_its_config_says_was_not_resized(tmp_path: Path) -> None:
+    """Some architectures have rows beyond the vocabulary."""
+    zoo.llama().save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    model.model.embed_tokens = nn.Embedding(48, 16)
+    model.lm_head = nn.Linear(16, 48, bias=False)
+    for parameter in model.parameters():
+        count_as_loaded(parameter)
+    assert lora.inject(model, QUERY).random_rows == {}
+
+
+def test_a_model_with_a_config_of_its_own_was_not_resized() -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    model.config = SimpleNamespace(name_or_path="mine", vocab_size=3)
+    report = lora.inject(model, lora.LoraConfig(r=2, target_modules=["0"]))
+    assert report.random_rows == {}
 
 
 def test_a_head_that_the_checkpoint_lacks_is_still_refused_after_resizing(tmp_path: Path) -> None:

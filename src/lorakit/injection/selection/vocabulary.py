@@ -51,7 +51,7 @@ def checkpoint_config(model: nn.Module) -> Any:
     """
     config: Any = getattr(model, "config", None)
     source = getattr(config, "name_or_path", None)
-    if not source:
+    if not source or not hasattr(config, "get_text_config"):  # none of transformers' configs
         return None
     try:
         return type(config).from_pretrained(source, local_files_only=True)
@@ -59,27 +59,23 @@ def checkpoint_config(model: nn.Module) -> Any:
         return None
 
 
-def rows_in_checkpoint(model: nn.Module) -> int | None:
-    """The size of the vocabulary in the checkpoint; None if that is unknown.
-
-    Rows from there on were made by `resize_token_embeddings`.
-    """
-    checkpoint = checkpoint_config(model)
-    return None if checkpoint is None else _vocabulary(checkpoint)
-
-
-def _vocabulary(config: Any) -> int | None:
-    size: int | None = getattr(config.get_text_config(), "vocab_size", None)
-    return size
-
-
 def new_rows(model: nn.Module) -> dict[str, range]:
-    """The rows that the checkpoint lacks, of each module of the vocabulary that has some."""
-    known = rows_in_checkpoint(model)
-    if known is None:
-        return {}
-    sizes = {name: height(module) for name, module in vocabulary_modules(model).items()}
-    return {name: range(known, size) for name, size in sizes.items() if size > known}
+    """The rows that `resize_token_embeddings` has made since loading, by module that has some.
+
+    Empty where the checkpoint's config is unknown.
+    """
+    made = _resized(model, checkpoint_config(model))
+    sizes = {name: height(module) for name, module in vocabulary_modules(model).items() if made}
+    return {name: made for name, size in sizes.items() if size == made.stop}
+
+
+def _resized(model: nn.Module, checkpoint: Any) -> range:
+    """From the checkpoint's size of the vocabulary to the model's, by their configs."""
+    if checkpoint is None:
+        return range(0)
+    config: Any = model.config
+    before, now = (getattr(c.get_text_config(), "vocab_size", None) for c in (checkpoint, config))
+    return range(before or 0, now or 0)
 
 
 def height(module: nn.Module) -> int:
@@ -100,4 +96,5 @@ def is_resized_head(model: nn.Module, name: str) -> bool:
     checkpoint = checkpoint_config(model)
     if checkpoint is None or type(model).__name__ not in (checkpoint.architectures or ()):
         return False
-    return height(head) != _vocabulary(checkpoint)
+    made = _resized(model, checkpoint)
+    return made.start != made.stop

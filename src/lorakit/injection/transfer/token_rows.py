@@ -16,7 +16,7 @@ from lorakit.checkpoint import AdapterBundle
 from lorakit.injection import trained_copies
 from lorakit.injection.selection.naming import matches_suffix
 from lorakit.injection.selection.token_rows import rows_spec, tied_to_embeddings
-from lorakit.injection.selection.vocabulary import rows_in_checkpoint, vocabulary_modules
+from lorakit.injection.selection.vocabulary import new_rows, vocabulary_modules
 from lorakit.variants import ModuleAdapter, RowsSite
 from lorakit.variants.trainable_tokens import VALUES
 
@@ -51,15 +51,16 @@ def without_tables(model: nn.Module, bundle: AdapterBundle) -> AdapterBundle:
     """
     adapters, trained = dict(bundle.adapters), dict(bundle.trained)
     copied, saved = set(trained_copies.names(model)), bundle.config.modules_to_save or ()
-    for owner, module in vocabulary_modules(model).items():
-        table = trained.get(f"{owner}.weight")
-        meant = f"{owner}.weight" in copied or any(matches_suffix(owner, name) for name in saved)
-        if table is None or meant:
+    modules = {n: m for n, m in vocabulary_modules(model).items() if f"{n}.weight" in trained}
+    new = new_rows(model) if modules else {}
+    for owner, module in modules.items():
+        table = trained[f"{owner}.weight"]
+        if f"{owner}.weight" in copied or any(matches_suffix(owner, name) for name in saved):
             continue
         source = tied_to_embeddings(model, _of_rows(adapters)).get(owner, owner)
         own = adapters.get(owner, adapters.get(source))
         free = _other_rows(module._parameters["weight"], table, own)
-        if free is None or (free and not _can_be_rows(model, own, free)):
+        if free is None or (free and not _can_be_rows(new.get(owner), own, free)):
             continue
         if free:
             adapters[owner if owner in adapters else source] = _extended(own, table, free)
@@ -67,11 +68,10 @@ def without_tables(model: nn.Module, bundle: AdapterBundle) -> AdapterBundle:
     return replace(bundle, adapters=adapters, trained=trained)
 
 
-def _can_be_rows(model: nn.Module, own: ModuleAdapter | None, free: list[int]) -> bool:
+def _can_be_rows(new: range | None, own: ModuleAdapter | None, free: list[int]) -> bool:
     """Whether these rows are new in the model, and may stand beside the module's adapter."""
-    known = rows_in_checkpoint(model)
     beside_rows = own is None or isinstance(own.site, RowsSite)
-    return beside_rows and known is not None and free[0] >= known
+    return beside_rows and new is not None and free[0] in new
 
 
 def _of_rows(adapters: Mapping[str, ModuleAdapter]) -> Adapters:
