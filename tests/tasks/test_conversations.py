@@ -243,7 +243,14 @@ def test_a_row_that_is_no_conversation_is_named(name: str) -> None:
         resolve(table, Columns())
 
 
-def test_a_list_is_no_text_of_a_generation() -> None:
-    table = Dataset.from_dict({"prompt": [[USER]], "completion": [[BOT]]})
+@pytest.mark.parametrize("spelling", [list, json.dumps, str])
+def test_a_list_is_no_text_of_a_generation(spelling: Any) -> None:
+    table = Dataset.from_dict({"prompt": [spelling([USER])], "completion": [spelling([BOT])]})
     with pytest.raises(ConfigError, match="is a list, where text is wanted; the task chat reads"):
         resolve(table, Columns("generation"))
+
+
+def test_json_that_is_no_message_is_text(gpt: Any) -> None:
+    people = '[{"role": "CEO", "name": "Ada"}]'
+    rows = [{"prompt": "Who?", "completion": people}]
+    assert learned(gpt, rows) == [(f"Who? {people}<|im_end|>", f" {people}<|im_end|>")]

@@ -24,6 +24,7 @@ from lorakit.tasks.text_models import DECODER, TEXT_MODELS, TextModel, text_mode
 REFERENCE = "reference"
 """The column of predictions.jsonl with the expected completion."""
 MASKS = ("attention_mask", "decoder_attention_mask")
+_MESSAGES = "is a list, where text is wanted; the task chat reads messages"
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,11 @@ class Generation(CausalTask):
             return None
         if self._is_history(column, value):
             return history_problem(value)
-        problem = super().text_problem(column, value)
-        return f"{problem}; the task chat reads messages" if holds_messages(value) else problem
+        return _MESSAGES if holds_messages(value) else super().text_problem(column, value)
 
     def target(self, value: Any) -> str:
         """The text itself; raises ConfigError for a cell that is none."""
-        if problem := text_problem(value):
+        if problem := _MESSAGES if holds_messages(value) else text_problem(value):
             raise ConfigError(problem)
         return super().target(value)
 

@@ -25,6 +25,7 @@ ASSISTANT, CALL = "assistant", "function_call"
 _ROLES = {"human": "user", "gpt": ASSISTANT, "observation": "tool", CALL: ASSISTANT}
 """The role of a name that has no other meaning."""
 _SHAREGPT = ("user", ASSISTANT, "system", "tool", *_ROLES)
+_NEEDED = ({"role", "from"}, {"content", "value", "tool_calls"})
 _COUNTS = ("weight", "train", "loss")
 """Keys that say whether the loss counts a message: 0 and false, or 1 and true."""
 
@@ -97,11 +98,11 @@ def history_problem(cell: Any) -> str | None:
 
 
 def holds_messages(cell: Any) -> bool:
-    """Whether the cell is a list of messages, or one in text, and no other text."""
-    keys = {"role", "from"}
-    return any(
-        isinstance(message, Mapping) and not keys.isdisjoint(message)
-        for message in list_in(cell) or []
+    """Whether the cell is a list of messages, or one in text, and no other list or text."""
+    messages = list_in(cell)
+    return bool(messages) and all(
+        isinstance(message, Mapping) and all(not keys.isdisjoint(message) for keys in _NEEDED)
+        for message in messages or []
     )
 
 
