@@ -75,6 +75,13 @@ def test_pattern_that_would_take_too_long_is_refused(monkeypatch: pytest.MonkeyP
     assert fitting("a+", ["a" * 1000, "b"]) == ["a" * 1000]
 
 
+def test_pattern_of_many_words_takes_a_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lorakit.config.places._KEPT_BITS", 20_000)
+    text = Text([f"layer.{n}" for n in range(300)])
+    assert len(text.fitting(parse("|".join(rf"layer\.{n}" for n in range(200))))) == 200
+    assert len(text._masks) < 10
+
+
 @pytest.mark.parametrize(
     ("pattern", "why"),
     [

@@ -34,6 +34,7 @@ _SEPARATOR = "\n"
 _WORK = 5_000_000
 """The steps that all expressions on one text may take together: some seconds."""
 _BITS_A_STEP = 1 << 15
+_KEPT_BITS = 1 << 28
 
 
 class Text:
@@ -88,7 +89,7 @@ class Text:
         """The places before a letter that the expression `kind` for one letter matches."""
         if (kind, flags) not in self._masks:
             fits = re.compile(kind, flags).fullmatch
-            self._masks[kind, flags] = self._where(lambda letter: fits(letter) is not None)
+            self._keep((kind, flags), self._where(lambda letter: fits(letter) is not None))
         return self._masks[kind, flags]
 
     def words(self, word: str) -> Places:
@@ -99,8 +100,14 @@ class Text:
             while at >= 0:
                 found[at >> 3] |= 1 << (at & 7)
                 at = self.text.find(word, at + 1)
-            self._masks[word, -1] = int.from_bytes(found, "little")
+            self._keep((word, -1), int.from_bytes(found, "little"))
         return self._masks[word, -1]
+
+    def _keep(self, key: tuple[str, int], mask: Places) -> None:
+        """Keep a mask for the next part like it, within a bounded memory."""
+        if len(self._masks) * len(self.text) > _KEPT_BITS:
+            self._masks.clear()
+        self._masks[key] = mask
 
     def _where(self, fits: Callable[[str], bool]) -> Places:
         letters = set(self.text)
