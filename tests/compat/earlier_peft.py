@@ -15,12 +15,18 @@ import peft
 import torch
 import transformers
 
-warnings.simplefilter("ignore")
-for case in Path(sys.argv[1]).iterdir():
-    kind = json.loads((case / "case.json").read_text())
-    base = getattr(transformers, kind).from_pretrained(case / "base").eval()
-    model = peft.PeftModel.from_pretrained(base, case / "adapter").eval()
-    with torch.no_grad():
-        logits = model(input_ids=torch.arange(3, 9)[None]).logits
-    torch.save(logits, case / "logits.pt")
-print(peft.__version__)
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    for case in Path(sys.argv[1]).iterdir():
+        kind = json.loads((case / "case.json").read_text())
+        base = getattr(transformers, kind).from_pretrained(case / "base").eval()
+        model = peft.PeftModel.from_pretrained(base, case / "adapter").eval()
+        with torch.no_grad():
+            logits = model(input_ids=torch.arange(3, 9)[None]).logits
+        torch.save(logits, case / "logits.pt")
+    print(peft.__version__)
+
+
+if __name__ == "__main__":
+    main()
