@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from lorakit.checkpoint import AdapterBundle
 from lorakit.injection import trained_copies
-from lorakit.injection.selection.naming import matches_suffix
+from lorakit.injection.selection.naming import within_any
 from lorakit.injection.selection.token_rows import rows_spec, tied_to_embeddings
 from lorakit.injection.selection.vocabulary import new_rows, vocabulary_modules
+from lorakit.injection.transfer.trained_tensors import saved_modules
 from lorakit.variants import ModuleAdapter, RowsSite
 from lorakit.variants.trainable_tokens import VALUES
 
@@ -50,12 +51,13 @@ def without_tables(model: nn.Module, bundle: AdapterBundle) -> AdapterBundle:
     Rows that the checkpoint lacks, and the adapter as well, become rows of the adapter.
     """
     adapters, trained = dict(bundle.adapters), dict(bundle.trained)
-    copied, saved = set(trained_copies.names(model)), bundle.config.modules_to_save or ()
+    copied = set(trained_copies.names(model))
+    saved = set(saved_modules(dict(model.named_modules(remove_duplicate=False)), bundle))
     modules = {n: m for n, m in vocabulary_modules(model).items() if f"{n}.weight" in trained}
     new = new_rows(model) if modules else {}
     for owner, module in modules.items():
         table = trained[f"{owner}.weight"]
-        if f"{owner}.weight" in copied or any(matches_suffix(owner, name) for name in saved):
+        if f"{owner}.weight" in copied or within_any(owner, saved):
             continue
         source = tied_to_embeddings(model, _of_rows(adapters)).get(owner, owner)
         own = adapters.get(owner, adapters.get(source))

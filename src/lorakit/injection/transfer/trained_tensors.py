@@ -13,7 +13,7 @@ from lorakit.checkpoint import AdapterBundle
 from lorakit.config import is_bias
 from lorakit.errors import SUGGESTIONS, suggest
 from lorakit.injection import trained_copies
-from lorakit.injection.selection.naming import ending_in_any, without_indices
+from lorakit.injection.selection.naming import ending_in_any, within_any, without_indices
 from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.injection.transfer.size_hints import SizeHints
 from lorakit.injection.transfer.untying import one_of_one_module
@@ -67,6 +67,11 @@ def closest(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str,
     return hints
 
 
+def saved_modules(names: Iterable[str], bundle: AdapterBundle) -> list[str]:
+    """Those of these modules that `modules_to_save` of the file's config names."""
+    return ending_in_any(names, bundle.config.modules_to_save or ())
+
+
 def _missing_saved_tensors(
     modules: Mapping[str, nn.Module], bundle: AdapterBundle
 ) -> list[tuple[str, str]]:
@@ -74,10 +79,9 @@ def _missing_saved_tensors(
 
     Names without a module are allowed: PEFT writes "classifier" and "score" for every classifier.
     """
-    wanted = ending_in_any(modules, bundle.config.modules_to_save or ())
     return [
         (f"{name}.{leaf}", "is in modules_to_save of the file's config, but missing from the file")
-        for name in wanted
+        for name in saved_modules(modules, bundle)
         for leaf in modules[name].state_dict()
         if f"{name}.{leaf}" not in bundle.trained
     ]
@@ -90,13 +94,13 @@ def without_base_copies(model: nn.Module, bundle: AdapterBundle) -> AdapterBundl
     weight that equals the model's is neither trained nor part of the adapter.
     """
     here, copied = model.state_dict(), set(trained_copies.names(model))
-    saved = bundle.config.modules_to_save or ()
+    saved = set(saved_modules(dict(model.named_modules(remove_duplicate=False)), bundle))
     kept = {
         name: value
         for name, value in bundle.trained.items()
         if name in copied
         or name.rpartition(".")[2] != "weight"
-        or any(f".{pattern}." in f".{name}" for pattern in saved)
+        or within_any(name.rpartition(".")[0], saved)
         or not _is_same(here.get(name), value, name.rpartition(".")[0] in bundle.adapters)
     }
     return replace(bundle, trained=kept)
