@@ -11,6 +11,7 @@ from lorakit.checkpoint.bundle import AdapterBundle, missing_factors, type_probl
 from lorakit.checkpoint.formats.peft import trained_names
 from lorakit.checkpoint.formats.peft.adapter_decoding import decode_adapter, named_in_config
 from lorakit.checkpoint.formats.peft.config_decoding import decode_config, unknown_settings
+from lorakit.checkpoint.formats.peft.endings import Endings
 from lorakit.checkpoint.formats.peft.layout import (
     ALL_FACTORS,
     CLASS_FIELDS,
@@ -41,10 +42,10 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
             f"lora_alpha={config.lora_alpha:g}"
         )
     tensors, key_problems = plain_keys(files.tensors)
-    rows, tensors = split_tensors(tensors)
+    rows, tensors, twice = split_tensors(tensors)
     pairs, trained, tensor_problems = _decode_tensors(tensors, config.modules_to_save or ())
     adapters, row_problems = decode_rows(rows, files.config)
-    problems += [*key_problems, *tensor_problems, *row_problems]
+    problems += [*key_problems, *twice, *tensor_problems, *row_problems]
     modules = (files.header or {}).get("modules") or {}
     known = {name: named_in_config(name, kind) for name, (_, kind) in pairs.items()}
     try:
@@ -109,9 +110,9 @@ def _decode_tensors(
         f"duplicate key: {key} and {PREFIX}{key}" for key in tensors if PREFIX + key in tensors
     ]
     factors, kinds, rest = _split_factors(tensors)
-    trained, odd = {}, []
+    trained, odd, inside = {}, [], Endings(saved)
     for key, tensor in rest.items():
-        name = trained_names.decoded(key.removeprefix(PREFIX), factors, saved)
+        name = trained_names.decoded(key.removeprefix(PREFIX), factors, inside)
         if name is None:
             odd.append(key)
         else:

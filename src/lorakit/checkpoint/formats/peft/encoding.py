@@ -11,6 +11,7 @@ import torch
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.formats.peft import trained_names
 from lorakit.checkpoint.formats.peft.config_encoding import encode_config
+from lorakit.checkpoint.formats.peft.endings import Endings
 from lorakit.checkpoint.formats.peft.layout import (
     EMBEDDING_FACTORS,
     FACTORS,
@@ -101,7 +102,7 @@ def _unsupported_adapters(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str
 
 def _misread_names(bundle: AdapterBundle, adapters: Mapping[str, ModuleAdapter]) -> Iterator[str]:
     """Trained tensors that PEFT or `decode` would take for something else."""
-    outer, saved = _outer_names(adapters), bundle.config.modules_to_save or ()
+    outer, saved = _outer_names(adapters), Endings(bundle.config.modules_to_save or ())
     for name in bundle.trained:
         if trained_names.misread(name, outer, saved):
             yield (

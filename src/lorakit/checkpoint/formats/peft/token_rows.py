@@ -9,13 +9,15 @@ under `trainable_token_indices`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from lorakit.checkpoint.bundle import type_problem
+from lorakit.checkpoint.formats.peft.endings import Endings
 from lorakit.checkpoint.formats.peft.layout import PREFIX
+from lorakit.checkpoint.formats.raw_keys import renamed
 from lorakit.variants import AdapterSpec, ModuleAdapter, RowsSite
 from lorakit.variants.trainable_tokens import VALUES, TrainableTokens
 
@@ -30,19 +32,20 @@ def split_rows(adapters: Mapping[str, ModuleAdapter]) -> tuple[dict[str, ModuleA
     return rows, {name: x for name, x in adapters.items() if name not in rows}
 
 
-def split_tensors(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The rows by module, and all other tensors, whole weights under the module's own name."""
-    rows = {
-        key.removesuffix(ROWS).removeprefix(PREFIX): tensor
-        for key, tensor in tensors.items()
-        if key.endswith(ROWS)
-    }
-    rest = {
-        key.replace(f"{_CHILD}.base_layer.", "."): tensor
-        for key, tensor in tensors.items()
-        if not key.endswith(ROWS)
-    }
-    return rows, rest
+def split_tensors(
+    tensors: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
+    """The rows by module, all other tensors, and which of either would get the same name.
+
+    Whole weights get the module's own name.
+    """
+    rows = {key: tensor for key, tensor in tensors.items() if key.endswith(ROWS)}
+    rest = {key: tensor for key, tensor in tensors.items() if key not in rows}
+    modules, twice = renamed(
+        rows, {key: key.removesuffix(ROWS).removeprefix(PREFIX) for key in rows}
+    )
+    plain, more = renamed(rest, {key: key.replace(f"{_CHILD}.base_layer.", ".") for key in rest})
+    return modules, plain, twice + more
 
 
 def decode_rows(
@@ -50,11 +53,12 @@ def decode_rows(
 ) -> tuple[dict[str, ModuleAdapter], list[str]]:
     """The adapters of rows by module, and contradictions between tensors and config."""
     given = config.get(FIELD)
+    rows_of = _by_module(given) if isinstance(given, dict) else lambda _: given
     adapters: dict[str, ModuleAdapter] = {}
     problems: list[str] = []
     for name, values in tensors.items():
         problems += filter(None, [type_problem(name + ROWS, values)])
-        rows = given if not isinstance(given, dict) else _of_module(given, name)
+        rows = rows_of(name)
         if not rows:
             problems.append(f"{name}{ROWS} is unexpected: {FIELD} of the config does not list it")
         elif values.ndim != 2 or values.shape[0] != len(rows):
@@ -67,8 +71,15 @@ def decode_rows(
     return adapters, problems
 
 
-def _of_module(given: Mapping[str, Any], name: str) -> list[int] | None:
-    return next((rows for suffix, rows in given.items() if name.endswith(suffix)), None)
+def _by_module(given: Mapping[str, list[int]]) -> Callable[[str], list[int] | None]:
+    """Which rows the config lists for a module: those of the first text that its name ends in."""
+    endings, place = Endings(given), {text: n for n, text in enumerate(given)}
+
+    def rows(name: str) -> list[int] | None:
+        first = min(endings.of(name), key=place.__getitem__, default=None)
+        return None if first is None else given[first]
+
+    return rows
 
 
 def _adapter(values: Tensor, rows: list[int]) -> ModuleAdapter:

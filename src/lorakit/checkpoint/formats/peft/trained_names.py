@@ -12,8 +12,9 @@ A name in a module of `modules_to_save` is never taken apart, whatever words are
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 
+from lorakit.checkpoint.formats.peft.endings import Endings
 from lorakit.checkpoint.formats.peft.layout import ALL_FACTORS, PREFIX
 
 _BASE = "base_layer"
@@ -32,7 +33,7 @@ def encoded(name: str, adapted: Mapping[str, str]) -> str:
     return f"{adapted[module]}.{_BASE}.{leaf}" if module in adapted else name
 
 
-def decoded(name: str, adapted: Container[str], saved: Iterable[str]) -> str | None:
+def decoded(name: str, adapted: Container[str], saved: Endings) -> str | None:
     """The name in the model; None if it is not that of a trained tensor.
 
     `name` is without the prefix, `adapted` are the adapted modules, `saved` is `modules_to_save`.
@@ -66,7 +67,7 @@ def refusal(key: str, trained: Container[str]) -> str | None:
     return f"{key} belongs to an adapted module, but lora_A and lora_B of {module} are missing"
 
 
-def misread(name: str, adapted: Mapping[str, str], saved: Iterable[str]) -> bool:
+def misread(name: str, adapted: Mapping[str, str], saved: Endings) -> bool:
     """Whether PEFT or `decoded` would take a trained tensor of this name for something else."""
     key = encoded(name, adapted)
     is_factor = any(f".{key}".endswith(ending) for ending in ALL_FACTORS)
@@ -81,10 +82,10 @@ def _is_unsupported(name: str) -> bool:
     return any(part == "token_adapter" or part.startswith("lora_") for part in name.split("."))
 
 
-def _inside_saved(name: str, saved: Iterable[str]) -> str | None:
+def _inside_saved(name: str, saved: Endings) -> str | None:
     """The rest of a name within the outermost module of `modules_to_save`; None outside of one."""
-    whole = f".{name}"
-    ends = [
-        whole.find(f".{module}.") + len(module) + 2 for module in saved if f".{module}." in whole
-    ]
-    return whole[min(ends) :] if ends else None
+    for dot in re.finditer(r"\.", name):
+        starts = (dot.start() - len(module) for module in saved.of(name, dot.start()))
+        if any(start == 0 or name[start - 1] == "." for start in starts):
+            return name[dot.end() :]
+    return None
