@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import RLock
 from weakref import WeakKeyDictionary
 
@@ -116,20 +117,26 @@ def merge_report(model: nn.Module) -> MergeReport:
         )
 
 
-def disabled(model: nn.Module) -> AbstractContextManager[None]:
+def disabled(model: nn.Module) -> Disabled:
     """Inside, the model computes the base model's output, with the original heads and biases.
 
     For instance for reference logits. As `torch.no_grad` it applies to the thread that enters it,
     and not to threads that are started inside. Gradient checkpointing recomputes in backward: call
-    it on the side of the block on which the forward was. Raises StateError if the model has no
-    adapters, or if the values of a head or bias before `inject` are unknown.
+    it on the side of the block on which the forward was. It also decorates a function. Entering
+    raises StateError if the model has no adapters, or if the values of a head or bias before
+    `inject` are unknown.
     """
+    return Disabled(partial(_with_originals, model))
+
+
+def _with_originals(model: nn.Module) -> list[nn.Module]:
+    """The modules of this model that can be disabled, with originals that fit their copies."""
     layers = require_adapters(model)
     trained_copies.require_values(model)
     holders = list(trained_copies.holders(model))
     for module in holders:
         trained_copies.follow(module)
-    return Disabled([*layers, *holders])
+    return [*layers, *holders]
 
 
 def refresh(model: nn.Module) -> None:

@@ -8,9 +8,9 @@ its own and has the state of the thread that made it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
-from contextlib import ContextDecorator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from torch import Tensor, nn
 
@@ -19,11 +19,22 @@ from lorakit.surgery.alteration import Alteration, altered
 if TYPE_CHECKING:
     from typing import Self
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Block(NamedTuple):
+    ids: frozenset[int]
+    modules: tuple[nn.Module, ...]
+    """Held, so that no other module gets the identity of one."""
+    key: object
+    """Of the `Disabled` that opened it, which a block must not keep alive."""
+
 
 class _Thread(threading.local):
     def __init__(self) -> None:
-        self.disabled: tuple[frozenset[int], ...] = ()
-        """The modules of each block that is open, the innermost last."""
+        self.disabled: tuple[_Block, ...] = ()
+        """The blocks that are open, the innermost last."""
 
 
 here = _Thread()
@@ -32,27 +43,44 @@ here = _Thread()
 
 def is_disabled(module: nn.Module) -> bool:
     """Whether this thread is in a block that disables this module."""
-    return any(id(module) in modules for modules in here.disabled)
+    return any(id(module) in block.ids for block in here.disabled)
 
 
-class Disabled(ContextDecorator):
-    """A context in which these modules are disabled, and read what waits in their `Alteration`.
+class Disabled:
+    """A context in which modules are disabled, and read what waits in their `Alteration`.
 
-    Entering and leaving are one assignment each: an interrupt finds the state on or off.
+    Which ones is asked on entry. It can be entered again, inside itself as well, and decorates
+    functions. Entering and leaving are one assignment each: an interrupt finds the state on or off.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
-        self._modules = list(modules)  # held, so that no other module gets the identity of one
-        self._ids = frozenset(map(id, self._modules))
+    def __init__(self, find_modules: Callable[[], Iterable[nn.Module]]) -> None:
+        self._find_modules = find_modules
+        self._key = object()
 
     def __enter__(self) -> None:
-        here.disabled = (*here.disabled, self._ids)
+        modules = tuple(self._find_modules())
+        here.disabled = (*here.disabled, _Block(frozenset(map(id, modules)), modules, self._key))
 
     def __exit__(self, *_: object) -> None:
-        here.disabled = tuple(ids for ids in here.disabled if ids is not self._ids)
+        blocks = here.disabled
+        own = [at for at, block in enumerate(blocks) if block.key is self._key]
+        if own:  # not in a thread that did not enter
+            here.disabled = blocks[: own[-1]] + blocks[own[-1] + 1 :]
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        """The function, which runs inside a block of its own each time."""
+
+        @wraps(function)
+        def inside(*args: P.args, **kwargs: P.kwargs) -> T:
+            with Disabled(self._find_modules):
+                return function(*args, **kwargs)
+
+        return inside
 
     def __del__(self) -> None:
-        self.__exit__()  # which an interrupt may have prevented
+        """Leave what an interrupt may have kept open."""
+        if here is not None:  # as it is when Python ends
+            here.disabled = tuple(block for block in here.disabled if block.key is not self._key)
 
 
 class ReadsOriginals(nn.Module):
