@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import lorakit as lora
-from lorakit.injection import folding
+from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 from tests.injection.checks import assert_same, snapshot
 from tests.injection.interrupting import interrupted
@@ -101,14 +101,14 @@ def test_a_weight_that_cannot_be_merged_leaves_the_adapters(
 ) -> None:
     model = adapted()
     before, expected = snapshot(model), output(model, X)
-    merge, calls = folding.merge, iter([True, False])
+    folded, calls = AdapterLayer.folded_weight, iter([True, False])
 
-    def once(weight: Tensor, dw: Tensor) -> Tensor:
+    def once(layer: AdapterLayer) -> Tensor:
         if next(calls):
-            return merge(weight, dw)
+            return folded(layer)
         raise MemoryError("no room for another weight")
 
-    monkeypatch.setattr(folding, "merge", once)
+    monkeypatch.setattr(AdapterLayer, "folded_weight", once)
     with pytest.raises(MemoryError, match="no room"):
         lora.fold(model)
     assert_same(before, snapshot(model))
