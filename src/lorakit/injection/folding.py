@@ -19,7 +19,7 @@ from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers, require_plain_form, restoration
 from lorakit.layers.embedding import Embedding
 from lorakit.private.transformers_names import forget_ties, tied_weights
-from lorakit.surgery.completion import complete
+from lorakit.surgery.atomicity import complete
 from lorakit.surgery.parameters import parameter_like
 from lorakit.surgery.rounded_reads import rounded_parameters, store
 from lorakit.surgery.ties import storage_key

@@ -19,7 +19,7 @@ from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import adapt, lora_layers, restoration
 from lorakit.layers.readers import merge_on_read
 from lorakit.surgery.alteration import alteration, altered, forget
-from lorakit.surgery.completion import complete
+from lorakit.surgery.atomicity import complete
 from lorakit.surgery.ties import storage_key
 from lorakit.variants import RowsSite
 

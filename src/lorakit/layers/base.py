@@ -76,6 +76,7 @@ class AdapterLayer(MergedWeight, LoRALayer):
 
     def forward(self, input: Tensor) -> Tensor:
         spec = self.spec  # plain attributes only: this runs in every forward
+        # True wherever `base_or_merged_weight` gives a weight; the two have to agree.
         if spec.merge_weights or self._merging or here.disabled or not (self._active and spec.r):
             weight = self.base_or_merged_weight()
             if weight is not None:

@@ -25,7 +25,7 @@ from lorakit.layers.merged_weight import PASSING
 from lorakit.private.torch_names import OutProjection
 from lorakit.surgery.alteration import NAME as ALTERATION
 from lorakit.surgery.alteration import alteration, altered
-from lorakit.surgery.completion import complete
+from lorakit.surgery.atomicity import complete
 from lorakit.surgery.split import is_conv1d
 from lorakit.variants import AdapterSpec, LinearSite, OutProjSite, RowsSite, Site
 from lorakit.variants.registry import adapter_names

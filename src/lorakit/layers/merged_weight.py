@@ -113,6 +113,7 @@ class MergedWeight(nn.Module):
         That is W itself where no adapter is enabled, and the merged weight where it may be cached.
         Compiled code uses a cache that is there and builds none: `lorakit.merged`.
         """
+        # `AdapterLayer.forward` asks first whether this could give a weight: they have to agree.
         if not (self._active and self.spec.r) or (here.disabled and is_disabled(self)):
             return self.base_weight
         compiling = torch.compiler.is_compiling()
