@@ -82,9 +82,28 @@ def parse_json(text: str, source: str) -> Any:
         raise FormatError(f"{source} is nested too deeply.") from error
     except ValueError as error:
         raise FormatError(f"{source} is not valid JSON: {error}") from error
-    if _is_deeper(value, _DEEPEST):
+    if is_deeper(value, _DEEPEST):
         raise FormatError(f"{source} is nested more than {_DEEPEST} deep.")
     return value
+
+
+def is_deeper(value: Any, limit: int) -> bool:
+    """Whether something in a value of JSON stands more than `limit` deep, the value itself at 1.
+
+    >>> is_deeper([{"a": []}], 3), is_deeper([{"a": [1]}], 3)
+    (False, True)
+    """
+    level = [value]
+    for _ in range(limit):
+        level = [
+            part
+            for parent in level
+            if isinstance(parent, dict | list)
+            for part in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _integer(text: str) -> int:
@@ -100,18 +119,6 @@ def _number(text: str) -> float:
 
 def _no_number(text: str) -> float:
     raise ValueError(f"{_short(text)} is not a finite number")
-
-
-def _is_deeper(value: Any, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit):
-        level = [
-            part
-            for parent in level
-            if isinstance(parent, dict | list)
-            for part in (parent.values() if isinstance(parent, dict) else parent)
-        ]
-    return bool(level)
 
 
 def _short(value: object) -> str:

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorakit.errors import FormatError
+from lorakit.runs.prediction_files import write_predictions
 from lorakit.tables.json_cells import JsonCell, table_of
 from lorakit.tables.reading import read_table
 
@@ -26,6 +28,14 @@ VALUES = st.recursive(
 def written(path: Path, rows: list[dict[str, Any]]) -> str:
     path.write_text("\n".join(map(json.dumps, rows)))
     return str(path)
+
+
+def deep(depth: int, key: str | None = None) -> Any:
+    """Lists in each other, or objects of that key."""
+    value: Any = 1
+    for _ in range(depth - 1):
+        value = [value] if key is None else {key: value}
+    return value
 
 
 def in_parquet(path: Path, columns: dict[str, Any]) -> str:
@@ -60,6 +70,33 @@ def test_a_column_that_nobody_reads_is_no_reason_to_refuse(tmp_path: Path, value
     table = read_table(written(tmp_path / "t.jsonl", rows))
     assert (table["text"][:], table["label"][:]) == (["a", "b"], [1, 0])
     assert table["id"][:] in ([5, value], ["5", value])
+
+
+@pytest.mark.parametrize("depth", [16, 17, 64, 100, 300, 399])
+def test_a_deep_cell_reads_and_is_written_as_it_was(tmp_path: Path, depth: int) -> None:
+    rows = [{"text": "a", "deep": deep(depth), "objects": deep(depth, "a")}, {"text": "b"}]
+    table = read_table(written(tmp_path / "t.jsonl", rows))
+    assert table["deep"][:] == [rows[0]["deep"], None]
+    assert table["objects"][:] == [rows[0]["objects"], None]
+    write_predictions(tmp_path / "p.jsonl", table, [0, 1])
+    assert read_table(str(tmp_path / "p.jsonl"))["deep"][0] == rows[0]["deep"]
+
+
+@pytest.mark.parametrize("depth", [400, 900, 100_000])
+def test_a_cell_deeper_than_python_follows_is_refused_by_its_line(
+    tmp_path: Path, depth: int
+) -> None:
+    cell = "[" * depth + "]" * depth
+    (tmp_path / "t.jsonl").write_text('{"text": "a"}\n{"text": "b", "deep": %s}\n' % cell)
+    with pytest.raises(FormatError, match="line 2: "):
+        read_table(str(tmp_path / "t.jsonl"))
+
+
+@pytest.mark.parametrize("depth", [17, 50, 64])
+def test_deep_objects_of_parquet_are_read(tmp_path: Path, depth: int) -> None:
+    cell = {"absent": None, "a": deep(depth, "a")}
+    table = read_table(in_parquet(tmp_path / "t.parquet", {"deep": [cell, {"absent": "here"}]}))
+    assert table["deep"][:] == [{"a": cell["a"]}, {"absent": "here"}]
 
 
 def test_a_key_with_half_a_surrogate_pair_is_escaped(tmp_path: Path) -> None:

@@ -1,21 +1,28 @@
 """Cells of any JSON value in a table that is stored by Arrow.
 
 Arrow gives a column one type: of objects with different keys it makes objects with all keys, it has
-no type for a number and a list, none for integers above 64 bits, and none for half of a surrogate
-pair. A column of such values is stored as JSON text, and each cell reads as it was written.
+no type for a number and a list, none for integers above 64 bits, none for half of a surrogate pair,
+and few levels of lists in each other. A column of such values is stored as JSON text, and each cell
+reads as it was written.
 """
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import datasets
 import pyarrow
 from datasets.features.features import generate_from_arrow_type, register_feature
+
+from lorakit.foreign_files import is_deeper
+from lorakit.tables.cells import is_scalar
+
+_DEEPEST = 16
+"""Levels of a column with a type: Arrow holds 64, and `datasets` takes many calls for each."""
 
 
 @dataclass
@@ -59,7 +66,7 @@ def table_of_arrow(table: Any) -> Any:
     """A `datasets.Dataset` of an Arrow table, also of types that `datasets` does not know."""
     cells = [field.name for field in table.schema if not _is_known(field)]
     for name in cells:
-        texts = _texts(table.column(name).to_pylist())
+        texts = _texts(map(_without_nulls, table.column(name).to_pylist()))
         table = table.set_column(table.column_names.index(name), name, texts)
     return _dataset(table, cells)
 
@@ -79,6 +86,8 @@ def with_own_keys(table: Any) -> Any:
 
 def _array(values: Sequence[Any]) -> Any:
     """The values as an Arrow array; None if Arrow cannot hold each as it is."""
+    if any(is_deeper(value, _DEEPEST) for value in values if not is_scalar(value)):
+        return None
     try:
         array = pyarrow.array(values)
     except (pyarrow.ArrowException, OverflowError, UnicodeEncodeError):
@@ -87,7 +96,7 @@ def _array(values: Sequence[Any]) -> Any:
     return None if _has_objects(feature) or array.to_pylist() != list(values) else array
 
 
-def _texts(values: Sequence[Any]) -> Any:
+def _texts(values: Iterable[Any]) -> Any:
     cell = JsonCell()
     return pyarrow.array([cell.encode_example(value) for value in values], cell.pa_type)
 
@@ -99,12 +108,22 @@ def _dataset(table: Any, cells: Sequence[str]) -> Any:
 
 
 def _is_known(field: Any) -> bool:
-    """Whether `datasets` has a feature for the Arrow field's type."""
+    """Whether `datasets` has a feature for the Arrow field's type, and it is not too deep."""
+    if _is_deep(field.type):
+        return False
     try:
         generate_from_arrow_type(field.type)
     except ValueError:
         return False
     return True
+
+
+def _is_deep(kind: Any) -> bool:
+    """Whether an Arrow type has more levels than a column with a type may have."""
+    level = [kind]
+    for _ in range(_DEEPEST):
+        level = [outer.field(i).type for outer in level for i in range(outer.num_fields)]
+    return bool(level)
 
 
 def _has_objects(feature: Any) -> bool:

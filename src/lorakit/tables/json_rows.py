@@ -14,10 +14,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lorakit.errors import FormatError
+from lorakit.foreign_files import is_deeper
 from lorakit.tables.cells import is_scalar
 
 Columns = dict[str, list[Any]]
 
+DEEPEST = 400
+"""Levels of a row: what Python can still write as JSON, far from its limit of calls."""
 _WANTED = 'write one object a line, or one list of objects: [{"text": "...", "label": "..."}, ...]'
 
 
@@ -60,7 +63,10 @@ def _whole(text: str) -> Any:
 
 
 def _parsed(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_unique)
+    value = json.loads(text, object_pairs_hook=_unique)
+    if is_deeper(value, DEEPEST):
+        raise ValueError(f"it is nested more than {DEEPEST} deep")
+    return value
 
 
 def _object(value: Any) -> dict[str, Any]:
