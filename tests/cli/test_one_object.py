@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lorakit.cli import output
+from lorakit.errors import ConfigError
 from tests.cli.files import write_csv
 
 LONG = "x" * 5000
@@ -109,6 +110,30 @@ def test_what_a_library_prints_is_not_in_the_object(run, monkeypatch):
     code, out, err = run("recipes", "list", "--json")
     assert (code, strict(out)) == (0, {"value": None, "values": [1.0, None]})
     assert err == "a library prints this\n"
+
+
+def test_error_after_the_result_is_no_second_object(run, monkeypatch, capsys):
+    def broken(*arguments: object) -> None:
+        output.show({"value": 1}, True)
+        raise error
+
+    monkeypatch.setattr("lorakit.cli.recipes.show", broken)
+    error: Exception = ConfigError("too late")
+    code, out, err = run("recipes", "list", "--json")
+    assert (code, strict(out), err) == (1, {"value": 1}, "too late\n")
+    error = KeyError("surprise")
+    with pytest.raises(KeyError):
+        run("recipes", "list", "--json")
+    assert strict(capsys.readouterr().out) == {"value": 1}
+
+
+def test_interruption_is_one_object(run, monkeypatch):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lorakit.recipe.catalogue.shipped_recipes", interrupted)
+    code, out, _ = run("recipes", "list", "--json")
+    assert (code, strict(out)) == (130, {"error": "Interrupted."})
 
 
 def test_unforeseen_error_is_said_before_it_is_raised(capsys):

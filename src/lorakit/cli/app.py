@@ -21,7 +21,13 @@ from lorakit.cli import (
     targets,
     train,
 )
-from lorakit.cli.output import one_object, plain_warnings, print_error
+from lorakit.cli.output import (
+    INTERRUPTED,
+    one_object,
+    plain_warnings,
+    print_error,
+    print_interrupted,
+)
 from lorakit.errors import ConfigError, LorakitError
 
 app = typer.Typer(
@@ -82,7 +88,10 @@ def _exit_code(arguments: list[str], as_json: bool) -> int:
     try:
         _require_text(arguments)
         with plain_warnings():  # standalone prints usage errors
-            return app(arguments, standalone_mode=not as_json) or 0
+            code: int = app(arguments, standalone_mode=not as_json) or 0
+        if code == INTERRUPTED:
+            print_interrupted()
+        return code
     except LorakitError as error:
         if _debug:
             raise

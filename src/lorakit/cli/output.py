@@ -23,6 +23,9 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print the result, or the error, as one JSON object.")
 ]
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
 _reserved: TextIO | None = None
 """Standard output while it is kept for the one object, until that is printed."""
 
@@ -39,12 +42,10 @@ def one_object(as_json: bool) -> Iterator[None]:
         with redirect_stdout(printed):
             yield
     except Exception as error:  # unforeseen: the traceback follows, but the object comes first
-        _print_object({"error": f"{type(error).__name__}: {error}"})
+        _print_if_first({"error": f"{type(error).__name__}: {error}"})
         raise
     finally:
-        if _reserved is not None:
-            _print_object({"output": printed.getvalue()})
-        else:
+        if not _print_if_first({"output": printed.getvalue()}):
             sys.stderr.write(printed.getvalue())
 
 
@@ -57,10 +58,15 @@ def show(value: Any, as_json: bool) -> None:
 
 
 def print_error(message: str, as_json: bool) -> None:
-    """Print an error to standard error, and as JSON also to standard output."""
+    """Print an error to standard error; as JSON also to standard output, if that has no object."""
     if as_json:
-        _print_object({"error": message})
+        _print_if_first({"error": message})
     print(message, file=sys.stderr)
+
+
+def print_interrupted() -> None:
+    """Print the object of a command that Ctrl-C ended before it printed one."""
+    _print_if_first({"error": "Interrupted."})
 
 
 @contextmanager
@@ -89,6 +95,14 @@ def quiet_libraries(as_json: bool) -> None:
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     if as_json or not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _print_if_first(value: Any) -> bool:
+    """Print the one object, unless standard output has it already; whether it was printed."""
+    is_first = _reserved is not None
+    if is_first:
+        _print_object(value)
+    return is_first
 
 
 def _print_object(value: Any) -> None:

@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorakit.cli.output import Json, print_error, quiet_libraries, show
+from lorakit.cli.output import INTERRUPTED, Json, print_error, quiet_libraries, show
 
 if TYPE_CHECKING:
     from lorakit.runs.directory import RunResult
-
-INTERRUPTED = 130
-"""The exit code of shells for Ctrl-C."""
 
 
 def train(
