@@ -81,6 +81,15 @@ def text_problem(value: Any) -> str | None:
     return "has half a surrogate pair, which is no text" if has_half_pair else None
 
 
+def json_in(value: Any) -> Any:
+    """What the cell holds: the value of its JSON, None for text that is none; no text is itself.
+
+    >>> [json_in(v) for v in ('{"a": [1]}', "{'a'}", {"a": 1}, "null", None)]
+    [{'a': [1]}, None, {'a': 1}, None, None]
+    """
+    return _read_with(json.loads, value) if isinstance(value, str) else value
+
+
 def list_in(value: Any) -> list[Any] | None:
     """The list in the cell: itself, or written in text as JSON or as Python, which pandas does.
 
@@ -88,7 +97,7 @@ def list_in(value: Any) -> list[Any] | None:
     [[1], [1, None], ['a', None], None, None, None]
     """
     if isinstance(value, str) and value.lstrip().startswith("["):
-        value = _read_with(json.loads, value) or _read_with(ast.literal_eval, value.strip())
+        value = json_in(value) or _read_with(ast.literal_eval, value.strip())
     return value if isinstance(value, list) else None
 
 

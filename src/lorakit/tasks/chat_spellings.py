@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from lorakit.errors import ConfigError
+from lorakit.tables.cells import json_in
 from lorakit.tasks.chat_template import render
 from lorakit.tasks.conversations import Conversation
 from lorakit.tasks.messages import Message
@@ -98,10 +99,7 @@ def _calls(message: Message) -> Iterator[dict[str, Any]]:
 
 
 def _as_object(value: Any) -> Any:
-    try:
-        found = json.loads(value) if isinstance(value, str) else None
-    except (ValueError, RecursionError):
-        return value
+    found = json_in(value)
     return found if isinstance(found, dict) else value
 
 

@@ -11,14 +11,13 @@ The first three are columns of that name, unless one of them is the only column.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from lorakit.errors import ConfigError
-from lorakit.tables.cells import is_blank, text_problem
+from lorakit.tables.cells import is_blank, json_in, text_problem
 from lorakit.tasks.messages import (
     ASSISTANT,
     Message,
@@ -112,11 +111,8 @@ def _add_history(parts: _Parts, cell: Any) -> None:
 
 
 def _add_tools(parts: _Parts, cell: Any) -> None:
-    try:
-        listed = json.loads(cell) if isinstance(cell, str) and not is_blank(cell) else cell or []
-        tools = [json.loads(tool) if isinstance(tool, str) else tool for tool in listed]
-    except (ValueError, TypeError, RecursionError):
-        tools = [None]
+    listed = [] if is_blank(cell) else json_in(cell)
+    tools = list(map(json_in, listed)) if isinstance(listed, list) or listed == {} else [None]
     if not all(isinstance(tool, Mapping) for tool in tools):
         raise ConfigError("is not a list of tools, nor JSON of one")
     parts.tools = tools or None

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lorakit.errors import ConfigError
-from lorakit.tables.cells import is_blank, list_in
+from lorakit.tables.cells import is_blank, json_in, list_in
 
 Message = dict[str, Any]
 
@@ -153,10 +153,7 @@ def _text(content: Any, role: str) -> Any:
 
 def _calls(content: Any) -> list[dict[str, Any]]:
     """The tool calls of JSON of {"name": ..., "arguments": {...}}, or of a list of them."""
-    try:
-        found = json.loads(content)
-    except (ValueError, TypeError, RecursionError):
-        found = None
+    found = json_in(content)
     calls = found if isinstance(found, list) else [found]
     if not all(isinstance(call, dict) and {"name", "arguments"} <= set(call) for call in calls):
         raise ConfigError("has a function_call that is not JSON with name and arguments")
