@@ -19,7 +19,7 @@ from transformers import (
 )
 
 import lorakit as lora
-from lorakit.errors import ConfigError
+from lorakit.errors import ConfigError, FormatError
 from lorakit.inference.prediction import evaluate_tables
 from lorakit.inference.session import evaluation_tables, open_session
 from lorakit.recipe.catalogue import recipe_file
@@ -264,6 +264,13 @@ def test_dropout_for_a_head_that_has_none_is_refused(decoder, reviews, tmp_path)
     recipe = tiny.recipe(decoder, reviews, tmp_path / "run", training={"classifier_dropout": 0.1})
     with pytest.raises(ConfigError, match=r"classifier_dropout is set, and .* \(gpt2\) has no"):
         train(recipe, lambda text: None)
+
+
+def test_dropout_for_a_base_that_is_not_there_is_refused(tmp_path):
+    options = (f"base={tmp_path}", "training.classifier_dropout=0.35")
+    task = Classification(("sentence",), "label", 20, ("a", "b"))
+    with pytest.raises(FormatError, match="is not a model directory"):
+        load_model(shipped("glue-roberta-base", "sst2", *options), task)
 
 
 def test_the_small_recipe_is_checked_for_each_of_its_tasks():

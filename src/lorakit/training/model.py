@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-from transformers import AutoConfig
 
 from lorakit.errors import ConfigError
 from lorakit.injection.selection.vocabulary import height, input_embeddings
@@ -13,10 +11,9 @@ from lorakit.methods import find
 from lorakit.models import loading
 from lorakit.models.dtypes import compute_in, resolve_dtype
 from lorakit.models.vocabulary import resize
+from lorakit.recipe.data import Log
 from lorakit.recipe.schema import Recipe
 from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, Task
-
-Log = Callable[[str], None]
 
 
 def load_model(recipe: Recipe, task: Task) -> tuple[Any, list[str]]:
@@ -65,7 +62,7 @@ def _dropout_setting(recipe: Recipe, task: Task) -> str:
 
     Raises ConfigError if it has none.
     """
-    config = AutoConfig.from_pretrained(recipe.base, revision=recipe.revision)
+    config = loading.load_config(recipe.base, recipe.revision)
     if config.model_type.startswith("deberta"):
         return "cls_dropout"
     known = [n for n in ("classifier_dropout", "seq_classif_dropout") if hasattr(config, n)]
