@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import reprlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -57,6 +58,15 @@ def rows_text(rows: Sequence[int]) -> str:
     named = ", ".join(str(row + 1) for row in rows[:_NAMED_ROWS])
     more = len(rows) - _NAMED_ROWS
     return f"row{'s' if len(rows) > 1 else ''} {named}" + (f" and {more} more" if more > 0 else "")
+
+
+def repeated(values: Iterable[Any]) -> list[Any]:
+    """The values that are there more than once, sorted.
+
+    >>> repeated(["text", "label", "text"])
+    ['text']
+    """
+    return sorted(value for value, count in Counter(values).items() if count > 1)
 
 
 def to_json(value: Any, **options: Any) -> str:

@@ -87,7 +87,7 @@ def test_a_cell_deeper_than_python_follows_is_refused_by_its_line(
     tmp_path: Path, depth: int
 ) -> None:
     cell = "[" * depth + "]" * depth
-    (tmp_path / "t.jsonl").write_text('{"text": "a"}\n{"text": "b", "deep": %s}\n' % cell)
+    (tmp_path / "t.jsonl").write_text(f'{{"text": "a"}}\n{{"text": "b", "deep": {cell}}}\n')
     with pytest.raises(FormatError, match="line 2: "):
         read_table(str(tmp_path / "t.jsonl"))
 

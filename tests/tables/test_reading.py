@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,14 @@ def test_columns_of_the_same_name_in_parquet_are_refused(tmp_path: Path) -> None
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
     with pytest.raises(FormatError, match="same name: a"):
         read_table(str(tmp_path / "t.parquet"))
+
+
+def test_many_columns_are_compared_in_one_pass() -> None:
+    names = [f"column{i}" for i in range(50_000)]
+    start = time.process_time()
+    with pytest.raises(FormatError, match=r"'column7' occurs"):
+        parse_csv(",".join([*names, "column7"]) + "\n")
+    assert time.process_time() - start < 5
 
 
 def test_a_file_that_is_not_there_is_named_with_its_neighbours(write: Write) -> None:

@@ -8,6 +8,7 @@ import pytest
 from datasets import Dataset
 
 from lorakit.errors import ConfigError
+from lorakit.tables.json_cells import table_of
 from lorakit.tasks.columns import make_task, resolve
 from lorakit.tasks.spec import Columns
 
@@ -230,3 +231,9 @@ def test_many_wrong_labels_are_counted() -> None:
     with pytest.raises(ConfigError, match="and 20 more such values") as caught:
         resolve(rows, Columns("regression", ("text",), "label"))
     assert len(caught.value.problems) == 11
+
+
+def test_a_number_that_no_float_reaches_is_named() -> None:
+    rows = table_of({"text": ["a", "b"], "score": [1.5, int("1" * 310)]})
+    with pytest.raises(ConfigError, match=r"'score' has the value 1{310}, which .*: row 2"):
+        resolve(rows, Columns("regression"))

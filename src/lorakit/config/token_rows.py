@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from lorakit.config.values import is_index, is_name
+from lorakit.text import repeated
 
 TokenRows = tuple[int, ...]
 """Row numbers in ascending order, each once."""
@@ -32,6 +32,6 @@ def _rows(field: str, given: Any) -> tuple[TokenRows | None, list[str]]:
     listed = isinstance(given, list | tuple | range) and len(given) > 0
     if not listed or not all(map(is_index, given)):
         return None, [f"{field} is {given!r}; it must list one or more integers >= 0"]
-    if twice := sorted(row for row, count in Counter(given).items() if count > 1):
+    if twice := repeated(given):
         return None, [f"{field} lists {', '.join(map(str, twice))} more than once"]
     return tuple(sorted(given)), []

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lorakit.errors import FormatError
-from lorakit.text import rows_text
+from lorakit.text import repeated, rows_text
 
 Columns = dict[str, list[str]]
 
@@ -139,9 +139,10 @@ def _columns(records: Sequence[_Record], separator: str) -> Columns:
         raise FormatError("it is empty")
     header, *rows = (record.cells for record in records)
     names = [name.strip() for name in header]
-    twice = sorted({name for name in names if name and names.count(name) > 1})
     uneven = [i for i, row in enumerate(rows) if len(row) != len(names)]
-    problems = [f"the column {name!r} occurs more than once" for name in twice]
+    problems = [
+        f"the column {name!r} occurs more than once" for name in repeated(filter(None, names))
+    ]
     if uneven:
         problems.append(
             f"{rows_text(uneven)}: not {len(names)} cells, as the header has; a cell that contains "

@@ -20,6 +20,7 @@ from lorakit.errors import (
 from lorakit.foreign_files import local_path, read_bytes
 from lorakit.tables.delimited import parse_csv, parse_tsv
 from lorakit.tables.json_rows import parse_json, parse_json_lines
+from lorakit.text import repeated
 
 _PARSERS = {".csv": parse_csv, ".tsv": parse_tsv, ".jsonl": parse_json_lines, ".json": parse_json}
 SUFFIXES = (*_PARSERS, ".parquet")
@@ -138,7 +139,7 @@ def _from_parquet(path: Path, content: bytes) -> Any:
     except (ValueError, OSError) as error:
         raise FormatError(f"{path} cannot be read as Parquet: {error}") from error
     names = table.column_names
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := repeated(names):
         raise FormatError(f"{path} has columns of the same name: {', '.join(twice)}.")
     table = table.select([name for name in names if not name.startswith("__index_level_")])
     for i, field in enumerate(table.schema):

@@ -11,6 +11,7 @@ from lorakit.tasks.guessing import guess_labelled
 from lorakit.tasks.registry import TASKS, task_problem
 from lorakit.tasks.spec import ONE_OR_TWO, Columns, TaskSpec
 from lorakit.tasks.table_checks import missing_columns
+from lorakit.text import repeated
 
 
 def resolve(table: Any, given: Columns, name: str = "the table") -> Columns:
@@ -99,9 +100,9 @@ def _contradictions(table: Any, given: Columns, found: Columns) -> list[str]:
     if len(text) < read.least or (read.most is not None and len(text) > read.most):
         problems.append(f"data.text names {len(text)} columns; {found.task} reads {read.meant}")
     used = [*text, *([label] if label is not None else [])]
-    twice = sorted({name for name in used if used.count(name) > 1})
     problems += [
-        f"column {name!r} is used more than once in data.text and data.label" for name in twice
+        f"column {name!r} is used more than once in data.text and data.label"
+        for name in repeated(used)
     ]
     if given.label is None and label is not None and label in map(str, table[label][:]):
         problems.append(
