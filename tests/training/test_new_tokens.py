@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -75,6 +76,29 @@ def test_the_printed_lines_have_the_new_rows(run: Path, tool: str) -> None:
     names = run_lines(usage(str(run)), tool)
     ids = torch.tensor([[ROWS[0], 2, 5, ROWS[1]]])
     expected = open_session(str(run)).model.cpu()(ids).logits
+    torch.testing.assert_close(names["model"].eval()(ids).logits, expected)
+
+
+WHOLE = {
+    "full": {"method": "full"},
+    "modules to save": {"lora": {"r": 2, "modules_to_save": ["embed_tokens", "lm_head"]}},
+}
+"""What trains whole tables of the vocabulary, in place of its new rows."""
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("settings", WHOLE.values(), ids=WHOLE)
+def test_the_printed_lines_have_whole_tables_that_grew(
+    settings: dict[str, Any], tied: bool, tmp_path: Path
+) -> None:
+    base = save_base(tmp_path / "base", tied)
+    data = tiny_chat.save_conversations(tmp_path / "chats.jsonl")
+    recipe = tiny.recipe(base, data, tmp_path / "run", training={"max_steps": 1}, **settings)
+    train(recipe, lambda text: None)
+    names = run_lines(usage(str(tmp_path / "run")))
+    assert names["model"].get_input_embeddings().weight.shape[0] == len(OLD) + len(NEW)
+    ids = torch.tensor([[ROWS[0], 2, 5, ROWS[1]]])
+    expected = open_session(str(tmp_path / "run")).model.cpu()(ids).logits
     torch.testing.assert_close(names["model"].eval()(ids).logits, expected)
 
 

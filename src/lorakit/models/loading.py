@@ -29,16 +29,18 @@ UNLIMITED = 1 << 20
 """The sequence length used for no limit."""
 
 
-def meta_model(name: str, revision: str | None = None) -> nn.Module:
+def meta_model(
+    name: str, revision: str | None = None, auto_class: str | None = None
+) -> nn.Module:
     """The model of that directory or hub id on the meta device: names and shapes, no weights.
 
-    Raises FormatError if there is no such model.
+    It is of its own class, or of that `auto_class`. Raises FormatError if there is no such model.
     """
     import torch
 
     transformers = _transformers()
     config = load_config(name, revision)
-    model_class = class_of(transformers, config)
+    model_class = getattr(transformers, auto_class) if auto_class else class_of(transformers, config)
     try:
         with torch.device("meta"):
             return model_class.from_config(config)  # type: ignore[no-any-return]

@@ -23,13 +23,11 @@ def fit_vocabulary(model: Any, bundle: AdapterBundle, tokenizer: Any = None) -> 
 
     Files that contradict themselves are left to `load`, which lists what does not fit.
     """
-    embeddings = input_embeddings(model)
-    if embeddings is None:
-        return
     bundle, _ = in_model_names(bundle, (name for name, _ in model.named_modules()))
-    before, size = height(embeddings), _size(model, bundle, tokenizer)
-    if size is None or size == before:
+    embeddings, size = input_embeddings(model), new_size(model, bundle, tokenizer)
+    if embeddings is None or size is None:
         return
+    before = height(embeddings)
     resize(model, size)
     with torch.no_grad():
         for name, module in vocabulary_modules(model).items():
@@ -43,6 +41,13 @@ def resize(model: Any, size: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model.resize_token_embeddings(size)
+
+
+def new_size(model: nn.Module, bundle: AdapterBundle, tokenizer: Any = None) -> int | None:
+    """The size that the vocabulary must be given for the adapter; None if it fits as it is."""
+    embeddings = input_embeddings(model)
+    size = None if embeddings is None else _size(model, bundle, tokenizer)
+    return None if embeddings is None or size == height(embeddings) else size
 
 
 def _size(model: nn.Module, bundle: AdapterBundle, tokenizer: Any) -> int | None:

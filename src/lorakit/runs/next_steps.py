@@ -10,14 +10,15 @@ from lorakit.checkpoint import AdapterBundle, read
 from lorakit.checkpoint.formats.peft.codec import Peft
 from lorakit.checkpoint.formats.registry import format_of
 from lorakit.config import scaling
-from lorakit.models.loading import WITHOUT_ADAPTER, holds_adapter, load_config
+from lorakit.models.loading import WITHOUT_ADAPTER, holds_adapter, meta_model
+from lorakit.models.vocabulary import new_size
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
 from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.base import Task
 from lorakit.tasks.generation import CausalTask
 from lorakit.tasks.task_file import load_task
-from lorakit.variants import VARIANTS, RowsSite
+from lorakit.variants import VARIANTS
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's --max-lora-rank accepts."""
@@ -32,7 +33,10 @@ def usage(output: str) -> str:
     generates = task is not None and task.generates
     paragraphs = [_on_the_command_line(output, generates, len(recipe.data.text or ()))]
     bundle = read(directory / ADAPTER)
-    paragraphs.append(_in_python(recipe, output, task, _is_resized(recipe, bundle)))
+    auto_class = task.auto_class if task is not None else "AutoModel"
+    base = meta_model(recipe.base, recipe.revision, auto_class)
+    resized = new_size(base, bundle) is not None
+    paragraphs.append(_in_python(recipe, output, task, auto_class, resized))
     if isinstance(format_of(directory / ADAPTER), Peft):
         paragraphs.append(_in_peft(output))
         paragraphs.append(_in_vllm(recipe, output, bundle, generates))
@@ -81,18 +85,9 @@ def _on_the_command_line(output: str, generates: bool, columns: int) -> str:
     return "\n".join(["With lorakit:", *from_texts, from_file])
 
 
-def _is_resized(recipe: Recipe, bundle: AdapterBundle) -> bool:
-    """Whether tokens were trained that the base has no rows for."""
-    sites = (adapter.site for adapter in bundle.adapters.values())
-    last = max((site.rows[-1] for site in sites if isinstance(site, RowsSite)), default=-1)
-    if last < 0:
-        return False
-    rows: int = load_config(recipe.base, recipe.revision).get_text_config().vocab_size
-    return last >= rows
-
-
-def _in_python(recipe: Recipe, output: str, task: Task | None, resized: bool) -> str:
-    auto_class = task.auto_class if task is not None else "AutoModel"
+def _in_python(
+    recipe: Recipe, output: str, task: Task | None, auto_class: str, resized: bool
+) -> str:
     generates = task is not None and task.generates
     names = [auto_class, "AutoTokenizer", *(["GenerationConfig"] if generates else [])]
     adapter = f"{output}/{ADAPTER}"
@@ -112,10 +107,11 @@ def _in_python(recipe: Recipe, output: str, task: Task | None, resized: bool) ->
 
 
 def _arguments(recipe: Recipe, task: Task | None) -> str:
-    """Further arguments of `from_pretrained`: labels, what pads a batch, and no other adapter."""
+    """Further arguments of `from_pretrained`: which base, its labels, what pads a batch."""
     has_head = task is not None and not task.generates
     labels = task.head().get("num_labels") if task is not None else None
     arguments = {
+        f'revision="{recipe.revision}"': recipe.revision is not None,
         f"num_labels={labels}": labels is not None,
         "pad_token_id=tokenizer.pad_token_id": has_head,
         f"adapter_kwargs={WITHOUT_ADAPTER}": holds_adapter(recipe.base, recipe.revision),
@@ -137,8 +133,9 @@ def _in_vllm(recipe: Recipe, output: str, bundle: AdapterBundle, generates: bool
     rank = next(rank for rank in VLLM_RANKS if rank >= _rank(bundle))
     adapter = f"{output}/{ADAPTER}"
     served = f"--generation-config {adapter}" if generates else "--runner pooling"
+    base = recipe.base if recipe.revision is None else f"{recipe.base} --revision {recipe.revision}"
     return (
         "In vLLM, where it supports LoRA for this architecture:\n"
-        f"  vllm serve {recipe.base} {served} --enable-lora --max-lora-rank {rank} "
+        f"  vllm serve {base} {served} --enable-lora --max-lora-rank {rank} "
         f"--lora-modules {Path(output).name}={adapter}"
     )
