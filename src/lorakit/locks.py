@@ -19,8 +19,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from lorakit.errors import SaveError
 from lorakit.files import discard, flush_tree
 
@@ -38,6 +36,8 @@ def exclusive(directory: Path, place: Path | None = None) -> Iterator[Callable[[
 
     Raises SaveError that names the holder if it is held already, OSError if it cannot be written.
     """
+    from filelock import FileLock, Timeout  # not at import, of which it is the half
+
     place = place or directory
     lock, note = FileLock(directory / LOCK, blocking=False), directory / NOTE
     try:
@@ -50,14 +50,18 @@ def exclusive(directory: Path, place: Path | None = None) -> Iterator[Callable[[
     ours = _note()
 
     def require_held() -> None:
-        if not note.is_file() or note.read_text(encoding="utf-8") != ours:
+        try:
+            held = note.is_file() and note.read_bytes() == ours
+        except OSError as error:
+            raise SaveError(f"{place} can no longer be read: {error}") from error
+        if not held:
             raise SaveError(
                 f"{place} was deleted or moved while it was being written; run the same command "
                 "again."
             )
 
     try:
-        note.write_text(ours, encoding="utf-8")
+        note.write_bytes(ours)
         yield require_held
     finally:
         try:
@@ -95,9 +99,10 @@ def new_directory(output: Path) -> Iterator[Path]:
         raise SaveError(f"{output} could not be written: {error}") from error
 
 
-def _note() -> str:
+def _note() -> bytes:
     since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-    return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+    said = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    return json.dumps(said).encode()
 
 
 def _holder(note: Path) -> str:

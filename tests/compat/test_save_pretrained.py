@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, BertConfig, BertForSequenceClassification, GPT2LMHeadModel
 
 import lorakit as lora
+from lorakit.errors import LorakitWarning
 from tests.compat.peft_cases import ENCODER, GPT2, hf
 from tests.tolerances import EXACT, MODEL
 
@@ -28,7 +29,9 @@ IDS = torch.arange(3, 15).view(2, 6)
 CONFIG = lora.LoraConfig(r=2, target_modules=["query", "value"], init_lora_weights=False)
 
 
-from_the_base = pytest.mark.filterwarnings("ignore:save_pretrained of this adapted:UserWarning")
+from_the_base = pytest.mark.filterwarnings(
+    "ignore:save_pretrained of this adapted:lorakit.errors.LorakitWarning"
+)
 
 
 def classifier() -> nn.Module:
@@ -189,7 +192,7 @@ def test_push_to_hub_is_refused_with_the_call_that_does_it(minilm: Path, tmp_pat
 def test_a_base_without_a_name_is_saved_as_it_was_with_a_warning(tmp_path: Path) -> None:
     model = classifier()
     lora.inject(model, CONFIG)
-    with pytest.warns(UserWarning, match=r"from these files comes the base.*lorakit\.fold"):
+    with pytest.warns(LorakitWarning, match=r"from these files comes the base.*lorakit\.fold"):
         model.save_pretrained(tmp_path)
 
 
@@ -207,7 +210,8 @@ class Unet(nn.Module):
 def test_another_librarys_method_stays_with_a_warning() -> None:
     model = Unet()
     lora.inject(model, lora.LoraConfig(r=2, target_modules=["query"]))
-    with pytest.warns(UserWarning, match="save_pretrained of this adapted Unet writes A and B"):
+    said = "save_pretrained of this adapted Unet writes A and B"
+    with pytest.warns(LorakitWarning, match=said):
         assert model.save_pretrained("here", variant="fp16") == "here fp16"
 
 

@@ -35,5 +35,11 @@ def test_errors_and_configs_load_nothing_heavy() -> None:
     assert_light("-c", "import lorakit; lorakit.errors.LorakitError; lorakit.LoraConfig()")
 
 
+def test_adapting_a_model_loads_no_file_formats_and_no_locks() -> None:
+    imported = imported_by("-c", "import lorakit; lorakit.inject")
+    assert "lorakit.injection.installation" in imported
+    assert not imported & {"filelock", "lorakit.checkpoint", "safetensors"}
+
+
 def test_a_heavy_import_would_be_seen() -> None:
     assert "torch" in imported_by("-c", "import lorakit; lorakit.Linear")

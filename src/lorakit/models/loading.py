@@ -29,9 +29,7 @@ UNLIMITED = 1 << 20
 """The sequence length used for no limit."""
 
 
-def meta_model(
-    name: str, revision: str | None = None, auto_class: str | None = None
-) -> nn.Module:
+def meta_model(name: str, revision: str | None = None, auto_class: str | None = None) -> nn.Module:
     """The model of that directory or hub id on the meta device: names and shapes, no weights.
 
     It is of its own class, or of that `auto_class`. Raises FormatError if there is no such model.
@@ -40,7 +38,8 @@ def meta_model(
 
     transformers = _transformers()
     config = load_config(name, revision)
-    model_class = getattr(transformers, auto_class) if auto_class else class_of(transformers, config)
+    own = class_of(transformers, config)
+    model_class = getattr(transformers, auto_class) if auto_class else own
     try:
         with torch.device("meta"):
             return model_class.from_config(config)  # type: ignore[no-any-return]

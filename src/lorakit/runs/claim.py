@@ -53,7 +53,7 @@ def claimed(output: Path, recipe: Recipe) -> Iterator[Callable[[], None]]:
         except SaveError:  # what is there may not be seen, and the same command goes on
             raise
         except Exception:
-            with suppress(SaveError):
+            with suppress(OSError):  # what failed is more than what stays behind
                 require_held()
                 _release(output)
             raise

@@ -18,18 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
-from lorakit.checkpoint import AdapterBundle, write
-from lorakit.errors import ConfigError
-from lorakit.files import atomic_write
-from lorakit.injection.transfer.saving import bundle_of
+from lorakit.errors import ConfigError, LorakitWarning
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.alteration import altered
 
 METHOD = "save_pretrained"
-_TRAINERS_FILE = "model.safetensors"
 
 
 def keep_loadable(model: nn.Module) -> None:
@@ -64,6 +59,7 @@ class SaveAndWarn:
             f"{METHOD} of this adapted {kind.__name__} writes A and B beside the weights, and from "
             "these files comes the base. Save the adapter with lorakit.save_adapter; merged "
             "weights are saved after lorakit.fold.",
+            LorakitWarning,
             stacklevel=2,
         )
         return getattr(kind, METHOD)(self.model, *args, **settings)
@@ -75,7 +71,10 @@ class SaveAdapter(SaveAndWarn):
     def __call__(
         self, save_directory: str | Path, is_main_process: bool = True, **settings: Any
     ) -> Any:
-        """`settings` are about whole weights. Raises ConfigError for push_to_hub."""
+        """`settings` are about whole weights.
+
+        Raises ConfigError for push_to_hub, and as `save_directory` does.
+        """
         if not getattr(getattr(self.model, "config", None), "name_or_path", None):
             return super().__call__(save_directory, is_main_process, **settings)
         if settings.get("push_to_hub"):
@@ -84,21 +83,7 @@ class SaveAdapter(SaveAndWarn):
                 "model.push_to_hub(repository) instead."
             )
         if is_main_process:
-            _save(self.model, Path(save_directory))
+            from lorakit.injection.transfer import directory  # the file formats: not at import
+
+            directory.save_directory(self.model, Path(save_directory))
         return None
-
-
-def _save(model: nn.Module, directory: Path) -> None:
-    bundle = bundle_of(model)
-    write(bundle, directory)
-    with atomic_write(directory / _TRAINERS_FILE) as temporary:
-        save_file(_by_own_names(model, bundle), temporary, metadata={"format": "pt"})
-
-
-def _by_own_names(model: nn.Module, bundle: AdapterBundle) -> dict[str, Tensor]:
-    adapters = {
-        f"{name}.{leaf}": layer.get_parameter(leaf)
-        for name, layer in lora_layers(model)
-        for leaf in layer.tensor_names
-    }
-    return {name: t.detach().cpu().clone() for name, t in {**adapters, **bundle.trained}.items()}
