@@ -1,8 +1,9 @@
 """Files that others wrote, read in bounded time and memory; whatever is wrong is one FormatError.
 
 A name may be anything, a path may lead to a pipe that never ends, and JSON may be nested deeper
-than Python can follow, or hold numbers that no float can. Everything that lorakit reads from
-outside is opened by `read_bytes`, and all JSON in it is read by `parse_json`.
+than Python can follow, or hold numbers that no float can. Configs, records, recipes and tables are
+opened by `read_bytes`, and configs, records and headers in JSON are read by `parse_json`. The rows
+of a table are not: a cell may hold any JSON (`tables.json_rows`).
 """
 
 from __future__ import annotations

@@ -16,8 +16,7 @@ from safetensors import SafetensorError
 from lorakit.errors import LorakitError, SaveError
 from lorakit.files import obstacle
 
-_TORCH_WRITER = re.compile("inline_container|basic_ios|iostream")
-"""In the RuntimeErrors of torch.save."""
+_TORCH_WRITER = re.compile("inline_container|basic_ios|iostream")  # in torch.save's RuntimeErrors
 _THEN = (
     "Make room or make it writable, and run the same command again; it goes on from the last whole "
     "checkpoint."
