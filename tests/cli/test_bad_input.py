@@ -52,11 +52,20 @@ def test_a_table_that_cannot_be_learned_is_named(name, run, small_bert, tmp_path
 
 def test_a_base_that_is_not_there_is_named(run, tmp_path):
     data = write_csv(tmp_path / "train.csv", [HEADER, *ROWS])
-    output = tmp_path / "run"
+    output = tmp_path / "runs" / "new"
     code, _, err = run("train", "--base", "/nowhere/m", "--data", data, "--output", output)
     assert code == 1
     assert err == "No transformers model found at /nowhere/m: no such directory.\n"
-    assert not (output / "recipe.yaml").exists()
+    assert list(tmp_path.iterdir()) == [data]
+
+
+def test_a_refused_run_leaves_a_directory_that_was_there(run, tmp_path):
+    data = write_csv(tmp_path / "train.csv", [HEADER, *ROWS])
+    output = tmp_path / "run"
+    output.mkdir()
+    code, *_ = run("train", "--base", "/nowhere/m", "--data", data, "--output", output)
+    assert code == 1
+    assert list(output.iterdir()) == []
 
 
 def test_a_label_seen_only_at_test_time_is_named(run, small_bert, tmp_path):

@@ -65,9 +65,9 @@ def test_a_run_that_makes_nothing_leaves_room_for_a_corrected_recipe(
     with monkeypatch.context() as patch:
         patch.setattr(arguments.LoraTrainer, "training_step", broken)
         with pytest.raises(RuntimeError, match="out of memory"):
-            train(tiny.recipe(encoder, reviews, tmp_path), silent)
+            train(tiny.recipe(encoder, reviews, tmp_path / "run"), silent)
     assert list(tmp_path.iterdir()) == []
-    train(tiny.recipe(encoder, reviews, tmp_path, training={"max_steps": 1}), silent)
+    train(tiny.recipe(encoder, reviews, tmp_path / "run", training={"max_steps": 1}), silent)
 
 
 @pytest.mark.parametrize("text", ["", '{"method": "lo', "[]", "null", '{"steps": 4}', "[" * 90000])

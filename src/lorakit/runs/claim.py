@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lorakit.errors import ConfigError, SaveError, StateError
-from lorakit.files import atomic_write_text, discard
+from lorakit.files import atomic_write_text, directory_for_writing, discard
 from lorakit.locks import LOCK_FILES, exclusive
 from lorakit.recipe.schema import Recipe, differences, from_mapping
 from lorakit.recipe.yaml_file import load_recipe, to_yaml
@@ -34,12 +34,14 @@ def claimed(output: Path, recipe: Recipe) -> Iterator[Callable[[], None]]:
     """Hold the run directory, with the recipe in it, against every other run.
 
     Yields a check that raises SaveError if the directory was deleted or moved since. A run that
-    fails before its first checkpoint leaves nothing that would refuse a corrected recipe.
+    fails before its first checkpoint leaves nothing that would refuse a corrected recipe, and no
+    directory that it made.
 
     Raises SaveError that names the process that holds it, ConfigError if it cannot be written.
     """
     with ExitStack() as stack:
         try:
+            stack.enter_context(directory_for_writing(output))
             require_held = stack.enter_context(exclusive(output))
             require_own(output, recipe)  # another run may have begun and ended since
             if not (output / RECIPE).exists():
