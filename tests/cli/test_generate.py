@@ -125,6 +125,7 @@ def test_a_prompt_that_is_too_long_loses_its_beginning_and_says_so(run, base, ad
         ((), "Pass --prompt TEXT, or --data FILE"),
         (("--prompt", "w1", "--max-new-tokens", 64), "none is left for the prompt"),
         (("--prompt", "w1", "--top-p", 0, "--temperature", -1), "temperature is -1"),
+        (("--prompt", "w1", "--column", "q"), "a file, which --prompt does not read; leave it"),
         (("--prompt", "w1", "--task", "poem"), "task is 'poem'"),
     ],
 )

@@ -222,6 +222,7 @@ def test_predict_never_overwrites_silently(run, runs, reviews, tmp_path):
         ((), "Pass --data FILE with --output FILE, or --text TEXT."),
         (("--data", "x.csv"), "Pass --data FILE with --output FILE"),
         (("--data", "x.csv", "--output", "out.xlsx"), "must end in one of .jsonl, .csv, .tsv"),
+        (("--text", "a joy", "--column", "text"), "a file, which --text does not read; leave it"),
         (("--text", "a joy", "--task", "chat"), "was trained for classification, not for chat"),
     ],
 )

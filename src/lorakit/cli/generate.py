@@ -119,6 +119,8 @@ def generate(
             "Pass --prompt TEXT, or --data FILE (with --output FILE to save the completions), or "
             "--output FILE alone for a run's test set."
         )
+    if prompt:
+        options.refuse_columns(column, "--prompt")
     settings = _checked(
         max_new_tokens=max_new_tokens,
         temperature=temperature,

@@ -96,7 +96,7 @@ Column = Annotated[
     list[str] | None,
     typer.Option(
         metavar="COLUMN",
-        help="Input column; repeat it for several, such as a pair of texts.",
+        help="Input column of a file; repeat it for several, such as a pair of texts.",
         show_default="as in training",
         rich_help_panel=DATA,
     ),
@@ -135,6 +135,15 @@ def load_options(
     return LoadOptions(
         base, lora_alpha, revision, check_base, task, columns, label, names, _numbers(thresholds)
     )
+
+
+def refuse_columns(column: list[str] | None, option: str) -> None:
+    """Raise ConfigError for columns beside an option whose texts are in none."""
+    if column:
+        raise ConfigError(
+            f"--column names columns of a file, which {option} does not read; leave it out, or "
+            "pass --data FILE."
+        )
 
 
 def _numbers(text: str | None) -> tuple[float, ...] | None:

@@ -84,6 +84,8 @@ def predict(
             "Pass --data FILE with --output FILE, or --text TEXT. For a submission to GLUE's test "
             "server pass --glue DIR alone, or with --data FOLDER."
         )
+    if text:
+        options.refuse_columns(column, "--text")
     if output is not None:
         check_output(output, overwrite)
     quiet_libraries(json)
