@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from errno import EACCES
 from pathlib import Path
 from threading import get_ident
 
@@ -53,15 +54,35 @@ def atomic_write_text(path: Path, text: str, newline: str | None = None) -> None
 @contextmanager
 def directory_for_writing(directory: Path) -> Iterator[None]:
     """Create the directory and its parents; those created are removed again if the block fails."""
-    created = [path for path in (directory, *directory.parents) if not path.exists()]
+    missing = _missing(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        for path in created:
-            with suppress(OSError):
-                path.rmdir()  # only an empty one is removed
+        _remove_empty(missing)
         raise
+
+
+def try_directory(directory: Path) -> None:
+    """Raise OSError if the directory cannot be created or written, and leave all as it was."""
+    missing = _missing(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES), str(directory))
+    finally:
+        _remove_empty(missing)
+
+
+def _missing(directory: Path) -> list[Path]:
+    """Those of a directory and its parents that are not there, the innermost first."""
+    return [path for path in (directory, *directory.parents) if not path.exists()]
+
+
+def _remove_empty(directories: Iterable[Path]) -> None:
+    for path in directories:
+        with suppress(OSError):
+            path.rmdir()  # only an empty one is removed
 
 
 def temporary_path(path: Path) -> Path:

@@ -59,6 +59,15 @@ def test_a_base_that_is_not_there_is_named(run, tmp_path):
     assert list(tmp_path.iterdir()) == [data]
 
 
+@pytest.mark.parametrize("command", ["predict", "generate"])
+def test_a_refused_answer_makes_no_directory_for_it(command, run, tmp_path):
+    data = write_csv(tmp_path / "data.csv", [HEADER, *ROWS])
+    output = tmp_path / "new" / "out.csv"
+    code, *_ = run(command, tmp_path / "nothing", "--data", data, "--output", output)
+    assert code == 1
+    assert list(tmp_path.iterdir()) == [data]
+
+
 def test_a_refused_run_leaves_a_directory_that_was_there(run, tmp_path):
     data = write_csv(tmp_path / "train.csv", [HEADER, *ROWS])
     output = tmp_path / "run"

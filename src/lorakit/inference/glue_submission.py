@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorakit.errors import ConfigError, SaveError
-from lorakit.files import atomic_write_text
+from lorakit.files import atomic_write_text, directory_for_writing
 from lorakit.inference.prediction import predict
 from lorakit.inference.session import Session
 from lorakit.runs.prediction_files import check_output
@@ -64,6 +64,7 @@ def _write(file: Path, predictions: Sequence[str]) -> None:
     """The whole file or nothing."""
     lines = ["index\tprediction", *(f"{i}\t{text}" for i, text in enumerate(predictions)), ""]
     try:
-        atomic_write_text(file, "\n".join(lines), newline="\n")
+        with directory_for_writing(file.parent):
+            atomic_write_text(file, "\n".join(lines), newline="\n")
     except OSError as error:
         raise SaveError(f"{file} cannot be written: {error}") from error

@@ -52,6 +52,7 @@ class PartialOutputs:
 
     def _write(self, mode: str, text: str) -> None:
         try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open(mode, encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:

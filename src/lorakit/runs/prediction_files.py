@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from lorakit.errors import ConfigError, SaveError
-from lorakit.files import atomic_write
+from lorakit.files import atomic_write, directory_for_writing, try_directory
 from lorakit.foreign_files import local_path
 from lorakit.tasks.outputs import PREDICTION
 from lorakit.text import to_json
@@ -23,7 +22,7 @@ def check_output(output: Path, overwrite: bool) -> None:
     """Raise, before anything is computed, if the predictions could not be written there.
 
     ConfigError for an unknown file suffix, SaveError if it exists or its directory cannot be
-    created.
+    created or written.
     """
     if output.suffix not in SUFFIXES:
         raise ConfigError(
@@ -32,11 +31,9 @@ def check_output(output: Path, overwrite: bool) -> None:
     if local_path(output).exists() and not overwrite:
         raise SaveError(f"{output} exists already; choose another file, or pass --overwrite.")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        try_directory(output.parent)
     except OSError as error:
-        raise SaveError(f"The directory {output.parent} cannot be created: {error}") from error
-    if not os.access(output.parent, os.W_OK):
-        raise SaveError(f"There is no permission to write in {output.parent}.")
+        raise SaveError(f"The directory {output.parent} cannot be written: {error}") from error
 
 
 def check_columns(columns: Sequence[str], added: Collection[str] = (PREDICTION,)) -> None:
@@ -56,6 +53,7 @@ def write_predictions(output: Path, table: Any, predictions: Sequence[Any]) -> N
     rows = ({**row, PREDICTION: p} for row, p in zip(table, predictions, strict=True))
     try:
         with (
+            directory_for_writing(output.parent),
             atomic_write(output) as temporary,
             temporary.open("w", encoding="utf-8", errors=_HALF_PAIRS, newline="") as file,
         ):
