@@ -3,19 +3,22 @@
 A reader that infers types turns "007" into 7 and "NA" into nothing. Here a column is text, and what
 a label means is decided where it is used.
 
-Quotes enclose a cell in CSV; in TSV they do so in some files, and are characters in others. If an
-enclosed cell has lines in it that are whole rows without quotes, there are two readings:
+A cell in quotes may have lines in it that are whole rows without quotes, and then there are two
+readings:
 
     "Great stuff    pos       one row, whose text has a tab and a line break in it,
     bad movie"      neg       or two rows
 
-TSV then has two rows, since that loses nothing. What stays unclear is refused.
+In CSV quotes enclose a cell, so that is one row, unless other cells have quotes as characters
+(`5" disk`): then nobody can know. In TSV quotes are characters in some files, and enclose a cell
+in others: two rows if other cells show the former. What stays unclear is refused.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,11 +41,11 @@ class _Record:
 def parse_csv(text: str, separator: str = ",") -> Columns:
     """The columns by name; those without a name (an index that was saved) are left out.
 
-    Raises FormatError for rows of another length, names that occur twice, broken quotes, and for
-    quotes without which the file is as regular and has more rows.
+    Raises FormatError for rows of another length, names that occur twice, broken quotes, and, if
+    some quotes are characters, for quotes without which the file is as regular and has more rows.
     """
     quoted = _records(text, separator, csv.QUOTE_MINIMAL)
-    if _has_long_rows(quoted):
+    if _has_long_rows(quoted) and not _is_standard(text, separator):
         plain = _records(text, separator, csv.QUOTE_NONE)
         if (unclear := _unclear(quoted, plain)) and _is_even(plain, quoted):
             raise _two_readings(unclear)
@@ -52,7 +55,7 @@ def parse_csv(text: str, separator: str = ",") -> Columns:
 def parse_tsv(text: str) -> Columns:
     """Columns between tabs; quotes mean what they mean in CSV, or nothing if they do not pair.
 
-    Raises FormatError as `parse_csv` does, but reads rows without quotes where there are more.
+    Raises FormatError as `parse_csv` does, and where nothing tells what the quotes mean.
     """
     try:
         quoted = _records(text, "\t", csv.QUOTE_MINIMAL)
@@ -63,7 +66,7 @@ def parse_tsv(text: str) -> Columns:
         return columns
     plain = _records(text, "\t", csv.QUOTE_NONE)
     unclear = _unclear(quoted, plain)
-    if unclear and not _is_even(plain, quoted):
+    if unclear and (_is_standard(text, "\t") or not _is_even(plain, quoted)):
         raise _two_readings(unclear)
     return _columns(plain, "\t") if unclear else columns
 
@@ -89,6 +92,17 @@ def _records(text: str, separator: str, quoting: int) -> list[_Record]:
     finally:
         csv.field_size_limit(limit)
     return records
+
+
+def _is_standard(text: str, separator: str) -> bool:
+    """Whether all quotes of a text with valid quotes enclose cells, or are doubled in those.
+
+    >>> _is_standard('"a ""b""\\nc",d', ","), _is_standard('5" disk,d', ",")
+    (True, False)
+    """
+    between = re.escape(separator)
+    enclosed = rf'(^|[\r\n]|{between})"[^"]*(?:""[^"]*)*"(?=[\r\n]|{between}|$)'
+    return '"' not in re.sub(enclosed, r"\1", text)
 
 
 def _has_long_rows(records: Sequence[_Record]) -> bool:
