@@ -3,14 +3,15 @@
 The conversation is rendered and tokenized once, as the model will see it. Which of its tokens are
 an assistant turn, the template's `{% generation %}` block says. Without one, a turn goes from the
 end of its generation prompt to the end of the conversation up to it, with its closing token, so
-that the model learns to stop, and without the white space between turns.
+that the model learns to stop, and without the white space between turns. It never reaches into the
+next message: what closes a whole conversation alone is no part of a turn before the last.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -92,14 +93,11 @@ def _runs(mask: Sequence[int]) -> int:
 def _span(tokenizer: Any, conversation: Conversation, turn: int, text: str) -> Span:
     """The characters of a turn: from its prompt's end to its closing token."""
     turns = conversation.turns
-    content = turns[turn].content.strip()
-    before, up_to = (replace(conversation, turns=turns[:end]) for end in (turn, turn + 1))
-    first = text.partition(content or text)[0]
+    first = text.partition(turns[turn].content.strip() or text)[0]
+    before = replace(conversation, turns=turns[:turn])
     prompt = render(tokenizer, before, prompt=True) if turn else first
-    alone = render(tokenizer, up_to).rstrip()
     if text.startswith(prompt):
-        found = text.startswith(alone)
-        stop = len(alone) if found else _stop(tokenizer, text, len(prompt), content, alone)
+        stop = _stop(tokenizer, conversation, turn, text, len(prompt))
         if stop is not None:
             return len(prompt), stop
     raise ConfigError(
@@ -110,26 +108,71 @@ def _span(tokenizer: Any, conversation: Conversation, turn: int, text: str) -> S
     )
 
 
-def _stop(tokenizer: Any, text: str, start: int, content: str, alone: str) -> int | None:
+def _stop(
+    tokenizer: Any, conversation: Conversation, turn: int, text: str, start: int
+) -> int | None:
+    """The end of a turn: where the conversation up to it ends, if that begins `text`.
+
+    Templates that close the last turn alone, or a whole conversation, write the same without the
+    special tokens at its end where something follows; None if the end is not found.
+    """
+    up_to = replace(conversation, turns=conversation.turns[: turn + 1])
+    alone = render(tokenizer, up_to).rstrip()
+    found = next(filter(text.startswith, _without_ends(tokenizer, alone)), None)
+    if found == alone:
+        return len(alone)
+    if found is not None and not render(tokenizer, up_to, prompt=True).startswith(alone):
+        return len(found)
+    stop = _closing(tokenizer, conversation, turn, text, start, alone)
+    return stop if stop is not None or found is None else len(found)
+
+
+def _without_ends(tokenizer: Any, text: str) -> Iterator[str]:
+    """The text, and what is left of it without each of the special tokens at its end."""
+    yield text
+    while end := _last_special(tokenizer, text):
+        text = text.removesuffix(end).rstrip()
+        yield text
+
+
+def _closing(
+    tokenizer: Any, conversation: Conversation, turn: int, text: str, start: int, alone: str
+) -> int | None:
     """The end of a turn that a template renders otherwise when others follow it.
 
-    Templates drop its reasoning there. The first special token after the content closes the turn; a
-    turn without content (a tool call) ends as it does `alone`, where no turn follows.
+    Templates drop its reasoning there. The first special token between the content and the next
+    message closes the turn; a turn without content (a tool call) ends as it does `alone`.
     """
+    limit = _next_content(tokenizer, conversation, turn, text)
+    content = conversation.turns[turn].content.strip()
     if content:
-        at = text.find(content, start)
-        return _closing(tokenizer, text, at + len(content)) if at >= 0 else None
-    ends = (token for token in _special(tokenizer) if alone.endswith(token))
-    end = max(ends, key=len, default="")
-    at = text.find(end, start) if end else -1
+        at = text.find(content, start, limit)
+        after = at + len(content)
+        ends = [(text.find(token, after, limit), len(token)) for token in _special(tokenizer)]
+        stops = [begin + length for begin, length in ends if begin >= 0]
+        return min(stops) if at >= 0 and stops else None
+    end = _last_special(tokenizer, alone)
+    at = text.find(end, start, limit) if end else -1
     stop = at + len(end)
     return stop if at >= 0 and alone.endswith(text[start:stop]) else None
 
 
-def _closing(tokenizer: Any, text: str, stop: int) -> int:
-    """The end of the first special token from `stop` on, or `stop`."""
-    found = [(text.find(token, stop), len(token)) for token in _special(tokenizer)]
-    return min((at + length for at, length in found if at >= 0), default=stop)
+def _next_content(tokenizer: Any, conversation: Conversation, turn: int, text: str) -> int:
+    """Where the next message's content begins: up to there the text is the same for another one."""
+    turns = [*conversation.turns]
+    following = turns[turn + 1]
+    other = "!" if following.content.strip().startswith("?") else "?"
+    content = following.message["content"]
+    parts = [{"type": "text", "text": other}] if isinstance(content, list) else other
+    turns[turn + 1] = replace(following, message={**following.message, "content": parts})
+    changed = render(tokenizer, replace(conversation, turns=turns))
+    differs = (at for at, (one, two) in enumerate(zip(text, changed, strict=False)) if one != two)
+    return next(differs, min(len(text), len(changed)))
+
+
+def _last_special(tokenizer: Any, text: str) -> str:
+    """The special token at the end of the text, or nothing."""
+    return max(filter(text.endswith, _special(tokenizer)), key=len, default="")
 
 
 def _special(tokenizer: Any) -> set[str]:
