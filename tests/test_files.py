@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lorakit.files import atomic_write, atomic_write_text, directory_for_writing
+from lorakit.files import atomic_write, atomic_write_text, directory_for_writing, sha256_of
 
 
 class Crash(BaseException):
@@ -95,3 +95,9 @@ def test_directories_that_were_made_go_again_if_the_block_fails(tmp_path: Path) 
     with pytest.raises(Crash), directory_for_writing(tmp_path / "there" / "new" / "deep"):
         raise Crash
     assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+
+
+def test_sha256_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, B.1
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_of(tmp_path / "abc") == expected

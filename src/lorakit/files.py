@@ -1,4 +1,4 @@
-"""Atomic writes.
+"""Atomic writes, and the digest of a file.
 
 A file is written under a temporary name in the same directory, flushed to the disk, and renamed. A
 rename is atomic, so readers find either the old file or the new one, also after a crash. Temporary
@@ -10,6 +10,7 @@ Source: https://lwn.net/Articles/457667 (why the flush, and why the directory's 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -130,3 +131,9 @@ def discard(paths: Iterable[Path]) -> None:
     for path in paths:
         with suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

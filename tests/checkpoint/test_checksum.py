@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lorakit.checkpoint import AdapterBundle, read, write
+from lorakit.checkpoint.checksum import CHECKSUM, with_checksum
 from lorakit.config import LoraConfig
 from lorakit.errors import FormatError
 from lorakit.variants import AdapterSpec, LinearSite, ModuleAdapter
@@ -76,6 +77,19 @@ def test_checksum_of_another_header_is_refused(tmp_path: Path) -> None:
     assert changed != metadata["lorakit"]
     with pytest.raises(FormatError, match="checksum in its header differs"):
         read(tmp_path)
+
+
+def test_the_checksum_of_files_that_are_already_saved_stays_what_it_is() -> None:
+    tensors = {
+        "b.lora_B": torch.arange(6, dtype=torch.bfloat16).view(3, 2),
+        "a.lora_A": torch.tensor([[0.5, -1.0]]),
+        "score.bias": torch.tensor(2.0),
+        "none": torch.ones(0, 4),
+    }
+    metadata = with_checksum({"format": "pt", "lorakit": '{"version": 1}'}, tensors)
+    assert metadata[CHECKSUM] == (
+        "sha256:d62ea53b02fa7b78160b8ecd5f26c760c262af67c47727e1cd6501dab7cbc4ab"
+    )
 
 
 def test_file_without_a_checksum_is_read(tmp_path: Path) -> None:

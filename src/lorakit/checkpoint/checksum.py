@@ -7,13 +7,12 @@ tool's, or an earlier lorakit's, and is read as it is.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from lorakit.digests import tensors_digest
 from lorakit.errors import FormatError
 
 CHECKSUM = "lorakit_checksum"
@@ -34,11 +33,5 @@ def require_intact(file: Path, metadata: Mapping[str, str], tensors: Mapping[str
 
 
 def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for key, text in sorted(metadata.items()):
-        if key != CHECKSUM:
-            digest.update(f"{key!r} {text!r}\n".encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name!r} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().reshape(-1).view(torch.uint8).numpy().data)
-    return f"sha256:{digest.hexdigest()}"
+    others = sorted((key, text) for key, text in metadata.items() if key != CHECKSUM)
+    return tensors_digest(tensors, "".join(f"{key!r} {text!r}\n" for key, text in others))

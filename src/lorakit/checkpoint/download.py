@@ -8,7 +8,6 @@ writing one file.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import ssl
@@ -21,6 +20,7 @@ from typing import Any
 from filelock import FileLock
 
 from lorakit.errors import FormatError, SaveError
+from lorakit.files import sha256_of
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes received and, where the server sends it, the size of the file."""
@@ -159,17 +159,9 @@ def _check(address: str, part: Path, size: int | None, sha256: str | None) -> No
     problems = []
     if size is not None and _length(part) != size:
         problems.append(f"size mismatch: expected {size:,} bytes, got {_length(part):,}")
-    if sha256 is not None and (found := _digest(part)) != sha256:
+    if sha256 is not None and (found := sha256_of(part)) != sha256:
         problems.append(f"sha256 mismatch: expected {sha256}, got {found}")
     if problems:
         part.unlink()
         _validator(part).unlink(missing_ok=True)
         raise FormatError(f"The file downloaded from {address} is not the expected one:", problems)
-
-
-def _digest(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while chunk := opened.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

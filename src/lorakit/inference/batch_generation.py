@@ -19,6 +19,7 @@ from typing import Any
 from torch import Tensor
 from transformers import DynamicCache, LogitsProcessor, NoRepeatNGramLogitsProcessor
 
+from lorakit.models.stop_tokens import stop_ids
 from lorakit.private.transformers_names import is_stateful
 from lorakit.recipe.decoding import DecodingConfig
 from lorakit.tasks.padding import padded, padding_id
@@ -52,21 +53,22 @@ def generate_batch(
     mask = padded([[1] * len(p) for p in prompts], 0, left=continues).to(model.device)
     start = ids.shape[1] if continues else 1
     arguments = decoding.generate_kwargs()
-    arguments["eos_token_id"] = _end_tokens(model, tokenizer, decoding)
+    ends = stop_ids(model, tokenizer, _stop_tokens(tokenizer, decoding.stop_strings))
+    arguments["eos_token_id"] = ends
     if decoding.no_repeat_ngram_size:
         inner = NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram_size)
         arguments["logits_processor"] = [AfterPrompt(inner, start)]
     if continues and decoding.num_beams > 1 and start > 1 and _accepts_cache(model):
         arguments["past_key_values"] = _prompt_cache(model, ids, mask, decoding.num_beams)
     output = model.generate(input_ids=ids, attention_mask=mask, pad_token_id=pad, **arguments)
-    found = [_before_end(ids, arguments["eos_token_id"]) for ids in output[:, start:].tolist()]
+    found = [_before_end(ids, ends or ()) for ids in output[:, start:].tolist()]
     texts: list[str] = tokenizer.batch_decode(found, skip_special_tokens=True)
     return [_before_stop(text, decoding.stop_strings).strip() for text in texts]
 
 
-def _before_end(ids: list[int], ends: Sequence[int] | None) -> list[int]:
+def _before_end(ids: list[int], ends: Sequence[int]) -> list[int]:
     """The tokens before the first that ends the completion, which may be a visible one."""
-    stop = next((i for i, token in enumerate(ids) if token in (ends or ())), len(ids))
+    stop = next((i for i, token in enumerate(ids) if token in ends), len(ids))
     return ids[:stop]
 
 
@@ -75,14 +77,10 @@ def _before_stop(text: str, stop_strings: Sequence[str]) -> str:
     return min((text.partition(stop)[0] for stop in stop_strings), key=len, default=text)
 
 
-def _end_tokens(model: Any, tokenizer: Any, decoding: DecodingConfig) -> list[int] | None:
-    """The tokens that end a completion: the model's, the tokenizer's, one-token stop strings."""
-    own = model.generation_config.eos_token_id
-    ends = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
-    for stop in decoding.stop_strings:
-        ids = tokenizer(stop, add_special_tokens=False)["input_ids"]
-        ends += ids if len(ids) == 1 else []
-    return list(dict.fromkeys(end for end in ends if end is not None)) or None
+def _stop_tokens(tokenizer: Any, stop_strings: Sequence[str]) -> list[int]:
+    """The stop strings that are one token."""
+    found = [tokenizer(stop, add_special_tokens=False)["input_ids"] for stop in stop_strings]
+    return [ids[0] for ids in found if len(ids) == 1]
 
 
 def _accepts_cache(model: Any) -> bool:

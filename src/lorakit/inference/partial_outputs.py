@@ -7,16 +7,15 @@ of others are not used, and two commands that write to one place do not mix thei
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
+from lorakit.digests import SHA256, tensors_digest, values_digest
 from lorakit.errors import SaveError
 
 
@@ -24,8 +23,7 @@ class PartialOutputs:
     """A file of completions by the index of their prompt; each process appends to its own."""
 
     def __init__(self, output: Path, about: Mapping[str, Any], process: int = 0) -> None:
-        text = json.dumps(about, sort_keys=True, default=str)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        digest = values_digest([about]).removeprefix(SHA256)[:16]
         self.file = output.with_name(f"{_prefix(output)}{process}-{digest}")
 
     def read(self) -> dict[int, str]:
@@ -70,14 +68,10 @@ def _prefix(output: Path) -> str:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """SHA-256 of the trainable parameters, or of all of them where none is trainable."""
+    """The digest of the trainable parameters, or of all of them where none is trainable."""
     named = dict(model.named_parameters())
     trained = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
-    digest = hashlib.sha256()
-    for name, tensor in (trained or named).items():
-        data = tensor.detach().cpu().reshape(-1).view(torch.uint8)
-        digest.update(name.encode() + data.numpy().tobytes())
-    return digest.hexdigest()
+    return tensors_digest(trained or named)
 
 
 def _line(texts: Mapping[int, str]) -> str:

@@ -9,7 +9,6 @@ checkpoint that is deleted loses that file first.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -21,7 +20,7 @@ from typing import Any
 from transformers import TrainerState
 
 from lorakit.errors import FormatError
-from lorakit.files import atomic_write_text, flush_directory, flush_tree
+from lorakit.files import atomic_write_text, flush_directory, flush_tree, sha256_of
 from lorakit.foreign_files import read_json
 from lorakit.locks import LOCK_FILES
 from lorakit.runs.origin import run_name
@@ -146,9 +145,7 @@ def _content(checkpoint: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _facts(file: Path) -> dict[str, Any]:
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    return {"bytes": file.stat().st_size, "sha256": digest}
+    return {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
 
 
 def _read_mark(checkpoint: Path) -> tuple[float, Mapping[str, Any]]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lorakit.digests import SHA256
 from lorakit.errors import StateError
 from lorakit.files import atomic_write_text
 from lorakit.foreign_files import read_json
@@ -21,11 +22,9 @@ from lorakit.injection.selection.naming import group_layers
 from lorakit.text import to_json
 
 ORIGIN = "origin.json"
-DIGEST = "sha256:"
-"""How a hash begins, as a value of `Facts`."""
 
 Facts = Mapping[str, Mapping[str, Any]]
-"""Values by section and name."""
+"""Values by section and name; long ones as `lorakit.digests` has them."""
 
 _MAY_GROW = ("task", "config")
 """Sections that a newer version may have more names in."""
@@ -81,6 +80,6 @@ def _changes(there: Facts, here: Facts) -> Iterator[tuple[str, str]]:
 
 
 def _change(section: str, old: Any, new: Any) -> str:
-    if str(old).startswith(DIGEST):
+    if str(old).startswith(SHA256):
         return f"({section}) has changed"
     return f"({section}) was {json.dumps(old)[:200]} and is {json.dumps(new)[:200]}"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from lorakit.digests import tensors_digest, values_digest
 from lorakit.injection.selection.naming import within
-from lorakit.runs.origin import DIGEST, Facts
+from lorakit.runs.origin import Facts
 from lorakit.tasks.base import Task
 
 _ROWS = 1000
@@ -49,39 +48,24 @@ def origin_of(
 def weight_digests(model: nn.Module, but: Sequence[str] = ()) -> dict[str, str]:
     """A digest of each tensor of the model's state that is in none of these modules."""
     state = {
-        name: tensor
+        name: {name: tensor}
         for name, tensor in model.state_dict().items()
         if not any(within(name, module) for module in but)
     }
     with ThreadPoolExecutor() as threads:  # hashing lets other threads run
-        return dict(zip(state, threads.map(_tensor_digest, state.values()), strict=True))
-
-
-def _tensor_digest(tensor: Tensor) -> str:
-    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
-    digest.update(data.numpy().data)
-    return DIGEST + digest.hexdigest()
+        return dict(zip(state, threads.map(tensors_digest, state.values()), strict=True))
 
 
 def _rows_digest(table: Any) -> str:
-    digest = hashlib.sha256()
-    for part in table.iter(_ROWS):
-        digest.update(json.dumps(part, sort_keys=True, default=str).encode())
-    return DIGEST + digest.hexdigest()
-
-
-def _value_digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, default=str)
-    return DIGEST + hashlib.sha256(text.encode()).hexdigest()
+    return values_digest(table.iter(_ROWS))
 
 
 def _tokenizer_facts(tokenizer: Any) -> dict[str, Any]:
     """What holds across releases of tokenizers; how it splits texts shows in the rows' tokens."""
     return {
-        "vocabulary": _value_digest(tokenizer.get_vocab()),
-        "special tokens": _value_digest(tokenizer.special_tokens_map),
-        "chat template": _value_digest(tokenizer.chat_template),
+        "vocabulary": values_digest([tokenizer.get_vocab()]),
+        "special tokens": values_digest([tokenizer.special_tokens_map]),
+        "chat template": values_digest([tokenizer.chat_template]),
     }
 
 
