@@ -102,6 +102,22 @@ def test_the_printed_lines_have_whole_tables_that_grew(
     torch.testing.assert_close(names["model"].eval()(ids).logits, expected)
 
 
+def test_the_printed_lines_have_new_rows_that_nothing_trained(tmp_path: Path) -> None:
+    """As a head alone leaves them; without them the new token would be out of range."""
+    base, words = tiny.save_encoder(tmp_path / "base"), tiny.tokenizer()
+    words.add_tokens(["novel"])
+    words.save_pretrained(base)
+    data = tiny.save_reviews(tmp_path / "reviews.csv")
+    data.write_text(data.read_text().replace("actor", "novel"))
+    recipe = tiny.recipe(base, data, tmp_path / "run", method="head", training={"max_steps": 1})
+    train(recipe, lambda text: None)
+    names = run_lines(usage(str(tmp_path / "run")))
+    batch = names["tokenizer"]("the novel was good", return_tensors="pt")
+    assert len(tiny.WORDS) in batch["input_ids"]
+    expected = open_session(str(tmp_path / "run")).model.cpu()(**batch).logits
+    torch.testing.assert_close(names["model"].eval()(**batch).logits, expected)
+
+
 def test_a_merged_run_has_the_new_rows(run: Path, tmp_path: Path) -> None:
     merge_to_directory(str(run / "adapter"), None, tmp_path / "merged")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")

@@ -43,7 +43,7 @@ def resize(model: Any, size: int) -> None:
         model.resize_token_embeddings(size)
 
 
-def new_size(model: nn.Module, bundle: AdapterBundle, tokenizer: Any = None) -> int | None:
+def new_size(model: nn.Module, bundle: AdapterBundle, tokenizer: Any) -> int | None:
     """The size that the vocabulary must be given for the adapter; None if it fits as it is."""
     embeddings = input_embeddings(model)
     size = None if embeddings is None else _size(model, bundle, tokenizer)

@@ -10,7 +10,7 @@ from lorakit.checkpoint import AdapterBundle, read
 from lorakit.checkpoint.formats.peft.codec import Peft
 from lorakit.checkpoint.formats.registry import format_of
 from lorakit.config import scaling
-from lorakit.models.loading import WITHOUT_ADAPTER, holds_adapter, meta_model
+from lorakit.models.loading import WITHOUT_ADAPTER, holds_adapter, load_tokenizer, meta_model
 from lorakit.models.vocabulary import new_size
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
@@ -35,7 +35,7 @@ def usage(output: str) -> str:
     bundle = read(directory / ADAPTER)
     auto_class = task.auto_class if task is not None else "AutoModel"
     base = meta_model(recipe.base, recipe.revision, auto_class)
-    resized = new_size(base, bundle) is not None
+    resized = new_size(base, bundle, load_tokenizer(directory / ADAPTER)) is not None
     paragraphs.append(_in_python(recipe, output, task, auto_class, resized))
     if isinstance(format_of(directory / ADAPTER), Peft):
         paragraphs.append(_in_peft(output))
@@ -85,6 +85,13 @@ def _on_the_command_line(output: str, generates: bool, columns: int) -> str:
     return "\n".join(["With lorakit:", *from_texts, from_file])
 
 
+_RESIZING = [
+    "torch.manual_seed(0)  # new rows that were not trained are those of the training",
+    "model.resize_token_embeddings(len(tokenizer))",
+]
+"""What `lorakit.models.vocabulary.resize` does, on a base that is just loaded."""
+
+
 def _in_python(
     recipe: Recipe, output: str, task: Task | None, auto_class: str, resized: bool
 ) -> str:
@@ -95,11 +102,12 @@ def _in_python(
     side = ', padding_side="left"' if continues else ""
     stop = f'model.generation_config = GenerationConfig.from_pretrained("{adapter}")'
     lines = [
+        *(["import torch"] if resized else []),
         "import lorakit as lora",
         f"from transformers import {', '.join(names)}",
         f'tokenizer = AutoTokenizer.from_pretrained("{adapter}"{side})',
         f'model = {auto_class}.from_pretrained("{recipe.base}"{_arguments(recipe, task)})',
-        *(["model.resize_token_embeddings(len(tokenizer))"] if resized else []),
+        *(_RESIZING if resized else []),
         *([stop] if generates else []),
         f'lora.load_adapter(model, "{adapter}")',
     ]
