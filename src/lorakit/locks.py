@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from lorakit.errors import SaveError
-from lorakit.files import discard, flush_tree
+from lorakit.files import directory_for_writing, discard, flush_tree
 
 LOCK, NOTE = ".lorakit.lock", ".lorakit.lock.json"
 LOCK_FILES = (LOCK, NOTE)
@@ -31,14 +31,20 @@ LOCK_FILES = (LOCK, NOTE)
 def exclusive(directory: Path, place: Path | None = None) -> Iterator[Callable[[], None]]:
     """Hold a directory, which is made if it is missing, against every other process and thread.
 
-    Yields a check that raises SaveError if the directory was deleted or moved since. `place` is
-    what the user knows it by, if it is not the directory itself.
+    If the block fails, a directory that was made and is empty is removed again. Yields a check that
+    raises SaveError if the directory was deleted or moved since. `place` is what the user knows it
+    by, if it is not the directory itself.
 
     Raises SaveError that names the holder if it is held already, OSError if it cannot be written.
     """
+    with directory_for_writing(directory), _locked(directory, place or directory) as require_held:
+        yield require_held
+
+
+@contextmanager
+def _locked(directory: Path, place: Path) -> Iterator[Callable[[], None]]:
     from filelock import FileLock, Timeout  # not at import, of which it is the half
 
-    place = place or directory
     lock, note = FileLock(directory / LOCK, blocking=False), directory / NOTE
     try:
         lock.acquire()

@@ -1,11 +1,13 @@
-"""What `lorakit train` says to input that cannot be used; what was there stays as it was."""
+"""What commands say to input that cannot be used; what was there stays as it was."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from transformers import AutoModel
 
+import lorakit as lora
 from tests.cli.files import write_csv
 
 HEADER = ("text", "label")
@@ -57,6 +59,16 @@ def test_a_base_that_is_not_there_is_named(run, tmp_path):
     assert code == 1
     assert err == "No transformers model found at /nowhere/m: no such directory.\n"
     assert list(tmp_path.iterdir()) == [data]
+
+
+def test_a_refused_merge_makes_no_directory(run, small_bert, tmp_path):
+    model = AutoModel.from_pretrained(small_bert)
+    lora.inject(model, lora.LoraConfig(target_modules=["query"]))
+    adapter = lora.save_adapter(model, tmp_path / "adapter")
+    output = tmp_path / "new" / "merged"
+    code, *_ = run("merge", adapter, "--base", tmp_path / "nothing", "--output", output)
+    assert code == 1
+    assert list(tmp_path.iterdir()) == [adapter]
 
 
 @pytest.mark.parametrize("command", ["predict", "generate"])

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lorakit.errors import ConfigError, SaveError, StateError
-from lorakit.files import atomic_write_text, directory_for_writing, discard
+from lorakit.files import atomic_write_text, discard
 from lorakit.locks import LOCK_FILES, exclusive
 from lorakit.recipe.schema import Recipe, differences, from_mapping
 from lorakit.recipe.yaml_file import load_recipe, to_yaml
@@ -41,7 +41,6 @@ def claimed(output: Path, recipe: Recipe) -> Iterator[Callable[[], None]]:
     """
     with ExitStack() as stack:
         try:
-            stack.enter_context(directory_for_writing(output))
             require_held = stack.enter_context(exclusive(output))
             require_own(output, recipe)  # another run may have begun and ended since
             if not (output / RECIPE).exists():

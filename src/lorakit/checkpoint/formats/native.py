@@ -38,7 +38,7 @@ from lorakit.checkpoint.header import (
     type_problems,
 )
 from lorakit.errors import FormatError
-from lorakit.files import atomic_write, directory_for_writing
+from lorakit.files import atomic_write
 from lorakit.locks import exclusive
 
 TENSORS_NAME = "trained.safetensors"
@@ -106,7 +106,7 @@ class Native(Codec):
     def write(self, bundle: AdapterBundle, path: Path) -> None:
         tensors = for_safetensors(dict(sorted(bundle.tensors.items())))
         file = path / TENSORS_NAME
-        with directory_for_writing(path), exclusive(path), atomic_write(file) as temporary:
+        with exclusive(path), atomic_write(file) as temporary:
             save_safetensors(tensors, temporary, header_text(_header(bundle)))
 
 

@@ -24,13 +24,7 @@ from lorakit.checkpoint.formats.peft.model_card import CARD_NAME, is_ours
 from lorakit.checkpoint.formats.tensor_files import save_safetensors
 from lorakit.checkpoint.header import header_text
 from lorakit.errors import SaveError
-from lorakit.files import (
-    directory_for_writing,
-    discard,
-    flush,
-    flush_directory,
-    temporary_path,
-)
+from lorakit.files import discard, flush, flush_directory, temporary_path
 from lorakit.locks import exclusive
 
 
@@ -42,7 +36,7 @@ def write_directory(directory: Path, files: PeftFiles, card: str) -> None:
     """
     names = (TENSORS_NAME, CONFIG_NAME, CARD_NAME)
     temporary = {name: temporary_path(directory / name) for name in names}
-    with directory_for_writing(directory), exclusive(directory):
+    with exclusive(directory):
         try:
             _write_temporary(files, card, temporary)
             _replace_tensors(directory, temporary[TENSORS_NAME])
