@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModel, BertConfig, BertForSequenceClassification, GPT2LMHeadModel
@@ -194,6 +195,21 @@ def test_a_base_without_a_name_is_saved_as_it_was_with_a_warning(tmp_path: Path)
     lora.inject(model, CONFIG)
     with pytest.warns(LorakitWarning, match=r"from these files comes the base.*lorakit\.fold"):
         model.save_pretrained(tmp_path)
+
+
+def test_dora_is_saved_with_a_word_on_what_transformers_leaves_out(
+    minilm: Path, tmp_path: Path
+) -> None:
+    model: Any = AutoModel.from_pretrained(minilm).eval()
+    lora.inject(model, CONFIG.replace(use_dora=True))
+    said = r"leaves out lora_magnitude_vector, .*lorakit\.load_adapter and peft\.PeftModel"
+    with pytest.warns(LorakitWarning, match=said):
+        model.save_pretrained(tmp_path)
+    base = AutoModel.from_pretrained(minilm).eval()
+    lora.load_adapter(base, tmp_path)
+    assert torch.equal(logits(base), logits(model))
+    theirs = PeftModel.from_pretrained(AutoModel.from_pretrained(minilm).eval(), tmp_path)
+    torch.testing.assert_close(logits(theirs), logits(model), **MODEL)
 
 
 class Unet(nn.Module):

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lorakit.errors import TargetError
 from lorakit.injection import trained_copies
+from lorakit.injection.declared_ties import take_back
 from lorakit.injection.installation import close
 from lorakit.injection.modes import MergeReport, merge_report
 from lorakit.injection.record import require_whole
-from lorakit.injection.selection.architectures import SCALED_BY_TIE
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers, require_plain_form, restoration
 from lorakit.layers.embedding import Embedding
-from lorakit.private.transformers_names import forget_ties, tied_weights
+from lorakit.private.transformers_names import tied_weights
 from lorakit.surgery.atomicity import complete
 from lorakit.surgery.parameters import parameter_like
 from lorakit.surgery.rounded_reads import rounded_parameters, store
@@ -99,13 +98,7 @@ def _untie_all(model: nn.Module, before: Mapping[str, object]) -> None:
 
 def _untie(module: nn.Module) -> None:
     """Let a transformers model save and load each weight by itself."""
-    config: Any = getattr(module, "config", None)
-    ties = getattr(config, "tie_word_embeddings", False)
-    if ties and config.model_type not in SCALED_BY_TIE:
-        config.tie_word_embeddings = False
     tied = tied_weights(module)
-    if not tied:
-        return
     parameters = dict(module.named_parameters(remove_duplicate=False))
     taken = {storage_key(parameters[source]) for source in tied.values() if source in parameters}
     for name in parameters.keys() & tied.keys():
@@ -115,4 +108,4 @@ def _untie(module: nn.Module) -> None:
             copy = parameter_like(parameter, parameter.detach().clone())
             module.get_submodule(owner)._parameters[leaf] = parameter = copy
         taken.add(storage_key(parameter))
-    forget_ties(module)
+    take_back(module)

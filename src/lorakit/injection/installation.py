@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lorakit.config import LoraConfig
 from lorakit.injection import trained_copies
+from lorakit.injection.declared_ties import declare_again
 from lorakit.injection.inspection.health import mark_training_start
 from lorakit.injection.record import Injection
 from lorakit.injection.selection.selected import Selection, Target
@@ -93,6 +94,7 @@ def close(model: nn.Module) -> None:
                 del module._forward_hooks[key]
         for name in record.attributes if record is not None else ():
             module.__dict__.pop(name, None)
+        declare_again(module)
         forget(module)
 
 

@@ -26,7 +26,7 @@ from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.transfer.base_facts import base_facts
 from lorakit.injection.transfer.loading import LoadReport, another_base, fill
 from lorakit.injection.transfer.placement import place
-from lorakit.injection.transfer.untying import trained_as_one
+from lorakit.injection.transfer.untying import require_apart, trained_as_one
 from lorakit.methods.applied import Applied, applied_to, forget, remember, require_plain
 from lorakit.methods.base import Config, Method
 from lorakit.surgery.wrappers import unwrapped
@@ -87,6 +87,7 @@ class TensorMethod(Method[Config]):
     def bundle(self, model: nn.Module) -> AdapterBundle:
         model = unwrapped(model)
         note = self.require_applied(model)
+        require_apart(model)
         learned = {name: tensor.detach() for name, tensor in self.learned(model).items()}
         owners = dict.fromkeys(name.rpartition(".")[0] for name in learned)
         return AdapterBundle(

@@ -92,9 +92,9 @@ def tied_weights(module: nn.Module) -> Mapping[str, str]:
     return tied
 
 
-def forget_ties(module: nn.Module) -> None:
-    """Let each weight be saved and loaded by itself."""
-    module.all_tied_weights_keys = {}  # type: ignore[assignment]
+def declare_ties(module: nn.Module, tied: Mapping[str, str]) -> None:
+    """Let these be its tied weights; every other one is saved and loaded by itself."""
+    module.all_tied_weights_keys = dict(tied)  # type: ignore[assignment]
 
 
 def attention_of(model: nn.Module) -> str | None:

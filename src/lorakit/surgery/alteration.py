@@ -6,6 +6,7 @@ the change is undone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,10 @@ class Alteration:
     """The method that prepared this model, and its config."""
     training_start: dict[str, tuple[float, float]] | None = None
     """A digest of each trainable parameter when training began, by name."""
+    apart: frozenset[str] = frozenset()
+    """Its own parameters that were tied to others until a file had different values for them."""
+    declared_ties: tuple[bool, Mapping[str, str]] | None = None
+    """What it said of its ties before; `injection.declared_ties`. None if nothing was changed."""
 
 
 def alteration(module: nn.Module) -> Alteration | None:

@@ -128,7 +128,7 @@ def fill(model: nn.Module, trained: Mapping[str, Tensor]) -> None:
     """
     parts = {name: name.rpartition(".") for name in trained}
     places = {name: (model.get_submodule(owner), leaf) for name, (owner, _, leaf) in parts.items()}
-    untie(places, trained)
+    untie(model, places, trained)
     made: dict[Tensor, Tensor] = {}
     with torch.no_grad():
         for name, (module, leaf) in places.items():

@@ -6,6 +6,8 @@ adapter's files, from which `from_pretrained` makes base and adapter if PEFT is 
 `lorakit.load_adapter` without it. Beside them `model.safetensors` has the same tensors under the
 model's own names, since a Trainer reads that when it resumes, and when it loads the best model.
 
+transformers 5.23 leaves the magnitudes of DoRA out, of PEFT's own files too: there it warns.
+
 A base without a name could not be found again, and other libraries with a `save_pretrained`, such
 as diffusers, do not look for adapters. There the method stays what it is, and warns.
 """
@@ -86,4 +88,18 @@ class SaveAdapter(SaveAndWarn):
             from lorakit.injection.transfer import directory  # the file formats: not at import
 
             directory.save_directory(self.model, Path(save_directory))
+            _warn_of_what_transformers_leaves_out(self.model)
         return None
+
+
+def _warn_of_what_transformers_leaves_out(model: nn.Module) -> None:
+    layers = [layer for _, layer in lora_layers(model) if "lora_B" in layer.tensor_names]
+    names = {name for layer in layers for name in layer.tensor_names} - {"lora_A", "lora_B"}
+    if names:
+        warnings.warn(
+            "transformers' from_pretrained reads A and B of these files and leaves out "
+            f"{', '.join(sorted(names))}, which gives another model; lorakit.load_adapter and "
+            "peft.PeftModel.from_pretrained read them rightly.",
+            LorakitWarning,
+            stacklevel=3,
+        )

@@ -22,6 +22,7 @@ from lorakit.injection.selection.naming import (
 )
 from lorakit.injection.transfer.base_facts import base_facts
 from lorakit.injection.transfer.resolution import format_shapes
+from lorakit.injection.transfer.untying import require_apart
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
@@ -31,12 +32,14 @@ from lorakit.variants import LinearSite, ModuleAdapter, OutProjSite, RowsSite
 def bundle_of(model: nn.Module) -> AdapterBundle:
     """The adapter of this model; its tensors are the model's own, not copies.
 
-    Raises StateError if the model has no adapters, inside `lorakit.disabled`, or if adapters were
-    removed or no longer fit their weights; SaveError for what a file cannot store.
+    Raises StateError if the model has no adapters, inside `lorakit.disabled`, if adapters were
+    removed or no longer fit their weights, or if what was loaded apart is tied again; SaveError for
+    what a file cannot store.
     """
     require_enabled(model)
     _require_scalings(model)
     _require_all_adapters(model)
+    require_apart(model)
     record, model = injection_of(model), unwrapped(model)
     layers = _without_tied_rows(dict(lora_layers(model)))
     attention = {n for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)}

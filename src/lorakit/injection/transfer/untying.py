@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lorakit.errors import StateError
 from lorakit.injection import trained_copies
+from lorakit.injection.declared_ties import take_back_until_eject
+from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.selection.trained_in_full import Slot
+from lorakit.surgery.alteration import alteration, altered
 from lorakit.surgery.parameters import parameter_like
+from lorakit.surgery.ties import storage_key
 
 
 def one_of_one_module(
@@ -42,12 +47,45 @@ def trained_as_one(
     ]
 
 
-def untie(places: Mapping[str, Slot], values: Mapping[str, Tensor]) -> None:
-    """Give each place that shares a tensor one of its own if its value differs from the first's."""
-    for name, _ in list(_conflicts(places, values)):
+def untie(model: nn.Module, places: Mapping[str, Slot], values: Mapping[str, Tensor]) -> None:
+    """Give each place that shares a tensor one of its own if its value differs from the first's.
+
+    A transformers model no longer says that they are tied, until `eject`.
+    """
+    conflicts = list(_conflicts(places, values))
+    for name, _ in conflicts:
         module, leaf = places[name]
         table = trained_copies.slot(module, leaf)
         table[leaf] = parameter_like(table[leaf], table[leaf].detach().clone())
+        altered(module).apart |= {leaf}
+    if conflicts:
+        take_back_until_eject(model)
+
+
+def require_apart(model: nn.Module) -> None:
+    """Raises StateError that lists parameters that `untie` made two and that are one again."""
+    sharing: dict[object, list[str]] = {}
+    apart = {}
+    for prefix, module in model.named_modules():
+        record = alteration(module)
+        for leaf, parameter in module._parameters.items():
+            if parameter is not None:
+                name = f"{prefix}.{leaf}" if prefix else leaf
+                sharing.setdefault(storage_key(parameter), []).append(name)
+                if record is not None and leaf in record.apart:
+                    apart[name] = storage_key(parameter)
+    problems = [
+        (name, f"was loaded apart from {other}, and is tied to it again")
+        for name, place in apart.items()
+        for other in sharing[place]
+        if other != name
+    ]
+    if problems:
+        raise StateError(
+            "One of the values that were loaded for tied weights is lost (by tie_weights, for "
+            "instance); load the base and the adapter again:",
+            group_layers(problems),
+        )
 
 
 def _conflicts(
