@@ -81,11 +81,12 @@ def target_names(model: nn.Module, config: LoraConfig) -> tuple[list[str], list[
 def untrained_rows(model: nn.Module, config: LoraConfig) -> dict[str, range]:
     """The rows that resizing has made, by module, where the config adapts and trains no weight."""
     finder = _Finder(model, config)
-    adapted = finder.target_names()
+    adapted = set(finder.target_names())
+    saved = set(finder.saved)
     return {
         name: rows
         for name, rows in new_rows(model).items()
-        if name not in adapted and not any(within(name, saved) for saved in finder.saved)
+        if name not in adapted and not within_any(name, saved)
     }
 
 

@@ -7,15 +7,15 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import cast
 
 from torch import nn
 
 from lorakit.config import LoraConfig
-from lorakit.errors import suggest
+from lorakit.errors import SUGGESTIONS, suggest
 from lorakit.functional.rows import Rows
-from lorakit.injection.selection.naming import matches_suffix, within
+from lorakit.injection.selection.naming import names_by_suffix, within_any
 from lorakit.injection.selection.selected import Target
 from lorakit.injection.selection.vocabulary import input_embeddings
 from lorakit.layers import conversion
@@ -38,7 +38,7 @@ def token_targets(
     `adapted` are the names of the targets of LoRA, `saved` those of `modules_to_save`.
     """
     rows, problems = token_modules(model, config)
-    targets = []
+    adapted, saved, targets = set(adapted), set(saved), []
     for name, own in rows.items():
         module = model.get_submodule(name)
         reason = rows_refusal(model, name) or _twice(name, adapted, saved)
@@ -56,28 +56,32 @@ def token_modules(model: nn.Module, config: LoraConfig) -> tuple[dict[str, Rows]
     given = config.trainable_token_indices
     if given is None:
         return {}, []
-    found: dict[str, Rows] = {}
-    problems: Problems = []
-    names = [name for name, _ in model.named_modules() if name]
-    if not isinstance(given, Mapping):
-        name = _name_of_embeddings(model)
-        if name is None:
-            text = (
-                f"is a list, and {type(model).__name__} does not say which its input embeddings "
-                "are; name them: {module: tokens}"
-            )
-            return {}, [("trainable_token_indices", text)]
-        found[name] = cast(Rows, given)
+    if isinstance(given, Mapping):
+        found, problems = _by_name(model, given)
+    elif (name := _name_of_embeddings(model)) is not None:
+        found, problems = {name: cast(Rows, given)}, []
     else:
-        for suffix, rows in given.items():
-            hits = [name for name in names if matches_suffix(name, suffix)]
-            if not hits:
-                near = suggest(suffix, {name.rpartition(".")[2] for name in names})
-                text = f"names {suffix!r}, which matches no module{near}"
-                problems.append(("trainable_token_indices", text))
-            found |= dict.fromkeys(hits, cast(Rows, rows))
+        text = (
+            f"is a list, and {type(model).__name__} does not say which its input embeddings "
+            "are; name them: {module: tokens}"
+        )
+        return {}, [("trainable_token_indices", text)]
     tied = tied_to_embeddings(model, found)
     return {**{name: found[source] for name, source in tied.items()}, **found}, problems
+
+
+def _by_name(
+    model: nn.Module, given: Mapping[str, Iterable[int]]
+) -> tuple[dict[str, Rows], Problems]:
+    """The rows by module, and names that match none; of two that match one the last counts."""
+    names = [name for name, _ in model.named_modules() if name]
+    hits, leaves = names_by_suffix(names, given), {name.rpartition(".")[2] for name in names}
+    problems = []
+    for n, suffix in enumerate(suffix for suffix in given if not hits[suffix]):
+        near = suggest(suffix, leaves) if n < SUGGESTIONS else ""
+        text = f"names {suffix!r}, which matches no module{near}"
+        problems.append(("trainable_token_indices", text))
+    return {name: cast(Rows, given[suffix]) for suffix in given for name in hits[suffix]}, problems
 
 
 def tied_to_embeddings(model: nn.Module, names: Collection[str]) -> dict[str, str]:
@@ -134,7 +138,7 @@ def _twice(name: str, adapted: Collection[str], saved: Collection[str]) -> str |
             "is in trainable_token_indices, or tied to a module in it, and in target_modules; "
             "leave it out of one of them"
         )
-    if any(within(name, module) for module in saved):
+    if within_any(name, saved):
         return (
             "is in trainable_token_indices, or tied to a module in it, and trained in full by "
             "modules_to_save; leave it out of one of them"
