@@ -10,7 +10,8 @@ from typing import Any
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.formats.tensor_files import dtype_names
 from lorakit.text import settings
-from lorakit.variants import VARIANTS, RowsSite
+from lorakit.variants import VARIANTS
+from lorakit.variants.trainable_tokens import rows_of
 
 _NAMED = 8
 """How many tensors the table names; full fine-tuning has hundreds."""
@@ -100,10 +101,8 @@ def summarise(
 ) -> Summary:
     """The summary of a bundle, and of the base that it was found to fit."""
     config = bundle.config if bundle.method == "lora" else None
-    rows = {
-        n: list(x.site.rows) for n, x in bundle.adapters.items() if isinstance(x.site, RowsSite)
-    }
-    ranks = Counter(adapter.spec.r for name, adapter in bundle.adapters.items() if name not in rows)
+    tokens = {name: list(rows) for name, rows in rows_of(bundle.adapters).items()}
+    ranks = Counter(x.spec.r for name, x in bundle.adapters.items() if name not in tokens)
     return Summary(
         format=bundle.format,
         method=bundle.method,
@@ -114,10 +113,10 @@ def summarise(
         use_rslora=config.use_rslora if config else None,
         variant=config.variant if config else None,
         target_modules=_targets(bundle) if config else None,
-        adapted_modules=len(bundle.adapters) - len(rows),
+        adapted_modules=len(bundle.adapters) - len(tokens),
         ranks=dict(ranks),
         adapter_parameters=sum(adapter.parameters for adapter in bundle.adapters.values()),
-        tokens=rows,
+        tokens=tokens,
         trained={name: tensor.numel() for name, tensor in bundle.trained.items()},
         dtypes=dtype_names(bundle.tensors),
         fingerprint=next(iter(bundle.fingerprint.values())) if bundle.fingerprint else None,

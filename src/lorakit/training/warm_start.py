@@ -30,6 +30,7 @@ from lorakit.models.heads import output_layer
 from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.task_file import load_task
 from lorakit.variants import ModuleAdapter, RowsSite, Site
+from lorakit.variants.trainable_tokens import rows_of
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,8 @@ def _require_fit(
     )
     problems = group_layers([*misspelt, *unfit])
     if not problems:
-        weights = {
-            name: layers[name].base_weight
-            for name, adapter in bundle.adapters.items()
-            if not isinstance(adapter.site, RowsSite)
-        }
+        rows = rows_of(bundle.adapters)
+        weights = {name: layers[name].base_weight for name in bundle.adapters if name not in rows}
         if compare(bundle.fingerprint, weights) is False:
             problems = [
                 "the base weights differ from those that it was trained on (base model "
@@ -175,11 +173,10 @@ def _problem(name: str, source: ModuleAdapter, layers: Mapping[str, AdapterLayer
 
 
 def _rows_problem(there: RowsSite, here: Site) -> str | None:
-    rows = here.rows if isinstance(here, RowsSite) else ()
-    if rows == there.rows:
+    if here.rows == there.rows:
         return None
     return (
-        f"trains the rows {there.rows} in the source and {rows} in this run; set "
+        f"trains the rows {there.rows} in the source and {here.rows} in this run; set "
         "lora.trainable_token_indices"
     )
 

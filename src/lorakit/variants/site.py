@@ -43,6 +43,8 @@ class Site(ABC):
     out_features: int
     slices: Slices | None = None
     """The slices of a fused weight; None: the weight is adapted as a whole."""
+    rows: Rows | None = None
+    """The rows of a table that have values of their own; None: it is adapted as a whole."""
 
     @property
     @abstractmethod

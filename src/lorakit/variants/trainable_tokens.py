@@ -9,16 +9,27 @@ https://github.com/huggingface/peft/blob/v0.21.2/src/peft/tuners/trainable_token
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Protocol
+
 from torch import Tensor
 
 from lorakit.functional import rows
 from lorakit.functional.initialise import adapter_dtype
 from lorakit.functional.merge import rounding_loss
+from lorakit.functional.rows import Rows
 from lorakit.variants.base import Host, Tensors, Variant
 from lorakit.variants.site import RowsSite, Shape, Site
 from lorakit.variants.spec import AdapterSpec
 
 VALUES = "trainable_tokens_delta"
+
+
+class _Sited(Protocol):
+    """An adapter, or a layer that has one."""
+
+    @property
+    def site(self) -> Site | None: ...
 
 
 class TrainableTokens(Variant):
@@ -59,6 +70,18 @@ class TrainableTokens(Variant):
         return host.with_rows(x, _rows(host.site), tensors[VALUES])
 
 
-def _rows(site: Site) -> rows.Rows:
+def rows_spec(rows: Rows, merge_weights: bool = True) -> AdapterSpec:
+    """The settings of an adapter of these rows; their number stands for the rank."""
+    count, name = len(rows), TrainableTokens.name
+    return AdapterSpec(count, lora_alpha=count, merge_weights=merge_weights, variant=name)
+
+
+def rows_of(adapters: Mapping[str, _Sited]) -> dict[str, Rows]:
+    """The rows of each adapter that is one of rows, by name."""
+    sites = {name: adapter.site for name, adapter in adapters.items()}
+    return {name: site.rows for name, site in sites.items() if isinstance(site, RowsSite)}
+
+
+def _rows(site: Site) -> Rows:
     assert isinstance(site, RowsSite)
     return site.rows

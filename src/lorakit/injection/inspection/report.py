@@ -15,7 +15,7 @@ from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers, original_class
 from lorakit.surgery.ties import tied_names
 from lorakit.text import table
-from lorakit.variants import VARIANTS, RowsSite
+from lorakit.variants import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _random_rows(model: nn.Module) -> dict[str, tuple[int, ...]]:
     for name, made in new_rows(model).items():
         module = model.get_submodule(name)
         site = module.site if isinstance(module, AdapterLayer) else None
-        own = site.rows if isinstance(site, RowsSite) else ()
+        own = set(site.rows or ()) if site is not None else set()
         weight = module._parameters["weight"]
         rows = tuple(row for row in made if row not in own)
         if rows and weight is not None and not weight.requires_grad:

@@ -22,12 +22,11 @@ from lorakit.layers import conversion
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.readers import reader_problem
 from lorakit.surgery.ties import storage_key
-from lorakit.variants import AdapterSpec, RowsSite
+from lorakit.variants import RowsSite
+from lorakit.variants.trainable_tokens import rows_spec
 
 Problems = list[tuple[str, str]]
 """(name, what is wrong with it) pairs."""
-
-VARIANT = "trainable_tokens"
 
 
 def token_targets(
@@ -110,12 +109,6 @@ def rows_site(module: nn.Module, rows: Rows) -> RowsSite:
     """The site of these rows in an embedding or a linear layer that `rows_refusal` lets pass."""
     height, width = conversion.base_weight(module).shape
     return RowsSite(width, height, rows=rows)
-
-
-def rows_spec(rows: Rows, merge_weights: bool = False) -> AdapterSpec:
-    """The settings of an adapter of these rows; their number stands for the rank."""
-    count = len(rows)
-    return AdapterSpec(count, lora_alpha=count, merge_weights=merge_weights, variant=VARIANT)
 
 
 def rows_refusal(model: nn.Module, name: str) -> str | None:

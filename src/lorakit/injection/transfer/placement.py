@@ -24,7 +24,8 @@ from lorakit.injection.transfer.trained_tensors import closest, place_trained
 from lorakit.layers import conversion
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.readers import reader_problem
-from lorakit.variants import ModuleAdapter, RowsSite, Site
+from lorakit.variants import ModuleAdapter, RowsSite
+from lorakit.variants.trainable_tokens import rows_of
 
 _MISSING = "is a target module, but missing from the file"
 
@@ -71,10 +72,11 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
     placement.problems += _missing_from_checkpoint(model, bundle)
     placement.config = _config_here(bundle, placement.adapters)
     if placement.adapters.keys() == bundle.adapters.keys():
+        rows = rows_of(bundle.adapters)
         weights = {
             name: conversion.base_weight(modules[name]).detach()
-            for name, adapter in bundle.adapters.items()
-            if not isinstance(adapter.site, RowsSite)
+            for name in bundle.adapters
+            if name not in rows
         }
         placement.base_verified = compare(bundle.fingerprint, weights)
     return placement
@@ -145,7 +147,7 @@ def _difference(layer: AdapterLayer, placed: ModuleAdapter) -> str | None:
         ("rank", here.r, there.r),
         ("scaling", here.scaling, there.scaling),
         ("slices", layer.site.slices, placed.site.slices),
-        ("the rows", _rows(layer.site), _rows(placed.site)),
+        ("the rows", layer.site.rows, placed.site.rows),
     ):
         if mine != theirs:
             return (
@@ -153,10 +155,6 @@ def _difference(layer: AdapterLayer, placed: ModuleAdapter) -> str | None:
                 "lorakit.eject first, and load_adapter then adapts the model as the file says"
             )
     return None
-
-
-def _rows(site: Site) -> tuple[int, ...]:
-    return site.rows if isinstance(site, RowsSite) else ()
 
 
 def _master(module: nn.Module, tensor: Tensor) -> Tensor:
@@ -196,11 +194,11 @@ def _against_config(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, 
     A target that matches no module is allowed in a file: PEFT keeps names that it did not find.
     """
     meant = dict.fromkeys(target_names(model, bundle.config)[0])
-    modules = dict(model.named_modules())
+    modules, rows = dict(model.named_modules()), rows_of(bundle.adapters)
     return [(name, _MISSING) for name in meant if name not in bundle.adapters] + [
         (name, "is in the file, but not a target module of its config")
-        for name, adapter in bundle.adapters.items()
-        if name in modules and name not in meant and not isinstance(adapter.site, RowsSite)
+        for name in bundle.adapters
+        if name in modules and name not in meant and name not in rows
     ]
 
 

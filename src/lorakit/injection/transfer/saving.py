@@ -26,7 +26,8 @@ from lorakit.injection.transfer.untying import require_apart
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
-from lorakit.variants import LinearSite, ModuleAdapter, OutProjSite, RowsSite
+from lorakit.variants import LinearSite, ModuleAdapter, OutProjSite
+from lorakit.variants.trainable_tokens import rows_of
 
 
 def bundle_of(model: nn.Module) -> AdapterBundle:
@@ -130,11 +131,11 @@ def _require_savable(adapters: Mapping[str, ModuleAdapter], trained: Mapping[str
 def _without_tied_rows(layers: dict[str, AdapterLayer]) -> dict[str, AdapterLayer]:
     """The layers without those whose rows are another one's, since their weights are tied."""
     first: dict[int, str] = {}
-    for name, layer in layers.items():
-        if isinstance(layer.site, RowsSite):
-            first.setdefault(id(layer.adapter_tensors()[0]), name)
+    rows = rows_of(layers)
+    for name in rows:
+        first.setdefault(id(layers[name].adapter_tensors()[0]), name)
     names = set(first.values())
-    return {n: x for n, x in layers.items() if n in names or not isinstance(x.site, RowsSite)}
+    return {name: x for name, x in layers.items() if name in names or name not in rows}
 
 
 def base_weights(layers: dict[str, AdapterLayer]) -> dict[str, Tensor]:
@@ -142,11 +143,8 @@ def base_weights(layers: dict[str, AdapterLayer]) -> dict[str, Tensor]:
 
     A resized vocabulary has rows that are drawn anew each time.
     """
-    return {
-        name: layer.base_weight.detach()
-        for name, layer in layers.items()
-        if not isinstance(layer.site, RowsSite)
-    }
+    rows = rows_of(layers)
+    return {name: x.base_weight.detach() for name, x in layers.items() if name not in rows}
 
 
 def _adapter(layer: AdapterLayer, under_attention: bool) -> ModuleAdapter:
@@ -220,7 +218,7 @@ def _config(
 ) -> LoraConfig:
     """The config that selects exactly the adapted modules of this model again."""
     config = record.config if record is not None else LoraConfig()
-    rows = {name: x.site.rows for name, x in layers.items() if isinstance(x.site, RowsSite)}
+    rows = rows_of(layers)
     layers = {name: layer for name, layer in layers.items() if name not in rows}
     specs = {name: adapters[name].spec for name in layers}
     first = next(iter(specs.values()), None)

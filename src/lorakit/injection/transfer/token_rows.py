@@ -15,24 +15,24 @@ from torch import Tensor, nn
 from lorakit.checkpoint import AdapterBundle
 from lorakit.injection import trained_copies
 from lorakit.injection.selection.naming import within_any
-from lorakit.injection.selection.token_rows import rows_spec, tied_to_embeddings
+from lorakit.injection.selection.token_rows import tied_to_embeddings
 from lorakit.injection.selection.vocabulary import new_rows, vocabulary_modules
 from lorakit.injection.transfer.trained_tensors import saved_modules
 from lorakit.variants import ModuleAdapter, RowsSite
-from lorakit.variants.trainable_tokens import VALUES
+from lorakit.variants.trainable_tokens import VALUES, rows_of, rows_spec
 
 Adapters = dict[str, ModuleAdapter]
 
 
 def with_tied_rows(model: nn.Module, adapters: Mapping[str, ModuleAdapter]) -> Adapters:
     """The adapters, with those of rows also for the modules that are tied to theirs."""
-    tied = tied_to_embeddings(model, _of_rows(adapters))
+    tied = tied_to_embeddings(model, rows_of(adapters))
     return {**{name: adapters[source] for name, source in tied.items()}, **adapters}
 
 
 def contrary_rows(model: nn.Module, adapters: Mapping[str, ModuleAdapter]) -> list[tuple[str, str]]:
     """(name, what is wrong) of modules with values of their own for rows that are tied here."""
-    rows = _of_rows(adapters)
+    rows = rows_of(adapters)
     return [
         (
             name,
@@ -40,8 +40,8 @@ def contrary_rows(model: nn.Module, adapters: Mapping[str, ModuleAdapter]) -> li
             "tie_word_embeddings=False",
         )
         for name, source in tied_to_embeddings(model, rows).items()
-        if name in rows and rows[name].site == rows[source].site
-        if not torch.equal(rows[name].tensors[VALUES], rows[source].tensors[VALUES])
+        if name in rows and rows[name] == rows[source]
+        if not torch.equal(adapters[name].tensors[VALUES], adapters[source].tensors[VALUES])
     ]
 
 
@@ -59,7 +59,7 @@ def without_tables(model: nn.Module, bundle: AdapterBundle) -> AdapterBundle:
         table = trained[f"{owner}.weight"]
         if f"{owner}.weight" in copied or within_any(owner, saved):
             continue
-        source = tied_to_embeddings(model, _of_rows(adapters)).get(owner, owner)
+        source = tied_to_embeddings(model, rows_of(adapters)).get(owner, owner)
         own = adapters.get(owner, adapters.get(source))
         free = _other_rows(module._parameters["weight"], table, own)
         if free is None or (free and not _can_be_rows(new.get(owner), own, free)):
@@ -74,10 +74,6 @@ def _can_be_rows(new: range | None, own: ModuleAdapter | None, free: list[int]) 
     """Whether these rows are new in the model, and may stand beside the module's adapter."""
     beside_rows = own is None or isinstance(own.site, RowsSite)
     return beside_rows and new is not None and free[0] in new
-
-
-def _of_rows(adapters: Mapping[str, ModuleAdapter]) -> Adapters:
-    return {name: x for name, x in adapters.items() if isinstance(x.site, RowsSite)}
 
 
 def _other_rows(

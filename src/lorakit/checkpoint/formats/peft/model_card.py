@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lorakit.checkpoint.bundle import AdapterBundle
-from lorakit.variants import RowsSite
+from lorakit.variants.trainable_tokens import rows_of
 
 CARD_NAME = "README.md"
 
@@ -18,7 +18,7 @@ def model_card(bundle: AdapterBundle) -> str:
     config = bundle.config
     parameters = sum(adapter.parameters for adapter in bundle.adapters.values())
     trained = sum(tensor.numel() for tensor in bundle.trained.values())
-    rows = {n: x.site for n, x in bundle.adapters.items() if isinstance(x.site, RowsSite)}
+    tokens = rows_of(bundle.adapters)
     targets = config.target_modules
     names = targets if isinstance(targets, str) else ", ".join(targets or ())
     front = ["library_name: peft", "tags:", "- lora", "- lorakit"]
@@ -36,8 +36,8 @@ def model_card(bundle: AdapterBundle) -> str:
             f"- Rank {config.r}, lora_alpha {config.lora_alpha:g}, dropout {config.lora_dropout:g}"
             + (", rsLoRA" if config.use_rslora else "")
             + (", DoRA" if config.use_dora else ""),
-            f"- Adapted modules: {len(bundle.adapters) - len(rows)} ({names})",
-            *(f"- Trained tokens: {len(site.rows):,} of {name}" for name, site in rows.items()),
+            f"- Adapted modules: {len(bundle.adapters) - len(tokens)} ({names})",
+            *(f"- Trained tokens: {len(rows):,} of {name}" for name, rows in tokens.items()),
             f"- Parameters: {parameters:,} in the adapter, {trained:,} trained in full",
             "",
             "```python",

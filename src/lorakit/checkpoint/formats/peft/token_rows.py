@@ -18,8 +18,8 @@ from lorakit.checkpoint.bundle import type_problem
 from lorakit.checkpoint.formats.peft.endings import Endings
 from lorakit.checkpoint.formats.peft.layout import PREFIX
 from lorakit.checkpoint.formats.raw_keys import renamed
-from lorakit.variants import AdapterSpec, ModuleAdapter, RowsSite
-from lorakit.variants.trainable_tokens import VALUES, TrainableTokens
+from lorakit.variants import ModuleAdapter, RowsSite
+from lorakit.variants.trainable_tokens import VALUES, rows_of, rows_spec
 
 FIELD = "trainable_token_indices"
 _CHILD = ".token_adapter"
@@ -28,8 +28,9 @@ ROWS = f"{_CHILD}.{VALUES}"
 
 def split_rows(adapters: Mapping[str, ModuleAdapter]) -> tuple[dict[str, ModuleAdapter], ...]:
     """The adapters of rows, and all others."""
-    rows = {name: x for name, x in adapters.items() if isinstance(x.site, RowsSite)}
-    return rows, {name: x for name, x in adapters.items() if name not in rows}
+    rows = rows_of(adapters)
+    others = {name: x for name, x in adapters.items() if name not in rows}
+    return {name: adapters[name] for name in rows}, others
 
 
 def split_tensors(
@@ -85,9 +86,8 @@ def _by_module(given: Mapping[str, list[int]]) -> Callable[[str], list[int] | No
 def _adapter(values: Tensor, rows: list[int]) -> ModuleAdapter:
     order = sorted(range(len(rows)), key=rows.__getitem__)
     ascending = tuple(rows[place] for place in order)
-    count, site = len(rows), RowsSite(values.shape[1], max(rows) + 1, rows=ascending)
-    spec = AdapterSpec(count, lora_alpha=count, variant=TrainableTokens.name)
-    return ModuleAdapter(spec, {VALUES: values[order]}, site)
+    site = RowsSite(values.shape[1], ascending[-1] + 1, rows=ascending)
+    return ModuleAdapter(rows_spec(ascending), {VALUES: values[order]}, site)
 
 
 def outer_names(adapters: Iterable[str]) -> dict[str, str]:
@@ -100,6 +100,4 @@ def encode_rows(
 ) -> tuple[dict[str, Tensor], dict[str, list[int]] | None]:
     """The tensors by key, and the value of the config's field."""
     tensors = {f"{PREFIX}{name}{ROWS}": x.tensors[VALUES] for name, x in adapters.items()}
-    sites = {name: x.site for name, x in adapters.items()}
-    listed = {n: list(site.rows) for n, site in sites.items() if isinstance(site, RowsSite)}
-    return tensors, listed or None
+    return tensors, {name: list(rows) for name, rows in rows_of(adapters).items()} or None
