@@ -63,7 +63,7 @@ def refusal(recipe: Recipe) -> str:
     """What a run of this recipe is refused with; it leaves nothing."""
     with pytest.raises(MismatchError) as caught:
         train(recipe, lambda text: None)
-    assert not list(Path(recipe.output).iterdir())
+    assert not Path(recipe.output).exists()
     return str(caught.value)
 
 
@@ -277,7 +277,7 @@ def test_a_recipe_that_does_not_fit_its_base_gives_the_directory_back(encoder, r
     wrong = tiny.recipe(encoder, reviews, tmp_path / "run", lora={"target_modules": ["nothing"]})
     with pytest.raises(TargetError):
         train(wrong, lambda text: None)
-    assert not list((tmp_path / "run").iterdir())
+    assert not (tmp_path / "run").exists()
     right = tiny.recipe(encoder, reviews, tmp_path / "run", training={"max_steps": 1})
     assert train(right, lambda text: None).steps == 1
 
