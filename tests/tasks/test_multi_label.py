@@ -46,7 +46,7 @@ def made(labels: list[Any]) -> Any:
         (["[0, 1]", "[1, 1]"], ("0", "1"), True, [0, 1]),
         (['["b", "a"]', "[]"], ("a", "b"), False, [1, 1]),
         ([[3, 20], [20]], ("3", "20"), False, [1, 1]),
-        ([[0], [1], [0, 1]], ("0", "1"), False, [1, 0]),
+        ([["0"], ["1"], ["0", "1"]], ("0", "1"), False, [1, 0]),
         ([[0, 1], [1, 2]], ("0", "1", "2"), False, [1, 1, 0]),
     ],
 )
@@ -119,6 +119,12 @@ def test_a_task_without_thresholds_says_so() -> None:
     ("labels", "message"),
     [
         ([[0], [1]], r"one 0 or 1, which may say .* or be the number of one of two labels"),
+        ([[0, 1], [1, 0], [0, 1, 1]], r"equally long: row 3, where most .* numbers of labels"),
+        ([[0, 1, 1], [1, 0], [0, 1, 0]], r"row 2, where most have 3 values\. .* are damaged"),
+        (["[0, 1]", "[1, 0]", "[]"], r"equally long: row 3, where most have 2 values"),
+        ([[0], [1], [0, 1]], r"equally long: row 3, .* or write the numbers as names"),
+        ([["a", "b"], ["a", "a"]], r"has 'a' more than once in \['a', 'a'\]: row 2"),
+        ([[3, 20], [20, 20]], r"has '20' more than once in \[.*\]: row 2"),
         ([[], []], "has no labels; it needs lists of names, or lists of 0 and 1"),
         ([["a", None], ["b"]], r"has None in a list of labels: row 1"),
         ([[["a"]], [["b"]]], r"in a list of labels: row 1"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import mode
 from typing import Any
 
 from lorakit.errors import ConfigError
 from lorakit.tables.cells import is_blank, label_name, list_in, text_problem
+from lorakit.text import plural, rows_text
 
 
 def is_list(value: Any) -> bool:
@@ -35,17 +37,24 @@ def as_list(value: Any) -> list[Any]:
 def indicator_size(values: Iterable[Any]) -> int:
     """The length of the lists if all hold a 0 or 1 for each label, else 0: they hold names.
 
-    They do if all are equally long and nothing but 0 and 1 is in them. Raises ConfigError for lists
-    of one 0 or 1 each, which may be the number of a label as well.
+    They do if nothing but 0 and 1 is in them. Raises ConfigError for lists of one 0 or 1 each, or
+    of different lengths, which may be the numbers of labels as well.
 
-    >>> [indicator_size(cells) for cells in ([[0, 1, 1], [1, 0, 0]], [["a"], []], [[0], [1, 0]])]
+    >>> [indicator_size(cells) for cells in ([[0, 1, 1], [1, 0, 0]], [["a"], []], [[0], [1, 2]])]
     [3, 0, 0]
     """
-    lists = [found for value in values if (found := list_in(value)) is not None]
-    sizes = {len(found) for found in lists}
-    if len(sizes) != 1 or not all(_is_bit(part) for found in lists for part in found):
+    lists = {row: found for row, v in enumerate(values) if (found := list_in(v)) is not None}
+    if not all(_is_bit(part) for found in lists.values() for part in found):
         return 0
-    (size,) = sizes
+    sizes = {row: len(found) for row, found in lists.items()}
+    size = mode(sizes.values()) if sizes else 0
+    if uneven := [row for row, length in sizes.items() if length != size]:
+        raise ConfigError(
+            "The lists of labels hold nothing but 0 and 1, and are not equally long: "
+            f"{rows_text(uneven)}, where most have {plural(size, 'value')}. They may have a 0 or 1 "
+            "for each label, and some are damaged, or hold the numbers of labels. Make them "
+            'equally long, or write the numbers as names (["0", "1"]).'
+        )
     if size == 1:
         raise ConfigError(
             "Each list of labels holds one 0 or 1, which may say that the only label is absent or "

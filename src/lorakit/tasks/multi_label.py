@@ -20,11 +20,11 @@ from torch import Tensor
 
 from lorakit.errors import ConfigError
 from lorakit.metrics.multi_label import multi_label_metrics
-from lorakit.tables.cells import label_names
+from lorakit.tables.cells import label_name, label_names
 from lorakit.tasks.base import Learned, Task
 from lorakit.tasks.label_lists import as_list, indicator_size, labels_in
 from lorakit.tasks.labelled_text import LabelledText
-from lorakit.text import plural
+from lorakit.text import plural, repeated
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ class MultiLabelClassification(LabelledText):
         """A 1 for each label of the cell, else 0."""
         cell, count = as_list(value), len(self.labels)
         if not self.indicators:
+            if twice := repeated(map(label_name, cell)):
+                raise ConfigError(f"has {', '.join(map(repr, twice))} more than once in {cell!r}")
             present = {self.index(name) for name in label_names(cell)}
             return [float(i in present) for i in range(count)]
         if len(cell) != count or indicator_size([cell]) != count:
