@@ -76,6 +76,30 @@ GUESSES: dict[str, tuple[dict[str, list[Any]], Columns]] = {
         {"question": ["a"], "answer": ["b"]},
         Columns("generation", ("question",), "answer"),
     ),
+    "question about a context": (
+        {"context": ["c"], "question": ["a"], "answer": ["b"]},
+        Columns("generation", ("question", "context"), "answer"),
+    ),
+    "prompt with a context": (
+        {"context": ["c"], "prompt": ["a"], "completion": ["b"]},
+        Columns("generation", ("prompt", "context"), "completion"),
+    ),
+    "prompt with a context and a response": (
+        {"context": ["c"], "prompt": ["a"], "response": ["b"]},
+        Columns("generation", ("prompt", "context"), "response"),
+    ),
+    "instruction with a context": (
+        {"instruction": ["a"], "context": ["c"], "output": ["b"]},
+        Columns("generation", ("instruction", "context"), "output"),
+    ),
+    "instruction with an input and a response": (
+        {"instruction": ["a"], "input": ["c"], "response": ["b"]},
+        Columns("generation", ("instruction", "input"), "response"),
+    ),
+    "messages with history": (
+        {"history": [[["q", "r"]]], "messages": [TALK]},
+        Columns("chat", ("messages", "history")),
+    ),
     "answer that is judged": (
         {"question": ["a", "b"], "answer": ["c", "d"], "label": ["0", "1"]},
         Columns("classification", ("question", "answer"), "label"),

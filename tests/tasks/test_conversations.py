@@ -92,6 +92,26 @@ FORMS: dict[str, tuple[Row, str, str]] = {
         chatml("system: Be brief.", "user: Q", "assistant: A"),
         "A<|im_end|>",
     ),
+    "a history before messages": (
+        {"history": [["q0", "a0"]], "messages": [USER, BOT]},
+        chatml("user: q0", "assistant: a0", "user: Q", "assistant: A"),
+        "A<|im_end|>",
+    ),
+    "a history after the system message": (
+        {"messages": [{"role": "system", "content": "s"}, USER, BOT], "history": [["q0", "a0"]]},
+        chatml("system: s", "user: q0", "assistant: a0", "user: Q", "assistant: A"),
+        "A<|im_end|>",
+    ),
+    "roles in another case": (
+        {"messages": [{**USER, "role": "User"}, {**BOT, "role": "Assistant"}, USER, BOT]},
+        ASKED * 2,
+        "A<|im_end|>|A<|im_end|>",
+    ),
+    "sharegpt in another case": (
+        {"conversations": [{"from": "Human", "value": "hi"}, {"from": "GPT", "value": "yo"}]},
+        chatml("user: hi", "assistant: yo"),
+        "yo<|im_end|>",
+    ),
     "system twice": (
         {"messages": [{"role": "system", "content": "s"}, USER, BOT], "system": "s"},
         chatml("system: s", "user: Q", "assistant: A"),
@@ -127,6 +147,15 @@ def test_an_instruction_is_asked_after_its_system_message_and_history(gpt: Any) 
             "done<|im_end|>",
         ),
         (chatml("user: do\n\nit", "assistant: done"), "done<|im_end|>"),
+    ]
+
+
+def test_a_context_is_a_part_of_the_prompt(gpt: Any) -> None:
+    rows = [{"context": "where", "question": "Q", "answer": "A"},
+            {"context": "", "question": "Q", "answer": "A"}]  # fmt: skip
+    assert learned(gpt, rows) == [
+        ("Q\n\nwhere A<|im_end|>", " A<|im_end|>"),
+        ("Q A<|im_end|>", " A<|im_end|>"),
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -78,14 +78,22 @@ def with_guesses(recipe: Recipe, log: Log) -> Recipe:
     given = known_columns(Columns(data.task, tuple(data.text or ()) or None, data.label))
     columns = resolve(table, given, data.train)
     if columns != given:
-        log(
-            f"guessed from {data.train}: task {columns.task}, text {', '.join(columns.text or ())}"
-            + (f", label {columns.label}" if columns.label else "")
-        )
+        log(f"guessed from {data.train}: {_in_words(columns, table.column_names)}")
     selects_best = recipe.training.early_stopping is not None
     validation = 0.1 if selects_best and data.validation is None else data.validation
     known: dict[str, Any] = {"task": columns.task, "text": columns.text, "label": columns.label}
     return replace(recipe, data=replace(data, **known, validation=validation))
+
+
+def _in_words(columns: Columns, names: Sequence[str]) -> str:
+    """The task, the columns that it reads, and those of a table that it does not."""
+    text, label = columns.text or (), columns.label
+    unread = [name for name in names if name not in (*text, label)]
+    return (
+        f"task {columns.task}, text {', '.join(text)}"
+        + (f", label {label}" if label else "")
+        + (f"; not read: {', '.join(unread)}" if unread else "")
+    )
 
 
 def prepare(recipe: Recipe, train: Any) -> tuple[Any, Task]:

@@ -1,7 +1,7 @@
 """A row as a conversation, from the parts that its columns hold.
 
     system     what the conversation begins with
-    history    pairs of what was said before, or messages
+    history    pairs of what was said before, or messages; not learned
     tools      what the template shows beside the messages
     others     messages, or texts of the user, joined with empty lines between them
     label      the answer: text, or messages
@@ -56,6 +56,7 @@ class _Parts:
     plain: bool
     """Whether a cell may be text rather than messages."""
     system: list[str] = field(default_factory=list)
+    history: list[Turn] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
     tools: list[Any] | None = None
@@ -76,7 +77,7 @@ def read_conversation(
     for column in text:
         _naming(column, partial(_part_of(column, text), parts), row[column])
     asked = [said("user", "\n\n".join(parts.words))] if parts.words else []
-    turns = _with_system(parts.system, [*parts.turns, *asked])
+    turns = _with_system(parts.system, _with_history(parts.history, [*parts.turns, *asked]))
     if label is not None:
         answer = _naming(label, _answer, row[label])
         turns = [*(turn.as_context() for turn in turns), *answer]
@@ -107,7 +108,7 @@ def _add_system(parts: _Parts, cell: Any) -> None:
 
 
 def _add_history(parts: _Parts, cell: Any) -> None:
-    parts.turns += read_history(cell)
+    parts.history += [turn.as_context() for turn in read_history(cell)]
 
 
 def _add_tools(parts: _Parts, cell: Any) -> None:
@@ -138,6 +139,12 @@ def _text(cell: Any) -> str:
     if problem := "is empty" if is_blank(cell) else text_problem(cell):
         raise ConfigError(problem)
     return str(cell)
+
+
+def _with_history(history: Sequence[Turn], turns: Sequence[Turn]) -> list[Turn]:
+    """The turns after what was said before them, and a system message before all."""
+    begins = 1 if turns and turns[0].message["role"] == "system" else 0
+    return [*turns[:begins], *history, *turns[begins:]]
 
 
 def _with_system(system: Sequence[str], turns: list[Turn]) -> list[Turn]:

@@ -6,7 +6,7 @@
     ["hi", "yo"]                                          what user and assistant said, in a history
 
 The content is text, or a list of parts that are text. A `function_call` of ShareGPT becomes the
-`tool_calls` of an assistant turn.
+`tool_calls` of an assistant turn. Roles are compared without case.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _is_pair(value: Any) -> bool:
 def _turn(raw: Mapping[str, Any]) -> Turn:
     rest = {key: value for key, value in raw.items() if value is not None}
     named = rest.pop("role", None)
-    role = _sharegpt_role(rest) if named is None else named
+    role = _sharegpt_role(rest) if named is None else _lowered(named)
     content = rest.pop("content" if "content" in raw else "value", None)
     counts = [_counts(key, rest.pop(key)) for key in _COUNTS if key in rest]
     has_content = not {"content", "value", "tool_calls"}.isdisjoint(raw)
@@ -127,11 +127,17 @@ def _turn(raw: Mapping[str, Any]) -> Turn:
 
 
 def _sharegpt_role(rest: Message) -> Any:
-    role = rest.pop("from", None)
+    role = _lowered(rest.pop("from", None))
     if role is not None and role not in _SHAREGPT:
         known = ", ".join(_SHAREGPT)
         raise ConfigError(f"has a message from {role!r}, which is none of {known}")
     return role
+
+
+def _lowered(role: Any) -> Any:
+    """A role of the field in lower case; any other as it is, for the template."""
+    lower = role.lower() if isinstance(role, str) else role
+    return lower if lower in _SHAREGPT else role
 
 
 def _counts(key: str, value: Any) -> bool:

@@ -33,15 +33,20 @@ class RowForm:
 MESSAGES = (RowForm(("messages",)), RowForm(("conversation",)), RowForm(("conversations",)))
 """Conversations: lists of messages with role and content, or ShareGPT's with from and value."""
 PROMPTS = (
+    RowForm(("prompt", "context"), "completion"),
     RowForm(("prompt",), "completion"),
     RowForm(("instruction", "input"), "output"),
+    RowForm(("instruction", "context"), "output"),
+    RowForm(("instruction", "input"), "response"),
     RowForm(("instruction", "context"), "response"),
     RowForm(("instruction",), "output"),
     RowForm(("instruction",), "response"),
+    RowForm(("prompt", "context"), "response"),
     RowForm(("prompt",), "response"),
 )
 """Prompts and completions, of text or of messages."""
 UNSURE_PROMPTS = (
+    RowForm(("question", "context"), "answer"),
     RowForm(("question",), "answer"),
     RowForm(("input",), "output"),
     RowForm(("source",), "target"),
@@ -59,7 +64,7 @@ def chat_columns(table: Any, given: Columns) -> Columns | None:
     if given.label is not None:
         return None
     if form := _first(names, MESSAGES):
-        return replace(given, text=_present(names, (*form.prompt, *SYSTEM, *TOOLS)))
+        return replace(given, text=_present(names, (*form.prompt, *SYSTEM, *HISTORY, *TOOLS)))
     form = _first(names, PROMPTS if given.task is None else (*PROMPTS, *UNSURE_PROMPTS))
     if form is None or (given.task is None and not _are_messages(table, names, form)):
         return None
