@@ -101,7 +101,7 @@ def test_a_trained_head_alone_predicts_inspects_and_merges(run, runs, small_bert
     code, out, err = run("inspect", adapter, "--base", small_bert)
     assert code == 0, err
     assert "head" in out
-    assert "(base weights verified)" in out
+    assert "(the frozen weights are those that it was trained on)" in out
     code, alone, err = run("predict", adapter, "--text", "a joy", "--base", small_bert, "--json")
     assert code == 0, err
     whole = run("predict", runs / "head", "--text", "a joy", "--json")[1]

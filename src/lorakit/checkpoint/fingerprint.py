@@ -46,6 +46,15 @@ def compare(stored: Mapping[str, str] | None, weights: Mapping[str, Tensor]) -> 
     return None
 
 
+def verdict(same: bool | None, adapted: bool) -> str:
+    """What `compare` found, in words: about the adapted weights, or those a method left frozen."""
+    if same is None:
+        return "not verified"
+    those = "those that it was trained on"
+    found = f"are {those}" if same else f"differ from {those}"
+    return f"the {'adapted' if adapted else 'frozen'} weights {found}"
+
+
 def _common_dtype(weights: Mapping[str, Tensor]) -> torch.dtype | None:
     dtypes = {weight.dtype for weight in weights.values()}
     if len(dtypes) != 1 or any(weight.is_meta for weight in weights.values()):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lorakit.checkpoint.bundle import AdapterBundle
+from lorakit.checkpoint.fingerprint import verdict
 from lorakit.checkpoint.formats.tensor_files import dtype_names
 from lorakit.text import settings
 from lorakit.variants import VARIANTS
@@ -46,7 +47,7 @@ class Summary:
     fits: str | None = None
     """The base that it was checked against."""
     base_verified: bool | None = None
-    """Whether that base is the one it was trained on; None if that is unknown."""
+    """Whether its fingerprint is that base's; None if that is unknown."""
 
     def __str__(self) -> str:
         rows = {
@@ -60,8 +61,7 @@ class Summary:
         if self.unknown_settings:
             rows["unknown settings"] = settings(self.unknown_settings)
         if self.fits is not None:
-            verified = "verified" if self.base_verified else "not verified"
-            rows["fits"] = f"{self.fits} (base weights {verified})"
+            rows["fits"] = f"{self.fits} ({verdict(self.base_verified, self.adapted_modules > 0)})"
         width = max(map(len, rows))
         return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows.items())
 

@@ -15,6 +15,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from lorakit.checkpoint import read
+from lorakit.checkpoint.fingerprint import verdict
 from lorakit.errors import ConfigError, SaveError
 from lorakit.foreign_files import local_path
 from lorakit.inference.beside import (
@@ -52,11 +53,10 @@ class MergedModel:
     """Those in the adapter's file that lorakit does not know; they could mean another function."""
 
     def __str__(self) -> str:
-        verified = {True: "verified", False: "not the one it was trained on", None: "not verified"}
         lines = [
             f"{self.output}: {self.model_class}, {self.bytes / 1e6:,.1f} MB, "
             f"{self.folded_layers} layers folded",
-            f"base: {self.base} ({verified[self.base_verified]})",
+            f"base: {self.base} ({verdict(self.base_verified, self.folded_layers > 0)})",
             f"tokenizer: {self.tokenizer or 'none'}",
             f"rounding error: at most {self.worst_rounding:.2g} of a layer's update",
         ]

@@ -150,7 +150,7 @@ def test_load_gives_the_saved_function_and_says_so(saved: Path) -> None:
     assert (report.format, report.base_verified) == ("peft", True)
     assert [layer.r for layer in report.adapter.layers] == [2, 2, 2, 2]
     assert list(report.adapter.trained) == ["classifier.weight", "classifier.bias"]
-    assert "base weights: verified, those that it was trained on" in str(report)
+    assert "base: the adapted weights are those that it was trained on" in str(report)
 
 
 def test_what_was_loaded_trains_as_after_inject(saved: Path) -> None:
@@ -219,7 +219,7 @@ def test_base_is_not_verified_where_it_cannot_be(saved: Path) -> None:
     edit_tensors(saved, lambda tensors: None)
     report = lora.load_adapter(base(seed=5), saved)
     assert report.base_verified is None
-    assert "base weights: not verified" in str(report)
+    assert "base: not verified" in str(report)
 
 
 def test_model_on_the_meta_device_gets_the_values(saved: Path) -> None:
@@ -259,7 +259,7 @@ def test_another_base_may_be_meant(saved: Path) -> None:
     model = base(seed=5)
     report = lora.load_adapter(model, saved, check_base=False)
     assert report.base_verified is False
-    assert "base weights: different from those that it was trained on" in str(report)
+    assert "base: the adapted weights differ from those that it was trained on" in str(report)
 
 
 def test_folded_base_is_another_base(saved: Path) -> None:

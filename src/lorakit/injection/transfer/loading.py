@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.checkpoint import AdapterBundle
+from lorakit.checkpoint.fingerprint import verdict
 from lorakit.checkpoint.late_names import in_model_names
 from lorakit.errors import MismatchError
 from lorakit.injection import trained_copies
@@ -37,21 +38,16 @@ class LoadReport:
     format: str
     adapter: Report
     base_verified: bool | None
-    """True if the base weights are those that the adapter was trained on; None if the file has no
-    fingerprint or the two precisions cannot be compared."""
+    """True if the adapted weights are those that it was trained on (of another method: the frozen
+    ones); None if the file has no fingerprint or the two precisions cannot be compared."""
     worst_rounding: float | None
     """For a 16-bit base: the largest share of a layer's update that merging would lose."""
     unknown_settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings in the file that lorakit does not know; they could mean another function."""
 
     def __str__(self) -> str:
-        verified = {
-            True: "verified, those that it was trained on",
-            None: "not verified",
-            False: "different from those that it was trained on",
-        }
         lines = [str(self.adapter), f"format: {self.format}"]
-        lines.append(f"base weights: {verified[self.base_verified]}")
+        lines.append(f"base: {verdict(self.base_verified, bool(self.adapter.layers))}")
         if self.worst_rounding is not None:
             lines.append(f"rounding when merged: up to {self.worst_rounding:.1%} of an update")
         if self.unknown_settings:
