@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,23 @@ def test_a_refused_answer_makes_no_directory_for_it(command, run, tmp_path):
     code, *_ = run(command, tmp_path / "nothing", "--data", data, "--output", output)
     assert code == 1
     assert list(tmp_path.iterdir()) == [data]
+
+
+def test_a_base_that_is_no_directory_and_not_on_the_hub_is_told_as_both(run, tmp_path):
+    data = write_csv(tmp_path / "train.csv", [HEADER, *ROWS])
+    output = tmp_path / "run"
+    code, _, err = run("train", "--base", "b/nothere", "--data", data, "--output", output)
+    assert code == 1
+    assert "there is no such directory, and it could not be read from the Hub: " in err
+
+
+def test_a_value_that_transformers_does_not_read_is_told_in_words(run, small_bert, tmp_path):
+    base = Path(shutil.copytree(small_bert, tmp_path / "base"))
+    (base / "tokenizer_config.json").write_text('{"tokenizer_class": 5}')
+    data = write_csv(tmp_path / "train.csv", [HEADER, *ROWS])
+    code, _, err = run("train", "--base", base, "--data", data, "--output", tmp_path / "run")
+    assert code == 1
+    assert f"The tokenizer of {base} cannot be loaded: its files hold a value of a kind that" in err
 
 
 def test_a_refused_run_leaves_a_directory_that_was_there(run, tmp_path):

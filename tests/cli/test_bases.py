@@ -38,8 +38,8 @@ def test_train_leaves_the_adapter_in_a_bases_folder_aside_and_says_so(run, both,
     code, out, err = run("train", "--base", both, "--data", data, "--output", output, *SETTINGS)
     assert code == 0, err
     assert err.splitlines()[-1] == (
-        f"{both} also holds an adapter (adapter_config.json); the base is loaded without it. To "
-        "start from that adapter, pass it as init_adapter."
+        f"{both} also holds an adapter (adapter_config.json); the base is loaded without it. "
+        "Training starts from that adapter if a recipe names it as init_adapter."
     )
     adapted = read(output / "adapter").adapters
     assert len(adapted) == 14

@@ -135,6 +135,14 @@ def test_generate_refuses_what_it_cannot_do(run, base, adapter, arguments, messa
     assert message in err
 
 
+@pytest.mark.parametrize("task", ["generation", "chat"])
+def test_predict_says_at_once_that_a_generating_task_is_for_generate(run, base, adapter, task):
+    code, _, err = run("predict", adapter, "--base", base, "--task", task, "--text", "w1")
+    assert code == 1
+    assert "has no labels to predict; use lorakit generate." in err
+    assert "columns" not in err
+
+
 def test_vllm_is_offered_only_what_it_takes(base):
     def obstacles(**settings: object) -> list[str]:
         model = LlamaForCausalLM.from_pretrained(base)

@@ -236,7 +236,7 @@ def test_an_unfinished_run_says_how_to_finish_it(run, runs, tmp_path):
     shutil.copy(runs / "lora" / "recipe.yaml", tmp_path)
     code, _, err = run("evaluate", tmp_path)
     assert code == 1
-    assert f"resume it with: lorakit train {tmp_path}/recipe.yaml" in err
+    assert f"finish it first with: lorakit train {tmp_path}/recipe.yaml" in err
 
 
 def test_compare_puts_runs_and_a_recorded_result_side_by_side(run, runs, tmp_path):

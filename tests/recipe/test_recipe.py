@@ -66,7 +66,7 @@ def test_every_mistake_is_told_at_once():
         "unknown setting metod (did you mean 'method'?)",
         "unknown setting data.trian (did you mean 'train'?)",
         "data.train is missing",
-        "data.text is [1]; it must be a list or null",
+        "data.text is [1]; it must be a list of strings or null",
         "output is 3; it must be a string",
         "method is 'lroa'; it must be one of lora, full, head",
         "unknown setting lora.lora_dropot (did you mean 'lora_dropout'?)",

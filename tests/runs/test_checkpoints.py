@@ -135,3 +135,10 @@ def test_two_checkpoints_and_the_best_one_are_kept(tmp_path):
     checkpoints.prune(tmp_path, 10, 4)
     kept = [path.name for path in checkpoints.complete_checkpoints(tmp_path)]
     assert kept == ["checkpoint-4", "checkpoint-8", "checkpoint-10", "checkpoint-99"]
+
+
+def test_a_mark_without_its_fields_is_told_in_words(tmp_path):
+    place, said = write(tmp_path, 3), list[str]()
+    (place / checkpoints.COMPLETE).write_text("{}")
+    assert checkpoints.newest_whole(tmp_path, said.append) is None
+    assert "it must be a mapping with run, seconds, which is a number, and files" in said[0]

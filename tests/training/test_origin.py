@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification
 
 from lorakit import errors
 from lorakit.recipe.schema import Recipe
-from lorakit.runs.origin import ORIGIN
+from lorakit.runs.origin import ORIGIN, run_name
 from lorakit.training import train
 from tests.training import tiny
 
@@ -205,3 +205,10 @@ def test_a_checkpoint_of_another_run_is_not_used(begun, tmp_path):
     train(recipe_in(begun), said.append)
     assert any("checkpoint-6 is not used: checkpoint-6 is of another run" in s for s in said)
     assert any("resuming from" in line and "checkpoint-3" in line for line in said)
+
+
+def test_an_origin_without_the_name_of_its_run_is_told_in_words(tmp_path):
+    (tmp_path / ORIGIN).parent.mkdir(exist_ok=True)
+    (tmp_path / ORIGIN).write_text('{"facts": {}}')
+    with pytest.raises(errors.StateError, match="it must be a mapping with run, a string, and "):
+        run_name(tmp_path)

@@ -70,6 +70,7 @@ def predict(
     Example: `lorakit predict runs/reviews --data new.csv --output predictions.csv`
     """
     from lorakit.inference.prediction import predict as predict_rows
+    from lorakit.inference.prediction import require_predicting
     from lorakit.inference.session import open_session
     from lorakit.runs.prediction_files import check_columns, check_output, write_predictions
 
@@ -90,6 +91,7 @@ def predict(
         check_output(output, overwrite)
     quiet_libraries(json)
     session = open_session(source, loading)
+    require_predicting(session)
     if data is None:
         rows = _from_texts(session.task, text or [])
     else:

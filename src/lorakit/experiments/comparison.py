@@ -9,13 +9,15 @@ from typing import Any
 
 from lorakit.errors import ConfigError, FormatError
 from lorakit.experiments.glue_comparison import GlueComparison, compare_glue, is_glue
-from lorakit.foreign_files import local_path, read_json
+from lorakit.foreign_files import local_path
 from lorakit.methods import METHODS
-from lorakit.runs.directory import RESULT, finite_or_nan
+from lorakit.runs.directory import RESULT, result_content
 from lorakit.text import size_text, table
 
 _METRICS = ("accuracy", "f1_micro", "matthews_correlation", "pearson", "bleu", "perplexity")
 """Runs are compared by the first of these metrics that their task has."""
+_READ = ("task", "method", "metrics", "examples")
+"""What a result from elsewhere needs to be compared."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Comparison |
     Raises FormatError for a path without a finished run, ConfigError if there is no run or the
     tasks differ.
     """
-    found = [_result(path / RESULT) for name in runs for path in _directories(local_path(name))]
-    recorded = [_result(Path(name)) for name in references]
+    directories = [path for name in runs for path in _directories(local_path(name))]
+    found = [result_content(path / RESULT, _READ) for path in directories]
+    recorded = [result_content(Path(name), _READ) for name in references]
     if not found:
         raise ConfigError(
             "There is no run to compare; pass run directories, or directories of them."
@@ -71,7 +74,7 @@ def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Comparison |
             "the runs of one task."
         )
     metric = _main_metric(found[0])
-    rows = [_row(result, metric, str(result["output"])) for result in found]
+    rows = [_row(r, metric, str(path)) for r, path in zip(found, directories, strict=True)]
     rows += [_row(r, metric, f"recorded in {n}") for r, n in zip(recorded, references, strict=True)]
     rows.sort(key=lambda row: row.trainable_parameters or 0)
     majority = found[0].get("majority") if metric == "accuracy" else None
@@ -89,15 +92,6 @@ def _directories(path: Path) -> list[Path]:
             f"{path} holds no finished run: there is no {RESULT} in it or in a directory below."
         )
     return inside
-
-
-def _result(file: Path) -> dict[str, Any]:
-    try:
-        result: dict[str, Any] = read_json(file)
-        _ = result["task"], result["method"], result["examples"]
-        return {**result, "metrics": finite_or_nan(result["metrics"])}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"{file} is not the result.json of a run: {error!r}") from error
 
 
 def _main_metric(result: dict[str, Any]) -> str:

@@ -30,6 +30,7 @@ from lorakit.models.loading import load_base, load_tokenizer
 from lorakit.models.small_files import PROCESSOR, TOKENIZER, small_files
 from lorakit.models.stop_tokens import set_stop_tokens
 from lorakit.models.vocabulary import fit_vocabulary
+from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.base import Task
 from lorakit.tasks.padding import settle_padding
 from lorakit.text import settings
@@ -86,6 +87,11 @@ def merge_to_directory(
         raise SaveError(
             f"{output} exists already and is not an empty directory; pass a new directory with "
             "--output."
+        )
+    if output.name == ADAPTER and (output.parent / RECIPE).is_file():
+        raise SaveError(
+            f"{output} is the place of the adapter of the run in {output.parent}; pass another "
+            "directory with --output."
         )
     bundle = read(adapter, lora_alpha, revision)
     base = base or bundle.base_model

@@ -92,11 +92,7 @@ def predict(session: Session, table: Any, data: str, progress: bool = False) -> 
 
     Raises ConfigError for missing columns, empty texts, and for a task that generates text.
     """
-    if session.task.generates:
-        raise ConfigError(
-            f"{session.source} was trained for text generation ({session.task.name}) and has no "
-            "labels to predict; use lorakit generate."
-        )
+    require_predicting(session)
     task = replace(fitted(session.task, table, data, with_label=False), label=None)
     task.check(table, data, labelled=False)
     examples = as_examples(task.encode(session.tokenizer, columns_read(task, table)))
@@ -106,6 +102,15 @@ def predict(session: Session, table: Any, data: str, progress: bool = False) -> 
         for row, prediction in zip(batch.rows, found, strict=True):
             values[row] = prediction
     return Predictions(values, sum(bool(example.get(TRUNCATED)) for example in examples))
+
+
+def require_predicting(session: Session) -> None:
+    """Raise ConfigError if the task generates text."""
+    if session.task.generates:
+        raise ConfigError(
+            f"{session.source} was trained for text generation ({session.task.name}) and has no "
+            "labels to predict; use lorakit generate."
+        )
 
 
 def run_model(

@@ -30,7 +30,7 @@ from lorakit.models.vocabulary import fit_vocabulary
 from lorakit.recipe.data import prepare, split, tested, text_limit
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
-from lorakit.runs.directory import ADAPTER, RECIPE
+from lorakit.runs.directory import ADAPTER, RECIPE, missing_adapter
 from lorakit.tasks.base import BareAdapter, Task
 from lorakit.tasks.batching import TOKENS
 from lorakit.tasks.padding import require_padding
@@ -137,10 +137,7 @@ def _open_run(directory: Path, options: LoadOptions) -> Session:
     recipe = from_mapping(load_recipe(directory / RECIPE))
     adapter = directory / ADAPTER
     if not adapter.is_dir():
-        raise FormatError(
-            f"{directory} holds an unfinished run, which has no adapter yet; resume it with: "
-            f"lorakit train {directory / RECIPE}"
-        )
+        raise FormatError(missing_adapter(directory))
     base = options.base or recipe.base
     recipe = replace(recipe, base=base)
     stored = load_task(adapter) or prepare(recipe, split(recipe.data)["train"])[1]

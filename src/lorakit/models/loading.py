@@ -140,7 +140,7 @@ def _pretrained(
     if holds_adapter(name, revision):
         warnings.warn(
             f"{name} also holds an adapter (adapter_config.json); the base is loaded without it. "
-            "To start from that adapter, pass it as init_adapter.",
+            "Training starts from that adapter if a recipe names it as init_adapter.",
             LorakitWarning,
             stacklevel=3,
         )
@@ -154,7 +154,9 @@ def _pretrained(
             **options,
         )
     except Exception as error:  # as in `meta_model`; damaged weights raise more kinds still
-        raise FormatError(f"The base model {name} cannot be loaded: {_reason(error)}") from error
+        raise FormatError(
+            f"The base model {name} cannot be loaded: {_reason(error, name)}"
+        ) from error
 
 
 def load_tokenizer(name: str | Path, revision: str | None = None) -> Any:
@@ -168,7 +170,9 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> Any:
     try:
         tokenizer = _transformers().AutoTokenizer.from_pretrained(name, revision=revision)
     except Exception as error:  # as in `load_config`
-        raise FormatError(f"The tokenizer of {name} cannot be loaded: {_reason(error)}") from error
+        raise FormatError(
+            f"The tokenizer of {name} cannot be loaded: {_reason(error, name)}"
+        ) from error
     require_words(tokenizer, name)
     return tokenizer
 
@@ -225,7 +229,7 @@ def load_config(name: str, revision: str | None = None) -> Any:
     try:
         config = auto_config.from_pretrained(name, revision=revision)
     except Exception as error:  # a config's constructor raises whatever a broken file leads to
-        reason = _reason(error)
+        reason = _reason(error, name)
         raise FormatError(f"No transformers model found at {name}: {reason}") from error
     require_unquantised(name, config)
     require_buildable(name, config)
@@ -240,8 +244,13 @@ def _require_place(name: str | Path) -> None:
         raise FormatError(f"No transformers model found at {name}: no such directory.")
 
 
-def _reason(error: Exception) -> str:
-    """The first lines of transformers' message."""
+def _reason(error: Exception, name: str | Path) -> str:
+    """The first lines of transformers' message, and whether it speaks of the Hub."""
     if isinstance(error, pickle.UnpicklingError):
         return "its weights are a pickle that is damaged or could run code"
-    return " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
+    said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
+    if isinstance(error, AttributeError | IndexError | KeyError | TypeError):
+        said = f"its files hold a value of a kind that transformers does not read there ({said})"
+    if isinstance(error, OSError) and not Path(name).exists():
+        return f"there is no such directory, and it could not be read from the Hub: {said}"
+    return said

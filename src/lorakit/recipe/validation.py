@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Collection, Mapping, Sequence
-from types import NoneType, UnionType
-from typing import Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from lorakit.errors import LorakitError, suggest
+from lorakit.field_types import fits, type_text
 
 LARGEST = 2**32
 """The size of the largest number in a recipe; seeds have 32 bits, everything else is smaller."""
-
-_TYPE_NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
 
 def build(cls: type[Any], mapping: Any, path: str, problems: list[str]) -> Any:
@@ -79,41 +77,10 @@ def _made(cls: type[Any], values: dict[str, Any], path: str, problems: list[str]
 def _value(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
     if dataclasses.is_dataclass(hint):
         return build(hint, value, f"{path}.", problems)  # type: ignore[arg-type]
-    if isinstance(value, str | float) and not _fits(hint, value) and _fits(hint, [value]):
+    if isinstance(value, str | float) and not fits(hint, value) and fits(hint, [value]):
         value = [value]  # one column or one threshold may be written without brackets
-    if not _fits(hint, value):
-        problems.append(f"{path} is {value!r}; it must be {_type_text(hint)}")
+    if not fits(hint, value):
+        problems.append(f"{path} is {value!r}; it must be {type_text(hint)}")
     elif not is_in_size(value):
         problems.append(f"{path} is {value!r}; it must be a number of at most 2**32 in size")
     return tuple(value) if isinstance(value, list) else value
-
-
-def _fits(hint: Any, value: Any) -> bool:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, UnionType):
-        return any(_fits(argument, value) for argument in arguments)
-    if origin is Literal:
-        return any(value == choice and type(value) is type(choice) for choice in arguments)
-    if hint in (None, NoneType):
-        return value is None
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return isinstance(value, Mapping)
-    if isinstance(origin, type) and issubclass(origin, Sequence):
-        plain = arguments[0] in (str, int, float)
-        return isinstance(value, list | tuple) and (
-            not plain or all(_fits(arguments[0], part) for part in value)
-        )
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
-
-
-def _type_text(hint: Any) -> str:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, UnionType):
-        return " or ".join(_type_text(argument) for argument in arguments)
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, arguments))
-    if isinstance(origin, type):
-        return "a mapping" if issubclass(origin, Mapping) else "a list"
-    return _TYPE_NAMES.get(hint, "null")

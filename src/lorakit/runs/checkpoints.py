@@ -20,6 +20,7 @@ from typing import Any
 from transformers import TrainerState
 
 from lorakit.errors import FormatError
+from lorakit.field_types import fits
 from lorakit.files import atomic_write_text, flush_directory, flush_tree, sha256_of
 from lorakit.foreign_files import read_json
 from lorakit.locks import LOCK_FILES
@@ -151,16 +152,24 @@ def _facts(file: Path) -> dict[str, Any]:
 def _read_mark(checkpoint: Path) -> tuple[float, Mapping[str, Any]]:
     if not (checkpoint / COMPLETE).exists():
         raise FormatError(f"{checkpoint.name} is missing or was not written to its end.")
-    try:
-        content = read_json(checkpoint / COMPLETE)
-        run, seconds, files = content["run"], float(content["seconds"]), dict(content["files"])
-    except FormatError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"Its file {COMPLETE} cannot be read: {error!r}") from error
-    if run != _run_of(checkpoint):
+    content = read_json(checkpoint / COMPLETE)
+    if not _is_mark(content):
+        raise FormatError(
+            f"Its file {COMPLETE} is damaged: it must be a mapping with run, seconds, which is a "
+            "number, and files, a mapping."
+        )
+    if content["run"] != _run_of(checkpoint):
         raise FormatError(f"{checkpoint.name} is of another run.")
-    return seconds, files
+    return float(content["seconds"]), content["files"]
+
+
+def _is_mark(content: Any) -> bool:
+    return (
+        isinstance(content, dict)
+        and "run" in content
+        and fits(float, content.get("seconds"))
+        and isinstance(content.get("files"), dict)
+    )
 
 
 def _read_state(file: Path) -> Any:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from lorakit.errors import FormatError
+from lorakit.field_types import field_problems
 from lorakit.files import atomic_write_text
 from lorakit.foreign_files import read_json
-from lorakit.recipe.validation import build
 from lorakit.runs.prediction_files import check_columns, write_predictions
 from lorakit.runs.writing import writing
 from lorakit.tasks.base import Task
@@ -54,33 +54,58 @@ class RunResult:
 def read_result(output: Path, log: Callable[[str], None]) -> RunResult | None:
     """The result of a run, or None if it is not finished; fields of newer versions are left out.
 
-    A result that cannot be read is said, and is none.
+    A result that cannot be read is said, and is none. It stands where it is found, whatever the
+    directory was called when it was written.
     """
-    file, problems = output / RESULT, list[str]()
+    file = output / RESULT
     if not file.exists():
         return None
     try:
-        content = read_json(file)
+        content = result_content(file)
     except FormatError as error:
-        problems.append(str(error))
-    else:
-        result = build(RunResult, _known(content), "result.", problems)
-        if isinstance(result, RunResult):
-            return replace(result, metrics=finite_or_nan(result.metrics))
-    log(f"{file} cannot be read and is made again: {'; '.join(problems)}")
-    return None
+        log(f"{file} cannot be read and is made again: {error}")
+        return None
+    known = {field.name for field in fields(RunResult)}
+    values = {name: value for name, value in content.items() if name in known}
+    return RunResult(**{**values, "output": str(output)})
 
 
-def finite_or_nan(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    """The metrics of a file, where null stands for a number that JSON does not have."""
-    return {name: math.nan if value is None else value for name, value in metrics.items()}
+def result_content(file: Path, required: Collection[str] | None = None) -> dict[str, Any]:
+    """What is in a result.json, with NaN for the null that stands for it among the metrics.
 
-
-def _known(content: Any) -> Any:
+    `required` are the fields that have to be there; None: all without a default. Raises FormatError
+    that lists what is missing or of another type.
+    """
+    content = read_json(file)
     if not isinstance(content, dict):
-        return content
-    names = {field.name for field in fields(RunResult)}
-    return {name: value for name, value in content.items() if name in names}
+        raise FormatError(f"{file} is not the result of a run: it must be a mapping.")
+    if isinstance(content.get("metrics"), dict):
+        found = content["metrics"].items()
+        content["metrics"] = {n: math.nan if v is None else v for n, v in found}
+    problems = field_problems(RunResult, content, required)
+    if content.get("metrics") == {}:
+        problems.append("metrics is {}; it must hold at least one metric")
+    examples = content.get("examples")
+    if isinstance(examples, dict) and "test" not in examples:
+        problems.append(f"examples is {examples!r}; it must hold the number of rows of test")
+    if problems:
+        raise FormatError(f"{file} is not the result of a run:", problems)
+    return content
+
+
+def missing_adapter(directory: Path) -> str:
+    """Why a run has no adapter, and what to do."""
+    again = f"lorakit train {directory / RECIPE} --output {directory}"
+    if not (directory / RESULT).exists():
+        return (
+            f"{directory} is an unfinished run, which has no adapter yet; finish it first with: "
+            f"{again}"
+        )
+    return (
+        f"{directory} is a finished run whose adapter, {directory / ADAPTER}, is gone; delete "
+        f"{directory / RESULT} to make it again, from the newest checkpoint that is there, with: "
+        f"{again}"
+    )
 
 
 def write_files(

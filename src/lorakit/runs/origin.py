@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.digests import SHA256
-from lorakit.errors import StateError
+from lorakit.errors import FormatError, StateError
 from lorakit.files import atomic_write_text
 from lorakit.foreign_files import read_json
 from lorakit.injection.selection.naming import group_layers
@@ -56,15 +56,23 @@ def _read(output: Path) -> dict[str, Any]:
     file = output / ORIGIN
     try:
         content = read_json(file)
-        run, facts = str(content["run"]), dict(content["facts"])
-        if all(isinstance(section, dict) for section in facts.values()):
-            return {"run": run, "facts": facts}
-        problem = "its facts are no sections"
-    except (ValueError, KeyError, TypeError) as error:
+        problem = "it must be a mapping with run, a string, and facts, a mapping of mappings"
+        if _is_origin(content):
+            return content  # type: ignore[no-any-return]
+    except FormatError as error:
         problem = str(error)
     raise StateError(
         f"{file} cannot be read, so it is not known what the run in {output} was begun with "
         f"({problem}); delete {output} to begin anew, or choose another output."
+    )
+
+
+def _is_origin(content: Any) -> bool:
+    facts = content.get("facts") if isinstance(content, dict) else None
+    return (
+        isinstance(facts, dict)
+        and all(isinstance(section, dict) for section in facts.values())
+        and isinstance(content.get("run"), str)
     )
 
 

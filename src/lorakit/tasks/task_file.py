@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.errors import FormatError
+from lorakit.field_types import field_problems
 from lorakit.files import atomic_write_text
 from lorakit.foreign_files import read_json
 from lorakit.tasks.base import Task
@@ -29,25 +30,29 @@ def save_task(task: Task, directory: Path) -> None:
 def load_task(directory: Path) -> Task | None:
     """The task beside an adapter, or None if there is no such file.
 
-    Raises FormatError if the file is there and cannot be read, or names an unknown task.
+    Raises FormatError that lists what is wrong in a file that is there.
     """
     file = directory / TASK_FILE
     if not file.is_file():
         return None
     try:
-        content: dict[str, Any] = read_json(file)
-        name = str(content.pop("task"))
-        if name in TASKS:
-            return _made(TASKS[name].task_class, content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"{file} is damaged and cannot be read: {error!r}") from error
+        content = read_json(file)
+    except FormatError as error:
+        raise FormatError(f"{file} is damaged and cannot be read: {error}") from error
+    name = content.pop("task", None) if isinstance(content, dict) else None
+    if not isinstance(name, str):
+        raise FormatError(f"{file} is damaged: it must be a mapping with the name of the task.")
+    if name in TASKS:
+        return _made(TASKS[name].task_class, content, file)
     raise FormatError(
         f"{file} names an unknown task: {task_problem(name)}. A task of your own has to be "
         "registered first, with lorakit.tasks.register."
     )
 
 
-def _made(kind: type[Task], content: dict[str, Any]) -> Task:
+def _made(kind: type[Task], content: dict[str, Any], file: Path) -> Task:
+    if problems := field_problems(kind, content):
+        raise FormatError(f"{file} is damaged:", problems)
     known = {field.name for field in fields(kind)}
     return kind(**{name: _frozen(value) for name, value in content.items() if name in known})
 

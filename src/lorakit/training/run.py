@@ -9,12 +9,13 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
+from lorakit.errors import StateError
 from lorakit.foreign_files import local_path
 from lorakit.recipe.data import Log, with_guesses
 from lorakit.recipe.schema import Recipe
 from lorakit.runs.checkpoints import newest_whole
 from lorakit.runs.claim import claimed, require_own
-from lorakit.runs.directory import CHECKPOINTS, RunResult, read_result
+from lorakit.runs.directory import ADAPTER, CHECKPOINTS, RunResult, missing_adapter, read_result
 from lorakit.training.completion import complete_run
 from lorakit.training.preparation import Workplace, prepare_run
 from lorakit.training.trainer import LoraTrainer
@@ -26,9 +27,9 @@ def train(recipe: Recipe, log: Log = print) -> RunResult:
     Under `torchrun` every process trains on its share, and the first one writes and logs.
 
     Raises ConfigError, FormatError or MismatchError for settings, files or a base that do not fit,
-    StateError if the output holds another recipe's run, SaveError if another process writes it or
-    it can no longer be written, TrainingError if a trainable tensor does not change or a loss is
-    not finite.
+    StateError if the output holds another recipe's run or a finished one without its adapter,
+    SaveError if another process writes it or it can no longer be written, TrainingError if a
+    trainable tensor does not change or a loss is not finite.
     """
     process = PartialState(cpu=not torch.accelerator.is_available())
     log = log if process.is_main_process else _silent
@@ -38,6 +39,8 @@ def train(recipe: Recipe, log: Log = print) -> RunResult:
         require_own(output, recipe)
         result = read_result(output, log)
     if result is not None:
+        if not (output / ADAPTER).is_dir():
+            raise StateError(missing_adapter(output))
         log(f"The run in {output} is finished already; its result:")
         return result
     held = claimed(output, recipe) if process.is_main_process else nullcontext(_nothing)

@@ -27,7 +27,7 @@ from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.methods import find
 from lorakit.models.heads import output_layer
-from lorakit.runs.directory import ADAPTER, RECIPE
+from lorakit.runs.directory import ADAPTER, RECIPE, missing_adapter
 from lorakit.tasks.task_file import load_task
 from lorakit.variants import ModuleAdapter, RowsSite, Site
 from lorakit.variants.trainable_tokens import rows_of
@@ -70,10 +70,7 @@ def read_source(source: str, lora_alpha: float) -> AdapterBundle:
     if (Path(source) / RECIPE).is_file():
         path = Path(source) / ADAPTER
         if not path.is_dir():
-            raise FormatError(
-                f"{source} is an unfinished run, which has no adapter yet; finish it first with: "
-                f"lorakit train {Path(source) / RECIPE}"
-            )
+            raise FormatError(missing_adapter(Path(source)))
     try:
         bundle = read(path)
     except MissingAlphaError:

@@ -253,6 +253,7 @@ def test_another_base_is_refused_by_its_fingerprint(saved: Path) -> None:
     assert len(problems) == 2
     assert "differ from those that the adapter was trained on" in problems[1]
     assert "check_base=False" in problems[1]
+    assert "--no-check-base" in problems[1]
 
 
 def test_another_base_may_be_meant(saved: Path) -> None:

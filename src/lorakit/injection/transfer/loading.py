@@ -95,7 +95,7 @@ def another_base(bundle: AdapterBundle) -> str:
     return (
         "the base weights differ from those that the adapter was trained on (expected fingerprint "
         f"{digest}, base model {bundle.base_model or 'unknown'}); load that base model, or pass "
-        "check_base=False to use this one"
+        "check_base=False (--no-check-base) to use this one"
     )
 
 
