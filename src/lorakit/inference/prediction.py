@@ -22,6 +22,7 @@ from lorakit.models.dtypes import autocast
 from lorakit.tasks.base import TRUNCATED, Example, Task
 from lorakit.tasks.batching import batches, length
 from lorakit.tasks.columns import resolve
+from lorakit.tasks.pooling import require_eos
 from lorakit.tasks.spec import Columns
 from lorakit.tasks.table_checks import missing_columns
 from lorakit.text import plural
@@ -80,7 +81,7 @@ def evaluate(session: Session, table: Any, data: str, progress: bool = False) ->
     started = time.perf_counter()
     task = fitted(session.task, table, data, with_label=True)
     task.check(table, data)
-    examples = as_examples(task.encode(session.tokenizer, columns_read(task, table)))
+    examples = _examples(session, task, table, data)
     metrics, _ = scores(task, run_model(session, task, examples, progress), session.model.device)
     seconds = round(time.perf_counter() - started, 2)
     truncated = sum(bool(example.get(TRUNCATED)) for example in examples)
@@ -95,7 +96,7 @@ def predict(session: Session, table: Any, data: str, progress: bool = False) -> 
     require_predicting(session)
     task = replace(fitted(session.task, table, data, with_label=False), label=None)
     task.check(table, data, labelled=False)
-    examples = as_examples(task.encode(session.tokenizer, columns_read(task, table)))
+    examples = _examples(session, task, table, data)
     values: list[Any] = [None] * len(examples)
     for batch in run_model(session, task, examples, progress):
         found = task.predictions(batch.logits.float().cpu())
@@ -111,6 +112,12 @@ def require_predicting(session: Session) -> None:
             f"{session.source} was trained for text generation ({session.task.name}) and has no "
             "labels to predict; use lorakit generate."
         )
+
+
+def _examples(session: Session, task: Task, table: Any, data: str) -> list[Example]:
+    encoded = task.encode(session.tokenizer, columns_read(task, table))
+    require_eos(session.model.config, task, session.tokenizer, encoded["input_ids"], data)
+    return as_examples(encoded)
 
 
 def run_model(

@@ -19,6 +19,7 @@ from lorakit.recipe.schema import Recipe, TrainingConfig
 from lorakit.runs.directory import CHECKPOINTS
 from lorakit.tasks.base import Task
 from lorakit.tasks.padding import require_padding, settle_padding
+from lorakit.tasks.pooling import require_eos
 from lorakit.training.callbacks import HealthCheck, progress
 from lorakit.training.trainer import LoraTrainer
 
@@ -38,12 +39,14 @@ def make_trainer(
     """A LoraTrainer with the recipe's settings, checks and checkpoints.
 
     Raises ConfigError for a dtype that this machine cannot train in, a loss that cannot be used
-    with the task or model, and a tokenizer that cannot pad, MissingDependencyError without
-    tensorboard.
+    with the task or model, a tokenizer that cannot pad, and texts that the head cannot read,
+    MissingDependencyError without tensorboard.
     """
     training = recipe.training
     settle_padding(tokenizer, model)
     require_padding(tokenizer, task)
+    for name, table in data.items():
+        require_eos(model.config, task, tokenizer, table["input_ids"], name)
     if training.tensorboard:
         _prepare_tensorboard(output)
     callbacks: list[Any] = [progress(log)]
