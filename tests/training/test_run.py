@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,7 +79,8 @@ def test_a_moved_run_is_the_same_run(encoder, reviews, tmp_path):
     training = {"max_steps": 2}
     first = quietly(tiny.recipe(encoder, reviews, tmp_path / "a", training=training))
     (tmp_path / "a").rename(tmp_path / "b")
-    assert quietly(tiny.recipe(encoder, reviews, tmp_path / "b", training=training)) == first
+    again = quietly(tiny.recipe(encoder, reviews, tmp_path / "b", training=training))
+    assert again == replace(first, output=str(tmp_path / "b"))
 
 
 def test_a_directory_with_other_files_is_refused(encoder, reviews, tmp_path):
