@@ -146,3 +146,9 @@ def test_unforeseen_error_is_said_before_it_is_raised(capsys):
     captured = capsys.readouterr()
     assert strict(captured.out) == {"error": "KeyError: 'surprise'"}
     assert captured.err == "a library prints this\n"
+
+
+def test_of_several_processes_the_first_alone_prints(run, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    code, out, err = run("recipes", "list", "--json")
+    assert (code, out, err) == (0, "", "")

@@ -1,13 +1,15 @@
 """What commands print: tables for people, JSON for programs, errors for both.
 
 With --json standard output holds exactly one JSON object, whatever happens: the result, the error,
-or the text of a help page. What a library prints there goes to standard error.
+or the text of a help page. What a library prints there goes to standard error. Of the processes of
+`torchrun`, which share it, the first alone prints.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -108,4 +110,5 @@ def _print_if_first(value: Any) -> bool:
 def _print_object(value: Any) -> None:
     global _reserved
     stream, _reserved = _reserved or sys.stdout, None
-    print(to_json(value, indent=2), file=stream)
+    if os.environ.get("RANK", "0") == "0":  # as is_first_process, without loading torch
+        print(to_json(value, indent=2), file=stream)
