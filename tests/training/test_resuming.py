@@ -78,6 +78,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert_equal_runs(whole, resumed)
 
 
+@pytest.mark.slow
 def test_two_interruptions_in_a_row(encoder, reviews, tmp_path):
     whole = trained(tiny.recipe(encoder, reviews, tmp_path / "whole"))
     recipe = tiny.recipe(encoder, reviews, tmp_path / "cut")
@@ -137,6 +138,7 @@ def test_a_run_that_had_ended_trains_no_further_step(training, encoder, reviews,
     tiny.assert_same(tiny.weights(again), tiny.weights(whole))
 
 
+@pytest.mark.slow  # every kind of damage is told from a whole one in tests/runs
 @pytest.mark.parametrize(
     "kind",
     ["delete complete", "delete scheduler.pt", "from_earlier optimizer.pt", "empty rng_state.pth",
