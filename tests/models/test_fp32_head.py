@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
+from torch import nn
 from transformers import (
     BertConfig,
     BertForMultipleChoice,
@@ -18,7 +20,7 @@ from transformers import (
 )
 
 from lorakit.models.dtypes import autocast, compute_in
-from lorakit.models.fp32_head import head_modules
+from lorakit.models.fp32_head import head_modules, keep_in_float32
 
 SIZES = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
          "intermediate_size": 32, "pad_token_id": 0}  # fmt: skip
@@ -80,3 +82,14 @@ def test_a_head_of_several_layers_has_gradients_as_in_float32():
     loss.backward()
     for name, parameter in model.classifier.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], rtol=0.05, atol=0.002)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda head: pickle.loads(pickle.dumps(head))])
+def test_a_copy_of_a_float32_head_runs_its_own_weights(copied):
+    head = nn.Linear(2, 2)
+    keep_in_float32(head)
+    again = copied(head)
+    torch.nn.init.zeros_(again.weight)
+    torch.nn.init.zeros_(again.bias)
+    assert not again(torch.ones(1, 2)).any()
+    assert head(torch.ones(1, 2)).any()

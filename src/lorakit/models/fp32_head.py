@@ -10,7 +10,7 @@ body's dtype; its softmax and its loss are float32 in transformers.
 
 from __future__ import annotations
 
-from types import MethodType
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -28,15 +28,19 @@ def head_modules(model: Any) -> list[nn.Module]:
 
 def keep_in_float32(module: nn.Module) -> None:
     """Let a module whose parameters are float32 compute in float32 under autocast too."""
-    module.__dict__["forward"] = MethodType(_forward, module)
+    module.__dict__["forward"] = _Float32Forward(module)
 
 
-def _forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """The module's own forward; a bound method, so that a deepcopy runs its own weights."""
-    with without_autocast(next(module.parameters())):
-        return type(module).forward(
-            module, *map(_float32, args), **{name: _float32(x) for name, x in kwargs.items()}
-        )
+@dataclass(frozen=True, eq=False)
+class _Float32Forward:
+    """The module's own forward; an object, so that a copied or pickled one runs its own weights."""
+
+    module: nn.Module
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        named = {name: _float32(value) for name, value in kwargs.items()}
+        with without_autocast(next(self.module.parameters())):
+            return type(self.module).forward(self.module, *map(_float32, args), **named)
 
 
 def _float32(value: Any) -> Any:
