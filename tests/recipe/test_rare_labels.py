@@ -9,7 +9,7 @@ import pytest
 
 from lorakit.errors import ConfigError
 from lorakit.recipe.data import split
-from lorakit.recipe.schema import DataConfig
+from lorakit.recipe.data_config import DataConfig
 
 
 def save(path: Path, labels: list[str]) -> Path:

@@ -11,8 +11,9 @@ from typing import Any
 from lorakit.errors import ConfigError
 from lorakit.models import loading
 from lorakit.models.known_words import unknown_text
+from lorakit.recipe.data_config import DataConfig
 from lorakit.recipe.rare_labels import keep_rare_labels
-from lorakit.recipe.schema import DataConfig, Recipe
+from lorakit.recipe.schema import Recipe
 from lorakit.tasks.base import Task
 from lorakit.tasks.columns import known_columns, make_task, resolve
 from lorakit.tasks.encoding import encode_table, truncation_text

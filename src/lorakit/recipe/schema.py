@@ -3,180 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError, require
 from lorakit.losses import LOSSES, LossConfig
 from lorakit.methods.registry import METHODS, find, unknown
+from lorakit.recipe.data_config import DataConfig
 from lorakit.recipe.decoding import DecodingConfig, decoding_defaults
 from lorakit.recipe.method_sections import read_sections, relevant_settings
 from lorakit.recipe.task_settings import TASKS, task_choice_problem, with_first_task
+from lorakit.recipe.training_config import TrainingConfig
 from lorakit.recipe.validation import build, unknown_names
 from lorakit.tasks import registry
-
-Schedule = Literal["linear", "cosine", "constant", "inverse_sqrt"]
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Training, validation and test data, the task, and the columns."""
-
-    train: str
-    """CSV, TSV, JSON-lines or Parquet file, or a data set that `datasets` loads: `NAME`,
-    `NAME:CONFIG` or `NAME:CONFIG:SPLIT`. For a task of GLUE also the folder of its TSV files."""
-
-    test: str | float | None = None
-    """The test set: a file or data set, or rows to split from `train`: a share (below 1) or a
-    number of rows, of which those whose label training would lack stay there. None: a share of
-    0.1; for GLUE its dev set."""
-
-    validation: str | float | None = None
-    """The validation set, evaluated during training; as `test`. None: no evaluation; with
-    training.early_stopping a share of 0.1, by which the best checkpoint is chosen."""
-
-    task: str | None = None
-    """classification, multi_label_classification, regression, multiple_choice, generation,
-    chat or language_modeling (whole texts); a task of GLUE or a corpus of data-to-text (e2e,
-    webnlg, dart, data_to_text), whose columns are fixed; or a name that was registered with
-    `lorakit.tasks.register`. None: guessed from the columns, as one of the first seven."""
-
-    text: Sequence[str] | None = None
-    """The input columns, in order. None: guessed."""
-
-    label: str | None = None
-    """The column of labels, or of completions. None: guessed."""
-
-    max_length: int | None = None
-    """Maximum number of tokens in an example; longer ones are truncated. None: the model's limit,
-    which a greater number does not exceed."""
-
-    end_token: str | None = None
-    """The token that training puts after a completion or an assistant's turn, so that generation
-    stops there. None: EOS, or what the chat template writes."""
-
-    thresholds: Sequence[float] | None = None
-    """The probability above which multi_label_classification predicts a label: one for all labels,
-    or one for each in their order. None: 0.5."""
-
-    split_seed: int = 0
-    """Random seed of the rows that are split from `train`."""
-
-    def __post_init__(self) -> None:
-        if self.text is not None:
-            object.__setattr__(self, "text", tuple(self.text))
-        if self.thresholds is not None:
-            object.__setattr__(self, "thresholds", tuple(self.thresholds))
-        shares, seed = {"test": self.test, "validation": self.validation}, self.split_seed
-        require(
-            {
-                f"{name} is {value}; it must be a share or a number of rows above 0": value > 0
-                for name, value in shares.items()
-                if isinstance(value, int | float)
-            }
-            | {
-                f"max_length is {self.max_length}; it must be at least 1": (
-                    self.max_length is None or self.max_length >= 1
-                ),
-                f"split_seed is {seed}; it must be in [0, 2**32)": 0 <= seed < 2**32,
-            }
-            | {problem: False for problem in [registry.task_problem(self.task)] if problem}
-        )
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Optimisation and evaluation; the optimizer is AdamW."""
-
-    learning_rate: float = 2e-3
-    """Peak learning rate of AdamW."""
-    epochs: float = 1
-    """Passes over the training set; transformers' num_train_epochs."""
-    total_batch: int = 32
-    """Examples in one optimizer step, over all processes: per-device batch size times gradient
-    accumulation steps times processes. `token_budget` says how they are computed."""
-    max_steps: int | None = None
-    """Number of optimizer steps, in place of `epochs`. None: by `epochs`."""
-    warmup_ratio: float = 0.06
-    """Share of the steps over which the learning rate rises linearly from 0."""
-    warmup_steps: int | None = None
-    """Number of warmup steps, in place of `warmup_ratio`. None: by `warmup_ratio`."""
-    weight_decay: float = 0.01
-    """AdamW's decoupled weight decay; none on biases and normalisation layers."""
-    adam_epsilon: float = 1e-8
-    """AdamW's epsilon."""
-    label_smoothing: float = 0.0
-    """Share of the target's probability that is spread evenly over all labels or tokens, in
-    training only; transformers' label_smoothing_factor."""
-    base_dropout: Literal["on", "off"] = "on"
-    """Dropout in the base model. off sets every dropout probability of its config to 0 and leaves
-    the adapters' (`lora.lora_dropout`); on a CPU steps are then about a third faster."""
-    schedule: Schedule = "linear"
-    """Learning-rate schedule after the warmup; transformers' lr_scheduler_type."""
-    max_grad_norm: float = 1.0
-    """Gradient clipping: the maximum norm. 0: no clipping."""
-    token_budget: int = 4096
-    """Maximum number of tokens, padding included, in one micro-batch; a step accumulates the
-    gradients of as many micro-batches as it takes. Changes time and memory only."""
-    seed: int = 0
-    """Random seed of initialisation, order of examples and dropout."""
-    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Mixed precision: the dtype of autocast and of frozen parameters. auto: bf16 where the
-    hardware multiplies in it, else fp32. Trainable parameters are always float32, and so are a
-    classification head, the loss, and attention in bf16 on a CPU without AMX. evaluate, predict
-    and generate compute as the run did; an adapter alone computes in float32."""
-    deterministic: bool = False
-    """Use deterministic algorithms: the same bits again on the same machine, perhaps slower."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, more time."""
-    classifier_dropout: float | None = None
-    """Dropout probability before the head of a sequence classification model. None: as in the
-    base's config."""
-    early_stopping: int | None = None
-    """Early stopping patience: stop after that many evaluations without an improvement, and load
-    the best checkpoint. None: no early stopping."""
-    evaluations: int = 10
-    """Number of checkpoints over the run, each with an evaluation if there is a validation set."""
-    check: Literal["on", "off"] = "on"
-    """Stop with an error after three optimizer steps if a trainable tensor has not changed."""
-    tensorboard: bool = False
-    """Log to `tensorboard/` in the run's directory."""
-
-    def __post_init__(self) -> None:
-        require(
-            {
-                f"{name} is {value}; it must be {allowed}": value is None or holds(value)
-                for name, (allowed, holds) in _TRAINING_RANGES.items()
-                for value in [getattr(self, name)]
-            }
-        )
-
-
-_Range = tuple[str, Callable[[Any], bool]]
-_AT_LEAST_1: _Range = ("at least 1", lambda value: value >= 1)
-_ABOVE_0: _Range = ("above 0", lambda value: value > 0)
-_NOT_NEGATIVE: _Range = ("0 or above", lambda value: value >= 0)
-_SHARE: _Range = ("in [0, 1)", lambda value: 0 <= value < 1)
-_TRAINING_RANGES: dict[str, _Range] = {
-    "learning_rate": _ABOVE_0,
-    "epochs": _ABOVE_0,
-    "total_batch": _AT_LEAST_1,
-    "max_steps": _AT_LEAST_1,
-    "warmup_ratio": _SHARE,
-    "warmup_steps": _NOT_NEGATIVE,
-    "weight_decay": _NOT_NEGATIVE,
-    "adam_epsilon": _ABOVE_0,
-    "label_smoothing": _SHARE,
-    "max_grad_norm": _NOT_NEGATIVE,
-    "token_budget": _AT_LEAST_1,
-    "seed": ("in [0, 2**32)", lambda value: 0 <= value < 2**32),
-    "classifier_dropout": _SHARE,
-    "early_stopping": _AT_LEAST_1,
-    "evaluations": _AT_LEAST_1,
-}
-
 
 _SETTINGS = "settings"
 """The field of `Recipe` for which a file has one section for each method."""

@@ -15,7 +15,8 @@ from transformers import EarlyStoppingCallback, TrainingArguments
 from lorakit.errors import MissingDependencyError
 from lorakit.losses.consistency import consistency_loss
 from lorakit.models.dtypes import resolve_dtype
-from lorakit.recipe.schema import Recipe, TrainingConfig
+from lorakit.recipe.schema import Recipe
+from lorakit.recipe.training_config import TrainingConfig
 from lorakit.runs.directory import CHECKPOINTS
 from lorakit.tasks.base import Task
 from lorakit.tasks.padding import require_padding, settle_padding
