@@ -1,0 +1,75 @@
+"""Which data a run learns from, for which task: the section `data` of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lorakit.errors import require
+from lorakit.tasks import registry
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Training, validation and test data, the task, and the columns."""
+
+    train: str
+    """CSV, TSV, JSON-lines or Parquet file, or a data set that `datasets` loads: `NAME`,
+    `NAME:CONFIG` or `NAME:CONFIG:SPLIT`. For a task of GLUE also the folder of its TSV files."""
+
+    test: str | float | None = None
+    """The test set: a file or data set, or rows to split from `train`: a share (below 1) or a
+    number of rows, of which those whose label training would lack stay there. None: a share of
+    0.1; for GLUE its dev set."""
+
+    validation: str | float | None = None
+    """The validation set, evaluated during training; as `test`. None: no evaluation; with
+    training.early_stopping a share of 0.1, by which the best checkpoint is chosen."""
+
+    task: str | None = None
+    """classification, multi_label_classification, regression, multiple_choice, generation,
+    chat or language_modeling (whole texts); a task of GLUE or a corpus of data-to-text (e2e,
+    webnlg, dart, data_to_text), whose columns are fixed; or a name that was registered with
+    `lorakit.tasks.register`. None: guessed from the columns, as one of the first seven."""
+
+    text: Sequence[str] | None = None
+    """The input columns, in order. None: guessed."""
+
+    label: str | None = None
+    """The column of labels, or of completions. None: guessed."""
+
+    max_length: int | None = None
+    """Maximum number of tokens in an example; longer ones are truncated. None: the model's limit,
+    which a greater number does not exceed."""
+
+    end_token: str | None = None
+    """The token that training puts after a completion or an assistant's turn, so that generation
+    stops there. None: EOS, or what the chat template writes."""
+
+    thresholds: Sequence[float] | None = None
+    """The probability above which multi_label_classification predicts a label: one for all labels,
+    or one for each in their order. None: 0.5."""
+
+    split_seed: int = 0
+    """Random seed of the rows that are split from `train`."""
+
+    def __post_init__(self) -> None:
+        if self.text is not None:
+            object.__setattr__(self, "text", tuple(self.text))
+        if self.thresholds is not None:
+            object.__setattr__(self, "thresholds", tuple(self.thresholds))
+        shares, seed = {"test": self.test, "validation": self.validation}, self.split_seed
+        require(
+            {
+                f"{name} is {value}; it must be a share or a number of rows above 0": value > 0
+                for name, value in shares.items()
+                if isinstance(value, int | float)
+            }
+            | {
+                f"max_length is {self.max_length}; it must be at least 1": (
+                    self.max_length is None or self.max_length >= 1
+                ),
+                f"split_seed is {seed}; it must be in [0, 2**32)": 0 <= seed < 2**32,
+            }
+            | {problem: False for problem in [registry.task_problem(self.task)] if problem}
+        )

@@ -1,0 +1,103 @@
+"""How a run optimises: the section `training` of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lorakit.errors import require
+
+Schedule = Literal["linear", "cosine", "constant", "inverse_sqrt"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Optimisation and evaluation; the optimizer is AdamW."""
+
+    learning_rate: float = 2e-3
+    """Peak learning rate of AdamW."""
+    epochs: float = 1
+    """Passes over the training set; transformers' num_train_epochs."""
+    total_batch: int = 32
+    """Examples in one optimizer step, over all processes: per-device batch size times gradient
+    accumulation steps times processes. `token_budget` says how they are computed."""
+    max_steps: int | None = None
+    """Number of optimizer steps, in place of `epochs`. None: by `epochs`."""
+    warmup_ratio: float = 0.06
+    """Share of the steps over which the learning rate rises linearly from 0."""
+    warmup_steps: int | None = None
+    """Number of warmup steps, in place of `warmup_ratio`. None: by `warmup_ratio`."""
+    weight_decay: float = 0.01
+    """AdamW's decoupled weight decay; none on biases and normalisation layers."""
+    adam_epsilon: float = 1e-8
+    """AdamW's epsilon."""
+    label_smoothing: float = 0.0
+    """Share of the target's probability that is spread evenly over all labels or tokens, in
+    training only; transformers' label_smoothing_factor."""
+    base_dropout: Literal["on", "off"] = "on"
+    """Dropout in the base model. off sets every dropout probability of its config to 0 and leaves
+    the adapters' (`lora.lora_dropout`); on a CPU steps are then about a third faster."""
+    schedule: Schedule = "linear"
+    """Learning-rate schedule after the warmup; transformers' lr_scheduler_type."""
+    max_grad_norm: float = 1.0
+    """Gradient clipping: the maximum norm. 0: no clipping."""
+    token_budget: int = 4096
+    """Maximum number of tokens, padding included, in one micro-batch; a step accumulates the
+    gradients of as many micro-batches as it takes. Changes time and memory only."""
+    seed: int = 0
+    """Random seed of initialisation, order of examples and dropout."""
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Mixed precision: the dtype of autocast and of frozen parameters. auto: bf16 where the
+    hardware multiplies in it, else fp32. Trainable parameters are always float32, and so are a
+    classification head, the loss, and attention in bf16 on a CPU without AMX. evaluate, predict
+    and generate compute as the run did; an adapter alone computes in float32."""
+    deterministic: bool = False
+    """Use deterministic algorithms: the same bits again on the same machine, perhaps slower."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+    classifier_dropout: float | None = None
+    """Dropout probability before the head of a sequence classification model. None: as in the
+    base's config."""
+    early_stopping: int | None = None
+    """Early stopping patience: stop after that many evaluations without an improvement, and load
+    the best checkpoint. None: no early stopping."""
+    evaluations: int = 10
+    """Number of checkpoints over the run, each with an evaluation if there is a validation set."""
+    check: Literal["on", "off"] = "on"
+    """Stop with an error after three optimizer steps if a trainable tensor has not changed."""
+    tensorboard: bool = False
+    """Log to `tensorboard/` in the run's directory."""
+
+    def __post_init__(self) -> None:
+        require(
+            {
+                f"{name} is {value}; it must be {allowed}": value is None or holds(value)
+                for name, (allowed, holds) in _TRAINING_RANGES.items()
+                for value in [getattr(self, name)]
+            }
+        )
+
+
+_Range = tuple[str, Callable[[Any], bool]]
+_AT_LEAST_1: _Range = ("at least 1", lambda value: value >= 1)
+_ABOVE_0: _Range = ("above 0", lambda value: value > 0)
+_NOT_NEGATIVE: _Range = ("0 or above", lambda value: value >= 0)
+_SHARE: _Range = ("in [0, 1)", lambda value: 0 <= value < 1)
+_TRAINING_RANGES: dict[str, _Range] = {
+    "learning_rate": _ABOVE_0,
+    "epochs": _ABOVE_0,
+    "total_batch": _AT_LEAST_1,
+    "max_steps": _AT_LEAST_1,
+    "warmup_ratio": _SHARE,
+    "warmup_steps": _NOT_NEGATIVE,
+    "weight_decay": _NOT_NEGATIVE,
+    "adam_epsilon": _ABOVE_0,
+    "label_smoothing": _SHARE,
+    "max_grad_norm": _NOT_NEGATIVE,
+    "token_budget": _AT_LEAST_1,
+    "seed": ("in [0, 2**32)", lambda value: 0 <= value < 2**32),
+    "classifier_dropout": _SHARE,
+    "early_stopping": _AT_LEAST_1,
+    "evaluations": _AT_LEAST_1,
+}
