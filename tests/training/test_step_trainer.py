@@ -57,14 +57,16 @@ def trainer_of(output: Path, budget: int, **settings: Any) -> Smoothed:
         "use_cpu": True,
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
-    } | settings
+    }
+    own = {name: settings.pop(name) for name in ("compile", "log") if name in settings}
     return Smoothed(
         model,
         total_batch=5,
         token_budget=budget,
         data_collator=DataCollatorWithPadding(tiny.tokenizer()),
-        args=TrainingArguments(**arguments),
+        args=TrainingArguments(**arguments | settings),
         train_dataset=EXAMPLES,
+        **own,
     )
 
 

@@ -113,7 +113,12 @@ def definition(
 
 
 def _is_small(x: Tensor) -> bool:
-    """Whether calls cost more than arithmetic here, and `definition` too keeps x itself."""
+    """Whether calls cost more than arithmetic here, and `definition` too keeps x itself.
+
+    Not asked of compiled code, which would be compiled anew for small and for large inputs.
+    """
+    if torch.compiler.is_compiling():
+        return False
     return x.numel() <= FEW and x.is_contiguous() and not autocast_is_on(x)
 
 

@@ -64,6 +64,13 @@ NAMES = by_name(
         without="an error when an adapted convolution is called",
     ),
     PrivateName(
+        "torch._dynamo:lookup_backend",
+        since="2.0",
+        why="a run says how often it has compiled: torch.compile's backend is counted, and no "
+        "documented name gives the function behind a backend's name",
+        without="an error when a run is to be compiled",
+    ),
+    PrivateName(
         "torch.nn.modules.linear:NonDynamicallyQuantizableLinear",
         since="1.8",
         why="the class of nn.MultiheadAttention's out_proj; it stands in no __all__",
@@ -163,3 +170,13 @@ def convolve(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -
     if forward is None:
         raise NAMES["_conv_forward"].missing()
     return forward(x, weight, bias)
+
+
+def compiler_backend(name: str) -> Callable[..., Callable[..., object]]:
+    """The function of a backend of torch.compile: (graph, example inputs) -> compiled code."""
+    find: Callable[[str], Callable[..., Callable[..., object]]] | None = NAMES[
+        "lookup_backend"
+    ].find()
+    if find is None:
+        raise NAMES["lookup_backend"].missing()
+    return find(name)

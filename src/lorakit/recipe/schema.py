@@ -63,6 +63,10 @@ class Recipe:
                 f"{learned.learns if learned else ''}; leave it out": (
                     not smooth or learned is None or learned.learns == "a class"
                 ),
+                f"training.compile is on, and loss.kind {loss.name} edits embeddings by a hook, "
+                "which compiled code does not call; leave one of them out": (
+                    self.training.compile != "on" or not loss.edits_embeddings
+                ),
                 f"init_adapter initializes adapters, and method {self.method} has none; leave one "
                 "of them out": self.init_adapter is None or method.has_adapters,
             }

@@ -56,6 +56,11 @@ class TrainingConfig:
     """Use deterministic algorithms: the same bits again on the same machine, perhaps slower."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+    compile: Literal["auto", "on", "off"] = "off"
+    """Forward and backward through torch.compile, once for all lengths of micro-batches. on takes
+    from seconds to minutes at the start of a run and of each resumption. auto compiles where the
+    run is long enough to win that back, measures, and keeps the faster way; a resumed run keeps
+    to it. Evaluation and saved files are never compiled. Losses are equal up to rounding."""
     classifier_dropout: float | None = None
     """Dropout probability before the head of a sequence classification model. None: as in the
     base's config."""

@@ -13,6 +13,7 @@ import torch
 from transformers import EarlyStoppingCallback, TrainingArguments
 
 from lorakit.errors import MissingDependencyError
+from lorakit.losses import LOSSES
 from lorakit.losses.consistency import consistency_loss
 from lorakit.models.dtypes import resolve_dtype
 from lorakit.recipe.schema import Recipe
@@ -22,6 +23,7 @@ from lorakit.tasks.base import Task
 from lorakit.tasks.padding import require_padding, settle_padding
 from lorakit.tasks.pooling import require_eos
 from lorakit.training.callbacks import HealthCheck, progress
+from lorakit.training.compile_choice import Choice
 from lorakit.training.trainer import LoraTrainer
 
 _SCHEDULES = {"constant": "constant_with_warmup"}
@@ -74,7 +76,18 @@ def make_trainer(
         train_dataset=data["train"],
         eval_dataset=data.get("validation"),
         callbacks=callbacks,
+        compile=_compile(recipe, log),
+        log=log,
     )
+
+
+def _compile(recipe: Recipe, log: Callable[[str], None]) -> Choice:
+    """`training.compile`; auto is off where the loss edits embeddings by a hook (on is refused)."""
+    edits = LOSSES[recipe.loss.kind].edits_embeddings
+    if not edits or recipe.training.compile != "auto":
+        return recipe.training.compile
+    log(f"training.compile auto: uncompiled, as loss.kind {recipe.loss.kind} edits embeddings")
+    return "off"
 
 
 def _optimisation(training: TrainingConfig, steps: int) -> dict[str, Any]:

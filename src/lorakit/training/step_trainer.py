@@ -7,16 +7,19 @@ of your own can be a subclass of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer
+from transformers import Trainer, TrainerState
 
 from lorakit.errors import ConfigError
 from lorakit.models.processes import sum_gradients, total
 from lorakit.private.transformers_names import StepHooks
+from lorakit.training.compilation import Batch, Compilation
+from lorakit.training.compile_choice import AtTrainBegin, Choice, CompileChoice, choose
 from lorakit.training.micro_batches import Collate, MicroBatches, StepLoader, StepSampler
 
 Weight = Callable[[Mapping[str, Any]], float | Tensor]
@@ -33,7 +36,8 @@ class StepTrainer(StepHooks, Trainer):
     A step is computed in micro-batches of similar length, each within `token_budget` tokens.
     The model gives the mean loss of a micro-batch; `weight(batch)` is the number of labels in that
     mean, so a step's loss is the mean over all of the step, however it was split. The batch size in
-    `args` has no effect. Raises ConfigError if `args` sets gradient accumulation steps.
+    `args` has no effect, nor has its `torch_compile`: `compile` is on, off, or auto, as
+    `training.compile` of a recipe. Raises ConfigError if `args` sets gradient accumulation steps.
 
     ``StepTrainer(model, total_batch=32, token_budget=4096, data_collator=..., args=...)``
     """
@@ -48,6 +52,8 @@ class StepTrainer(StepHooks, Trainer):
         token_budget: int,
         data_collator: Collate,
         weight: Weight = examples_in,
+        compile: Choice = "off",
+        log: Callable[[str], None] = print,
         **kwargs: Any,
     ) -> None:
         args = kwargs.get("args")
@@ -59,6 +65,12 @@ class StepTrainer(StepHooks, Trainer):
             )
         self.total_batch, self.token_budget, self.weight = total_batch, token_budget, weight
         super().__init__(model=model, data_collator=data_collator, **kwargs)
+        self.compile, self.write_log = compile, log
+        self.compilation: Compilation | None = None
+        if compile != "off":
+            self.add_callback(CompileChoice())
+            # before those that add hooks, which would be compiled in
+            self.callback_handler.callbacks.insert(0, AtTrainBegin(self._begin_compiling))
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         sampler = StepSampler(
@@ -68,9 +80,48 @@ class StepTrainer(StepHooks, Trainer):
             self.args.process_index,
             self.args.world_size,
         )
+        return StepLoader(self.train_dataset, batch_sampler=sampler, collate_fn=self._cut)
+
+    @property
+    def _cut(self) -> MicroBatches:
         collator: Any = self.data_collator
-        collate = MicroBatches(collator, self.token_budget)
-        return StepLoader(self.train_dataset, batch_sampler=sampler, collate_fn=collate)
+        return MicroBatches(collator, self.token_budget)
+
+    # --- compiled
+
+    def _begin_compiling(self, state: TrainerState) -> None:
+        """Compile the model, if the run has not chosen otherwise; before its first step."""
+        kept: CompileChoice = next(
+            c for c in self.callback_handler.callbacks if isinstance(c, CompileChoice)
+        )
+        self.compilation = None
+        if kept.compiled is False:
+            return
+        trained: Any = self.model
+        trained.train()
+        first = StepSampler(len(self.train_dataset), self.total_batch, self.args.seed).steps[0]
+        examples = [self.train_dataset[i] for i in first]
+        batches = self._cut(examples)["micro_batches"]
+        single = self._cut(examples[:1])["micro_batches"]
+        compilation = Compilation(trained, self._loss, [*single, *batches], self.write_log)
+        choice = "on" if kept.compiled else self.compile
+        kept.compiled = choose(choice, compilation, batches, state.max_steps - state.global_step)
+        if kept.compiled:
+            self.compilation = compilation
+
+    def _loss(self, model: Any, batch: Batch) -> Tensor:
+        with self.compute_loss_context_manager():
+            loss: Any = self.compute_loss(model, self.prepare_inputs(batch))
+        return cast(Tensor, loss)
+
+    def _model_for(self, batch: Batch) -> AbstractContextManager[Any]:
+        """The model that computes this micro-batch, forward and backward inside."""
+        if self.compilation is None:
+            return nullcontext(self.model)
+        self.compilation.show_to_hooks(batch)
+        return self.compilation.for_batch(batch)
+
+    # --- a step
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
@@ -89,10 +140,9 @@ class StepTrainer(StepHooks, Trainer):
         for batch, weight in zip(batches, weights, strict=True):
             if weight == 0:
                 continue  # no labels in it
-            with self.compute_loss_context_manager():
-                loss: Any = self.compute_loss(trained, self.prepare_inputs(batch))
-            loss = loss * (weight / whole)
-            self.accelerator.backward(loss)
+            with self._model_for(batch) as model:
+                loss = self._loss(model, batch) * (weight / whole)
+                self.accelerator.backward(loss)
             step_loss += loss.detach()
         return sum_gradients(trained.parameters(), step_loss)
 

@@ -1,0 +1,210 @@
+"""Compiled training: the same run, few compilations, and a choice that is measured and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import TrainerCallback
+
+from lorakit.errors import ConfigError, TrainingError
+from lorakit.training import compile_choice, step_trainer
+from lorakit.training.callbacks import HealthCheck
+from lorakit.training.compilation import Compilation, form_of, without_trace
+from tests.tolerances import MODEL
+from tests.training import tiny
+from tests.training.test_step_trainer import Smoothed, trainer_of
+
+Log = list[str]
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Sets what compiles; torch's own inductor takes seconds for each function."""
+
+    def choose(name: Any) -> None:
+        monkeypatch.setattr(step_trainer, "Compilation", partial(Compilation, backend=name))
+
+    choose("eager")
+    return choose
+
+
+CUTOFF = {"kind": "cutoff_token"}
+
+
+@pytest.fixture
+def compiler_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no C++ compiler was found")
+
+    name = "lorakit.training.compilation.compiler_backend"
+    monkeypatch.setattr(name, lambda _: fail)
+
+
+def trained(output: Path, choice: Any, log: Log, **settings: Any) -> Smoothed:
+    trainer = trainer_of(output, budget=20, compile=choice, log=log.append, **settings)
+    trainer.train()
+    return trainer
+
+
+def losses(trainer: Any) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def test_compiled_steps_equal_uncompiled_ones_and_compile_twice(backend, tmp_path):
+    """Micro-batches of many lengths, of several rows and of one."""
+    backend("aot_eager")
+    log: Log = []
+    compiled = trained(tmp_path, "on", log)
+    plain = trained(tmp_path, "off", log)
+    forms = {form_of(b) for step in plain.get_train_dataloader() for b in step["micro_batches"]}
+    assert len(forms) == compiled.compilation.graphs == 2
+    assert losses(compiled) == pytest.approx(losses(plain), rel=1e-3)
+    tiny.assert_same(tiny.weights(compiled), tiny.weights(plain), **MODEL)
+    assert log[1].startswith("compiled 2 times in ")
+    assert "of the time of an uncompiled one" in log[2]
+
+
+def test_a_compiler_that_fails_is_one_error_before_the_first_step(compiler_fails, tmp_path):
+    with pytest.raises(TrainingError, match=r"no C\+\+ compiler was found.*compile: off"):
+        trained(tmp_path, "on", [])
+
+
+def test_auto_goes_on_uncompiled_where_the_compiler_fails(compiler_fails, tmp_path, monkeypatch):
+    monkeypatch.setattr(compile_choice, "SECONDS_PER_MODULE", 0)
+    log: Log = []
+    trainer = trained(tmp_path, "auto", log)
+    assert trainer.compilation is None
+    assert trainer.state.global_step == 3
+    assert "failed" in log[0]
+    assert "no C++ compiler" in log[0]
+
+
+def test_auto_leaves_a_short_run_uncompiled_and_says_its_figures(tmp_path):
+    log: Log = []
+    trainer = trained(tmp_path, "auto", log)
+    assert trainer.compilation is None
+    assert len(log) == 1
+    assert "as 3 steps of" in log[0]
+    assert "from 40 s on" in log[0]  # two modules with weights
+
+
+@pytest.mark.parametrize(("compiled", "taken"), [(0.5, True), (1.5, False)])
+def test_auto_keeps_the_faster_way(backend, tmp_path, monkeypatch, compiled, taken):
+    times = {True: compiled, False: 1.0}
+    monkeypatch.setattr(compile_choice, "_seconds", lambda *_, compiled: times[compiled])
+    monkeypatch.setattr(compile_choice, "SECONDS_PER_MODULE", 0)
+    log: Log = []
+    trainer = trained(tmp_path, "auto", log)
+    assert (trainer.compilation is not None) == taken
+    assert f"takes {compiled:.2f} of the time" in log[0]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_resumed_run_keeps_the_choice(backend, tmp_path, monkeypatch, first):
+    """Also where the measurement would now say otherwise."""
+    save = {"save_strategy": "steps", "save_steps": 1}
+    save["restore_callback_states_from_checkpoint"] = True
+    monkeypatch.setattr(step_trainer, "choose", lambda choice, *_: first or choice == "on")
+    trained(tmp_path, "auto", [], **save)
+    monkeypatch.setattr(step_trainer, "choose", lambda choice, *_: not first or choice == "on")
+    again = trainer_of(tmp_path, budget=20, compile="auto", log=[].append, **save)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert (again.compilation is not None) == first
+
+
+def test_hooks_see_a_compiled_run_once(backend, tmp_path):
+    """So the health check knows which modules run, and compiled code holds no hook."""
+    seen: list[nn.Module] = []
+
+    class Hooks(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            kwargs["model"].scores.register_forward_pre_hook(lambda m, _: seen.append(m))
+
+    log: Log = []
+    trainer = trainer_of(tmp_path, budget=1000, compile="on", log=log.append)
+    trainer.add_callback(Hooks())
+    trainer.add_callback(HealthCheck())
+    trainer.train()
+    assert len(seen) == 1
+    assert trainer.compilation.graphs == 1
+
+
+def test_more_forms_than_the_limit_run_uncompiled_and_are_said(backend, tmp_path, monkeypatch):
+    monkeypatch.setattr("lorakit.training.compilation.MOST", 1)
+    log: Log = []
+    trainer = trained(tmp_path, "on", log)
+    assert trainer.compilation.graphs == 1
+    assert "what fits none of these runs uncompiled" in log[0]
+
+
+def test_a_trial_leaves_no_trace():
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Linear(3, 1))
+    x = torch.randn(4, 3)
+    model(x).sum().backward()
+    before = [p.grad.clone() for p in model.parameters()], model.state_dict()
+    before = before[0], {name: value.clone() for name, value in before[1].items()}
+    state = torch.get_rng_state()
+    with without_trace(model):
+        model(x).sum().backward()
+    assert torch.equal(torch.get_rng_state(), state)
+    tiny.assert_same(dict(model.state_dict()), before[1])
+    for parameter, gradient in zip(model.parameters(), before[0], strict=True):
+        assert torch.equal(parameter.grad, gradient)
+
+
+def test_a_loss_that_edits_embeddings_is_refused_with_compile(tmp_path):
+    with pytest.raises(ConfigError, match=r"training\.compile is on.*cutoff_token"):
+        tiny.recipe(tmp_path, tmp_path, tmp_path, training={"compile": "on"}, loss=CUTOFF)
+    tiny.recipe(tmp_path, tmp_path, tmp_path, training={"compile": "auto"}, loss=CUTOFF)
+
+
+def test_auto_is_uncompiled_with_a_loss_that_edits_embeddings(encoder, reviews, tmp_path):
+    settings = {"training": {"compile": "auto"}, "loss": CUTOFF}
+    trainer = tiny.trainer_of(tiny.recipe(encoder, reviews, tmp_path, **settings))
+    assert trainer.compile == "off"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "full"},
+        {"method": "head"},
+        {"lora": {"use_dora": True, "target_modules": ["query", "value"]}},
+        {"training": {"label_smoothing": 0.1}},
+        {"training": {"gradient_checkpointing": True}},
+        {"training": {"dtype": "bf16"}},
+        {"loss": {"kind": "rdrop"}},
+    ],
+    ids=str,
+)
+def test_runs_of_every_kind_train_compiled_as_uncompiled(settings, backend, reviews, tmp_path):
+    backend("aot_eager")
+    base = tiny.save_encoder(tmp_path / "base", dropout=0.0)
+    assert_trains_alike(base, reviews, tmp_path, settings)
+
+
+@pytest.mark.slow
+def test_the_default_compiler_trains_as_uncompiled(reviews, tmp_path):
+    base = tiny.save_encoder(tmp_path / "base", dropout=0.0)
+    assert_trains_alike(base, reviews, tmp_path, {})
+
+
+def assert_trains_alike(base: Path, data: Path, output: Path, settings: Any) -> None:
+    found = {}
+    for choice in ("off", "on"):
+        training = {"max_steps": 3, "compile": choice, **settings.get("training", {})}
+        lora = {"lora_dropout": 0.0, **settings.get("lora", {})}
+        sections = {**settings, "training": training, "lora": lora}
+        trainer = tiny.trainer_of(tiny.recipe(base, data, output / choice, **sections))
+        trainer.train_from(None)
+        found[choice] = trainer
+    assert found["on"].compilation.graphs <= 8
+    wide = {"rtol": 1e-2, "atol": 1e-2} if "bf16" in str(settings) else {"rtol": 1e-3, "atol": 1e-4}
+    tiny.assert_same(tiny.weights(found["on"]), tiny.weights(found["off"]), **wide)
