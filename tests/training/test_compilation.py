@@ -70,12 +70,14 @@ def test_compiled_steps_equal_uncompiled_ones_and_compile_twice(backend, tmp_pat
     assert "of the time of an uncompiled one" in log[2]
 
 
-def test_a_compiler_that_fails_is_one_error_before_the_first_step(compiler_fails, tmp_path):
+@pytest.mark.usefixtures("compiler_fails")
+def test_a_compiler_that_fails_is_one_error_before_the_first_step(tmp_path):
     with pytest.raises(TrainingError, match=r"no C\+\+ compiler was found.*compile: off"):
         trained(tmp_path, "on", [])
 
 
-def test_auto_goes_on_uncompiled_where_the_compiler_fails(compiler_fails, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("compiler_fails")
+def test_auto_goes_on_uncompiled_where_the_compiler_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(compile_choice, "SECONDS_PER_MODULE", 0)
     log: Log = []
     trainer = trained(tmp_path, "auto", log)
@@ -95,7 +97,8 @@ def test_auto_leaves_a_short_run_uncompiled_and_says_its_figures(tmp_path):
 
 
 @pytest.mark.parametrize(("compiled", "taken"), [(0.5, True), (1.5, False)])
-def test_auto_keeps_the_faster_way(backend, tmp_path, monkeypatch, compiled, taken):
+@pytest.mark.usefixtures("backend")
+def test_auto_keeps_the_faster_way(tmp_path, monkeypatch, compiled, taken):
     times = {True: compiled, False: 1.0}
     monkeypatch.setattr(compile_choice, "_seconds", lambda *_, compiled: times[compiled])
     monkeypatch.setattr(compile_choice, "SECONDS_PER_MODULE", 0)
@@ -106,7 +109,8 @@ def test_auto_keeps_the_faster_way(backend, tmp_path, monkeypatch, compiled, tak
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_resumed_run_keeps_the_choice(backend, tmp_path, monkeypatch, first):
+@pytest.mark.usefixtures("backend")
+def test_a_resumed_run_keeps_the_choice(tmp_path, monkeypatch, first):
     """Also where the measurement would now say otherwise."""
     save = {"save_strategy": "steps", "save_steps": 1}
     save["restore_callback_states_from_checkpoint"] = True
@@ -118,7 +122,8 @@ def test_a_resumed_run_keeps_the_choice(backend, tmp_path, monkeypatch, first):
     assert (again.compilation is not None) == first
 
 
-def test_hooks_see_a_compiled_run_once(backend, tmp_path):
+@pytest.mark.usefixtures("backend")
+def test_hooks_see_a_compiled_run_once(tmp_path):
     """So the health check knows which modules run, and compiled code holds no hook."""
     seen: list[nn.Module] = []
 
@@ -135,7 +140,8 @@ def test_hooks_see_a_compiled_run_once(backend, tmp_path):
     assert trainer.compilation.graphs == 1
 
 
-def test_more_forms_than_the_limit_run_uncompiled_and_are_said(backend, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("backend")
+def test_more_forms_than_the_limit_run_uncompiled_and_are_said(tmp_path, monkeypatch):
     monkeypatch.setattr("lorakit.training.compilation.MOST", 1)
     log: Log = []
     trainer = trained(tmp_path, "on", log)
