@@ -4,6 +4,9 @@ The seed comes from torch's CPU generator, whose state both kinds of gradient ch
 before they recompute; so a recomputed forward draws the seed, and the mask, that it drew before.
 An element is zeroed where a 16-bit random number lies below p * 2^16: one draw of 64 bits serves
 four elements, at a fraction of the time of a Bernoulli draw for each.
+
+A CUDA graph would replay a seed that was drawn at its capture, so `fused` leaves dropout to torch
+there, whose masks are new at every replay.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from torch import Tensor
 
 def draw_seed() -> int:
     """A seed from torch's default CPU generator, which it moves on by one draw."""
-    return int(torch.empty((), dtype=torch.int64).random_().item())
+    return int(torch.empty((), dtype=torch.int64, device="cpu").random_().item())
 
 
 def keep_mask(like: Tensor, p: float, seed: int) -> Tensor:

@@ -36,6 +36,7 @@ from torch import Tensor
 
 from lorakit.errors import StateError
 from lorakit.functional import linear, slices
+from lorakit.functional.capture import is_captured
 from lorakit.functional.dropout import draw_seed, keep_mask
 from lorakit.functional.matmul import matmul
 from lorakit.functional.precision import autocast_is_on, without_autocast
@@ -75,8 +76,8 @@ def lora_linear(
     """`linear.lora_linear`, or `slices.lora_slices` where there are `parts`, at the least cost.
 
     A few tokens without gradient take the straight way. `definition` serves compiled and traced
-    code, torch.func's transforms, tensor subclasses, a weight that trains, and the training on a
-    small input without dropout.
+    code, torch.func's transforms, tensor subclasses, a weight that trains, dropout in a CUDA graph,
+    and the training on a small input without dropout.
 
     >>> x, w = torch.ones(1, 2), torch.eye(2)
     >>> lora_linear(x, w, None, torch.ones(1, 2), torch.tensor([[1.0], [0.0]]), s=0.5)
@@ -91,8 +92,9 @@ def lora_linear(
             b = b.to(y.dtype)
         return y.addmm_(F.linear(x, a), b.t(), alpha=s)
     trains = torch.is_grad_enabled()
-    small = trains and not dropout and _is_small(x)
-    if small or weight.requires_grad or _needs_plain_operations(x):
+    if weight.requires_grad or _needs_plain_operations(x):
+        return definition(x, weight, bias, a, b, Form(s, dropout, transposed, parts))
+    if is_captured(x) if dropout else trains and _is_small(x):
         return definition(x, weight, bias, a, b, Form(s, dropout, transposed, parts))
     form = Form(s, dropout, transposed, parts, draw_seed() if dropout else 0)
     if trains:

@@ -22,7 +22,6 @@ def rounding_loss(weight: Tensor, dw: Tensor) -> float:
     wide = torch.promote_types(weight.dtype, torch.float32)
     dw = dw.to(wide)
     size = torch.linalg.vector_norm(dw)
-    if size == 0:
-        return 0.0
     kept = merge(weight, dw).to(wide) - weight.to(wide)
-    return float(torch.linalg.vector_norm(kept - dw) / size)
+    share = torch.linalg.vector_norm(kept - dw) / size
+    return float(torch.where(size == 0, 0.0, share))  # one wait for the device

@@ -12,6 +12,8 @@ from torch import Tensor
 def autocast_is_on(tensor: Tensor) -> bool:
     """Whether autocast decides the types of products on this tensor's device."""
     device = tensor.device.type
+    if torch.compiler.is_compiling():  # torch 2.11 does not trace whether there is autocast
+        return device != "meta" and torch.is_autocast_enabled(device)
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 

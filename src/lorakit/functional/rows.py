@@ -13,12 +13,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lorakit.private.torch_names import is_fake
+
 Rows = tuple[int, ...]
 
 
+_indices: dict[tuple[Rows, torch.device], Tensor] = {}
+
+
 def index(rows: Rows, device: torch.device) -> Tensor:
-    """The row numbers as a tensor (N,)."""
-    return torch.tensor(rows, device=device)
+    """The row numbers as a tensor (N,), on a GPU the same at every call.
+
+    To copy them there would wait for the GPU in every forward, and no CUDA graph could hold it.
+    """
+    if device.type != "cuda" or torch.compiler.is_compiling():
+        return torch.tensor(rows, device=device)
+    kept = _indices.get((rows, device))
+    if kept is None:
+        with torch.inference_mode(False):
+            kept = torch.tensor(rows, device=device)
+        if not is_fake(kept):
+            _indices[rows, device] = kept
+    return kept
 
 
 def replace(weight_VD: Tensor, rows: Rows, values_ND: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ cache is built by the first forward that may use it (eval mode, no gradient, all
 - a forward with gradients runs, or a torch optimizer steps on one of its tensors.
 
 The adapter's tensors are copied, and dW is computed from the copies: what another thread writes
-meanwhile differs from them. A change that cannot be detected needs `lorakit.refresh`.
+meanwhile differs from them. A change that cannot be detected needs `lorakit.refresh`. A CUDA graph
+computes with A and B; streams other than the cache's own wait for it (`cuda_streams`).
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lorakit.functional.capture import is_captured
 from lorakit.functional.merge import merge
 from lorakit.functional.precision import without_autocast
 from lorakit.layers.compiled_cache import refresh_merged
+from lorakit.layers.cuda_streams import Computed, let_use
 from lorakit.layers.merge_cache import (
     MergeCacheKey,
     can_be_watched,
@@ -50,8 +53,8 @@ class MergedWeight(nn.Module):
 
     _active: bool = True
     _merging: bool = False
-    _merge_cache: tuple[Tensor, MergeCacheKey] | None = None
-    """The merged weight and its key, in one attribute: other threads see both or neither."""
+    _merge_cache: tuple[Tensor, MergeCacheKey, Computed | None] | None = None
+    """The merged weight, its key and stream, in one attribute: other threads see all or none."""
     _merge_life: object = None
     """Replaced by each event that drops the cache, one that is being built included."""
 
@@ -140,9 +143,13 @@ class MergedWeight(nn.Module):
             return self.base_or_merged_weight() if self.active else None
 
     def _fresh_cache(self) -> Tensor | None:
+        if is_captured(self.base_weight):
+            return None  # a replay would use memory that the layer has freed or filled anew
         sources, life, cache = self._sources(), self._merge_life, self._merge_cache
         if cache is not None and cache[1].matches(sources, self.scaling, life):
-            return cache[0]
+            merged, _, computed = cache
+            let_use(merged, computed)
+            return merged
         if not all(map(can_be_watched, sources)) or in_transform():
             self.drop_cache()
             return None
@@ -157,7 +164,7 @@ class MergedWeight(nn.Module):
 
     def _keep(self, merged: Tensor, key: MergeCacheKey) -> None:
         """Cache a merged weight, unless something has changed since its key was made."""
-        self._merge_cache = merged, key
+        self._merge_cache = merged, key, Computed.now(merged)
         if is_stepped_on(key) or not key.matches(self._sources(), self.scaling, self._merge_life):
             self.drop_cache()
 

@@ -36,7 +36,7 @@ class Alteration:
     """The injection, on the model that was injected."""
     method: Any = None
     """The method that prepared this model, and its config."""
-    training_start: dict[str, tuple[float, float]] | None = None
+    training_start: dict[str, list[float]] | None = None
     """A digest of each trainable parameter when training began, by name."""
     apart: frozenset[str] = frozenset()
     """Its own parameters that were tied to others until a file had different values for them."""

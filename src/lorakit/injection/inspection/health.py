@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -29,11 +29,13 @@ class TrainingCheck:
 
 def mark_training_start(model: nn.Module) -> None:
     """Store a digest of every trainable tensor, for `check_training` to compare with."""
-    altered(model).training_start = {
-        name: _digest(parameter)
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and not parameter.is_meta
-    }
+    altered(model).training_start = _digests(
+        {
+            name: parameter
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad and not parameter.is_meta
+        }
+    )
 
 
 def check_training(model: nn.Module, called: frozenset[str] | None = None) -> TrainingCheck:
@@ -53,12 +55,14 @@ def check_training(model: nn.Module, called: frozenset[str] | None = None) -> Tr
     record = alteration(model)
     before = (record.training_start if record is not None else None) or {}
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    stuck = {
-        name: _reason(parameter)
-        for name, parameter in parameters.items()
-        if (called is None or name.rpartition(".")[0] in called)
-        and before.get(name) == _digest(parameter)
-    }
+    now = _digests(
+        {
+            name: parameter
+            for name, parameter in parameters.items()
+            if name in before and (called is None or name.rpartition(".")[0] in called)
+        }
+    )
+    stuck = {name: _reason(parameters[name]) for name in now if before[name] == now[name]}
     return TrainingCheck(len(parameters), stuck)
 
 
@@ -86,12 +90,20 @@ def recording_calls(model: nn.Module) -> Iterator[set[str]]:
             handle.remove()
 
 
-def _digest(parameter: Tensor) -> tuple[float, float]:
+def _digests(parameters: Mapping[str, Tensor]) -> dict[str, list[float]]:
+    """A digest of each, with one wait for their device."""
+    digests = [_digest(parameter) for parameter in parameters.values()]
+    if not digests:
+        return {}
+    together = torch.stack([digest.to(digests[0].device) for digest in digests])
+    return dict(zip(parameters, together.tolist(), strict=True))
+
+
+def _digest(parameter: Tensor) -> Tensor:
     """Two sums that change with any element, up to rounding."""
-    with torch.no_grad():
-        values = parameter.detach().double().flatten()
-        weights = torch.linspace(1, 2, values.numel(), dtype=torch.float64, device=values.device)
-        return float(values.abs().sum()), float(values @ weights)
+    values = parameter.detach().double().flatten()
+    weights = torch.linspace(1, 2, values.numel(), dtype=torch.float64, device=values.device)
+    return torch.stack([values.abs().sum(), values @ weights])
 
 
 def _reason(parameter: nn.Parameter) -> str:
