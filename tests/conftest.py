@@ -21,6 +21,11 @@ hypothesis.settings.register_profile("lorakit", deadline=None)
 hypothesis.settings.load_profile("lorakit")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where tests/gpu runs; the command line is read before the conftest.py in that folder is."""
+    parser.addoption("--device", default="cuda", help="of the tests marked gpu: cuda, cpu, cuda:1")
+
+
 def pytest_collection_finish() -> None:
     """transformers' Trainer collects garbage at its start, and need not search what is imported."""
     gc.freeze()

@@ -19,6 +19,9 @@ TOLERANCES: dict[torch.dtype, dict[str, float]] = {
     torch.bfloat16: {"rtol": 1.6e-2, "atol": 1.6e-2},
 }
 
+TF32: dict[str, float] = {"rtol": 4e-3, "atol": 4e-3}
+"""float32 numbers, multiplied after all but 10 bits of both were cut off: four times 2^-10."""
+
 MODEL: dict[str, float] = {"rtol": 1e-5, "atol": 1e-5}
 """Outputs of a whole float32 network: each layer carries on the differences of those before it."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,27 @@ from typing import Any
 import peft
 import pytest
 import torch
-from peft.tuners.lora.layer import MultiheadAttention
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 import lorakit as lora
-from lorakit.checkpoint.formats.peft.encoding import encode
 from lorakit.errors import MismatchError
-from lorakit.injection.transfer.saving import bundle_of
 from tests.compat.peft_cases import CASES, DECODER, ENCODER, GPT2, Case, conv, hf, ids
+from tests.compat.peft_models import (
+    GRADIENTS,
+    adapted,
+    doubled,
+    gradients,
+    in_peft,
+    mended,
+    output,
+    peft_config,
+    randomise,
+)
 from tests.tolerances import EXACT, MODEL, TOLERANCES
 
 BOTH = [name for name, case in CASES.items() if not case.slices]
 FLOAT32 = TOLERANCES[torch.float32]
-GRADIENTS = {"rtol": 1e-9, "atol": 1e-9}
-"""Of float64, where gradients of some hundred add up layer by layer."""
 TASKS = {"GPT-2, Conv1D": "CAUSAL_LM", "RoBERTa classifier": "SEQ_CLS", "T5": "SEQ_2_SEQ_LM"}
 
 
@@ -57,56 +63,6 @@ def differences(record_testsuite_property: Any) -> Iterator[Differences]:
     for what, (absolute, relative) in found.largest.items():
         record_testsuite_property(what, f"{absolute:.1e} absolute, {relative:.1e} relative")
         print(f"\nPEFT, {what}: at most {absolute:.1e} apart, {relative:.1e} of the largest value")
-
-
-def output(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """Logits, or what the model has in their place."""
-    result = model(**batch)
-    if isinstance(result, Tensor):
-        return result
-    return result["logits"] if "logits" in result else result[0]
-
-
-def randomise(model: nn.Module) -> None:
-    """Let everything that trains differ from where it starts, running statistics too."""
-    torch.manual_seed(13)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-        for name, buffer in model.named_buffers():
-            if "running" in name and ".original_module." not in name:
-                buffer.add_(torch.rand_like(buffer))
-
-
-def adapted(case: Case) -> nn.Module:
-    model = case.model()
-    lora.inject(model, lora.LoraConfig(**our_config(case)))
-    randomise(model)
-    return model
-
-
-def our_config(case: Case) -> dict[str, Any]:
-    return {k: v for k, v in case.config.items() if k != "fan_in_fan_out"} | {"slices": case.slices}
-
-
-def peft_config(case: Case, **options: Any) -> peft.LoraConfig:
-    """A config of its own: PEFT writes into the lists that it is given."""
-    return peft.LoraConfig(**copy.deepcopy(dict(case.config)), **options)
-
-
-def in_peft(base: nn.Module, path: Path, **options: Any) -> nn.Module:
-    return mended(peft.PeftModel.from_pretrained(base, path, **options).eval())
-
-
-def mended(theirs: nn.Module) -> nn.Module:
-    """Take back what PEFT counts twice: it adds the update of an attention's out_proj to the
-    weight, and lets the out_proj add it once more (huggingface/peft pull request 3774).
-    """
-    for module in theirs.modules():
-        if isinstance(module, MultiheadAttention):
-            module.base_layer.out_proj.scaling["default"] /= 2
-    return theirs
 
 
 def assert_same_outputs(
@@ -146,39 +102,12 @@ def parts(directory: Path) -> tuple[dict[str, Any], bytes]:
     return json.loads(content[8:end]), content[end:]
 
 
-def doubled(case: Case) -> dict[str, Tensor]:
-    """The batch, its numbers that are no ids in float64."""
-    batch = case.batch()
-    return {name: t.double() if t.is_floating_point() else t for name, t in batch.items()}
-
-
 def assert_same_gradients(
     differences: Differences, ours: nn.Module, theirs: nn.Module, case: Case
 ) -> None:
-    """Every trainable tensor's gradient, under the name that it has in the file.
-
-    In float64, where nothing but another formula differs: these small models with large adapters
-    multiply a rounding of float32 by thousands, in PEFT as much as here.
-    """
-    values = encode(bundle_of(ours)).tensors
-    for model in (ours.double(), theirs.double()):
-        model.zero_grad()
-        output(model, doubled(case)).square().sum().backward()
-    trained = {name: p for name, p in ours.named_parameters() if p.requires_grad}
-    for name, parameter in trained.items():
-        assert parameter.grad is not None, name
-        parameter.data = parameter.grad
-    mine = encode(bundle_of(ours)).tensors
-    found = 0
-    for name, parameter in theirs.named_parameters():
-        if parameter.requires_grad:
-            key = name.replace(".default", "").replace(".modules_to_save", "")
-            key = key.replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
-            # A block-shaped B and a grouped A have zeros that train in PEFT and not here.
-            gradient = parameter.grad * (values[key] != 0) * (2 if ".out_proj.lora_" in key else 1)
-            differences.assert_close("gradients", mine[key], gradient, **GRADIENTS)
-            found += 1
-    assert found >= len(trained)
+    """Every trainable tensor's gradient, under the name that it has in the file."""
+    for mine, other in gradients(ours, theirs, doubled(case)):
+        differences.assert_close("gradients", mine, other, **GRADIENTS)
 
 
 @pytest.mark.parametrize("name", CASES)

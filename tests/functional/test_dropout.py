@@ -48,3 +48,11 @@ def test_seeds_follow_torchs_generator():
     torch.manual_seed(0)
     assert [draw_seed() for _ in range(3)] == first
     assert len(set(first)) == 3
+
+
+def test_seed_comes_from_the_cpu_whatever_the_default_device():
+    torch.manual_seed(0)
+    expected = draw_seed()
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        assert draw_seed() == expected
