@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-generate test test-slow check format bench bench-quick docs clean
+.PHONY: help install demo demo-generate test test-slow check format bench bench-quick gpu-check docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,11 @@ bench: $(INSTALLED) ## Run the benchmarks and write their report; under an hour 
 
 bench-quick: $(INSTALLED) ## Run the benchmarks on small inputs, keeping no result; under 3 minutes
 	$(PYTHON) -m benchmarks --quick
+
+# Not in .venv, whose torch may have no CUDA: BOOTSTRAP names a Python whose torch drives the GPU.
+gpu-check: PYTHON := $(BOOTSTRAP)
+gpu-check: ## Test and measure on the GPU in at most 8 minutes (BOOTSTRAP=PYTHON, DEVICE, OUTPUT)
+	PYTHONPATH=src$(if $(PYTHONPATH),:$(PYTHONPATH)) $(PYTHON) -m benchmarks.gpu_check $(if $(DEVICE),--device $(DEVICE)) $(if $(OUTPUT),--output $(OUTPUT))
 
 docs: $(INSTALLED) ## Build the documentation into docs/_build/html; a warning is an error
 	$(PYTHON) -m sphinx --fail-on-warning --keep-going docs docs/_build/html

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import torch
 
-from benchmarks import peers, provenance
+from benchmarks import accelerator, peers, provenance
 from benchmarks.registry import NAMES, Settings, Unavailable
 from benchmarks.tables import markdown
 
@@ -27,7 +27,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in NAMES]:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
-    if not is_present(arguments.device):
+    if not accelerator.is_present(arguments.device):
         print(f"Skipped: no device {arguments.device} here.")
         return
     settings = Settings(arguments.device, arguments.seed, arguments.quick)
@@ -39,15 +39,6 @@ def main() -> None:
         else:
             torch.set_num_threads(threads)  # what the one before may have changed
             run(name, benchmark, settings)
-
-
-def is_present(device: str) -> bool:
-    """Whether torch can make a tensor there."""
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):  # a torch without CUDA fails with an assertion
-        return False
-    return True
 
 
 def run(name: str, benchmark: ModuleType, settings: Settings) -> None:

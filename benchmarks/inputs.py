@@ -29,6 +29,8 @@ class Operation:
 
 def operations(settings: Settings) -> list[Operation]:
     tokens, widths, ranks = (1, 32, 2048), (384, 768, 1536), (8, 64)
+    if settings.device != "cpu":
+        tokens, widths = (1, 32, 2048, 8192), (1024, 4096)
     if settings.quick:
         tokens, widths, ranks = (32,), (64,), (8,)
     return [Operation(*cell) for cell in product(tokens, widths, ranks, DTYPES, (0.0, 0.1))]
@@ -42,10 +44,10 @@ class Model:
     build: Callable[..., nn.Module]
     """Takes what `sizes` holds."""
     sizes: dict[str, int]
-    rows: int
-    """Of the batch, each of `LENGTH` tokens."""
     query_value: tuple[str, ...]
     all_linear: tuple[str, ...]
+    rows: int = 1
+    """Of the batch, each of `LENGTH` tokens."""
 
     @property
     def targets(self) -> dict[str, tuple[str, ...]]:
@@ -72,7 +74,7 @@ def llama(**sizes: int) -> nn.Module:
     return LlamaModel(LlamaConfig(use_cache=False, **sizes))
 
 
-def _sizes(layers: int, width: int, mlp: int, heads: int, **others: int) -> dict[str, int]:
+def sizes(layers: int, width: int, mlp: int, heads: int, **others: int) -> dict[str, int]:
     return {
         "num_hidden_layers": layers,
         "hidden_size": width,
@@ -82,33 +84,32 @@ def _sizes(layers: int, width: int, mlp: int, heads: int, **others: int) -> dict
     }
 
 
-_BERT: Any = (("query", "value"), ("query", "key", "value", "dense"))
-_LLAMA: Any = (
+BERT_TARGETS: Any = (("query", "value"), ("query", "key", "value", "dense"))
+LLAMA_TARGETS: Any = (
     ("q_proj", "v_proj"),
     ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
 )
-_LONG = {"vocab_size": 50265, "max_position_embeddings": 514}
+LONG = {"vocab_size": 50265, "max_position_embeddings": 514}
 LENGTH = 128
 MODELS = (
-    Model("MiniLM-L6", bert, _sizes(6, 384, 1536, 12, vocab_size=30522), 16, *_BERT),
-    Model("RoBERTa-base", roberta, _sizes(12, 768, 3072, 12, **_LONG), 8, *_BERT),
+    Model("MiniLM-L6", bert, sizes(6, 384, 1536, 12, vocab_size=30522), *BERT_TARGETS, 16),
+    Model("RoBERTa-base", roberta, sizes(12, 768, 3072, 12, **LONG), *BERT_TARGETS, 8),
     Model(
         "Llama-shaped, 135 M",
         llama,
-        _sizes(30, 576, 1536, 9, num_key_value_heads=3, vocab_size=49152),
+        sizes(30, 576, 1536, 9, num_key_value_heads=3, vocab_size=49152),
+        *LLAMA_TARGETS,
         8,
-        *_LLAMA,
     ),
 )
 SMALL = (
-    Model("BERT, small", bert, _sizes(2, 64, 128, 4, vocab_size=99), 1, *_BERT),
-    Model("RoBERTa, small", roberta, _sizes(2, 64, 128, 4, vocab_size=99), 1, *_BERT),
+    Model("BERT, small", bert, sizes(2, 64, 128, 4, vocab_size=99), *BERT_TARGETS),
+    Model("RoBERTa, small", roberta, sizes(2, 64, 128, 4, vocab_size=99), *BERT_TARGETS),
     Model(
         "Llama-shaped, small",
         llama,
-        _sizes(2, 72, 128, 9, num_key_value_heads=3, vocab_size=99),
-        1,
-        *_LLAMA,
+        sizes(2, 72, 128, 9, num_key_value_heads=3, vocab_size=99),
+        *LLAMA_TARGETS,
     ),
 )
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
+from benchmarks import accelerator
 from benchmarks.registry import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -22,17 +24,37 @@ PACKAGES = ("lorakit", "torch", "loralib", "peft", "transformers", "safetensors"
 
 def describe(settings: Settings) -> dict[str, object]:
     """All that is needed to run this again, and to see whether it was run on the same code."""
-    versions = {package: version(package) for package in PACKAGES if find_spec(package)}
+    changes = git("status", "--porcelain", "--", ":!benchmarks/results")
     return {
         "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
-        "commit": git("rev-parse", "--verify", "HEAD") or None,
-        "uncommitted_changes": bool(git("status", "--porcelain", "--", ":!benchmarks/results")),
+        "commit": git("rev-parse", "--verify", "HEAD"),
+        "uncommitted_changes": None if changes is None else bool(changes),
         "lorakit_sha256": source_digest(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": settings.seed,
         "hardware": hardware(settings.device),
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": {"python": platform.python_version(), **versions()},
     }
+
+
+def main() -> None:
+    """Print it as JSON for the device that is named, as a process that may fail on that device."""
+    device = sys.argv[1]
+    if not accelerator.is_present(device):
+        sys.exit(f"There is no device {device} here.")
+    print(json.dumps(describe(Settings(device))))
+
+
+def versions() -> dict[str, str | None]:
+    """Of what can be imported; None if it is on the path without being installed."""
+    found: dict[str, str | None] = {}
+    for package in PACKAGES:
+        if find_spec(package):
+            try:
+                found[package] = version(package)
+            except PackageNotFoundError:
+                found[package] = None
+    return found
 
 
 def hardware(device: str) -> dict[str, object]:
@@ -48,7 +70,7 @@ def hardware(device: str) -> dict[str, object]:
         "memory_GiB": round(memory / 2**30, 1),
         "load_average_1min": round(os.getloadavg()[0], 2),
         "torch_threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "device": device if device == "cpu" else accelerator.describe(device),
     }
 
 
@@ -60,6 +82,16 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-def git(*arguments: str) -> str:
-    run = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
-    return run.stdout.strip() if run.returncode == 0 else ""
+def git(*arguments: str) -> str | None:
+    """What git says of this checkout; None without git, or if the files are in no checkout."""
+    if not (ROOT / ".git").exists():  # that of a folder above would be another project's
+        return None
+    try:
+        run = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return run.stdout.strip() if run.returncode == 0 else None
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import goals, plots
+from benchmarks.gpu import report as gpu_report
 from benchmarks.registry import NAMES
 from benchmarks.tables import markdown
 
@@ -27,7 +28,8 @@ def write(directory: Path) -> Path:
     results = read(directory)
     pictures = plots.draw(results.get("cpu", {}), directory)
     report = directory / REPORT
-    report.write_text("\n\n".join(parts(results, pictures)) + "\n", encoding="utf-8")
+    text = [*parts(results, pictures), *gpu_report.sections(directory / "gpu")]
+    report.write_text("\n\n".join(text) + "\n", encoding="utf-8")
     return report
 
 

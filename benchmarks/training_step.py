@@ -123,7 +123,11 @@ def first(base: nn.Module, targets: tuple[str, ...]) -> list[str]:
 
 def frozen(base: nn.Module, names: list[str]) -> nn.Module:
     """A frozen copy, in which backward goes as far as the outputs of these modules."""
-    model = deepcopy(base).requires_grad_(False)
+    return needing_gradients(deepcopy(base).requires_grad_(False), names)
+
+
+def needing_gradients(model: nn.Module, names: list[str]) -> nn.Module:
+    """This frozen model, in which the outputs of these modules need a gradient."""
     for name in names:
         model.get_submodule(name).register_forward_hook(lambda m, i, out: out.requires_grad_())
     return model

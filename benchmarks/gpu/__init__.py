@@ -1,0 +1,1 @@
+"""The parts of `python -m benchmarks.gpu_check`, and how they are run and reported."""

@@ -1,0 +1,112 @@
+"""What the check of a device measures, in small on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import accelerator, inputs, provenance, rounds
+from benchmarks.gpu import kernels, memory, shapes, steps
+from benchmarks.registry import Settings, Unavailable
+
+QUICK = Settings(quick=True)
+
+
+@pytest.fixture(autouse=True)
+def short_rounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Small tensors, of which threads would only wait for each other."""
+    monkeypatch.setattr(rounds, "CALL_SECONDS", 1e-4)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(("name", "count"), [("steps", 8), ("kernels", 8 * 12), ("decoding", 5)])
+def test_each_cell_has_a_row(name, count):
+    found = list(import_module(f"benchmarks.gpu.{name}").rows(QUICK))
+    assert len(found) <= count
+    assert len(found) == count or name == "kernels"
+    assert all(row.keys() == found[0].keys() for row in found)
+
+
+def test_models_have_the_sizes_of_their_names():
+    sizes = []
+    for model in shapes.MODELS:
+        with torch.device("meta"):
+            built = model.build(**model.sizes)
+        names = {n.rpartition(".")[2] for n, m in built.named_modules() if isinstance(m, nn.Linear)}
+        assert names == set(model.all_linear)
+        sizes.append(round(sum(p.numel() for p in built.parameters()) / 1e9, 2))
+    assert sizes == [0.35, 1.24]
+
+
+def test_a_shared_copy_has_the_weights_and_other_modules():
+    base = shapes.build(QUICK, inputs.SMALL[-1])
+    copy = shapes.share(base)
+    assert all(a is b for a, b in zip(base.parameters(), copy.parameters(), strict=True))
+    assert not set(base.modules()) & set(copy.modules())
+    adapted = steps.adapt("peft", base, ("q_proj",), 0.0)
+    assert sum(isinstance(module, nn.Linear) for module in base.modules()) < sum(
+        isinstance(module, nn.Linear) for module in adapted.modules()
+    )
+
+
+def test_peak_memory_is_that_of_an_accelerator(monkeypatch):
+    with pytest.raises(Unavailable, match="accelerators only"):
+        memory.check(QUICK)
+    readings = iter(2**20 * n for n in range(1, 100))
+    monkeypatch.setattr(torch.accelerator, "memory_allocated", lambda: 2**20)
+    monkeypatch.setattr(torch.accelerator, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.accelerator, "max_memory_allocated", lambda: next(readings))
+    found = list(memory.cells(QUICK, inputs.SMALL[-1], 16))
+    assert [row["lorakit"] for row in found] == [1, 3, 5, 7]
+    assert [row["peft"] for row in found] == [2, 4, 6, 8]
+    assert {(row["base"], row["floor"], row["full"]) for row in found} == {(1, 9, 10)}
+
+
+def test_operations_are_listed_by_how_much_they_differ():
+    adapted = {kernels.STEP: (5.0, 1), "a": (1.0, 1), "b": (3.0, 2)}
+    floor = {kernels.STEP: (4.0, 1), "a": (1.5, 1), "c": (0.1, 1)}
+    rows = kernels.differences(adapted, floor)
+    assert [row["operation"] for row in rows] == [kernels.STEP, kernels.SUM, "b", "a", "c"]
+    assert [row["difference, ms"] for row in rows] == pytest.approx([1.0, 2.4, 3.0, -0.5, -0.1])
+
+
+def test_a_device_is_timed_by_its_own_clock(monkeypatch):
+    said: list[str] = []
+    begin = SimpleNamespace(record=lambda: said.append("begin"), elapsed_time=lambda end: 20.0)
+    end = SimpleNamespace(
+        record=lambda: said.append("end"), synchronize=lambda: said.append("wait")
+    )
+    events = iter([begin, end])
+    monkeypatch.setattr(torch, "Event", lambda *_, **__: next(events))
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda: None)
+    assert rounds.measure(lambda: said.append("call"), 2, "cuda") == pytest.approx(0.010)
+    assert said == ["begin", "call", "call", "end", "wait"]
+
+
+def test_an_accelerator_of_another_kind_has_a_name():
+    assert accelerator.describe("xpu") == {"name": "xpu"}
+
+
+def test_where_numbers_come_from_is_said_without_git_and_without_a_distribution(
+    monkeypatch, tmp_path
+):
+    def version(package: str) -> Any:
+        raise provenance.PackageNotFoundError(package)
+
+    monkeypatch.setattr(provenance, "version", version)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = provenance.describe(QUICK)
+    assert (found["commit"], found["uncommitted_changes"]) == (None, None)
+    assert found["versions"]["lorakit"] is None
+    monkeypatch.undo()
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)  # a folder of another project's checkout
+    assert provenance.git("status") is None
