@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu import shapes, steps
@@ -56,26 +57,22 @@ def times(settings: Settings, run: Callable[[], object]) -> Times:
     on_device = settings.device != "cpu"
     run()
     found: Times = {STEP: (measure(run, STEPS, settings.device) * 1e3, 1)}
-    with profile(activities=activities(settings)) as profiler:
+    with profile(activities=[activity(settings.device)]) as profiler:
         for _ in range(STEPS):
             run()
         if on_device:
             torch.accelerator.synchronize()
     for event in profiler.key_averages():
-        spent = event.self_device_time_total if on_device else event.self_cpu_time_total
-        if spent and is_work(event, on_device):
+        if (event.device_type != DeviceType.CPU) == on_device:  # not the calls that launch kernels
+            spent = event.self_device_time_total if on_device else event.self_cpu_time_total
             found[event.key] = (spent / 1e3 / STEPS, event.count / STEPS)
     return found
 
 
-def activities(settings: Settings) -> list[ProfilerActivity]:
-    kind = settings.device.partition(":")[0]
-    return [ProfilerActivity.CPU if kind == "cpu" else ProfilerActivity[kind.upper()]]
-
-
-def is_work(event: Any, on_device: bool) -> bool:
-    """On an accelerator, kernels: an operator above them would count their time again."""
-    return not on_device or event.device_type is not torch.autograd.DeviceType.CPU
+def activity(device: str) -> ProfilerActivity:
+    """What the profiler is to look at: the device, and nothing above it."""
+    found: ProfilerActivity = getattr(ProfilerActivity, device.partition(":")[0].upper())
+    return found
 
 
 def differences(adapted: Times, floor: Times) -> list[dict[str, Any]]:

@@ -58,6 +58,7 @@ PARTS = (
     benchmark("compiled", "The same steps with torch.compile", "gpu.compiled", 110),
     benchmark("decoding", "Tokens a second of generate", "gpu.decoding", 50),
     benchmark("operation", "One adapted linear layer over the same layer frozen", "operation", 50),
-    benchmark("merge_cycles", "What merging leaves of the base weights", "merge_cycles", 30),
+    benchmark("merge_cycles", "What merging leaves of the base weights", "merge_cycles", 40),
+    benchmark("forward_calls", "Calls and operations of one forward", "forward_calls", 20),
     benchmark("demo", "The demo: accuracy, and times faster than PEFT", "reviews", 120),
 )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity
 
 from benchmarks import accelerator, inputs, provenance, rounds
 from benchmarks.gpu import kernels, memory, shapes, steps
@@ -28,11 +29,18 @@ def short_rounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize(("name", "count"), [("steps", 8), ("kernels", 8 * 12), ("decoding", 5)])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("steps", 8),
+        ("kernels", 8 * (2 + kernels.MOST_ROWS)),
+        ("decoding", 5),
+        pytest.param("compiled", 3, marks=pytest.mark.slow),
+    ],
+)
 def test_each_cell_has_a_row(name, count):
     found = list(import_module(f"benchmarks.gpu.{name}").rows(QUICK))
-    assert len(found) <= count
-    assert len(found) == count or name == "kernels"
+    assert len(found) == count
     assert all(row.keys() == found[0].keys() for row in found)
 
 
@@ -69,6 +77,11 @@ def test_peak_memory_is_that_of_an_accelerator(monkeypatch):
     assert [row["lorakit"] for row in found] == [1, 3, 5, 7]
     assert [row["peft"] for row in found] == [2, 4, 6, 8]
     assert {(row["base"], row["floor"], row["full"]) for row in found} == {(1, 9, 10)}
+
+
+def test_a_profiler_looks_at_the_device():
+    found = [kernels.activity(device) for device in ("cpu", "cuda", "cuda:1")]
+    assert found == [ProfilerActivity.CPU, ProfilerActivity.CUDA, ProfilerActivity.CUDA]
 
 
 def test_operations_are_listed_by_how_much_they_differ():
