@@ -78,25 +78,26 @@ def check(
     found: dict[str, Any] = {}
     result = {"check": "gpu", "small": device == "cpu", "provenance": provenance, "parts": found}
     for part in chosen:
-        limit = min(part.seconds, deadline - monotonic())
-        if limit < min(LEAST_SECONDS, part.seconds):
+        left = deadline - monotonic()
+        if left < LEAST_SECONDS:
             found[part.name] = result_file.not_started(part)
         else:
-            found[part.name] = measure(part, device, limit)
+            found[part.name] = measure(part, device, left)
         said = found[part.name]
         print(f"{part.name}: {said['state']}, {said['seconds']:.0f} s", flush=True)
         result_file.write(path, result)
     return result
 
 
-def measure(part: Part, device: str, limit: float) -> dict[str, Any]:
-    """One part, in its process."""
+def measure(part: Part, device: str, left: float) -> dict[str, Any]:
+    """One part, in its process, within its own limit and the seconds left for all."""
+    limit, whose = min((part.limit(device), "its own limit"), (left, result_file.TIME_OVER))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         command = part.command(device, quick=device == "cpu", records=folder / "records")
         ended = processes.run(command, limit, folder / "log", ROOT)
         said = records.read(folder / "records")
-    return result_file.outcome(part, ended, limit, said)
+    return result_file.outcome(part, ended, f"killed after {limit:.0f} s: {whose}", said)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,10 @@ class Part:
     """It is killed after so many; above what it should take on an H200."""
     collect: Callable[[list[Record]], dict[str, Any]] = rows
 
+    def limit(self, device: str) -> float:
+        """A CPU may be slow and shared, and has three times as long for its small inputs."""
+        return 3 * self.seconds if device == "cpu" else self.seconds
+
     def command(self, device: str, quick: bool, records: Path) -> list[str]:
         options = ["--device", device, *(["--quick"] if quick else []), "--records", str(records)]
         return [sys.executable, *self.arguments, *options]

@@ -22,6 +22,9 @@ DONE, SKIPPED, FAILED, CUT_OFF, NOT_STARTED = (
 )  # fmt: skip
 
 
+TIME_OVER = "the time of the whole check was over"
+
+
 def name(provenance: dict[str, Any]) -> str:
     """A file's name for the kind of device: `nvidia-h200.json`.
 
@@ -41,8 +44,11 @@ def write(path: Path, result: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def outcome(part: Part, ended: Ended, limit: float, records: list[Record]) -> dict[str, Any]:
-    """What a part came to: its state, seconds, rows, and its error or reason."""
+def outcome(part: Part, ended: Ended, limit: str, records: list[Record]) -> dict[str, Any]:
+    """What a part came to: its state, seconds, rows, and its error or reason.
+
+    `limit` says why it was killed, if it was.
+    """
     found = part.collect(records)
     reason = next((value for kind, value in records if kind == "skipped"), None)
     state = state_of(ended, reason)
@@ -50,10 +56,7 @@ def outcome(part: Part, ended: Ended, limit: float, records: list[Record]) -> di
     if state == SKIPPED:
         result["reason"] = reason
     if state == CUT_OFF:
-        limited = (
-            "the time of the whole check was over" if limit < part.seconds else "its own limit"
-        )
-        result["reason"] = f"killed after {limit:.0f} s: {limited}"
+        result["reason"] = limit
     if state == FAILED:
         result["exit_status"] = ended.code
     if state in (FAILED, CUT_OFF):
@@ -70,8 +73,8 @@ def state_of(ended: Ended, reason: str | None) -> str:
 
 
 def not_started(part: Part) -> dict[str, Any]:
-    return {"title": part.title, "state": NOT_STARTED, "seconds": 0, "rows": [],
-            "reason": "the time of the whole check was over"}  # fmt: skip
+    found = {"title": part.title, "state": NOT_STARTED, "seconds": 0, "rows": []}
+    return {**found, "reason": TIME_OVER}
 
 
 def summary(result: dict[str, Any]) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+import torch
+
 from benchmarks.gpu.records import Write, writer
 from benchmarks.registry import Settings, Unavailable
 
@@ -19,6 +21,8 @@ def main() -> None:
     parser.add_argument("--records", type=Path, required=True)
     arguments = parser.parse_args()
     settings = Settings(arguments.device, quick=arguments.quick)
+    if arguments.quick:
+        torch.set_num_threads(1)  # for small tensors, threads would only wait for each other
     measure(import_module(arguments.module), settings, writer(arguments.records))
 
 

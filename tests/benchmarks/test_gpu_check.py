@@ -56,10 +56,10 @@ def test_a_part_that_hangs_is_cut_off_with_what_it_has_measured(tmp_path):
         f"time.sleep(99)']); Path({str(pids)!r}).write_text(str(p.pid)); print('waits', flush=True)"
         "; time.sleep(99)"
     )
-    found = run_parts(tmp_path, part("hangs", code, seconds=5), part("works", ROW))
+    found = run_parts(tmp_path, part("hangs", code, seconds=1), part("works", ROW))
     assert found["hangs"]["state"] == "cut off"
     assert found["hangs"]["rows"] == [{"a": 1}]
-    assert found["hangs"]["reason"] == "killed after 5 s: its own limit"
+    assert found["hangs"]["reason"] == "killed after 3 s: its own limit"
     assert found["hangs"]["error"] == "waits"
     assert found["works"]["state"] == "done"
     assert not is_running(int(pids.read_text()))  # what it started ended with it
@@ -184,7 +184,8 @@ def test_a_folder_without_tests_is_said(tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_check_runs_in_small_on_a_cpu(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["gpu_check", "--device", "cpu", "--output", str(tmp_path)])
+    options = ["--device", "cpu", "--output", str(tmp_path), "--minutes", "30"]
+    monkeypatch.setattr("sys.argv", ["gpu_check", *options])
     with pytest.raises(SystemExit) as ended:
         gpu_check.main()
     result = json.loads((tmp_path / "cpu.json").read_text(encoding="utf-8"))
