@@ -1,11 +1,16 @@
-"""The two distances against Levenshtein's recursion, and the steps against the texts."""
+"""The two distances against Levenshtein's recursion, and the steps against the whole table's."""
 
 from __future__ import annotations
 
+import sys
+
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given
 
-from lorakit.metrics.edit_distance import BEAM, Distance, Step, align
+from lorakit.errors import MissingDependencyError
+from lorakit.metrics import edit_distance
+from lorakit.metrics.edit_distance import BEAM, Step, align, distance
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=12)
 MANY_WORDS = st.lists(st.sampled_from("abcdefghijkl"), max_size=60)  # more edits than the beam
@@ -22,7 +27,7 @@ def slow_distance(a: list[str], b: list[str]) -> int:
 
 @given(WORDS | MANY_WORDS, WORDS | MANY_WORDS)
 def test_distance_is_levenshteins(text, reference):
-    assert Distance(reference)(text) == slow_distance(text, reference)
+    assert distance(text, reference) == slow_distance(text, reference)
 
 
 @given(WORDS | MANY_WORDS, WORDS | MANY_WORDS)
@@ -41,6 +46,21 @@ def test_steps_lead_from_the_text_to_the_reference(text, reference):
         assert (word == other) == (step == Step.SAME)
     assert [*left, *wanted] == []
     assert edits == sum(step != Step.SAME for step in steps)
+
+
+@given(WORDS, WORDS)
+def test_steps_are_those_of_the_table_without_a_limit(text, reference):
+    found = align(text, reference)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edit_distance, "distance", lambda text, reference: BEAM + 1)
+        assert align(text, reference) == found
+
+
+def test_without_rapidfuzz_the_error_names_the_extra(monkeypatch):
+    edit_distance._levenshtein.cache_clear()
+    monkeypatch.setitem(sys.modules, "rapidfuzz.distance.Levenshtein", None)
+    with pytest.raises(MissingDependencyError, match=r"rapidfuzz.*lorakit\[nlg\]"):
+        distance(["a"], ["b"])
 
 
 def test_the_beam_drops_a_path_that_begins_with_too_many_edits():

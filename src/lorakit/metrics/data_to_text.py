@@ -67,7 +67,7 @@ def check_task(task: str) -> None:
             f"There are no metrics for the task {task!r}{suggest(task, SUITES)}; the tasks are "
             f"{', '.join(SUITES)}."
         )
-    for package in ("pycocoevalcap", "sacrebleu"):
+    for package in ("pycocoevalcap", "rapidfuzz", "sacrebleu"):
         package_directory(package)
 
 

@@ -1,15 +1,20 @@
-"""Edits of words: their number, bit-parallel, and which ones, as tercom finds them.
+"""Edits of words: their number, by rapidfuzz, and which ones, as tercom finds them.
 
-`Distance` gives the number, fast. `align` gives the edits too, and looks for them in tercom's beam:
+`distance` gives the number, fast. `align` gives the edits too, and looks for them in tercom's beam:
 a cell whose cost exceeds the best replacement's of the column before by more than `BEAM` is not
 followed. So `align` can find more edits than there need be, but only where there are more than
-`BEAM` of them: no cell on a shortest path costs more than the whole path.
+`BEAM` of them: no cell on a shortest path costs more than the whole path. With fewer it follows no
+cell that costs more than all of them.
 """
 
 from __future__ import annotations
 
 import math
 from enum import IntEnum
+from functools import cache
+from typing import Any
+
+from lorakit.metrics.optional import imported
 
 BEAM = 20
 
@@ -30,33 +35,15 @@ Column = list[
 ]  # for each place in the reference the cost so far and the last step
 
 
-class Distance:
-    """Levenshtein's distance of words from one reference (Hyyrö 2003, after Myers 1999).
+def distance(text: Words, reference: Words) -> int:
+    """Levenshtein's distance of words; raises MissingDependencyError without rapidfuzz."""
+    edits: int = _levenshtein().distance(text, reference)
+    return edits
 
-    Bit j of `up` and `down` says whether the table's column rises or falls by one at the
-    reference's word j; a word of the text moves to the next column in a few operations on integers.
-    """
 
-    def __init__(self, reference: Words) -> None:
-        self.length = len(reference)
-        self.places: dict[str, int] = {}
-        for place, word in enumerate(reference):
-            self.places[word] = self.places.get(word, 0) | 1 << place
-
-    def __call__(self, text: Words) -> int:
-        if not self.length:
-            return len(text)
-        full, last = (1 << self.length) - 1, 1 << (self.length - 1)
-        up, down, distance = full, 0, self.length
-        for word in text:
-            equal = self.places.get(word, 0)
-            diagonal = (((equal & up) + up) ^ up) | equal | down
-            right, left = down | (full & ~(diagonal | up)), diagonal & up
-            distance += bool(right & last) - bool(left & last)
-            right = right << 1 | 1
-            up = (left << 1 | ~(diagonal | right)) & full
-            down = right & diagonal & full
-        return distance
+@cache
+def _levenshtein() -> Any:
+    return imported("rapidfuzz.distance.Levenshtein")
 
 
 def align(text: Words, reference: Words) -> tuple[int, list[Step]]:
@@ -65,7 +52,8 @@ def align(text: Words, reference: Words) -> tuple[int, list[Step]]:
     >>> align(["a", "x"], ["a", "b"])
     (1, [<Step.SAME: 0>, <Step.REPLACE: 1>])
     """
-    most = len(text) + len(reference)  # no path costs more
+    exact = distance(text, reference)
+    most = exact if exact <= BEAM else len(text) + len(reference)  # a path that costs no more
     columns: list[Column] = [[(0, Step.SAME), *[(math.inf, Step.SAME)] * len(reference)]]
     limit, first, last = float(most), 0, 0
     for word in text:

@@ -11,7 +11,7 @@ so what can be shifted next: the longest words in a row first, the first in the 
 the reference. A shift costs one edit, so it is done if it saves one, and once if it saves none; the
 search ends where no shorter shift could save more. sacrebleu's search differs in each of these.
 
-tercom fills a table of distances for every shift that it tries. Here `Distance` does, and the table
+tercom fills a table for every shift that it tries. Here rapidfuzz counts, and the table is filled
 only where it could come to another number: above `BEAM` edits.
 Source: https://github.com/jhclark/tercom/blob/9f8d589/src/ter/TERcalc.java
 """
@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from lorakit.metrics.edit_distance import BEAM, Distance, Step, Words, align
+from lorakit.metrics.edit_distance import BEAM, Step, Words, align, distance
 
 _LONGEST_SHIFT, _FARTHEST_SHIFT = 10, 50
 
@@ -48,18 +48,17 @@ def ter(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> floa
 
 def count_edits(text: Words, reference: Words) -> int:
     """Shifts, and the insertions, deletions and replacements after them."""
-    distance, places = Distance(reference), _places(reference)
-    shifts = 0
+    places, shifts = _places(reference), 0
     while True:
         edits, steps = align(text, reference)
-        shifted = _best_shift(text, reference, edits, _shifts(text, steps, places), distance)
+        shifted = _best_shift(text, reference, edits, _shifts(text, steps, places))
         if shifted is None:
             return shifts + edits
         text, shifts = shifted, shifts + 1
 
 
 def _best_shift(
-    text: Words, reference: Words, edits: int, shifts: list[list[Shift]], distance: Distance
+    text: Words, reference: Words, edits: int, shifts: list[list[Shift]]
 ) -> Words | None:
     """The text after the shift that leaves the fewest edits, if it costs no more than it saves."""
     best, chosen = edits, None
@@ -70,7 +69,7 @@ def _best_shift(
             if edits - wanted > 2 * length:  # what so many words could save
                 return chosen
             shifted = _shifted(text, start, length, behind)
-            cost = 1 + distance(shifted)
+            cost = 1 + distance(shifted, reference)
             if BEAM + 1 < cost <= wanted:
                 cost = 1 + align(shifted, reference)[0]
             if cost <= wanted:
