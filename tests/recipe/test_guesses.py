@@ -44,6 +44,8 @@ def test_columns_that_are_not_read_are_said(name: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(f"{json.dumps(row)}\n{json.dumps(other)}\n", encoding="utf-8")
     lines: list[str] = []
-    recipe = from_mapping({"base": "b", "data": {"train": str(path)}, "output": "o"})
+    training = {"learning_rate": 1e-3, "epochs": 1, "total_batch": 8}
+    data = {"train": str(path)}
+    recipe = from_mapping({"base": "b", "data": data, "output": "o", "training": training})
     with_guesses(recipe, lines.append)
     assert lines == [f"guessed from {path}: {said}"]

@@ -56,7 +56,7 @@ def test_every_mistake_is_told_at_once():
                     "total_batch": True,
                     "dtype": "fp8",
                     "schedule": "square",
-                    "early_stopping": 0,
+                    "early_stopping": -1,
                 },
             }
         )
@@ -77,7 +77,7 @@ def test_every_mistake_is_told_at_once():
         "training.dtype is 'fp8'; it must be one of auto, fp32, bf16, fp16",
         "training.schedule is 'square'; it must be one of linear",
         "training.learning_rate is -1; it must be above 0",
-        "training.early_stopping is 0; it must be at least 1",
+        "training.early_stopping is -1; it must be 0 or above",
     ):
         assert expected in problems
 

@@ -23,6 +23,7 @@ from lorakit.injection.modes import MergeReport
 from lorakit.injection.transfer.loading import LoadReport
 
 Config = TypeVar("Config")
+_MOST_RATE = 0.1
 
 
 class Method(ABC, Generic[Config]):
@@ -36,12 +37,20 @@ class Method(ABC, Generic[Config]):
     """A frozen dataclass that validates itself; each field has a default here or in `defaults`."""
     defaults: Mapping[str, Any] = MappingProxyType({})
     """Defaults in recipes, and settings that a recipe always shows."""
+    rate: float = 0.4
+    """Times 1 / the base's width: the learning rate of a recipe that names none. Adam's steps are
+    of one size for every weight, and a wider model sums more of them in a layer's output; so the
+    rate that moves the output alike falls with the width (arXiv 2203.03466, table 3)."""
     has_adapters: bool = False
     """Whether it makes adapters that can start from those of another run (`init_adapter`)."""
 
     def default_config(self) -> Config:
         """The config of a recipe without settings."""
         return self.config_class(**self.defaults)
+
+    def learning_rate(self, width: int) -> float:
+        """The default for a base of this width."""
+        return min(_MOST_RATE, self.rate / width)
 
     @abstractmethod
     def apply(self, model: nn.Module, config: Config, head: Sequence[str] = ()) -> Report:

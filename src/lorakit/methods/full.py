@@ -32,6 +32,7 @@ class Full(TensorMethod[FullConfig]):
     name = "full"
     title = "full fine-tuning"
     config_class = FullConfig
+    rate = 0.02
 
     def with_head(self, config: FullConfig, head: Sequence[str]) -> FullConfig:
         return config  # the head is in everything

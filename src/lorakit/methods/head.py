@@ -16,6 +16,7 @@ class Head(Selective[MethodConfig]):
     name = "head"
     title = "head only"
     config_class = MethodConfig
+    rate = 8.0
     needs = "a head"
 
     def names(self, model: nn.Module, config: MethodConfig) -> Sequence[str]:

@@ -25,6 +25,8 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 WITHOUT_ADAPTER = {"subfolder": "none"}
 """`adapter_kwargs` of from_pretrained for a base alone: no adapter is found in that folder."""
 
+_USUAL_WIDTH = 768
+
 UNLIMITED = 1 << 20
 """The sequence length used for no limit."""
 
@@ -65,6 +67,12 @@ def length_limit(name: str, revision: str | None = None) -> int | None:
     ]
     used = [t.num_embeddings - t.padding_idx - 1 for t in tables if t.padding_idx is not None]
     return min([limit, *used])
+
+
+def width_of(config: Any) -> int:
+    """The width of a model's hidden states, by its config; 768 where that does not say it."""
+    own = getattr(config, "hidden_size", None)
+    return int(own or getattr(config.get_text_config(), "hidden_size", None) or _USUAL_WIDTH)
 
 
 def stated_limit(length: float | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from typing import Any
 from lorakit.errors import ConfigError
 from lorakit.models import loading
 from lorakit.models.known_words import unknown_text
-from lorakit.recipe.data_config import DataConfig
+from lorakit.recipe.data_config import DataConfig, split_size
+from lorakit.recipe.defaults import remaining_rows, with_defaults
 from lorakit.recipe.rare_labels import keep_rare_labels
 from lorakit.recipe.schema import Recipe
 from lorakit.tasks.base import Task
@@ -30,12 +32,11 @@ def split(data: DataConfig, log: Log = lambda text: None) -> dict[str, Any]:
     """
     table = read_tables(data.train, data.task, "train")["train"]
     tables: dict[str, Any] = {}
-    for name, part in (("test", data.test if data.test is not None else _own_test(data)),
-                       ("validation", data.validation)):  # fmt: skip
+    for name, part in (("test", _test(data)), ("validation", data.validation)):
         if isinstance(part, str):
             tables |= read_tables(part, data.task, name)
         elif part is not None:
-            size = int(part) if part >= 1 else max(1, round(part * len(table)))
+            size = split_size(part, len(table))
             if size >= len(table):
                 raise ConfigError(
                     f"data.{name} splits {size} rows from {data.train}, which has {len(table)}; at "
@@ -61,8 +62,10 @@ def tested(tables: Mapping[str, Any]) -> dict[str, Any]:
     return {name: table for name, table in tables.items() if name not in ("train", "validation")}
 
 
-def _own_test(data: DataConfig) -> str | float:
-    """The default of data.test."""
+def _test(data: DataConfig) -> str | float:
+    """data.test, or its default."""
+    if data.test is not None:
+        return data.test
     own = _spec(data.task).own_test(data.train)
     return 0.1 if own is None else own
 
@@ -73,17 +76,22 @@ def _spec(task: str | None) -> TaskSpec:
 
 
 def with_guesses(recipe: Recipe, log: Log) -> Recipe:
-    """The recipe with its task and columns guessed from the table where they are None."""
+    """The recipe with what is None in it guessed from the table: task, columns, how to train."""
     data = recipe.data
     table = read_tables(data.train, data.task, "train")["train"]
     given = known_columns(Columns(data.task, tuple(data.text or ()) or None, data.label))
     columns = resolve(table, given, data.train)
     if columns != given:
         log(f"guessed from {data.train}: {_in_words(columns, table.column_names)}")
-    selects_best = recipe.training.early_stopping is not None
+    selects_best = bool(recipe.training.early_stopping)
     validation = 0.1 if selects_best and data.validation is None else data.validation
+    learned = _spec(columns.task).task_class
     known: dict[str, Any] = {"task": columns.task, "text": columns.text, "label": columns.label}
-    return replace(recipe, data=replace(data, **known, validation=validation))
+    known["max_length"] = data.max_length or learned.piece_length
+    data = replace(data, **known, validation=validation)
+    left = remaining_rows(data, _test(data), len(table)) / len(table)
+    examples = math.ceil(left * learned.example_count(table, columns.text or (), data.max_length))
+    return with_defaults(replace(recipe, data=data), examples, log)
 
 
 def _in_words(columns: Columns, names: Sequence[str]) -> str:

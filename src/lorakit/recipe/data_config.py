@@ -23,8 +23,9 @@ class DataConfig:
     0.1; for GLUE its dev set."""
 
     validation: str | float | None = None
-    """The validation set, evaluated during training; as `test`. None: no evaluation; with
-    training.early_stopping a share of 0.1, by which the best checkpoint is chosen."""
+    """The validation set, evaluated during training; as `test`. The best checkpoint is chosen by
+    it: see training.early_stopping. None: no evaluation; a share of 0.1 if training.early_stopping
+    is set."""
 
     task: str | None = None
     """classification, multi_label_classification, regression, multiple_choice, generation,
@@ -40,7 +41,8 @@ class DataConfig:
 
     max_length: int | None = None
     """Maximum number of tokens in an example; longer ones are truncated. None: the model's limit,
-    which a greater number does not exceed."""
+    which a greater number does not exceed; 512 for language_modeling, which cuts a longer text
+    into several examples."""
 
     end_token: str | None = None
     """The token that training puts after a completion or an assistant's turn, so that generation
@@ -73,3 +75,8 @@ class DataConfig:
             }
             | {problem: False for problem in [registry.task_problem(self.task)] if problem}
         )
+
+
+def split_size(part: float, rows: int) -> int:
+    """How many of `rows` a share (below 1) or a number of rows is."""
+    return int(part) if part >= 1 else max(1, round(part * rows))

@@ -13,15 +13,20 @@ Schedule = Literal["linear", "cosine", "constant", "inverse_sqrt"]
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Optimisation and evaluation; the optimizer is AdamW."""
+    """Optimisation and evaluation; the optimizer is AdamW.
 
-    learning_rate: float = 2e-3
-    """Peak learning rate of AdamW."""
-    epochs: float = 1
-    """Passes over the training set; transformers' num_train_epochs."""
-    total_batch: int = 32
+    Where None means "derived", `lorakit.recipe.defaults` does it; the run's recipe has the numbers.
+    """
+
+    learning_rate: float | None = None
+    """Peak learning rate of AdamW. None: derived from the method and the width of the base."""
+    epochs: float | None = None
+    """Passes over the training set; transformers' num_train_epochs. None: derived, for 300 steps;
+    at least 1 and at most 20."""
+    total_batch: int | None = None
     """Examples in one optimizer step, over all processes: per-device batch size times gradient
-    accumulation steps times processes. `token_budget` says how they are computed."""
+    accumulation steps times processes. `token_budget` says how they are computed. None: derived
+    from the number of examples: 8, 16 or 32."""
     max_steps: int | None = None
     """Number of optimizer steps, in place of `epochs`. None: by `epochs`."""
     warmup_ratio: float = 0.06
@@ -66,7 +71,7 @@ class TrainingConfig:
     base's config."""
     early_stopping: int | None = None
     """Early stopping patience: stop after that many evaluations without an improvement, and load
-    the best checkpoint. None: no early stopping."""
+    the best checkpoint. 0: no early stopping. None: 5 with a validation set, else 0."""
     evaluations: int = 10
     """Number of checkpoints over the run, each with an evaluation if there is a validation set."""
     check: Literal["on", "off"] = "on"
@@ -103,6 +108,6 @@ _TRAINING_RANGES: dict[str, _Range] = {
     "token_budget": _AT_LEAST_1,
     "seed": ("in [0, 2**32)", lambda value: 0 <= value < 2**32),
     "classifier_dropout": _SHARE,
-    "early_stopping": _AT_LEAST_1,
+    "early_stopping": _NOT_NEGATIVE,
     "evaluations": _AT_LEAST_1,
 }

@@ -70,6 +70,8 @@ class Task(ABC):
     """Whether the labels stand in a column of their own."""
     learns: ClassVar[Learned] = "a class"
     """What a target is: the loss is a cross-entropy, a squared error or one of each label."""
+    piece_length: ClassVar[int | None] = None
+    """The default of data.max_length; None: the model's limit."""
 
     @property
     @abstractmethod
@@ -112,6 +114,11 @@ class Task(ABC):
     def from_adapter(cls, adapter: BareAdapter) -> Task:
         """The task of an adapter that has no task file; raises ConfigError if it has no head."""
         return cls(adapter.text, adapter.label, adapter.max_length)
+
+    @classmethod
+    def example_count(cls, table: Any, text: Sequence[str], max_length: int | None) -> int:
+        """The number of examples that the table makes, or nearly."""
+        return len(table)
 
     def for_base(self, config: Any) -> Task:
         """The task for a base with this config; raises ConfigError for one it cannot train."""

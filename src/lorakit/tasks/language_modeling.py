@@ -9,13 +9,17 @@ token of the one before, which its first prediction needs, so each token is lear
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lorakit.tasks.base import Rows
 from lorakit.tasks.generation import CausalTask
 from lorakit.tasks.text_models.decoder import columns_of, last_tokens, open_ended
+
+_TOKEN_CHARACTERS = 4
+"""Of English, to count pieces without a tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,13 @@ class LanguageModeling(CausalTask):
     name: ClassVar[str] = "language_modeling"
     needs_label: ClassVar[bool] = False
     has_references: ClassVar[bool] = False
+    piece_length: ClassVar[int | None] = 512  # a book in pieces of a model's 8,192 is few examples
+
+    @classmethod
+    def example_count(cls, table: Any, text: Sequence[str], max_length: int | None) -> int:
+        assert max_length is not None
+        characters = _TOKEN_CHARACTERS * max_length
+        return sum(math.ceil(len(str(cell)) / characters) for cell in table[text[0]])
 
     def encode(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
         """One example a piece of a text; none is truncated."""

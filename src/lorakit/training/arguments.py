@@ -16,6 +16,7 @@ from lorakit.errors import MissingDependencyError
 from lorakit.losses import LOSSES
 from lorakit.losses.consistency import consistency_loss
 from lorakit.models.dtypes import resolve_dtype
+from lorakit.recipe.defaults import step_count
 from lorakit.recipe.schema import Recipe
 from lorakit.recipe.training_config import TrainingConfig
 from lorakit.runs.directory import CHECKPOINTS
@@ -55,11 +56,10 @@ def make_trainer(
     callbacks: list[Any] = [progress(log)]
     if training.check == "on":
         callbacks.append(HealthCheck())
-    if training.early_stopping is not None:
+    if training.early_stopping:
         callbacks.append(EarlyStoppingCallback(training.early_stopping))
-    steps = training.max_steps or math.ceil(
-        training.epochs * math.ceil(len(data["train"]) / training.total_batch)
-    )
+    steps = step_count(training, len(data["train"]))
+    assert training.total_batch is not None
     return LoraTrainer(
         model,
         task,
@@ -121,7 +121,7 @@ def _events(
     """
     logging = max(1, steps // _LOG_ENTRIES)
     every = logging * math.ceil(steps / training.evaluations / logging)
-    selects_best = training.early_stopping is not None
+    selects_best = bool(training.early_stopping)
     return {
         "logging_steps": logging,
         "save_strategy": "steps",
