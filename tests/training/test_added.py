@@ -82,7 +82,7 @@ def test_an_added_task_trains_and_its_run_is_evaluated_and_predicts(encoder, rev
     said: list[str] = []
     result = train(recipe, said.append)
     assert result.task == "tone"
-    assert result.majority is not None
+    assert result.baseline is not None
     wrong = (tmp_path / "run/wrong.txt").read_text(encoding="utf-8")
     assert result.metrics["wrong"] == len(wrong.splitlines())
     assert "guessed from" in said[0], "its columns are guessed as those of a classification"

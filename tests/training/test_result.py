@@ -9,15 +9,16 @@ import pytest
 from datasets import Dataset
 
 import lorakit
+from lorakit.tasks.baseline import Baseline
 from lorakit.tasks.classification import Classification
 from lorakit.training import result
 
 
-def test_the_majority_counts_labels_by_their_names():
+def test_the_baseline_counts_labels_by_their_names():
     """As CSV, JSON and pandas write one and the same label."""
     table = Dataset.from_dict({"label": ["1", "1.0", " 1 ", "0", "0"]})
     task = Classification(("text",), "label", 8, ("0", "1"))
-    assert task.majority(table) == pytest.approx(3 / 5)
+    assert task.baseline(table, table) == Baseline("majority class", "accuracy", 3 / 5)
 
 
 def git(directory: Path, *arguments: str) -> str:

@@ -92,15 +92,14 @@ def _closing(result: RunResult) -> str:
     from lorakit.runs.next_steps import usage
     from lorakit.text import size_text
 
-    majority = (
-        {} if result.majority is None else {"accuracy of the majority class": result.majority}
-    )
+    base = result.baseline
+    trivial = {f"{base['metric']} of the {base['answer']}": base["value"]} if base else {}
     return "\n".join(
         [
             "",
             f"{result.examples['test']:,} test rows after {result.steps:,} steps, "
             f"{result.seconds:,.0f} s, {result.trainable_parameters:,} trainable parameters:",
-            *metric_lines({**result.metrics, **majority}),
+            *metric_lines({**result.metrics, **trivial}),
             "",
             f"adapter  {result.output}/{ADAPTER} ({size_text(result.adapter_bytes)})",
             f"curve    {result.output}/{CURVE}",

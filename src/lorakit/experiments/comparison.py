@@ -77,9 +77,9 @@ def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Comparison |
     rows = [_row(r, metric, str(path)) for r, path in zip(found, directories, strict=True)]
     rows += [_row(r, metric, f"recorded in {n}") for r, n in zip(recorded, references, strict=True)]
     rows.sort(key=lambda row: row.trainable_parameters or 0)
-    majority = found[0].get("majority") if metric == "accuracy" else None
-    if majority is not None:
-        rows.insert(0, Row("majority class", majority, None, None, None, None))
+    baseline = found[0].get("baseline") or {}
+    if baseline.get("metric") == metric:
+        rows.insert(0, Row(baseline["answer"], baseline["value"], None, None, None, None))
     return Comparison(metric, found[0]["examples"].get("test"), tuple(rows))
 
 

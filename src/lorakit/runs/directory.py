@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,6 @@ class RunResult:
     method: str
     task: str
     metrics: dict[str, float]
-    majority: float | None
-    """Accuracy of always predicting the most frequent class of the test set, for classification."""
     trainable_parameters: int
     adapter_bytes: int
     examples: dict[str, int]
@@ -49,6 +47,10 @@ class RunResult:
     """`loss.kind` of the recipe."""
     dtype: str | None = None
     """fp32, bf16 or fp16, with `auto` resolved."""
+    baseline: dict[str, Any] | None = None
+    """`Baseline`: what an answer that looks at no text scores on the test set."""
+    remarks: list[str] = field(default_factory=list)
+    """Sentences about a run that learned nothing."""
 
 
 def read_result(output: Path, log: Callable[[str], None]) -> RunResult | None:

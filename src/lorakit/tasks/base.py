@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lorakit.errors import ConfigError
 from lorakit.tables.cells import is_blank, text_problem
+from lorakit.tasks.baseline import Baseline, same_answer
 from lorakit.tasks.table_checks import bad_cells, label_problem, missing_columns
 
 Row = Mapping[str, Any]
@@ -168,9 +169,13 @@ class Task(ABC):
         """Sentences about what the input columns hold and the model will not see."""
         return []
 
-    def majority(self, table: Any) -> float | None:
-        """Accuracy of always predicting the most frequent class, where there are classes."""
+    def baseline(self, train: Any, test: Any) -> Baseline | None:
+        """What an answer that looks at no text scores on a test set; None where there is none."""
         return None
+
+    def sameness(self, predictions: Sequence[Any], test: Any) -> str | None:
+        """A sentence about predictions that are all the same, where the test rows' labels differ."""
+        return same_answer(predictions, test[self.label][:], 1.0) if self.label else None
 
     def require_packages(self) -> None:
         """Raise MissingDependencyError if `report` needs packages that are missing."""

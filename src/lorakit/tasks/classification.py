@@ -12,6 +12,7 @@ from lorakit.errors import ConfigError
 from lorakit.metrics.classification import DEFAULT, classification_metrics
 from lorakit.tables.cells import is_blank, label_name, label_names
 from lorakit.tasks.base import Task
+from lorakit.tasks.baseline import Baseline, commonest
 from lorakit.tasks.labelled_text import LabelledText
 
 _SEVERAL = "for several labels at once use the task multi_label_classification"
@@ -55,11 +56,11 @@ class Classification(LabelledText):
     def best_metric(self) -> str:
         return self.metrics[0]
 
-    def majority(self, table: Any) -> float | None:
-        if self.label is None:
-            return None
-        names = [label_name(value) for value in table[self.label]]
-        return max(map(names.count, set(names))) / len(names)
+    def baseline(self, train: Any, test: Any) -> Baseline | None:
+        """The most frequent class of the test set."""
+        labels = [self.target(value) for value in test[self.label]]
+        found = classification_metrics([commonest(labels)] * len(labels), labels, self.metrics)
+        return Baseline("majority class", self.best_metric, found[self.best_metric])
 
     def text_problem(self, column: str, value: Any) -> str | None:
         may_be_blank = self.blank_texts and is_blank(value)

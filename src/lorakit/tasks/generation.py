@@ -15,6 +15,7 @@ from torch import Tensor
 from lorakit.errors import ConfigError
 from lorakit.tables.cells import is_blank, list_in, text_problem
 from lorakit.tasks.base import Example, Rows, Task
+from lorakit.tasks.baseline import same_answer
 from lorakit.tasks.conversations import HISTORY, SYSTEM
 from lorakit.tasks.ends import IGNORED, end_id, end_tokens
 from lorakit.tasks.messages import history_problem, holds_messages, read_history
@@ -109,6 +110,11 @@ class CausalTask(Task):
         found = outputs[:, : targets.shape[1]].argmax(-1).to(targets.device)
         hits = found[kept] == targets[kept]
         return {"token_accuracy": float(hits.float().mean())}
+
+    def sameness(self, predictions: Sequence[Any], test: Any) -> str | None:
+        """About one text, perhaps an empty one, for most rows."""
+        columns = {name: test[name][:] for name in self.known_columns}
+        return same_answer(predictions, self.references(columns), 0.5)
 
     @property
     def added_columns(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from lorakit.errors import ConfigError
 from lorakit.metrics.multi_label import multi_label_metrics
 from lorakit.tables.cells import label_name, label_names
 from lorakit.tasks.base import Learned, Task
+from lorakit.tasks.baseline import Baseline, commonest_labels
 from lorakit.tasks.label_lists import as_list, indicator_size, labels_in
 from lorakit.tasks.labelled_text import LabelledText
 from lorakit.text import plural, repeated
@@ -82,6 +83,12 @@ class MultiLabelClassification(LabelledText):
         if len(cell) != count or indicator_size([cell]) != count:
             raise ConfigError(f"has {cell!r}, and training had {count} labels, each 0 or 1")
         return [float(part) for part in cell]
+
+    def baseline(self, train: Any, test: Any) -> Baseline | None:
+        """The set of labels that is the best answer to every row of the test set."""
+        labels = [[*map(int, self.target(value))] for value in test[self.label]]
+        found = multi_label_metrics([commonest_labels(labels)] * len(labels), labels)
+        return Baseline("commonest labels", self.best_metric, found[self.best_metric])
 
     def predictions(self, outputs: Tensor) -> list[list[Any]]:
         decided: list[list[int]] = self._decided(outputs).tolist()

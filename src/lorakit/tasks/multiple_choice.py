@@ -13,6 +13,7 @@ from lorakit.errors import ConfigError
 from lorakit.metrics import classification_metrics
 from lorakit.tables.cells import is_place, label_name
 from lorakit.tasks.base import TRUNCATED, Example, Rows, Task, inputs_of
+from lorakit.tasks.baseline import Baseline, commonest
 from lorakit.tasks.tokenizing import tokenize_texts
 
 
@@ -64,6 +65,12 @@ class MultipleChoice(Task):
         if "labels" in examples[0]:
             batch["labels"] = torch.tensor([example["labels"] for example in examples])
         return batch
+
+    def baseline(self, train: Any, test: Any) -> Baseline | None:
+        """The choice that is right most often in the test set."""
+        labels = [self.target(value) for value in test[self.label]]
+        hits = labels.count(commonest(labels))
+        return Baseline("choice that is right most often", "accuracy", hits / len(labels))
 
     def predictions(self, outputs: Tensor) -> list[str]:
         return [self.text[1 + i] for i in outputs.argmax(-1).tolist()]

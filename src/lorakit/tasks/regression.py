@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,6 +13,7 @@ from lorakit.errors import ConfigError
 from lorakit.metrics import regression_metrics
 from lorakit.tables.cells import number
 from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, Learned, Rows, Task
+from lorakit.tasks.baseline import Baseline, without_spread
 from lorakit.tasks.tokenizing import tokenize
 
 
@@ -35,6 +38,15 @@ class Regression(Task):
 
     def encode(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
         return {**tokenize(tokenizer, rows, self.text, self.max_length), **self.targets(rows)}
+
+    def baseline(self, train: Any, test: Any) -> Baseline | None:
+        """The mean of the training set."""
+        mean = statistics.fmean(self.target(value) for value in train[self.label])
+        error = statistics.fmean((self.target(v) - mean) ** 2 for v in test[self.label])
+        return Baseline("mean of training", "mse", error, higher_is_better=False)
+
+    def sameness(self, predictions: Sequence[Any], test: Any) -> str | None:
+        return without_spread(predictions, [self.target(value) for value in test[self.label]])
 
     def predictions(self, outputs: Tensor) -> list[float]:
         values: list[float] = outputs.squeeze(-1).tolist()

@@ -17,13 +17,15 @@ from lorakit.recipe.data import tested
 from lorakit.runs.directory import ADAPTER, PREDICTIONS, RunResult, write_files
 from lorakit.runs.writing import writing
 from lorakit.tasks.base import Task
+from lorakit.tasks.baseline import Baseline
 from lorakit.tasks.registry import task_spec
 from lorakit.tasks.task_file import save_task
 from lorakit.training.preparation import Prepared, Workplace
+from lorakit.training.remarks import remarks
 from lorakit.training.result import run_result
 
 
-def complete_run(run: Prepared, place: Workplace) -> RunResult:
+def complete_run(run: Prepared, baseline: Baseline | None, place: Workplace) -> RunResult:
     """Measure what was trained, save it, and write what came of it.
 
     Raises TrainingError if a test set's loss is not finite, SaveError for what cannot be written.
@@ -44,7 +46,10 @@ def complete_run(run: Prepared, place: Workplace) -> RunResult:
         with writing(output / PREDICTIONS):
             metrics |= task.report(test, predictions, output, place.log)
     place.process.wait_for_everyone()
-    result = run_result(run, metrics, seconds, output)
+    said = remarks(run.recipe, task, metrics, baseline, predictions, test)
+    result = run_result(run, metrics, baseline, said, seconds, output)
+    for sentence in said:
+        place.log(sentence)
     if place.process.is_main_process:
         write_files(output, result, predictions, test, task, run.trainer.state.log_history)
         remove_partial(output / PREDICTIONS)

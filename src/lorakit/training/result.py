@@ -13,10 +13,18 @@ import torch
 import lorakit
 from lorakit.models.dtypes import resolve_dtype
 from lorakit.runs.directory import ADAPTER, RunResult
+from lorakit.tasks.baseline import Baseline
 from lorakit.training.preparation import Prepared
 
 
-def run_result(run: Prepared, metrics: dict[str, float], seconds: float, output: Path) -> RunResult:
+def run_result(
+    run: Prepared,
+    metrics: dict[str, float],
+    baseline: Baseline | None,
+    said: list[str],
+    seconds: float,
+    output: Path,
+) -> RunResult:
     """What is to be said of a run that has ended, with its adapter in place."""
     recipe = run.recipe
     files = list((output / ADAPTER).glob("*.safetensors"))
@@ -24,7 +32,6 @@ def run_result(run: Prepared, metrics: dict[str, float], seconds: float, output:
         method=recipe.method,
         task=str(recipe.data.task),
         metrics=metrics,
-        majority=run.task.majority(run.tables["test"]),
         trainable_parameters=sum(p.numel() for p in run.model.parameters() if p.requires_grad),
         adapter_bytes=sum(file.stat().st_size for file in files),
         examples={name: len(table) for name, table in run.tables.items()},
@@ -39,6 +46,8 @@ def run_result(run: Prepared, metrics: dict[str, float], seconds: float, output:
         warm_start=asdict(run.start) if run.start is not None else None,
         base=recipe.base,
         loss=recipe.loss.kind,
+        baseline=asdict(baseline) if baseline is not None else None,
+        remarks=said,
     )
 
 

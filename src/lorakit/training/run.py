@@ -18,6 +18,7 @@ from lorakit.runs.claim import claimed, require_own
 from lorakit.runs.directory import ADAPTER, CHECKPOINTS, RunResult, missing_adapter, read_result
 from lorakit.training.completion import complete_run
 from lorakit.training.preparation import Workplace, prepare_run
+from lorakit.training.remarks import baseline_of
 from lorakit.training.trainer import LoraTrainer
 
 
@@ -51,8 +52,9 @@ def train(recipe: Recipe, log: Log = print) -> RunResult:
 def _train(recipe: Recipe, place: Workplace) -> RunResult:
     set_seed(recipe.training.seed)
     run = prepare_run(recipe, place)
+    baseline = baseline_of(run)
     _fit(run.trainer, place)
-    return complete_run(run, place)
+    return complete_run(run, baseline, place)
 
 
 def _fit(trainer: LoraTrainer, place: Workplace) -> None:
