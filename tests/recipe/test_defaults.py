@@ -22,7 +22,7 @@ OPEN = {"learning_rate": 1e-3}
 
 
 def recipe(**sections: Any) -> Recipe:
-    data = {"train": "t.csv", **sections.pop("data", {})}
+    data = {"train": "t.csv", "task": "classification", **sections.pop("data", {})}
     given = {"base": "b", "output": "o", "training": OPEN, **sections}
     return from_mapping({**given, "data": data})
 
@@ -41,6 +41,11 @@ def test_small_data_get_enough_steps_and_large_ones_no_more_than_an_epoch(
     training = derived(examples).training
     assert (training.total_batch, training.epochs) == (batch, epochs)
     assert step_count(training, examples) >= 300 or training.epochs == 20
+
+
+def test_a_task_without_a_new_head_takes_fewer_steps() -> None:
+    training = derived(108, data={"task": "generation"}).training
+    assert (training.total_batch, training.epochs, step_count(training, 108)) == (8, 8, 112)
 
 
 def test_given_values_win() -> None:
@@ -93,9 +98,10 @@ def test_one_long_text_counts_as_its_pieces(tmp_path: Path) -> None:
     file = tmp_path / "book.jsonl"
     text = {"text": "a word and " * 20_000}
     file.write_text("\n".join([json.dumps(text)] * 2), encoding="utf-8")
-    found = with_guesses(recipe(data={"train": str(file), "test": 1}), lambda text: None)
+    data = {"train": str(file), "test": 1, "task": None}
+    found = with_guesses(recipe(data=data), lambda text: None)
     assert (found.data.task, found.data.max_length) == ("language_modeling", 512)
-    assert (found.training.total_batch, found.training.epochs) == (8, 20)
+    assert (found.training.total_batch, found.training.epochs) == (8, 8), "108 pieces"
 
 
 @pytest.mark.parametrize("shipped", shipped_recipes().recipes, ids=lambda shipped: shipped.name)

@@ -52,6 +52,8 @@ class MergedModel:
     """Where its tokenizer is from; None: neither the adapter nor the base has one."""
     unknown_settings: Mapping[str, Any]
     """Those in the adapter's file that lorakit does not know; they could mean another function."""
+    added_mean: float
+    """What a regression adds to the model's output, whose head has no bias."""
 
     def __str__(self) -> str:
         lines = [
@@ -63,6 +65,8 @@ class MergedModel:
         ]
         if self.unknown_settings:
             lines.append(f"unknown settings of the adapter: {settings(self.unknown_settings)}")
+        if self.added_mean:
+            lines.append(f"the number is the model's logit + {self.added_mean}")
         return "\n".join(lines)
 
 
@@ -121,6 +125,7 @@ def merge_to_directory(
         bytes=size,
         tokenizer=None if tokenizer is None else (base if own is None else adapter),
         unknown_settings=bundle.unknown_settings,
+        added_mean=0.0 if task is None else task.units.mean,
     )
 
 

@@ -24,7 +24,7 @@ from lorakit.inference.beside import (
 )
 from lorakit.methods import load
 from lorakit.models.dtypes import Dtype, compute_in, inference_dtype
-from lorakit.models.heads import head_height
+from lorakit.models.heads import head_height, output_layer
 from lorakit.models.loading import load_config, load_for_task, load_tokenizer
 from lorakit.models.vocabulary import fit_vocabulary
 from lorakit.recipe.data import prepare, split, tested, text_limit
@@ -140,9 +140,9 @@ def _open_run(directory: Path, options: LoadOptions) -> Session:
         raise FormatError(missing_adapter(directory))
     base = options.base or recipe.base
     recipe = replace(recipe, base=base)
-    stored = load_task(adapter) or prepare(recipe, split(recipe.data)["train"])[1]
-    task = _deciding(_adopted(stored, options, str(directory)), options)
     bundle = read(adapter, options.lora_alpha)
+    stored = load_task(adapter) or _task_again(recipe, bundle)
+    task = _deciding(_adopted(stored, options, str(directory)), options)
     own = load_own_tokenizer(adapter)
     model = _load_adapted(base, task, bundle, own, str(adapter), options, recipe.revision)
     dtype = inference_dtype(recipe.training.dtype)
@@ -150,6 +150,12 @@ def _open_run(directory: Path, options: LoadOptions) -> Session:
     spec = task_spec(options.task or recipe.data.task or task.name)
     session = _session(str(directory), base, recipe.method, model, own, task, adapter, recipe, spec)
     return replace(session, dtype=dtype)
+
+
+def _task_again(recipe: Recipe, bundle: AdapterBundle) -> Task:
+    """The task that a run was finished with, from its data."""
+    _, task = prepare(recipe, split(recipe.data)["train"])
+    return task.with_folded_units(output_layer(bundle.trained))
 
 
 def _load_adapted(

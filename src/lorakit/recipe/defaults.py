@@ -1,7 +1,8 @@
 """The settings of a training that a recipe leaves open, derived from its data, base and method.
 
     total_batch     a power of two, so that an epoch has at least 16 steps; 8 to 32
-    epochs          as many as it takes to 300 steps, and at most 20; with max_steps 1
+    epochs          as many as it takes to 300 steps (100 where text is generated, which takes no
+                    new head), and at most 20; with max_steps 1
     learning_rate   the method's number / width of the base
     early_stopping  5 with a validation set, else 0
 
@@ -21,23 +22,25 @@ from lorakit.models import loading
 from lorakit.recipe.data_config import DataConfig, split_size
 from lorakit.recipe.schema import Recipe
 from lorakit.recipe.training_config import TrainingConfig
+from lorakit.tasks.registry import TASKS
 from lorakit.text import plural
 
 LEAST_BATCH, MOST_BATCH, EPOCH_STEPS = 8, 32, 16
-STEPS, MOST_EPOCHS = 300, 20
+MOST_EPOCHS = 20
 PATIENCE = 5
 
 
 def with_defaults(recipe: Recipe, examples: int, log: Callable[[str], None]) -> Recipe:
     """The recipe with a value for each of these settings; logs those that it had left open.
 
-    `examples` train. Raises FormatError if the base is needed, for its width, and is none.
+    `examples` train; the task is known. Raises FormatError if the base, whose width says the
+    learning rate, is none.
     """
     training = recipe.training
     if training.total_batch is None:
         training = replace(training, total_batch=total_batch(examples))
     if training.epochs is None:
-        training = replace(training, epochs=_epochs(training, examples))
+        training = replace(training, epochs=_epochs(recipe, training, examples))
     if training.learning_rate is None:
         training = replace(training, learning_rate=learning_rate(recipe))
     if training.early_stopping is None:
@@ -79,9 +82,10 @@ def step_count(training: TrainingConfig, examples: int) -> int:
     return training.max_steps or by_epochs
 
 
-def _epochs(training: TrainingConfig, examples: int) -> int:
+def _epochs(recipe: Recipe, training: TrainingConfig, examples: int) -> int:
     assert training.total_batch is not None
-    wanted = 1 if training.max_steps is not None else STEPS
+    least = TASKS[str(recipe.data.task)].task_class.least_steps
+    wanted = 1 if training.max_steps is not None else least
     return min(MOST_EPOCHS, math.ceil(wanted / math.ceil(examples / training.total_batch)))
 
 

@@ -21,8 +21,8 @@ class TrainingConfig:
     learning_rate: float | None = None
     """Peak learning rate of AdamW. None: derived from the method and the width of the base."""
     epochs: float | None = None
-    """Passes over the training set; transformers' num_train_epochs. None: derived, for 300 steps;
-    at least 1 and at most 20."""
+    """Passes over the training set; transformers' num_train_epochs. None: derived: 300
+    steps, 100 where text is generated; at least 1 epoch and at most 20."""
     total_batch: int | None = None
     """Examples in one optimizer step, over all processes: per-device batch size times gradient
     accumulation steps times processes. `token_budget` says how they are computed. None: derived

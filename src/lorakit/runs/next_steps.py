@@ -110,8 +110,14 @@ def _in_python(
         *(_RESIZING if resized else []),
         *([stop] if generates else []),
         f'lora.load_adapter(model, "{adapter}")',
+        *([f"# the number is the logit + {mean}"] if (mean := _mean(task)) else []),
     ]
     return "\n  ".join(["In Python:", *lines])
+
+
+def _mean(task: Task | None) -> float:
+    """What has to be added to the model's output, since its head has no bias."""
+    return 0.0 if task is None else task.units.mean
 
 
 def _arguments(recipe: Recipe, task: Task | None) -> str:

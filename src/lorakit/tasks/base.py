@@ -51,6 +51,14 @@ class BareAdapter:
 
 
 @dataclass(frozen=True)
+class Units:
+    """What a learned number z means: mean + scale * z."""
+
+    mean: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
 class Task(ABC):
     """One kind of supervised example: rows in; examples, batches and scores out."""
 
@@ -71,6 +79,8 @@ class Task(ABC):
     """Whether the labels stand in a column of their own."""
     learns: ClassVar[Learned] = "a class"
     """What a target is: the loss is a cross-entropy, a squared error or one of each label."""
+    least_steps: ClassVar[int] = 300
+    """The steps of a recipe that does not say how many, if its data are few."""
     piece_length: ClassVar[int | None] = None
     """The default of data.max_length; None: the model's limit."""
 
@@ -146,6 +156,15 @@ class Task(ABC):
         """Names of the classes in the order of the logits; empty where there are no classes."""
         return ()
 
+    @property
+    def units(self) -> Units:
+        """Those of the model's logits."""
+        return Units()
+
+    def with_folded_units(self, layer: Sequence[str]) -> Task:
+        """The task after its units went into these tensors of the last layer."""
+        return self
+
     def with_thresholds(self, thresholds: Sequence[float]) -> Task:
         """The task with other probabilities to decide by; raises ConfigError if it has none."""
         raise ConfigError(f"The task {self.name} has no thresholds; leave them out.")
@@ -174,7 +193,7 @@ class Task(ABC):
         return None
 
     def sameness(self, predictions: Sequence[Any], test: Any) -> str | None:
-        """A sentence about predictions that are all the same, where the test rows' labels differ."""
+        """A sentence about predictions that are all the same, where the labels differ."""
         return same_answer(predictions, test[self.label][:], 1.0) if self.label else None
 
     def require_packages(self) -> None:

@@ -42,6 +42,7 @@ class CausalTask(Task):
     best_metric: ClassVar[str] = "loss"
     higher_is_better: ClassVar[bool] = False
     generates: ClassVar[bool] = True
+    least_steps: ClassVar[int] = 100  # it has no new head to learn
     has_references: ClassVar[bool] = True
     """Whether rows have an expected completion, which test rows are compared with."""
 

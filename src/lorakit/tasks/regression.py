@@ -1,18 +1,24 @@
-"""One number for one text or a pair of texts."""
+"""One number for one text or a pair of texts.
+
+Training learns the target in units of its own spread, z = (y - mean) / scale: a rate that moves
+logits of a size near 1 would take thousands of steps to reach a mean of 1,234.
+"""
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from lorakit.errors import ConfigError
 from lorakit.metrics import regression_metrics
 from lorakit.tables.cells import number
-from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, Learned, Rows, Task
+from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, Example, Learned, Rows, Task, Units
 from lorakit.tasks.baseline import Baseline, without_spread
 from lorakit.tasks.tokenizing import tokenize
 
@@ -21,6 +27,11 @@ from lorakit.tasks.tokenizing import tokenize
 class Regression(Task):
     """`label` is a number; the loss is the mean squared error."""
 
+    mean: float = 0.0
+    """What is added to the model's output; 0 where its last layer has it."""
+    scale: float = 1.0
+    """What the model's output is multiplied by, before that."""
+
     name: ClassVar[str] = "regression"
     auto_class: ClassVar[str] = SEQUENCE_CLASSIFICATION
     learns: ClassVar[Learned] = "a number"
@@ -28,6 +39,25 @@ class Regression(Task):
 
     def head(self) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression"}
+
+    @classmethod
+    def from_table(
+        cls, table: Any, text: tuple[str, ...], label: str | None, max_length: int
+    ) -> Task:
+        """The task with the mean and the standard deviation of the training table."""
+        numbers = [value for cell in table[label] if (value := number(cell)) is not None]
+        mean = statistics.fmean(numbers or [0.0])
+        spread = math.dist(numbers, [mean] * len(numbers)) / math.sqrt(len(numbers) or 1)
+        return cls(text, label, max_length, mean, spread or 1.0)
+
+    @property
+    def units(self) -> Units:
+        return Units(self.mean, self.scale)
+
+    def with_folded_units(self, layer: Sequence[str]) -> Task:
+        """Its weight has the scale, and its bias the mean."""
+        mean = self.mean if len(layer) == 1 else 0.0
+        return replace(self, mean=mean, scale=1.0) if layer else self
 
     def target(self, value: Any) -> float:
         """The number itself."""
@@ -42,15 +72,27 @@ class Regression(Task):
     def baseline(self, train: Any, test: Any) -> Baseline | None:
         """The mean of the training set."""
         mean = statistics.fmean(self.target(value) for value in train[self.label])
-        error = statistics.fmean((self.target(v) - mean) ** 2 for v in test[self.label])
+        gaps = [self.target(value) - mean for value in test[self.label]]
+        error = statistics.fmean(gap * gap for gap in gaps)
         return Baseline("mean of training", "mse", error, higher_is_better=False)
 
     def sameness(self, predictions: Sequence[Any], test: Any) -> str | None:
         return without_spread(predictions, [self.target(value) for value in test[self.label]])
 
+    def collate(self, tokenizer: Any, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """The batch, with targets in the model's units."""
+        batch = super().collate(tokenizer, examples)
+        if "labels" in batch:
+            targets = [(example["labels"] - self.mean) / self.scale for example in examples]
+            batch["labels"] = torch.tensor(targets)
+        return batch
+
     def predictions(self, outputs: Tensor) -> list[float]:
-        values: list[float] = outputs.squeeze(-1).tolist()
-        return values
+        return self._in_own_units(outputs.squeeze(-1))
 
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
-        return regression_metrics(outputs.squeeze(-1).tolist(), labels.tolist())
+        return regression_metrics(self.predictions(outputs), self._in_own_units(labels))
+
+    def _in_own_units(self, values: Tensor) -> list[float]:
+        found: list[float] = (values.double() * self.scale + self.mean).tolist()
+        return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from lorakit.tasks.task_file import save_task
 from lorakit.training.preparation import Prepared, Workplace
 from lorakit.training.remarks import remarks
 from lorakit.training.result import run_result
+from lorakit.training.target_units import fold_units
 
 
 def complete_run(run: Prepared, baseline: Baseline | None, place: Workplace) -> RunResult:
@@ -30,7 +32,9 @@ def complete_run(run: Prepared, baseline: Baseline | None, place: Workplace) -> 
 
     Raises TrainingError if a test set's loss is not finite, SaveError for what cannot be written.
     """
-    seconds, task, output = run.trainer.seconds, run.task, place.output
+    seconds, output = run.trainer.seconds, place.output
+    task = run.trainer.task = fold_units(run.model, run.task)
+    run = replace(run, task=task)
     if task.generates:
         set_stop_tokens(run.model, run.tokenizer, run.ends)
     examined = {name: run.trainer.examine(table) for name, table in tested(run.encoded).items()}

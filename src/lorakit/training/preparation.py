@@ -9,6 +9,7 @@ from typing import Any
 
 from accelerate import PartialState
 
+from lorakit.models.heads import output_layer
 from lorakit.recipe.data import Log, encode, prepare, split
 from lorakit.recipe.schema import Recipe
 from lorakit.runs.checkpoints import complete_checkpoints
@@ -21,6 +22,7 @@ from lorakit.training.arguments import make_trainer
 from lorakit.training.callbacks import BeforeSaving
 from lorakit.training.model import adapt_model, grow_vocabulary, load_model
 from lorakit.training.origin import origin_of
+from lorakit.training.target_units import unfold_units
 from lorakit.training.trainer import LoraTrainer
 from lorakit.training.warm_start import WarmStart, read_source, source_labels, warm_start
 
@@ -101,5 +103,7 @@ def _warm_start(recipe: Recipe, model: Any, task: Task, place: Workplace) -> War
         bundle = read_source(recipe.init_adapter, recipe.lora.lora_alpha)
     there = source_labels(recipe.init_adapter)
     start = warm_start(model, bundle, recipe.init_adapter, task.class_names, there)
+    if {*output_layer(dict(model.named_parameters()))} & {*start.loaded}:
+        unfold_units(model, task)
     place.log(str(start))
     return start
