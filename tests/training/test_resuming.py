@@ -62,6 +62,7 @@ def assert_equal_runs(one: Any, other: Any) -> None:
         ("lora", {}, 8),  # from step 6, where the first epoch ends
         ("lora", {}, 11),  # from step 9, inside the second epoch
         ("lora", {"max_steps": 9}, 7),
+        ("lora", {"loraplus_lr_ratio": 4, "weight_decay_pattern": {"layer.0": 0.5}}, 5),
         ("full", {}, 11),
         ("head", {}, 11),
     ],

@@ -168,7 +168,7 @@ def save_completions(path: Path, rows: int = 28) -> Path:
     return path
 
 
-def trainer_of(recipe: Recipe) -> LoraTrainer:
+def trainer_of(recipe: Recipe, log: Callable[[str], None] | None = None) -> LoraTrainer:
     """The trainer that a run of this recipe makes."""
     recipe = with_guesses(recipe, _silent)
     set_seed(recipe.training.seed)
@@ -176,7 +176,7 @@ def trainer_of(recipe: Recipe) -> LoraTrainer:
     words, task = prepare(recipe, tables["train"])
     data = {n: encode(task, words, table, n, _silent) for n, table in tables.items()}
     model = adapt_model(recipe, *load_model(recipe, task), _silent)
-    return make_trainer(recipe, model, task, words, data, Path(recipe.output), _silent)
+    return make_trainer(recipe, model, task, words, data, Path(recipe.output), log or _silent)
 
 
 class Interrupted(Exception):

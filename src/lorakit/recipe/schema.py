@@ -67,6 +67,8 @@ class Recipe:
                 "which compiled code does not call; leave one of them out": (
                     self.training.compile != "on" or not loss.edits_embeddings
                 ),
+                f"training.loraplus_lr_ratio is for adapters, and method {self.method} has none; "
+                "leave it out": self.training.loraplus_lr_ratio is None or method.has_adapters,
                 f"init_adapter initializes adapters, and method {self.method} has none; leave one "
                 "of them out": self.init_adapter is None or method.has_adapters,
             }

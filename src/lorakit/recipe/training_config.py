@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lorakit.config.patterns import key_problem
+from lorakit.config.values import is_name
 from lorakit.errors import require
 
 Schedule = Literal["linear", "cosine", "constant", "inverse_sqrt"]
@@ -33,8 +35,17 @@ class TrainingConfig:
     """Share of the steps over which the learning rate rises linearly from 0."""
     warmup_steps: int | None = None
     """Number of warmup steps, in place of `warmup_ratio`. None: by `warmup_ratio`."""
+    loraplus_lr_ratio: float | None = None
+    """LoRA+: the learning rate of every adapter's B over that of A, which is `learning_rate`; 16
+    is the paper's rule of thumb. None: the same for both."""
+    learning_rate_pattern: Mapping[str, float] = field(default_factory=dict)
+    """Peak learning rate of what trains and is named by the key, or is in a module that is: a
+    regular expression or a suffix, as in `lora.rank_pattern`; the first key that matches counts. It
+    is the rate as it stands, for B too."""
     weight_decay: float = 0.01
     """AdamW's decoupled weight decay; none on biases and normalisation layers."""
+    weight_decay_pattern: Mapping[str, float] = field(default_factory=dict)
+    """Weight decay by the same kind of key."""
     adam_epsilon: float = 1e-8
     """AdamW's epsilon."""
     label_smoothing: float = 0.0
@@ -80,15 +91,21 @@ class TrainingConfig:
     """Log to `tensorboard/` in the run's directory."""
 
     def __post_init__(self) -> None:
-        require(
-            {
-                f"{name} is {value}; it must be {allowed}": value is None or holds(value)
-                for name, (allowed, holds) in _TRAINING_RANGES.items()
-                for value in [getattr(self, name)]
-            }
-        )
+        values = {(name, name): getattr(self, name) for name in _TRAINING_RANGES}
+        problems = {}
+        for pattern, of in _PATTERNS.items():
+            for key, value in getattr(self, pattern).items():
+                values[f"{pattern}[{key!r}]", of] = value
+                problem = key_problem(key) if is_name(key) else f"the key {key!r} is no name"
+                problems[f"{pattern}: {problem}"] = problem is None
+        for (name, of), value in values.items():
+            allowed, holds = _TRAINING_RANGES[of]
+            problems[f"{name} is {value}; it must be {allowed}"] = value is None or holds(value)
+        require(problems)
 
 
+_PATTERNS = {"learning_rate_pattern": "learning_rate", "weight_decay_pattern": "weight_decay"}
+"""Settings by name, and the setting of which they are values."""
 _Range = tuple[str, Callable[[Any], bool]]
 _AT_LEAST_1: _Range = ("at least 1", lambda value: value >= 1)
 _ABOVE_0: _Range = ("above 0", lambda value: value > 0)
@@ -99,6 +116,7 @@ _TRAINING_RANGES: dict[str, _Range] = {
     "epochs": _ABOVE_0,
     "total_batch": _AT_LEAST_1,
     "max_steps": _AT_LEAST_1,
+    "loraplus_lr_ratio": _ABOVE_0,
     "warmup_ratio": _SHARE,
     "warmup_steps": _NOT_NEGATIVE,
     "weight_decay": _NOT_NEGATIVE,

@@ -45,7 +45,9 @@ def build(cls: type[Any], mapping: Any, path: str, problems: list[str]) -> Any:
 
 
 def is_in_size(value: Any) -> bool:
-    """Whether this is no number, or one that is finite and not beyond `LARGEST`."""
+    """Whether this is no number, or one that is finite and not beyond `LARGEST`; or many such."""
+    if isinstance(value, Mapping):
+        return all(map(is_in_size, value.values()))
     return not isinstance(value, int | float) or abs(value) <= LARGEST
 
 

@@ -25,6 +25,7 @@ from lorakit.tasks.padding import require_padding, settle_padding
 from lorakit.tasks.pooling import require_eos
 from lorakit.training.callbacks import HealthCheck, progress
 from lorakit.training.compile_choice import Choice
+from lorakit.training.parameter_groups import group_lines, group_parameters
 from lorakit.training.trainer import LoraTrainer
 
 _SCHEDULES = {"constant": "constant_with_warmup"}
@@ -60,6 +61,12 @@ def make_trainer(
         callbacks.append(EarlyStoppingCallback(training.early_stopping))
     steps = step_count(training, len(data["train"]))
     assert training.total_batch is not None
+    args = TrainingArguments(
+        output_dir=str(output / CHECKPOINTS),
+        **_optimisation(training, steps),
+        **_events(training, steps, task, "validation" in data),
+        **_computation(training),
+    )
     return LoraTrainer(
         model,
         task,
@@ -67,12 +74,8 @@ def make_trainer(
         training.total_batch,
         training.token_budget,
         consistency_loss(recipe.loss, model, task, tokenizer),
-        args=TrainingArguments(
-            output_dir=str(output / CHECKPOINTS),
-            **_optimisation(training, steps),
-            **_events(training, steps, task, "validation" in data),
-            **_computation(training),
-        ),
+        args=args,
+        optimizer_cls_and_kwargs=_optimizer(training, args, model, log),
         train_dataset=data["train"],
         eval_dataset=data.get("validation"),
         callbacks=callbacks,
@@ -88,6 +91,22 @@ def _compile(recipe: Recipe, log: Callable[[str], None]) -> Choice:
         return recipe.training.compile
     log(f"training.compile auto: uncompiled, as loss.kind {recipe.loss.kind} edits embeddings")
     return "off"
+
+
+def _optimizer(
+    training: TrainingConfig, args: TrainingArguments, model: Any, log: Callable[[str], None]
+) -> tuple[Any, dict[str, Any]]:
+    """transformers' optimizer for these arguments, on groups of lorakit's; logs unusual ones."""
+    unusual = {
+        name: getattr(training, name)
+        for name in ("loraplus_lr_ratio", "learning_rate_pattern", "weight_decay_pattern")
+    }
+    groups = group_parameters(model, training.learning_rate, training.weight_decay, **unusual)
+    if any(unusual.values()):
+        for line in group_lines(groups):
+            log(line)
+    kind, settings = LoraTrainer.get_optimizer_cls_and_kwargs(args, model)
+    return kind, {**settings, "params": groups}
 
 
 def _optimisation(training: TrainingConfig, steps: int) -> dict[str, Any]:
