@@ -268,8 +268,8 @@ def test_a_recipe_whose_method_has_no_adapters_refuses_a_ratio(encoder, reviews,
 
 
 def test_a_pattern_of_a_recipe_that_matches_nothing_leaves_no_run(encoder, reviews, tmp_path):
-    settings = {"learning_rate_pattern": {"classifer": 0.001}}
+    settings = {"learning_rate_pattern": {"head_of": 0.001}}
     recipe = tiny.recipe(encoder, reviews, tmp_path / "run", training=settings)
-    with pytest.raises(ConfigError, match="'classifer' matches nothing that trains"):
+    with pytest.raises(ConfigError, match="'head_of' matches nothing that trains"):
         train(recipe, lambda text: None)
     assert not (tmp_path / "run").exists()

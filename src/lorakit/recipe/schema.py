@@ -13,6 +13,7 @@ from lorakit.losses import LOSSES, LossConfig
 from lorakit.methods.registry import METHODS, find, unknown
 from lorakit.recipe.data_config import DataConfig
 from lorakit.recipe.decoding import DecodingConfig, decoding_defaults
+from lorakit.recipe.former_settings import with_present_names
 from lorakit.recipe.method_sections import read_sections, relevant_settings
 from lorakit.recipe.task_settings import TASKS, task_choice_problem, with_first_task
 from lorakit.recipe.training_config import TrainingConfig
@@ -97,6 +98,7 @@ def from_mapping(mapping: Mapping[str, Any]) -> Recipe:
     16
     """
     problems: list[str] = []
+    mapping = with_present_names(mapping)
     if TASKS in mapping:
         problems.append(task_choice_problem(mapping))
         mapping = with_first_task(mapping)
@@ -120,7 +122,7 @@ def from_mapping(mapping: Mapping[str, Any]) -> Recipe:
 def differences(one: Recipe, other: Recipe) -> list[str]:
     """The settings that differ, with both values; `output` is not compared."""
     methods = {**one.settings, **other.settings}
-    first, second = (_flat(as_mapping(recipe, methods)) for recipe in (one, other))
+    first, second = (flat_settings(recipe, methods) for recipe in (one, other))
     names = [name for name in dict.fromkeys([*first, *second]) if name != "output"]
     return [
         f"{name} is {first.get(name)!r} in that run and {second.get(name)!r} in this recipe"
@@ -136,6 +138,11 @@ def as_mapping(recipe: Recipe, methods: Iterable[str]) -> dict[str, Any]:
     for name, value in dataclasses.asdict(recipe).items():
         plain |= sections if name == _SETTINGS else {name: value}
     return plain
+
+
+def flat_settings(recipe: Recipe, methods: Iterable[str]) -> dict[str, Any]:
+    """The recipe's settings by their dotted names, with those of each of these methods."""
+    return _flat(as_mapping(recipe, methods))
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -87,8 +87,9 @@ class TrainingConfig:
     """Number of checkpoints over the run, each with an evaluation if there is a validation set."""
     check: Literal["on", "off"] = "on"
     """Stop with an error after three optimizer steps if a trainable tensor has not changed."""
-    tensorboard: bool = False
-    """Log to `tensorboard/` in the run's directory."""
+    report_to: Sequence[str] = ()
+    """Trackers that get the recipe and all metrics, by transformers' names: tensorboard, wandb,
+    mlflow, trackio, ...; local files go to the run's directory."""
 
     def __post_init__(self) -> None:
         values = {(name, name): getattr(self, name) for name in _TRAINING_RANGES}

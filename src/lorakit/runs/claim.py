@@ -12,7 +12,7 @@ from lorakit.files import atomic_write_text, discard
 from lorakit.locks import LOCK_FILES, exclusive
 from lorakit.recipe.schema import Recipe, differences, from_mapping
 from lorakit.recipe.yaml_file import load_recipe, to_yaml
-from lorakit.runs.directory import CHECKPOINTS, RECIPE
+from lorakit.runs.directory import CHECKPOINTS, RECIPE, TRACKED
 from lorakit.runs.origin import ORIGIN
 
 
@@ -72,12 +72,17 @@ def _require_same(output: Path, recipe: Recipe) -> None:
 
 
 def _is_foreign(path: Path) -> bool:
-    return path.suffix != ".tmp" and path.name not in LOCK_FILES
+    return path.suffix != ".tmp" and path.name not in (*LOCK_FILES, *TRACKED)
 
 
 def _release(output: Path) -> None:
     """Delete the recipe of a run that has made nothing yet."""
-    files = {path for path in output.rglob("*") if not path.is_dir()}
+    kept = [output / name for name in TRACKED]
+    files = {
+        path
+        for path in output.rglob("*")
+        if not path.is_dir() and not any(map(path.is_relative_to, kept))
+    }
     own = {output / name for name in (RECIPE, ORIGIN, *LOCK_FILES)}
     if files <= own:
         shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)  # empty; the Trainer's

@@ -21,6 +21,8 @@ from lorakit.text import to_json
 RECIPE, RESULT, ADAPTER = "recipe.yaml", "result.json", "adapter"
 PREDICTIONS, CURVE, LOG = "predictions.jsonl", "curve.png", "log.json"
 CHECKPOINTS = "checkpoints"
+TRACKED = ("tensorboard", "wandb", "mlflow.db", "trackio")
+"""What trackers leave in a run."""
 
 
 @dataclass(frozen=True)

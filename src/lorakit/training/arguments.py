@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import EarlyStoppingCallback, TrainingArguments
 
-from lorakit.errors import MissingDependencyError
 from lorakit.losses import LOSSES
 from lorakit.losses.consistency import consistency_loss
 from lorakit.models.dtypes import resolve_dtype
 from lorakit.recipe.defaults import step_count
-from lorakit.recipe.schema import Recipe
+from lorakit.recipe.schema import Recipe, flat_settings
 from lorakit.recipe.training_config import TrainingConfig
 from lorakit.runs.directory import CHECKPOINTS
 from lorakit.tasks.base import Task
@@ -32,6 +30,18 @@ _SCHEDULES = {"constant": "constant_with_warmup"}
 _LOG_ENTRIES = 50
 
 
+@dataclass
+class RunArguments(TrainingArguments):
+    """transformers' arguments, which tell trackers the recipe's settings too."""
+
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        told: dict[str, Any] = super().to_dict()  # type: ignore[no-untyped-call]
+        told |= told.pop("recipe")
+        return told
+
+
 def make_trainer(
     recipe: Recipe,
     model: Any,
@@ -40,29 +50,30 @@ def make_trainer(
     data: dict[str, Any],
     output: Path,
     log: Callable[[str], None] = print,
+    callbacks: Sequence[Any] = (),
 ) -> LoraTrainer:
-    """A LoraTrainer with the recipe's settings, checks and checkpoints.
+    """A LoraTrainer with the recipe's settings, checks and checkpoints, and with these callbacks.
 
     Raises ConfigError for a dtype that this machine cannot train in, a loss that cannot be used
-    with the task or model, a tokenizer that cannot pad, and texts that the head cannot read,
-    MissingDependencyError without tensorboard.
+    with the task or model, a tokenizer that cannot pad, texts that the head cannot read, and a
+    pattern that matches nothing that trains.
     """
     training = recipe.training
     settle_padding(tokenizer, model)
     require_padding(tokenizer, task)
     for name, table in data.items():
         require_eos(model.config, task, tokenizer, table["input_ids"], name)
-    if training.tensorboard:
-        _prepare_tensorboard(output)
-    callbacks: list[Any] = [progress(log)]
+    callbacks = [*callbacks, progress(log)]
     if training.check == "on":
         callbacks.append(HealthCheck())
     if training.early_stopping:
         callbacks.append(EarlyStoppingCallback(training.early_stopping))
     steps = step_count(training, len(data["train"]))
     assert training.total_batch is not None
-    args = TrainingArguments(
+    args = RunArguments(
         output_dir=str(output / CHECKPOINTS),
+        run_name=output.name,
+        recipe=flat_settings(recipe, [recipe.method]),
         **_optimisation(training, steps),
         **_events(training, steps, task, "validation" in data),
         **_computation(training),
@@ -151,7 +162,7 @@ def _events(
         "metric_for_best_model": task.best_metric if selects_best else None,
         "greater_is_better": task.higher_is_better if selects_best else None,
         "restore_callback_states_from_checkpoint": True,
-        "report_to": ["tensorboard"] if training.tensorboard else [],
+        "report_to": [],  # lorakit's Trackers do
     }
 
 
@@ -171,11 +182,3 @@ def _computation(training: TrainingConfig) -> dict[str, Any]:
         new, old = "activation_checkpointing", "gradient_checkpointing"  # renamed in 5.23
         arguments[new if new in known else old] = True
     return arguments
-
-
-def _prepare_tensorboard(output: Path) -> None:
-    if find_spec("tensorboard") is None:
-        raise MissingDependencyError(
-            "training.tensorboard needs the package tensorboard: pip install tensorboard"
-        )
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(output / "tensorboard")

@@ -50,6 +50,7 @@ def complete_run(run: Prepared, baseline: Baseline | None, place: Workplace) -> 
         with writing(output / PREDICTIONS):
             metrics |= task.report(test, predictions, output, place.log)
     place.process.wait_for_everyone()
+    place.trackers.close(run.trainer, {f"test_{name}": value for name, value in metrics.items()})
     said = remarks(run.recipe, task, metrics, baseline, predictions, test)
     result = run_result(run, metrics, baseline, said, seconds, output)
     for sentence in said:

@@ -23,6 +23,7 @@ from lorakit.training.callbacks import BeforeSaving
 from lorakit.training.model import adapt_model, grow_vocabulary, load_model
 from lorakit.training.origin import origin_of
 from lorakit.training.target_units import unfold_units
+from lorakit.training.trackers import Trackers
 from lorakit.training.trainer import LoraTrainer
 from lorakit.training.warm_start import WarmStart, read_source, source_labels, warm_start
 
@@ -35,6 +36,7 @@ class Workplace:
     process: PartialState
     require_held: Callable[[], None]
     """Raises SaveError if the directory is no longer this run's."""
+    trackers: Trackers
     log: Log
 
 
@@ -74,8 +76,9 @@ def prepare_run(recipe: Recipe, place: Workplace) -> Prepared:
     grow_vocabulary(model, tokenizer, encoded, place.log)
     model = adapt_model(recipe, model, head, place.log)
     start = _warm_start(recipe, model, task, place)
-    trainer = make_trainer(recipe, model, task, tokenizer, encoded, place.output, place.log)
-    trainer.add_callback(BeforeSaving(place.require_held))
+    watching = [place.trackers, BeforeSaving(place.require_held)]
+    output = place.output
+    trainer = make_trainer(recipe, model, task, tokenizer, encoded, output, place.log, watching)
     return Prepared(recipe, tables, encoded, tokenizer, task, ends, model, start, trainer)
 
 

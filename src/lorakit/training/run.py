@@ -19,6 +19,7 @@ from lorakit.runs.directory import ADAPTER, CHECKPOINTS, RunResult, missing_adap
 from lorakit.training.completion import complete_run
 from lorakit.training.preparation import Workplace, prepare_run
 from lorakit.training.remarks import baseline_of
+from lorakit.training.trackers import trackers
 from lorakit.training.trainer import LoraTrainer
 
 
@@ -45,8 +46,12 @@ def train(recipe: Recipe, log: Log = print) -> RunResult:
         log(f"The run in {output} is finished already; its result:")
         return result
     held = claimed(output, recipe) if process.is_main_process else nullcontext(_nothing)
-    with held as require_held, _determinism(recipe.training.deterministic):
-        return _train(recipe, Workplace(output, process, require_held, log))
+    with (
+        trackers(recipe.training.report_to, output) as reported,
+        held as require_held,
+        _determinism(recipe.training.deterministic),
+    ):
+        return _train(recipe, Workplace(output, process, require_held, reported, log))
 
 
 def _train(recipe: Recipe, place: Workplace) -> RunResult:

@@ -1,0 +1,107 @@
+"""transformers' integrations with trackers (TensorBoard, W&B, MLflow, Trackio, ...) in a run.
+
+They get the recipe as config and every metric by step. A Trainer ends its own with training; these
+stay open until the test set is measured, and get its metrics too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+from lorakit.errors import ConfigError, MissingDependencyError, suggest
+
+_EXTRAS = {"tensorboard": "pip install 'lorakit[tensorboard]'"}
+_LOCATIONS = {
+    "tensorboard": ("TENSORBOARD_LOGGING_DIR", "{run}/tensorboard"),
+    "wandb": ("WANDB_DIR", "{run}"),  # it adds its own name
+    "mlflow": ("MLFLOW_TRACKING_URI", "sqlite:///{run}/mlflow.db"),
+    "trackio": ("TRACKIO_DIR", "{run}/trackio"),
+}
+"""The variable that says where a tracker's files go, and a value, for `runs.directory.TRACKED`."""
+
+
+class Trackers:
+    """Callbacks of trackers as one, with the events of a TrainerCallback; `close` is the end."""
+
+    def __init__(self, callbacks: Sequence[Any] = ()) -> None:
+        self.callbacks = callbacks
+
+    def __getattr__(self, event: str) -> Callable[..., None]:
+        if not event.startswith("on_"):
+            raise AttributeError(event)
+        return partial(self._each, event)
+
+    def on_predict(self, *args: Any, **kwargs: Any) -> None:
+        """What was measured is logged."""
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """They stay open."""
+
+    def close(self, trainer: Any, metrics: Mapping[str, float]) -> None:
+        """Log the metrics at the last step, and end."""
+        told = {"model": trainer.model, "processing_class": trainer.processing_class}
+        place = trainer.args, trainer.state, trainer.control
+        self._each("on_log", *place, logs=dict(metrics), **told)
+        self._each("on_train_end", *place, **told)
+
+    def _each(self, event: str, *args: Any, **kwargs: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(*args, **kwargs)
+
+
+@contextmanager
+def trackers(names: Sequence[str], output: Path) -> Iterator[Trackers]:
+    """The trackers of these names; inside, files of theirs go to the run's directory.
+
+    A variable of the environment that says where they go otherwise counts.
+
+    Raises ConfigError for a name that transformers does not know, MissingDependencyError for one
+    whose package is not installed or set up.
+    """
+    _require_known(names)
+    wanted = [_LOCATIONS[name] for name in names if name in _LOCATIONS]
+    run = output.absolute()
+    with _environment({variable: value.format(run=run) for variable, value in wanted}):
+        yield Trackers(_callbacks(names))
+
+
+def _require_known(names: Sequence[str]) -> None:
+    known = sorted(INTEGRATION_TO_CALLBACK)
+    unknown = [f"{name!r}{suggest(name, known)}" for name in names if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"training.report_to names what transformers cannot report to (it can to "
+            f"{', '.join(known)}):",
+            unknown,
+        )
+
+
+def _callbacks(names: Sequence[str]) -> list[Any]:
+    made, missing = [], []
+    for name in dict.fromkeys(names):
+        try:
+            made.append(INTEGRATION_TO_CALLBACK[name]())
+        except (ImportError, RuntimeError) as error:
+            missing.append(f"{name}: {_EXTRAS.get(name, error)}")
+    if missing:
+        raise MissingDependencyError("training.report_to names what is not installed:", missing)
+    return made
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """These variables of the environment inside, where they are not set."""
+    missing = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(missing)
+    try:
+        yield
+    finally:
+        for name in missing:
+            os.environ.pop(name, None)
