@@ -169,6 +169,7 @@ def test_version_is_the_packages(run):
     [
         "train", "evaluate", "predict", "generate", "score", "compare", "recipes list",
         "recipes show", "checkpoints list", "checkpoints download", "targets", "inspect", "merge",
+        "push",
     ],
 )  # fmt: skip
 def test_help_has_an_example(run, command):

@@ -77,6 +77,17 @@ def test_the_learning_rate_is_the_methods_for_the_width_of_the_base(
     assert own.learning_rate(4096) == pytest.approx(own.learning_rate(1024) / 4)
 
 
+def test_with_loraplus_the_derived_rate_is_between_those_of_a_and_b(tmp_path: Path) -> None:
+    GPT2Config(n_embd=16, n_head=2).save_pretrained(tmp_path)
+    a, both = (
+        derived(450, base=str(tmp_path), training=training).training.learning_rate
+        for training in ({"loraplus_lr_ratio": 16}, {})
+    )
+    assert a is not None
+    assert both is not None
+    assert (a * 16) * a == pytest.approx(both**2, rel=0.05)  # two digits
+
+
 def test_what_is_derived_is_said() -> None:
     said: list[str] = []
     with_defaults(recipe(data={"validation": 5}), 450, said.append)

@@ -16,6 +16,7 @@ from lorakit.cli import (
     inspect,
     merge,
     predict,
+    push,
     recipes,
     score,
     targets,
@@ -49,6 +50,7 @@ app.add_typer(checkpoints.app, name="checkpoints")
 app.command("targets")(targets.targets)
 app.command("inspect")(inspect.inspect)
 app.command("merge")(merge.merge)
+app.command("push")(push.push)
 
 
 _debug = False

@@ -7,13 +7,11 @@ from typing import Any
 
 from lorakit.checkpoint.source import locate
 from lorakit.models.loading import load_tokenizer
-from lorakit.models.small_files import TOKENIZER
-from lorakit.models.stop_tokens import GENERATION_CONFIG, load_generation_config, set_stop_tokens
+from lorakit.models.stop_tokens import load_generation_config, set_stop_tokens
+from lorakit.runs.directory import BESIDE
 from lorakit.tasks.base import Task
 from lorakit.tasks.padding import settle_padding
-from lorakit.tasks.task_file import TASK_FILE, load_task
-
-_FILES = (*TOKENIZER, "added_tokens.json", "chat_template*", GENERATION_CONFIG, TASK_FILE)
+from lorakit.tasks.task_file import load_task
 
 
 def adapter_directory(adapter: str, revision: str | None = None) -> Path | None:
@@ -21,7 +19,7 @@ def adapter_directory(adapter: str, revision: str | None = None) -> Path | None:
 
     Raises as `lorakit.checkpoint.read` does for an adapter that is not there.
     """
-    path = locate(adapter, revision, _FILES).path
+    path = locate(adapter, revision, BESIDE).path
     return path if path.is_dir() else None
 
 

@@ -3,7 +3,8 @@
     total_batch     a power of two, so that an epoch has at least 16 steps; 8 to 32
     epochs          as many as it takes to 300 steps (100 where text is generated, which takes no
                     new head), and at most 20; with max_steps 1
-    learning_rate   the method's number / width of the base
+    learning_rate   the method's number / width of the base; with LoRA+ it is between those of A
+                    and B, by the same factor from both
     early_stopping  5 with a validation set, else 0
 
 A tenth of these steps leaves a small data set unlearned: 450 rows are 15 steps of 32. What is
@@ -71,7 +72,8 @@ def total_batch(examples: int) -> int:
 def learning_rate(recipe: Recipe) -> float:
     """Rounded to two digits: widths are no finer a measure than that."""
     config = loading.load_config(recipe.base, recipe.revision)
-    return float(f"{find(recipe.method).learning_rate(loading.width_of(config)):.2g}")
+    middle = find(recipe.method).learning_rate(loading.width_of(config))
+    return float(f"{middle / math.sqrt(recipe.training.loraplus_lr_ratio or 1):.2g}")
 
 
 def step_count(training: TrainingConfig, examples: int) -> int:

@@ -12,15 +12,20 @@ from lorakit.errors import FormatError
 from lorakit.field_types import field_problems
 from lorakit.files import atomic_write_text
 from lorakit.foreign_files import read_json
+from lorakit.models.small_files import TOKENIZER
+from lorakit.models.stop_tokens import GENERATION_CONFIG
 from lorakit.runs.prediction_files import check_columns, write_predictions
 from lorakit.runs.writing import writing
 from lorakit.tasks.base import Task
 from lorakit.tasks.outputs import PREDICTION
+from lorakit.tasks.task_file import TASK_FILE
 from lorakit.text import to_json
 
 RECIPE, RESULT, ADAPTER = "recipe.yaml", "result.json", "adapter"
 PREDICTIONS, CURVE, LOG = "predictions.jsonl", "curve.png", "log.json"
 CHECKPOINTS = "checkpoints"
+BESIDE = (*TOKENIZER, "added_tokens.json", "chat_template*", GENERATION_CONFIG, TASK_FILE)
+"""What stands beside an adapter's own files: tokenizer, stop tokens, task."""
 TRACKED = ("tensorboard", "wandb", "mlflow.db", "trackio")
 """What trackers leave in a run."""
 

@@ -31,14 +31,13 @@ def usage(output: str) -> str:
     recipe = from_mapping(load_recipe(directory / RECIPE))
     task = load_task(directory / ADAPTER)
     generates = task is not None and task.generates
-    paragraphs = [_on_the_command_line(output, generates, len(recipe.data.text or ()))]
+    commands = "\n  ".join(command_lines(output, generates, len(recipe.data.text or ())))
     bundle = read(directory / ADAPTER)
-    auto_class = task.auto_class if task is not None else "AutoModel"
-    base = meta_model(recipe.base, recipe.revision, auto_class)
-    resized = new_size(base, bundle, load_tokenizer(directory / ADAPTER)) is not None
-    paragraphs.append(_in_python(recipe, output, task, auto_class, resized))
+    code = "\n  ".join(python_lines(directory, recipe, bundle, task))
+    paragraphs = [f"With lorakit:\n  {commands}", f"In Python:\n  {code}"]
     if isinstance(format_of(directory / ADAPTER), Peft):
-        paragraphs.append(_in_peft(output))
+        instead = "\n  ".join(peft_lines(f"{output}/{ADAPTER}"))
+        paragraphs.append(f"In PEFT, instead of the last line:\n  {instead}")
         paragraphs.append(_in_vllm(recipe, output, bundle, generates))
     return "\n\n".join(paragraphs)
 
@@ -77,12 +76,12 @@ def _rank(bundle: AdapterBundle) -> int:
     return max((x.tensors["lora_A"].shape[0] for x in bundle.adapters.values()), default=1)
 
 
-def _on_the_command_line(output: str, generates: bool, columns: int) -> str:
+def command_lines(source: str, generates: bool, columns: int) -> list[str]:
+    """The commands that use a run or an adapter; `columns` are those that its task reads."""
     if generates:
-        return f'With lorakit:\n  lorakit generate {output} --prompt "..."'
-    from_texts = [f'  lorakit predict {output} --text "..."'] if columns == 1 else []
-    from_file = f"  lorakit predict {output} --data FILE --output predictions.csv"
-    return "\n".join(["With lorakit:", *from_texts, from_file])
+        return [f'lorakit generate {source} --prompt "..."']
+    from_texts = [f'lorakit predict {source} --text "..."'] if columns == 1 else []
+    return [*from_texts, f"lorakit predict {source} --data FILE --output predictions.csv"]
 
 
 _RESIZING = [
@@ -92,27 +91,38 @@ _RESIZING = [
 """What `lorakit.models.vocabulary.resize` does, on a base that is just loaded."""
 
 
-def _in_python(
-    recipe: Recipe, output: str, task: Task | None, auto_class: str, resized: bool
-) -> str:
+def python_lines(
+    run: Path,
+    recipe: Recipe,
+    bundle: AdapterBundle,
+    task: Task | None,
+    adapter: str | None = None,
+    base: str | None = None,
+) -> list[str]:
+    """Code that loads the base with the adapter of a run, the adapter in its last line.
+
+    `adapter` and `base` are where they are said to be; None: in the run, and as in its recipe.
+    """
     generates = task is not None and task.generates
+    auto_class = task.auto_class if task is not None else "AutoModel"
+    model = meta_model(recipe.base, recipe.revision, auto_class)
+    resized = new_size(model, bundle, load_tokenizer(run / ADAPTER)) is not None
     names = [auto_class, "AutoTokenizer", *(["GenerationConfig"] if generates else [])]
-    adapter = f"{output}/{ADAPTER}"
+    adapter, base = adapter or f"{run}/{ADAPTER}", base or recipe.base
     continues = isinstance(task, CausalTask) and task.text_model.continues_prompt
     side = ', padding_side="left"' if continues else ""
     stop = f'model.generation_config = GenerationConfig.from_pretrained("{adapter}")'
-    lines = [
+    return [
         *(["import torch"] if resized else []),
         "import lorakit as lora",
         f"from transformers import {', '.join(names)}",
         f'tokenizer = AutoTokenizer.from_pretrained("{adapter}"{side})',
-        f'model = {auto_class}.from_pretrained("{recipe.base}"{_arguments(recipe, task)})',
+        f'model = {auto_class}.from_pretrained("{base}"{_arguments(recipe, task)})',
         *(_RESIZING if resized else []),
         *([stop] if generates else []),
         f'lora.load_adapter(model, "{adapter}")',
         *([f"# the number is the logit + {mean}"] if (mean := _mean(task)) else []),
     ]
-    return "\n  ".join(["In Python:", *lines])
 
 
 def _mean(task: Task | None) -> float:
@@ -133,12 +143,12 @@ def _arguments(recipe: Recipe, task: Task | None) -> str:
     return "".join(f", {argument}" for argument, wanted in arguments.items() if wanted)
 
 
-def _in_peft(output: str) -> str:
-    return (
-        "In PEFT, instead of the last line:\n"
-        "  from peft import PeftModel\n"
-        f'  model = PeftModel.from_pretrained(model, "{output}/{ADAPTER}")'
-    )
+def peft_lines(adapter: str) -> list[str]:
+    """The same in PEFT, instead of the last line of `python_lines`."""
+    return [
+        "from peft import PeftModel",
+        f'model = PeftModel.from_pretrained(model, "{adapter}")',
+    ]
 
 
 def _in_vllm(recipe: Recipe, output: str, bundle: AdapterBundle, generates: bool) -> str:

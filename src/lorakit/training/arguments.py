@@ -112,7 +112,7 @@ def _optimizer(
         name: getattr(training, name)
         for name in ("loraplus_lr_ratio", "learning_rate_pattern", "weight_decay_pattern")
     }
-    groups = group_parameters(model, training.learning_rate, training.weight_decay, **unusual)
+    groups = group_parameters(model, args.learning_rate, args.weight_decay, **unusual)
     if any(unusual.values()):
         for line in group_lines(groups):
             log(line)
