@@ -12,10 +12,11 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from torch import Tensor
 from tqdm import tqdm
 
 from lorakit.errors import ConfigError
-from lorakit.inference.scoring import BatchOutput, joined, model_outputs, scores
+from lorakit.inference.scoring import BatchOutput, joined, model_outputs, own_logits, scores
 from lorakit.inference.session import Session
 from lorakit.methods import method_of
 from lorakit.models.dtypes import autocast
@@ -82,10 +83,11 @@ def evaluate(session: Session, table: Any, data: str, progress: bool = False) ->
     task = fitted(session.task, table, data, with_label=True)
     task.check(table, data)
     examples = _examples(session, task, table, data)
-    metrics, _ = scores(task, run_model(session, task, examples, progress), session.model.device)
+    outputs = run_model(session, task, examples, progress)
+    metrics, _ = scores(task, examples, outputs, session.model.device)
     seconds = round(time.perf_counter() - started, 2)
     truncated = sum(bool(example.get(TRUNCATED)) for example in examples)
-    return Evaluation(session.source, data, task.name, len(examples), truncated, metrics, seconds)
+    return Evaluation(session.source, data, task.name, len(table), truncated, metrics, seconds)
 
 
 def predict(session: Session, table: Any, data: str, progress: bool = False) -> Predictions:
@@ -97,11 +99,12 @@ def predict(session: Session, table: Any, data: str, progress: bool = False) -> 
     task = replace(fitted(session.task, table, data, with_label=False), label=None)
     task.check(table, data, labelled=False)
     examples = _examples(session, task, table, data)
-    values: list[Any] = [None] * len(examples)
+    parts: dict[int, Tensor] = {}
     for batch in run_model(session, task, examples, progress):
-        found = task.predictions(batch.logits.float().cpu())
-        for row, prediction in zip(batch.rows, found, strict=True):
-            values[row] = prediction
+        own = own_logits(task, batch, [examples[i] for i in batch.examples])
+        parts |= zip(batch.examples, own, strict=True)
+    found = task.predictions(task.joined([parts[i] for i in range(len(examples))], examples))
+    values = task.answers(columns_read(task, table), found)
     return Predictions(values, sum(bool(example.get(TRUNCATED)) for example in examples))
 
 
@@ -129,7 +132,7 @@ def run_model(
     with inference_context(session), progress_bar(len(examples), progress) as shown:
         for output in model_outputs(model, task, session.tokenizer, examples, task_batches):
             yield output
-            shown.update(len(output.rows))
+            shown.update(len(output.examples))
 
 
 @contextmanager

@@ -17,9 +17,10 @@ from lorakit.tasks.base import Example, Task
 
 @dataclass(frozen=True)
 class BatchOutput:
-    """A model's output for one batch: row indices, logits, labels, mean loss and its weight."""
+    """A model's output for one batch: logits, labels, mean loss and its weight."""
 
-    rows: list[int]
+    examples: list[int]
+    """Their indices."""
     logits: Tensor
     labels: Tensor | None
     loss: float
@@ -35,19 +36,22 @@ def model_outputs(
 ) -> Iterator[BatchOutput]:
     """The output for each batch, given as indices of `examples`."""
     device = next(model.parameters()).device
-    for rows in batches:
-        batch = task.collate(tokenizer, [dict(examples[i]) for i in rows])
+    for indices in batches:
+        batch = task.collate(tokenizer, [dict(examples[i]) for i in indices])
         with torch.no_grad():
             result = model(**{name: tensor.to(device) for name, tensor in batch.items()})
         labels = batch.get("labels")
         loss, weight = math.nan, 0.0
         if labels is not None:
             loss, weight = float(result.loss), float(task.weight(batch))
-        yield BatchOutput(list(rows), result.logits, labels, loss, weight)
+        yield BatchOutput(list(indices), result.logits, labels, loss, weight)
 
 
 def scores(
-    task: Task, outputs: Iterable[BatchOutput], device: torch.device
+    task: Task,
+    examples: Sequence[Example],
+    outputs: Iterable[BatchOutput],
+    device: torch.device,
 ) -> tuple[dict[str, float], list[Any]]:
     """Metrics and, in the rows' order, predictions, gathered from all processes on `device`.
 
@@ -57,14 +61,15 @@ def scores(
     Raises ConfigError if no row has a label.
     """
     loss = hits = count = 0.0
-    rows: list[tuple[int, tuple[Tensor, Tensor]]] = []
+    parts: list[tuple[int, tuple[Tensor, Tensor]]] = []
     for batch in outputs:
         assert batch.labels is not None
         if batch.weight:
             loss, count = loss + batch.loss * batch.weight, count + batch.weight
         if not task.generates:
-            pairs = zip(batch.logits.float().cpu(), batch.labels, strict=True)
-            rows += zip(batch.rows, pairs, strict=True)
+            of = [examples[i] for i in batch.examples]
+            own = zip(own_logits(task, batch, of), task.own(batch.labels, of), strict=True)
+            parts += zip(batch.examples, own, strict=True)
         elif batch.weight:
             accuracy = task.score(batch.logits, batch.labels)["token_accuracy"]
             hits += accuracy * batch.weight
@@ -77,9 +82,14 @@ def scores(
     if task.generates:
         perplexity = math.exp(min(loss, 700))
         return {"loss": loss, "perplexity": perplexity, "token_accuracy": hits / count}, []
-    ordered = [pair for _, pair in sorted(gathered(rows), key=lambda row: row[0])]
-    logits, labels = (torch.stack(part) for part in zip(*ordered, strict=True))
+    ordered = [pair for _, pair in sorted(gathered(parts), key=lambda part: part[0])]
+    logits, labels = (task.joined(part, examples) for part in zip(*ordered, strict=True))
     return {"loss": loss, **task.score(logits, labels)}, task.predictions(logits)
+
+
+def own_logits(task: Task, batch: BatchOutput, examples: Sequence[Example]) -> Sequence[Tensor]:
+    """The logits of each of the batch's examples."""
+    return task.own(batch.logits.float().cpu(), examples)
 
 
 def joined(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -107,12 +107,12 @@ class Task(ABC):
         """Tokenize rows, given by columns: ids, masks, TRUNCATED, and `labels` if there are."""
 
     @abstractmethod
-    def predictions(self, outputs: Tensor) -> list[Any]:
-        """The prediction for each example, from its logits."""
+    def predictions(self, outputs: Any) -> list[Any]:
+        """The prediction for each row, from its logits, as `joined` makes them."""
 
     @abstractmethod
-    def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
-        """The metrics of these logits."""
+    def score(self, outputs: Any, labels: Any) -> dict[str, float]:
+        """The metrics of these logits, as `joined` makes them, and of labels likewise."""
 
     @classmethod
     def from_table(
@@ -188,6 +188,10 @@ class Task(ABC):
         """Sentences about what the input columns hold and the model will not see."""
         return []
 
+    def answers(self, rows: Rows, predictions: list[Any]) -> list[Any]:
+        """The predictions for rows whose labels are not known, in the form of the rows."""
+        return predictions
+
     def baseline(self, train: Any, test: Any) -> Baseline | None:
         """What an answer that looks at no text scores on a test set; None where there is none."""
         return None
@@ -249,6 +253,14 @@ class Task(ABC):
         if "labels" in examples[0]:
             batch["labels"] = torch.tensor([example["labels"] for example in examples])
         return batch
+
+    def own(self, values: Tensor, examples: Sequence[Example]) -> Sequence[Tensor]:
+        """What is each example's own in a batch's logits, or in its labels: its row of them."""
+        return values.unbind()
+
+    def joined(self, parts: Sequence[Tensor], examples: Sequence[Example]) -> Any:
+        """What is each example's own, of all examples in the rows' order: one tensor."""
+        return torch.stack(tuple(parts))
 
 
 def inputs_of(example: Example) -> Example:

@@ -145,7 +145,8 @@ class LoraTrainer(AdapterCheckpoints, StepTrainer):
         mine = eval_batches[self.args.process_index :: self.args.world_size]
         with self.accelerator.autocast():
             outputs = model_outputs(self.model, self.task, self.tokenizer, examples, mine)
-            result = scores(self.task, self._with_callbacks(outputs), self.args.device)
+            seen = self._with_callbacks(outputs)
+            result = scores(self.task, examples, seen, self.args.device)
         place = f"the loss in the evaluation after step {self.state.global_step}"
         require_finite(result[0]["loss"], place, self.args)
         self.control = self.callback_handler.on_predict(self.args, self.state, self.control, {})

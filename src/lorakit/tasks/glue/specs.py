@@ -7,6 +7,7 @@ from typing import Any
 
 from lorakit.errors import ConfigError, MismatchError
 from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, BareAdapter, Task
+from lorakit.tasks.class_head import required_head
 from lorakit.tasks.classification import Classification
 from lorakit.tasks.glue.benchmark import (
     GLUE,
@@ -18,7 +19,6 @@ from lorakit.tasks.glue.benchmark import (
 )
 from lorakit.tasks.glue.files import glue_rows, glue_tables, is_file
 from lorakit.tasks.glue.submission import submission_of
-from lorakit.tasks.labelled_text import required_head
 from lorakit.tasks.regression import Regression
 from lorakit.tasks.spec import Columns, TaskSpec
 from lorakit.text import plural
