@@ -59,7 +59,7 @@ def test_what_only_labels_and_rows_of_logits_allow_is_known_for_every_task() -> 
     corpora = {"e2e", "webnlg", "dart", "data_to_text"}
     several = {"multi_label_classification"}
     texts = {"generation", "chat", "language_modeling", *corpora}
-    assert one_pass == {"multiple_choice", *texts, *several}
+    assert one_pass == {"multiple_choice", "token_classification", *texts, *several}
     learned = {
         what: {n for n, spec in TASKS.items() if spec.task_class.learns == what}
         for what in ("a number", "a set of labels")
@@ -69,7 +69,8 @@ def test_what_only_labels_and_rows_of_logits_allow_is_known_for_every_task() -> 
 
 def test_task_types_of_peft_mean_a_task() -> None:
     types = ("CAUSAL_LM", "SEQ_CLS", "TOKEN_CLS", None)
-    assert [*map(task_of_type, types)] == ["generation", "classification", None, None]
+    tasks = ["generation", "classification", "token_classification", None]
+    assert [*map(task_of_type, types)] == tasks
 
 
 @pytest.mark.usefixtures("tone")

@@ -52,7 +52,7 @@ TaskName = Annotated[
         "--task",
         metavar="TASK",
         help="Task of an adapter that does not name it: classification, regression, "
-        "multi_label_classification, multiple_choice, generation, chat, "
+        "multi_label_classification, token_classification, multiple_choice, generation, chat, "
         "language_modeling, a task of GLUE, e2e, webnlg, dart or data_to_text.",
         show_default="as the run or adapter names it",
         rich_help_panel=MODEL,

@@ -159,5 +159,9 @@ def _print_result(
 
 
 def _shown(value: Any) -> str:
-    """A prediction for people; a list of labels without brackets."""
-    return ", ".join(map(str, value)) or "-" if isinstance(value, list) else str(value)
+    """A prediction for people; a list of labels, or of entities, without brackets."""
+    return ", ".join(map(_part, value)) or "-" if isinstance(value, list) else str(value)
+
+
+def _part(value: Any) -> str:
+    return f"{value['text']} ({value['type']})" if isinstance(value, dict) else str(value)

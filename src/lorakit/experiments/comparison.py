@@ -14,7 +14,15 @@ from lorakit.methods import METHODS
 from lorakit.runs.directory import RESULT, result_content
 from lorakit.text import size_text, table
 
-_METRICS = ("accuracy", "f1_micro", "matthews_correlation", "pearson", "bleu", "perplexity")
+_METRICS = (
+    "overall_f1",
+    "accuracy",
+    "f1_micro",
+    "matthews_correlation",
+    "pearson",
+    "bleu",
+    "perplexity",
+)
 """Runs are compared by the first of these metrics that their task has."""
 _READ = ("task", "method", "metrics", "examples")
 """What a result from elsewhere needs to be compared."""

@@ -1,4 +1,4 @@
-"""Packages of the extra `nlg`, imported where a metric first needs them."""
+"""Packages of the extras, imported where a metric first needs them."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from typing import Any
 
 from lorakit.errors import MissingDependencyError
 
+_NEEDED_BY = {"nlg": "metrics of texts", "train": "metrics of entities"}
 
-def imported(name: str) -> Any:
+
+def imported(name: str, extra: str = "nlg") -> Any:
     """The module; raises MissingDependencyError that names the extra."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise _missing(name) from error
+        raise _missing(name, extra) from error
 
 
 def package_directory(name: str) -> Path:
     """Where a package lies, without importing it; raises MissingDependencyError."""
     found = importlib.util.find_spec(name)
     if found is None or not found.submodule_search_locations:
-        raise _missing(name)
+        raise _missing(name, "nlg")
     return Path(next(iter(found.submodule_search_locations)))
 
 
-def _missing(name: str) -> MissingDependencyError:
+def _missing(name: str, extra: str) -> MissingDependencyError:
     package = name.partition(".")[0]
     return MissingDependencyError(
-        f"The metrics of texts need the package {package}: pip install 'lorakit[nlg]'"
+        f"The {_NEEDED_BY[extra]} need the package {package}: pip install 'lorakit[{extra}]'"
     )

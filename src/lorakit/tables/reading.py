@@ -18,11 +18,18 @@ from lorakit.errors import (
     suggest,
 )
 from lorakit.foreign_files import local_path, read_bytes
+from lorakit.tables import conll
 from lorakit.tables.delimited import parse_csv, parse_tsv
 from lorakit.tables.json_rows import parse_json, parse_json_lines
 from lorakit.text import repeated
 
-_PARSERS = {".csv": parse_csv, ".tsv": parse_tsv, ".jsonl": parse_json_lines, ".json": parse_json}
+_PARSERS = {
+    ".csv": parse_csv,
+    ".tsv": parse_tsv,
+    ".jsonl": parse_json_lines,
+    ".json": parse_json,
+    **dict.fromkeys(conll.SUFFIXES, conll.parse_conll),
+}
 SUFFIXES = (*_PARSERS, ".parquet")
 
 Parsed = TypeVar("Parsed")

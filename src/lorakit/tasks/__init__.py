@@ -16,6 +16,7 @@ from lorakit.tasks.registry import TASKS, register
 from lorakit.tasks.regression import Regression
 from lorakit.tasks.spec import Columns, TaskSpec, TextColumns
 from lorakit.tasks.table_task import TableTask
+from lorakit.tasks.token_classification import TokenClassification
 
 __all__ = [
     "TASKS",
@@ -33,5 +34,6 @@ __all__ = [
     "Task",
     "TaskSpec",
     "TextColumns",
+    "TokenClassification",
     "register",
 ]

@@ -20,8 +20,11 @@ from lorakit.tasks.regression import Regression
 from lorakit.tasks.row_forms import chat_columns, completion_columns, text_columns
 from lorakit.tasks.spec import TaskSpec, TextColumns
 from lorakit.tasks.table_task import TableTask
+from lorakit.tasks.tag_tables import read_sentences, tag_columns
+from lorakit.tasks.token_classification import TokenClassification
 
 _CHOICES = TextColumns(3, None, "a column of questions and two or more columns of choices")
+_WORDS = TextColumns(1, 1, "one column of words")
 _PROMPT = TextColumns(1, None, "one or more columns of the prompt")
 _WHOLE = TextColumns(1, 1, "one column of whole texts")
 _LANGUAGE = ("CAUSAL_LM", "SEQ_2_SEQ_LM")
@@ -34,6 +37,14 @@ TASKS: dict[str, TaskSpec] = {
         TableTask("multi_label_classification", MultiLabelClassification),
         TableTask("regression", Regression),
         TableTask("multiple_choice", MultipleChoice, _CHOICES, choice_columns),
+        TableTask(
+            "token_classification",
+            TokenClassification,
+            _WORDS,
+            tag_columns,
+            task_types=("TOKEN_CLS",),
+            reader=read_sentences,
+        ),
         TableTask("generation", Generation, _PROMPT, completion_columns, task_types=_LANGUAGE),
         TableTask("language_modeling", LanguageModeling, _WHOLE, text_columns),
         TableTask("chat", Chat, _MESSAGES, chat_columns),
