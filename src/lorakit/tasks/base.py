@@ -28,6 +28,8 @@ Learned = Literal["a class", "a number", "a set of labels"]
 
 SEQUENCE_CLASSIFICATION = "AutoModelForSequenceClassification"
 """transformers' class of the models with one row of logits for each example."""
+TOKEN_CLASSIFICATION = "AutoModelForTokenClassification"
+"""That of the models with a row of logits for each token."""
 TRUNCATED = "truncated"
 """The column of an encoded table that says whether a row was longer than `max_length`."""
 

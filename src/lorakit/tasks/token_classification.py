@@ -23,7 +23,7 @@ from lorakit.metrics.entities import (
     tag_accuracy,
 )
 from lorakit.tables.cells import label_names
-from lorakit.tasks.base import Example, Rows, Task, inputs_of
+from lorakit.tasks.base import TOKEN_CLASSIFICATION, Example, Rows, Task, inputs_of
 from lorakit.tasks.class_head import ClassHead
 from lorakit.tasks.ends import IGNORED
 from lorakit.tasks.label_lists import is_list
@@ -43,7 +43,7 @@ class TokenClassification(ClassHead):
     """Whether punctuation marks are words of their own where a text is split."""
 
     name: ClassVar[str] = "token_classification"
-    auto_class: ClassVar[str] = "AutoModelForTokenClassification"
+    auto_class: ClassVar[str] = TOKEN_CLASSIFICATION
 
     @classmethod
     def from_table(

@@ -13,7 +13,13 @@ from lorakit.models.dtypes import compute_in, resolve_dtype
 from lorakit.models.vocabulary import resize
 from lorakit.recipe.data import Log
 from lorakit.recipe.schema import Recipe
-from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, Task
+from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, Task
+
+_HEAD_DROPOUT = {
+    SEQUENCE_CLASSIFICATION: ("classifier_dropout", "seq_classif_dropout"),
+    TOKEN_CLASSIFICATION: ("classifier_dropout",),
+}
+"""Settings of configs for dropout before a head of this class."""
 
 
 def load_model(recipe: Recipe, task: Task) -> tuple[Any, list[str]]:
@@ -58,15 +64,15 @@ def adapt_model(recipe: Recipe, model: Any, head: list[str], log: Log) -> Any:
 
 
 def _dropout_setting(recipe: Recipe, task: Task) -> str:
-    """The setting of the base's config for dropout before its head; DeBERTa's is cls_dropout.
+    """The setting of the base's config for dropout before its head.
 
     Raises ConfigError if it has none.
     """
     config = loading.load_config(recipe.base, recipe.revision)
-    if config.model_type.startswith("deberta"):
+    if config.model_type.startswith("deberta") and task.auto_class != TOKEN_CLASSIFICATION:
         return "cls_dropout"
-    known = [n for n in ("classifier_dropout", "seq_classif_dropout") if hasattr(config, n)]
-    if not known or task.auto_class != SEQUENCE_CLASSIFICATION:
+    known = [n for n in _HEAD_DROPOUT.get(task.auto_class, ()) if hasattr(config, n)]
+    if not known:
         raise ConfigError(
             f"training.classifier_dropout is set, and {recipe.base} ({config.model_type}) has no "
             f"such setting in its config for the task {task.name}; leave it out."
