@@ -15,6 +15,7 @@ from lorakit.recipe.schema import from_mapping
 from lorakit.tables.reading import read_table, to_table
 from lorakit.tasks import TokenClassification
 from lorakit.tasks.base import BareAdapter
+from lorakit.tasks.baseline import Baseline
 from lorakit.tasks.columns import make_task, resolve
 from lorakit.tasks.encoding import encode_table
 from lorakit.tasks.registry import TASKS, task_of_type
@@ -180,8 +181,19 @@ def test_entities_are_scored_by_f1_and_parts_of_speech_by_accuracy() -> None:
     assert (pos.best_metric, found) == ("accuracy", {"accuracy": 1.0})
 
 
-def test_the_most_frequent_tag_is_the_majority() -> None:
-    assert made().majority(Dataset.from_dict(COLUMNS)) == 4 / 8
+def test_the_baseline_is_the_most_frequent_tag_in_the_metric_of_the_task() -> None:
+    test = Dataset.from_dict(COLUMNS)
+    assert made().baseline(test, test) == Baseline("tag O for every word", "overall_f1", 0.0)
+    pos = made({"tokens": WORDS, "tags": [["DET", "N", "V", "A"], ["N"], ["X", "N", "."]]})
+    test = Dataset.from_dict({"tags": [["N", "V"], ["N"]]})
+    assert pos.baseline(test, test) == Baseline("tag N for every word", "accuracy", 2 / 3)
+
+
+def test_one_tag_for_every_word_is_said() -> None:
+    test = Dataset.from_dict(COLUMNS)
+    said = made().sameness([["O"] * 4, ["O"], ["O"] * 3], test)
+    assert said == "'O' is the prediction for 8 of 8 words of the test rows."
+    assert made().sameness(TAGS, test) is None
 
 
 def test_a_text_is_answered_with_entities_and_a_list_with_tags() -> None:

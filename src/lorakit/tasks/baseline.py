@@ -52,7 +52,9 @@ def commonest_labels(rows: Sequence[Sequence[int]]) -> list[int]:
     return [int(label in order[:best]) for label in range(len(counts))]
 
 
-def same_answer(predictions: Sequence[Any], expected: Sequence[Any], share: float) -> str | None:
+def same_answer(
+    predictions: Sequence[Any], expected: Sequence[Any], share: float, what: str = "test rows"
+) -> str | None:
     """A sentence about one answer to this share of the rows; None where as many rows expect one.
 
     >>> same_answer(["a", "a", "a"], ["a", "b", "a"], 1.0)
@@ -61,7 +63,7 @@ def same_answer(predictions: Sequence[Any], expected: Sequence[Any], share: floa
     if not predictions or _share(expected) >= share or _share(predictions) < share:
         return None
     answer, count = Counter(map(repr, predictions)).most_common(1)[0]
-    return f"{answer} is the prediction for {count:,} of {len(predictions):,} test rows."
+    return f"{answer} is the prediction for {count:,} of {len(predictions):,} {what}."
 
 
 def without_spread(predictions: Sequence[float], expected: Sequence[float]) -> str | None:

@@ -6,7 +6,6 @@ than `max_length` tokens is read in windows, so every word is learned and gets a
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from lorakit.errors import ConfigError
 from lorakit.metrics.entities import (
+    Sentences,
     entities,
     entity_metrics,
     mark_entities,
@@ -24,6 +24,7 @@ from lorakit.metrics.entities import (
 )
 from lorakit.tables.cells import label_names
 from lorakit.tasks.base import TOKEN_CLASSIFICATION, Example, Rows, Task, inputs_of
+from lorakit.tasks.baseline import Baseline, commonest, same_answer
 from lorakit.tasks.class_head import ClassHead
 from lorakit.tasks.ends import IGNORED
 from lorakit.tasks.label_lists import is_list
@@ -78,11 +79,17 @@ class TokenClassification(ClassHead):
         if self._marks_entities:
             require_package()
 
-    def majority(self, table: Any) -> float | None:
-        if self.label is None:
-            return None
-        counts = Counter(tags_in(table[self.label]))
-        return max(counts.values()) / counts.total()
+    def baseline(self, train: Any, test: Any) -> Baseline | None:
+        """The most frequent tag of the test set for every word."""
+        labels = [tags_of(cell) for cell in test[self.label]]
+        tag = commonest(chain.from_iterable(labels))
+        found = self._metrics([[tag] * len(tags) for tags in labels], labels)
+        return Baseline(f"tag {tag} for every word", self.best_metric, found[self.best_metric])
+
+    def sameness(self, predictions: Sequence[Any], test: Any) -> str | None:
+        """About one tag for every word."""
+        tags = [*chain.from_iterable(predictions)]
+        return same_answer(tags, [*tags_in(test[self.label])], 1.0, "words of the test rows")
 
     def text_problem(self, column: str, value: Any) -> str | None:
         return words_problem(value) if is_list(value) else super().text_problem(column, value)
@@ -148,8 +155,10 @@ class TokenClassification(ClassHead):
         return self._tags(row.argmax(-1) for row in outputs)
 
     def score(self, outputs: Sequence[Tensor], labels: Sequence[Tensor]) -> dict[str, float]:
-        metrics = entity_metrics if self._marks_entities else tag_accuracy
-        return metrics(self.predictions(outputs), self._tags(labels))
+        return self._metrics(self.predictions(outputs), self._tags(labels))
+
+    def _metrics(self, predicted: Sentences, labels: Sentences) -> dict[str, float]:
+        return (entity_metrics if self._marks_entities else tag_accuracy)(predicted, labels)
 
     def _tags(self, rows: Iterable[Tensor]) -> list[list[str]]:
         return [[self.labels[i] for i in row.tolist()] for row in rows]
