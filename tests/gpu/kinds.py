@@ -19,7 +19,7 @@ import lorakit as lora
 SCALE = 1.5
 RANK = 4
 WIDTH, HEIGHT = 64, 48
-MANY = (4, 300, WIDTH)
+MANY = (4, 257, WIDTH)
 """More numbers than `functional.fused.FEW`: the operation with gradients of its own runs."""
 
 
@@ -117,7 +117,7 @@ KINDS: dict[str, Kind] = {
         config={"slices": {"layer": [True, False, True]}, "bias": "lora_only"},
     ),
     "Conv1D": Kind(conv1d, dw=transposed, config={"bias": "lora_only"}),
-    "embedding": Kind(lambda: nn.Embedding(50, HEIGHT), (4, 300), transposed, ids=50),
+    "embedding": Kind(lambda: nn.Embedding(50, HEIGHT), (4, 257), transposed, ids=50),
     "conv1d": Kind(lambda: nn.Conv1d(8, 6, 3, padding=1), (4, 8, 40)),
     "conv2d": Kind(
         lambda: nn.Conv2d(8, 6, 3, stride=2), (4, 8, 15, 15), config={"bias": "lora_only"}

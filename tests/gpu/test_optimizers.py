@@ -41,7 +41,7 @@ def run(model: One, x: Tensor, name: str, form: dict[str, Any]) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     return losses
 
 
