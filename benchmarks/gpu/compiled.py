@@ -29,7 +29,7 @@ Make = Callable[[], nn.Module]
 
 
 def check(settings: Settings) -> None:
-    steps.check(settings)
+    steps.require_peft()
 
 
 def rows(settings: Settings) -> Iterator[Row]:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import peers
-from benchmarks.gpu import shapes
+from benchmarks.gpu import shapes, steps
 from benchmarks.inputs import Model
-from benchmarks.registry import Row, Settings, Unavailable, spread
+from benchmarks.registry import Row, Settings, spread
 from benchmarks.rounds import interleave, over
 
 SECONDS = 12.0
@@ -32,8 +32,7 @@ CONDITIONS = {
 
 
 def check(settings: Settings) -> None:
-    if "peft" not in peers.INSTALLED:
-        raise Unavailable("peft is not installed")
+    steps.require_peft()
 
 
 def rows(settings: Settings) -> Iterator[Row]:

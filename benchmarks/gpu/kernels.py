@@ -36,7 +36,7 @@ Times = dict[str, tuple[float, float]]
 
 
 def check(settings: Settings) -> None:
-    steps.check(settings)
+    steps.require_peft()
 
 
 def rows(settings: Settings) -> Iterator[Row]:

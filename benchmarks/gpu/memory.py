@@ -25,7 +25,7 @@ CONDITIONS = {
 def check(settings: Settings) -> None:
     if settings.device == "cpu":
         raise Unavailable("torch counts the memory of accelerators only")
-    steps.check(settings)
+    steps.require_peft()
 
 
 def rows(settings: Settings) -> Iterator[Row]:

@@ -31,9 +31,14 @@ CONDITIONS = {
 
 def check(settings: Settings) -> None:
     """On small models PEFT and lorakit agree in output and every gradient."""
+    require_peft()
+    training_step.check(settings)
+
+
+def require_peft() -> None:
+    """For parts that take their candidates from here, and leave the comparison to this one."""
     if "peft" not in peers.INSTALLED:
         raise Unavailable("peft is not installed")
-    training_step.check(settings)
 
 
 def rows(settings: Settings) -> Iterator[Row]:

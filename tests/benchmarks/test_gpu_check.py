@@ -183,6 +183,7 @@ def test_a_folder_without_tests_is_said(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # with all of tests/gpu, on a machine that may be shared
 def test_the_whole_check_runs_in_small_on_a_cpu(tmp_path, monkeypatch, capsys):
     options = ["--device", "cpu", "--output", str(tmp_path), "--minutes", "30"]
     monkeypatch.setattr("sys.argv", ["gpu_check", *options])
