@@ -2,7 +2,7 @@
 
 A name may be anything, a path may lead to a pipe that never ends, and JSON may be nested deeper
 than Python can follow, or hold numbers that no float can. Configs, records, recipes and tables are
-opened by `read_bytes`, and configs, records and headers in JSON are read by `parse_json`. The rows
+opened by `open_file`, and configs, records and headers in JSON are read by `parse_json`. The rows
 of a table are not: a cell may hold any JSON (`tables.json_rows`).
 """
 
@@ -13,7 +13,7 @@ import math
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lorakit.errors import FormatError
 
@@ -48,16 +48,21 @@ def local_path(path: object) -> Path:
     return Path(text)
 
 
-def read_bytes(path: Path, limit: int | None = None) -> bytes:
-    """The content of a regular file of at most `limit` bytes.
-
-    Raises FormatError for anything else that a path may lead to, OSError if it cannot be opened.
+def open_file(path: Path) -> IO[bytes]:
+    """A regular file, to be read; FormatError for anything else that a path may lead to, OSError
+    if it cannot be opened.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe has no writer
-    with open(descriptor, "rb") as file:
-        kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
-        if kind != stat.S_IFREG:
-            raise FormatError(f"{path} is {_KINDS.get(kind, 'a device')}; it must be a file.")
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
+        os.close(descriptor)
+        raise FormatError(f"{path} is {_KINDS.get(kind, 'a device')}; it must be a file.")
+    return open(descriptor, "rb")
+
+
+def read_bytes(path: Path, limit: int | None = None) -> bytes:
+    """The content of a regular file of at most `limit` bytes; raises as `open_file` does."""
+    with open_file(path) as file:
         content = file.read(-1 if limit is None else limit + 1)
     if limit is not None and len(content) > limit:
         raise FormatError(

@@ -125,3 +125,9 @@ def test_a_table_with_json_cells_is_saved_and_loaded(tmp_path: Path) -> None:
     loaded = read_table(str(tmp_path / "saved"))
     assert loaded.features["calls"] == JsonCell()
     assert loaded["calls"][:] == CALLS
+
+
+def test_the_only_column_of_objects_keeps_its_rows(tmp_path: Path) -> None:
+    table = pyarrow.table({"call": [{"x": 1, "y": None}, {"x": None, "y": 2}]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    assert read_table(str(tmp_path / "a.parquet"))["call"][:] == [{"x": 1}, {"y": 2}]

@@ -143,7 +143,7 @@ BAD = {
     "uneven.csv": (b"text,label\na,1\nb,c,0\nd\n", "rows 2, 3: not 2 cells"),
     "quotes.csv": (b'text,label\n"a" b,1\n', "line 2"),
     "latin.csv": ("text,label\na,1\ncaf\u00e9,0\n".encode("latin-1"), r"byte 18 \(line 3\)"),
-    "utf16.csv": ("text,label\na,1\n".encode("utf-16"), "is not UTF-8"),
+    "utf16.csv": ("text,label\na,1\n".encode("utf-16-le"), "is not UTF-8"),
     "broken.jsonl": (b'{"a": 1}\n{"a"\n[1]\n', "line 2: (.|\n)*line 3: .* is not an object"),
     "key.jsonl": (b'{"a": 1, "a": 2}\n', "line 1: a key occurs more than once"),
     "scalar.json": (b"3", "not a list of objects|not an object"),

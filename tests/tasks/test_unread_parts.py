@@ -17,7 +17,7 @@ from tests.tasks.test_conversations import BOT, MOVE, USER, Row
 def unread(tokenizer: Any, *rows: Row) -> list[str]:
     table = table_of({name: [row.get(name) for row in rows] for name in rows[0]})
     columns = resolve(table, Columns())
-    return make_task(table, columns, 512).unread(tokenizer, table)
+    return make_task(table, columns, 512).remarks(tokenizer, table)
 
 
 def test_what_the_template_does_not_read_is_said_once(gpt: Any) -> None:

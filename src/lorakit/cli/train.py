@@ -25,11 +25,11 @@ def train(
         ),
     ] = None,
     data: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="FILE",
-            help="Training data: CSV, TSV, JSONL or Parquet file, data set on the Hub, or GLUE's "
-            "folder; overrides the recipe's data.train.",
+            help="Training data: CSV, TSV, JSONL or Parquet file, folder or pattern of them, data "
+            "set on the Hub, or GLUE's folder; repeat it for several. Overrides data.train.",
         ),
     ] = None,
     output: Annotated[
@@ -71,7 +71,7 @@ def train(
 
     quiet_libraries(json)
     mapping: dict[str, Any] = load_recipe(recipe_file(recipe)) if recipe is not None else {}
-    given: dict[str, Any] = {"base": base, "data.train": data, "output": output}
+    given: dict[str, Any] = {"base": base, "data.train": _one_or_all(data), "output": output}
     if deterministic:
         given["training.deterministic"] = True
     mapping = with_settings(mapping, set_ or [])
@@ -83,6 +83,10 @@ def train(
         raise typer.Exit(INTERRUPTED) from None
     if is_first_process():
         show(result if json else _closing(result), json)
+
+
+def _one_or_all(files: list[str] | None) -> str | list[str] | None:
+    return files[0] if files is not None and len(files) == 1 else files or None
 
 
 def _closing(result: RunResult) -> str:

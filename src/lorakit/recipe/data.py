@@ -12,12 +12,23 @@ from typing import Any
 from lorakit.errors import ConfigError
 from lorakit.models import loading
 from lorakit.models.known_words import unknown_text
+from lorakit.recipe.blanks import without_blanks
 from lorakit.recipe.data_config import DataConfig, split_size
 from lorakit.recipe.defaults import remaining_rows, with_defaults
 from lorakit.recipe.rare_labels import keep_rare_labels
 from lorakit.recipe.schema import Recipe
+from lorakit.recipe.sources import (
+    Source,
+    mixed_table,
+    set_apart,
+    shares_text,
+    whole_table,
+    without_trained,
+)
+from lorakit.tables import reading_of
+from lorakit.tables.joining import alike
 from lorakit.tasks.base import Task
-from lorakit.tasks.columns import known_columns, make_task, resolve
+from lorakit.tasks.columns import guess, known_columns, make_task
 from lorakit.tasks.encoding import encode_table, truncation_text
 from lorakit.tasks.registry import TASKS
 from lorakit.tasks.spec import Columns, TaskSpec
@@ -25,36 +36,85 @@ from lorakit.tasks.spec import Columns, TaskSpec
 Log = Callable[[str], None]
 
 
-def split(data: DataConfig, log: Log = lambda text: None) -> dict[str, Any]:
+def _silent(text: str) -> None:
+    """The log of what has been said already, or is for nobody."""
+
+
+def split(data: DataConfig, log: Log = _silent) -> dict[str, Any]:
     """The tables `train`, `test`, `validation` if the recipe has one, and further test sets.
 
     A row that would be split off stays in training if no other row there has its label.
     """
-    table = read_tables(data.train, data.task, "train")["train"]
+    sources = _sources(data, _silent)
+    if data.blank == "drop":
+        sources = [_without_blanks(data, source) for source in sources]
     tables: dict[str, Any] = {}
+    own: list[str] = []
     for name, part in (("test", _test(data)), ("validation", data.validation)):
         if isinstance(part, str):
-            tables |= read_tables(part, data.task, name)
+            found = _read(part, data.task, name, log)
+            tables |= {key: without_blanks(data, part, key, log) for key, part in found.items()}
         elif part is not None:
-            size = split_size(part, len(table))
-            if size >= len(table):
-                raise ConfigError(
-                    f"data.{name} splits {size} rows from {data.train}, which has {len(table)}; at "
-                    "least one has to remain for training."
-                )
-            parts = table.train_test_split(test_size=size, seed=data.split_seed)
-            table, tables[name] = parts["train"], parts["test"]
-            if data.label is not None:
-                learned = _spec(data.task).task_class
-                table, tables[name] = keep_rare_labels(
-                    learned, table, tables[name], data.label, name, log
-                )
-    return {"train": table, **tables}
+            own.append(name)
+            sources, tables[name] = _split_off(data, sources, name, part, log)
+    train = mixed_table(sources, data.split_seed)
+    if len(data.sources) > 1:
+        for name in own:
+            tables[name] = without_trained(tables[name], train, data.text or (), name, log)
+    return {"train": train, **tables}
 
 
-def read_tables(source: str, task: str | None, role: str) -> dict[str, Any]:
-    """The table of "train", "validation" or "test" under that name, and further test sets."""
-    return _spec(task).read(source, role)
+def _split_off(
+    data: DataConfig, sources: list[Source], name: str, part: float, log: Log
+) -> tuple[list[Source], Any]:
+    """The training rows without those of data.test or data.validation, and these."""
+    rows = sum(len(source.table) for source in sources)
+    size = split_size(part, rows)
+    if size >= rows:
+        raise ConfigError(
+            f"data.{name} splits {size} rows from {data.train_name}, which has {rows}; at least "
+            "one has to remain for training."
+        )
+    sources, table = set_apart(sources, size, data.split_seed)
+    if data.label is None:
+        return sources, table
+    learned, train = _spec(data.task).task_class, whole_table(sources)
+    longer, table = keep_rare_labels(learned, train, table, data.label, name, log)
+    if moved := range(len(train), len(longer)):
+        sources = [*sources, Source(f"rare labels of {name}", longer.select(moved))]
+    return sources, table
+
+
+def _sources(data: DataConfig, log: Log) -> list[Source]:
+    """The files of data.train, each with its weight.
+
+    Several may differ in columns that nothing reads, if data.text and data.label name the others.
+    """
+    named = [*(data.text or ()), *filter(None, [data.label])]
+    is_known = bool(data.text) and (data.label or not _spec(data.task).task_class.needs_label)
+    tables = {name: _read(name, data.task, "train", log)["train"] for name in data.sources}
+    if len(tables) > 1 and is_known:
+        tables = {
+            name: table.select_columns([column for column in table.column_names if column in named])
+            for name, table in tables.items()
+        }
+    return [Source(name, t, data.sources[name]) for name, t in alike(tables).items()]
+
+
+def _without_blanks(data: DataConfig, source: Source, log: Log = _silent) -> Source:
+    return replace(source, table=without_blanks(data, source.table, source.name, log))
+
+
+def _read(source: str, task: str | None, role: str, log: Log) -> dict[str, Any]:
+    """The table of "train", "validation" or "test" under that name, and further test sets.
+
+    Logs how it was read, where the file's name does not say it.
+    """
+    tables = _spec(task).read(source, role)
+    reading = reading_of(tables[role])
+    if reading is not None and reading.notes:
+        log(f"{source} was read with {', '.join(reading.notes)}")
+    return tables
 
 
 def tested(tables: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,8 +126,8 @@ def _test(data: DataConfig) -> str | float:
     """data.test, or its default."""
     if data.test is not None:
         return data.test
-    own = _spec(data.task).own_test(data.train)
-    return 0.1 if own is None else own
+    own = map(_spec(data.task).own_test, data.sources)
+    return next((source for source in own if source is not None), 0.1)
 
 
 def _spec(task: str | None) -> TaskSpec:
@@ -78,20 +138,27 @@ def _spec(task: str | None) -> TaskSpec:
 def with_guesses(recipe: Recipe, log: Log) -> Recipe:
     """The recipe with what is None in it guessed from the table: task, columns, how to train."""
     data = recipe.data
-    table = read_tables(data.train, data.task, "train")["train"]
+    sources = _sources(data, log)
+    table = whole_table(sources)
     given = known_columns(Columns(data.task, tuple(data.text or ()) or None, data.label))
-    columns = resolve(table, given, data.train)
+    columns = guess(table, given, data.train_name)
     if columns != given:
-        log(f"guessed from {data.train}: {_in_words(columns, table.column_names)}")
+        log(f"guessed from {data.train_name}: {_in_words(columns, table.column_names)}")
     selects_best = bool(recipe.training.early_stopping)
     validation = 0.1 if selects_best and data.validation is None else data.validation
     learned = _spec(columns.task).task_class
     known: dict[str, Any] = {"task": columns.task, "text": columns.text, "label": columns.label}
     known["max_length"] = data.max_length or learned.piece_length
     data = replace(data, **known, validation=validation)
+    sources = [_without_blanks(data, source, log) for source in sources]
+    table = whole_table(sources)
+    make_task(table, columns, max_length=1).check(table, data.train_name)
+    if len(sources) > 1 or any(source.weight != 1 for source in sources):
+        log(f"an epoch sees of {shares_text(sources)}, but for the rows that are set apart")
     left = remaining_rows(data, _test(data), len(table)) / len(table)
-    examples = math.ceil(left * learned.example_count(table, columns.text or (), data.max_length))
-    return with_defaults(replace(recipe, data=data), examples, log)
+    seen = sum(source.rows() for source in sources) / len(table)
+    pieces = learned.example_count(table, columns.text or (), data.max_length)
+    return with_defaults(replace(recipe, data=data), math.ceil(left * seen * pieces), log)
 
 
 def _in_words(columns: Columns, names: Sequence[str]) -> str:

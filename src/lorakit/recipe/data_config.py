@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from lorakit.errors import require
 from lorakit.tasks import registry
+
+_LARGEST_WEIGHT = 1000
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Training, validation and test data, the task, and the columns."""
 
-    train: str
-    """CSV, TSV, JSON-lines or Parquet file, or a data set that `datasets` loads: `NAME`,
-    `NAME:CONFIG` or `NAME:CONFIG:SPLIT`. For a task of GLUE also the folder of its TSV files."""
+    train: str | Sequence[str] | Mapping[str, float]
+    """CSV, TSV, JSON-lines or Parquet file; a folder or a pattern (`shards/*.parquet`) of such
+    files; or a data set that `datasets` loads: a directory of `save_to_disk`, `NAME`, `NAME:CONFIG`
+    or `NAME:CONFIG:SPLIT`. For a task of GLUE also the folder of its TSV files. A list of these is
+    one training set; in a mapping each has a weight, `{a.csv: 1, b.csv: 2.5}`: how often an epoch
+    sees each of its rows, of a fraction that share of the rows, drawn by split_seed."""
 
     test: str | float | None = None
     """The test set: a file or data set, or rows to split from `train`: a share (below 1) or a
@@ -39,6 +45,10 @@ class DataConfig:
     label: str | None = None
     """The column of labels, or of completions. None: guessed."""
 
+    blank: Literal["refuse", "drop"] = "refuse"
+    """What becomes of a row with an empty cell that the task needs (nothing, null, NaN or white
+    space): refuse names all of them, drop leaves them out of every set and says how many."""
+
     max_length: int | None = None
     """Maximum number of tokens in an example; longer ones are truncated. None: the model's limit,
     which a greater number does not exceed; 512 for language_modeling, which cuts a longer text
@@ -60,6 +70,8 @@ class DataConfig:
             object.__setattr__(self, "text", tuple(self.text))
         if self.thresholds is not None:
             object.__setattr__(self, "thresholds", tuple(self.thresholds))
+        if isinstance(self.train, list):
+            object.__setattr__(self, "train", tuple(self.train))
         shares, seed = {"test": self.test, "validation": self.validation}, self.split_seed
         require(
             {
@@ -73,8 +85,32 @@ class DataConfig:
                 ),
                 f"split_seed is {seed}; it must be in [0, 2**32)": 0 <= seed < 2**32,
             }
+            | {
+                f"train gives {name} the weight {weight}; it must be above 0 and at most 1000": (
+                    0 < weight <= _LARGEST_WEIGHT
+                )
+                for name, weight in self.sources.items()
+            }
+            | {
+                "train is empty; name a file": bool(self.sources),
+                "train names a file twice; give it a weight of 2 in a mapping": (
+                    isinstance(self.train, str) or len(self.sources) == len(self.train)
+                ),
+            }
             | {problem: False for problem in [registry.task_problem(self.task)] if problem}
         )
+
+    @property
+    def sources(self) -> dict[str, float]:
+        """What `train` names, with the weight of each."""
+        if isinstance(self.train, Mapping):
+            return dict(self.train)
+        return dict.fromkeys([self.train] if isinstance(self.train, str) else self.train, 1.0)
+
+    @property
+    def train_name(self) -> str:
+        """The training data in messages."""
+        return ", ".join(self.sources)
 
 
 def split_size(part: float, rows: int) -> int:

@@ -18,6 +18,7 @@ import yaml
 from lorakit.errors import ConfigError, FormatError
 from lorakit.foreign_files import read_bytes
 from lorakit.methods.registry import find
+from lorakit.recipe.list_settings import takes_list
 from lorakit.recipe.schema import Recipe, as_mapping
 from lorakit.recipe.task_settings import TASK, settings_of, shared, with_task_name
 
@@ -134,9 +135,10 @@ def load_recipe(path: Path) -> dict[str, Any]:
 def with_settings(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """The mapping with `a.b=value` settings applied; values are read as YAML.
 
-    In a file for several tasks, `task` chooses one; the other settings override its own.
+    A list may be written without brackets. In a file for several tasks, `task` chooses one; the
+    other settings override its own.
 
-    >>> with_settings({"training": {"seed": 0}}, ["training.seed=3", "data.text=[a, b]"])
+    >>> with_settings({"training": {"seed": 0}}, ["training.seed=3", "data.text=a,b"])
     {'training': {'seed': 3}, 'data': {'text': ['a', 'b']}}
     """
     values: dict[str, Any] = {}
@@ -147,7 +149,7 @@ def with_settings(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[s
             problems.append(f"{setting!r} is not of the form NAME=VALUE")
             continue
         try:
-            values[name] = _read(text)
+            values[name] = _list_in(name, text) or _read(text)
         except yaml.YAMLError:
             problems.append(
                 f"{setting!r}: {text!r} is not a valid YAML value; put strings in quotes"
@@ -159,6 +161,18 @@ def with_settings(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[s
     if problems := problems + own_conflicts + conflicts:
         raise ConfigError("These settings cannot be applied to the recipe:", problems)
     return result
+
+
+def _list_in(name: str, text: str) -> list[Any] | None:
+    """The values between commas, if there are several and the setting takes a list."""
+    if "," not in text or not takes_list(name):
+        return None
+    try:
+        found = _read(f"[{text}]")
+    except yaml.YAMLError:  # a comma in the braces of a regular expression
+        return None
+    plain = not any(isinstance(value, list | dict) for value in found)
+    return found if plain and len(found) > 1 else None
 
 
 def _for_task(mapping: Mapping[str, Any], name: Any) -> tuple[Mapping[str, Any], list[str]]:

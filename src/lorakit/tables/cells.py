@@ -13,8 +13,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from lorakit.errors import ConfigError
+
 _WHOLE = re.compile(r"([-+]?\d+)\.0+")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _NO_TEXT = (list, tuple, Mapping, bytes)
 
@@ -56,16 +59,39 @@ def label_names(values: Iterable[Any]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def number(value: Any) -> float | None:
+def number(value: Any, decimal: str = ".") -> float | None:
     """The finite number in the cell; None for anything else, booleans too.
 
     >>> [number(v) for v in (3, "-1.5", "2e-3", "3,5", "1_000", True, "inf", 10**400)]
     [3.0, -1.5, 0.002, None, None, None, None, None]
+    >>> [number(v, decimal=",") for v in ("3,5", "4", "3.5", 3.5)]
+    [3.5, 4.0, None, 3.5]
     """
     if isinstance(value, str):
-        return _finite(float(value)) if _NUMBER.fullmatch(value.strip()) else None
+        text = value.strip().translate({ord(decimal): ".", ord("."): decimal})
+        return _finite(float(text)) if _NUMBER.fullmatch(text) else None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return _finite(value) if is_number else None
+
+
+def decimal_mark(values: Iterable[Any]) -> str:
+    """The mark before decimals: a comma if all of the texts are numbers with that, else a point.
+
+    Raises ConfigError if each comma stands before three digits, where it may mark thousands.
+
+    >>> [decimal_mark(v) for v in (["3,5", "4", None], ["3.5", "4,0"], ["a, b", "4"], [1.5])]
+    [',', '.', '.', '.']
+    """
+    filled = [value for value in values if not is_blank(value)]
+    marked = [value for value in filled if isinstance(value, str) and "," in value]
+    if not marked or any(number(value, decimal=",") is None for value in filled):
+        return "."
+    if all(_THOUSANDS.fullmatch(value.strip()) for value in marked):
+        raise ConfigError(
+            f"{marked[0]!r} may be a number with three decimals, or one of thousands; write "
+            "decimals after a point, and thousands without a mark"
+        )
+    return ","
 
 
 def text_problem(value: Any) -> str | None:

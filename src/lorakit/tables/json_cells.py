@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -79,9 +79,16 @@ def with_own_keys(table: Any) -> Any:
     names = table.column_names
     for name, feature in table.features.items():
         if _has_objects(feature):
-            values = [_without_nulls(value) for value in table[name][:]]
-            table = table.remove_columns(name).add_column(name, _texts(values), feature=JsonCell())
+            table = as_json(table, name, _without_nulls)
     return table.select_columns(names)
+
+
+def as_json(table: Any, name: str, change: Callable[[Any], Any] = lambda value: value) -> Any:
+    """The table with a column stored as JSON, each cell as `change` makes it; it stands last."""
+    new, texts = f"{name} as JSON", _texts(map(change, table[name]))
+    # before the old one is removed: a table without columns has no rows
+    table = table.add_column(new, texts, feature=JsonCell())
+    return table.remove_columns(name).rename_column(new, name)
 
 
 def _array(values: Sequence[Any]) -> Any:

@@ -144,8 +144,8 @@ def _column_name(key: str) -> str:
 
 
 def _one_type(values: list[Any]) -> list[Any]:
-    """Numbers and texts in one column become texts, since a column has one type."""
+    """Numbers and texts in one column become texts, since a column has one type; NaN is nothing."""
     kinds = {type(value) for value in values if value is not None}
     if len(kinds) < 2 or kinds == {int, float} or not all(map(is_scalar, values)):
         return values
-    return [None if value is None else str(value) for value in values]
+    return [None if value is None or value != value else str(value) for value in values]

@@ -186,8 +186,8 @@ class Task(ABC):
         rows: Iterable[dict[str, Any]] = table.select_columns(self.known_columns)
         return rows
 
-    def unread(self, tokenizer: Any, table: Any) -> list[str]:
-        """Sentences about what the input columns hold and the model will not see."""
+    def remarks(self, tokenizer: Any, table: Any) -> list[str]:
+        """Sentences about how the columns are read, and what the model will not see of them."""
         return []
 
     def answers(self, rows: Rows, predictions: list[Any]) -> list[Any]:
@@ -215,6 +215,14 @@ class Task(ABC):
     def text_problem(self, column: str, value: Any) -> str | None:
         """What is wrong with the cell of a text column, if anything is."""
         return "is empty" if is_blank(value) else text_problem(value)
+
+    def blank_cells(self, rows: Rows) -> dict[str, list[int]]:
+        """The rows whose cell is empty, by each column in which the task needs one."""
+        return {
+            name: [row for row, cell in enumerate(cells) if is_blank(cell)]
+            for name, cells in rows.items()
+            if name == self.label or self.text_problem(name, None) is not None
+        }
 
     def check(self, table: Any, name: str = "the table", labelled: bool = True) -> None:
         """Raise ConfigError that lists the missing columns, or the bad cells.

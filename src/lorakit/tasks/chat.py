@@ -11,7 +11,7 @@ from lorakit.tables.cells import is_blank
 from lorakit.tasks.base import Row, Rows
 from lorakit.tasks.chat_spellings import spelled
 from lorakit.tasks.chat_template import labelled, render
-from lorakit.tasks.conversations import Conversation, read_conversation
+from lorakit.tasks.conversations import CONTEXT, Conversation, read_conversation
 from lorakit.tasks.generation import CausalTask
 from lorakit.tasks.messages import ASSISTANT, Message, Turn, said
 from lorakit.tasks.table_checks import by_problem
@@ -35,6 +35,17 @@ class Chat(CausalTask):
     def prompt_cell(self, prompt: str) -> list[Message]:
         """A conversation of one user message."""
         return [{"role": "user", "content": prompt}]
+
+    def blank_cells(self, rows: Rows) -> dict[str, list[int]]:
+        """Of several columns one may be empty if another has what is asked."""
+        asked = [name for name in self.text if name.lower() not in CONTEXT] or [*self.text]
+        cells = {", ".join(asked): list(zip(*(rows[name] for name in asked), strict=True))}
+        if self.label is not None:
+            cells[self.label] = [(cell,) for cell in rows[self.label]]
+        return {
+            name: [row for row, parts in enumerate(column) if all(map(is_blank, parts))]
+            for name, column in cells.items()
+        }
 
     def cell_problems(self, columns: Rows) -> list[str]:
         return by_problem(self._problem(row) for row in self._rows(columns))
@@ -65,7 +76,7 @@ class Chat(CausalTask):
         answers = [self._split(row)[1] for row in self._rows(rows)]
         return ["" if answer is None else answer.text for answer in answers]
 
-    def unread(self, tokenizer: Any, table: Any) -> list[str]:
+    def remarks(self, tokenizer: Any, table: Any) -> list[str]:
         """Raises ConfigError if a turn is learned of which the template writes nothing."""
         rows = self._rows({name: table[name][:] for name in self.known_columns})
         conversations = [self._conversation(row) for row in rows]

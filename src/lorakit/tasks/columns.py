@@ -17,8 +17,18 @@ from lorakit.text import repeated
 def resolve(table: Any, given: Columns, name: str = "the table") -> Columns:
     """`given` with its None parts guessed from the table, and the table checked against it.
 
-    Raises ConfigError that lists missing columns with the nearest names, what could not be guessed,
-    or the bad cells by their rows.
+    Raises ConfigError as `guess` does, or that lists the bad cells by their rows.
+    """
+    found = guess(table, given, name)
+    make_task(table, found, max_length=1).check(table, name)
+    return found
+
+
+def guess(table: Any, given: Columns, name: str = "the table") -> Columns:
+    """`given` with its None parts guessed from the table.
+
+    Raises ConfigError that lists missing columns with the nearest names, or what could not be
+    guessed.
     """
     given = known_columns(given)
     names: list[str] = list(table.column_names)
@@ -32,7 +42,6 @@ def resolve(table: Any, given: Columns, name: str = "the table") -> Columns:
     found = _guess(table, given)
     if problems := _open_parts(names, found) or _contradictions(table, given, found):
         raise ConfigError(f"The task and columns of {name} cannot be determined:", problems)
-    make_task(table, found, max_length=1).check(table, name)
     return found
 
 

@@ -29,6 +29,7 @@ from lorakit.tasks.messages import (
 )
 
 SYSTEM, HISTORY, TOOLS = ("system", "system_prompt"), ("history",), ("tools",)
+CONTEXT = (*SYSTEM, *HISTORY, *TOOLS)
 """The names of columns that are a part of their own, in lower case."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lorakit.tables.cells import is_blank, label_name, number
+from lorakit.tables.cells import decimal_mark, is_blank, label_name, number
 from lorakit.tasks.label_lists import is_list
 from lorakit.tasks.spec import Columns, TextColumns
 
@@ -95,7 +95,8 @@ def _kind(values: Sequence[Any]) -> str | None:
     if filled and all(map(is_list, filled)):
         return "multi_label_classification"
     names = set(map(label_name, filled))
-    numbers = [number(name) for name in names]
+    mark = decimal_mark(filled)
+    numbers = [number(name, mark) for name in names]
     measured = [value for value in numbers if value is not None]
     if len(measured) == len(names):
         fractions = any(not value.is_integer() for value in measured)

@@ -20,7 +20,8 @@ from typing import Any
 
 from lorakit.errors import ConfigError, FormatError
 from lorakit.tables.cells import text_problem
-from lorakit.tables.reading import SUFFIXES, kind_of, read_table, read_text
+from lorakit.tables.reading import SUFFIXES, read_table
+from lorakit.tables.text_files import kind_of, read_text
 from lorakit.tasks.nlg.corpora import PARSERS, read_corpus, read_entries
 from lorakit.tasks.nlg.inputs import REFERENCES, SEEN
 from lorakit.text import plural

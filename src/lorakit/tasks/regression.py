@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lorakit.errors import ConfigError
 from lorakit.metrics import regression_metrics
-from lorakit.tables.cells import number
+from lorakit.tables.cells import decimal_mark, number
 from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, Example, Learned, Rows, Task, Units
 from lorakit.tasks.baseline import Baseline, without_spread
 from lorakit.tasks.tokenizing import tokenize
@@ -31,6 +31,8 @@ class Regression(Task):
     """What is added to the model's output; 0 where its last layer has it."""
     scale: float = 1.0
     """What the model's output is multiplied by, before that."""
+    decimal: str = "."
+    """What stands before the decimals of numbers that are text: a point, or a comma."""
 
     name: ClassVar[str] = "regression"
     auto_class: ClassVar[str] = SEQUENCE_CLASSIFICATION
@@ -44,11 +46,15 @@ class Regression(Task):
     def from_table(
         cls, table: Any, text: tuple[str, ...], label: str | None, max_length: int
     ) -> Task:
-        """The task with the mean and the standard deviation of the training table."""
-        numbers = [value for cell in table[label] if (value := number(cell)) is not None]
+        """The task with the decimal mark, mean and standard deviation of the training table."""
+        try:
+            decimal = decimal_mark(table[label])
+        except ConfigError as error:
+            raise ConfigError(f"Column {label!r} cannot be read: {error}.") from error
+        numbers = [value for cell in table[label] if (value := number(cell, decimal)) is not None]
         mean = statistics.fmean(numbers or [0.0])
         spread = math.dist(numbers, [mean] * len(numbers)) / math.sqrt(len(numbers) or 1)
-        return cls(text, label, max_length, mean, spread or 1.0)
+        return cls(text, label, max_length, mean, spread or 1.0, decimal)
 
     @property
     def units(self) -> Units:
@@ -61,10 +67,15 @@ class Regression(Task):
 
     def target(self, value: Any) -> float:
         """The number itself."""
-        found = number(value)
+        found = number(value, self.decimal)
         if found is None:
-            raise ConfigError(f"has the value {value!r}, which is not a finite number")
+            known = "" if self.decimal == "." else ", with decimals after a comma as in training"
+            raise ConfigError(f"has the value {value!r}, which is not a finite number{known}")
         return found
+
+    def remarks(self, tokenizer: Any, table: Any) -> list[str]:
+        comma = self.decimal == ","
+        return [f"The numbers of {self.label} are read with decimals after a comma."] * comma
 
     def encode(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
         return {**tokenize(tokenizer, rows, self.text, self.max_length), **self.targets(rows)}

@@ -68,6 +68,8 @@ class TaskSpec(ABC):
     """Generation settings that differ from the defaults of `DecodingConfig`."""
     task_types: tuple[str, ...] = ()
     """The task_types in PEFT's config by which an adapter without a task file is of this task."""
+    in_template: str | None = None
+    """The task that renders the same rows in a base's chat template."""
     hub: str | None = None
     """The data set on the Hub with the task's own test set."""
     submission: Submission | None = None

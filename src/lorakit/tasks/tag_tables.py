@@ -10,7 +10,8 @@ from lorakit.errors import FormatError
 from lorakit.foreign_files import local_path
 from lorakit.tables.cells import is_blank, list_in
 from lorakit.tables.conll import TOKENS, is_tagged, may_be_columns, parse_conll
-from lorakit.tables.reading import kind_of, parse_file, read_table, to_table
+from lorakit.tables.reading import parse_file, read_table, to_table
+from lorakit.tables.text_files import kind_of
 from lorakit.tasks.guessing import by_lower_case
 from lorakit.tasks.spec import Columns
 

@@ -67,7 +67,7 @@ def prepare_run(recipe: Recipe, place: Workplace) -> Prepared:
     require_free_columns(task)
     task.require_packages()
     encoded = {n: encode(task, tokenizer, table, n, place.log) for n, table in tables.items()}
-    for sentence in task.unread(tokenizer, tables["train"]):
+    for sentence in task.remarks(tokenizer, tables["train"]):
         place.log(sentence)
     ends = _stop_tokens(task, tokenizer, encoded["train"], place.log)
     model, head = load_model(recipe, task)

@@ -11,8 +11,9 @@ from transformers import set_seed
 
 from lorakit.errors import StateError
 from lorakit.foreign_files import local_path
-from lorakit.recipe.data import Log, with_guesses
+from lorakit.recipe.data import Log
 from lorakit.recipe.schema import Recipe
+from lorakit.recipe.settled import settled
 from lorakit.runs.checkpoints import newest_whole
 from lorakit.runs.claim import claimed, require_own
 from lorakit.runs.directory import ADAPTER, CHECKPOINTS, RunResult, missing_adapter, read_result
@@ -37,7 +38,7 @@ def train(recipe: Recipe, log: Log = print) -> RunResult:
     log = log if process.is_main_process else _silent
     output = local_path(recipe.output)
     with process.main_process_first():
-        recipe = with_guesses(recipe, log)
+        recipe = settled(recipe, log)
         require_own(output, recipe)
         result = read_result(output, log)
     if result is not None:

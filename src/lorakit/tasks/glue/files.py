@@ -19,7 +19,8 @@ from typing import Any
 from lorakit.errors import ConfigError, FormatError, suggest
 from lorakit.tables.cells import is_place, label_name, number
 from lorakit.tables.delimited import parse_records
-from lorakit.tables.reading import read_table, read_text
+from lorakit.tables.reading import read_table
+from lorakit.tables.text_files import read_text
 from lorakit.tasks.glue.benchmark import LABEL, STSB_RANGE, GlueTask
 from lorakit.text import plural, rows_text
 

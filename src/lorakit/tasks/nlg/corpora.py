@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.errors import ConfigError
-from lorakit.tables.reading import kind_of, naming, parse_file, to_table
+from lorakit.tables.reading import naming, parse_file, to_table
+from lorakit.tables.text_files import kind_of
 from lorakit.tasks.nlg import dart, e2e, own, webnlg
 from lorakit.tasks.nlg.inputs import Entry, checked, table_of
 
