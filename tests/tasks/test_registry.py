@@ -139,7 +139,7 @@ def test_a_task_may_be_an_entry_of_another_name_as_glues_are() -> None:
     spec = TableTask("stars", Regression)
     register(spec)
     try:
-        task: Task = spec.make(None, Columns("stars", ("text",), "stars"), 8)
+        task: Task = spec.make({"stars": [1, 2]}, Columns("stars", ("text",), "stars"), 8)
         assert (task.name, task_spec("stars")) == ("regression", spec)
     finally:
         del TASKS["stars"]

@@ -49,7 +49,7 @@ class SharedRun:
 
     @property
     def data_name(self) -> str:
-        return self.dataset or Path(self.recipe.data.train).name
+        return self.dataset or ", ".join(Path(name).name for name in self.recipe.data.sources)
 
 
 def model_card(run: SharedRun) -> str:

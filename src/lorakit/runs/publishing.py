@@ -81,9 +81,9 @@ def open_run(run: str | Path, repo: str, base: str | None = None) -> SharedRun:
     if task is None:
         raise FormatError(f"{directory / ADAPTER} has no {TASK_FILE}; train the run again.")
     named = base or (recipe.base if _is_hub_id(recipe.base) else None)
-    data = recipe.data.train.partition(":")[0]
     bundle = read(directory / ADAPTER)
-    dataset = data if _is_hub_id(data) else None
+    data = [source.partition(":")[0] for source in recipe.data.sources]
+    dataset = data[0] if len(data) == 1 and _is_hub_id(data[0]) else None
     return SharedRun(directory, recipe, result, bundle, task, repo, named, dataset)
 
 
@@ -192,7 +192,7 @@ def _forget_names(config: Path) -> None:
 
 def _require_no_paths(run: SharedRun, folder: Path) -> None:
     """Raise SaveError that lists the files in which a local path of the run stands."""
-    local = [run.recipe.base, run.recipe.data.train, str(run.directory.absolute())]
+    local = [run.recipe.base, *run.recipe.data.sources, str(run.directory.absolute())]
     paths = [path for path in local if Path(path).is_absolute()]
     written = {path: json.dumps(path)[1:-1].encode() for path in paths}
     found = [

@@ -22,11 +22,14 @@ def words_of(cell: Any, parts_marks: bool = False) -> list[str]:
     """
     >>> words_of(["EU", "rejects", 5]), words_of("In (old) Rome."), words_of("In Rome.", True)
     (['EU', 'rejects', '5'], ['In', '(old)', 'Rome.'], ['In', 'Rome', '.'])
+    >>> words_of(None), words_of(5)
+    ([], ['5'])
     """
     words = list_in(cell)
     if words is not None:
         return [str(word) for word in words]
-    return [cell[first:last] for first, last in places(str(cell), parts_marks)]
+    text = "" if is_blank(cell) else str(cell)
+    return [text[first:last] for first, last in places(text, parts_marks)]
 
 
 def places(text: str, parts_marks: bool = False) -> list[Place]:
