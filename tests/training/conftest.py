@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers
 
+from lorakit.training import step_trainer
+from lorakit.training.compilation import Compilation
 from tests.training import tiny
 
 
@@ -55,3 +59,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Sets what compiles; torch's own inductor takes seconds for each function."""
+
+    def choose(name: Any) -> None:
+        monkeypatch.setattr(step_trainer, "Compilation", partial(Compilation, backend=name))
+
+    choose("eager")
+    return choose

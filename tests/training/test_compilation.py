@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +13,12 @@ from transformers import TrainerCallback
 from lorakit.errors import ConfigError, TrainingError
 from lorakit.training import compile_choice, step_trainer
 from lorakit.training.callbacks import HealthCheck
-from lorakit.training.compilation import Compilation, form_of, without_trace
+from lorakit.training.compilation import form_of, without_trace
 from tests.tolerances import MODEL
 from tests.training import tiny
 from tests.training.test_step_trainer import Smoothed, trainer_of
 
 Log = list[str]
-
-
-@pytest.fixture
-def backend(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Sets what compiles; torch's own inductor takes seconds for each function."""
-
-    def choose(name: Any) -> None:
-        monkeypatch.setattr(step_trainer, "Compilation", partial(Compilation, backend=name))
-
-    choose("eager")
-    return choose
 
 
 CUTOFF = {"kind": "cutoff_token"}
@@ -174,43 +161,3 @@ def test_auto_is_uncompiled_with_a_loss_that_edits_embeddings(encoder, reviews, 
     settings = {"training": {"compile": "auto"}, "loss": CUTOFF}
     trainer = tiny.trainer_of(tiny.recipe(encoder, reviews, tmp_path, **settings))
     assert trainer.compile == "off"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"method": "full"},
-        {"method": "head"},
-        {"lora": {"use_dora": True, "target_modules": ["query", "value"]}},
-        {"training": {"label_smoothing": 0.1}},
-        {"training": {"gradient_checkpointing": True}},
-        {"training": {"dtype": "bf16"}},
-        {"loss": {"kind": "rdrop"}},
-    ],
-    ids=str,
-)
-def test_runs_of_every_kind_train_compiled_as_uncompiled(settings, backend, reviews, tmp_path):
-    backend("aot_eager")
-    base = tiny.save_encoder(tmp_path / "base", dropout=0.0)
-    assert_trains_alike(base, reviews, tmp_path, settings)
-
-
-@pytest.mark.slow
-def test_the_default_compiler_trains_as_uncompiled(reviews, tmp_path):
-    base = tiny.save_encoder(tmp_path / "base", dropout=0.0)
-    assert_trains_alike(base, reviews, tmp_path, {})
-
-
-def assert_trains_alike(base: Path, data: Path, output: Path, settings: Any) -> None:
-    found = {}
-    for choice in ("off", "on"):
-        training = {"max_steps": 3, "compile": choice, **settings.get("training", {})}
-        lora = {"lora_dropout": 0.0, **settings.get("lora", {})}
-        sections = {**settings, "training": training, "lora": lora}
-        trainer = tiny.trainer_of(tiny.recipe(base, data, output / choice, **sections))
-        trainer.train_from(None)
-        found[choice] = trainer
-    assert found["on"].compilation.graphs <= 8
-    wide = {"rtol": 1e-2, "atol": 1e-2} if "bf16" in str(settings) else {"rtol": 1e-3, "atol": 1e-4}
-    tiny.assert_same(tiny.weights(found["on"]), tiny.weights(found["off"]), **wide)

@@ -1,0 +1,57 @@
+"""Whole runs, compiled and not: the same weights, for every method, loss and dtype."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training import tiny
+
+pytestmark = [
+    pytest.mark.slow,
+    # torch's own, as it traces past the hook by which transformers checkpoints behind embeddings
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor"),
+]
+ROUNDED = {"rtol": 1e-3, "atol": 1e-4}
+"""Of float32 after a few steps of Adam."""
+ROUNDED_BF16 = {"rtol": 1e-2, "atol": 1e-2}
+
+
+def assert_trains_alike(base: Path, data: Path, output: Path, settings: Any) -> None:
+    found = {}
+    for choice in ("off", "on"):
+        training = {"max_steps": 3, "compile": choice, **settings.get("training", {})}
+        adapter = {"lora_dropout": 0.0, **settings.get("lora", {})}
+        sections = {**settings, "training": training, "lora": adapter}
+        trainer = tiny.trainer_of(tiny.recipe(base, data, output / choice, **sections))
+        trainer.train_from(None)
+        found[choice] = trainer
+    assert 0 < found["on"].compilation.graphs < 8
+    tolerance = ROUNDED_BF16 if "bf16" in str(settings) else ROUNDED
+    tiny.assert_same(tiny.weights(found["on"]), tiny.weights(found["off"]), **tolerance)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "full"},
+        {"method": "head"},
+        {"lora": {"use_dora": True, "target_modules": ["query", "value"]}},
+        {"training": {"label_smoothing": 0.1}},
+        {"training": {"gradient_checkpointing": True}},
+        {"training": {"dtype": "bf16"}},
+        {"loss": {"kind": "rdrop"}},
+    ],
+    ids=str,
+)
+def test_runs_of_every_kind_train_compiled_as_uncompiled(settings, backend, reviews, tmp_path):
+    backend("aot_eager")
+    base = tiny.save_encoder(tmp_path / "base", dropout=0.0)
+    assert_trains_alike(base, reviews, tmp_path, settings)
+
+
+def test_the_default_compiler_trains_as_uncompiled(reviews, tmp_path):
+    base = tiny.save_encoder(tmp_path / "base", dropout=0.0)
+    assert_trains_alike(base, reviews, tmp_path, {})
