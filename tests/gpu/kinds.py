@@ -122,7 +122,11 @@ KINDS: dict[str, Kind] = {
     "conv2d": Kind(
         lambda: nn.Conv2d(8, 6, 3, stride=2), (4, 8, 15, 15), config={"bias": "lora_only"}
     ),
-    "DoRA": Kind(lambda: nn.Linear(WIDTH, HEIGHT), config={"use_dora": True, "bias": "lora_only"}),
+    "DoRA": Kind(
+        lambda: nn.Linear(WIDTH, HEIGHT),
+        config={"use_dora": True, "bias": "lora_only"},
+        roundings=2,  # LoRA's output, and its product with d
+    ),
 }
 ATTENTION = Kind(
     lambda: nn.MultiheadAttention(32, 4, batch_first=True),
