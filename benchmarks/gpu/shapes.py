@@ -67,6 +67,15 @@ def floor(base: nn.Module, model: Model) -> nn.Module:
     return training_step.needing_gradients(copy, training_step.first(base, model.query_value))
 
 
+def biased_floor(base: nn.Module, model: Model) -> nn.Module:
+    """The same for torch.compile, which would cut the model at a hook: a bias there trains."""
+    copy = share(base).requires_grad_(False)
+    for name in training_step.first(base, model.query_value):
+        layer = copy.get_submodule(name)
+        layer.bias = nn.Parameter(layer.weight.new_zeros(len(layer.weight)))
+    return copy
+
+
 def free_memory(device: str) -> None:
     """Give back what nothing refers to, so that the next cell finds the device as this one did."""
     gc.collect()

@@ -66,6 +66,17 @@ def test_a_shared_copy_has_the_weights_and_other_modules():
     )
 
 
+@pytest.mark.parametrize("model", inputs.SMALL[1:], ids=lambda model: model.name)
+def test_the_floor_to_compile_trains_a_bias_of_the_first_q_and_v(model):
+    base = shapes.build(QUICK, model)
+    floor = shapes.biased_floor(base, model)
+    training = [name for name, p in floor.named_parameters() if p.requires_grad]
+    assert [name.split(".")[-2:] for name in training] == [[n, "bias"] for n in model.query_value]
+    ids = shapes.batch(QUICK, model, 16)
+    output, expected = (m.eval()(input_ids=ids).last_hidden_state for m in (floor, base))
+    assert torch.equal(output, expected)
+
+
 def test_peak_memory_is_that_of_an_accelerator(monkeypatch):
     with pytest.raises(Unavailable, match="accelerators only"):
         memory.check(QUICK)
