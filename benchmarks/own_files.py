@@ -34,7 +34,7 @@ TEACHERS = {
 NOUNS = ("lamp", "chair", "desk", "table", "kettle", "mirror", "pillow", "clock", "stool", "basket",
          "carpet", "candle", "drawer", "curtain", "blanket", "bottle")  # fmt: skip
 
-PEOPLE = ("Ann", "Bilal", "Chloe", "David", "Elif", "Farid", "Greta", "Hugo", "Ines", "Jonas")
+PEOPLE = ("Ann", "Bilal", "Chloe", "David", "Elif", "Farid", "Greta", "Hugo", "Ivan", "Jonas")
 FAMILIES = ("Smith", "Kowalski", "Garcia", "Tanaka", "Okafor", "Jensen", "Rossi", "Novak")
 PLACES = ("Paris", "Lagos", "Kyoto", "Lima", "Oslo", "Prague", "Porto", "Austin", "Cairo", "Delhi")
 SENTENCES = ("{P} ordered {t} to {L} .", "please send {t} to {P} in {L} .", "{t} never left {L} .",

@@ -19,6 +19,7 @@ NAMES = (
     "operation",
     "training_step",
     "reviews",
+    "first_runs",
     "glue",
     "glue_warm_start",
     "glue_padding",

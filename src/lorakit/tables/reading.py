@@ -17,6 +17,7 @@ from lorakit.tables.folders import files_of_pattern, is_pattern
 from lorakit.tables.joining import joined
 from lorakit.tables.json_rows import parse_json, parse_json_lines
 from lorakit.tables.named import files_of_named, load_named, require_datasets
+from lorakit.tables.plain_text import parse_text
 from lorakit.tables.readings import Reading, read_as, several
 from lorakit.tables.text_files import (
     PACKED,
@@ -31,7 +32,7 @@ from lorakit.text import repeated
 
 SEPARATED = {".csv": ",", ".tsv": "\t"}
 _JSON = {".jsonl": parse_json_lines, ".json": parse_json}
-_TEXT = {**_JSON, **dict.fromkeys(conll.SUFFIXES, conll.parse_conll)}
+_TEXT = {**_JSON, **dict.fromkeys(conll.SUFFIXES, conll.parse_conll), ".txt": parse_text}
 _FORMATS = {
     ".csv": "CSV",
     ".tsv": "TSV",
@@ -39,8 +40,10 @@ _FORMATS = {
     ".json": "JSON",
     **dict.fromkeys(conll.SUFFIXES, "CoNLL"),
     ".parquet": "Parquet",
+    ".txt": "plain text",
 }
 SUFFIXES = (*_FORMATS,)
+_IN_FOLDERS = tuple(kind for kind in SUFFIXES if kind != ".txt")  # a text there is about the data
 
 Parsed = TypeVar("Parsed")
 
@@ -74,7 +77,7 @@ def _files(source: str, split: str) -> list[Path] | None:
         return [path]
     if kind_of(path) in SUFFIXES and not path.is_dir():
         require_file(path)
-    return files_of_named(source, split, SUFFIXES)
+    return files_of_named(source, split, _IN_FOLDERS)
 
 
 def _from_file(path: Path) -> tuple[Any, Reading]:
