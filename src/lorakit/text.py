@@ -41,6 +41,18 @@ def size_text(size: int) -> str:
     return f"{size / 1e6:,.2f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
 
 
+def duration_text(seconds: float) -> str:
+    """
+    >>> duration_text(0.234), duration_text(72), duration_text(600), duration_text(9000)
+    ('0.23 s', '72 s', '10 min', '2.5 h')
+    """
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"
+
+
 def plural(count: int, noun: str) -> str:
     """
     >>> plural(1, "row"), plural(1200, "row")

@@ -60,7 +60,7 @@ def test_train_guesses_says_so_and_ends_with_the_lines_that_use_it(
     )  # fmt: skip
     assert code == 0, err
     assert "guessed from" in out
-    assert "task classification, text text, label label" in out
+    assert "task classification (label has 2 different values), text text, label label" in out
     recipe = yaml.safe_load((output / "recipe.yaml").read_text())
     assert recipe["data"]["label"] == "label"
     assert "accuracy of the majority class" in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -227,12 +228,24 @@ def test_the_report_prints_one_row_a_kind_of_layer() -> None:
         "transformer.wte                  1  Embedding  40 x 16  40      0.1       2,240",
         "transformer.h.*.attn.c_attn      2  Conv1D     16 x 48   2        2         256",
         "trained in full: transformer.ln_f.weight (16), transformer.ln_f.bias (16)",
-        "frozen, without adapter: transformer.wpe.weight (256), "
-        "transformer.h.*.attn.c_proj.weight (512), transformer.h.*.mlp.c_fc.weight (2,048), "
-        "transformer.h.*.mlp.c_proj.weight (2,048)",
+        "frozen, without adapter: transformer.h.*.mlp.c_fc.weight (2,048), "
+        "transformer.h.*.mlp.c_proj.weight (2,048), transformer.h.*.attn.c_proj.weight (512), "
+        "transformer.wpe.weight (256)",
         "rank above min(in, out): transformer.wte",
         "tied weights, only one of them adapted: transformer.wte.weight = lm_head.weight",
     ]
+
+
+def test_the_report_names_the_largest_tensors_and_counts_the_rest() -> None:
+    report = lora.inject(zoo.llama(), lora.LoraConfig(r=40, target_modules=["q_proj", "o_proj"]))
+    notes = dict(line.split(": ", 1) for line in str(report).splitlines() if ": " in line)
+    frozen = notes["frozen, without adapter"].split(", m")
+    sizes = [int(re.search(r"\(([\d,]+)\)", item).group(1).replace(",", "")) for item in frozen[:6]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert notes["frozen, without adapter"].endswith(", and 1 more")
+    assert notes["rank above min(in, out)"] == (
+        "model.layers.*.self_attn.q_proj (2 layers), model.layers.*.self_attn.o_proj (2 layers)"
+    )
 
 
 def test_targets_lists_what_the_report_would_count() -> None:

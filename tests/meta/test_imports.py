@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = {"accelerate", "huggingface_hub", "numpy", "safetensors", "torch", "transformers"}
 
 
@@ -27,8 +29,18 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert_light("-c", "import lorakit")
 
 
-def test_help_loads_nothing_heavy() -> None:
-    assert_light("-m", "lorakit", "--help")
+@pytest.mark.parametrize("command", [[], ["train"], ["inspect"]], ids=" ".join)
+def test_help_loads_nothing_heavy(command: list[str]) -> None:
+    assert_light("-m", "lorakit", *command, "--help")
+
+
+def test_completion_loads_nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = "import sys; sys.argv = ['lorakit']; from lorakit.cli import main; main()"
+    monkeypatch.setenv("_LORAKIT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    for word in ("rev", "--set"):
+        monkeypatch.setenv("COMP_WORDS", f"lorakit train {word}")
+        assert_light("-c", call)
 
 
 def test_errors_and_configs_load_nothing_heavy() -> None:

@@ -15,24 +15,30 @@ TALK = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
 SAID: dict[str, tuple[dict[str, Any], str]] = {
     "classification": (
         {"id": "1", "text": "a", "title": "t", "label": "x"},
-        "task classification, text text, label label; not read: id, title",
+        "task classification (label has 2 different values), text text, label label; not read: id, "
+        "title",
     ),
     "regression": (
         {"text": "a", "score": 1.5, "by": "me"},
-        "task regression, text text, label score; not read: by",
+        "task regression (score has numbers with fractions), text text, label score; not read: by",
     ),
     "multiple choice": (
         {"id": 1, "question": "q", "choice1": "a", "choice2": "b", "label": 0},
-        "task multiple_choice, text question, choice1, choice2, label label; not read: id",
+        "task multiple_choice (by the names of the columns), text question, choice1, choice2, "
+        "label label; not read: id",
     ),
     "generation": (
         {"prompt": "a", "completion": "b", "source": "c"},
-        "task generation, text prompt, label completion; not read: source",
+        "task generation (by the names of the columns), text prompt, label completion; not read: "
+        "source",
     ),
-    "chat": ({"messages": TALK, "id": "1"}, "task chat, text messages; not read: id"),
+    "chat": (
+        {"messages": TALK, "id": "1"},
+        "task chat (by the names of the columns), text messages; not read: id",
+    ),
     "all are read": (
         {"context": "c", "question": "q", "answer": "a"},
-        "task generation, text question, context, label answer",
+        "task generation (by the names of the columns), text question, context, label answer",
     ),
 }
 

@@ -14,7 +14,7 @@ from lorakit.errors import ConfigError
 from lorakit.tables.cells import label_names
 from lorakit.tasks.base import TRUNCATED, Task
 from lorakit.tasks.classification import Classification
-from lorakit.tasks.encoding import encode_table
+from lorakit.tasks.encoding import Truncation, encode_table
 from lorakit.tasks.generation import IGNORED, Generation
 from lorakit.tasks.multiple_choice import MultipleChoice
 from lorakit.tasks.regression import Regression
@@ -49,7 +49,7 @@ def test_classification_encodes_as_transformers(
     plain = bert(*sources, truncation=True, max_length=max_length)
     assert {name: columns[name] for name in plain} == dict(plain)
     lengths = [len(ids) for ids in bert(*sources, verbose=False)["input_ids"]]
-    assert columns[TRUNCATED] == [length > max_length for length in lengths]
+    assert columns[TRUNCATED] == [max(0, length - max_length) for length in lengths]
     features = [
         {**{k: plain[k][i] for k in plain}, "labels": [0, 1, 0, 1][i]} for i in range(len(TEXTS))
     ]
@@ -60,9 +60,9 @@ def test_classification_encodes_as_transformers(
 def test_a_text_that_just_fits_is_not_cut(bert: Any) -> None:
     length = len(bert(TEXTS[0])["input_ids"])
     task = Classification(("a",), None, length, ("0", "1"))
-    assert task.encode(bert, {"a": TEXTS[:1]})[TRUNCATED] == [False]
+    assert task.encode(bert, {"a": TEXTS[:1]})[TRUNCATED] == [0]
     shorter = Classification(("a",), None, length - 1, ("0", "1"))
-    assert shorter.encode(bert, {"a": TEXTS[:1]})[TRUNCATED] == [True]
+    assert shorter.encode(bert, {"a": TEXTS[:1]})[TRUNCATED] == [1]
 
 
 def test_a_limit_without_room_for_text_is_refused(bert: Any) -> None:
@@ -110,7 +110,7 @@ def test_multiple_choice_pads_over_all_choices(bert: Any) -> None:
     expected = {name: tensor.view(2, 2, -1) for name, tensor in flat.items()}
     expected["labels"] = torch.tensor([1, 0])
     assert_batches_equal(task, bert, columns, expected)
-    assert columns[TRUNCATED] == [True, False]
+    assert columns[TRUNCATED] == [4, 0]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_long_prompt_loses_its_beginning_and_a_long_completion_its_end(gpt: An
     columns = task.encode(gpt, {"p": ["xyzxyz", "xy"], "c": ["\n12", "\n123456789"]})
     assert [gpt.decode(ids) for ids in columns["input_ids"]] == ["yz\n12<|im_end|>", "y\n1234"]
     assert [row.count(IGNORED) for row in columns["labels"]] == [2, 1]
-    assert columns[TRUNCATED] == [True, True]
+    assert columns[TRUNCATED] == [4, 7]
 
 
 def test_several_prompt_columns_become_paragraphs(gpt: Any) -> None:
@@ -192,7 +192,7 @@ def test_a_causal_loss_of_the_batch_is_that_of_the_completions(gpt: Any) -> None
 def test_a_table_says_how_much_was_cut(bert: Any) -> None:
     table = Dataset.from_dict({"a": ["film " * 9, "ok", "film " * 8], "label": ["0", "1", "0"]})
     encoded, cut = encode_table(Classification(("a",), "label", 8, ("0", "1")), bert, table)
-    assert cut == 2
+    assert cut == Truncation(rows=2, tokens=(9 + 2 - 8) + (8 + 2 - 8))
     assert encoded.column_names == ["input_ids", "token_type_ids", "attention_mask", "labels"]
 
 

@@ -51,7 +51,9 @@ def fresh(recipe: Recipe) -> Any:
     """The model of a run before its first step, without a warm start."""
     recipe = with_guesses(recipe, lambda text: None)
     _, task = prepare(recipe, split(recipe.data)["train"])
-    return adapt_model(recipe, *load_model(recipe, task), lambda text: None)
+    model, head = load_model(recipe, task)
+    adapt_model(recipe, model, head)
+    return model
 
 
 def started(recipe: Recipe, source: Path) -> tuple[Any, Any]:

@@ -174,8 +174,9 @@ def trainer_of(recipe: Recipe, log: Callable[[str], None] | None = None) -> Lora
     set_seed(recipe.training.seed)
     tables = split(recipe.data)
     words, task = prepare(recipe, tables["train"])
-    data = {n: encode(task, words, table, n, _silent) for n, table in tables.items()}
-    model = adapt_model(recipe, *load_model(recipe, task), _silent)
+    data = {n: encode(task, words, table, n, _silent)[0] for n, table in tables.items()}
+    model, head = load_model(recipe, task)
+    adapt_model(recipe, model, head)
     return make_trainer(recipe, model, task, words, data, Path(recipe.output), log or _silent)
 
 

@@ -29,17 +29,19 @@ from lorakit.cli.output import (
     print_error,
     print_interrupted,
 )
+from lorakit.cli.settings_help import CommandWithSettings
 from lorakit.errors import ConfigError, LorakitError
 
+NAME = "lorakit"
+"""Of the command, however it is called: the shell's completion asks for it."""
+
 app = typer.Typer(
-    name="lorakit",
-    help="LoRA for any PyTorch model: train, evaluate, generate, inspect and merge adapters.",
+    name=NAME,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-app.command("train")(train.train)
+app.command("train", cls=CommandWithSettings)(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("generate")(generate.generate)
@@ -72,7 +74,12 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """LoRA for any PyTorch model: train, evaluate, generate, inspect and merge adapters."""
+    """LoRA for any PyTorch model: train, evaluate, generate, inspect and merge adapters.
+
+    Example: `lorakit train --base FacebookAI/roberta-base --data reviews.csv --output runs/reviews`
+
+    then `lorakit predict runs/reviews --text "A joy."`
+    """
     global _debug
     _debug = debug
 
@@ -90,7 +97,7 @@ def _exit_code(arguments: list[str], as_json: bool) -> int:
     try:
         _require_text(arguments)
         with plain_warnings():  # standalone prints usage errors
-            code: int = app(arguments, standalone_mode=not as_json) or 0
+            code: int = app(arguments, prog_name=NAME, standalone_mode=not as_json) or 0
         if code == INTERRUPTED:
             print_interrupted()
         return code

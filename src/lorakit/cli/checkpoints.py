@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from lorakit.checkpoint.releases import Release
 
 app = typer.Typer(
-    help="List and download the adapters that microsoft/LoRA has published.",
+    help="List and download the adapters that microsoft/LoRA has published.\n\n"
+    "Example: `lorakit checkpoints list`",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )

@@ -1,4 +1,4 @@
-"""`lorakit inspect ADAPTER [--base MODEL]`."""
+"""`lorakit inspect RUN|ADAPTER|FILE [--base MODEL]`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,25 @@ import typer
 
 from lorakit.cli import options
 from lorakit.cli.output import Json, quiet_libraries, show
+from lorakit.errors import ConfigError
 
 
 def inspect(
-    adapter: options.Adapter,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|ADAPTER|FILE",
+            help="Run directory; adapter (directory, file, hub id, or name from `lorakit "
+            "checkpoints list`); or data (CSV, TSV, JSON, JSONL or Parquet file, or a data set on "
+            "the Hub as NAME:CONFIG).",
+        ),
+    ],
     base: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Also load the adapter onto this base model (directory or hub id), and check that "
-            "it fits.",
+            help="Base model (directory or hub id). An adapter is also loaded onto it, to check "
+            "that it fits; data are tokenized as it reads them.",
             rich_help_panel=options.MODEL,
         ),
     ] = None,
@@ -25,15 +34,49 @@ def inspect(
     revision: options.Revision = None,
     json: Json = False,
 ) -> None:
-    """Show what an adapter contains, and whether it fits a base model.
+    """Show what an adapter contains and whether it fits a base model, or what is in a data file.
 
-    Prints format, rank, alpha, target modules, numbers of parameters and dtypes.
+    Of an adapter or a run it prints format, rank, alpha, target modules, numbers of parameters and
+    dtypes; of data the columns, the task that is guessed, the first examples, classes and lengths.
 
-    Example: `lorakit inspect ./adapter --base FacebookAI/roberta-base`
+    Example: `lorakit inspect reviews.csv`
+
+    Example: `lorakit inspect runs/reviews --base FacebookAI/roberta-base`
     """
+    from lorakit.inference.source_kind import holds_rows
+
+    if not holds_rows(source):
+        _inspect_adapter(source, base, lora_alpha, revision, json)
+    elif lora_alpha is None and revision is None:
+        _inspect_data(source, base, json)
+    else:
+        raise ConfigError(
+            f"--lora-alpha and --revision are for adapters, and {source} is data; leave them out."
+        )
+
+
+def _inspect_data(source: str, base: str | None, json: bool) -> None:
+    from lorakit.cli.preview import print_data
+    from lorakit.recipe.data_preview import preview_source
+
+    if base is not None:
+        quiet_libraries(json)
+    found = preview_source(source, base)
+    if json:
+        show(found, json)
+    else:
+        print_data(found)
+
+
+def _inspect_adapter(
+    source: str, base: str | None, lora_alpha: float | None, revision: str | None, json: bool
+) -> None:
     from lorakit.checkpoint import read
     from lorakit.checkpoint.summary import summarise
+    from lorakit.runs.finished import finished_run
 
+    run = finished_run(source, revision)
+    adapter = source if run is None else str(run.adapter)
     bundle = read(adapter, lora_alpha, revision)
     if base is None:
         show(summarise(bundle), json)

@@ -1,4 +1,4 @@
-"""`lorakit merge ADAPTER --base MODEL --output DIR`."""
+"""`lorakit merge RUN|ADAPTER --output DIR`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lorakit.cli.output import Json, quiet_libraries, show
 
 
 def merge(
-    adapter: options.Adapter,
+    source: options.Source,
     output: Annotated[
         Path,
         typer.Option(
@@ -27,17 +27,17 @@ def merge(
     revision: options.Revision = None,
     json: Json = False,
 ) -> None:
-    """Merge an adapter into the weights of its base model, and save a plain transformers model.
+    """Merge a run or an adapter into its base model, and save a plain transformers model.
 
     The output loads with `from_pretrained`, without lorakit or PEFT. Tokenizer, label names,
     padding and stop tokens are those of the adapter, else of the base.
 
-    Example: `lorakit merge ./adapter --base FacebookAI/roberta-base --output ./merged`
+    Example: `lorakit merge runs/reviews --output ./merged`
     """
     from lorakit.inference.merging import merge_to_directory
 
     quiet_libraries(json)
     report = merge_to_directory(
-        adapter, base, output, lora_alpha=lora_alpha, check_base=check_base, revision=revision
+        source, base, output, lora_alpha=lora_alpha, check_base=check_base, revision=revision
     )
     show(report, json)

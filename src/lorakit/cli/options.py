@@ -23,12 +23,6 @@ Source = Annotated[
         "`lorakit checkpoints list`.",
     ),
 ]
-Adapter = Annotated[
-    str,
-    typer.Argument(
-        metavar="ADAPTER", help="Directory, file, hub id, or name from `lorakit checkpoints list`."
-    ),
-]
 Base = Annotated[
     str | None,
     typer.Option(

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from lorakit.cli import completion
 from lorakit.cli.output import Json, show
 
 app = typer.Typer(
-    help="List and print the recipes that come with lorakit.",
+    help="List and print the recipes that come with lorakit.\n\n"
+    "Example: `lorakit recipes show reviews`",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -28,7 +30,14 @@ def list_(json: Json = False) -> None:
 
 @app.command("show")
 def show_(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name from `lorakit recipes list`.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="Name from `lorakit recipes list`.",
+            autocompletion=completion.recipes,
+        ),
+    ],
     json: Json = False,
 ) -> None:
     """Print a recipe as YAML, to edit it and train with it.

@@ -6,16 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lorakit.cli import completion
 from lorakit.cli.output import INTERRUPTED, Json, print_error, quiet_libraries, show
 
 if TYPE_CHECKING:
+    from lorakit.recipe.schema import Recipe
     from lorakit.runs.directory import RunResult
 
 
 def train(
     recipe: Annotated[
         str | None,
-        typer.Argument(metavar="RECIPE", help="YAML file, or name from `lorakit recipes list`."),
+        typer.Argument(
+            metavar="RECIPE",
+            help="YAML file, or name from `lorakit recipes list`.",
+            autocompletion=completion.recipes,
+        ),
     ] = None,
     base: Annotated[
         str | None,
@@ -42,7 +48,8 @@ def train(
             "--set",
             metavar="NAME=VALUE",
             help="Setting of the recipe, such as training.epochs=3 or method=full; repeat it for "
-            "several.",
+            "several. All are listed below.",
+            autocompletion=completion.settings,
         ),
     ] = None,
     deterministic: Annotated[
@@ -51,6 +58,14 @@ def train(
             "--deterministic",
             help="Use deterministic algorithms: the same bits again on the same machine. Sets "
             "training.deterministic.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show data, examples, lengths, steps, time and memory, measured on the first "
+            "steps, and write nothing.",
         ),
     ] = False,
     json: Json = False,
@@ -62,6 +77,8 @@ def train(
     learning curve to the run directory. The same command resumes an interrupted run.
 
     Example: `lorakit train --base FacebookAI/roberta-base --data reviews.csv --output runs/reviews`
+
+    Look first: the same with `--dry-run`.
     """
     from lorakit import training
     from lorakit.models.processes import is_first_process
@@ -76,6 +93,9 @@ def train(
         given["training.deterministic"] = True
     mapping = with_settings(mapping, set_ or [])
     checked = from_mapping(with_values(mapping, {k: v for k, v in given.items() if v is not None}))
+    if dry_run:
+        _show_preview(checked, json)
+        return
     try:
         result = training.train(checked, log=lambda text: None if json else print(text, flush=True))
     except KeyboardInterrupt:
@@ -87,6 +107,20 @@ def train(
 
 def _one_or_all(files: list[str] | None) -> str | list[str] | None:
     return files[0] if files is not None and len(files) == 1 else files or None
+
+
+def _show_preview(recipe: Recipe, as_json: bool) -> None:
+    from lorakit.cli.preview import print_preview
+    from lorakit.models.processes import is_first_process
+    from lorakit.training.preview import preview
+
+    found = preview(recipe)
+    if not is_first_process():
+        return
+    if as_json:
+        show(found, as_json)
+    else:
+        print_preview(found)
 
 
 def _closing(result: RunResult) -> str:

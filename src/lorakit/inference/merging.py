@@ -31,6 +31,7 @@ from lorakit.models.small_files import PROCESSOR, TOKENIZER, small_files
 from lorakit.models.stop_tokens import set_stop_tokens
 from lorakit.models.vocabulary import fit_vocabulary
 from lorakit.runs.directory import ADAPTER, RECIPE
+from lorakit.runs.finished import finished_run
 from lorakit.tasks.base import Task
 from lorakit.tasks.padding import settle_padding
 from lorakit.text import settings
@@ -71,7 +72,7 @@ class MergedModel:
 
 
 def merge_to_directory(
-    adapter: str,
+    source: str,
     base: str | None,
     output: Path,
     *,
@@ -79,7 +80,7 @@ def merge_to_directory(
     check_base: bool = True,
     revision: str | None = None,
 ) -> MergedModel:
-    """Load `adapter` onto `base`, fold it, and save the model and its tokenizer to `output`.
+    """Load an adapter, or a run's, onto its base, fold it, and save model and tokenizer.
 
     With a task file beside the adapter the configs have its labels, and the tokens that pad and
     stop.
@@ -97,8 +98,12 @@ def merge_to_directory(
             f"{output} is the place of the adapter of the run in {output.parent}; pass another "
             "directory with --output."
         )
+    run = finished_run(source, revision)
+    adapter = source if run is None else str(run.adapter)
     bundle = read(adapter, lora_alpha, revision)
-    base = base or bundle.base_model
+    own_base = bundle.base_model if run is None else run.recipe.base
+    base_revision = run.recipe.revision if run is not None and base is None else None
+    base = base or own_base
     if base is None:
         raise ConfigError(
             f"The files of {adapter} do not name the base model; pass it with --base MODEL."
@@ -106,13 +111,13 @@ def merge_to_directory(
     beside = adapter_directory(adapter, revision)
     task = stored_task(beside)
     with new_directory(output) as directory:
-        model: Any = load_base(base, bundle=bundle)
+        model: Any = load_base(base, base_revision, bundle=bundle)
         own = tokenizer = load_own_tokenizer(beside)
         fit_vocabulary(model, bundle, own)
         loaded = load(model, bundle, adapter, check_base)
         report = find(bundle.method).fold(model)
         if own is None and small_files(base, TOKENIZER):
-            tokenizer = load_tokenizer(base)
+            tokenizer = load_tokenizer(base, base_revision)
         _settle(model, tokenizer, task, beside)
         size = _save(model, tokenizer, base, directory)
     return MergedModel(

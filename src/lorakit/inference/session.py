@@ -14,8 +14,7 @@ import torch
 
 from lorakit.checkpoint import AdapterBundle, read
 from lorakit.checkpoint.releases import release_of
-from lorakit.errors import ConfigError, FormatError
-from lorakit.foreign_files import local_path
+from lorakit.errors import ConfigError
 from lorakit.inference.beside import (
     adapter_directory,
     load_own_tokenizer,
@@ -28,9 +27,8 @@ from lorakit.models.heads import head_height, output_layer
 from lorakit.models.loading import load_config, load_for_task, load_tokenizer
 from lorakit.models.vocabulary import fit_vocabulary
 from lorakit.recipe.data import prepare, split, tested, text_limit
-from lorakit.recipe.schema import Recipe, from_mapping
-from lorakit.recipe.yaml_file import load_recipe
-from lorakit.runs.directory import ADAPTER, RECIPE, missing_adapter
+from lorakit.recipe.schema import Recipe
+from lorakit.runs.finished import FinishedRun, finished_run
 from lorakit.tasks.base import BareAdapter, Task
 from lorakit.tasks.batching import TOKENS
 from lorakit.tasks.padding import require_padding
@@ -94,9 +92,8 @@ def open_session(
     missing, FormatError for damaged files, MismatchError if the adapter does not fit its base.
     """
     options = options or LoadOptions()
-    place = local_path(source)
-    if (place / RECIPE).is_file():
-        return _open_run(place, options)
+    if run := finished_run(source, options.revision):
+        return _open_run(source, run, options)
     bundle = read(source, options.lora_alpha, options.revision)
     base = options.base or bundle.base_model
     directory = adapter_directory(source, options.revision)
@@ -129,26 +126,18 @@ def evaluation_tables(session: Session, data: str | None) -> dict[str, Any]:
     return session.spec.read(source, "test")
 
 
-def _open_run(directory: Path, options: LoadOptions) -> Session:
-    if options.revision is not None:
-        raise ConfigError(
-            f"revision={options.revision!r} is for an adapter on the Hub, and {directory} is a run."
-        )
-    recipe = from_mapping(load_recipe(directory / RECIPE))
-    adapter = directory / ADAPTER
-    if not adapter.is_dir():
-        raise FormatError(missing_adapter(directory))
-    base = options.base or recipe.base
-    recipe = replace(recipe, base=base)
+def _open_run(directory: str, run: FinishedRun, options: LoadOptions) -> Session:
+    adapter, base = run.adapter, options.base or run.recipe.base
+    recipe = replace(run.recipe, base=base)
     bundle = read(adapter, options.lora_alpha)
     stored = load_task(adapter) or _task_again(recipe, bundle)
-    task = _deciding(_adopted(stored, options, str(directory)), options)
+    task = _deciding(_adopted(stored, options, directory), options)
     own = load_own_tokenizer(adapter)
     model = _load_adapted(base, task, bundle, own, str(adapter), options, recipe.revision)
     dtype = inference_dtype(recipe.training.dtype)
     compute_in(model, dtype)
     spec = task_spec(options.task or recipe.data.task or task.name)
-    session = _session(str(directory), base, recipe.method, model, own, task, adapter, recipe, spec)
+    session = _session(directory, base, recipe.method, model, own, task, adapter, recipe, spec)
     return replace(session, dtype=dtype)
 
 

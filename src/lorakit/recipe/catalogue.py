@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lorakit
 from lorakit.errors import ConfigError, suggest
 from lorakit.foreign_files import local_path
 from lorakit.recipe.yaml_file import load_recipe
+from lorakit.recipe_files import recipe_files
 from lorakit.text import table
 
 
@@ -38,7 +38,7 @@ class ShippedRecipes:
 
 def shipped_recipes() -> ShippedRecipes:
     """Every recipe that is shipped, by name."""
-    return ShippedRecipes(tuple(_summary(file) for file in _files().values()))
+    return ShippedRecipes(tuple(_summary(file) for file in recipe_files().values()))
 
 
 def recipe_file(name: str | Path) -> Path:
@@ -46,7 +46,7 @@ def recipe_file(name: str | Path) -> Path:
 
     Raises ConfigError, with the nearest names, if there is neither.
     """
-    path, files = local_path(name), _files()
+    path, files = local_path(name), recipe_files()
     if path.is_file():
         return path
     if str(name) in files:
@@ -58,20 +58,11 @@ def recipe_file(name: str | Path) -> Path:
     )
 
 
-def _files() -> dict[str, Path]:
-    """In a wheel they stand in the package, in a checkout beside `src`."""
-    package = Path(lorakit.__file__).parent
-    places = (package / "recipes", package.parents[1] / "recipes")
-    folder = next((place for place in places if place.is_dir()), None)
-    files = sorted(folder.rglob("*.yaml")) if folder else []
-    return {str(f.relative_to(folder).with_suffix("").as_posix()): f for f in files if folder}
-
-
 def _summary(file: Path) -> ShippedRecipe:
     recipe: dict[str, Any] = load_recipe(file)
     first = file.read_text(encoding="utf-8").splitlines()[0]
     about = first.removeprefix("#").strip() if first.startswith("#") else ""
-    name = next(name for name, path in _files().items() if path == file)
+    name = next(name for name, path in recipe_files().items() if path == file)
     return ShippedRecipe(
         name, str(recipe.get("base")), str(recipe.get("method", "lora")), about, str(file)
     )

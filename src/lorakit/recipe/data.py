@@ -29,7 +29,7 @@ from lorakit.tables import reading_of
 from lorakit.tables.joining import alike
 from lorakit.tasks.base import Task
 from lorakit.tasks.columns import guess, known_columns, make_task
-from lorakit.tasks.encoding import encode_table, truncation_text
+from lorakit.tasks.encoding import Truncation, encode_table, truncation_text
 from lorakit.tasks.registry import TASKS
 from lorakit.tasks.spec import Columns, TaskSpec
 
@@ -92,13 +92,18 @@ def _sources(data: DataConfig, log: Log) -> list[Source]:
     """
     named = [*(data.text or ()), *filter(None, [data.label])]
     is_known = bool(data.text) and (data.label or not _spec(data.task).task_class.needs_label)
-    tables = {name: _read(name, data.task, "train", log)["train"] for name in data.sources}
+    tables = training_tables(data, log)
     if len(tables) > 1 and is_known:
         tables = {
             name: table.select_columns([column for column in table.column_names if column in named])
             for name, table in tables.items()
         }
     return [Source(name, t, data.sources[name]) for name, t in alike(tables).items()]
+
+
+def training_tables(data: DataConfig, log: Log = _silent) -> dict[str, Any]:
+    """The table of each file of data.train, as it was read."""
+    return {name: _read(name, data.task, "train", log)["train"] for name in data.sources}
 
 
 def _without_blanks(data: DataConfig, source: Source, log: Log = _silent) -> Source:
@@ -143,7 +148,7 @@ def with_guesses(recipe: Recipe, log: Log) -> Recipe:
     given = known_columns(Columns(data.task, tuple(data.text or ()) or None, data.label))
     columns = guess(table, given, data.train_name)
     if columns != given:
-        log(f"guessed from {data.train_name}: {_in_words(columns, table.column_names)}")
+        log(f"guessed from {data.train_name}: {in_words(columns, table.column_names)}")
     selects_best = bool(recipe.training.early_stopping)
     validation = 0.1 if selects_best and data.validation is None else data.validation
     learned = _spec(columns.task).task_class
@@ -161,12 +166,12 @@ def with_guesses(recipe: Recipe, log: Log) -> Recipe:
     return with_defaults(replace(recipe, data=data), math.ceil(left * seen * pieces), log)
 
 
-def _in_words(columns: Columns, names: Sequence[str]) -> str:
-    """The task, the columns that it reads, and those of a table that it does not."""
+def in_words(columns: Columns, names: Sequence[str]) -> str:
+    """The task and why, the columns that it reads, and those of a table that it does not."""
     text, label = columns.text or (), columns.label
     unread = [name for name in names if name not in (*text, label)]
     return (
-        f"task {columns.task}, text {', '.join(text)}"
+        f"task {columns.task}{f' ({columns.why})' if columns.why else ''}, text {', '.join(text)}"
         + (f", label {label}" if label else "")
         + (f"; not read: {', '.join(unread)}" if unread else "")
     )
@@ -194,15 +199,15 @@ def text_limit(tokenizer: Any, base: str, revision: str | None = None) -> int:
     return min(stated or loading.UNLIMITED, positions or loading.UNLIMITED)
 
 
-def encode(task: Task, tokenizer: Any, table: Any, name: str, log: Log) -> Any:
+def encode(task: Task, tokenizer: Any, table: Any, name: str, log: Log) -> tuple[Any, Truncation]:
     """The table as token ids, with a progress bar; logs what was truncated or is unknown."""
     with _bars(sys.stderr.isatty()):
         encoded, truncated = encode_table(task, tokenizer, table, name)
-    if truncated:
+    if truncated.rows:
         log(truncation_text(truncated, len(encoded), name, task.max_length))
     if unknown := unknown_text(tokenizer, encoded["input_ids"], name):
         log(unknown)
-    return encoded
+    return encoded, truncated
 
 
 @contextmanager

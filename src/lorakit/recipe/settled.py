@@ -17,15 +17,20 @@ def settled(recipe: Recipe, log: Log) -> Recipe:
     Only where the recipe names no task: `data.task: generation` leaves the texts as they are.
     """
     found = with_guesses(recipe, log)
-    in_template = TASKS[str(found.data.task)].in_template
-    if recipe.data.task is not None or in_template is None or not _has_template(recipe):
-        return found
+    return found if recipe.data.task is not None else through_template(found, log)
+
+
+def through_template(recipe: Recipe, log: Log) -> Recipe:
+    """The recipe, whose task was guessed, with the task that goes through the base's template."""
+    in_template = TASKS[str(recipe.data.task)].in_template
+    if in_template is None or not _has_template(recipe):
+        return recipe
     log(
         "The base has a chat template, through which prompts go as the user's and completions as "
-        f"the assistant's turns (task {in_template}); data.task={found.data.task} leaves them as "
+        f"the assistant's turns (task {in_template}); data.task={recipe.data.task} leaves them as "
         "they are."
     )
-    return replace(found, data=replace(found.data, task=in_template))
+    return replace(recipe, data=replace(recipe.data, task=in_template))
 
 
 def _has_template(recipe: Recipe) -> bool:

@@ -15,13 +15,14 @@ from torch import Tensor
 from lorakit.errors import ConfigError
 from lorakit.tables.cells import is_blank, text_problem
 from lorakit.tasks.baseline import Baseline, same_answer
+from lorakit.tasks.shown import Shown
 from lorakit.tasks.table_checks import bad_cells, label_problem, missing_columns
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Any]]
 """A table, or a part of it, by columns."""
 Example = dict[str, Any]
-"""One tokenized row: `input_ids`, masks, `labels`, and whether it was truncated."""
+"""One tokenized row: `input_ids`, masks, `labels`, and how many tokens were cut off."""
 
 Learned = Literal["a class", "a number", "a set of labels"]
 """What the head learns for an example, or for a token."""
@@ -31,7 +32,7 @@ SEQUENCE_CLASSIFICATION = "AutoModelForSequenceClassification"
 TOKEN_CLASSIFICATION = "AutoModelForTokenClassification"
 """That of the models with a row of logits for each token."""
 TRUNCATED = "truncated"
-"""The column of an encoded table that says whether a row was longer than `max_length`."""
+"""The column of an encoded table: by how many tokens a row was longer than `max_length`."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Task(ABC):
+class Task(Shown, ABC):
     """One kind of supervised example: rows in; examples, batches and scores out."""
 
     text: tuple[str, ...]

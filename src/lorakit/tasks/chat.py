@@ -14,6 +14,7 @@ from lorakit.tasks.chat_template import labelled, render
 from lorakit.tasks.conversations import CONTEXT, Conversation, read_conversation
 from lorakit.tasks.generation import CausalTask
 from lorakit.tasks.messages import ASSISTANT, Message, Turn, said
+from lorakit.tasks.pieces import Piece
 from lorakit.tasks.table_checks import by_problem
 from lorakit.tasks.text_models.decoder import columns_of, last_tokens
 from lorakit.tasks.unread_parts import KEY, unread
@@ -64,6 +65,14 @@ class Chat(CausalTask):
         conversations = [self._conversation(row) for row in self._rows(rows)]
         examples = [labelled(tokenizer, spelled(tokenizer, c)) for c in conversations]
         return columns_of(examples, self.max_length, self.end_id(tokenizer))
+
+    def row_pieces(self, row: Row) -> list[Piece]:
+        """A line for each turn."""
+        lines = [
+            (Piece(f"{turn.message['role']}: "), Piece(turn.text, turn.learned), Piece("\n"))
+            for turn in self._conversation(row).turns
+        ]
+        return [piece for line in lines for piece in line][:-1]
 
     def prompts(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
         """Each conversation up to the answer, truncated at its beginning."""

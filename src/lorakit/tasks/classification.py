@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -61,6 +62,13 @@ class Classification(LabelledText):
         labels = [self.target(value) for value in test[self.label]]
         found = classification_metrics([commonest(labels)] * len(labels), labels, self.metrics)
         return Baseline("majority class", self.best_metric, found[self.best_metric])
+
+    def class_counts(self, table: Any) -> dict[str, int]:
+        counts = Counter(label_name(value) for value in table[self.label][:])
+        return {label: counts[label] for label in self.labels}
+
+    def target_text(self, target: int) -> str:
+        return self.labels[target]
 
     def text_problem(self, column: str, value: Any) -> str | None:
         may_be_blank = self.blank_texts and is_blank(value)

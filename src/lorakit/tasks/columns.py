@@ -80,7 +80,8 @@ def _recognised(table: Any, given: Columns) -> Columns | None:
         if spec.recognise is not None and given.task in (None, spec.name):
             found = spec.recognise(table, given)
             if found is not None:
-                return replace(found, task=spec.name)
+                why = "by the names of the columns" if given.task is None else ""
+                return replace(found, task=spec.name, why=why)
     return None
 
 

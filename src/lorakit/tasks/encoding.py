@@ -1,8 +1,9 @@
-"""A table becomes examples: checked, then tokenized; truncated rows are counted."""
+"""A table becomes examples: checked, then tokenized; what is truncated is counted."""
 
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 from lorakit.tasks.base import TRUNCATED, Task
@@ -11,10 +12,20 @@ from lorakit.text import plural
 _ROW = "row:"
 
 
+@dataclass(frozen=True)
+class Truncation:
+    """What of a table is beyond the task's `max_length`."""
+
+    rows: int
+    """How many rows are longer."""
+    tokens: int
+    """How many of their tokens are cut off, together."""
+
+
 def encode_table(
     task: Task, tokenizer: Any, table: Any, name: str = "the table", labelled: bool = True
-) -> tuple[Any, int]:
-    """The table as token ids, and how many of its rows were truncated to the task's max_length.
+) -> tuple[Any, Truncation]:
+    """The table as token ids, and what of it was truncated to the task's max_length.
 
     Without `labelled` a column of labels is not read. Raises ConfigError that lists missing columns
     and bad cells.
@@ -32,17 +43,18 @@ def encode_table(
         new_fingerprint=uuid.uuid4().hex,  # not a hash of the tokenizer, which takes a second
         desc=f"tokenizing {name}",
     )
-    return encoded.remove_columns(TRUNCATED), sum(encoded[TRUNCATED][:])
+    cut = encoded[TRUNCATED][:]
+    return encoded.remove_columns(TRUNCATED), Truncation(sum(map(bool, cut)), sum(cut))
 
 
-def truncation_text(count: int, total: int, name: str, max_length: int) -> str:
+def truncation_text(found: Truncation, total: int, name: str, max_length: int) -> str:
     """A sentence about the rows that were truncated.
 
-    >>> truncation_text(3, 1200, "train", 256)
-    '3 of the 1,200 rows of train were truncated to the maximum length of 256 tokens.'
+    >>> truncation_text(Truncation(3, 40), 1200, "train", 256)
+    '3 of the 1,200 rows of train were truncated to the maximum length of 256 tokens: 40 are lost.'
     """
-    verb = "was" if count == 1 else "were"
+    verb, lost = ("was" if found.rows == 1 else "were"), ("is" if found.tokens == 1 else "are")
     return (
-        f"{count:,} of the {plural(total, 'row')} of {name} {verb} truncated to the maximum length "
-        f"of {max_length:,} tokens."
+        f"{found.rows:,} of the {plural(total, 'row')} of {name} {verb} truncated to the maximum "
+        f"length of {max_length:,} tokens: {found.tokens:,} {lost} lost."
     )

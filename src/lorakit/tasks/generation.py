@@ -20,6 +20,7 @@ from lorakit.tasks.conversations import HISTORY, SYSTEM
 from lorakit.tasks.ends import IGNORED, end_id, end_tokens
 from lorakit.tasks.messages import history_problem, holds_messages, read_history
 from lorakit.tasks.padding import padded, padding_id
+from lorakit.tasks.pieces import Piece
 from lorakit.tasks.text_models import DECODER, TEXT_MODELS, TextModel, text_model_of
 
 REFERENCE = "reference"
@@ -98,6 +99,9 @@ class CausalTask(Task):
     def target(self, value: Any) -> str:
         """The text itself."""
         return str(value)
+
+    def pieces(self, tokenizer: Any, example: Example) -> list[Piece]:
+        return self.text_model.pieces(tokenizer, example["input_ids"], example["labels"])
 
     def predictions(self, outputs: Tensor) -> list[Any]:
         raise NotImplementedError(

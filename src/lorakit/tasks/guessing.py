@@ -14,6 +14,7 @@ from typing import Any
 from lorakit.tables.cells import decimal_mark, is_blank, label_name, number
 from lorakit.tasks.label_lists import is_list
 from lorakit.tasks.spec import Columns, TextColumns
+from lorakit.text import plural
 
 _TEXTS = ("text", "sentence", "review", "content", "body", "comment", "tweet", "title")
 _PAIRS = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"),
@@ -50,7 +51,8 @@ def guess_labelled(table: Any, given: Columns, texts: TextColumns) -> Columns:
     if found.text is None and texts.least <= 2:
         found = replace(found, text=_texts(table, names, found.label))
     if found.task is None and found.label is not None:
-        found = replace(found, task=_kind(table[found.label][:]))
+        kind, held = _kind(table[found.label][:])
+        found = replace(found, task=kind, why=f"{found.label} has {held}")
     return found
 
 
@@ -85,20 +87,22 @@ def _texts(table: Any, names: Mapping[str, str], label: str | None) -> tuple[str
     )
 
 
-def _kind(values: Sequence[Any]) -> str | None:
-    """Lists hold several labels; numbers with a fraction, or many of them, are measured; few values
-    are classes.
+def _kind(values: Sequence[Any]) -> tuple[str | None, str]:
+    """The task, and what the column holds that says so.
 
-    Texts that are nearly all different are neither: None.
+    Lists hold several labels; numbers with a fraction, or many of them, are measured; few values
+    are classes. Texts that are nearly all different are neither: None.
     """
     filled = [value for value in values if not is_blank(value)]
     if filled and all(map(is_list, filled)):
-        return "multi_label_classification"
+        return "multi_label_classification", "lists"
     names = set(map(label_name, filled))
     mark = decimal_mark(filled)
     numbers = [number(name, mark) for name in names]
     measured = [value for value in numbers if value is not None]
-    if len(measured) == len(names):
-        fractions = any(not value.is_integer() for value in measured)
-        return "regression" if fractions or len(names) > _MOST_CLASSES else "classification"
-    return None if len(names) > max(_MOST_CLASSES, len(values) / 2) else "classification"
+    if any(not value.is_integer() for value in measured) and len(measured) == len(names):
+        return "regression", "numbers with fractions"
+    if len(measured) == len(names) > _MOST_CLASSES:
+        return "regression", f"{len(names):,} different numbers"
+    few = len(names) <= max(_MOST_CLASSES, len(values) / 2)
+    return "classification" if few else None, plural(len(names), "different value")

@@ -63,6 +63,14 @@ class MultiLabelClassification(LabelledText):
         new = ((row, {*labels_in([value], size)} - known) for row, value in enumerate(other))
         return {row: ", ".join(sorted(names)) for row, names in new if names}
 
+    def class_counts(self, table: Any) -> dict[str, int]:
+        """How many rows have each label."""
+        columns = zip(*map(self.target, table[self.label][:]), strict=True)
+        return {name: int(sum(column)) for name, column in zip(self.labels, columns, strict=True)}
+
+    def target_text(self, target: Sequence[float]) -> str:
+        return ", ".join(self._present(target)) or "none"
+
     def with_thresholds(self, thresholds: Sequence[float]) -> Task:
         if len(thresholds) not in (1, len(self.labels)) or not all(0 < t < 1 for t in thresholds):
             raise ConfigError(
@@ -94,10 +102,14 @@ class MultiLabelClassification(LabelledText):
         decided: list[list[int]] = self._decided(outputs).tolist()
         if self.indicators:
             return decided
-        return [[self.labels[i] for i, yes in enumerate(row) if yes] for row in decided]
+        return list(map(self._present, decided))
 
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
         return multi_label_metrics(self._decided(outputs).tolist(), labels.int().tolist())
+
+    def _present(self, row: Sequence[float]) -> list[str]:
+        """The names of the labels of a row of 0 and 1."""
+        return [label for label, yes in zip(self.labels, row, strict=True) if yes]
 
     def _decided(self, outputs: Tensor) -> Tensor:
         return (outputs.sigmoid() > torch.tensor(self.thresholds, device=outputs.device)).int()

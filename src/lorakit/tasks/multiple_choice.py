@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,8 +13,9 @@ from torch import Tensor
 from lorakit.errors import ConfigError
 from lorakit.metrics import classification_metrics
 from lorakit.tables.cells import is_place, label_name
-from lorakit.tasks.base import TRUNCATED, Example, Rows, Task, inputs_of
+from lorakit.tasks.base import TRUNCATED, Example, Row, Rows, Task, inputs_of
 from lorakit.tasks.baseline import Baseline, commonest
+from lorakit.tasks.pieces import Piece
 from lorakit.tasks.tokenizing import tokenize_texts
 
 
@@ -53,7 +55,7 @@ class MultipleChoice(Task):
         encoded: dict[str, list[Any]] = {
             k: [v[i * n : (i + 1) * n] for i in range(size)] for k, v in flat.items()
         }
-        encoded[TRUNCATED] = [any(choices) for choices in encoded[TRUNCATED]]
+        encoded[TRUNCATED] = [sum(choices) for choices in encoded[TRUNCATED]]
         return {**encoded, **self.targets(rows)}
 
     def collate(self, tokenizer: Any, examples: Sequence[Example]) -> dict[str, Tensor]:
@@ -66,6 +68,20 @@ class MultipleChoice(Task):
             batch["labels"] = torch.tensor([example["labels"] for example in examples])
         return batch
 
+    def row_pieces(self, row: Row) -> list[Piece]:
+        right = self.target(row[str(self.label)])
+        question, *choices = (f"{column}: {row[column]}" for column in self.text)
+        return [Piece(f"{question}\n"), *_lines(choices, right)]
+
+    def pieces(self, tokenizer: Any, example: Example) -> list[Piece]:
+        """Each choice with its question, on a line of its own."""
+        return _lines(map(tokenizer.decode, example["input_ids"]), example["labels"])
+
+    def class_counts(self, table: Any) -> dict[str, int]:
+        """How often each choice is the right one."""
+        counts = Counter(map(self.target, table[self.label][:]))
+        return {name: counts[i] for i, name in enumerate(self.text[1:])}
+
     def baseline(self, train: Any, test: Any) -> Baseline | None:
         """The choice that is right most often in the test set."""
         labels = [self.target(value) for value in test[self.label]]
@@ -77,3 +93,9 @@ class MultipleChoice(Task):
 
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
         return classification_metrics(outputs.argmax(-1).tolist(), labels.tolist())
+
+
+def _lines(choices: Iterable[str], right: int) -> list[Piece]:
+    """A line for each choice; the right one is learned."""
+    lines = [(Piece(choice, number == right), Piece("\n")) for number, choice in enumerate(choices)]
+    return [piece for line in lines for piece in line][:-1]

@@ -80,6 +80,10 @@ class Regression(Task):
     def encode(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
         return {**tokenize(tokenizer, rows, self.text, self.max_length), **self.targets(rows)}
 
+    def number_range(self, table: Any) -> dict[str, float]:
+        values = list(map(self.target, table[self.label][:]))
+        return {"least": min(values), "mean": statistics.fmean(values), "greatest": max(values)}
+
     def baseline(self, train: Any, test: Any) -> Baseline | None:
         """The mean of the training set."""
         mean = statistics.fmean(self.target(value) for value in train[self.label])

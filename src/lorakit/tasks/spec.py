@@ -24,6 +24,8 @@ class Columns:
     task: str | None = None
     text: tuple[str, ...] | None = None
     label: str | None = None
+    why: str = field(default="", compare=False)
+    """By what the task was guessed, where it was."""
 
 
 @dataclass(frozen=True)

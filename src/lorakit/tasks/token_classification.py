@@ -6,6 +6,7 @@ than `max_length` tokens is read in windows, so every word is learned and gets a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -23,12 +24,13 @@ from lorakit.metrics.entities import (
     tag_accuracy,
 )
 from lorakit.tables.cells import label_names
-from lorakit.tasks.base import TOKEN_CLASSIFICATION, Example, Rows, Task, inputs_of
+from lorakit.tasks.base import TOKEN_CLASSIFICATION, Example, Row, Rows, Task, inputs_of
 from lorakit.tasks.baseline import Baseline, commonest, same_answer
 from lorakit.tasks.class_head import ClassHead
 from lorakit.tasks.ends import IGNORED
 from lorakit.tasks.label_lists import is_list
 from lorakit.tasks.padding import padded
+from lorakit.tasks.pieces import Piece
 from lorakit.tasks.table_checks import by_problem
 from lorakit.tasks.word_examples import ANSWERS, CONTINUES, joined_rows, own_words, word_examples
 from lorakit.tasks.word_pieces import frame_of, pieces_of
@@ -133,6 +135,25 @@ class TokenClassification(ClassHead):
         ]
         return {name: [example[name] for example in examples] for name in examples[0]}
 
+    def row_pieces(self, row: Row) -> list[Piece]:
+        """Each word before its tag."""
+        pairs = zip(words_of(row[self.text[0]]), tags_of(row[str(self.label)]), strict=True)
+        return [piece for word, tag in pairs for piece in (Piece(f"{word}/"), *_tag(tag))]
+
+    def pieces(self, tokenizer: Any, example: Example) -> list[Piece]:
+        """Each tag behind the piece that carries it."""
+        ids, labels, found, start = example["input_ids"], example["labels"], [], 0
+        for place in example[ANSWERS]:
+            text = tokenizer.decode(ids[start : place + 1])
+            found += [Piece(f"{text}/"), *_tag(self.labels[labels[place]])]
+            start = place + 1
+        return [*found, Piece(tokenizer.decode(ids[start:]))]
+
+    def class_counts(self, table: Any) -> dict[str, int]:
+        """How many words have each tag."""
+        counts = Counter(tags_in(table[self.label]))
+        return {tag: counts[tag] for tag in self.labels}
+
     def collate(self, tokenizer: Any, examples: Sequence[Example]) -> dict[str, Tensor]:
         own = (ANSWERS, CONTINUES)
         inputs = [{k: v for k, v in inputs_of(e).items() if k not in own} for e in examples]
@@ -177,3 +198,8 @@ class TokenClassification(ClassHead):
             for kind, first, last in found
             for start, end in [(spans[first][0], spans[last][1])]
         ]
+
+
+def _tag(tag: str) -> tuple[Piece, Piece]:
+    """A tag that is learned, and the space behind it."""
+    return Piece(tag, learned=True), Piece(" ")

@@ -33,12 +33,12 @@ def tokenize_texts(
 
 def _truncated(
     tokenizer: Any, columns: Sequence[list[str]], ids: Sequence[list[int]], max_length: int
-) -> list[bool]:
-    """Which texts were truncated; only those that fill the limit are tokenized once more."""
+) -> list[int]:
+    """How many tokens were cut off; only texts that fill the limit are tokenized once more."""
     full = [row for row, row_ids in enumerate(ids) if len(row_ids) >= max_length]
-    truncated = [False] * len(ids)
+    truncated = [0] * len(ids)
     if full:
         texts = [[column[row] for row in full] for column in columns]
         for row, whole in zip(full, tokenizer(*texts, verbose=False)["input_ids"], strict=True):
-            truncated[row] = len(whole) > max_length
+            truncated[row] = max(0, len(whole) - max_length)
     return truncated

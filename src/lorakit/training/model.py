@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lorakit.errors import ConfigError
+from lorakit.injection.inspection.report import Report
 from lorakit.injection.selection.vocabulary import height, input_embeddings
 from lorakit.methods import find
 from lorakit.models import loading
@@ -56,11 +57,11 @@ def _largest(ids: Any) -> int:
     return ids if isinstance(ids, int) else max(map(_largest, ids), default=-1)
 
 
-def adapt_model(recipe: Recipe, model: Any, head: list[str], log: Log) -> Any:
-    """The model, prepared by the recipe's method, in the recipe's dtypes."""
-    log(str(find(recipe.method).apply(model, recipe.method_config, head)))
+def adapt_model(recipe: Recipe, model: Any, head: list[str]) -> Report:
+    """Prepare the model by the recipe's method, in the recipe's dtypes; the method's report."""
+    report = find(recipe.method).apply(model, recipe.method_config, head)
     compute_in(model, resolve_dtype(recipe.training.dtype))
-    return model
+    return report
 
 
 def _dropout_setting(recipe: Recipe, task: Task) -> str:

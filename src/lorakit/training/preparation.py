@@ -9,6 +9,7 @@ from typing import Any
 
 from accelerate import PartialState
 
+from lorakit.injection.inspection.report import Report
 from lorakit.models.heads import output_layer
 from lorakit.recipe.data import Log, encode, prepare, split
 from lorakit.recipe.schema import Recipe
@@ -17,6 +18,7 @@ from lorakit.runs.directory import CHECKPOINTS, require_free_columns
 from lorakit.runs.origin import ORIGIN, Facts, begin, require_same_origin
 from lorakit.runs.writing import writing
 from lorakit.tasks.base import Task
+from lorakit.tasks.encoding import Truncation
 from lorakit.tasks.ends import no_end_message
 from lorakit.training.arguments import make_trainer
 from lorakit.training.callbacks import BeforeSaving
@@ -47,11 +49,14 @@ class Prepared:
     recipe: Recipe
     tables: Mapping[str, Any]
     encoded: Mapping[str, Any]
+    truncated: Mapping[str, Truncation]
     tokenizer: Any
     task: Task
     ends: list[int]
     """The tokens at which generation stops."""
     model: Any
+    report: Report
+    """What of the model trains; prints as a table."""
     start: WarmStart | None
     trainer: LoraTrainer
 
@@ -66,7 +71,8 @@ def prepare_run(recipe: Recipe, place: Workplace) -> Prepared:
     tokenizer, task = prepare(recipe, tables["train"])
     require_free_columns(task)
     task.require_packages()
-    encoded = {n: encode(task, tokenizer, table, n, place.log) for n, table in tables.items()}
+    read = {n: encode(task, tokenizer, table, n, place.log) for n, table in tables.items()}
+    encoded = {name: rows for name, (rows, _) in read.items()}
     for sentence in task.remarks(tokenizer, tables["train"]):
         place.log(sentence)
     ends = _stop_tokens(task, tokenizer, encoded["train"], place.log)
@@ -74,12 +80,16 @@ def prepare_run(recipe: Recipe, place: Workplace) -> Prepared:
     if place.process.is_main_process:
         _note_origin(place.output, origin_of(tables, encoded, task, tokenizer, model, head))
     grow_vocabulary(model, tokenizer, encoded, place.log)
-    model = adapt_model(recipe, model, head, place.log)
+    report = adapt_model(recipe, model, head)
+    place.log(str(report))
     start = _warm_start(recipe, model, task, place)
     watching = [place.trackers, BeforeSaving(place.require_held)]
     output = place.output
     trainer = make_trainer(recipe, model, task, tokenizer, encoded, output, place.log, watching)
-    return Prepared(recipe, tables, encoded, tokenizer, task, ends, model, start, trainer)
+    truncated = {name: cut for name, (_, cut) in read.items()}
+    return Prepared(
+        recipe, tables, encoded, truncated, tokenizer, task, ends, model, report, start, trainer
+    )
 
 
 def _note_origin(output: Path, facts: Facts) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import torch
 
 import lorakit
 from lorakit.models.dtypes import resolve_dtype
 from lorakit.runs.directory import ADAPTER, RunResult
 from lorakit.tasks.baseline import Baseline
+from lorakit.training.memory import peak_memory
 from lorakit.training.preparation import Prepared
 
 
@@ -37,7 +35,7 @@ def run_result(
         examples={name: len(table) for name, table in run.tables.items()},
         steps=run.trainer.state.global_step,
         seconds=round(seconds, 1),
-        peak_memory_bytes=_peak_memory(),
+        peak_memory_bytes=peak_memory(),
         seed=recipe.training.seed,
         dtype=resolve_dtype(recipe.training.dtype),
         versions={name: _version(name) for name in ("lorakit", "torch", "transformers")},
@@ -49,18 +47,6 @@ def run_result(
         baseline=asdict(baseline) if baseline is not None else None,
         remarks=said,
     )
-
-
-def _peak_memory() -> int:
-    """Peak bytes of the accelerator if there is one, else of this process."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    if sys.platform == "win32":
-        return 0  # not in Python's standard library there
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _version(package: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -16,6 +17,9 @@ from lorakit.layers.conversion import lora_layers, original_class
 from lorakit.surgery.ties import tied_names
 from lorakit.text import table
 from lorakit.variants import VARIANTS
+
+_NAMED = 6
+"""How many items of a note are named; full fine-tuning has dozens of tensors."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Report:
         notes = {
             "trained in full": _sizes(self.trained),
             "frozen, without adapter": _sizes(self.uncovered),
-            "rank above min(in, out)": self.above_max_rank,
+            "rank above min(in, out)": _layers(self.above_max_rank),
             "random and frozen, rows that the checkpoint lacks (trainable_token_indices trains "
             "them)": [f"{name} {ranges(rows)}" for name, rows in self.random_rows.items()],
             "tied weights, only one of them adapted": [" = ".join(names) for names in self.tied],
@@ -93,7 +97,9 @@ class Report:
             ],
             "no longer tied, each is trained": [" = ".join(names) for names in self._trained_apart],
         }
-        lines += [f"{title}: {', '.join(items)}" for title, items in notes.items() if items]
+        lines += [
+            f"{title}: {', '.join(_shortened(found))}" for title, found in notes.items() if found
+        ]
         return "\n".join(lines)
 
 
@@ -188,10 +194,23 @@ def _layer_table(layers: Iterable[AdaptedLayer]) -> list[str]:
     return table(rows)
 
 
-def _sizes(sizes: dict[str, int]) -> list[str]:
-    """Names with their number of parameters, layers that differ in their index as one."""
-    groups: dict[str, int] = {}
+def _sizes(sizes: Mapping[str, int]) -> list[str]:
+    """Names with their number of parameters, the largest first; layers that differ in their index
+    as one.
+    """
+    groups: Counter[str] = Counter()
     for name, size in sizes.items():
-        key = without_indices(name)
-        groups[key] = groups.get(key, 0) + size
-    return [f"{name} ({size:,})" for name, size in groups.items()]
+        groups[without_indices(name)] += size
+    return [f"{name} ({size:,})" for name, size in groups.most_common()]
+
+
+def _layers(names: Iterable[str]) -> list[str]:
+    """Names of layers with their number, those that differ in their index as one."""
+    groups = Counter(map(without_indices, names))
+    return [name if count == 1 else f"{name} ({count:,} layers)" for name, count in groups.items()]
+
+
+def _shortened(items: Sequence[str]) -> list[str]:
+    """The first of the items, and how many follow."""
+    more = len(items) - _NAMED
+    return [*items[:_NAMED], f"and {more:,} more"] if more > 0 else [*items]

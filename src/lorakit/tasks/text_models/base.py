@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from lorakit.tasks.pieces import Piece
+
 Columns = dict[str, list[Any]]
 """An encoded table: ids, masks, `labels` if there are, and TRUNCATED."""
 
@@ -40,6 +42,10 @@ class TextModel(ABC):
     @abstractmethod
     def completion_ids(self, tokenizer: Any, completions: Sequence[str]) -> list[list[int]]:
         """The ids of completions alone, without the token that closes them."""
+
+    @abstractmethod
+    def pieces(self, tokenizer: Any, ids: Sequence[int], labels: Sequence[int]) -> list[Piece]:
+        """An example as text, with what is learned of it."""
 
     @abstractmethod
     def targets(self, labels: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from lorakit.errors import ConfigError
 from lorakit.tasks.base import TRUNCATED
 from lorakit.tasks.ends import IGNORED, with_end
+from lorakit.tasks.pieces import Piece, decoded_runs
 from lorakit.tasks.text_models.base import Columns, TextModel, without_eos
 
 Labelled = tuple[list[int], list[int]]
@@ -55,6 +56,9 @@ class Decoder(TextModel):
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 
+    def pieces(self, tokenizer: Any, ids: Sequence[int], labels: Sequence[int]) -> list[Piece]:
+        return decoded_runs(tokenizer, ids, [label != IGNORED for label in labels])
+
     def targets(self, labels: Tensor) -> Tensor:
         return labels[:, 1:]
 
@@ -85,7 +89,7 @@ def columns_of(examples: Sequence[Labelled], max_length: int, end: int | None = 
         "input_ids": [ids for ids, _ in kept],
         "attention_mask": [[1] * len(ids) for ids, _ in kept],
         "labels": [labels for _, labels in kept],
-        TRUNCATED: [len(ids) > max_length for ids, _ in examples],
+        TRUNCATED: [max(0, len(ids) - max_length) for ids, _ in examples],
     }
 
 
@@ -93,7 +97,7 @@ def last_tokens(prompts: Sequence[list[int]], max_length: int) -> Columns:
     """The columns of prompts without labels, truncated at their beginning."""
     kept = [ids[-max_length:] for ids in prompts]
     masks = [[1] * len(ids) for ids in kept]
-    truncated = [len(ids) > max_length for ids in prompts]
+    truncated = [max(0, len(ids) - max_length) for ids in prompts]
     return {"input_ids": kept, "attention_mask": masks, TRUNCATED: truncated}
 
 

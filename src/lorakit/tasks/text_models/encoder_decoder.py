@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lorakit.errors import ConfigError
 from lorakit.tasks.base import TRUNCATED
+from lorakit.tasks.pieces import Piece, answered
 from lorakit.tasks.text_models.base import Columns, TextModel, without_eos
 from lorakit.tasks.tokenizing import tokenize_texts
 
@@ -44,7 +45,7 @@ class EncoderDecoder(TextModel):
             **encoded,
             "labels": labels,
             "decoder_attention_mask": [[1] * len(ids) for ids in labels],
-            TRUNCATED: [truncated or len(ids) > max_length for truncated, ids in pairs],
+            TRUNCATED: [cut + max(0, len(ids) - max_length) for cut, ids in pairs],
         }
 
     def encode_prompts(self, tokenizer: Any, prompts: Sequence[str], max_length: int) -> Columns:
@@ -55,6 +56,9 @@ class EncoderDecoder(TextModel):
         """With the tokens that begin a text, as the tokenizer's `text_target` has them."""
         encoded = tokenizer(text_target=list(completions), verbose=False)
         return without_eos(encoded["input_ids"], tokenizer)
+
+    def pieces(self, tokenizer: Any, ids: Sequence[int], labels: Sequence[int]) -> list[Piece]:
+        return answered(tokenizer.decode(ids), tokenizer.decode(labels))
 
     def targets(self, labels: Tensor) -> Tensor:
         return labels
