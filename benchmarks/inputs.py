@@ -74,6 +74,12 @@ def llama(**sizes: int) -> nn.Module:
     return LlamaModel(LlamaConfig(use_cache=False, **sizes))
 
 
+def qwen2(**sizes: int) -> nn.Module:
+    from transformers import Qwen2Config, Qwen2Model
+
+    return Qwen2Model(Qwen2Config(use_cache=False, **sizes))
+
+
 def sizes(layers: int, width: int, mlp: int, heads: int, **others: int) -> dict[str, int]:
     return {
         "num_hidden_layers": layers,
@@ -112,6 +118,14 @@ SMALL = (
         *LLAMA_TARGETS,
     ),
 )
+COMPILED = Model(
+    "Qwen2-shaped, 448 wide",
+    qwen2,
+    sizes(4, 448, 1152, 7, num_key_value_heads=1, vocab_size=8192),
+    *LLAMA_TARGETS,
+    4,
+)
+"""Small, since every candidate is compiled."""
 
 
 def models(settings: Settings) -> tuple[Model, ...]:

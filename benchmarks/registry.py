@@ -18,6 +18,7 @@ NAMES = (
     "kept_bytes",
     "operation",
     "training_step",
+    "compiled_step",
     "reviews",
     "first_runs",
     "glue",

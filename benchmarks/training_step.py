@@ -92,9 +92,7 @@ def ratios(times: Times, targets: str) -> Row:
 
 
 def candidates(settings: Settings, model: Model, dtype: str) -> dict[str, Callable[[], object]]:
-    torch.manual_seed(settings.seed)
-    base = model.build(**model.sizes).to(settings.device, DTYPES[dtype]).train()
-    ids = torch.randint(model.sizes["vocab_size"], (model.rows, LENGTH), device=settings.device)
+    base, ids = base_and_batch(settings, model, dtype)
     floor = frozen(base, first(base, model.query_value))
     embeddings = next(n for n, m in base.named_modules() if isinstance(m, nn.Embedding))
     steps = {"floor": floor, "floor again": floor, "to the embeddings": frozen(base, [embeddings])}
@@ -105,6 +103,13 @@ def candidates(settings: Settings, model: Model, dtype: str) -> dict[str, Callab
         steps[f"{library}, {DORA}"] = adapt(library, base, model.all_linear, settings.seed, True)
     steps["full"] = base
     return {name: step(adapted, ids) for name, adapted in steps.items()}
+
+
+def base_and_batch(settings: Settings, model: Model, dtype: str) -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(settings.seed)
+    base = model.build(**model.sizes).to(settings.device, DTYPES[dtype]).train()
+    shape = model.rows, LENGTH
+    return base, torch.randint(model.sizes["vocab_size"], shape, device=settings.device)
 
 
 def adapt(

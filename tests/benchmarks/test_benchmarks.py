@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import __main__ as benchmarks_main
-from benchmarks import inputs, kept_bytes, peers, rounds, training_step
+from benchmarks import compiled_step, inputs, kept_bytes, peers, rounds, training_step
 from benchmarks.registry import NAMES, Settings
 
 QUICK = Settings(quick=True)
+TARGETS = ("q and v", "all linear")
 CHECKED = ("forward_calls", "kept_bytes", "operation", "training_step")
 
 
@@ -52,6 +53,18 @@ def test_quick_prints_a_table_and_keeps_nothing(monkeypatch, capsys, tmp_path):
     assert len(cells) == 4  # two dtypes, with and without dropout
     assert "| floor again | lorakit | peft | loralib | full | peft / lorakit |" in out
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor"
+)  # torch's, past a floor's hook
+def test_quick_compiles_every_candidate():
+    found = list(compiled_step.rows(QUICK))
+    adapted = {f"{library}, {targets}" for library in ("peft", "lorakit") for targets in TARGETS}
+    assert {row["candidate"] for row in found} == {"floor", "full", *adapted}
+    assert all(row["compiling, s"] > 0 for row in found)
+    assert next(iter(found))["over the compiled floor"]["median"] == 1
 
 
 @pytest.mark.slow
