@@ -181,6 +181,14 @@ def test_entities_are_scored_by_f1_and_parts_of_speech_by_accuracy() -> None:
     assert (pos.best_metric, found) == ("accuracy", {"accuracy": 1.0})
 
 
+def test_tags_that_keep_entities_from_being_measured_are_said() -> None:
+    tags = [["O", "B-X", "b-x", "O"], ["_"], ["O", "I-X", "O"]]
+    (said,) = made({"tokens": WORDS, "tags": tags}).remarks(None, None)
+    assert said.startswith("The tags '_', 'b-x' are none of entities, as the others are")
+    for fine in (TAGS, [["DET", "N", "V", "O"], ["N"], ["O"] * 3]):
+        assert made({"tokens": WORDS, "tags": fine}).remarks(None, None) == []
+
+
 def test_the_baseline_is_the_most_frequent_tag_in_the_metric_of_the_task() -> None:
     test = Dataset.from_dict(COLUMNS)
     assert made().baseline(test, test) == Baseline("tag O for every word", "overall_f1", 0.0)

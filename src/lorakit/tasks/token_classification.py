@@ -32,6 +32,7 @@ from lorakit.tasks.label_lists import is_list
 from lorakit.tasks.padding import padded
 from lorakit.tasks.pieces import Piece
 from lorakit.tasks.table_checks import by_problem
+from lorakit.tasks.tokenizing import require_room
 from lorakit.tasks.word_examples import ANSWERS, CONTINUES, joined_rows, own_words, word_examples
 from lorakit.tasks.word_pieces import frame_of, pieces_of
 from lorakit.tasks.words import have_marks_apart, places, tags_in, tags_of, words_of, words_problem
@@ -81,6 +82,16 @@ class TokenClassification(ClassHead):
         if self._marks_entities:
             require_package()
 
+    def remarks(self, tokenizer: Any, table: Any) -> list[str]:
+        """That tags of entities are not measured as such, where some tags are others."""
+        others = [tag for tag in self.labels if not mark_entities(["O", "B", tag])]
+        if not others or len(others) == len({*self.labels} - {"O"}):
+            return []
+        return [
+            f"The tags {', '.join(map(repr, others[:10]))} are none of entities, as the others "
+            "are, so accuracy is measured and no F1; write them as O, or as B-NAME and I-NAME."
+        ]
+
     def baseline(self, train: Any, test: Any) -> Baseline | None:
         """The most frequent tag of the test set for every word."""
         labels = [tags_of(cell) for cell in test[self.label]]
@@ -118,12 +129,8 @@ class TokenClassification(ClassHead):
     def encode(self, tokenizer: Any, rows: Rows) -> dict[str, list[Any]]:
         """One example a row, or one for each of its windows."""
         frame = frame_of(tokenizer)
+        require_room(frame.size, self.max_length)
         room = self.max_length - frame.size
-        if room < 1:
-            raise ConfigError(
-                f"data.max_length is {self.max_length}, and the tokenizer adds {frame.size} "
-                f"special tokens to each example; set it above {frame.size}."
-            )
         marks_apart = self.marks_apart and self.label not in rows
         sentences = [words_of(cell, marks_apart) for cell in rows[self.text[0]]]
         pieces = pieces_of(tokenizer, chain.from_iterable(sentences))

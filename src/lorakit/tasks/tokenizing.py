@@ -21,14 +21,18 @@ def tokenize_texts(
     tokenizer: Any, columns: Sequence[list[str]], max_length: int
 ) -> dict[str, list[Any]]:
     """The tokenizer's output for one list of texts or two, and TRUNCATED."""
-    special = tokenizer.num_special_tokens_to_add(pair=len(columns) == 2)
+    require_room(tokenizer.num_special_tokens_to_add(pair=len(columns) == 2), max_length)
+    encoded = dict(tokenizer(*columns, truncation=True, max_length=max_length))
+    return {**encoded, TRUNCATED: _truncated(tokenizer, columns, encoded["input_ids"], max_length)}
+
+
+def require_room(special: int, max_length: int) -> None:
+    """Raise ConfigError if the special tokens of an example leave no room for a text."""
     if max_length <= special:
         raise ConfigError(
             f"data.max_length is {max_length}, and the tokenizer adds {special} special tokens to "
             f"each example; set it above {special}."
         )
-    encoded = dict(tokenizer(*columns, truncation=True, max_length=max_length))
-    return {**encoded, TRUNCATED: _truncated(tokenizer, columns, encoded["input_ids"], max_length)}
 
 
 def _truncated(
