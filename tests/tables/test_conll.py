@@ -85,6 +85,17 @@ def test_files_are_read_by_their_suffix(suffix, tmp_path) -> None:
     assert {name: table[name][:] for name in table.column_names} == SENTENCES
 
 
+def test_a_text_file_of_tagged_columns_is_read_as_such_and_prose_is_not(tmp_path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text(TWO)
+    assert read_table(str(file))["tokens"][:] == SENTENCES["tokens"]
+    file.write_text(f"{TWO}\n" * 100 + "lost\n")
+    with pytest.raises(FormatError, match="has 1: lost"):
+        read_table(str(file))
+    file.write_text("Some prose.\nOf several lines.\n")
+    assert "tokens" not in read_table(str(file)).column_names
+
+
 @pytest.mark.parametrize(
     ("text", "tagged", "even"),
     [
@@ -99,4 +110,4 @@ def test_files_are_read_by_their_suffix(suffix, tmp_path) -> None:
     ],
 )
 def test_a_text_is_of_columns_if_all_lines_end_in_tags_of_entities(text, tagged, even) -> None:
-    assert (is_tagged(text), may_be_columns(text)) == (tagged, even)
+    assert (is_tagged(text.splitlines()), may_be_columns(text)) == (tagged, even)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 from lorakit.errors import FormatError
 from lorakit.text import plural
@@ -43,13 +43,14 @@ class _Line:
 _Sentence = list[_Line]
 
 
-def is_tagged(text: str) -> bool:
-    """Whether a text has columns, of which the last has tags of entities, by its first lines.
+def is_tagged(text: Iterable[str]) -> bool:
+    """Whether a text, by lines, has columns, of which the last has tags of entities.
 
-    >>> is_tagged("EU B-ORG\\nrejects O\\n\\nPeter B-PER"), is_tagged("To be or not to be")
+    >>> is_tagged(["EU B-ORG", "rejects O", "", "Peter B-PER"]), is_tagged(["To be or not to be"])
     (True, False)
     """
-    lines = [*chain.from_iterable(_sentences("\n".join(text.split("\n")[:_SNIFFED])))]
+    first = (line.rstrip("\r\n") for line in islice(text, _SNIFFED))
+    lines = [*chain.from_iterable(_sentences("\n".join(first)))]
     tags = {line.cells[-1] for line in lines}
     return _are_even(lines) and tags > {"O"} and all(map(_ENTITY.fullmatch, tags))
 

@@ -81,7 +81,7 @@ def _files(source: str, split: str) -> list[Path] | None:
 
 
 def _from_file(path: Path) -> tuple[Any, Reading]:
-    kind = kind_of(path)
+    kind = _kind(path)
     if kind not in SUFFIXES:
         raise ConfigError(
             f"{path} cannot be read as a table; pass a file that ends in {', '.join(SUFFIXES)}, "
@@ -98,6 +98,13 @@ def _from_file(path: Path) -> tuple[Any, Reading]:
         columns, layout = read_columns(lambda: lines_of(path), SEPARATED[kind])
     found = replace(reading, separator=layout.separator, quotes=layout.quotes)
     return _json_cells().table_of(columns), found
+
+
+def _kind(path: Path) -> str:
+    """The suffix by which the file is read: CoNLL's for a text of columns with tags."""
+    kind = kind_of(path)
+    is_text = kind == ".txt" and path.is_file()
+    return conll.SUFFIXES[0] if is_text and conll.is_tagged(lines_of(path)) else kind
 
 
 def parse_file(path: Path, parser_for: Callable[[Path, str], Callable[[str], Parsed]]) -> Parsed:

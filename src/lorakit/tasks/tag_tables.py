@@ -9,9 +9,9 @@ from typing import Any
 from lorakit.errors import FormatError
 from lorakit.foreign_files import local_path
 from lorakit.tables.cells import is_blank, list_in
-from lorakit.tables.conll import TOKENS, is_tagged, may_be_columns, parse_conll
+from lorakit.tables.conll import TOKENS, is_tagged, may_be_columns
 from lorakit.tables.reading import parse_file, read_table, to_table
-from lorakit.tables.text_files import kind_of
+from lorakit.tables.text_files import kind_of, lines_of
 from lorakit.tasks.guessing import by_lower_case
 from lorakit.tasks.spec import Columns
 
@@ -34,16 +34,14 @@ def tag_columns(table: Any, given: Columns) -> Columns | None:
 
 
 def read_sentences(source: str, split: str) -> Any:
-    """The rows as `read_table` reads them, and of a text file its columns, or its lines as rows."""
+    """The rows as `read_table` reads them; of a text file without tags its lines as rows."""
     path = local_path(source)
-    if kind_of(path) != ".txt" or path.is_dir():
+    if kind_of(path) != ".txt" or path.is_dir() or is_tagged(lines_of(path)):
         return read_table(source, split)
-    return to_table(parse_file(path, lambda *_: _parse_text), source)
+    return to_table(parse_file(path, lambda *_: _lines), source)
 
 
-def _parse_text(text: str) -> Mapping[str, Any]:
-    if is_tagged(text):
-        return parse_conll(text)
+def _lines(text: str) -> dict[str, list[str]]:
     if may_be_columns(text):
         raise FormatError(
             "all of its lines have equally many words, so it may have a word a line with its tag, "
