@@ -38,7 +38,8 @@ def trained(tmp_path_factory) -> Path:
     data = save_sentences(path / "rows.conll")
     train(tiny.recipe(base, data, path / "run", training=training), said.append)
     printed = "\n".join(said)
-    assert "task token_classification, text tokens, label tags; not read: column_2" in printed
+    assert "task token_classification (by the names of the columns), text tokens" in printed
+    assert "label tags; not read: column_2, column_3" in printed
     assert "validation overall_f1" in printed
     return path / "run"
 

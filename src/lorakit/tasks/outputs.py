@@ -50,7 +50,7 @@ def read_outputs(
         raise ConfigError(
             f"{predictions} contains no references; pass them with --references FILE."
         )
-    if kind not in SUFFIXES:
+    if kind in _LINES or kind not in SUFFIXES:
         texts = read_lines(predictions)
     else:
         table = read_table(str(predictions))
