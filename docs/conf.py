@@ -1,21 +1,24 @@
 """Sphinx configuration: pages are Markdown (MyST), docstrings come from the installed package."""
 
-import logging
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # where mathml.py is
 
 project = "lorakit"
 author = "lorakit authors"
 project_copyright = author
 release = version = installed_version("lorakit")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+extensions = [
+    "mathml",
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
 exclude_patterns = ["_build"]
-
-# A section of the table of contents may have no page yet. Sphinx gives this warning a subtype and
-# no type, so `suppress_warnings` cannot name it.
-logging.getLogger("sphinx.sphinx.directives.other").addFilter(
-    lambda record: getattr(record, "subtype", None) != "empty_glob"
-)
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -23,5 +26,9 @@ myst_heading_anchors = 3
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 
+copybutton_prompt_text = "$ "  # with it, what a command prints is not copied either
+copybutton_line_continuation_character = "\\"
+
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"lorakit {release}"
