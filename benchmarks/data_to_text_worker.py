@@ -81,13 +81,13 @@ def train(size: str, variant: str, output: str, seed: str = "0") -> dict[str, fl
     inputs = table("trainset.csv")
     inputs = inputs.select(range(0, len(inputs), TRAIN_EVERY))
     tokenizer, task = prepare(settings, inputs)
-    examples = encode(task, tokenizer, inputs, "train", quiet)
+    examples, _ = encode(task, tokenizer, inputs, "train", quiet)
     examples = examples.shuffle(seed=int(seed)).select(range(STEPS[size] * TOTAL_BATCH))
-    model = (
-        adapt_model(settings, *load_model(settings, task), quiet)
-        if variant == "lorakit"
-        else peft_model(settings)
-    )
+    if variant == "lorakit":
+        model, head = load_model(settings, task)
+        adapt_model(settings, model, head)
+    else:
+        model = peft_model(settings)
     if variant == "peft":
         cast_frozen(model, resolve_dtype(settings.training.dtype))
         use_fastest_attention(model.get_base_model(), resolve_dtype(settings.training.dtype))

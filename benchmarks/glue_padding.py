@@ -61,13 +61,10 @@ def _prepared(settings: Settings) -> tuple[Any, Any, Any, list[dict[str, Any]]]:
         recipe = recipe_data.with_guesses(from_mapping(mapping), quiet)
         table = recipe_data.split(recipe.data)["train"].select(range(BATCH * STEPS))
         tokenizer, task = recipe_data.prepare(recipe, table)
-        examples = [dict(row) for row in recipe_data.encode(task, tokenizer, table, "train", quiet)]
-        return (
-            adapt_model(recipe, *load_model(recipe, task), quiet).train(),
-            tokenizer,
-            task,
-            examples,
-        )
+        encoded, _ = recipe_data.encode(task, tokenizer, table, "train", quiet)
+        model, head = load_model(recipe, task)
+        adapt_model(recipe, model, head)
+        return model.train(), tokenizer, task, [dict(row) for row in encoded]
 
 
 def _collated(

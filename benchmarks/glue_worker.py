@@ -28,7 +28,7 @@ def main() -> None:
     set_seed(recipe.training.seed)
     tables = recipe_data.split(recipe.data)
     tokenizer, task = recipe_data.prepare(recipe, tables["train"])
-    encoded = {n: recipe_data.encode(task, tokenizer, t, n, quiet) for n, t in tables.items()}
+    encoded = {n: recipe_data.encode(task, tokenizer, t, n, quiet)[0] for n, t in tables.items()}
     head = task.head() | without_dropout(recipe.base)
     model, _ = load_for_task(recipe.base, task.auto_class, head)
     lora = recipe.lora

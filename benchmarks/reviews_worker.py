@@ -40,9 +40,10 @@ def main() -> None:
     set_seed(recipe.training.seed)
     tables = split(recipe.data)
     tokenizer, task = prepare(recipe, tables["train"])
-    encoded = {n: encode(task, tokenizer, t, n, quiet) for n, t in tables.items()}
+    encoded = {n: encode(task, tokenizer, t, n, quiet)[0] for n, t in tables.items()}
     if asked["variant"] == "lorakit":
-        model = adapt_model(recipe, *load_model(recipe, task), quiet)
+        model, head = load_model(recipe, task)
+        adapt_model(recipe, model, head)
     else:
         dropout = {} if recipe.training.base_dropout == "on" else without_dropout(recipe.base)
         model, _ = load_for_task(recipe.base, task.auto_class, task.head() | dropout)
