@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lorakit.errors import ConfigError
+from lorakit.tables.chunks import Cells
 from lorakit.tasks.base import Task
 from lorakit.text import plural
 
@@ -19,7 +20,7 @@ def keep_rare_labels(
 
     Raises ConfigError if no row is left in the part.
     """
-    found = task.unseen_labels(train[label][:], part[label][:])
+    found = task.unseen_labels(Cells(train, label), Cells(part, label))
     if not found:
         return train, part
     names = ", ".join([*dict.fromkeys(found.values())][:_NAMED])

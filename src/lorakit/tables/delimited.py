@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from functools import partial
 
+from lorakit.tables.chunks import in_chunks
 from lorakit.tables.layouts import layout_of
 from lorakit.tables.records import Layout, Text, records_of
 
@@ -20,7 +22,9 @@ def parse_csv(text: str, own: str = ",") -> Columns:
 
     `own` is the separator by the file's name. Raises FormatError as `layout_of` does.
     """
-    return read_columns(lambda: io.StringIO(text, newline=""), own)[0]
+    lines = partial(io.StringIO, text, newline="")
+    (columns,) = columns_of(lines, layout_of(lines, own), most=len(text) + 1)
+    return columns
 
 
 def parse_tsv(text: str) -> Columns:
@@ -34,18 +38,10 @@ def parse_records(text: str) -> list[list[str]]:
     return [record.cells for record in records]
 
 
-def read_columns(text: Text, own: str) -> tuple[Columns, Layout]:
-    """The columns by name, and how their cells were told apart."""
-    layout = layout_of(text, own)
-    rows = rows_of(text, layout)
+def columns_of(text: Text, layout: Layout, most: int | None = None) -> Iterator[Columns]:
+    """The columns by name, in chunks of `most` letters."""
+    rows = (record.cells for record in records_of(text, layout))
     names = [name.strip() for name in next(rows)]
-    columns: list[list[str]] = [[] for _ in names]
-    for row in rows:
-        for column, cell in zip(columns, row, strict=True):
-            column.append(cell)
-    return {name: column for name, column in zip(names, columns, strict=True) if name}, layout
-
-
-def rows_of(text: Text, layout: Layout) -> Iterator[list[str]]:
-    """The cells of the header, and then of each row."""
-    return (record.cells for record in records_of(text, layout))
+    for chunk in in_chunks(rows, lambda cells: sum(map(len, cells)), most):
+        cells = zip(*chunk, strict=True) if chunk else ([] for _ in names)
+        yield {name: [*column] for name, column in zip(names, cells, strict=True) if name}

@@ -10,17 +10,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from lorakit.errors import FormatError
 from lorakit.foreign_files import is_deeper
 from lorakit.tables.cells import is_scalar
+from lorakit.tables.chunks import in_chunks
 
 Columns = dict[str, list[Any]]
 
 DEEPEST = 400
 """Levels of a row: what Python can still write as JSON, far from its limit of calls."""
+_NAMED = 5
 _WANTED = 'write one object a line, or one list of objects: [{"text": "...", "label": "..."}, ...]'
 
 
@@ -30,20 +33,42 @@ def parse_json_lines(text: str) -> Columns:
     A file that is one list is read as such. Raises FormatError that lists the lines that are not
     objects.
     """
-    if text.lstrip()[:1] == "[":
-        return _columns(_rows(_whole(text)))
-    rows, problems = [], []
-    # Not splitlines: JSON's strings may hold other line separators as they are.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                rows.append(_object(_parsed(line)))
-            except (ValueError, RecursionError) as error:
+    (columns,) = columns_of_lines(text.split("\n"), most=len(text) + 1)
+    return columns
+
+
+def columns_of_lines(lines: Iterable[str], most: int | None = None) -> Iterator[Columns]:
+    """The same in chunks of `most` letters.
+
+    The lines end at "\\n" alone, since JSON's strings may hold other line separators as they are.
+    """
+    filled = (numbered for numbered in enumerate(lines, start=1) if numbered[1].strip())
+    first = next(filled, (1, ""))
+    if first[1].lstrip().startswith("["):
+        yield _columns(_rows(_whole("".join(line for _, line in chain([first], filled)))))
+        return
+    rows = _objects(chain([first] if first[1] else [], filled))
+    for chunk in in_chunks(rows, lambda row: row[0], most):
+        yield _columns([row for _, row in chunk])
+
+
+def _objects(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The length of each line and its object, up to the first line that has none."""
+    problems: list[str] = []
+    count = 0
+    for number, line in lines:
+        try:
+            row = _object(_parsed(line))
+        except (ValueError, RecursionError) as error:
+            count += 1
+            if count <= _NAMED:
                 problems.append(f"line {number}: {error}")
-    if problems:
-        more = [f"and {len(problems) - 5} more lines"] if len(problems) > 5 else []
-        raise FormatError("some lines are not JSON objects", [*problems[:5], *more])
-    return _columns(rows)
+            continue
+        if not count:
+            yield len(line), row
+    if count:
+        more = [f"and {count - _NAMED} more lines"] if count > _NAMED else []
+        raise FormatError("some lines are not JSON objects", [*problems, *more])
 
 
 def parse_json(text: str) -> Columns:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lorakit.errors import ConfigError, FormatError
 from lorakit.foreign_files import local_path
 from lorakit.tables import conll
-from lorakit.tables.delimited import read_columns
+from lorakit.tables.chunks import Storage
+from lorakit.tables.delimited import columns_of
 from lorakit.tables.folders import files_of_pattern, is_pattern
 from lorakit.tables.joining import joined
-from lorakit.tables.json_rows import parse_json, parse_json_lines
+from lorakit.tables.json_rows import columns_of_lines, parse_json
+from lorakit.tables.layouts import layout_of
 from lorakit.tables.named import files_of_named, load_named, require_datasets
+from lorakit.tables.parquet import parquet_tables
 from lorakit.tables.plain_text import parse_text
 from lorakit.tables.readings import Reading, read_as, several
 from lorakit.tables.text_files import (
@@ -24,15 +27,18 @@ from lorakit.tables.text_files import (
     encoding_of,
     kind_of,
     lines_of,
-    opened,
     read_text,
     require_file,
 )
-from lorakit.text import repeated
 
 SEPARATED = {".csv": ",", ".tsv": "\t"}
-_JSON = {".jsonl": parse_json_lines, ".json": parse_json}
-_TEXT = {**_JSON, **dict.fromkeys(conll.SUFFIXES, conll.parse_conll), ".txt": parse_text}
+_JSON = (".jsonl", ".json")
+_WHOLE = {
+    ".json": parse_json,
+    **dict.fromkeys(conll.SUFFIXES, conll.parse_conll),
+    ".txt": parse_text,
+}
+"""Parsers of texts that are read as a whole."""
 _FORMATS = {
     ".csv": "CSV",
     ".tsv": "TSV",
@@ -62,9 +68,10 @@ def read_table(source: str, split: str = "train") -> Any:
     files = _files(source, split)
     if files is None:
         return _filled(_own(load_named(source, split)), source)
-    found = {str(file): _from_file(file) for file in files}
+    storage = Storage()
+    found = {str(file): _from_file(file, storage) for file in files}
     may_lack = len(files) > 1 and kind_of(files[0]) in _JSON
-    table = joined({name: _own(table) for name, (table, _) in found.items()}, may_lack)
+    table = joined({name: table for name, (table, _) in found.items()}, may_lack)
     return read_as(_filled(table, source), several(reading for _, reading in found.values()))
 
 
@@ -80,7 +87,15 @@ def _files(source: str, split: str) -> list[Path] | None:
     return files_of_named(source, split, _IN_FOLDERS)
 
 
-def _from_file(path: Path) -> tuple[Any, Reading]:
+def _from_file(path: Path, storage: Storage) -> tuple[Any, Reading]:
+    chunks, reading = _chunks(path)
+    with naming(str(path)):
+        tables = {f"chunk {n}": storage.put(_own(table)) for n, table in enumerate(chunks)}
+    return joined(tables, may_lack=True), reading
+
+
+def _chunks(path: Path) -> tuple[Iterator[Any], Reading]:
+    """The tables of a file, in their order, and how it is read."""
     kind = _kind(path)
     if kind not in SUFFIXES:
         raise ConfigError(
@@ -89,15 +104,19 @@ def _from_file(path: Path) -> tuple[Any, Reading]:
         )
     reading = Reading(_FORMATS[kind])
     if kind == ".parquet":
-        return _from_parquet(path), reading
+        return parquet_tables(path), reading
     _require_text(path)
     reading = replace(reading, encoding=encoding_of(path))
-    with naming(str(path)):
-        if kind in _TEXT:
-            return _json_cells().table_of(_TEXT[kind](read_text(path))), reading
-        columns, layout = read_columns(lambda: lines_of(path), SEPARATED[kind])
-    found = replace(reading, separator=layout.separator, quotes=layout.quotes)
-    return _json_cells().table_of(columns), found
+    table_of = _json_cells().table_of
+    if kind in SEPARATED:
+        text = partial(lines_of, path)
+        with naming(str(path)):
+            layout = layout_of(text, SEPARATED[kind])
+        reading = replace(reading, separator=layout.separator, quotes=layout.quotes)
+        return map(table_of, columns_of(text, layout)), reading
+    if kind == ".jsonl":
+        return map(table_of, columns_of_lines(lines_of(path, "\n"))), reading
+    return (table_of(_WHOLE[kind](read_text(path))) for _ in range(1)), reading
 
 
 def _kind(path: Path) -> str:
@@ -130,6 +149,8 @@ def naming(source: str) -> Iterator[None]:
     try:
         yield
     except FormatError as error:
+        if error.headline.startswith(source):
+            raise
         raise FormatError(f"{source} cannot be read: {error.headline}", error.problems) from error
 
 
@@ -147,31 +168,6 @@ def _filled(table: Any, source: str) -> Any:
 def _own(table: Any) -> Any:
     """The table with each object's own keys, and the names of classes."""
     return _json_cells().with_own_keys(_with_class_names(table))
-
-
-def _from_parquet(path: Path) -> Any:
-    """The table as it is, without the index that pandas adds; categories become their values."""
-    cells = _json_cells()
-    with opened(path) as file:
-        content = file.read()
-    if not content.strip():
-        raise FormatError(f"{path} is empty.")
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
-    except (ValueError, OSError) as error:
-        raise FormatError(f"{path} cannot be read as Parquet: {error}") from error
-    names = table.column_names
-    if twice := repeated(names):
-        raise FormatError(f"{path} has columns of the same name: {', '.join(twice)}.")
-    table = table.select([name for name in names if not name.startswith("__index_level_")])
-    for i, field in enumerate(table.schema):
-        if pyarrow.types.is_dictionary(field.type):
-            plain = table.column(i).cast(field.type.value_type)
-            table = table.set_column(i, field.name, plain)
-    return cells.table_of_arrow(table)
 
 
 def _with_class_names(table: Any) -> Any:

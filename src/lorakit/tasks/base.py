@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lorakit.errors import ConfigError
 from lorakit.tables.cells import is_blank, text_problem
+from lorakit.tables.chunks import Cells
 from lorakit.tasks.baseline import Baseline, same_answer
 from lorakit.tasks.shown import Shown
 from lorakit.tasks.table_checks import bad_cells, label_problem, missing_columns
@@ -234,7 +235,7 @@ class Task(Shown, ABC):
         label = (self.label,) if labelled and self.label is not None else ()
         columns = [*self.text, *label]
         problems = missing_columns(table.column_names, columns)
-        problems = problems or self.cell_problems({name: table[name][:] for name in columns})
+        problems = problems or self.cell_problems({name: Cells(table, name) for name in columns})
         if problems:
             raise ConfigError(f"{name} cannot be used for the task {self.name}:", problems)
 

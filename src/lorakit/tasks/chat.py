@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from lorakit.errors import ConfigError
 from lorakit.tables.cells import is_blank
+from lorakit.tables.chunks import Cells
 from lorakit.tasks.base import Row, Rows
 from lorakit.tasks.chat_spellings import spelled
 from lorakit.tasks.chat_template import labelled, render
@@ -87,10 +88,8 @@ class Chat(CausalTask):
 
     def remarks(self, tokenizer: Any, table: Any) -> list[str]:
         """Raises ConfigError if a turn is learned of which the template writes nothing."""
-        rows = self._rows({name: table[name][:] for name in self.known_columns})
-        conversations = [self._conversation(row) for row in rows]
-        parts = unread(tokenizer, conversations)
-        turns = (turn for conversation in conversations for turn in conversation.turns)
+        parts = unread(tokenizer, self._conversations(table))
+        turns = (turn for conversation in self._conversations(table) for turn in conversation.turns)
         only_calls = any(turn.learned and is_blank(turn.content) for turn in turns)
         if only_calls and KEY.format("tool_calls") in parts:
             raise ConfigError(
@@ -105,6 +104,10 @@ class Chat(CausalTask):
     def _conversation(self, row: Row) -> Conversation:
         label = self.label if self.label in row else None
         return read_conversation(row, self.text, label, plain=self.label is not None)
+
+    def _conversations(self, table: Any) -> Iterator[Conversation]:
+        rows = self._rows({name: Cells(table, name) for name in self.known_columns})
+        return map(self._conversation, rows)
 
     def _split(self, row: Row) -> tuple[Conversation, Turn | None]:
         """What is asked, and the answer: the label's first, or the last assistant turn."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from lorakit.errors import ConfigError
 from lorakit.metrics.classification import DEFAULT, classification_metrics
 from lorakit.tables.cells import is_blank, label_name, label_names
+from lorakit.tables.chunks import Cells
 from lorakit.tasks.base import Task
 from lorakit.tasks.baseline import Baseline, commonest
 from lorakit.tasks.labelled_text import LabelledText
@@ -36,7 +37,7 @@ class Classification(LabelledText):
         cls, table: Any, text: tuple[str, ...], label: str | None, max_length: int
     ) -> Task:
         """The task with the labels that occur in the table."""
-        cells = table[label][:]
+        cells = Cells(table, str(label))
         if any(isinstance(value, list) for value in cells):
             raise ConfigError(f"Column {label!r} has lists of labels; {_SEVERAL}.")
         labels = label_names(cells)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from lorakit.errors import ConfigError
+from lorakit.tables.chunks import Cells
 from lorakit.tasks.base import Task
 from lorakit.tasks.guessing import guess_labelled
 from lorakit.tasks.registry import TASKS, task_problem
@@ -114,7 +115,7 @@ def _contradictions(table: Any, given: Columns, found: Columns) -> list[str]:
         f"column {name!r} is used more than once in data.text and data.label"
         for name in repeated(used)
     ]
-    if given.label is None and label is not None and label in map(str, table[label][:]):
+    if given.label is None and label is not None and label in map(str, Cells(table, label)):
         problems.append(
             f"the header seems to be a row of data, since the name {label!r} also occurs as a "
             "value of its column; add a header line, or set data.label"

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from lorakit.tables.chunks import scratch_file
 from lorakit.tasks.base import TRUNCATED, Task
 from lorakit.text import plural
 
@@ -39,7 +40,8 @@ def encode_table(
         lambda rows: task.encode(tokenizer, {names[row]: cells for row, cells in rows.items()}),
         batched=True,
         remove_columns=[*names],
-        keep_in_memory=True,
+        keep_in_memory=not table.cache_files,
+        cache_file_name=str(scratch_file()) if table.cache_files else None,
         new_fingerprint=uuid.uuid4().hex,  # not a hash of the tokenizer, which takes a second
         desc=f"tokenizing {name}",
     )

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from lorakit.tables.cells import decimal_mark, is_blank, label_name, number
+from lorakit.tables.chunks import Cells
 from lorakit.tasks.label_lists import is_list
 from lorakit.tasks.spec import Columns, TextColumns
 from lorakit.text import plural
@@ -51,7 +52,7 @@ def guess_labelled(table: Any, given: Columns, texts: TextColumns) -> Columns:
     if found.text is None and texts.least <= 2:
         found = replace(found, text=_texts(table, names, found.label))
     if found.task is None and found.label is not None:
-        kind, held = _kind(table[found.label][:])
+        kind, held = _kind(Cells(table, found.label))
         found = replace(found, task=kind, why=f"{found.label} has {held}")
     return found
 
@@ -62,7 +63,7 @@ def _label(table: Any, names: Mapping[str, str], text: Sequence[str] | None) -> 
     if named is not None or len(free) != (2 if text is None else 1):
         return named
     others = [name for name in free.values() if name.lower() not in _TEXTS] or list(free.values())
-    distinct = {name: len(set(map(str, table[name][:]))) for name in others}
+    distinct = {name: len(set(map(str, Cells(table, name)))) for name in others}
     return min(reversed(others), key=distinct.__getitem__)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from lorakit.errors import ConfigError
 from lorakit.metrics.multi_label import multi_label_metrics
 from lorakit.tables.cells import label_name, label_names
+from lorakit.tables.chunks import Cells
 from lorakit.tasks.base import Learned, Task
 from lorakit.tasks.baseline import Baseline, commonest_labels
 from lorakit.tasks.label_lists import as_list, indicator_size, labels_in
@@ -47,7 +48,7 @@ class MultiLabelClassification(LabelledText):
         cls, table: Any, text: tuple[str, ...], label: str | None, max_length: int
     ) -> Task:
         """The task with the labels that occur in the table, or one for each 0 or 1 of a cell."""
-        cells = table[label][:]
+        cells = Cells(table, str(label))
         size = indicator_size(cells)
         labels = tuple(map(str, range(size))) if size else label_names(labels_in(cells, size))
         if not labels:

@@ -138,7 +138,8 @@ class LoraTrainer(AdapterCheckpoints, StepTrainer):
 
     def examine(self, dataset: Any) -> tuple[dict[str, float], list[Any]]:
         """Metrics, and in the data's order predictions; none if the task generates text."""
-        examples = [dict(example) for example in dataset]
+        on_disk = bool(getattr(dataset, "cache_files", None))
+        examples = dataset if on_disk else [dict(example) for example in dataset]
         self.model.eval()
         eval_batches = batches([length(example) for example in examples], self.evaluation_budget)
         self.callback_handler.eval_dataloader = eval_batches
