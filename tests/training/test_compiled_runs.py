@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.training import tiny
+from tests.training import tiny, tiny_seq2seq
+from tests.training.test_resuming import assert_equal_runs, trained
 
 pytestmark = [
     pytest.mark.slow,
@@ -55,3 +56,21 @@ def test_runs_of_every_kind_train_compiled_as_uncompiled(settings, backend, revi
 def test_the_default_compiler_trains_as_uncompiled(reviews, tmp_path):
     base = tiny.save_encoder(tmp_path / "base", dropout=0.0)
     assert_trains_alike(base, reviews, tmp_path, {})
+
+
+def test_t5_trains_compiled_as_uncompiled(backend, tmp_path):
+    backend("aot_eager")
+    base = tiny_seq2seq.save_seq2seq(tmp_path / "base", "t5")
+    data = tiny_seq2seq.save_pairs(tmp_path / "pairs.jsonl")
+    settings = {"data": {"task": "generation", "max_length": 24}}
+    assert_trains_alike(base, data, tmp_path, settings)
+
+
+def test_a_resumed_compiled_run_equals_an_uninterrupted_one(backend, encoder, reviews, tmp_path):
+    """Bit for bit, with the dropout of base and adapter."""
+    backend("aot_eager")
+    settings = {"training": {"compile": "on", "token_budget": 30}}
+    one, two = (tiny.recipe(encoder, reviews, tmp_path / n, **settings) for n in ("one", "two"))
+    whole = trained(one)
+    assert trained(two, kill_after=5) is None
+    assert_equal_runs(trained(two), whole)
