@@ -62,7 +62,7 @@ def predict(
     revision: options.Revision = None,
     json: Json = False,
 ) -> None:
-    """Predict a label, a number or a choice for every row of a file, or for texts.
+    """Predict a label, a number, a choice or tags of words for every row of a file, or for texts.
 
     Needs --data with --output, or --text. With --glue DIR it predicts GLUE's test sets instead and
     writes the files for its test server.

@@ -91,7 +91,7 @@ def evaluate(session: Session, table: Any, data: str, progress: bool = False) ->
 
 
 def predict(session: Session, table: Any, data: str, progress: bool = False) -> Predictions:
-    """One prediction for each row of `table`: a label, a number or a choice's column.
+    """One prediction a row of `table`: a label, a number, a choice's column or tags of words.
 
     Raises ConfigError for missing columns, empty texts, and for a task that generates text.
     """
