@@ -148,8 +148,18 @@ def test_a_data_set_of_the_hub_is_named_by_its_id(classifier, tmp_path):
     (tmp_path / "run/recipe.yaml").write_text(to_yaml(replace(classifier, data=named)))
     write_folder(open_run(tmp_path / "run", REPO), tmp_path / "folder")
     card = ModelCard.load(tmp_path / "folder/README.md")
-    assert card.data.datasets == "org/reviews"
+    assert card.data.datasets == ["org/reviews"]
     assert {r.dataset_type for r in card.data.eval_results} == {"org/reviews"}
+
+
+def test_several_sources_are_all_named_and_a_file_that_is_gone_is_no_data_set(classifier, tmp_path):
+    shutil.copytree(classifier.output, tmp_path / "run")
+    named = replace(classifier.data, train=("org/reviews", "data/more.csv"))
+    (tmp_path / "run/recipe.yaml").write_text(to_yaml(replace(classifier, data=named)))
+    write_folder(open_run(tmp_path / "run", REPO), tmp_path / "folder")
+    card = ModelCard.load(tmp_path / "folder/README.md")
+    assert card.data.datasets == ["org/reviews"]
+    assert "Data: `org/reviews, more.csv`" in card.text
 
 
 @pytest.mark.parametrize("kind", ["classifier", "writer"])

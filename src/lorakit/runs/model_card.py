@@ -40,8 +40,10 @@ class SharedRun:
     repo: str
     base: str | None
     """The base's id on the Hub; None for one that has none."""
-    dataset: str | None
-    """The data set's id on the Hub; None for files."""
+    datasets: tuple[str, ...]
+    """Ids of data sets on the Hub."""
+    files: tuple[str, ...]
+    """Names of other files with data."""
 
     @property
     def base_name(self) -> str:
@@ -49,7 +51,7 @@ class SharedRun:
 
     @property
     def data_name(self) -> str:
-        return self.dataset or ", ".join(Path(name).name for name in self.recipe.data.sources)
+        return ", ".join((*self.datasets, *self.files))
 
 
 def model_card(run: SharedRun) -> str:
@@ -72,7 +74,7 @@ def _metadata(run: SharedRun) -> ModelCardData:
     results = [
         EvalResult(
             task_type=pipeline or run.result.task,
-            dataset_type=run.dataset or Path(run.data_name).stem,
+            dataset_type=next(iter(run.datasets), Path(run.data_name).stem),
             dataset_name=run.data_name,
             metric_type=name,
             metric_value=round(value, 4),
@@ -82,7 +84,7 @@ def _metadata(run: SharedRun) -> ModelCardData:
     ]
     return ModelCardData(
         base_model=run.base,
-        datasets=run.dataset,
+        datasets=list(run.datasets) or None,
         eval_results=results or None,
         library_name="peft" if _is_peft(run) else "lorakit",
         model_name=run.repo.partition("/")[2],

@@ -26,6 +26,8 @@ from lorakit.recipe.schema import from_mapping
 from lorakit.recipe.yaml_file import load_recipe
 from lorakit.runs.directory import ADAPTER, BESIDE, RECIPE, missing_adapter, read_result
 from lorakit.runs.model_card import SharedRun, model_card
+from lorakit.tables.reading import SUFFIXES
+from lorakit.tables.text_files import kind_of
 from lorakit.tasks.task_file import TASK_FILE, load_task
 from lorakit.text import size_text, to_json
 
@@ -83,8 +85,9 @@ def open_run(run: str | Path, repo: str, base: str | None = None) -> SharedRun:
     named = base or (recipe.base if _is_hub_id(recipe.base) else None)
     bundle = read(directory / ADAPTER)
     data = [source.partition(":")[0] for source in recipe.data.sources]
-    dataset = data[0] if len(data) == 1 and _is_hub_id(data[0]) else None
-    return SharedRun(directory, recipe, result, bundle, task, repo, named, dataset)
+    on_hub = tuple(name for name in data if _is_hub_id(name))
+    files = tuple(Path(name).name for name in data if name not in on_hub)
+    return SharedRun(directory, recipe, result, bundle, task, repo, named, on_hub, files)
 
 
 def write_folder(run: SharedRun, folder: Path) -> dict[str, int]:
@@ -178,7 +181,9 @@ def _told(repo: str) -> Iterator[None]:
 
 
 def _is_hub_id(name: str) -> bool:
-    return _HUB_ID.fullmatch(name) is not None and not local_path(name).exists()
+    path = local_path(name)
+    is_file = path.exists() or kind_of(path) in SUFFIXES  # which may be gone since
+    return _HUB_ID.fullmatch(name) is not None and not is_file
 
 
 def _forget_names(config: Path) -> None:
