@@ -32,7 +32,7 @@ def test_a_dry_run_shows_data_steps_time_and_memory(run, small_bert, reviews, tm
         "Lengths in tokens\n  18 examples, 6 to 6, median 6, 95% have at most 6\n",
         "  steps   3 of 8 examples, 3 an epoch: 1 epoch\n",
         " a step, measured on 2 steps (cpu, ",
-        "for the whole process, measured over these steps",
+        "for the process, measured over these steps",
         "trainable parameters",
         "Nothing was written",
     ):

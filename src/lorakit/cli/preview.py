@@ -148,7 +148,6 @@ def _bars(counts: Sequence[tuple[str, int]], whole: int) -> list[str]:
 
 def _training(found: Preview) -> list[str]:
     measured = found.measured
-    place = "of the accelerator" if measured.device != "cpu" else "for the whole process"
     steps = plural(len(measured.step_seconds), "step")
     one = found.training_seconds / found.steps
     return [
@@ -157,6 +156,6 @@ def _training(found: Preview) -> list[str]:
         f"time    {duration_text(one)} a step, measured on {steps} ({measured.device}, "
         f"{found.dtype}); about {duration_text(found.training_seconds)} for all, without "
         "evaluation",
-        f"memory  {size_text(measured.peak_memory_bytes)} at most {place}, measured over these "
-        "steps",
+        f"memory  {size_text(measured.peak_memory_bytes)} at most for the {measured.memory_of}, "
+        "measured over these steps",
     ]

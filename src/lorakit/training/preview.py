@@ -25,7 +25,7 @@ from lorakit.recipe.schema import Recipe
 from lorakit.recipe.settled import settled
 from lorakit.runs.claim import require_own
 from lorakit.training.callbacks import ProgressBar
-from lorakit.training.memory import peak_memory
+from lorakit.training.memory import accelerator_peak, peak_memory
 from lorakit.training.preparation import Prepared, Workplace, prepare_run
 from lorakit.training.trackers import Trackers, trackers
 from lorakit.training.trainer import LoraTrainer
@@ -40,7 +40,8 @@ class Measured:
     step_seconds: tuple[float, ...]
     """Of each step but the first, which also sets up what all need."""
     peak_memory_bytes: int
-    """Of the accelerator, or without one of this process."""
+    memory_of: str
+    """Whose memory that is: the accelerator's, or this process's."""
     device: str
 
 
@@ -113,25 +114,29 @@ def _measure(trainer: LoraTrainer) -> Measured:
         torch.accelerator.reset_peak_memory_stats()
     trainer.train_from(None)
     seconds = tuple(clock.seconds[1:] or clock.seconds)
-    return Measured(seconds, peak_memory(), str(trainer.args.device))
+    memory_of = "accelerator" if accelerator_peak() else "process"
+    return Measured(seconds, peak_memory(), memory_of, str(trainer.args.device))
 
 
 class _Clock(TrainerCallback):
-    """Times the first steps, then ends the training; nothing is saved or evaluated."""
+    """Times the first steps, from end to end, then ends the training; nothing is saved."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
-        self.began = 0.0
+        self.last: float | None = None
 
     def on_step_begin(
         self, args: Arguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.began = _now()
+        self.last = _now() if self.last is None else self.last
 
     def on_step_end(
         self, args: Arguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        self.seconds.append(_now() - self.began)
+        assert self.last is not None
+        now = _now()
+        self.seconds.append(now - self.last)
+        self.last = now
         control.should_save = control.should_evaluate = control.should_log = False
         control.should_training_stop |= len(self.seconds) > MEASURED_STEPS
         return control
