@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from lorakit.errors import ConfigError, FormatError
+from lorakit.errors import ConfigError, FormatError, MissingDependencyError
 from lorakit.losses import LOSSES
 from lorakit.recipe.schema import from_mapping
 from lorakit.tables.reading import read_table, to_table
@@ -179,6 +180,13 @@ def test_entities_are_scored_by_f1_and_parts_of_speech_by_accuracy() -> None:
         warnings.simplefilter("error")
         found = pos.score(logits_of(pos, [["X"] * 4]), [torch.tensor(pos.target(["X"] * 4))])
     assert (pos.best_metric, found) == ("accuracy", {"accuracy": 1.0})
+
+
+def test_seqeval_is_asked_for_before_training_where_entities_are_measured(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "seqeval.metrics.sequence_labeling", None)
+    with pytest.raises(MissingDependencyError, match=r"seqeval: .*lorakit\[train\]"):
+        made().require_packages()
+    made({"tokens": WORDS, "tags": [["A"] * 4, ["B"], ["A"] * 3]}).require_packages()
 
 
 def test_tags_that_keep_entities_from_being_measured_are_said() -> None:
