@@ -11,6 +11,7 @@ import typer
 from lorakit.cli import options
 from lorakit.cli.output import Json, quiet_libraries, show
 from lorakit.errors import ConfigError
+from lorakit.text import table
 
 if TYPE_CHECKING:
     from lorakit.inference.prediction import Predictions
@@ -52,6 +53,15 @@ def predict(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
+    probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="Add the probability of every label: an object in JSON lines and --json, a column "
+            "`probabilities.LABEL` in CSV and TSV.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = False,
     overwrite: options.Overwrite = False,
     base: options.Base = None,
     lora_alpha: options.Alpha = None,
@@ -64,26 +74,31 @@ def predict(
 ) -> None:
     """Predict a label, a number, a choice or tags of words for every row of a file, or for texts.
 
-    Needs --data with --output, or --text. With --glue DIR it predicts GLUE's test sets instead and
-    writes the files for its test server.
+    Needs --data with --output, or --text; --probabilities adds that of every label. With --glue DIR
+    it predicts GLUE's test sets instead and writes the files for its test server.
 
     Example: `lorakit predict runs/reviews --data new.csv --output predictions.csv`
     """
+    from lorakit.inference.prediction import fitted, require_predicting
     from lorakit.inference.prediction import predict as predict_rows
-    from lorakit.inference.prediction import require_predicting
     from lorakit.inference.session import open_session
-    from lorakit.runs.prediction_files import check_columns, check_output, write_predictions
+    from lorakit.runs.prediction_files import (
+        added_columns,
+        check_columns,
+        check_output,
+        write_predictions,
+    )
 
     loading = options.load_options(
         base, lora_alpha, revision, check_base, task, column, None, labels, thresholds
     )
-    if glue is not None and not text and output is None:
+    if glue is not None and not text and output is None and not probabilities:
         _write_submission(source, loading, data, glue, overwrite, json)
         return
     if glue is not None or (data is None) == (not text) or (data is not None and output is None):
         raise ConfigError(
             "Pass --data FILE with --output FILE, or --text TEXT. For a submission to GLUE's test "
-            "server pass --glue DIR alone, or with --data FOLDER."
+            "server pass --glue DIR alone, or with --data FOLDER; it has no probabilities."
         )
     if text:
         options.refuse_columns(column, "--text")
@@ -91,15 +106,16 @@ def predict(
         check_output(output, overwrite)
     quiet_libraries(json)
     session = open_session(source, loading)
-    require_predicting(session)
-    if data is None:
-        rows = _from_texts(session.task, text or [])
-    else:
-        rows = session.spec.read_rows(data)
-        check_columns(rows.column_names)
-    found = predict_rows(session, rows, data or "--text", options.shows_progress(json))
+    require_predicting(session, probabilities)
+    rows = session.spec.read_rows(data) if data else _from_texts(session.task, text or [])
     if output is not None:
-        write_predictions(output, rows, found.values)
+        fitting = fitted(session.task, rows, data or "--text", with_label=False)
+        answers = fitting.answer_names if probabilities else ()
+        check_columns(rows.column_names, added_columns(output, answers))
+    progress = options.shows_progress(json)
+    found = predict_rows(session, rows, data or "--text", progress, probabilities)
+    if output is not None:
+        write_predictions(output, rows, found.values, found.probabilities)
     _print_result(source, output, text, found, json)
 
 
@@ -145,17 +161,31 @@ def _print_result(
         }
         content |= {"output": str(output)} if output else {}
         content |= {"predictions": found.values} if texts else {}
+        content |= {"probabilities": found.probabilities} if texts and found.probabilities else {}
         show(content, as_json)
         return
     from lorakit.inference.prediction import truncation
 
-    shown = list(map(_shown, found.values))
-    width = max(map(len, shown), default=0)
-    for text, value in zip(texts or [], shown, strict=False):
-        print(f"{value.ljust(width)}  {text}")
+    if texts:
+        print(*_lines(texts, found), sep="\n")
     if output is not None:
         print(f"{output}: {len(found.values):,} rows with their predictions")
     print(*truncation(found.truncated_rows), sep="", end="\n" if found.truncated_rows else "")
+
+
+def _lines(texts: list[str], found: Predictions) -> list[str]:
+    """The texts after what was predicted, in columns."""
+    shown = list(map(_shown, found.values))
+    if found.probabilities is None:
+        width = max(map(len, shown))
+        return [f"{value.ljust(width)}  {text}" for value, text in zip(shown, texts, strict=True)]
+    rows = zip(shown, found.probabilities, texts, strict=True)
+    return table(
+        [
+            ("prediction", *found.probabilities[0], "text"),
+            *((value, *(f"{p:.4f}" for p in each.values()), text) for value, each, text in rows),
+        ]
+    )
 
 
 def _shown(value: Any) -> str:

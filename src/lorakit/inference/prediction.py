@@ -55,6 +55,8 @@ class Predictions:
 
     values: list[Any]
     truncated_rows: int
+    probabilities: list[dict[str, float]] | None = None
+    """Of each row that of every answer, if they were asked for."""
 
 
 def evaluate_tables(
@@ -90,12 +92,18 @@ def evaluate(session: Session, table: Any, data: str, progress: bool = False) ->
     return Evaluation(session.source, data, task.name, len(table), truncated, metrics, seconds)
 
 
-def predict(session: Session, table: Any, data: str, progress: bool = False) -> Predictions:
+def predict(
+    session: Session, table: Any, data: str, progress: bool = False, probabilities: bool = False
+) -> Predictions:
     """One prediction a row of `table`: a label, a number, a choice's column or tags of words.
 
-    Raises ConfigError for missing columns, empty texts, and for a task that generates text.
+    With `probabilities` also that of every label or choice: a softmax of the logits in float64, or
+    where several labels may be right, a sigmoid of each.
+
+    Raises ConfigError for missing columns, empty texts, and for a task that generates text or has
+    no probabilities.
     """
-    require_predicting(session)
+    require_predicting(session, probabilities)
     task = replace(fitted(session.task, table, data, with_label=False), label=None)
     task.check(table, data, labelled=False)
     examples = _examples(session, task, table, data)
@@ -103,18 +111,27 @@ def predict(session: Session, table: Any, data: str, progress: bool = False) -> 
     for batch in run_model(session, task, examples, progress):
         own = own_logits(task, batch, [examples[i] for i in batch.examples])
         parts |= zip(batch.examples, own, strict=True)
-    found = task.predictions(task.joined([parts[i] for i in range(len(examples))], examples))
-    values = task.answers(columns_read(task, table), found)
-    return Predictions(values, sum(bool(example.get(TRUNCATED)) for example in examples))
+    outputs = task.joined([parts[i] for i in range(len(examples))], examples)
+    values = task.answers(columns_read(task, table), task.predictions(outputs))
+    truncated = sum(bool(example.get(TRUNCATED)) for example in examples)
+    return Predictions(values, truncated, _named(task, outputs) if probabilities else None)
 
 
-def require_predicting(session: Session) -> None:
-    """Raise ConfigError if the task generates text."""
+def _named(task: Task, outputs: Any) -> list[dict[str, float]]:
+    """The probabilities of each row, by what they are of."""
+    rows = task.probabilities(outputs).tolist()
+    return [dict(zip(task.answer_names, row, strict=True)) for row in rows]
+
+
+def require_predicting(session: Session, probabilities: bool = False) -> None:
+    """Raise ConfigError if the task generates text, or has no probabilities that are wanted."""
     if session.task.generates:
         raise ConfigError(
             f"{session.source} was trained for text generation ({session.task.name}) and has no "
             "labels to predict; use lorakit generate."
         )
+    if probabilities:
+        session.task.require_probabilities()
 
 
 def _examples(session: Session, task: Task, table: Any, data: str) -> list[Example]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +16,9 @@ from lorakit.text import to_json
 _HALF_PAIRS = "backslashreplace"
 """How half a surrogate pair is written, which UTF-8 has not: as JSON escapes it."""
 SUFFIXES = (".jsonl", ".csv", ".tsv")
+PROBABILITIES = "probabilities"
+"""The column with an object of label and probability; in CSV one column for each label, named as
+`pandas.json_normalize` names them."""
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -45,12 +48,33 @@ def check_columns(columns: Sequence[str], added: Collection[str] = (PREDICTION,)
         )
 
 
-def write_predictions(output: Path, table: Any, predictions: Sequence[Any]) -> None:
-    """Write the rows with their predictions; the file appears complete or not at all.
+def added_columns(output: Path, answers: Sequence[str] = ()) -> list[str]:
+    """The columns that a file of predictions has beside the rows' own.
 
-    Raises SaveError if it cannot be written.
+    >>> added_columns(Path("new.csv"), ["no", "yes"])
+    ['prediction', 'probabilities.no', 'probabilities.yes']
+    """
+    if output.suffix == ".jsonl":
+        return [PREDICTION, *([PROBABILITIES] if answers else [])]
+    return [PREDICTION, *_flat(dict.fromkeys(answers, 0.0))]
+
+
+def write_predictions(
+    output: Path,
+    table: Any,
+    predictions: Sequence[Any],
+    probabilities: Sequence[Mapping[str, float]] | None = None,
+) -> None:
+    """Write the rows with what was predicted; the file appears complete or not at all.
+
+    `probabilities` are, for each row, those of the same answers. Raises SaveError if it cannot be
+    written.
     """
     rows = ({**row, PREDICTION: p} for row, p in zip(table, predictions, strict=True))
+    if probabilities is not None:
+        flat = output.suffix != ".jsonl"
+        more = (_flat(found) if flat else {PROBABILITIES: found} for found in probabilities)
+        rows = ({**row, **own} for row, own in zip(rows, more, strict=True))
     try:
         with (
             directory_for_writing(output.parent),
@@ -60,7 +84,9 @@ def write_predictions(output: Path, table: Any, predictions: Sequence[Any]) -> N
             if output.suffix == ".jsonl":
                 file.writelines(json_text(row) + "\n" for row in rows)
             else:
-                _write_csv(file, [*table.column_names, PREDICTION], rows, output.suffix)
+                answers = [*probabilities[0]] if probabilities else []
+                columns = [*table.column_names, *added_columns(output, answers)]
+                _write_csv(file, columns, rows, output.suffix)
     except OSError as error:
         raise SaveError(f"{output} cannot be written: {error}") from error
 
@@ -68,6 +94,10 @@ def write_predictions(output: Path, table: Any, predictions: Sequence[Any]) -> N
 def json_text(row: Any) -> str:
     """A row of JSON lines, or a cell."""
     return to_json(row, ensure_ascii=False, default=str)
+
+
+def _flat(probabilities: Mapping[str, float]) -> dict[str, float]:
+    return {f"{PROBABILITIES}.{name}": value for name, value in probabilities.items()}
 
 
 def _write_csv(file: IO[str], columns: list[str], rows: Any, suffix: str) -> None:

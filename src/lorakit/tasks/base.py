@@ -160,6 +160,19 @@ class Task(Shown, ABC):
         """Names of the classes in the order of the logits; empty where there are no classes."""
         return ()
 
+    def require_probabilities(self) -> None:
+        """Raise ConfigError if there are no `probabilities` of the answers to a row."""
+        raise ConfigError(f"The task {self.name} predicts {self.learns} and has no probabilities.")
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        """The columns of `probabilities`."""
+        return self.class_names
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """(rows, answers): the softmax of the logits, in float64."""
+        return outputs.double().softmax(-1)
+
     @property
     def units(self) -> Units:
         """Those of the model's logits."""

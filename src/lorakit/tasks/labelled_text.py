@@ -18,6 +18,9 @@ class LabelledText(ClassHead):
     problem_type: ClassVar[str]
     """transformers' name of the loss."""
 
+    def require_probabilities(self) -> None:
+        return None
+
     def head(self) -> dict[str, Any]:
         return {**super().head(), "problem_type": self.problem_type}
 

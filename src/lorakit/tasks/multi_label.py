@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from lorakit.errors import ConfigError
@@ -99,6 +98,10 @@ class MultiLabelClassification(LabelledText):
         found = multi_label_metrics([commonest_labels(labels)] * len(labels), labels)
         return Baseline("commonest labels", self.best_metric, found[self.best_metric])
 
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """(rows, labels): the sigmoid of each logit, in float64."""
+        return outputs.double().sigmoid()
+
     def predictions(self, outputs: Tensor) -> list[list[Any]]:
         decided: list[list[int]] = self._decided(outputs).tolist()
         if self.indicators:
@@ -113,4 +116,5 @@ class MultiLabelClassification(LabelledText):
         return [label for label, yes in zip(self.labels, row, strict=True) if yes]
 
     def _decided(self, outputs: Tensor) -> Tensor:
-        return (outputs.sigmoid() > torch.tensor(self.thresholds, device=outputs.device)).int()
+        probabilities = self.probabilities(outputs)
+        return (probabilities > probabilities.new_tensor(self.thresholds)).int()

@@ -82,6 +82,13 @@ class MultipleChoice(Task):
         counts = Counter(map(self.target, table[self.label][:]))
         return {name: counts[i] for i, name in enumerate(self.text[1:])}
 
+    def require_probabilities(self) -> None:
+        return None
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        return self.text[1:]
+
     def baseline(self, train: Any, test: Any) -> Baseline | None:
         """The choice that is right most often in the test set."""
         labels = [self.target(value) for value in test[self.label]]

@@ -74,6 +74,12 @@ class TokenClassification(ClassHead):
     def best_metric(self) -> str:
         return "overall_f1" if self._marks_entities else "accuracy"
 
+    def require_probabilities(self) -> None:
+        raise ConfigError(
+            f"The task {self.name} predicts a tag for each word, and probabilities are of answers "
+            "to a whole row."
+        )
+
     @property
     def _marks_entities(self) -> bool:
         return mark_entities(self.labels)
