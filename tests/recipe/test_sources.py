@@ -52,8 +52,8 @@ def test_a_list_is_one_training_set(two: tuple[str, str]) -> None:
         assert (from_first, len(texts[name])) == (4, 6)
     a, b = two
     assert lines[-1] == (
-        f"an epoch sees of {a} 40 of 40 rows (67%), {b} 20 of 20 rows (33%), but for the rows that "
-        "are set apart"
+        "an epoch sees, but for the rows that are set apart: "
+        f"{a} 40 of 40 rows (67%), {b} 20 of 20 rows (33%)"
     )
 
 

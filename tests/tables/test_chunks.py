@@ -59,6 +59,16 @@ def test_chunks_on_disk_are_the_rows_in_memory(
     assert reading_of(on_disk) == reading_of(in_memory)
 
 
+def test_a_large_file_is_converted_again_only_if_it_has_changed(
+    tmp_path: Path, small: None
+) -> None:
+    source = save(tmp_path / "a.jsonl", ROWS)
+    first = read_table(source).cache_files
+    assert read_table(source).cache_files == first
+    save(tmp_path / "a.jsonl", ROWS[:40])
+    assert len(read_table(source)) == 40
+
+
 def test_shards_are_on_disk_where_all_of_them_are_large(tmp_path: Path, small: None) -> None:
     for i in range(5):
         save(tmp_path / f"{i}.jsonl", ROWS[i * 10 : i * 10 + 3])

@@ -159,7 +159,7 @@ def with_guesses(recipe: Recipe, log: Log) -> Recipe:
     table = whole_table(sources)
     make_task(table, columns, max_length=1).check(table, data.train_name)
     if len(sources) > 1 or any(source.weight != 1 for source in sources):
-        log(f"an epoch sees of {shares_text(sources)}, but for the rows that are set apart")
+        log(f"an epoch sees, but for the rows that are set apart: {shares_text(sources)}")
     left = remaining_rows(data, _test(data), len(table)) / len(table)
     seen = sum(source.rows() for source in sources) / len(table)
     pieces = learned.example_count(table, columns.text or (), data.max_length)

@@ -51,6 +51,9 @@ _FORMATS = {
 SUFFIXES = (*_FORMATS,)
 _IN_FOLDERS = tuple(kind for kind in SUFFIXES if kind != ".txt")  # a text there is about the data
 
+_ON_DISK: dict[tuple[str, int, int], tuple[Any, Reading]] = {}
+"""The tables of this process that are on disk, by their files, which a run reads more than once."""
+
 Parsed = TypeVar("Parsed")
 
 
@@ -88,10 +91,22 @@ def _files(source: str, split: str) -> list[Path] | None:
 
 
 def _from_file(path: Path, storage: Storage) -> tuple[Any, Reading]:
+    state = _state(path)
+    if state in _ON_DISK:
+        return _ON_DISK[state]
     chunks, reading = _chunks(path)
     with naming(str(path)):
         tables = {f"chunk {n}": storage.put(_own(table)) for n, table in enumerate(chunks)}
-    return joined(tables, may_lack=True), reading
+    table = joined(tables, may_lack=True)
+    if table.cache_files:
+        _ON_DISK[state] = table, reading
+    return table, reading
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    """What changes when a file does."""
+    about = path.stat()
+    return str(path.absolute()), about.st_mtime_ns, about.st_size
 
 
 def _chunks(path: Path) -> tuple[Iterator[Any], Reading]:
