@@ -26,6 +26,8 @@ myst_heading_anchors = 3
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 
+default_role = "literal"  # `name` in a docstring
+
 copybutton_prompt_text = "$ "  # with it, what a command prints is not copied either
 copybutton_line_continuation_character = "\\"
 

@@ -14,7 +14,7 @@ from lorakit.errors import FormatError
 def read(
     path: str | Path, lora_alpha: float | None = None, revision: str | None = None
 ) -> AdapterBundle:
-    """Read a file or directory of a format in `FORMATS`, a hub id or a release.
+    """Read `path`: a file or directory of a format in `FORMATS`, a hub id or a release.
 
     A release is a name in `releases.RELEASES`; it is downloaded when it is first read, and its base
     and alpha are known. Otherwise `lora_alpha` is required where the file does not store it.

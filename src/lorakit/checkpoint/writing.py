@@ -12,7 +12,7 @@ from lorakit.foreign_files import local_path
 
 
 def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) -> Path:
-    """Write the bundle to `path`; other files in a directory are kept.
+    """Write `bundle` to `path`; other files in a directory are kept.
 
     `format` is a name in `FORMATS`; by default, PEFT's directory is written for LoRA and the other
     variants that PEFT supports, and lorakit's own file for everything else.

@@ -45,8 +45,11 @@ class Comparison:
     """Rows of one task, and the metric that they are compared by."""
 
     metric: str
+    """The name of the metric."""
     test_rows: int | None
+    """How many rows the first run was measured on, if it says."""
     rows: tuple[Row, ...]
+    """The trivial answer, if there is one, then the runs by their trainable parameters."""
 
     def __str__(self) -> str:
         head = ("", self.metric, "trainable parameters", "size", "seconds", "run")
@@ -60,9 +63,10 @@ class Comparison:
 
 
 def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Comparison | GlueComparison:
-    """The runs' results in one table, with result files from elsewhere as further rows.
+    """The results of `runs` in one table, with result files from elsewhere as further rows.
 
     `runs` are run directories, or directories of them; of several tasks only if all are GLUE's.
+    `references` are files as a run's result.json.
     Raises FormatError for a path without a finished run, ConfigError if there is no run or the
     tasks differ.
     """

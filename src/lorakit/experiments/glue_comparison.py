@@ -29,7 +29,9 @@ class GlueComparison:
     """A row for each task and method, and the averages of the methods that ran all eight tasks."""
 
     rows: tuple[GlueRow, ...]
+    """In GLUE's order."""
     averages: dict[str, float]
+    """By method, with its loss and base where they differ."""
 
     def __str__(self) -> str:
         head = ("task", "method", "metric", "mean", "runs")

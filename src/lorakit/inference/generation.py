@@ -42,8 +42,9 @@ def generate_texts(
     decoding: DecodingConfig | None = None,
     progress: bool = False,
 ) -> Generated:
-    """The completion of each prompt; with a chat task a prompt is a user message.
+    """The completion of each of `prompts` by `session`; for chat a prompt is a user message.
 
+    `decoding` overrides the settings of the run, and `progress` shows a bar.
     Raises ConfigError if the model does not generate text, or max_new_tokens leaves no room for the
     prompt.
     """
@@ -61,6 +62,9 @@ def generate_rows(
     output: Path | None = None,
 ) -> Generated:
     """The completion of each row: of its prompt, or of its messages up to the last assistant turn.
+
+    `session` generates; `data` is what messages call the `table`, `decoding` overrides the
+    settings of the run, and `progress` shows a bar.
 
     With an `output`, where the caller will write the completions, they are kept beside it batch by
     batch until `partial_outputs.remove_partial`, so the same call continues an interrupted one.

@@ -80,13 +80,16 @@ def merge_to_directory(
     check_base: bool = True,
     revision: str | None = None,
 ) -> MergedModel:
-    """Load an adapter, or a run's, onto its base, fold it, and save model and tokenizer.
+    """Load the adapter `source`, or a run's, onto its base, fold it, and save model and tokenizer.
 
     With a task file beside the adapter the configs have its labels, and the tokens that pad and
     stop.
 
-    `output` must not exist or be empty; it appears complete or not at all. Raises what reading,
-    loading and saving raise, ConfigError if the adapter does not name its base.
+    `base` is that of the adapter by default, `revision` a branch, tag or commit of the adapter on
+    the Hub. `lora_alpha` is needed where the file does not store it, and `check_base=False` allows
+    other base weights. `output` must not exist or be empty; it appears complete or not at all.
+    Raises what reading, loading and saving raise, ConfigError if the adapter does not name its
+    base.
     """
     if local_path(output).exists() and (not output.is_dir() or any(output.iterdir())):
         raise SaveError(

@@ -77,8 +77,9 @@ def evaluate_tables(
 
 
 def evaluate(session: Session, table: Any, data: str, progress: bool = False) -> Evaluation:
-    """Metrics of the predictions for the rows of `table`, which needs the label's column.
+    """Metrics of the predictions of `session` for the rows of `table`, which needs the labels.
 
+    `data` is what messages and the result call the table; `progress` shows a bar.
     Raises ConfigError for missing columns and unknown labels.
     """
     started = time.perf_counter()
@@ -95,8 +96,9 @@ def evaluate(session: Session, table: Any, data: str, progress: bool = False) ->
 def predict(
     session: Session, table: Any, data: str, progress: bool = False, probabilities: bool = False
 ) -> Predictions:
-    """One prediction a row of `table`: a label, a number, a choice's column or tags of words.
+    """One prediction of `session` a row of `table`: a label, a number, a choice or tags of words.
 
+    `data` is what messages call the table; `progress` shows a bar.
     With `probabilities` also that of every label or choice: a softmax of the logits in float64, or
     where several labels may be right, a sigmoid of each.
 

@@ -63,15 +63,20 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class Session:
-    """An adapted model in evaluation mode, its tokenizer and its task."""
+    """An adapted `model` in evaluation mode, its `tokenizer` and its task."""
 
     source: str
+    """The run or adapter that was opened."""
     base: str
+    """The base model that it was loaded onto."""
     method: str
+    """What trained it: a name in `lorakit.methods.METHODS`."""
     model: Any
     tokenizer: Any
     task: Task
+    """Columns and labels: what rows are read as, and what outputs mean."""
     recipe: Recipe | None
+    """The recipe of a run; None for an adapter alone."""
     spec: TaskSpec
     """The entry of the task in `TASKS`: mnli and rte are both a classification `task`."""
     dtype: Dtype = "fp32"
@@ -86,10 +91,11 @@ class Session:
 def open_session(
     source: str, options: LoadOptions | None = None, default_task: str | None = None
 ) -> Session:
-    """Open a run directory or an adapter (directory, file or hub id) for inference.
+    """Open `source`, a run directory or an adapter (directory, file or hub id), for inference.
 
-    `default_task` is the task of an adapter that names none. Raises ConfigError that lists what is
-    missing, FormatError for damaged files, MismatchError if the adapter does not fit its base.
+    `options` override what stands beside it. `default_task` is the task of an adapter that names
+    none. Raises ConfigError that lists what is missing, FormatError for damaged files,
+    MismatchError if the adapter does not fit its base.
     """
     options = options or LoadOptions()
     if run := finished_run(source, options.revision):

@@ -17,7 +17,7 @@ from lorakit.surgery.foreign import require_no_peft
 
 
 def inject(model: nn.Module, config: LoraConfig) -> Report:
-    """Add a trainable `scaling * B @ A` to the weights that `config` targets; freeze all others.
+    """Add a trainable `scaling * B @ A` to what `config` targets in `model`; freeze the rest.
 
     In place: every parameter keeps its name, and every module and Parameter is the same object,
     except those trained by `modules_to_save` and `bias`, which are replaced by trainable copies.
@@ -62,7 +62,7 @@ def _require_config(config: object) -> None:
 
 
 def eject(model: nn.Module) -> None:
-    """Remove every adapter; restore the original classes, Parameters and requires_grad flags.
+    """Remove every adapter of `model`; restore the classes, Parameters and requires_grad flags.
 
     Base weights are bit-identical to those before `inject`. The weights of the adapters are lost:
     save them first with `save_adapter`, or merge them into the base with `fold` instead.

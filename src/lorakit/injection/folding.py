@@ -25,7 +25,7 @@ from lorakit.surgery.ties import storage_key
 
 
 def fold(model: nn.Module) -> MergeReport:
-    """Replace each weight by W + scaling * B A in a new Parameter; this cannot be undone.
+    """Replace each adapted weight of `model` by W + scaling * B A; this cannot be undone.
 
     All or nothing: every sum is formed before the first layer changes, which takes the memory of
     the adapted weights once more, and an interrupt is raised when all is done. The old weight

@@ -77,7 +77,7 @@ _MERGED = Switch(_set_merging)
 
 @contextmanager
 def merged(model: nn.Module) -> Iterator[MergeReport]:
-    """Inference at the speed of the base: inside, every layer uses a cached W + scaling * B A.
+    """Inference at the base's speed: inside, each layer of `model` uses a cached W + scaling * B A.
 
     The caches are built on entry and dropped on exit; the weights are never written, so nothing is
     unmerged. They take the memory of the adapted weights once more. Forwards with gradients inside
@@ -118,7 +118,7 @@ def merge_report(model: nn.Module) -> MergeReport:
 
 
 def disabled(model: nn.Module) -> Disabled:
-    """Inside, the model computes the base model's output, with the original heads and biases.
+    """Inside, `model` computes the base model's output, with the original heads and biases.
 
     For instance for reference logits. As `torch.no_grad` it applies to the thread that enters it,
     and not to threads that are started inside. Gradient checkpointing recomputes in backward: call
@@ -140,7 +140,7 @@ def _with_originals(model: nn.Module) -> list[nn.Module]:
 
 
 def refresh(model: nn.Module) -> None:
-    """Drop every cached merged weight, after changes that cannot be detected.
+    """Drop every cached merged weight of `model`, after changes that cannot be detected.
 
     Needed in eval mode after writing to W, A or B through `.data`, numpy or a raw pointer
     when no optimizer step, mode change, load or move follows.

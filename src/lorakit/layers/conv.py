@@ -28,6 +28,14 @@ class ConvLoRA(AdapterLayer, ConvNd):
 
     `ConvLoRA(nn.Conv2d, ...)` is a `Conv2d`. A subclass calls this constructor, as in loralib.
 
+    Shapes for a kernel of k x k: A `(r*k, in*k)`, B `(out/groups*k, r*k)`, of rank up to r*k*k. For
+    other kernels, and after `inject`: A `(r, in/groups, *kernel)`, B `(out, r/groups, 1, ...)`, and
+    `r` is a multiple of `groups`.
+
+    `in_channels`, `out_channels`, `kernel_size` and `kwargs` (`stride`, `padding`, `groups`, ...)
+    are torch's. `scaling` is `lora_alpha / r`, `lora_dropout` the probability of dropping an input
+    of A, and `merge_weights` as for `Linear`.
+
     Raises ConfigError for a negative rank, or one that the groups do not divide, and for a class
     that is no convolution of torch.
     Source: loralib's ConvLoRA, https://github.com/microsoft/LoRA/blob/c4593f0/loralib/layers.py.
@@ -150,7 +158,9 @@ class _Convolution(ConvLoRA):
 
 
 class Conv1d(_Convolution, nn.Conv1d):
-    """y = conv(x, W) + b + scaling * conv(drop(x), A, B); see the module for the shapes.
+    """y = conv(x, W) + b + scaling * conv(drop(x), A, B), with W frozen where r > 0.
+
+    The parameters are those of `ConvLoRA`, where the shapes of A and B are as well.
 
     Raises ConfigError for a negative rank, or one that the groups do not divide.
     Source: loralib's ConvLoRA, https://github.com/microsoft/LoRA/blob/c4593f0/loralib/layers.py.
@@ -164,7 +174,9 @@ class Conv1d(_Convolution, nn.Conv1d):
 
 
 class Conv2d(_Convolution, nn.Conv2d):
-    """y = conv(x, W) + b + scaling * conv(drop(x), A, B); see the module for the shapes.
+    """y = conv(x, W) + b + scaling * conv(drop(x), A, B), with W frozen where r > 0.
+
+    The parameters are those of `ConvLoRA`, where the shapes of A and B are as well.
 
     Raises ConfigError for a negative rank, or one that the groups do not divide.
     Source: loralib's ConvLoRA, https://github.com/microsoft/LoRA/blob/c4593f0/loralib/layers.py.
@@ -177,7 +189,9 @@ class Conv2d(_Convolution, nn.Conv2d):
 
 
 class Conv3d(_Convolution, nn.Conv3d):
-    """y = conv(x, W) + b + scaling * conv(drop(x), A, B); see the module for the shapes.
+    """y = conv(x, W) + b + scaling * conv(drop(x), A, B), with W frozen where r > 0.
+
+    The parameters are those of `ConvLoRA`, where the shapes of A and B are as well.
 
     Raises ConfigError for a negative rank, or one that the groups do not divide.
     Source: loralib's ConvLoRA, https://github.com/microsoft/LoRA/blob/c4593f0/loralib/layers.py.

@@ -18,8 +18,11 @@ class Embedding(AdapterLayer, nn.Embedding):
 
     Shapes: W (num_embeddings, dim), A (r, num_embeddings), B (dim, r). A starts at zero and B at
     N(0, 1). `max_norm` rescales the rows of the output and never writes to W or A; with
-    `sparse=True` only a trainable W (r = 0) gets a sparse gradient. Dropout, which loralib does not
-    have, drops the update of whole tokens.
+    `sparse=True` only a trainable W (r = 0) gets a sparse gradient. `lora_dropout`, which loralib
+    does not have, is the probability of dropping the update of a token.
+
+    `num_embeddings`, `embedding_dim` (dim) and `kwargs` are nn.Embedding's; `r=0` is a plain,
+    trainable one. `scaling` is `lora_alpha / r`, and `merge_weights` as for `Linear`.
 
     Raises ConfigError for a negative rank or a dropout outside [0, 1).
     Source: loralib's Embedding, https://github.com/microsoft/LoRA/blob/c4593f0/loralib/layers.py.

@@ -30,6 +30,10 @@ class Linear(AdapterLayer, nn.Linear):
     `scaling` is `lora_alpha / r`. `r=0` is a plain, trainable nn.Linear. `variant="dora"` adds a
     `lora_magnitude_vector` (out,).
 
+    `in_features`, `out_features` and `kwargs` (`bias`, `device`, `dtype`) are nn.Linear's.
+    `lora_dropout` is the probability of dropping an input of A. With `merge_weights`, evaluation
+    computes with W + scaling * B A, which is kept until A, B or W change.
+
     Raises ConfigError for a negative rank or a dropout outside [0, 1).
     Source: loralib's Linear, https://github.com/microsoft/LoRA/blob/c4593f0/loralib/layers.py.
 
@@ -109,7 +113,9 @@ class MergedLinear(Linear):
 
     The output is cut into len(enable_lora) equal slices; slice i gets B_i A_i where
     `enable_lora[i]` is true. A is (r * n, in) and B is (out / len * n, r) for n adapted slices.
-    Slices of unequal height come from `lorakit.inject` with `LoraConfig.slices`.
+    Slices of unequal height come from `lorakit.inject` with `LoraConfig.slices`. `in_features`,
+    `out_features`, `r`, `lora_alpha`, `lora_dropout`, `fan_in_fan_out`, `merge_weights` and
+    `kwargs` are those of `Linear`.
 
     Raises ConfigError if r > 0 and no slice is enabled, if `enable_lora` holds anything but
     booleans, or if the slices do not divide the output.

@@ -16,6 +16,9 @@ class LoRALayer:
     `mark_only_lora_as_trainable` and `lora_state_dict` recognise them by those names. Every layer
     of lorakit is an instance too, with its own attributes.
 
+    `r` is the rank, `lora_alpha` the numerator of the scale `lora_alpha / r`, `lora_dropout` the
+    probability of the dropout that it makes, and `merge_weights` whether evaluation may merge.
+
     Source: loralib's LoRALayer, https://github.com/microsoft/LoRA/blob/c4593f0/loralib/layers.py.
 
     >>> class Shift(nn.Linear, LoRALayer):

@@ -13,7 +13,7 @@ from lorakit.layers.lora_layer import LoRALayer
 
 
 def mark_only_lora_as_trainable(model: nn.Module, bias: Bias = "none") -> None:
-    """Freeze every parameter but A, B (DoRA's m, ...) and the biases asked for, which then train.
+    """Freeze all of `model` but A, B (DoRA's m, ...) and the biases asked for, which then train.
 
     `bias` is "none", "all" (every parameter called bias) or "lora_only" (of adapted layers).
     A head stays frozen: unfreeze it afterwards.
@@ -27,9 +27,9 @@ def mark_only_lora_as_trainable(model: nn.Module, bias: Bias = "none") -> None:
 
 
 def lora_state_dict(model: nn.Module, bias: Bias = "none") -> dict[str, Tensor]:
-    """Copies of A, B (DoRA's m, ...) and the biases asked for, named as in the model's state_dict.
+    """Copies of A, B (DoRA's m, ...) and the biases asked for, named as in `model`'s state_dict.
 
-    Raises ConfigError for another `bias`.
+    `bias` is as in `mark_only_lora_as_trainable`. Raises ConfigError for another one.
     Source: loralib's function of that name. `lorakit.save_adapter` also keeps rank, scale and head.
     """
     wanted = _lora_names(model, bias, _adapter_names)

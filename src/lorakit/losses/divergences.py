@@ -62,7 +62,7 @@ def loralib(z1: Tensor, z2: Tensor, y: Tensor, weight: float) -> Tensor:
 
 
 def task_loss(z: Tensor, y: Tensor) -> Tensor:
-    """Cross entropy, or the squared error where there is one output."""
+    """Cross entropy of logits `z` and labels `y`; the squared error where there is one output."""
     if z.shape[-1] == 1:
         return F.mse_loss(z.squeeze(-1), y.to(z.dtype))
     return F.cross_entropy(z, y)

@@ -49,8 +49,9 @@ class Loss:
     """One kind of loss."""
 
     name: str
+    """What `loss.kind` of a recipe calls it."""
     combine: Combine | None = None
-    """(z1, z2, y, **weights) -> loss. None: the model's own loss, of one pass."""
+    """`(z1, z2, y, **weights) -> loss`. None: the model's own loss, of one pass."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """The arguments of `combine` that a recipe can set, with their defaults."""
     ratio: float | None = None
@@ -112,7 +113,7 @@ LOSSES: dict[str, Loss] = {
 
 
 def register(loss: Loss) -> None:
-    """Add a kind of loss; raises ConfigError if its name is taken."""
+    """Add `loss` as a kind of loss; raises ConfigError if its name is taken."""
     require(
         {f"a loss {loss.name!r} is registered already": loss.name not in LOSSES},
         f"The loss {loss.name!r} cannot be registered:",

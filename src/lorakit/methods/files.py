@@ -14,9 +14,10 @@ from lorakit.surgery.foreign import require_no_peft
 
 
 def save_adapter(model: nn.Module, path: str | Path) -> Path:
-    """Save the adapters and everything else that is trained as a PEFT directory, atomically.
+    """Save the adapters of `model`, and all else that it trains, as a PEFT directory, atomically.
 
-    It writes adapter_config.json, adapter_model.safetensors and a model card; other files are kept.
+    In the directory `path` it writes adapter_config.json, adapter_model.safetensors and a model
+    card; other files are kept.
     The safetensors header also has the config, the base's fingerprint and the slices of fused
     weights. Other trainable parameters are saved in full, like `modules_to_save`. Wrappers of
     torch.compile and DataParallel are ignored. What a method other than LoRA has trained is saved
@@ -44,7 +45,7 @@ def load_adapter(
     revision: str | None = None,
     check_base: bool = True,
 ) -> LoadReport:
-    """Load an adapter into a model, adapting it first if it is not adapted.
+    """Load an adapter into `model`, adapting it first if it is not adapted.
 
     `path` is a PEFT directory, a Hub id (`revision` is a branch, tag or commit), a .safetensors
     file, a loralib .pt/.bin file, for which `lora_alpha` is required, a name in
@@ -64,7 +65,10 @@ def load_adapter(
 def load(
     model: nn.Module, bundle: AdapterBundle, origin: str, check_base: bool = True
 ) -> LoadReport:
-    """The same for a bundle in memory; `origin` names it in errors."""
+    """Load `bundle` into `model`, as `load_adapter` does a file; `origin` names it in errors.
+
+    `check_base=False` allows base weights other than those that it was trained on.
+    """
     if bundle.method not in METHODS:
         raise FormatError(
             f"{origin} was trained with the method {bundle.method!r}, which is not registered"

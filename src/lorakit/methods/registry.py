@@ -18,7 +18,7 @@ METHODS: dict[str, Method[Any]] = {}
 
 
 def register(method: Method[Any]) -> None:
-    """Register a method, for recipes, `load_adapter` and the command line.
+    """Register `method`, for recipes, `load_adapter` and the command line.
 
     Raises ConfigError if its name is taken.
     """
@@ -28,7 +28,7 @@ def register(method: Method[Any]) -> None:
 
 
 def find(name: object) -> Method[Any]:
-    """The method of this name; raises ConfigError, with the nearest names, if there is none."""
+    """The method called `name`; raises ConfigError, with the nearest names, if there is none."""
     if problem := unknown(name):
         raise ConfigError("Unknown method:", [problem])
     return METHODS[str(name)]
@@ -43,7 +43,7 @@ def unknown(name: object) -> str | None:
 
 
 def method_of(model: nn.Module) -> Method[Any] | None:
-    """The method that prepared this model; None for a plain one."""
+    """The method that prepared `model`; None for a plain one."""
     model = unwrapped(model)
     return next((method for method in METHODS.values() if method.is_applied(model)), None)
 

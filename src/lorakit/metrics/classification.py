@@ -10,11 +10,11 @@ DEFAULT = ("accuracy", "f1", "matthews_correlation")
 def classification_metrics(
     predicted: Sequence[int], labels: Sequence[int], names: Sequence[str] = DEFAULT
 ) -> dict[str, float]:
-    """The metrics of these names.
+    """Metrics of the classes `predicted` beside the right `labels`, both as numbers, by name.
 
-    accuracy; f1, the macro average over the classes that occur; f1_binary, the F1 of class 1 of
-    two; matthews_correlation, which is 0 if only one class occurs.
-    Source: scikit-learn's `accuracy_score`, `f1_score` and `matthews_corrcoef`.
+    `names` may be: accuracy; f1, the macro average over the classes that occur; f1_binary, the F1
+    of class 1 of two; matthews_correlation, which is 0 if only one class occurs. Source:
+    scikit-learn's `accuracy_score`, `f1_score` and `matthews_corrcoef`.
 
     >>> classification_metrics([0, 1, 1, 1], [0, 0, 1, 1])["accuracy"]
     0.75

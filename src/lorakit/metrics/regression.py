@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def regression_metrics(predicted: Sequence[float], labels: Sequence[float]) -> dict[str, float]:
-    """mse, pearson and spearman; all NaN if a prediction is not a finite number.
+    """mse, pearson and spearman of `predicted` and `labels`; NaN if a prediction is not finite.
 
     A correlation with a constant, which scipy leaves undefined, is 0.
     Source: scikit-learn's `mean_squared_error`, scipy's `pearsonr` and `spearmanr`.

@@ -85,6 +85,8 @@ def load_base(
 ) -> nn.Module:
     """The pretrained model, of the class and with the labels that `bundle` was trained with.
 
+    `name` is a directory or a hub id, `revision` a branch, tag or commit of that.
+
     Raises FormatError if there is no such model, MismatchError if weights are missing in its
     checkpoint, or have another shape there, and the adapter does not contain them.
     """
@@ -109,9 +111,11 @@ def load_for_task(
 ) -> tuple[nn.Module, list[str]]:
     """The pretrained model with a head for a task, and the modules that are new in it.
 
-    `head` are settings of the model's config. `provided` are the weights that an adapter contains;
-    None means that a newly initialized head will be trained. A language model needs the head of its
-    checkpoint in any case: the output of an adapter on random weights is meaningless.
+    `name` is a directory or a hub id, `revision` a branch, tag or commit of that, `auto_class` one
+    of transformers. `head` are settings of the model's config. `provided` are the weights that an
+    adapter contains; None means that a newly initialized head will be trained. A language model
+    needs the head of its checkpoint in any case: the output of an adapter on random weights is
+    meaningless.
 
     Raises FormatError if there is no such model, or none with that head, MismatchError for newly
     initialized weights that the adapter does not contain.

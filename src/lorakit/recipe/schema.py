@@ -31,6 +31,7 @@ class Recipe:
     base: str
     """Directory or hub id of the transformers model to adapt."""
     data: DataConfig
+    """Files, task and columns; the section `data`."""
     output: str
     """The run directory, which is created."""
     method: str = "lora"
@@ -39,7 +40,9 @@ class Recipe:
     """The config of each method, by its name; in a file, a section under that name. Sections of
     other methods are kept if they differ from the defaults."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    """Steps, learning rate, batches, precision; the section `training`."""
     loss: LossConfig = field(default_factory=LossConfig)
+    """What is minimised; the section `loss`."""
     init_adapter: str | None = None
     """A run directory, an adapter or a name of `lorakit checkpoints list` whose weights initialise
     this run's; a head for other labels is newly initialized."""
@@ -92,7 +95,7 @@ class Recipe:
 
 
 def from_mapping(mapping: Mapping[str, Any]) -> Recipe:
-    """The checked recipe; raises ConfigError that lists every mistake.
+    """The checked recipe that `mapping` says; raises ConfigError that lists every mistake.
 
     >>> from_mapping({"base": "b", "data": {"train": "t.csv"}, "output": "o"}).lora.lora_alpha
     16

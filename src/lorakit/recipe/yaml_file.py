@@ -107,7 +107,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """YAML that reads back as an equal recipe, without method settings at their defaults."""
+    """YAML that reads back as `recipe`, without method settings at their defaults."""
     plain = as_mapping(recipe, recipe.settings)
     for name in recipe.settings:
         method = find(name)
@@ -122,7 +122,7 @@ def to_yaml(recipe: Recipe) -> str:
 
 
 def load_recipe(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; raises ConfigError if there is none."""
+    """The mapping in the YAML file `path`; raises ConfigError if there is none."""
     try:
         content = _read(read_bytes(path, _LARGEST_FILE).decode("utf-8"))
     except (OSError, UnicodeDecodeError, FormatError, yaml.YAMLError) as error:
@@ -133,7 +133,7 @@ def load_recipe(path: Path) -> dict[str, Any]:
 
 
 def with_settings(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """The mapping with `a.b=value` settings applied; values are read as YAML.
+    """`mapping` with `settings` such as `a.b=value` applied; values are read as YAML.
 
     A list may be written without brackets. In a file for several tasks, `task` chooses one; the
     other settings override its own.

@@ -35,21 +35,35 @@ class RunResult:
     """The content of result.json."""
 
     method: str
+    """What was trained: lora, full, head, ..."""
     task: str
+    """The task's name."""
     metrics: dict[str, float]
+    """On the test set, by name."""
     trainable_parameters: int
+    """Numbers that were trained, those of a head too."""
     adapter_bytes: int
+    """The size of the saved tensors."""
     examples: dict[str, int]
+    """Rows of train, validation and test."""
     steps: int
+    """Optimizer steps."""
     seconds: float
+    """The time of training, over all starts of the run."""
     peak_memory_bytes: int
+    """Peak of the tensors on the accelerator, or without one of the whole process."""
     seed: int
+    """`training.seed`."""
     versions: dict[str, str]
+    """Of lorakit, torch and transformers."""
     commit: str | None
+    """lorakit's commit, in a checkout; None elsewhere."""
     output: str
+    """The run directory."""
     warm_start: dict[str, Any] | None = None
     """`WarmStart`: what was loaded from `init_adapter`, what was not, and what is new."""
     base: str | None = None
+    """The base model, as the recipe names it."""
     loss: str = "plain"
     """`loss.kind` of the recipe."""
     dtype: str | None = None

@@ -28,7 +28,7 @@ class SplitLinear(nn.Module):
 def split_linear(
     model: nn.Module, name: str, into: Sequence[str], sizes: Sequence[int] | None = None
 ) -> list[str]:
-    """Replace every linear layer called `name` (or ending in `.name`) by one layer a part.
+    """Replace each linear layer of `model` called `name` (or `*.name`) by one layer a part.
 
     The parts are called `into` and have `sizes` outputs from the top, equal ones by default. The
     weights are copied; outputs are the same to rounding. Returns the names of the layers replaced.
@@ -73,10 +73,11 @@ def split_linear_state_dict(
     *,
     fan_in_fan_out: bool = False,
 ) -> dict[str, Tensor]:
-    """The same for a checkpoint: `qkv.weight` becomes `qkv.q.weight`, and so on; the rest stays.
+    """`split_linear` for a `state_dict`: `qkv.weight` becomes `qkv.q.weight`, and so on.
 
-    `fan_in_fan_out` says that the weights are stored (in, out), as GPT-2's are.
-    Raises TargetError if no key belongs to a module of that name, ConfigError as `split_linear`.
+    `name`, `into` and `sizes` are as for `split_linear`; other keys stay. `fan_in_fan_out` says
+    that the weights are stored (in, out), as GPT-2's are. Raises TargetError if no key belongs to a
+    module of that name, ConfigError as `split_linear`.
     """
     result: dict[str, Tensor] = {}
     found = False

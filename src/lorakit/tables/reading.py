@@ -65,6 +65,8 @@ def read_table(source: str, split: str = "train") -> Any:
     configuration and a split where it has several (`glue:sst2:validation`). Several files are read
     in the order of their names; of a folder those whose names say the split, if any does.
 
+    `split` is the one to take where there are several: train, validation or test.
+
     Raises FormatError for data that are not there, empty, damaged, in another encoding, or in files
     that do not fit each other, ConfigError for a kind of file that is not read.
     """

@@ -53,7 +53,7 @@ _READINGS: WeakKeyDictionary[Any, Reading] = WeakKeyDictionary()
 
 
 def reading_of(table: Any) -> Reading | None:
-    """How `read_table` has read this very table; None for one that does not come from a file.
+    """How `read_table` has read this very `table`; None for one that does not come from a file.
 
     A table that was made of it, such as by `select`, has none.
     """

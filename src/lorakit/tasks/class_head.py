@@ -12,9 +12,10 @@ from lorakit.text import plural
 
 @dataclass(frozen=True)
 class ClassHead(Task):
-    """`labels` are the names in the order of the logits."""
+    """A head with a logit for each class."""
 
     labels: tuple[str, ...] = ()
+    """The names of the classes, in the order of the logits."""
 
     @classmethod
     def from_adapter(cls, adapter: BareAdapter) -> Task:

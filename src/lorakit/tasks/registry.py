@@ -62,7 +62,10 @@ TASKS: dict[str, TaskSpec] = {
 
 
 def register(spec: TaskSpec) -> None:
-    """Add a task; raises ConfigError if its name is taken, or its class has another task's name."""
+    """Add the task `spec`.
+
+    Raises ConfigError if its name is taken, or its class has another task's name.
+    """
     kept = {**TASKS, spec.name: spec}.get(spec.task_class.name)
     require(
         {

@@ -22,8 +22,11 @@ class Columns:
     """The task and columns of a table; None: not known yet."""
 
     task: str | None = None
+    """A name in `TASKS`."""
     text: tuple[str, ...] | None = None
+    """The columns of the input, in order."""
     label: str | None = None
+    """The column of labels or completions."""
     why: str = field(default="", compare=False)
     """By what the task was guessed, where it was."""
 
@@ -33,6 +36,7 @@ class TextColumns:
     """How many columns of text a task reads."""
 
     least: int
+    """The minimum."""
     most: int | None
     """None: no maximum."""
     meant: str
@@ -63,9 +67,13 @@ class TaskSpec(ABC):
     """One task by its name."""
 
     name: str
+    """What `data.task` of a recipe calls it."""
     task_class: type[Task]
+    """What is made for a table or an adapter of this task."""
     texts: TextColumns = ONE_OR_TWO
+    """How many columns of text it reads."""
     recognise: Recognise | None = None
+    """Whether a table is for this task, and by which columns; None: it is never guessed."""
     decoding: Mapping[str, Any] = field(default_factory=dict)
     """Generation settings that differ from the defaults of `DecodingConfig`."""
     task_types: tuple[str, ...] = ()
@@ -75,6 +83,7 @@ class TaskSpec(ABC):
     hub: str | None = None
     """The data set on the Hub with the task's own test set."""
     submission: Submission | None = None
+    """The files that its benchmark's test server takes; None: there is none."""
 
     @abstractmethod
     def read(self, source: str, role: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class TableTask(TaskSpec):
     """A task that is trained on one table, of any file format."""
 
     reader: Reader = read_table
+    """(source, split) -> table, for files of a form of their own."""
     columns: Columns | None = None
     """Those that the reader makes; None: a recipe names them, or they are guessed."""
 

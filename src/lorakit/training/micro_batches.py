@@ -24,8 +24,10 @@ Collate = Callable[[list[Features]], dict[str, torch.Tensor]]
 class StepSampler(Sampler[list[int]]):
     """The indices of each step, for a DataLoader's `batch_sampler`.
 
-    With several processes each gets every `world_size`-th example of each step; the last step of
-    an epoch may leave some of them nothing.
+    Of `size` examples each step sees `total_batch`, over all processes; the last of an epoch what
+    is left. `seed` draws which examples form a step, once, and the order of the steps, each epoch.
+    With several processes each gets every `world_size`-th example of each step, beginning with
+    number `rank`; the last step of an epoch may leave some of them nothing.
     """
 
     def __init__(
@@ -49,7 +51,12 @@ class StepSampler(Sampler[list[int]]):
 
 
 class MicroBatches:
-    """Collates the examples of a step into `{"micro_batches": [batch, ...]}`."""
+    """Collates the examples of a step into `{"micro_batches": [batch, ...]}`.
+
+    A batch holds examples of similar length, at most `token_budget` tokens with their padding, and
+    `collate` makes it of them. The split changes the time, not the result, where each batch's loss
+    counts by its share of the step.
+    """
 
     def __init__(self, collate: Collate, token_budget: int) -> None:
         self.collate, self.token_budget = collate, token_budget

@@ -46,9 +46,12 @@ def group_parameters(
     learning_rate_pattern: Mapping[str, float] = _NONE,
     weight_decay_pattern: Mapping[str, float] = _NONE,
 ) -> Groups:
-    """The groups for an optimizer, with names; the first has the common learning rate.
+    """What of `model` trains, as named groups for an optimizer.
 
-    The arguments mean what they do in a recipe's section `training`.
+    The first group has `learning_rate`. `weight_decay` is AdamW's; biases and normalisation layers
+    have none. `loraplus_lr_ratio` is the learning rate of B over that of A. `learning_rate_pattern`
+    and `weight_decay_pattern` give what is named by their keys, or is in a module that is, values
+    of its own; a key is as in `LoraConfig.rank_pattern`, and the first that matches counts.
 
     ``torch.optim.AdamW(group_parameters(model, 1e-3, 0.01, loraplus_lr_ratio=16))``
 

@@ -25,9 +25,10 @@ from lorakit.training.trainer import LoraTrainer
 
 
 def train(recipe: Recipe, log: Log = print) -> RunResult:
-    """Train by a recipe; resumes an interrupted run, and returns the result of a finished one.
+    """Train by `recipe`; resumes an interrupted run, and returns the result of a finished one.
 
-    Under `torchrun` every process trains on its share, and the first one writes and logs.
+    `log` gets each line that is said. Under `torchrun` every process trains on its share, and the
+    first one writes and logs.
 
     Raises ConfigError, FormatError or MismatchError for settings, files or a base that do not fit,
     StateError if the output holds another recipe's run or a finished one without its adapter,

@@ -34,10 +34,11 @@ class StepTrainer(StepHooks, Trainer):
     """Trains on steps of `total_batch` examples over all processes.
 
     A step is computed in micro-batches of similar length, each within `token_budget` tokens.
-    The model gives the mean loss of a micro-batch; `weight(batch)` is the number of labels in that
-    mean, so a step's loss is the mean over all of the step, however it was split. The batch size in
-    `args` has no effect, nor has its `torch_compile`: `compile` is on, off, or auto, as
-    `training.compile` of a recipe. Raises ConfigError if `args` sets gradient accumulation steps.
+    `data_collator` makes one, and `model` gives its mean loss; `weight(batch)` is the number of
+    labels in that mean, so a step's loss is the mean over all of the step, however it was split.
+    The batch size in `args` has no effect, nor has its `torch_compile`: `compile` is on, off, or
+    auto, as `training.compile` of a recipe. `log` gets what is said of it, and `kwargs` are
+    Trainer's. Raises ConfigError if `args` sets gradient accumulation steps.
 
     ``StepTrainer(model, total_batch=32, token_budget=4096, data_collator=..., args=...)``
     """

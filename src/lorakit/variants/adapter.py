@@ -36,7 +36,9 @@ class ModuleAdapter:
     """
 
     spec: AdapterSpec
+    """Rank, alpha, variant, dropout."""
     tensors: Mapping[str, Tensor]
+    """`lora_A`, `lora_B` and what else the variant has."""
     site: Site | None = None
 
     @property

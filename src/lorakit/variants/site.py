@@ -40,7 +40,9 @@ class Site(ABC):
     description: ClassVar[str]
     """What such a module is, in a message: "is a linear layer"."""
     in_features: int
+    """I, the width of an input; for a table, the number of its rows."""
     out_features: int
+    """O, the width of an output."""
     slices: Slices | None = None
     """The slices of a fused weight; None: the weight is adapted as a whole."""
     rows: Rows | None = None
@@ -84,6 +86,7 @@ class LinearSite(Site):
     in_features: int
     out_features: int
     transposed: bool = False
+    """Whether W is stored (in, out)."""
 
     kind: ClassVar[str] = "linear"
     description: ClassVar[str] = "is a linear layer"
@@ -211,10 +214,12 @@ class EmbeddingSite(Site):
 
 @dataclass(frozen=True)
 class ConvSite(Site):
-    """A kernel W (O, I/G, *kernel) of a convolution with G groups."""
+    """A kernel W `(O, I/G, *kernel)` of a convolution with G groups."""
 
     shape: Shape
+    """Of W."""
     groups: int = 1
+    """G."""
     square: bool = False
     """Whether A and B have loralib's matrix form."""
 

@@ -15,11 +15,17 @@ class AdapterSpec:
     """Rank, scaling, variant and dropout of one module's adapter; rank 0 means no adapter."""
 
     r: int
+    """Rank."""
     lora_alpha: float = 1
+    """Numerator of `scaling`."""
     lora_dropout: float = 0.0
+    """Probability of dropping an input of A."""
     merge_weights: bool = True
+    """Whether evaluation computes with a merged weight."""
     use_rslora: bool = False
+    """Whether `scaling` is alpha / sqrt(r)."""
     init_lora_weights: bool | Literal["gaussian"] = True
+    """How A and B start, as in `LoraConfig`."""
     variant: str = "lora"
     """Its name in `lorakit.variants.VARIANTS`."""
 
@@ -41,7 +47,7 @@ class AdapterSpec:
 
 
 def adapter_specs(config: LoraConfig, names: Sequence[str]) -> dict[str, AdapterSpec]:
-    """The settings that a config has for each of these modules."""
+    """The settings that `config` has for each of the modules called `names`."""
     ranks, alphas = config.ranks_of(names), config.alphas_of(names)
     return {
         name: AdapterSpec(

@@ -17,7 +17,7 @@ NATIVE = Native()
 
 
 def register(codec: Decoder) -> None:
-    """Add a format, which `read`, `write`, `load_adapter` and `lorakit inspect` then know.
+    """Add a format: `read`, `write`, `load_adapter` and `lorakit inspect` then know `codec`.
 
     Raises ConfigError if its name is taken.
     """

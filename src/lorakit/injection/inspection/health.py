@@ -39,7 +39,7 @@ def mark_training_start(model: nn.Module) -> None:
 
 
 def check_training(model: nn.Module, called: frozenset[str] | None = None) -> TrainingCheck:
-    """Which trainable tensors have not changed since injection, loading or the last mark, and why.
+    """Which trainable tensors of `model` have not changed since injection or loading, and why.
 
     Call it after some optimizer steps. lora_A does not change in the very first step, since its
     gradient is a multiple of lora_B, which is zero at first. `called` names the modules whose

@@ -52,7 +52,7 @@ class Targets:
 
 
 def targets(model: nn.Module, r: int = 8) -> Targets:
-    """What could be adapted: layers by suffix, with count, shape and parameters at rank `r`.
+    """The layers of `model` that could be adapted, by suffix: count, shape, parameters at rank `r`.
 
     A layer of I inputs and O outputs gets r * (I + O) parameters; a convolution counts its kernel
     positions among the inputs, and in G groups it has r * (I + O) / G.

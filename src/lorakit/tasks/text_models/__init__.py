@@ -16,5 +16,5 @@ TEXT_MODELS: dict[str, TextModel] = {model.name: model for model in (DECODER, _E
 
 
 def text_model_of(config: Any) -> TextModel:
-    """The architecture of a transformers config."""
+    """The architecture that `config`, of transformers, is for."""
     return _ENCODER_DECODER if config.is_encoder_decoder else DECODER
