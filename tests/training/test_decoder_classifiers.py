@@ -37,7 +37,7 @@ def logits(session: Session, texts: list[str]) -> torch.Tensor:
     examples = [{"input_ids": i} for i in session.tokenizer(texts)["input_ids"]]
     found = torch.empty(len(texts), 2)
     for batch in run_model(session, session.task, examples):
-        found[batch.rows] = batch.logits
+        found[batch.examples] = batch.logits
     return found
 
 
