@@ -127,8 +127,15 @@ def test_columns_that_nothing_reads_may_differ_where_the_read_ones_are_named(
     c = save(tmp_path / "c.csv", 60, 70, ("text", "label", "more"))
     tables = tables_of([*two, c], text=["text"], label="label", task="classification")
     assert len(tables["train"]) + len(tables["test"]) == 70
+    assert tables["test"].column_names == ["text", "label"]
     with pytest.raises(FormatError, match="different columns"):
         tables_of([*two, c])
+
+
+def test_columns_that_nothing_reads_stay_where_all_files_have_them(tmp_path: Path) -> None:
+    names = ("text", "label", "more")
+    files = [save(tmp_path / "a.csv", 0, 10, names), save(tmp_path / "b.csv", 10, 20, names)]
+    assert tables_of(files, test=2)["test"].column_names == [*names]
 
 
 def test_labels_of_other_types_are_the_same_classes(tmp_path: Path) -> None:

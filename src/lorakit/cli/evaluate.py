@@ -49,5 +49,6 @@ def evaluate(
     )
     session = open_session(source, loading)
     tables = evaluation_tables(session, data)
+    options.say_reading(tables["test"], data, json)
     name = data or ("its test set" if session.recipe is not None else str(session.spec.hub))
     show(evaluate_tables(session, tables, name, options.shows_progress(json)), json)

@@ -142,6 +142,7 @@ def generate(
         found = generate_texts(session, prompt, decoding, progress)
     else:
         table = evaluation_tables(session, data)["test"]
+        options.say_reading(table, data, json)
         check_columns(table.column_names)
         found = generate_rows(session, table, data or "test", decoding, progress, output)
     if output is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -155,3 +155,12 @@ def _numbers(text: str | None) -> tuple[float, ...] | None:
 def shows_progress(as_json: bool) -> bool:
     """Whether to show a progress bar: not with --json, and only on a terminal."""
     return not as_json and sys.stderr.isatty()
+
+
+def say_reading(table: Any, source: str | None, as_json: bool) -> None:
+    """Say on standard error how a file was read, where its name does not."""
+    from lorakit.tables.readings import reading_text
+
+    said = reading_text(table, source) if source is not None else None
+    if said is not None and not as_json:
+        print(said, file=sys.stderr)

@@ -108,6 +108,7 @@ def predict(
     session = open_session(source, loading)
     require_predicting(session, probabilities)
     rows = session.spec.read_rows(data) if data else _from_texts(session.task, text or [])
+    options.say_reading(rows, data, json)
     if output is not None:
         fitting = fitted(session.task, rows, data or "--text", with_label=False)
         answers = fitting.answer_names if probabilities else ()

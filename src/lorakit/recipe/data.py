@@ -25,8 +25,8 @@ from lorakit.recipe.sources import (
     whole_table,
     without_trained,
 )
-from lorakit.tables import reading_of
 from lorakit.tables.joining import alike
+from lorakit.tables.readings import reading_text
 from lorakit.tasks.base import Task
 from lorakit.tasks.columns import guess, known_columns, make_task
 from lorakit.tasks.encoding import Truncation, encode_table, truncation_text
@@ -90,10 +90,11 @@ def _sources(data: DataConfig, log: Log) -> list[Source]:
 
     Several may differ in columns that nothing reads, if data.text and data.label name the others.
     """
-    named = [*(data.text or ()), *filter(None, [data.label])]
+    named = {*(data.text or ()), *filter(None, [data.label])}
     is_known = bool(data.text) and (data.label or not _spec(data.task).task_class.needs_label)
     tables = training_tables(data, log)
-    if len(tables) > 1 and is_known:
+    differ = len({frozenset(table.column_names) for table in tables.values()}) > 1
+    if differ and is_known:
         tables = {
             name: table.select_columns([column for column in table.column_names if column in named])
             for name, table in tables.items()
@@ -116,9 +117,8 @@ def _read(source: str, task: str | None, role: str, log: Log) -> dict[str, Any]:
     Logs how it was read, where the file's name does not say it.
     """
     tables = _spec(task).read(source, role)
-    reading = reading_of(tables[role])
-    if reading is not None and reading.notes:
-        log(f"{source} was read with {', '.join(reading.notes)}")
+    if said := reading_text(tables[role], source):
+        log(said)
     return tables
 
 

@@ -60,6 +60,14 @@ def reading_of(table: Any) -> Reading | None:
     return _READINGS.get(table)
 
 
+def reading_text(table: Any, source: str) -> str | None:
+    """A sentence about how the table was read; None if the source's name says it all."""
+    reading = reading_of(table)
+    if reading is None or not reading.notes:
+        return None
+    return f"{source} was read with {', '.join(reading.notes)}"
+
+
 def read_as(table: Any, reading: Reading) -> Any:
     """The table, of which `reading_of` tells how it was read."""
     _READINGS[table] = reading
