@@ -182,3 +182,23 @@ def test_nothing_of_lorakit_stays_on_any_module(verb: Any, name: str) -> None:
     left = [key for m in model.modules() for key in m.__dict__ if "lora" in key or "reduce" in key]
     assert not left
     assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("undo", [lora.eject, lora.fold])
+def test_an_optimizer_steps_after_a_merged_model_is_plain_again(undo) -> None:
+    """Optimizers look at the layers that were merged; this one has become a plain one."""
+    model = nn.Sequential(nn.Linear(4, 4)).eval()
+    lora.inject(model, lora.LoraConfig(r=2, target_modules="all-linear"))
+    with lora.merged(model), torch.no_grad():
+        model(torch.ones(1, 4))
+    undo(model)
+    other = nn.Parameter(torch.ones(1))
+    other.grad = torch.ones(1)
+    torch.optim.SGD([other], lr=1.0).step()
+    assert other.item() == 0
+    lora.inject(model, lora.LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    with lora.merged(model), torch.no_grad():
+        before = model(torch.ones(1, 4))
+        model[0].lora_B.grad = torch.ones(4, 2)
+        torch.optim.SGD([model[0].lora_B], lr=1.0, fused=True).step()
+        assert not torch.equal(model(torch.ones(1, 4)), before)

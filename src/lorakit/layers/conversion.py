@@ -21,6 +21,7 @@ from lorakit.layers.composition import of_subclass
 from lorakit.layers.conv import Conv1d, Conv2d, Conv3d
 from lorakit.layers.embedding import Embedding
 from lorakit.layers.linear import Linear, MergedLinear
+from lorakit.layers.merge_cache import unwatch
 from lorakit.layers.merged_weight import PASSING
 from lorakit.private.torch_names import OutProjection
 from lorakit.surgery.alteration import NAME as ALTERATION
@@ -271,6 +272,7 @@ def _strip(
     replaced: Mapping[str, nn.Parameter],
 ) -> None:
     """Restore the class; remove the adapter and the attributes that were added with it."""
+    unwatch(module)
     for name in names:
         module._parameters.pop(name, None)
     for name in attributes:

@@ -144,6 +144,11 @@ def watch(layer: Cached) -> None:
     _watched[id(layer)] = layer
 
 
+def unwatch(module: object) -> None:
+    """Forget a module that is no adapted layer any more."""
+    _watched.pop(id(module), None)
+
+
 def watched(layer: int) -> Cached:
     """The layer with this id, which has had a cache."""
     return _watched[layer]
