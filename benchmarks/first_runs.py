@@ -39,7 +39,7 @@ FORMS = (
     Form("tickets with three classes", "tickets.csv", own.tickets, own.write_csv, 240),
     Form("ratings, `;` between columns", "ratings.csv", own.ratings,
          partial(own.write_csv, separator=";"), 240, task="regression"),
-    Form("pairs, Parquet", "pairs.parquet", own.pairs, own.write_parquet, 280),
+    Form("pairs, Parquet", "pairs.parquet", own.pairs, own.write_parquet, 500),
     Form("several labels, JSON lines", "topics.jsonl", own.multi_label, own.write_json_lines, 240,
          task="multi_label_classification"),
     Form("entities, CoNLL", "news.conll", own.entities, own.write_conll, 240,
