@@ -94,7 +94,7 @@ def test_numbers_are_learned_in_two_passes(encoder, reviews, tmp_path):
     rows = [f"{text},{len(text) / 40:.2f}" for text in texts[1:]]
     table.write_text("\n".join(["text,length", *rows, ""]), encoding="utf-8")
     data = {"task": "regression", "text": "text", "label": "length"}
-    training = {"epochs": 6, "evaluations": 1}
+    training = {"epochs": 8, "evaluations": 1, "learning_rate": 0.01}
     recipe = tiny.recipe(
         encoder, table, tmp_path / "run", data=data, training=training, loss={"kind": "rdrop"}
     )

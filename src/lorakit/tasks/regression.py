@@ -22,6 +22,8 @@ from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, Example, Learned, Rows, 
 from lorakit.tasks.baseline import Baseline, without_spread
 from lorakit.tasks.tokenizing import tokenize
 
+_LARGEST = 1e18
+
 
 @dataclass(frozen=True)
 class Regression(Task):
@@ -52,6 +54,12 @@ class Regression(Task):
         except ConfigError as error:
             raise ConfigError(f"Column {label!r} cannot be read: {error}.") from error
         numbers = [value for cell in table[label] if (value := number(cell, decimal)) is not None]
+        if (largest := max(map(abs, numbers), default=0.0)) > _LARGEST:
+            raise ConfigError(
+                f"Column {label!r} has numbers of up to {largest:.3g} in size, and above "
+                f"{_LARGEST:g} their squares overflow in float32; divide them, or learn their "
+                "logarithms."
+            )
         mean = statistics.fmean(numbers or [0.0])
         spread = math.dist(numbers, [mean] * len(numbers)) / math.sqrt(len(numbers) or 1)
         return cls(text, label, max_length, mean, spread or 1.0, decimal)
