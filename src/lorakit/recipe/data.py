@@ -149,8 +149,8 @@ def with_guesses(recipe: Recipe, log: Log) -> Recipe:
     columns = guess(table, given, data.train_name)
     if columns != given:
         log(f"guessed from {data.train_name}: {in_words(columns, table.column_names)}")
-    selects_best = bool(recipe.training.early_stopping)
-    validation = 0.1 if selects_best and data.validation is None else data.validation
+    needs_validation = data.calibrates or bool(recipe.training.early_stopping)
+    validation = 0.1 if needs_validation and data.validation is None else data.validation
     learned = _spec(columns.task).task_class
     known: dict[str, Any] = {"task": columns.task, "text": columns.text, "label": columns.label}
     known["max_length"] = data.max_length or learned.piece_length
@@ -187,8 +187,8 @@ def prepare(recipe: Recipe, train: Any) -> tuple[Any, Task]:
     task = task.for_base(loading.load_config(recipe.base, recipe.revision))
     if data.end_token is not None:
         task = task.with_end_token(tokenizer, data.end_token)
-    if data.thresholds is not None:
-        task = task.with_thresholds(data.thresholds)
+    if data.first_thresholds is not None:
+        task = task.with_thresholds(data.first_thresholds)
     return tokenizer, task
 
 

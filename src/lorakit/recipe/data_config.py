@@ -31,7 +31,7 @@ class DataConfig:
     validation: str | float | None = None
     """The validation set, evaluated during training; as `test`. The best checkpoint is chosen by
     it: see training.early_stopping. None: no evaluation; a share of 0.1 if training.early_stopping
-    is set."""
+    is set, or data.thresholds is calibrate."""
 
     task: str | None = None
     """classification, multi_label_classification, regression, multiple_choice, generation,
@@ -58,9 +58,11 @@ class DataConfig:
     """The token that training puts after a completion or an assistant's turn, so that generation
     stops there. None: EOS, or what the chat template writes."""
 
-    thresholds: Sequence[float] | None = None
+    thresholds: Sequence[float] | Literal["calibrate"] | None = None
     """The probability above which multi_label_classification predicts a label: one for all labels,
-    or one for each in their order. None: 0.5."""
+    or one for each in their order; calibrate: for each label the one of the highest F1 on the
+    validation set (without one, a share of 0.1), or 0.5 where that has it in fewer than 10 rows.
+    None: 0.5."""
 
     split_seed: int = 0
     """Random seed of the rows that are split from `train`."""
@@ -68,7 +70,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.text is not None:
             object.__setattr__(self, "text", tuple(self.text))
-        if self.thresholds is not None:
+        if self.thresholds is not None and not self.calibrates:
             object.__setattr__(self, "thresholds", tuple(self.thresholds))
         if isinstance(self.train, list):
             object.__setattr__(self, "train", tuple(self.train))
@@ -99,6 +101,16 @@ class DataConfig:
             }
             | {problem: False for problem in [registry.task_problem(self.task)] if problem}
         )
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether thresholds are chosen on the validation set."""
+        return self.thresholds == "calibrate"
+
+    @property
+    def first_thresholds(self) -> Sequence[float] | None:
+        """Those that training decides by, if any are set; before others are chosen, 0.5."""
+        return (0.5,) if isinstance(self.thresholds, str) else self.thresholds
 
     @property
     def sources(self) -> dict[str, float]:

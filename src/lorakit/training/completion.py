@@ -21,6 +21,7 @@ from lorakit.tasks.base import Task
 from lorakit.tasks.baseline import Baseline
 from lorakit.tasks.registry import task_spec
 from lorakit.tasks.task_file import save_task
+from lorakit.training.calibration import calibrated
 from lorakit.training.preparation import Prepared, Workplace
 from lorakit.training.remarks import remarks
 from lorakit.training.result import run_result
@@ -33,7 +34,11 @@ def complete_run(run: Prepared, baseline: Baseline | None, place: Workplace) -> 
     Raises TrainingError if a test set's loss is not finite, SaveError for what cannot be written.
     """
     seconds, output = run.trainer.seconds, place.output
-    task = run.trainer.task = fold_units(run.model, run.task)
+    task = fold_units(run.model, run.task)
+    if run.recipe.data.calibrates:
+        run.model.eval()
+        task = calibrated(task, _session(run, output), run.tables["validation"], place.log)
+    run.trainer.task = task
     run = replace(run, task=task)
     if task.generates:
         set_stop_tokens(run.model, run.tokenizer, run.ends)
@@ -72,8 +77,15 @@ def _save(model: Any, tokenizer: Any, task: Task, directory: Path) -> None:
 
 def _completions(run: Prepared, output: Path) -> list[str]:
     """The generated text of each test row."""
+    return generate_test_rows(
+        _session(run, output), run.tables["test"], output / PREDICTIONS, sys.stderr.isatty()
+    )
+
+
+def _session(run: Prepared, output: Path) -> Session:
+    """The trained model, opened for inference."""
     recipe, task = run.recipe, run.task
-    session = Session(
+    return Session(
         str(output),
         recipe.base,
         recipe.method,
@@ -83,7 +95,4 @@ def _completions(run: Prepared, output: Path) -> list[str]:
         recipe,
         task_spec(recipe.data.task or task.name),
         resolve_dtype(recipe.training.dtype),
-    )
-    return generate_test_rows(
-        session, run.tables["test"], output / PREDICTIONS, sys.stderr.isatty()
     )
