@@ -4,12 +4,18 @@ A block that cannot run says why, in one of two ways; without a reason it runs, 
 
     <!-- not run: needs two GPUs -->          ```python notest: needs two GPUs
     ```python
+
+A page about another library names what its blocks import, and is skipped where that is missing:
+
+    <!-- runs with: trl, datasets -->
 """
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,6 +38,7 @@ FILES = [
     *(path for path in sorted(ROOT.glob("docs/**/*.md")) if "_build" not in path.parts),
 ]
 NOT_RUN = re.compile(r"<!--\s*not run:(?P<reason>.*?)-->", re.DOTALL)
+RUNS_WITH = re.compile(r"^<!--\s*runs with:(?P<packages>.*?)-->$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,21 @@ def python_blocks(markdown: str) -> list[Block]:
     return blocks
 
 
+def other_libraries(markdown: str) -> list[str]:
+    """The packages without which the blocks of a page cannot run."""
+    found = [match["packages"].split(",") for match in RUNS_WITH.finditer(markdown)]
+    return [package.strip() for packages in found for package in packages]
+
+
+def require_libraries(path: Path) -> None:
+    """Skip a page whose libraries are not installed; their own warnings are not ours to mend."""
+    needed = other_libraries(path.read_text(encoding="utf-8"))
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    if needed:
+        warnings.simplefilter("default")
+
+
 def run(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """Run the blocks of a file in one new `__main__`, as a reader would; returns how many ran."""
     main = ModuleType("__main__")
@@ -87,6 +109,7 @@ def tables_as_before() -> Iterator[None]:
 @pytest.mark.usefixtures("tables_as_before")
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_code_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_libraries(path)
     monkeypatch.chdir(tmp_path)
     run(path, monkeypatch)
 
@@ -129,3 +152,14 @@ def test_other_blocks_do_not_run(
 def test_block_without_a_reason_is_an_error(markdown: str) -> None:
     with pytest.raises(ValueError, match="no reason is given"):
         python_blocks(markdown)
+
+
+def test_page_without_its_library_is_skipped_by_name(tmp_path: Path) -> None:
+    page = write(tmp_path, "# A page\n\n<!-- runs with: json, no_such_library -->\n")
+    with pytest.raises(pytest.skip.Exception, match="not installed: no_such_library"):
+        require_libraries(page)
+
+
+def test_page_with_its_libraries_is_run(tmp_path: Path) -> None:
+    assert other_libraries("text\n<!-- runs with: json, re -->\n") == ["json", "re"]
+    require_libraries(write(tmp_path, "<!-- runs with: json, re -->\n"))
