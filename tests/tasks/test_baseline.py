@@ -59,6 +59,13 @@ def test_the_baseline_of_numbers_is_the_mean_of_training() -> None:
     assert not found.is_beaten_by(2.5)
 
 
+def test_a_test_set_of_one_class_can_be_answered_no_better() -> None:
+    found = baseline(Classification(*COLUMNS, ("a", "b")), ["a", "a"])
+    assert found is not None
+    assert found.is_beaten_by(1.0)
+    assert not found.is_beaten_by(0.5)
+
+
 def test_the_baseline_of_choices_is_the_place_that_is_right_most_often() -> None:
     task = MultipleChoice(("question", "x", "y"), "label", 8)
     found = baseline(task, ["y", "1", "0"])

@@ -22,8 +22,10 @@ class Baseline:
     higher_is_better: bool = True
 
     def is_beaten_by(self, value: float) -> bool:
-        """Whether this value of the metric is better."""
-        return value > self.value if self.higher_is_better else value < self.value
+        """Whether this value of the metric is better, or as good as there is."""
+        if self.higher_is_better:
+            return value > self.value or value == 1
+        return value < self.value or value == 0
 
 
 def commonest(values: Iterable[Value]) -> Value:
