@@ -167,7 +167,7 @@ def test_version_is_the_packages(run):
 @pytest.mark.parametrize(
     "command",
     [
-        "train", "evaluate", "predict", "generate", "score", "compare", "recipes list",
+        "train", "evaluate", "predict", "generate", "chat", "score", "compare", "recipes list",
         "recipes show", "checkpoints list", "checkpoints download", "targets", "inspect", "merge",
         "push",
     ],

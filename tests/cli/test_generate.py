@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,18 @@ def test_vllm_is_offered_only_what_it_takes(base):
     assert obstacles(target_modules=targets, trainable_token_indices=[5]) == [
         "it trains rows of the vocabulary (trainable_token_indices)"
     ]
+
+
+def test_on_a_terminal_one_prompt_comes_word_by_word(run, base, adapter, monkeypatch):
+    asked = ("generate", adapter, "--base", base, "--max-new-tokens", 5)
+    one, parts = ("--prompt", PROMPTS[0]), []
+    piped = run(*asked, *one)[1]
+    monkeypatch.setattr("lorakit.cli.generate.print_part", parts.append)
+    assert run(*asked, *one)[1] == piped
+    assert parts == []
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run(*asked, *one)[1] == "\n"
+    assert "".join(parts) == piped.rstrip("\n")
+    assert len(parts) == len(piped.split())
+    assert json.loads(run(*asked, *one, "--json")[1])["generated"] == ["".join(parts)]
+    assert run(*asked, *one, "--prompt", PROMPTS[1])[1].startswith("".join(parts))

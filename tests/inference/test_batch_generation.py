@@ -181,12 +181,12 @@ def test_an_interrupted_decoding_continues_and_asks_each_prompt_once(base, tmp_p
     real = batch_generation.generate_batch
 
     def counting(
-        model: Any, tokenizer: Any, prompts: list[list[int]], s: DecodingConfig
+        model: Any, tokenizer: Any, prompts: list[list[int]], s: DecodingConfig, say: Any
     ) -> list[str]:
         if len(asked) == 2:
             raise KeyboardInterrupt
         asked.append(len(prompts))
-        return real(model, tokenizer, prompts, s)
+        return real(model, tokenizer, prompts, s, say)
 
     output = tmp_path / "out.jsonl"
     monkeypatch.setattr(generation, "generate_batch", counting)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lorakit.cli import (
+    chat,
     checkpoints,
     compare,
     evaluate,
@@ -45,6 +46,7 @@ app.command("train", cls=CommandWithSettings)(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("generate")(generate.generate)
+app.command("chat")(chat.chat)
 app.command("score")(score.score)
 app.command("compare")(compare.compare)
 app.add_typer(recipes.app, name="recipes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,21 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorakit.cli import options
-from lorakit.cli.output import Json, quiet_libraries, show
+from lorakit.cli.decoding_options import Seed, Temperature, TopP, checked, new_tokens, setting
+from lorakit.cli.output import Json, print_part, quiet_libraries, show
 from lorakit.errors import ConfigError
 
 if TYPE_CHECKING:
     from lorakit.inference.generation import Generated
-
-
-def _setting(metavar: str, default: str, help: str) -> Any:
-    """The option for a field of DecodingConfig."""
-    return typer.Option(
-        metavar=metavar,
-        help=help,
-        show_default=f"the recipe's, else {default}",
-        rich_help_panel=options.DECODING,
-    )
 
 
 def generate(
@@ -56,29 +48,16 @@ def generate(
         ),
     ] = None,
     overwrite: options.Overwrite = False,
-    max_new_tokens: Annotated[
-        int | None,
-        _setting("N", "128", "Maximum number of generated tokens, the prompt not counted."),
-    ] = None,
-    temperature: Annotated[
-        float | None, _setting("T", "0", "Sampling temperature; 0 is greedy decoding.")
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        _setting(
-            "P",
-            "1",
-            "Nucleus sampling: sample from the most probable tokens whose probabilities add up "
-            "to P.",
-        ),
-    ] = None,
-    seed: Annotated[int | None, _setting("N", "0", "Random seed of sampling.")] = None,
+    max_new_tokens: Annotated[int | None, new_tokens("128")] = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    seed: Seed = None,
     num_beams: Annotated[
-        int | None, _setting("N", "1", "Number of beams for beam search; 1 is no beam search.")
+        int | None, setting("N", "1", "Number of beams for beam search; 1 is no beam search.")
     ] = None,
     length_penalty: Annotated[
         float | None,
-        _setting(
+        setting(
             "X",
             "1",
             "Beam search divides log-probabilities by the length to this power: above 0 favours "
@@ -87,11 +66,11 @@ def generate(
     ] = None,
     no_repeat_ngram_size: Annotated[
         int | None,
-        _setting("N", "0", "If above 0, n-grams of this size occur only once in a completion."),
+        setting("N", "0", "If above 0, n-grams of this size occur only once in a completion."),
     ] = None,
     batch_size: Annotated[
         int | None,
-        _setting("N", "32", "Maximum number of prompts in a batch; changes time and memory only."),
+        setting("N", "32", "Maximum number of prompts in a batch; changes time and memory only."),
     ] = None,
     base: options.Base = None,
     lora_alpha: options.Alpha = None,
@@ -104,12 +83,18 @@ def generate(
 
     Pass prompts with --prompt or --data, or --output alone for a run's test set. Generation
     settings default to those of the run's recipe; for an adapter alone with the task e2e, webnlg,
-    dart or data_to_text, to microsoft/LoRA's. With --output and without sampling, the same command
+    dart or data_to_text, to microsoft/LoRA's. On a terminal the completion of one prompt appears
+    word by word. With --output and without sampling, the same command
     resumes an interrupted generation.
 
     Example: `lorakit generate ./adapter --base HuggingFaceTB/SmolLM2-135M --prompt "Once upon"`
     """
-    from lorakit.inference.generation import decoding_of, generate_rows, generate_texts
+    from lorakit.inference.generation import (
+        decoding_of,
+        generate_rows,
+        generate_texts,
+        stream_text,
+    )
     from lorakit.inference.partial_outputs import remove_partial
     from lorakit.inference.session import evaluation_tables, open_session
     from lorakit.runs.prediction_files import check_columns, check_output, write_predictions
@@ -121,7 +106,7 @@ def generate(
         )
     if prompt:
         options.refuse_columns(column, "--prompt")
-    settings = _checked(
+    settings = checked(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
@@ -138,7 +123,10 @@ def generate(
     session = open_session(source, loading, default_task="generation")
     decoding = replace(decoding_of(session), **settings)
     progress = options.shows_progress(json)
-    if prompt:
+    streams = not json and sys.stdout.isatty() and len(prompt or ()) == 1
+    if prompt and streams:
+        found = stream_text(session, prompt[0], print_part, decoding)
+    elif prompt:
         found = generate_texts(session, prompt, decoding, progress)
     else:
         table = evaluation_tables(session, data)["test"]
@@ -148,19 +136,12 @@ def generate(
     if output is not None:
         write_predictions(output, table, found.texts)
         remove_partial(output)
-    _print_result(source, output, found, json)
+    _print_result(source, output, found, json, streams)
 
 
-def _checked(**settings: float | None) -> dict[str, Any]:
-    """The settings that were given; raises ConfigError before a model is loaded."""
-    from lorakit.recipe.decoding import DecodingConfig
-
-    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
-    DecodingConfig(**given)
-    return given
-
-
-def _print_result(source: str, output: Path | None, found: Generated, as_json: bool) -> None:
+def _print_result(
+    source: str, output: Path | None, found: Generated, as_json: bool, streamed: bool
+) -> None:
     if as_json:
         content: dict[str, Any] = {
             "source": source,
@@ -175,5 +156,5 @@ def _print_result(source: str, output: Path | None, found: Generated, as_json: b
     if output is not None:
         print(f"{output}: {len(found.texts):,} rows with their completions")
     else:
-        print(*found.texts, sep="\n\n")
+        print(*([""] if streamed else found.texts), sep="\n\n")
     print(*truncation(found.truncated_rows), sep="", end="\n" if found.truncated_rows else "")

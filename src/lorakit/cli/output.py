@@ -59,6 +59,11 @@ def show(value: Any, as_json: bool) -> None:
         print(value)
 
 
+def print_part(text: str) -> None:
+    """Print the next part of a text at once, on the same line."""
+    print(text, end="", flush=True)
+
+
 def print_error(message: str, as_json: bool) -> None:
     """Print an error to standard error; as JSON also to standard output, if that has no object."""
     if as_json:

@@ -19,6 +19,7 @@ from typing import Any
 from torch import Tensor
 from transformers import DynamicCache, LogitsProcessor, NoRepeatNGramLogitsProcessor
 
+from lorakit.inference.streaming import CompletionStream, CompletionText, Say
 from lorakit.models.stop_tokens import stop_ids
 from lorakit.private.transformers_names import is_stateful
 from lorakit.recipe.decoding import DecodingConfig
@@ -41,9 +42,15 @@ class AfterPrompt(LogitsProcessor):
 
 
 def generate_batch(
-    model: Any, tokenizer: Any, prompts: list[list[int]], decoding: DecodingConfig
+    model: Any,
+    tokenizer: Any,
+    prompts: list[list[int]],
+    decoding: DecodingConfig,
+    say: Say | None = None,
 ) -> list[str]:
-    """The completion of each prompt.
+    """The completion of each prompt; `say` is told that of a single one as it comes.
+
+    With beam search it comes at the end, when the best one is known.
 
     Where it continues the prompt, prompts are padded on the left, so that every row continues at
     its end. A decoder of its own begins with one token, which is not part of the completion.
@@ -60,21 +67,14 @@ def generate_batch(
         arguments["logits_processor"] = [AfterPrompt(inner, start)]
     if continues and decoding.num_beams > 1 and start > 1 and _accepts_cache(model):
         arguments["past_key_values"] = _prompt_cache(model, ids, mask, decoding.num_beams)
+    text = CompletionText(tokenizer, ends or (), decoding.stop_strings)
+    if say is not None and decoding.num_beams == 1:
+        arguments["streamer"] = CompletionStream(text, say)
     output = model.generate(input_ids=ids, attention_mask=mask, pad_token_id=pad, **arguments)
-    found = [_before_end(ids, ends or ()) for ids in output[:, start:].tolist()]
-    texts: list[str] = tokenizer.batch_decode(found, skip_special_tokens=True)
-    return [_before_stop(text, decoding.stop_strings).strip() for text in texts]
-
-
-def _before_end(ids: list[int], ends: Sequence[int]) -> list[int]:
-    """The tokens before the first that ends the completion, which may be a visible one."""
-    stop = next((i for i, token in enumerate(ids) if token in ends), len(ids))
-    return ids[:stop]
-
-
-def _before_stop(text: str, stop_strings: Sequence[str]) -> str:
-    """The text before the first stop string."""
-    return min((text.partition(stop)[0] for stop in stop_strings), key=len, default=text)
+    texts = [text.whole(ids) for ids in output[:, start:].tolist()]
+    if say is not None and decoding.num_beams > 1:
+        say(texts[0])
+    return texts
 
 
 def _stop_tokens(tokenizer: Any, stop_strings: Sequence[str]) -> list[int]:

@@ -17,6 +17,7 @@ from lorakit.inference.batch_generation import generate_batch
 from lorakit.inference.partial_outputs import PartialOutputs, weights_digest
 from lorakit.inference.prediction import columns_read, fitted, inference_context, progress_bar
 from lorakit.inference.session import Session
+from lorakit.inference.streaming import Say
 from lorakit.models.processes import gathered, process_number, share
 from lorakit.recipe.decoding import DEFAULT_NEW_TOKENS, DecodingConfig, decoding_defaults
 from lorakit.tasks.base import TRUNCATED
@@ -48,9 +49,17 @@ def generate_texts(
     Raises ConfigError if the model does not generate text, or max_new_tokens leaves no room for the
     prompt.
     """
-    task = replace(_generating(session), text=("prompt",), label=None)
-    rows = {"prompt": [task.prompt_cell(prompt) for prompt in prompts]}
+    task, rows = _of_prompts(session, prompts)
     return _generate(session, task, rows, decoding or DecodingConfig(), progress)
+
+
+def stream_text(session: Session, prompt: str, say: Say, decoding: DecodingConfig) -> Generated:
+    """`generate_texts` of one prompt; `say` is told each part of the completion as it comes.
+
+    Raises as `generate_texts` does.
+    """
+    task, rows = _of_prompts(session, [prompt])
+    return _generate(session, task, rows, decoding, progress=False, say=say)
 
 
 def generate_rows(
@@ -109,6 +118,13 @@ def generate_test_rows(
     return [text for _, text in sorted(gathered(list(zip(mine, texts, strict=True))))]
 
 
+def _of_prompts(
+    session: Session, prompts: Sequence[str]
+) -> tuple[CausalTask, dict[str, list[Any]]]:
+    task = replace(_generating(session), text=("prompt",), label=None)
+    return task, {"prompt": [task.prompt_cell(prompt) for prompt in prompts]}
+
+
 def _generate(
     session: Session,
     task: CausalTask,
@@ -116,6 +132,7 @@ def _generate(
     decoding: DecodingConfig,
     progress: bool,
     output: Path | None = None,
+    say: Say | None = None,
 ) -> Generated:
     room, limit = task.text_model.lengths(
         task.max_length, decoding.max_new_tokens, DEFAULT_NEW_TOKENS
@@ -128,7 +145,7 @@ def _generate(
     partial = None
     if output is not None and not sampled:
         partial = _partial_outputs(session, distinct, decoding, output)
-    texts = _completions(session, distinct, decoding, progress, partial)
+    texts = _completions(session, distinct, decoding, progress, partial, say)
     if not sampled:
         by_prompt = dict(zip(distinct, texts, strict=True))
         texts = [by_prompt[prompt] for prompt in prompts]
@@ -141,6 +158,7 @@ def _completions(
     decoding: DecodingConfig,
     progress: bool,
     partial: PartialOutputs | None,
+    say: Say | None,
 ) -> list[str]:
     """One completion a prompt, in batches of similar length; those in `partial` are read."""
     texts = partial.read() if partial is not None else {}
@@ -154,7 +172,7 @@ def _completions(
         shown.update(len(texts))
         for batch in batches(costs, TOKENS, decoding.batch_size):
             rows = [missing[i] for i in batch]
-            found = generate_batch(model, tokenizer, [[*prompts[i]] for i in rows], decoding)
+            found = generate_batch(model, tokenizer, [[*prompts[i]] for i in rows], decoding, say)
             completed = dict(zip(rows, found, strict=True))
             texts |= completed
             if partial is not None:

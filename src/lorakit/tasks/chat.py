@@ -33,10 +33,15 @@ class Chat(CausalTask):
 
     name: ClassVar[str] = "chat"
     needs_label: ClassVar[bool] = False
+    keeps_history: ClassVar[bool] = True
 
     def prompt_cell(self, prompt: str) -> list[Message]:
         """A conversation of one user message."""
         return [{"role": "user", "content": prompt}]
+
+    def conversation_cell(self, messages: Sequence[Message]) -> list[Message]:
+        """All of it."""
+        return [*messages]
 
     def blank_cells(self, rows: Rows) -> dict[str, list[int]]:
         """Of several columns one may be empty if another has what is asked."""

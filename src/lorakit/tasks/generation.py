@@ -18,7 +18,7 @@ from lorakit.tasks.base import Example, Rows, Task
 from lorakit.tasks.baseline import same_answer
 from lorakit.tasks.conversations import HISTORY, SYSTEM
 from lorakit.tasks.ends import IGNORED, end_id, end_tokens
-from lorakit.tasks.messages import history_problem, holds_messages, read_history
+from lorakit.tasks.messages import Message, history_problem, holds_messages, read_history
 from lorakit.tasks.padding import padded, padding_id
 from lorakit.tasks.pieces import Piece
 from lorakit.tasks.text_models import DECODER, TEXT_MODELS, TextModel, text_model_of
@@ -44,6 +44,8 @@ class CausalTask(Task):
     higher_is_better: ClassVar[bool] = False
     generates: ClassVar[bool] = True
     least_steps: ClassVar[int] = 100  # it has no new head to learn
+    keeps_history: ClassVar[bool] = False
+    """Whether a prompt shows what was said before."""
     has_references: ClassVar[bool] = True
     """Whether rows have an expected completion, which test rows are compared with."""
 
@@ -72,6 +74,10 @@ class CausalTask(Task):
     def prompt_cell(self, prompt: str) -> Any:
         """The cell of the text column that holds this prompt."""
         return prompt
+
+    def conversation_cell(self, messages: Sequence[Message]) -> Any:
+        """The cell of a conversation that the model is to answer: its last message."""
+        return self.prompt_cell(str(messages[-1]["content"]))
 
     @abstractmethod
     def references(self, rows: Rows) -> list[str]:
