@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-generate test test-slow check format bench bench-quick gpu-check docs clean
+.PHONY: help install demo demo-generate test test-slow check format bench bench-quick gpu-check docs dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ gpu-check: ## Test and measure on the GPU in at most 8 minutes (BOOTSTRAP=PYTHON
 
 docs: $(INSTALLED) ## Build the documentation into docs/_build/html; a warning is an error
 	$(PYTHON) -m sphinx --fail-on-warning --keep-going docs docs/_build/html
+
+dist: $(INSTALLED) ## Build the wheel and the source archive into dist/, which pip installs anywhere
+	$(PYTHON) -m hatchling build
 
 clean: ## Remove .venv and everything that was generated
 	rm -rf $(VENV) build dist docs/_build htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

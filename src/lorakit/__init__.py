@@ -1,4 +1,4 @@
-"""LoRA for any PyTorch model: adapt it in place, train megabytes, merge, eject, save for any tool.
+"""LoRA for any PyTorch model: adapt it, train megabytes, merge, eject, save in PEFT's format.
 
 Every name is loaded when it is first used, so importing lorakit costs nothing and needs no torch.
 """
