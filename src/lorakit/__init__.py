@@ -78,13 +78,20 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         value = importlib.import_module(f"lorakit.{name}")
     elif name == "__version__":
-        from importlib.metadata import version
-
-        value = version("lorakit")
+        value = _version()
     else:
         raise AttributeError(f"module 'lorakit' has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lorakit")
+    except PackageNotFoundError:
+        return "unknown"  # sources on the path, which nothing has installed
 
 
 def __dir__() -> list[str]:

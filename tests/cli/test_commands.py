@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,18 @@ def test_a_wrong_call_exits_with_two(run):
 def test_version_is_the_packages(run):
     code, out, _ = run("--version")
     assert (code, out.strip()) == (0, lora.__version__)
+
+
+def test_version_of_sources_that_nothing_installed_is_unknown(run, monkeypatch):
+    assert lora.__version__ != "unknown"
+    monkeypatch.delitem(vars(lora), "__version__")  # kept since it was first asked for
+
+    def none(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("importlib.metadata.version", none)
+    code, out, _ = run("--version")
+    assert (code, out) == (0, "unknown\n")
 
 
 @pytest.mark.parametrize(

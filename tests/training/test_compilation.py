@@ -11,9 +11,9 @@ from torch import nn
 from transformers import TrainerCallback
 
 from lorakit.errors import ConfigError, TrainingError
-from lorakit.training import compile_choice, step_trainer
+from lorakit.training import compile_choice
 from lorakit.training.callbacks import HealthCheck
-from lorakit.training.compilation import form_of, without_trace
+from lorakit.training.compilation import Compilation, form_of, without_trace
 from tests.tolerances import MODEL
 from tests.training import tiny
 from tests.training.test_step_trainer import Smoothed, trainer_of
@@ -95,18 +95,79 @@ def test_auto_keeps_the_faster_way(tmp_path, monkeypatch, compiled, taken):
     assert f"takes {compiled:.2f} of the time" in log[0]
 
 
+SAVE = {
+    "save_strategy": "steps",
+    "save_steps": 1,
+    "restore_callback_states_from_checkpoint": True,
+}
+
+
+def begun(output: Path, monkeypatch: pytest.MonkeyPatch, seconds: dict[bool, float]) -> None:
+    """Three steps of a run with auto, of which a step compiled (True) or not takes so long."""
+    monkeypatch.setattr(compile_choice, "_seconds", lambda *_, compiled: seconds[compiled])
+    monkeypatch.setattr(compile_choice, "SECONDS_PER_MODULE", 0)
+    trained(output, "auto", [], **SAVE)
+
+
+def resumed(output: Path, log: Log) -> Smoothed:
+    trainer = trainer_of(output, budget=20, compile="auto", log=log.append, **SAVE)
+    trainer.train(resume_from_checkpoint=str(output / "checkpoint-2"))
+    return trainer
+
+
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.usefixtures("backend")
 def test_a_resumed_run_keeps_the_choice(tmp_path, monkeypatch, first):
     """Also where the measurement would now say otherwise."""
-    save = {"save_strategy": "steps", "save_steps": 1}
-    save["restore_callback_states_from_checkpoint"] = True
-    monkeypatch.setattr(step_trainer, "choose", lambda choice, *_: first or choice == "on")
-    trained(tmp_path, "auto", [], **save)
-    monkeypatch.setattr(step_trainer, "choose", lambda choice, *_: not first or choice == "on")
-    again = trainer_of(tmp_path, budget=20, compile="auto", log=[].append, **save)
-    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-    assert (again.compilation is not None) == first
+    begun(tmp_path, monkeypatch, {first: 0.5, not first: 1.0})
+    monkeypatch.setattr(compile_choice, "SECONDS_PER_MODULE", 1000)
+    monkeypatch.setattr(
+        compile_choice, "_seconds", lambda *_, compiled: {first: 1.0, not first: 0.5}[compiled]
+    )
+    assert (resumed(tmp_path, []).compilation is not None) == first
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_resumed_auto_run_goes_on_uncompiled_where_the_compiler_now_fails(
+    tmp_path, monkeypatch, request
+):
+    """And says what that changes; no one has set compile to on."""
+    with monkeypatch.context() as patch:
+        begun(tmp_path, patch, {True: 0.5, False: 1.0})
+    request.getfixturevalue("compiler_fails")
+    log: Log = []
+    trainer = resumed(tmp_path, log)
+    assert trainer.compilation is None
+    assert trainer.state.global_step == 3
+    assert len(log) == 1
+    assert log[0].startswith("training.compile auto: uncompiled from here on (other rounding")
+    assert "no C++ compiler was found" in log[0]
+
+
+@pytest.mark.parametrize("choice", ["on", "auto"])
+@pytest.mark.usefixtures("backend")
+def test_a_compiler_that_fails_in_one_process_fails_in_all(choice, tmp_path, monkeypatch):
+    """Those where it works do not wait for the others' time."""
+    monkeypatch.setattr(compile_choice, "SECONDS_PER_MODULE", 0)
+    monkeypatch.setattr(Compilation, "trial", compiled_elsewhere(Compilation.trial, monkeypatch))
+    log: Log = []
+    if choice == "on":
+        with pytest.raises(TrainingError, match="another process failed, and says why"):
+            trained(tmp_path, choice, log)
+    else:
+        assert trained(tmp_path, choice, log).compilation is None
+        assert "as torch.compile failed: another process" in log[-1]
+
+
+def compiled_elsewhere(trial: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A trial after which, if it was compiled, one more process than this has failed."""
+
+    def watched(self: Compilation, batch: Any, compiled: bool) -> Any:
+        others = float(compiled)
+        monkeypatch.setattr(compile_choice, "total", lambda value, _: value + others)
+        return trial(self, batch, compiled)
+
+    return watched
 
 
 @pytest.mark.usefixtures("backend")

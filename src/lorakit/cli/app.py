@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
+import lorakit
 from lorakit.cli import (
     chat,
     checkpoints,
@@ -62,7 +62,7 @@ _debug = False
 
 def _show_version(requested: bool) -> None:
     if requested:
-        print(version("lorakit"))
+        print(lorakit.__version__)
         raise typer.Exit
 
 

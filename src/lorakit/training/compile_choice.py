@@ -8,7 +8,7 @@ the faster way is kept. So a run loses about a twentieth of its time at most, an
 two steps.
 
 A run that is resumed goes on as it was begun: the choice is in its checkpoints. Otherwise rounding
-would differ from that of an uninterrupted run.
+would differ from that of an uninterrupted run. Several processes decide together.
 """
 
 from __future__ import annotations
@@ -56,16 +56,25 @@ class AtTrainBegin(TrainerCallback):
         self.action(state)
 
 
-def choose(choice: Choice, compilation: Compilation, batches: Sequence[Batch], steps: int) -> bool:
+def choose(
+    choice: Choice,
+    compilation: Compilation,
+    batches: Sequence[Batch],
+    steps: int,
+    before: bool | None = None,
+) -> bool:
     """Whether to compile a run of which `steps` like this one, of these micro-batches, are left.
 
-    Where it says yes, they have been compiled. Raises TrainingError where `choice` is on and the
-    model cannot be compiled here.
+    `before`: what it had chosen when it was interrupted. Where it says yes, they have been compiled.
+    Raises TrainingError where `choice` is on and the model cannot be compiled here.
     """
+    if before is False:
+        return False
     model, log = compilation.model, compilation.log
+    measures = choice == "auto" and before is None
     plain = _seconds(compilation, batches, compiled=False)
     left, least = plain * steps, estimated_seconds(model) / SHARE_AT_RISK
-    if choice == "auto" and left < least:
+    if measures and left < least:
         log(
             f"training.compile auto: uncompiled, as {steps} steps of {plain:.2g} s are left, "
             f"{left:,.0f} s, and trying pays from {least:,.0f} s on"
@@ -73,11 +82,11 @@ def choose(choice: Choice, compilation: Compilation, batches: Sequence[Batch], s
         return False
     try:
         compiled = _seconds(compilation, batches, compiled=True)
-    except RuntimeError as error:  # of torch's compilers; uncompiled the same has just run
-        _report(choice, error, log)
+    except RuntimeError as error:
+        _report(choice, error, log, before)
         return False
     log(f"a compiled step takes {compiled / plain:.2f} of the time of an uncompiled one")
-    if choice == "auto" and compiled >= plain:
+    if measures and compiled >= plain:
         log("training.compile auto: uncompiled, which is faster")
         return False
     return True
@@ -90,23 +99,42 @@ def estimated_seconds(model: nn.Module) -> float:
 
 
 def _seconds(compilation: Compilation, batches: Sequence[Batch], compiled: bool) -> float:
-    """Of forward and backward of these micro-batches the second time, the mean of the processes."""
-    seconds = 0.0
-    for _ in range(2):
-        started = perf_counter()
-        with without_trace(compilation.model):
-            for batch in batches:
-                loss = compilation.trial(batch, compiled)
-        float(loss)  # waits for the device
-        seconds = perf_counter() - started
-    return total(seconds, loss.device) / total(1.0, loss.device)
+    """Of forward and backward of these micro-batches the second time, the mean of the processes.
+
+    Raises RuntimeError in all of them if it was raised in one.
+    """
+    device = next(compilation.model.parameters()).device
+    seconds, failure = 0.0, None
+    try:
+        for _ in range(2):
+            seconds = _timed(compilation, batches, compiled)
+    except RuntimeError as error:  # of torch's compilers; uncompiled the same has just run
+        failure = error
+    failed = total(float(failure is not None), device)  # the others wait here
+    if failure is not None:
+        raise failure
+    if failed:
+        raise RuntimeError("another process failed, and says why")
+    return total(seconds, device) / total(1.0, device)
 
 
-def _report(choice: Choice, error: RuntimeError, log: Callable[[str], None]) -> None:
+def _timed(compilation: Compilation, batches: Sequence[Batch], compiled: bool) -> float:
+    started = perf_counter()
+    with without_trace(compilation.model):
+        for batch in batches:
+            loss = compilation.trial(batch, compiled)
+    float(loss)  # waits for the device
+    return perf_counter() - started
+
+
+def _report(
+    choice: Choice, error: RuntimeError, log: Callable[[str], None], before: bool | None
+) -> None:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = " ".join(lines[:2])  # which part failed, and how
     if choice == "auto":
-        log(f"training.compile auto: uncompiled, as torch.compile failed: {reason}")
+        since = " from here on (other rounding than compiled, as it was begun)" if before else ""
+        log(f"training.compile auto: uncompiled{since}, as torch.compile failed: {reason}")
         return
     raise TrainingError(
         f"training.compile is on, and this model cannot be compiled here: {reason}. Set "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+import torch
+import transformers
 
 import lorakit
 from lorakit.models.dtypes import resolve_dtype
@@ -38,7 +40,7 @@ def run_result(
         peak_memory_bytes=peak_memory(),
         seed=recipe.training.seed,
         dtype=resolve_dtype(recipe.training.dtype),
-        versions={name: _version(name) for name in ("lorakit", "torch", "transformers")},
+        versions={m.__name__: m.__version__ for m in (lorakit, torch, transformers)},
         commit=_commit(),
         output=str(output),
         warm_start=asdict(run.start) if run.start is not None else None,
@@ -47,13 +49,6 @@ def run_result(
         baseline=asdict(baseline) if baseline is not None else None,
         remarks=said,
     )
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _commit() -> str | None:

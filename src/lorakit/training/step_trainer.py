@@ -101,12 +101,13 @@ class StepTrainer(StepHooks, Trainer):
         trained: Any = self.model
         trained.train()
         first = StepSampler(len(self.train_dataset), self.total_batch, self.args.seed).steps[0]
-        examples = [self.train_dataset[i] for i in first]
+        mine = first[self.args.process_index :: self.args.world_size] or first[:1]
+        examples = [self.train_dataset[i] for i in mine]
         batches = self._cut(examples)["micro_batches"]
         single = self._cut(examples[:1])["micro_batches"]
         compilation = Compilation(trained, self._loss, [*single, *batches], self.write_log)
-        choice = "on" if kept.compiled else self.compile
-        kept.compiled = choose(choice, compilation, batches, state.max_steps - state.global_step)
+        left = state.max_steps - state.global_step
+        kept.compiled = choose(self.compile, compilation, batches, left, kept.compiled)
         if kept.compiled:
             self.compilation = compilation
 
