@@ -1,10 +1,17 @@
 """Every kind of adapted layer, and what each computes: W + dW in float64 on the CPU, written out.
 
 `definition` knows nothing of lorakit: torch's own layer, with W + dW in place of W.
+
+How far from it may a result be? n roundings, each of a term as large as the result, move it as
+independent errors do, by the root of n of what one moves it. The tables in `tests.tolerances` stand
+for two of them (2.05 eps is five standard deviations of 2 roundings, each evenly within eps / 2:
+the largest of some hundred thousand numbers). A `Kind` says how many it has: G is the gradient of
+the output, and every number that is stored counts, in forward and on the way back to the input.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,8 +67,11 @@ class Kind:
     dw: Callable[[Tensor, Tensor, Tensor], Tensor] = product
     weight: str = "weight"
     config: Mapping[str, Any] = field(default_factory=dict)
-    roundings: float = 1.0
-    """How often more than a single layer it rounds."""
+    roundings: int = 3
+    """That enter the output, or the gradient where there are most. Of LoRA in one operation: x W^T,
+    x A^T and their sum; G W, G B and their sum."""
+    spread: float = 1.0
+    """Standard deviation of the input."""
     ids: int = 0
     """The size of the vocabulary, if the input is token ids."""
 
@@ -69,7 +79,7 @@ class Kind:
         """On the CPU, with numbers that bfloat16 has too."""
         if self.ids:
             return torch.randint(self.ids, self.shape)
-        return torch.randn(self.shape).bfloat16().float()
+        return (self.spread * torch.randn(self.shape)).bfloat16().float()
 
     def adapted(self, **options: Any) -> One:
         """On the CPU in float32; what it computes with are numbers that bfloat16 has too."""
@@ -86,8 +96,8 @@ class Kind:
         return model
 
     def tolerance(self, table: Mapping[str, float]) -> dict[str, float]:
-        """A tolerance of single layers, for this one."""
-        return {name: self.roundings * value for name, value in table.items()}
+        """A table's tolerance, which is for two roundings, for as many as this kind has."""
+        return {name: value * math.sqrt(self.roundings / 2) for name, value in table.items()}
 
     def definition(self, values: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """The output for parameters of these names, in their type."""
@@ -109,7 +119,10 @@ def conv1d() -> nn.Module:
 KINDS: dict[str, Kind] = {
     "linear": Kind(lambda: nn.Linear(WIDTH, HEIGHT), config={"bias": "lora_only"}),
     "linear, few numbers": Kind(
-        lambda: nn.Linear(WIDTH, HEIGHT), (3, 5, WIDTH), config={"bias": "lora_only"}
+        lambda: nn.Linear(WIDTH, HEIGHT),
+        (3, 5, WIDTH),
+        config={"bias": "lora_only"},
+        roundings=5,  # in single operations: s G, s G B, that times A, G W, their sum
     ),
     "slices": Kind(
         lambda: nn.Linear(WIDTH, HEIGHT),
@@ -118,14 +131,17 @@ KINDS: dict[str, Kind] = {
     ),
     "Conv1D": Kind(conv1d, dw=transposed, config={"bias": "lora_only"}),
     "embedding": Kind(lambda: nn.Embedding(50, HEIGHT), (4, 257), transposed, ids=50),
-    "conv1d": Kind(lambda: nn.Conv1d(8, 6, 3, padding=1), (4, 8, 40)),
+    "conv1d": Kind(lambda: nn.Conv1d(8, 6, 3, padding=1), (4, 8, 40), roundings=5),
     "conv2d": Kind(
-        lambda: nn.Conv2d(8, 6, 3, stride=2), (4, 8, 15, 15), config={"bias": "lora_only"}
+        lambda: nn.Conv2d(8, 6, 3, stride=2),
+        (4, 8, 15, 15),
+        config={"bias": "lora_only"},
+        roundings=5,  # as above, each a convolution
     ),
     "DoRA": Kind(
         lambda: nn.Linear(WIDTH, HEIGHT),
         config={"use_dora": True, "bias": "lora_only"},
-        roundings=2,  # LoRA's output, and its product with d
+        roundings=6,  # d, d G, G + d G, and LoRA's of that; LoRA's output u, u - b, d, the sum
     ),
 }
 ATTENTION = Kind(
@@ -133,7 +149,10 @@ ATTENTION = Kind(
     (4, 20, 32),
     weight="in_proj_weight",
     config={"exclude_modules": ["out_proj"]},
-    roundings=3,  # q, k and v, their products, a softmax, a mean of v, the last layer
+    # W + dW; q, k, v; the softmax; the heads' outputs. Back: through the last layer, the softmax, to
+    # q, k and v, and to x. Of a score s only, a rounding becomes s times as large in the softmax.
+    roundings=8,
+    spread=0.5,  # with scores that are seldom above 1
 )
 
 
