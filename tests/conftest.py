@@ -10,15 +10,17 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it: no test may use the network
 
-import hypothesis
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# The first example of a property pays for torch's start-up, so a deadline would fail at random.
-hypothesis.settings.register_profile("lorakit", deadline=None)
-hypothesis.settings.load_profile("lorakit")
+if importlib.util.find_spec("hypothesis"):  # tests/gpu needs none, on whatever is there
+    import hypothesis
+
+    # The first example of a property pays for torch's start-up: a deadline would fail at random.
+    hypothesis.settings.register_profile("lorakit", deadline=None)
+    hypothesis.settings.load_profile("lorakit")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,3 +70,14 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"no directory {path.name}/ with published files beside the project")
     return path
+
+
+@pytest.fixture
+def torch_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torch with CUDA on a machine without a GPU: it names one, unless it is asked to look."""
+
+    def named(check_available: bool = False) -> torch.device | None:
+        return None if check_available else torch.device("cuda")
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", named)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)

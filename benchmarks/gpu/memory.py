@@ -55,7 +55,8 @@ def cells(settings: Settings, model: Model, count: int) -> Iterator[Row]:
 
 
 def peak(settings: Settings, model: nn.Module, ids: Tensor) -> float:
-    """MiB."""
+    """MiB, without what is left of the model before."""
+    shapes.free_memory(settings.device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained) if trained else None
     for turn in range(3):
@@ -67,7 +68,4 @@ def peak(settings: Settings, model: nn.Module, ids: Tensor) -> float:
         if optimizer:
             optimizer.step()
             optimizer.zero_grad()
-    most = torch.accelerator.max_memory_allocated() / 2**20
-    del optimizer, trained
-    shapes.free_memory(settings.device)
-    return most
+    return torch.accelerator.max_memory_allocated() / 2**20

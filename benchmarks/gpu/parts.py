@@ -52,7 +52,7 @@ PARTS = (
         "tests",
         "The tests in tests/gpu",
         ("-m", "benchmarks.gpu.device_tests", device_tests.FOLDER),
-        150,
+        180,
         device_tests.collect,
     ),
     benchmark("steps", "Training steps over the frozen floor", "gpu.steps", 90),

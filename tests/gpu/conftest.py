@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def device(request: pytest.FixtureRequest) -> torch.device:
     """The device of `--device`; the test is skipped where torch has no such device."""
     wanted = torch.device(request.config.getoption("--device"))
-    found = torch.accelerator.current_accelerator()
+    found = torch.accelerator.current_accelerator(check_available=True)
     if wanted.type != "cpu" and (found is None or found.type != wanted.type):
         pytest.skip(f"torch finds no {wanted.type} device here (--device cpu runs it in small)")
     return wanted

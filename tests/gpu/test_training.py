@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ from transformers import (
 )
 
 import lorakit as lora
+from lorakit.training import step_trainer
 from lorakit.training.adapter_trainer import AdapterTrainer
 from lorakit.training.callbacks import HealthCheck
+from lorakit.training.compilation import Compilation
 from lorakit.training.step_trainer import StepTrainer
 from tests.tolerances import EXACT
 
@@ -146,6 +149,33 @@ def test_transformers_trainer_trains_and_saves_an_adapter(cls, device, tmp_path)
     lora.load_adapter(again, lora.save_adapter(model, tmp_path / "adapter"))
     for name, value in model.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, **EXACT, msg=name)
+
+
+@pytest.mark.parametrize("mixed", ["bf16", "fp16"])
+@pytest.mark.usefixtures("fresh_compiler")
+def test_compiled_steps_train_as_uncompiled_ones(mixed, device, tmp_path, monkeypatch):
+    if device.type == "cpu":  # where inductor's code is made by a C++ compiler, which takes minutes
+        if mixed == "fp16":
+            pytest.skip("transformers' Trainer takes fp16 on an accelerator only")
+        quick = partial(Compilation, backend="aot_eager")
+        monkeypatch.setattr(step_trainer, "Compilation", quick)
+    found = {}
+    for choice in ("off", "on"):
+        model = bert()
+        lora.inject(model, lora.LoraConfig(r=4, target_modules=["query", "value", "dense"]))
+        trainer = StepTrainer(
+            model,
+            total_batch=len(EXAMPLES),
+            token_budget=64,
+            compile=choice,
+            args=arguments(device, tmp_path / choice, save_strategy="no", **{mixed: True}),
+            train_dataset=EXAMPLES,
+            data_collator=collate,
+        )
+        trainer.train()
+        found[choice] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert trainer.compilation is not None
+    assert found["on"] == pytest.approx(found["off"], rel=2e-2)
 
 
 def test_fp16_training_scales_its_loss(device, tmp_path):

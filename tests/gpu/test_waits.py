@@ -73,4 +73,5 @@ def test_check_training_waits_for_all_tensors_together(device):
     with warnings.catch_warnings(record=True) as waits, no_wait(device, "warn"):
         warnings.simplefilter("always")
         assert len(lora.check_training(model).stuck) == 8
-    assert len(waits) <= 2
+    # not torch's remark that this mode is a prototype, once in a process
+    assert sum("called a synchronizing" in str(wait.message) for wait in waits) <= 2

@@ -57,6 +57,26 @@ def test_compiled_steps_equal_uncompiled_ones_and_compile_twice(backend, tmp_pat
     assert "of the time of an uncompiled one" in log[2]
 
 
+class Half(Smoothed):
+    """In fp16 with a GradScaler on a CPU, where transformers' Trainer takes neither."""
+
+    def compute_loss_context_manager(self) -> Any:
+        return torch.autocast("cpu", torch.float16)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        self.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=128.0)
+        return super().train(*args, **kwargs)
+
+
+def test_fp16_with_a_scaler_trains_compiled_as_uncompiled(backend, tmp_path, monkeypatch):
+    backend("aot_eager")
+    monkeypatch.setattr("tests.training.test_step_trainer.Smoothed", Half)
+    compiled, plain = (trained(tmp_path / choice, choice, []) for choice in ("on", "off"))
+    assert compiled.compilation.graphs
+    assert losses(compiled) == pytest.approx(losses(plain), rel=4e-3)
+    tiny.assert_same(tiny.weights(compiled), tiny.weights(plain), rtol=4e-3, atol=4e-3)
+
+
 @pytest.mark.usefixtures("compiler_fails")
 def test_a_compiler_that_fails_is_one_error_before_the_first_step(tmp_path):
     with pytest.raises(TrainingError, match=r"no C\+\+ compiler was found.*compile: off"):
@@ -210,6 +230,11 @@ def test_a_trial_leaves_no_trace():
     tiny.assert_same(dict(model.state_dict()), before[1])
     for parameter, gradient in zip(model.parameters(), before[0], strict=True):
         assert torch.equal(parameter.grad, gradient)
+
+
+@pytest.mark.usefixtures("backend", "torch_for_gpus")
+def test_a_torch_for_gpus_compiles_on_a_machine_without_one(tmp_path):
+    assert trained(tmp_path, "on", []).compilation.graphs
 
 
 def test_a_loss_that_edits_embeddings_is_refused_with_compile(tmp_path):

@@ -14,10 +14,15 @@ from lorakit.runs.checkpoints import newest_whole
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_run_and_go_on_from_a_whole_checkpoint(encoder, reviews, tmp_path):
+@pytest.mark.parametrize("compiled", ["off", "on"])
+def test_two_processes_are_one_run_and_go_on_from_a_whole_checkpoint(
+    compiled, encoder, reviews, tmp_path
+):
     output = tmp_path / "run"
+    program = "lorakit" if compiled == "off" else "tests.training.compiled_worker"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["-m", "lorakit", "train", "--base", str(encoder), "--data", str(reviews)]
+    command += ["-m", program, "train", "--base", str(encoder), "--data", str(reviews)]
+    command += ["--set", f"training.compile={compiled}"]
     command += ["--output", str(output), "--set", "training.max_steps=4"]
     command += ["--set", "training.evaluations=2", "--set", "data.test=12"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -27,7 +32,9 @@ def test_two_processes_are_one_run_and_go_on_from_a_whole_checkpoint(encoder, re
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
-    assert start().count("guessed from") == 1
+    first = start()
+    assert first.count("guessed from") == 1
+    assert first.count("a compiled step takes") == (compiled == "on")
     assert json.loads((output / "result.json").read_text())["steps"] == 4
     whole = newest_whole(output / "checkpoints", print)
     assert whole is not None

@@ -183,7 +183,7 @@ def _session(
     tokenizer = load_tokenizer(base) if tokenizer is None else tokenizer
     settle_tokens(model, tokenizer, task, directory)
     require_padding(tokenizer, task)
-    model = model.eval().to(torch.accelerator.current_accelerator() or "cpu")
+    model = model.eval().to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     return Session(source, base, method, model, tokenizer, task, recipe, spec)
 
 

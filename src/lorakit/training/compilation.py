@@ -112,7 +112,7 @@ def without_trace(model: nn.Module) -> Iterator[None]:
     parameters = list(model.parameters())
     gradients = [parameter.grad for parameter in parameters]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    device = torch.accelerator.current_accelerator()
+    device = torch.accelerator.current_accelerator(check_available=True)
     kind, indices = "cuda", []  # no device: the CPU's numbers alone
     if device is not None:
         kind, indices = device.type, [torch.accelerator.current_device_index()]
