@@ -149,8 +149,8 @@ ATTENTION = Kind(
     (4, 20, 32),
     weight="in_proj_weight",
     config={"exclude_modules": ["out_proj"]},
-    # W + dW; q, k, v; the softmax; the heads' outputs. Back: through the last layer, the softmax, to
-    # q, k and v, and to x. Of a score s only, a rounding becomes s times as large in the softmax.
+    # W + dW; q, k, v; the softmax; the heads' outputs. Back: of the last layer, the scores, q, k, v
+    # and x. A rounding of a score s is s times as large behind the softmax.
     roundings=8,
     spread=0.5,  # with scores that are seldom above 1
 )

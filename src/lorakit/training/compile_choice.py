@@ -65,7 +65,7 @@ def choose(
 ) -> bool:
     """Whether to compile a run of which `steps` like this one, of these micro-batches, are left.
 
-    `before`: what it had chosen when it was interrupted. Where it says yes, they have been compiled.
+    `before`: what it had chosen when it was interrupted. If it says yes, they have been compiled.
     Raises TrainingError where `choice` is on and the model cannot be compiled here.
     """
     if before is False:
