@@ -157,7 +157,7 @@ def test_compiled_steps_train_as_uncompiled_ones(mixed, device, tmp_path, monkey
     if device.type == "cpu":  # where inductor's code is made by a C++ compiler, which takes minutes
         if mixed == "fp16":
             pytest.skip("transformers' Trainer takes fp16 on an accelerator only")
-        quick = partial(Compilation, backend="aot_eager")
+        quick = partial(Compilation, backend="eager")
         monkeypatch.setattr(step_trainer, "Compilation", quick)
     found = {}
     for choice in ("off", "on"):
