@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,49 @@ def test_the_default_compiler_trains_as_uncompiled(reviews, tmp_path):
     assert_trains_alike(base, reviews, tmp_path, {})
 
 
-def test_t5_trains_compiled_as_uncompiled(backend, tmp_path):
+@pytest.mark.parametrize("kind", tiny_seq2seq.MODELS)
+def test_encoder_decoders_train_compiled_as_uncompiled(kind, backend, tmp_path):
     backend("aot_eager")
-    base = tiny_seq2seq.save_seq2seq(tmp_path / "base", "t5")
+    base = tiny_seq2seq.save_seq2seq(tmp_path / "base", kind)
     data = tiny_seq2seq.save_pairs(tmp_path / "pairs.jsonl")
     settings = {"data": {"task": "generation", "max_length": 24}}
     assert_trains_alike(base, data, tmp_path, settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": ["c_attn"], "slices": {"c_attn": [True, False, True]}},
+        {"target_modules": ["c_attn"], "trainable_token_indices": [5, 6]},
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("backend")
+def test_gpt2_trains_compiled_as_uncompiled(settings, decoder, dialogues, tmp_path):
+    assert_trains_alike(decoder, dialogues, tmp_path, {"lora": settings})
+
+
+@pytest.mark.parametrize("task", ["token_classification", "multi_label_classification", "regression"])
+@pytest.mark.usefixtures("backend")
+def test_tasks_train_compiled_as_uncompiled(task, tmp_path):
+    base = tiny.save_encoder(tmp_path / "base", dropout=0.0)
+    rows = []
+    for i in range(48):
+        words = [tiny.OTHER[(i + k) % 8] for k in range(1 + i % 9)] + [tiny.GOOD[i % 4]]
+        rows.append(
+            {
+                "words": words,
+                "text": " ".join(words),
+                "token_classification": ["B"] * (len(words) - 1) + ["A"],
+                "multi_label_classification": [tiny.GOOD[i % 4], "long" if len(words) > 5 else "short"],
+                "regression": float(len(words)),
+            }
+        )
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)))
+    text = ["words"] if task == "token_classification" else ["text"]
+    columns = {"task": task, "text": text, "label": task}
+    assert_trains_alike(base, data, tmp_path, {"data": columns})
 
 
 def test_a_resumed_compiled_run_equals_an_uninterrupted_one(backend, encoder, reviews, tmp_path):
