@@ -81,7 +81,9 @@ def test_gpt2_trains_compiled_as_uncompiled(settings, decoder, dialogues, tmp_pa
     assert_trains_alike(decoder, dialogues, tmp_path, {"lora": settings})
 
 
-@pytest.mark.parametrize("task", ["token_classification", "multi_label_classification", "regression"])
+@pytest.mark.parametrize(
+    "task", ["token_classification", "multi_label_classification", "regression"]
+)
 @pytest.mark.usefixtures("backend")
 def test_tasks_train_compiled_as_uncompiled(task, tmp_path):
     base = tiny.save_encoder(tmp_path / "base", dropout=0.0)
@@ -93,7 +95,10 @@ def test_tasks_train_compiled_as_uncompiled(task, tmp_path):
                 "words": words,
                 "text": " ".join(words),
                 "token_classification": ["B"] * (len(words) - 1) + ["A"],
-                "multi_label_classification": [tiny.GOOD[i % 4], "long" if len(words) > 5 else "short"],
+                "multi_label_classification": [
+                    tiny.GOOD[i % 4],
+                    "long" if len(words) > 5 else "short",
+                ],
                 "regression": float(len(words)),
             }
         )
