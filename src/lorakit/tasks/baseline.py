@@ -40,7 +40,7 @@ def commonest_labels(rows: Sequence[Sequence[int]]) -> list[int]:
 
         F1 of the first k labels = 2 (c_1 + ... + c_k) / (k n + t)
 
-    >>> commonest_labels([[1, 0, 0], [1, 0, 1], [0, 1, 0]])
+    >>> commonest_labels([[1, 0, 0], [1, 0, 1], [1, 1, 0]])
     [1, 0, 0]
     """
     counts = [sum(column) for column in zip(*rows, strict=True)]
