@@ -40,7 +40,7 @@ def trained(run, base, tmp_path) -> Path:
     )  # fmt: skip
     assert code == 0, err
     assert "guessed" in out
-    assert "task multi_label_classification, text text, label labels" in out
+    assert "task multi_label_classification (labels has lists), text text, label labels" in out
     return output
 
 
