@@ -35,8 +35,11 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def torch_threads() -> None:
-    """The order of a parallel sum depends on the number of threads, so every run has the same."""
-    torch.set_num_threads(2)
+    """The order of a parallel sum depends on the number of threads, so every run has the same.
+
+    One, as the tests themselves run on all cores (pytest-xdist).
+    """
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
