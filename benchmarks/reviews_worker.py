@@ -15,15 +15,18 @@ from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, se
 from lorakit.models.dtypes import cast_frozen, resolve_dtype
 from lorakit.models.fp32_attention import use_fastest_attention
 from lorakit.models.loading import load_for_task, without_dropout
-from lorakit.recipe.data import encode, prepare, split
+from lorakit.recipe.data import encode, prepare, split, with_guesses
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.training.arguments import make_trainer
 from lorakit.training.model import adapt_model, load_model
 
+TRAINING = {"learning_rate": 2e-3, "epochs": 1, "total_batch": 32}
+"""The demo's."""
+
 
 def main() -> None:
     asked = json.loads(sys.argv[1])
-    recipe = from_mapping(
+    given = from_mapping(
         {
             "base": str(model_directory()),
             "output": asked["output"],
@@ -34,9 +37,10 @@ def main() -> None:
                 "text": ["text"],
                 "label": "label",
             },
-            "training": asked["training"],
+            "training": TRAINING | asked["training"],
         }
     )
+    recipe = with_guesses(given, quiet)
     set_seed(recipe.training.seed)
     tables = split(recipe.data)
     tokenizer, task = prepare(recipe, tables["train"])
