@@ -37,7 +37,6 @@ from lorakit.recipe.data import encode, prepare
 from lorakit.recipe.decoding import DecodingConfig
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe, with_settings
-from lorakit.tables.reading import read_table
 from lorakit.tasks.registry import task_spec
 from lorakit.training.arguments import make_trainer
 from lorakit.training.model import adapt_model, load_model
@@ -57,7 +56,7 @@ def main() -> None:
 def table(name: str) -> Any:
     """One of E2E's files, one row a distinct input."""
     file = Path(os.environ["LORAKIT_E2E"]) / name
-    return read_table(str(file if file.is_file() else f"{file}.gz"), task="e2e")
+    return task_spec("e2e").read_rows(str(file if file.is_file() else f"{file}.gz"))
 
 
 def recipe(size: str, output: str, seed: str = "0") -> Recipe:
