@@ -15,6 +15,7 @@ import lorakit as lora
 from lorakit.checkpoint import read, write
 from lorakit.errors import FormatError, MismatchError, StateError
 from lorakit.methods import METHODS, MethodConfig, find, method_of
+from lorakit.methods.last_layers import LastLayersConfig
 from tests.tolerances import EXACT
 
 SMALL = {
@@ -29,6 +30,7 @@ CONFIGS = {
     "full": find("full").default_config(),
     "head": MethodConfig(modules_to_save=["classifier"]),
 }
+OTHERS = {"lora": lora.LoraConfig(r=2), "last_layers": LastLayersConfig(count=1)}
 BOTH = pytest.mark.parametrize("name", CONFIGS)
 
 
@@ -184,7 +186,7 @@ def test_a_file_of_another_method_is_refused(tmp_path):
     for path, made_by in ((head, "head"), (full, "full"), (pair, "lora")):
         for name in METHODS:
             model = bert()
-            config = CONFIGS.get(name, lora.LoraConfig(r=2))
+            config = {**CONFIGS, **OTHERS}.get(name, METHODS[name].config_type())
             METHODS[name].apply(model, config)
             if name != made_by:
                 assert_refused(

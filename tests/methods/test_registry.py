@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
 
 import lorakit as lora
 from lorakit.errors import ConfigError, FormatError, StateError
@@ -27,11 +28,31 @@ PREPARED = {
 }
 
 
+def encoder() -> nn.Module:
+    """A model that every method can prepare."""
+    config = BertConfig(
+        hidden_size=8,
+        num_attention_heads=2,
+        num_hidden_layers=2,
+        intermediate_size=8,
+        vocab_size=10,
+        max_position_embeddings=16,
+    )
+    return BertForSequenceClassification(config)
+
+
+def prepare(model: nn.Module, name: str) -> None:
+    settings = {"target_modules": ["query"]} if name == "lora" else {}
+    METHODS[name].apply(model, METHODS[name].config_type(**settings), ["classifier"])
+
+
 def test_the_methods_that_come_with_lorakit():
     assert [(m.name, m.title) for m in METHODS.values()] == [
         ("lora", "LoRA"),
         ("full", "full fine-tuning"),
         ("head", "head only"),
+        ("bitfit", "BitFit"),
+        ("last_layers", "last layers"),
     ]
 
 
@@ -47,9 +68,9 @@ def test_an_unknown_name_is_told_with_the_nearest():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_prepared_model_knows_its_method_and_so_does_its_copy(name):
-    model = net()
+    model = encoder()
     assert method_of(model) is None
-    METHODS[name].apply(model, PREPARED[name])
+    prepare(model, name)
     assert method_of(model) is METHODS[name]
     assert method_of(nn.DataParallel(model)) is METHODS[name]
     assert method_of(copy.deepcopy(model)) is METHODS[name]
@@ -58,11 +79,11 @@ def test_a_prepared_model_knows_its_method_and_so_does_its_copy(name):
 @pytest.mark.parametrize("second", METHODS)
 @pytest.mark.parametrize("first", METHODS)
 def test_a_prepared_model_is_not_prepared_twice(first, second):
-    model = net()
-    METHODS[first].apply(model, PREPARED[first])
+    model = encoder()
+    prepare(model, first)
     before = {name: p.requires_grad for name, p in model.named_parameters()}
     with pytest.raises(StateError, match="already"):
-        METHODS[second].apply(model, PREPARED[second])
+        prepare(model, second)
     assert {name: p.requires_grad for name, p in model.named_parameters()} == before
     assert method_of(model) is METHODS[first]
 

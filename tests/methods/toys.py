@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.errors import TargetError
-from lorakit.injection.adaptation import eject
-from lorakit.injection.modes import MergeReport
-from lorakit.methods import MethodConfig, Selective, TensorMethod
-from lorakit.methods.saved_modules import copies, saved_names, train_copies, with_modules
+from lorakit.methods import Additive, MethodConfig, Selective
+from lorakit.surgery.additions import Addition
+from lorakit.surgery.disabling import is_disabled
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Norms(Selective[NormsConfig]):
 
     name = "norms"
     title = "layer norms"
-    config_class = NormsConfig
+    config_type = NormsConfig
     needs = "layer norms"
 
     def names(self, model: nn.Module, config: NormsConfig) -> Sequence[str]:
@@ -42,44 +41,35 @@ class ScalesConfig(MethodConfig):
     start: float = 1.0
 
 
-class Scales(TensorMethod[ScalesConfig]):
+class Scale(nn.Module):
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.full((1,), start))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor.to(x.dtype)
+
+
+class Scaled(nn.Module):
+    """Whose output goes through its scale."""
+
+    toy: Scale
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        return output if is_disabled(self) else self.toy(output)
+
+
+class Scales(Additive[ScalesConfig]):
     """Adds a learned scale to the output of some layers, which the model has not."""
 
     name = "scales"
     title = "one scale a layer"
-    config_class = ScalesConfig
+    config_type = ScalesConfig
     defaults = MappingProxyType({"start": 0.5})
 
-    def with_head(self, config: ScalesConfig, head: Sequence[str]) -> ScalesConfig:
-        return with_modules(config, head)
-
-    def prepare(self, model: nn.Module, config: ScalesConfig) -> None:
-        modules = config.modules_to_save or ()
+    def additions(self, model: nn.Module, config: ScalesConfig) -> Sequence[Addition]:
         layers = [m for name, m in model.named_modules() if name.endswith(config.target)]
         if not layers:
             raise TargetError(f"{config.target!r} matches no layer.")
-        train_copies(model, saved_names(model, modules), modules)
-        for layer in layers:
-            layer.toy_scale = nn.Parameter(torch.full((1,), config.start))
-            layer.toy_hook = layer.register_forward_hook(scaled)
-
-    def release(self, model: nn.Module) -> None:
-        eject(model)
-        for layer in model.modules():
-            if "toy_scale" in layer._parameters:
-                layer.toy_hook.remove()
-                del layer.toy_scale, layer.toy_hook
-
-    def learned(self, model: nn.Module) -> dict[str, Tensor]:
-        scales = {n: p for n, p in model.named_parameters() if n.endswith(".toy_scale")}
-        return copies(model) | scales
-
-    def undo(self, model: nn.Module) -> None:
-        self.revert(model)
-
-    def fold(self, model: nn.Module) -> MergeReport:
-        raise TargetError("The method scales has no plain form.")
-
-
-def scaled(layer: Any, inputs: object, output: Tensor) -> Tensor:
-    return output * layer.toy_scale.to(output.dtype)
+        return [Addition(layer, "toy", Scale(config.start), Scaled) for layer in layers]

@@ -69,7 +69,7 @@ def test_a_run_trains_what_the_method_says(name, runs):
     result = json.loads((runs / name / "result.json").read_text(encoding="utf-8"))
     assert result["method"] == name
     assert result["trainable_parameters"] == sum(tensor.numel() for tensor in stored.values())
-    own = {"norms": ".LayerNorm.", "scales": ".output.dense.toy_scale"}[name]
+    own = {"norms": ".LayerNorm.", "scales": ".output.dense.toy.factor"}[name]
     assert any(own in key for key in stored)
     assert "classifier.weight" in stored
     written = load_recipe(runs / name / "recipe.yaml")
@@ -101,7 +101,7 @@ def test_what_it_saved_loads_onto_a_fresh_base(name, runs, encoder):
 def test_another_head_is_refused_with_everything_that_is_wrong(name, runs, encoder, tmp_path):
     model = classifier(encoder, labels=3)
     model.dropout, model.extra = model._modules.pop("dropout"), torch.nn.LayerNorm(4)
-    model.extra.toy_scale = torch.nn.Parameter(torch.ones(1))
+    model.extra.output = torch.nn.ModuleDict({"dense": torch.nn.Linear(1, 1)})
     names = [name for name, _ in model.named_parameters()]
     with pytest.raises(MismatchError) as caught:
         lora.load_adapter(model, runs / name / "adapter")

@@ -52,6 +52,8 @@ SECTIONS = (
     Section("training", "recipe/training_config.py", "TrainingConfig"),
     Section("lora", "config/lora_config.py", "LoraConfig", ("methods/lora.py", "LORA_DEFAULTS")),
     Section("head", "methods/saved_modules.py", "MethodConfig"),
+    Section("bitfit", "methods/saved_modules.py", "MethodConfig"),
+    Section("last_layers", "methods/last_layers.py", "LastLayersConfig"),
     Section("loss", "losses/config.py", "LossConfig"),
     Section("decoding", "recipe/decoding.py", "DecodingConfig"),
 )
@@ -69,9 +71,16 @@ def settings_of(section: Section) -> list[Setting]:
             _default(others.get(name, value), about),
             _first_sentence(about),
         )
-        for name, value, about in _fields(_class(section))
+        for name, value, about in _fields_with_inherited(_class(section))
         if section.name or name not in _SECTION_FIELDS
     ]
+
+
+def _fields_with_inherited(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None, str]]:
+    """As `_fields`, after those that every method has."""
+    if any(ast.unparse(base) == "MethodConfig" for base in node.bases):
+        yield from _fields(_class(Section("", "methods/saved_modules.py", "MethodConfig")))
+    yield from _fields(node)
 
 
 def _fields(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None, str]]:

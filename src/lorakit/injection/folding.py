@@ -14,10 +14,13 @@ from lorakit.injection.declared_ties import take_back
 from lorakit.injection.installation import close
 from lorakit.injection.modes import MergeReport, merge_report
 from lorakit.injection.record import require_whole
+from lorakit.injection.selection.naming import group_layers
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers, require_plain_form, restoration
 from lorakit.layers.embedding import Embedding
 from lorakit.private.transformers_names import tied_weights
+from lorakit.surgery.additions import owners
+from lorakit.surgery.alteration import altered
 from lorakit.surgery.atomicity import complete
 from lorakit.surgery.parameters import parameter_like
 from lorakit.surgery.rounded_reads import rounded_parameters, store
@@ -36,17 +39,23 @@ def fold(model: nn.Module) -> MergeReport:
 
     Returns how much of each update is lost to rounding in the weight's dtype. Raises StateError if
     the model has no adapters, inside `lorakit.disabled` or for a submodule of the model that was
-    injected, TargetError for an embedding with max_norm, which cannot be merged.
+    injected, TargetError for an embedding with max_norm and for added modules, which no weight can
+    hold.
     """
     require_plain_form(require_whole(model))
     layers = dict(lora_layers(model))
-    problems = [
+    problems = group_layers(
+        (f"{name}.{child}", "is computed beside the weights, and none of them can hold it")
+        for name, owner in owners(model)
+        for child in altered(owner).added
+    )
+    problems += [
         f"{name} is an embedding with max_norm, which rescales each row before the update is added"
         for name, layer in layers.items()
         if isinstance(layer, Embedding) and layer.max_norm is not None
     ]
     if problems:
-        raise TargetError("Some layers cannot be merged:", problems)
+        raise TargetError("Some of what was learned cannot be merged into weights:", problems)
     report = merge_report(model)
     before = _memory(model, trained_copies.originals(model))
     with torch.no_grad():

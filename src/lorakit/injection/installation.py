@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +19,7 @@ from lorakit.injection.selection.vocabulary import input_embeddings
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import adapt, lora_layers, restoration
 from lorakit.layers.readers import merge_on_read
+from lorakit.surgery.additions import Addition, attach, detach
 from lorakit.surgery.alteration import alteration, altered, forget
 from lorakit.surgery.atomicity import complete
 from lorakit.surgery.ties import storage_key
@@ -30,8 +31,12 @@ def install(
     config: LoraConfig,
     selection: Selection,
     values: Mapping[str, Mapping[str, Tensor]] | None = None,
+    additions: Sequence[Addition] = (),
 ) -> None:
-    """Adapt the selected modules; `values` has the adapter tensors of some modules by name."""
+    """Adapt the selected modules, and add `additions` to the model.
+
+    `values` has the adapter tensors of some modules by name.
+    """
     required_grad = {n: p.requires_grad for n, p in model.named_parameters(remove_duplicate=False)}
     names = tuple(target.name for target in selection.targets)
     injection = Injection(config, required_grad, names, type(model).__name__)
@@ -46,6 +51,7 @@ def install(
             merge_on_read(model.get_submodule(parent), child, target.module)
         _tie_rows(model, selection.targets)
         trained_copies.make(model, selection.trained)
+        attach(additions)
         _let_checkpoints_backpropagate(model)
         mark_training_start(model)
     except BaseException:
@@ -83,7 +89,7 @@ def uninstall(model: nn.Module) -> None:
 
 def close(model: nn.Module) -> None:
     """Restore requires_grad and remove the record of the injection."""
-    for module in model.modules():
+    for module in list(model.modules()):
         record = alteration(module)
         if record is not None and record.injection is not None:
             for name, parameter in module.named_parameters(remove_duplicate=False):
@@ -94,6 +100,7 @@ def close(model: nn.Module) -> None:
                 del module._forward_hooks[key]
         for name in record.attributes if record is not None else ():
             module.__dict__.pop(name, None)
+        detach(module)
         declare_again(module)
         forget(module)
 

@@ -17,6 +17,7 @@ from lorakit.injection import trained_copies
 from lorakit.injection.record import require_adapters
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
+from lorakit.surgery.additions import owners
 from lorakit.surgery.disabling import Disabled
 
 
@@ -136,7 +137,7 @@ def _with_originals(model: nn.Module) -> list[nn.Module]:
     holders = list(trained_copies.holders(model))
     for module in holders:
         trained_copies.follow(module)
-    return [*layers, *holders]
+    return [*layers, *holders, *(module for _, module in owners(model))]
 
 
 def refresh(model: nn.Module) -> None:

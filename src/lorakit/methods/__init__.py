@@ -1,5 +1,6 @@
-"""Methods of fine-tuning and their registry: LoRA, full fine-tuning, the head alone."""
+"""Methods of fine-tuning and their registry: LoRA and what the paper compares it with."""
 
+from lorakit.methods.additive import Additive
 from lorakit.methods.base import Method
 from lorakit.methods.files import load, load_adapter, save_adapter
 from lorakit.methods.registry import METHODS, find, method_of, register
@@ -9,6 +10,7 @@ from lorakit.methods.tensor_method import TensorMethod
 
 __all__ = [
     "METHODS",
+    "Additive",
     "Method",
     "MethodConfig",
     "Selective",

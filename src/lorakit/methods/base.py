@@ -33,7 +33,7 @@ class Method(ABC, Generic[Config]):
     """Its name in recipes and files; its settings are in the recipe's section of this name."""
     title: str
     """Its name in comparisons."""
-    config_class: type[Config]
+    config_type: type[Config]
     """A frozen dataclass that validates itself; each field has a default here or in `defaults`."""
     defaults: Mapping[str, Any] = MappingProxyType({})
     """Defaults in recipes, and settings that a recipe always shows."""
@@ -46,7 +46,7 @@ class Method(ABC, Generic[Config]):
 
     def default_config(self) -> Config:
         """The config of a recipe without settings."""
-        return self.config_class(**self.defaults)
+        return self.config_type(**self.defaults)
 
     def learning_rate(self, width: int) -> float:
         """The default for a base of this width."""

@@ -31,11 +31,14 @@ class Full(TensorMethod[FullConfig]):
 
     name = "full"
     title = "full fine-tuning"
-    config_class = FullConfig
+    config_type = FullConfig
     rate = 0.02
 
     def with_head(self, config: FullConfig, head: Sequence[str]) -> FullConfig:
         return config  # the head is in everything
+
+    def heads(self, config: FullConfig) -> Sequence[str]:
+        return ()
 
     def apply(self, model: nn.Module, config: FullConfig, head: Sequence[str] = ()) -> Report:
         report = super().apply(model, config, head)

@@ -15,7 +15,7 @@ class Head(Selective[MethodConfig]):
 
     name = "head"
     title = "head only"
-    config_class = MethodConfig
+    config_type = MethodConfig
     rate = 8.0
     needs = "a head"
 

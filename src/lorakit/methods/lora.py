@@ -30,7 +30,7 @@ class Lora(Method[LoraConfig]):
 
     name = "lora"
     title = "LoRA"
-    config_class = LoraConfig
+    config_type = LoraConfig
     defaults = LORA_DEFAULTS
     has_adapters = True
 

@@ -8,8 +8,10 @@ from torch import nn
 
 from lorakit.errors import ConfigError, suggest
 from lorakit.methods.base import Method
+from lorakit.methods.bitfit import BitFit
 from lorakit.methods.full import Full
 from lorakit.methods.head import Head
+from lorakit.methods.last_layers import LastLayers
 from lorakit.methods.lora import Lora
 from lorakit.surgery.wrappers import unwrapped
 
@@ -48,5 +50,5 @@ def method_of(model: nn.Module) -> Method[Any] | None:
     return next((method for method in METHODS.values() if method.is_applied(model)), None)
 
 
-for _method in (Lora(), Full(), Head()):
+for _method in (Lora(), Full(), Head(), BitFit(), LastLayers()):
     register(_method)

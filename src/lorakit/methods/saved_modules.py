@@ -25,6 +25,7 @@ from lorakit.injection.selection.naming import (
 )
 from lorakit.injection.selection.selected import Selection
 from lorakit.injection.selection.trained_in_full import newly_initialized
+from lorakit.surgery.additions import Addition
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,13 @@ def saved_names(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     return [name for name in model.state_dict() if within_any(name, modules)]
 
 
-def train_copies(model: nn.Module, names: Sequence[str], patterns: Sequence[str] = ()) -> None:
-    """Freeze the model except for these tensors; `lorakit.eject` undoes that.
+def train_copies(
+    model: nn.Module,
+    names: Sequence[str],
+    patterns: Sequence[str] = (),
+    additions: Sequence[Addition] = (),
+) -> None:
+    """Freeze the model except for these tensors and `additions`; `lorakit.eject` undoes that.
 
     Raises TargetError for `patterns` of `modules_to_save` without a match, and for newly
     initialized weights that would not train. The model is then unchanged.
@@ -82,7 +88,7 @@ def train_copies(model: nn.Module, names: Sequence[str], patterns: Sequence[str]
     problems += group_layers(newly_initialized(model, slots))
     if problems:
         raise TargetError(f"These settings do not fit {type(model).__name__}:", problems)
-    install(model, LoraConfig(), Selection((), slots))
+    install(model, LoraConfig(), Selection((), slots), additions=additions)
 
 
 def copies(model: nn.Module) -> dict[str, Tensor]:

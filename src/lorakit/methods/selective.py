@@ -9,24 +9,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from lorakit.errors import ConfigError
-from lorakit.injection.adaptation import eject
-from lorakit.injection.folding import fold
-from lorakit.injection.modes import MergeReport
-from lorakit.methods.applied import forget
-from lorakit.methods.saved_modules import (
-    AnyConfig,
-    copies,
-    saved_names,
-    train_copies,
-    with_modules,
-)
-from lorakit.methods.tensor_method import TensorMethod
+from lorakit.methods.frozen_backbone import FrozenBackbone
+from lorakit.methods.saved_modules import AnyConfig, saved_names, train_copies
 
 
-class Selective(TensorMethod[AnyConfig]):
+class Selective(FrozenBackbone[AnyConfig]):
     """A method that names the tensors it trains."""
 
     needs: str
@@ -36,29 +26,11 @@ class Selective(TensorMethod[AnyConfig]):
     def names(self, model: nn.Module, config: AnyConfig) -> Sequence[str]:
         """The full names of the tensors to train, apart from those of `modules_to_save`."""
 
-    def with_head(self, config: AnyConfig, head: Sequence[str]) -> AnyConfig:
-        return with_modules(config, head)
-
     def prepare(self, model: nn.Module, config: AnyConfig) -> None:
-        modules = config.modules_to_save or ()
+        modules = self.heads(config)
         names = list(dict.fromkeys([*self.names(model, config), *saved_names(model, modules)]))
         if not names:
             raise ConfigError(
                 f"method: {self.name} needs {self.needs}, but {type(model).__name__} has none."
             )
         train_copies(model, names, modules)
-
-    def release(self, model: nn.Module) -> None:
-        eject(model)
-
-    def learned(self, model: nn.Module) -> dict[str, Tensor]:
-        return copies(model)
-
-    def undo(self, model: nn.Module) -> None:
-        self.revert(model)
-
-    def fold(self, model: nn.Module) -> MergeReport:
-        note = self.require_applied(model)
-        report = fold(model)
-        forget(model, note)
-        return report

@@ -29,6 +29,7 @@ from lorakit.injection.transfer.placement import place
 from lorakit.injection.transfer.untying import require_apart, trained_as_one
 from lorakit.methods.applied import Applied, applied_to, forget, remember, require_plain
 from lorakit.methods.base import Config, Method
+from lorakit.methods.saved_modules import saved_names
 from lorakit.surgery.wrappers import unwrapped
 
 
@@ -38,6 +39,10 @@ class TensorMethod(Method[Config]):
     @abstractmethod
     def with_head(self, config: Config, head: Sequence[str]) -> Config:
         """The config with these modules trained as well."""
+
+    @abstractmethod
+    def heads(self, config: Config) -> Sequence[str]:
+        """The modules that `with_head` and the settings have added, by name or dotted suffix."""
 
     @abstractmethod
     def prepare(self, model: nn.Module, config: Config) -> None:
@@ -160,7 +165,7 @@ class TensorMethod(Method[Config]):
 
     def _config_of(self, bundle: AdapterBundle, origin: str) -> Config:
         try:
-            return self.config_class(**bundle.method_config)
+            return self.config_type(**bundle.method_config)
         except (LorakitError, TypeError) as error:
             raise FormatError(
                 f"{origin} has settings that the method {self.name} does not support: {error}"
@@ -168,9 +173,16 @@ class TensorMethod(Method[Config]):
 
     def _report(self, model: nn.Module) -> Report:
         report, learned = describe(model), self.learned(model)
-        trained = {n: p.numel() for n, p in model.named_parameters() if n in learned}
-        uncovered = {n: size for n, size in report.uncovered.items() if n not in learned}
-        return replace(report, trained=trained, uncovered=uncovered)
+        heads = set(saved_names(model, self.heads(self.require_applied(model).config)))
+        sizes = {n: p.numel() for n, p in model.named_parameters() if n in learned}
+        selected = {n: size for n, size in sizes.items() if n not in heads and n not in report.own}
+        return replace(
+            report,
+            adapter_parameters=report.adapter_parameters + sum(selected.values()),
+            own=report.own | selected,
+            trained={n: size for n, size in sizes.items() if n in heads},
+            uncovered={n: size for n, size in report.uncovered.items() if n not in learned},
+        )
 
 
 def _base_verified(

@@ -22,7 +22,7 @@ def read_sections(mapping: Mapping[str, Any], problems: list[str]) -> dict[str, 
         if name in mapping:
             section = mapping[name]
             given = {**method.defaults, **section} if isinstance(section, Mapping) else section
-            config = build(method.config_class, given, f"{name}.", problems)
+            config = build(method.config_type, given, f"{name}.", problems)
             configs |= {} if config is None else {name: config}
     return configs
 

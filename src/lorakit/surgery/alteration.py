@@ -30,6 +30,8 @@ class Alteration:
     """Its own parameters that are tied to one of those, by name."""
     rounded: dict[str, torch.dtype] = field(default_factory=dict)
     """Its own parameters that read in another dtype than they are stored in; `rounded_reads`."""
+    added: dict[str, type[nn.Module]] = field(default_factory=dict)
+    """Modules that were added as its children, by name, and the mixins that call them."""
     part_of: Any = None
     """The injection of which this module is a part."""
     injection: Any = None

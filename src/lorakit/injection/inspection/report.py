@@ -14,6 +14,7 @@ from lorakit.injection.selection.naming import ranges, without_indices
 from lorakit.injection.selection.vocabulary import new_rows
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers, original_class
+from lorakit.surgery.additions import added_names
 from lorakit.surgery.ties import tied_names
 from lorakit.text import table
 from lorakit.variants import VARIANTS
@@ -46,6 +47,7 @@ class Report:
     model: str
     layers: tuple[AdaptedLayer, ...]
     adapter_parameters: int
+    """Parameters of the adapters, and of what else the method trains (`own`), heads apart."""
     trained: dict[str, int]
     """Tensors that are trained in full (heads, biases), and their number of parameters."""
     total_parameters: int
@@ -59,6 +61,9 @@ class Report:
     random_rows: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Frozen rows of the vocabulary that the checkpoint lacks, by module: made by
     `resize_token_embeddings`, and other ones each time. `trainable_token_indices` trains them."""
+    own: dict[str, int] = field(default_factory=dict)
+    """What a method other than LoRA trains, heads apart (added modules, a base's biases or layers),
+    and its number of parameters."""
     frozen_adapter_parameters: int = 0
     """Frozen parameters of the adapters; a variant may keep some at their initial values."""
 
@@ -86,6 +91,7 @@ class Report:
             *(["", *_layer_table(self.layers)] if self.layers else []),
         ]
         notes = {
+            "trained by the method": _sizes(self.own),
             "trained in full": _sizes(self.trained),
             "frozen, without adapter": _sizes(self.uncovered),
             "rank above min(in, out)": _layers(self.above_max_rank),
@@ -109,16 +115,20 @@ def describe(model: nn.Module) -> Report:
     trained = set(trained_copies.names(model))
     parameters = dict(model.named_parameters())
     factors = {f"{name}.{leaf}" for name, layer in layers.items() for leaf in layer.tensor_names}
-    covered = factors | trained | {id(layer.base_weight) for layer in layers.values()}
+    added = set(added_names(model))
+    own = {name: p.numel() for name, p in parameters.items() if name in added}
+    covered = factors | trained | added | {id(layer.base_weight) for layer in layers.values()}
     base_ids = {id(layer.base_weight) for layer in layers.values()}
     ties = tied_names(model)
     adapters = {id(t): t for layer in layers.values() for t in layer.adapter_tensors()}
     return Report(
         model=type(model).__name__,
         layers=tuple(_adapted(name, layer) for name, layer in layers.items()),
-        adapter_parameters=sum(tensor.numel() for tensor in adapters.values()),
+        adapter_parameters=sum(t.numel() for t in adapters.values()) + sum(own.values()),
         trained={name: p.numel() for name, p in parameters.items() if name in trained},
-        total_parameters=sum(p.numel() for name, p in parameters.items() if name not in factors),
+        total_parameters=sum(
+            p.numel() for name, p in parameters.items() if name not in factors | added
+        ),
         uncovered={
             name: p.numel()
             for name, p in parameters.items()
@@ -132,6 +142,7 @@ def describe(model: nn.Module) -> Report:
         ),
         untied=tuple(trained_copies.untied(model)),
         random_rows=_random_rows(model),
+        own=own,
         frozen_adapter_parameters=sum(_frozen_size(layer) for layer in layers.values()),
     )
 
