@@ -1,0 +1,101 @@
+"""Values of named things, one below the other: as dots with their spread, or as bars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from lorakit.pages.figures.marks import set_axis, style_of
+from lorakit.pages.figures.palette import INK, MUTED, SERIES, colour_number
+from lorakit.pages.figures.panel import Panel, keys_of
+from lorakit.pages.figures.series import Axis, Point, Series
+from lorakit.pages.figures.svg import draw
+
+_WIDTH, _ROW, _FRAME = 3.05, 0.24, 0.75  # inches
+_LONGEST_NAME = 24
+_FILLED = 0.76
+"""How much of a name's height its series share."""
+
+
+def dots(series: Sequence[Series], axis: Axis, title: str = "") -> Panel:
+    """A dot for each name and series, with a bar for its spread and its samples small."""
+
+    def paint(axes: Any) -> None:
+        for at, position, point in _placed(series):
+            below, above = point.spread
+            axes.plot(
+                point.samples,
+                [position] * len(point.samples),
+                linestyle="none",
+                marker="o",
+                markersize=2.2,
+                color=MUTED,
+                zorder=3,  # above the spread
+            )
+            style = style_of(at, series[at].hollow)
+            axes.errorbar(point.value, position, xerr=[[below], [above]], **style)
+        axes.grid(axis="y", linestyle=(0, (1, 3)))
+        set_axis(axes.xaxis, axis)
+
+    return _panel(series, paint, title)
+
+
+def bars(
+    series: Sequence[Series],
+    axis: Axis,
+    title: str = "",
+    form: Callable[[float], str] = "{:g}".format,
+) -> Panel:
+    """A bar from zero for each name and series, with its value at its end as `form` writes it."""
+
+    def paint(axes: Any) -> None:
+        height = _FILLED / len(series)
+        for at, position, point in _placed(series):
+            axes.barh(position, point.value, height, color=SERIES[colour_number(at)])
+            axes.annotate(
+                form(point.value),
+                (point.value, position),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                size=8,
+                color=INK,
+            )
+        axes.grid(axis="y", visible=False)
+        axes.margins(x=0.18)  # room for the values
+        set_axis(axes.xaxis, axis)
+
+    return _panel(series, paint, title)
+
+
+def _panel(series: Sequence[Series], paint: Callable[[Any], None], title: str) -> Panel:
+    names = _names(series)
+
+    def whole(axes: Any) -> None:
+        paint(axes)
+        axes.set_yticks(range(len(names)), map(_shortened, names))
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(names) - 0.5, -0.5)  # the first on top
+        axes.spines["left"].set_visible(False)
+        axes.set_title(title)
+
+    rows = len(names) * (0.5 + 0.5 * len(series))
+    return Panel(draw(whole, _WIDTH, _FRAME + _ROW * rows), keys_of(series))
+
+
+def _placed(series: Sequence[Series]) -> Iterator[tuple[int, float, Point]]:
+    """Each point with the place of its series and its own, one unit a name."""
+    names = _names(series)
+    step = _FILLED / len(series)
+    for at, one in enumerate(series):
+        for point in one.points:
+            yield at, names.index(str(point.at)) + step * (at - (len(series) - 1) / 2), point
+
+
+def _names(series: Sequence[Series]) -> list[str]:
+    return list(dict.fromkeys(str(point.at) for one in series for point in one.points))
+
+
+def _shortened(name: str) -> str:
+    """A name that leaves room for the values; tables have it whole."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

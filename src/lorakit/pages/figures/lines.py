@@ -1,0 +1,43 @@
+"""Values over numbers: as lines, or as points of which each stands for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lorakit.pages.figures.marks import set_axis, style_of
+from lorakit.pages.figures.panel import Panel, keys_of
+from lorakit.pages.figures.series import Axis, Series
+from lorakit.pages.figures.svg import draw
+
+_SIZE = (4.2, 2.9)
+
+
+def lines(series: Sequence[Series], x: Axis, y: Axis, title: str = "") -> Panel:
+    """Each series as marks joined by a line, with bars for their spread."""
+    return _panel(series, x, y, title, joined=True)
+
+
+def scatter(series: Sequence[Series], x: Axis, y: Axis, title: str = "") -> Panel:
+    """Each series as marks alone, with bars for their spread."""
+    return _panel(series, x, y, title, joined=False)
+
+
+def _panel(series: Sequence[Series], x: Axis, y: Axis, title: str, joined: bool) -> Panel:
+    places = {float(point.at) for one in series for point in one.points}
+
+    def paint(axes: Any) -> None:
+        for at, one in enumerate(series):
+            ends = list(zip(*(point.spread for point in one.points), strict=True))
+            axes.errorbar(
+                [point.at for point in one.points],
+                [point.value for point in one.points],
+                yerr=ends or None,
+                linestyle="-" if joined else "none",
+                **style_of(at, one.hollow),
+            )
+        set_axis(axes.xaxis, x, sorted(places) if joined else ())
+        set_axis(axes.yaxis, y)
+        axes.set_title(title)
+
+    return Panel(draw(paint, *_SIZE), keys_of(series))

@@ -1,0 +1,41 @@
+"""Lines and points over numbers."""
+
+from __future__ import annotations
+
+from lorakit.pages.figures import Axis, Point, Series, lines, scatter
+from tests.pages.figures.shapes import marks, texts
+
+RANKS = [Series("lora", [Point(rank, 0.8, 0.7, 0.9) for rank in (1, 2, 8, 64)])]
+BOTH = [*RANKS, Series("absent", []), Series("full", [Point(1, 0.9)], hollow=True)]
+
+
+def test_ranks_are_the_ticks_of_a_logarithmic_axis() -> None:
+    drawn = lines(RANKS, Axis("rank", log=True), Axis("accuracy", low=0.5, high=1))
+    shown = texts(drawn)
+    assert shown[:4] == ["1", "2", "8", "64"]
+    assert shown[4] == "rank"
+    assert shown[5:] == ["0.5", "0.6", "0.7", "0.8", "0.9", "1.0", "accuracy"]
+
+
+def test_parameters_are_read_in_thousands_and_millions() -> None:
+    series = [Series("lora", [Point(30_000, 0.8), Point(25_000_000, 0.9)])]
+    shown = texts(scatter(series, Axis("parameters", log=True), Axis("accuracy")))
+    assert {"100k", "1M", "10M"} <= set(shown)
+
+
+def test_each_point_has_a_mark() -> None:
+    assert marks(lines(RANKS, Axis("rank"), Axis("accuracy")), "series-0") == 4
+
+
+def test_series_without_points_keeps_its_colour_and_is_not_named() -> None:
+    drawn = scatter(BOTH, Axis("rank"), Axis("accuracy"))
+    assert [(key.name, key.glyph, key.colour) for key in drawn.keys] == [
+        ("lora", "●", 0),
+        ("full", "△", 2),
+    ]
+    assert marks(drawn, "series-1") == 0
+    assert marks(drawn, "series-2") == 1
+
+
+def test_one_series_needs_no_legend() -> None:
+    assert lines(RANKS, Axis("rank"), Axis("accuracy")).keys == ()
