@@ -11,7 +11,8 @@ from benchmarks import inputs, peers
 from benchmarks import training_step as steps
 from benchmarks.compilation import compiled_step
 from benchmarks.registry import Row, Settings
-from benchmarks.rounds import Times, interleave, over
+from benchmarks.rounds import over
+from lorakit.timing import Times, interleave
 
 SECONDS = 240.0
 LIBRARIES = ("lorakit", "peft")

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from benchmarks import peers
 from benchmarks.inputs import DTYPES, Operation, operations
 from benchmarks.registry import Row, Settings
-from benchmarks.rounds import interleave, over
+from benchmarks.rounds import over
+from lorakit.timing import interleave
 
 SECONDS = 2.0
 CONDITIONS = {

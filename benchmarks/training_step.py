@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from benchmarks import peers
 from benchmarks.inputs import DTYPES, LENGTH, SMALL, Model, models
 from benchmarks.registry import Row, Settings, Unavailable
-from benchmarks.rounds import Times, interleave, over
+from benchmarks.rounds import over
+from lorakit.timing import Times, interleave
 
 SECONDS = 120.0
 DORA = "all linear, DoRA"

@@ -12,8 +12,9 @@ from benchmarks.compilation import compiled_step
 from benchmarks.gpu import shapes, steps
 from benchmarks.inputs import Model
 from benchmarks.registry import Row, Settings
-from benchmarks.rounds import Times, interleave, over
+from benchmarks.rounds import over
 from benchmarks.training_step import step
+from lorakit.timing import Times, interleave
 
 SECONDS = 2.5
 CONDITIONS = {

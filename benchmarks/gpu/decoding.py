@@ -15,7 +15,8 @@ from benchmarks import peers
 from benchmarks.gpu import shapes, steps
 from benchmarks.inputs import Model
 from benchmarks.registry import Row, Settings, spread
-from benchmarks.rounds import interleave, over
+from benchmarks.rounds import over
+from lorakit.timing import interleave
 
 SECONDS = 12.0
 PROMPT, NEW = 64, 32

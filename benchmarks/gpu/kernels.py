@@ -12,8 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu import shapes, steps
 from benchmarks.registry import Row, Settings
-from benchmarks.rounds import measure
 from benchmarks.training_step import step
+from lorakit.timing import measure
 
 STEPS = 3
 STEP, SUM = "the step", "sum of its operations"

@@ -13,7 +13,8 @@ from benchmarks import peers, training_step
 from benchmarks.gpu import shapes
 from benchmarks.inputs import Model
 from benchmarks.registry import Row, Settings, Unavailable
-from benchmarks.rounds import Times, interleave, over
+from benchmarks.rounds import over
+from lorakit.timing import Times, interleave
 
 SECONDS = 8.0
 LIBRARIES = ("peft", "lorakit")

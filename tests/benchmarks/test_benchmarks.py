@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from benchmarks import __main__ as benchmarks_main
 from benchmarks import compiled_step, inputs, kept_bytes, peers, rounds, training_step
 from benchmarks.registry import NAMES, Settings
+from lorakit import timing
 
 QUICK = Settings(quick=True)
 TARGETS = ("q and v", "all linear")
@@ -46,7 +47,7 @@ def test_its_own_check_holds(name):
 
 def test_quick_prints_a_table_and_keeps_nothing(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(benchmarks_main, "RESULTS", tmp_path)
-    monkeypatch.setattr(rounds, "CALL_SECONDS", 1e-4)
+    monkeypatch.setattr(timing, "CALL_SECONDS", 1e-4)
     run_command(monkeypatch, "--quick", "operation")
     out = capsys.readouterr().out
     cells = [line for line in out.splitlines() if line.startswith("| 32 | 64 | 8 ")]
@@ -102,35 +103,6 @@ def test_turning_gives_each_candidate_each_place():
         places.update(enumerate(order))
     assert set(places.values()) == {2}
     assert len(places) == 9
-
-
-def test_every_candidate_runs_as_often(monkeypatch):
-    monkeypatch.setattr(rounds, "CALL_SECONDS", 1e-4)
-    runs = Counter()
-    candidates = {name: lambda name=name: runs.update(name) for name in "ab"}
-    times = rounds.interleave(candidates, "cpu", seconds=0.01)
-    assert runs["a"] == runs["b"] > len(times["a"])
-    assert 5 <= len(times["a"]) == len(times["b"]) <= rounds.MOST_ROUNDS
-
-
-def test_a_candidate_runs_once_before_it_is_timed_in_an_order_that_changes(monkeypatch):
-    events = []
-    monkeypatch.setattr(rounds, "CALL_SECONDS", 0)
-    monkeypatch.setattr(rounds, "measure", lambda run, calls, device: events.append("timed") or 1.0)
-    candidates = {name: lambda name=name: events.append(name) for name in "abcd"}
-    rounds.interleave(candidates, "cpu", seconds=0)
-    sequence = events[2 * len(candidates) :]  # two runs of each go before the rounds
-    runs, timed = sequence[::2], sequence[1::2]
-    orders = {tuple(runs[start : start + 4]) for start in range(0, len(runs), 4)}
-    assert set(timed) == {"timed"}
-    assert all(sorted(order) == list("abcd") for order in orders)
-    assert len(orders) > 1
-
-
-def test_interleave_sees_the_slower_one():
-    candidates = {"small": lambda: sum(range(10)), "large": lambda: sum(range(300))}
-    times = rounds.interleave(candidates, "cpu", seconds=0.1)
-    assert rounds.over(times, "large", "small")["median"] > 2
 
 
 def test_ratios_are_taken_within_a_round():

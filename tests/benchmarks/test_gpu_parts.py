@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +11,10 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity
 
-from benchmarks import accelerator, inputs, provenance, rounds
+from benchmarks import accelerator, inputs, provenance
 from benchmarks.gpu import kernels, memory, shapes, steps
 from benchmarks.registry import Settings, Unavailable
+from lorakit import timing
 
 QUICK = Settings(quick=True)
 
@@ -22,7 +22,7 @@ QUICK = Settings(quick=True)
 @pytest.fixture(autouse=True)
 def short_rounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Small tensors, of which threads would only wait for each other."""
-    monkeypatch.setattr(rounds, "CALL_SECONDS", 1e-4)
+    monkeypatch.setattr(timing, "CALL_SECONDS", 1e-4)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -101,19 +101,6 @@ def test_operations_are_listed_by_how_much_they_differ():
     rows = kernels.differences(adapted, floor)
     assert [row["operation"] for row in rows] == [kernels.STEP, kernels.SUM, "b", "a", "c"]
     assert [row["difference, ms"] for row in rows] == pytest.approx([1.0, 2.4, 3.0, -0.5, -0.1])
-
-
-def test_a_device_is_timed_by_its_own_clock(monkeypatch):
-    said: list[str] = []
-    begin = SimpleNamespace(record=lambda: said.append("begin"), elapsed_time=lambda end: 20.0)
-    end = SimpleNamespace(
-        record=lambda: said.append("end"), synchronize=lambda: said.append("wait")
-    )
-    events = iter([begin, end])
-    monkeypatch.setattr(torch, "Event", lambda *_, **__: next(events))
-    monkeypatch.setattr(torch.accelerator, "synchronize", lambda: None)
-    assert rounds.measure(lambda: said.append("call"), 2, "cuda") == pytest.approx(0.010)
-    assert said == ["begin", "call", "call", "end", "wait"]
 
 
 def test_an_accelerator_of_another_kind_has_a_name():
