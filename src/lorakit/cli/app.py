@@ -15,6 +15,7 @@ from lorakit.cli import (
     evaluate,
     generate,
     inspect,
+    latency,
     merge,
     predict,
     push,
@@ -52,6 +53,7 @@ app.command("compare")(compare.compare)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.command("targets")(targets.targets)
+app.command("latency")(latency.latency)
 app.command("inspect")(inspect.inspect)
 app.command("merge")(merge.merge)
 app.command("push")(push.push)

@@ -36,6 +36,13 @@ def meta_model(name: str, revision: str | None = None, auto_class: str | None = 
 
     It is of its own class, or of that `auto_class`. Raises FormatError if there is no such model.
     """
+    return untrained_model(name, revision, auto_class, "meta")
+
+
+def untrained_model(
+    name: str, revision: str | None, auto_class: str | None, device: str
+) -> nn.Module:
+    """The same with random weights on a device; the weights of the checkpoint are not read."""
     import torch
 
     transformers = _transformers()
@@ -43,7 +50,7 @@ def meta_model(name: str, revision: str | None = None, auto_class: str | None = 
     own = class_of(transformers, config)
     model_class = getattr(transformers, auto_class) if auto_class else own
     try:
-        with torch.device("meta"):
+        with torch.device(device):
             return model_class.from_config(config)  # type: ignore[no-any-return]
     except Exception as error:  # a model's constructor raises whatever a broken config leads to
         raise FormatError(f"No model can be built from the config of {name}: {error}") from error
