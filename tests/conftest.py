@@ -5,13 +5,18 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it: no test may use the network
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from tests.browser.chromium import Browser
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -84,3 +89,14 @@ def torch_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.accelerator, "current_accelerator", named)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+
+
+@pytest.fixture(scope="session")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A tab of Chromium, for `tests.browser.assertions`."""
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    from tests.browser.chromium import browser
+
+    with browser(tmp_path_factory.mktemp("browser") / "profile") as opened:
+        yield opened

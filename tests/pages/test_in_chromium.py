@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lorakit.pages import Page, write_page
-from tests.pages.assertions import assert_good_page
-from tests.pages.chromium import Browser
+from tests.browser.assertions import assert_good_page
+from tests.browser.chromium import Browser
 from tests.pages.sample import HOSTILE, METHODS, sample_page
 
 ROWS = """
@@ -19,6 +19,10 @@ NAMES = "[...document.querySelectorAll('tbody th')].map((head) => head.textConte
 KEYS = """
 [...document.querySelectorAll(".keys")].map(
   (keys) => [...keys.children].map((key) => key.textContent.trim()))
+"""
+COLOURS = """
+[getComputedStyle(document.body).backgroundColor,
+ getComputedStyle(document.querySelector("figure svg text")).fill]
 """
 
 
@@ -64,12 +68,13 @@ def test_click_on_a_head_sorts_by_value_and_then_the_other_way(tab: Browser, pag
     assert tab.value(f"{head}.ariaSort") == "descending"
 
 
-def test_figures_change_their_ink_with_the_scheme(tab: Browser, page: Path) -> None:
-    ink = "getComputedStyle(document.querySelector('figure svg text')).fill"
+def test_dark_scheme_changes_paper_and_ink_but_not_in_print(tab: Browser, page: Path) -> None:
     tab.open(page, dark=False)
-    light = tab.value(ink)
+    light = tab.value(COLOURS)
     tab.open(page, dark=True)
-    assert tab.value(ink) != light
+    assert all(one != other for one, other in zip(tab.value(COLOURS), light, strict=True))
+    tab.open(page, dark=True, media="print")
+    assert tab.value(COLOURS) == light
 
 
 def test_a_page_that_asks_for_something_is_seen(tab: Browser, page: Path) -> None:

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-PROGRAM = "chromium"
 FLAGS = (
     "--headless",
     "--no-sandbox",  # which root cannot have
@@ -58,11 +57,11 @@ class Browser:
         assert "error" not in answer, f"{method}: {answer['error']}"
         return answer["result"]
 
-    def open(self, page: Path, width: int = 1200, dark: bool = False) -> None:
-        """Load a file in a window of this width, until all in it is loaded."""
+    def open(self, page: Path, width: int = 1200, dark: bool = False, media: str = "") -> None:
+        """Load a whole file in a window of this width; `media` may be print."""
         self.events.clear()
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -107,7 +106,7 @@ class Browser:
 @contextmanager
 def browser(profile: Path) -> Iterator[Browser]:
     """A browser with an empty profile, ended with the block."""
-    command = [PROGRAM, *FLAGS, f"--user-data-dir={profile}"]
+    command = ["chromium", *FLAGS, f"--user-data-dir={profile}"]
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
     # Away from 3 and 4, where the child needs them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.pages.chromium import Browser
+from tests.browser.chromium import Browser
 
 _CHECKS = Path(__file__).with_name("checks.js").read_text("utf-8")
 
