@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
+from lorakit.config.attention import roles_problem
 from lorakit.config.patterns import Pattern, key_problem, pattern_problem
 from lorakit.config.plain_keys import is_plain
 from lorakit.config.slices import Slice, normalised_slices
@@ -61,8 +62,9 @@ class LoraConfig:
 
     target_modules: str | Sequence[str] | None = None
     """Names or dotted suffixes; one string is a regular expression for the whole name, or
-    "all-linear" (every linear layer of the backbone). None: the paper's query and value, for
-    the architectures that lorakit knows."""
+    "all-linear" (every linear layer of the backbone), or "attention:" with the letters of some of
+    attention's projections, q, k, v and o, by their roles in the architectures that lorakit knows.
+    None: the paper's query and value there, "attention:qv"."""
 
     exclude_modules: str | Sequence[str] | None = None
     """Left out of what `target_modules` matched; suffixes or a regular expression."""
@@ -259,6 +261,8 @@ class LoraConfig:
             problems.append(f"layers_pattern is {lists!r}; it must list names such as 'layers'")
         elif all(map(is_name, lists)) and lists and self.layers_to_transform is None:
             problems.append("layers_pattern has no effect without layers_to_transform")
+        if (problem := roles_problem(self.target_modules)) is not None:
+            problems.append(problem)
         patterns = [
             (name, pattern_problem(value))
             for name in ("target_modules", "exclude_modules")

@@ -14,11 +14,17 @@ from typing import cast
 from torch import nn
 
 from lorakit.config import ALL_LINEAR, LoraConfig
+from lorakit.config.attention import attention_roles
 from lorakit.config.expressions import parse
 from lorakit.config.places import Text
 from lorakit.errors import SUGGESTIONS, TargetError, suggest
 from lorakit.functional import slices
-from lorakit.injection.selection.architectures import Parts, backbone, default_targets
+from lorakit.injection.selection.architectures import (
+    Parts,
+    attention_targets,
+    backbone,
+    default_targets,
+)
 from lorakit.injection.selection.naming import (
     ending_in_any,
     group_layers,
@@ -102,7 +108,13 @@ class _Finder:
 
     def __post_init__(self) -> None:
         self.modules = {n: m for n, m in self.model.named_modules(remove_duplicate=False) if n}
-        self.default = default_targets(self.model)
+        given = self.config.target_modules
+        roles = attention_roles(given)
+        self.by_role = given is None or roles is not None
+        """Whether names come from the table of architectures."""
+        self.attention = (
+            default_targets(self.model) if roles is None else attention_targets(self.model, roles)
+        )
 
     @property
     def saved_modules(self) -> list[nn.Module]:
@@ -129,17 +141,18 @@ class _Finder:
         patterns = self.config.target_modules
         if patterns == ALL_LINEAR:
             return self._all_linear()
-        if patterns is not None:
+        if patterns is not None and not self.by_role:
             return self._matching("target_modules", patterns, list(self.modules))
-        if self.default is None:
+        if self.attention is None:
             kind = getattr(getattr(self.model, "config", None), "model_type", None)
             what = f"model_type {kind!r}" if kind else "a model without a transformers config"
+            lacking = "default" if patterns is None else "table of attention's projections"
             self.problems.append(
-                f"target_modules is None, and there is no default for {what}; set it "
+                f"target_modules is {patterns}, and there is no {lacking} for {what}; set it "
                 "(`lorakit.targets(model)` lists the candidates)"
             )
             return []
-        return self._matching("target_modules", self.default.modules, list(self.modules))
+        return self._matching("target_modules", self.attention.modules, list(self.modules))
 
     def _all_linear(self) -> list[str]:
         body = backbone(self.model)
@@ -209,9 +222,9 @@ class _Finder:
     # --- settings
 
     def specify(self, names: list[str]) -> list[Target]:
-        default = self.default if self.config.target_modules is None else None
+        by_role = self.attention if self.by_role else None
         given = cast("Mapping[str, Parts]", self.config.slices)
-        parts = {**(default.slices if default else {}), **given}
+        parts = {**(by_role.slices if by_role else {}), **given}
         self.problems += [
             f"{field}: {key!r} matches none of the target modules"
             for field, key in self.config.unmatched_keys(names)
