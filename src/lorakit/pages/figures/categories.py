@@ -79,7 +79,7 @@ def _panel(series: Sequence[Series], paint: Callable[[Any], None], title: str) -
         axes.spines["left"].set_visible(False)
         axes.set_title(title)
 
-    rows = len(names) * (0.5 + 0.5 * len(series))
+    rows = len(names) * (0.65 + 0.35 * len(series))
     return Panel(draw(whole, _WIDTH, _FRAME + _ROW * rows), keys_of(series))
 
 

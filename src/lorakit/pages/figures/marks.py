@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from lorakit.pages.figures.palette import MARKS, PAPER, SERIES, colour_number, mark_number
 from lorakit.pages.figures.series import Axis
 
-_TICKS_AT_PLACES = 12
+_MOST_TICKS = 12
 
 
 def style_of(at: int, hollow: bool = False) -> dict[str, Any]:
@@ -26,8 +27,8 @@ def style_of(at: int, hollow: bool = False) -> dict[str, Any]:
     }
 
 
-def set_axis(ruled: Any, axis: Axis, places: Sequence[float] = ()) -> None:
-    """Label and scale matplotlib's axis; a few places on a logarithmic one are its ticks."""
+def set_axis(ruled: Any, axis: Axis, ticks: Sequence[float] = ()) -> None:
+    """Label and scale matplotlib's axis; a few `ticks` on a logarithmic one replace its own."""
     from matplotlib import ticker
 
     ruled.set_label_text(axis.label)
@@ -35,15 +36,21 @@ def set_axis(ruled: Any, axis: Axis, places: Sequence[float] = ()) -> None:
     if axis.log:
         set_scale = ruled.axes.set_xscale if ruled.axis_name == "x" else ruled.axes.set_yscale
         set_scale("log")
-        at_places = 0 < len(places) <= _TICKS_AT_PLACES
-        steps = ticker.LogLocator(subs=(1, 2, 5), numticks=6)
-        ruled.set_major_locator(ticker.FixedLocator(places) if at_places else steps)
+        own = ticker.LogLocator(subs=(1, 2, 5) if _decades(ruled) < 2 else (1,))
+        few = 0 < len(ticks) <= _MOST_TICKS
+        ruled.set_major_locator(ticker.FixedLocator(ticks) if few else own)
         ruled.set_minor_locator(ticker.NullLocator())
         ruled.set_major_formatter(ticker.FuncFormatter(lambda value, _: short(value)))
     else:
         ruled.get_major_formatter().set_useOffset(False)
         ruled.get_major_formatter().set_scientific(False)
     set_limits(axis.low, axis.high)
+
+
+def _decades(ruled: Any) -> float:
+    """How many powers of ten lie between the ends of the values."""
+    low, high = ruled.get_data_interval()
+    return math.log10(high / low)
 
 
 def short(value: float) -> str:
