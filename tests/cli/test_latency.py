@@ -49,3 +49,15 @@ def test_latency_names_what_is_wrong(run, model, options, message):
     code, _, err = run("latency", model, *options)
     assert code == 1
     assert message in err
+
+
+def test_latency_writes_a_page_and_replaces_none(run, model, tmp_path):
+    sizes = ("--batch", "1", "--length", "4", "--seconds", "0.01", "--rounds", "2")
+    page = tmp_path / "latency.html"
+    command = ("latency", model, *sizes, "--methods", "bitfit", "--html", page)
+    assert run(*command)[0] == 0
+    assert "Latency of BertModel" in page.read_text()
+    code, out, err = run(*command)
+    assert (code, out) == (1, "")
+    assert "latency.html exists already" in err
+    assert run(*command, "--overwrite")[0] == 0

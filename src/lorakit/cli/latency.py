@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from lorakit.cli import options
 from lorakit.cli.output import Json, quiet_libraries, show
 from lorakit.errors import ConfigError
 
@@ -56,6 +59,13 @@ def latency(
     rounds: Annotated[
         int, typer.Option(metavar="N", help="How often each candidate is measured at least.")
     ] = 5,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Also write a page with pictures, which needs no other file."
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
     revision: Annotated[
         str | None,
         typer.Option(
@@ -74,8 +84,13 @@ def latency(
     Example: `lorakit latency openai-community/gpt2-medium --methods lora --batch 1,16`
     """
     from lorakit.experiments.latency import LatencyStudy, measure_latency
+    from lorakit.experiments.latency.page import latency_page
     from lorakit.experiments.latency.study import method_configs
+    from lorakit.pages import provenance, write_page
+    from lorakit.runs.prediction_files import require_writable
 
+    if html is not None:
+        require_writable(html, overwrite)
     quiet_libraries(json)
     study = LatencyStudy(
         model,
@@ -88,7 +103,11 @@ def latency(
         rounds,
         revision,
     )
-    show(measure_latency(study, partial(print, file=sys.stderr)), json)
+    found = measure_latency(study, partial(print, file=sys.stderr))
+    show(found, json)
+    if html is not None:
+        command = shlex.join(["lorakit", *sys.argv[1:]])
+        write_page(latency_page(found, provenance(command)), html)
 
 
 def _names(text: str) -> list[str]:

@@ -31,6 +31,11 @@ def check_output(output: Path, overwrite: bool) -> None:
         raise ConfigError(
             f"The name of the output file {output} must end in one of {', '.join(SUFFIXES)}."
         )
+    require_writable(output, overwrite)
+
+
+def require_writable(output: Path, overwrite: bool) -> None:
+    """Raise SaveError if the file exists, or its directory cannot be created or written."""
     if local_path(output).exists() and not overwrite:
         raise SaveError(f"{output} exists already; choose another file, or pass --overwrite.")
     try:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lorakit.errors import ConfigError, LorakitError, require
 from lorakit.experiments.latency.study import LatencyStudy
-from lorakit.experiments.latency.table import Latency, LatencyTable, spread
+from lorakit.experiments.latency.table import BASE, Latency, LatencyTable, spread
 from lorakit.foreign_files import local_path
 from lorakit.methods.base import Method
 from lorakit.methods.registry import METHODS
@@ -30,7 +30,7 @@ from lorakit.models import loading
 from lorakit.models.dtypes import autocast, compute_in
 from lorakit.timing import Times, interleave
 
-BASE, AGAIN = "base", "base again"
+AGAIN = f"{BASE} again"
 _CONFIG_FILE = "config.json"
 
 

@@ -8,6 +8,8 @@ from statistics import median, quantiles
 
 from lorakit.text import plural, table
 
+BASE = "base"
+"""The candidate that ratios are over."""
 _LEAST_VALUES = 2
 """That have quartiles."""
 
