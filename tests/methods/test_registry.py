@@ -53,6 +53,7 @@ def test_the_methods_that_come_with_lorakit():
         ("head", "head only"),
         ("bitfit", "BitFit"),
         ("last_layers", "last layers"),
+        ("houlsby", "adapters (Houlsby)"),
     ]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lorakit.errors import TargetError
 from lorakit.methods import Additive, MethodConfig, Selective
 from lorakit.surgery.additions import Addition
-from lorakit.surgery.disabling import is_disabled
+from lorakit.surgery.disabling import Disableable
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Scale(nn.Module):
         return x * self.factor.to(x.dtype)
 
 
-class Scaled(nn.Module):
+class Scaled(Disableable):
     """Whose output goes through its scale."""
 
     toy: Scale
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         output = super().forward(*args, **kwargs)
-        return output if is_disabled(self) else self.toy(output)
+        return output if self.is_off() else self.toy(output)
 
 
 class Scales(Additive[ScalesConfig]):

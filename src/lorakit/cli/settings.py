@@ -54,6 +54,7 @@ SECTIONS = (
     Section("head", "methods/saved_modules.py", "MethodConfig"),
     Section("bitfit", "methods/saved_modules.py", "MethodConfig"),
     Section("last_layers", "methods/last_layers.py", "LastLayersConfig"),
+    Section("houlsby", "methods/houlsby.py", "HoulsbyConfig"),
     Section("loss", "losses/config.py", "LossConfig"),
     Section("decoding", "recipe/decoding.py", "DecodingConfig"),
 )
@@ -71,16 +72,33 @@ def settings_of(section: Section) -> list[Setting]:
             _default(others.get(name, value), about),
             _first_sentence(about),
         )
-        for name, value, about in _fields_with_inherited(_class(section))
+        for name, value, about in _fields_with_inherited(section.file, section.class_name)
         if section.name or name not in _SECTION_FIELDS
     ]
 
 
-def _fields_with_inherited(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None, str]]:
-    """As `_fields`, after those that every method has."""
-    if any(ast.unparse(base) == "MethodConfig" for base in node.bases):
-        yield from _fields(_class(Section("", "methods/saved_modules.py", "MethodConfig")))
-    yield from _fields(node)
+def _fields_with_inherited(
+    file: str, class_name: str
+) -> Iterator[tuple[str, ast.expr | None, str]]:
+    """As `_fields`, after those of the classes that it inherits from, which it may redefine."""
+    node = _class(file, class_name)
+    found: dict[str, tuple[str, ast.expr | None, str]] = {}
+    for base in map(ast.unparse, node.bases):
+        if where := _defined_in(file, base):
+            found |= {field[0]: field for field in _fields_with_inherited(where, base)}
+    yield from (found | {field[0]: field for field in _fields(node)}).values()
+
+
+def _defined_in(file: str, class_name: str) -> str | None:
+    """The file that has this class, which `file` defines or imports from lorakit; or None."""
+    for node in _parsed(file).body:
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            return file
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            package, _, path = node.module.partition(".")
+            if package == "lorakit" and any(alias.name == class_name for alias in node.names):
+                return f"{path.replace('.', '/')}.py"
+    return None
 
 
 def _fields(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None, str]]:
@@ -113,9 +131,9 @@ def _first_sentence(text: str) -> str:
     return found.group() if found else text
 
 
-def _class(section: Section) -> ast.ClassDef:
-    nodes = (node for node in _parsed(section.file).body if isinstance(node, ast.ClassDef))
-    return next(node for node in nodes if node.name == section.class_name)
+def _class(file: str, name: str) -> ast.ClassDef:
+    nodes = (node for node in _parsed(file).body if isinstance(node, ast.ClassDef))
+    return next(node for node in nodes if node.name == name)
 
 
 def _mapping(file: str, name: str) -> Mapping[str, ast.expr]:

@@ -99,12 +99,8 @@ def refusal(module: nn.Module, in_rows: bool = False) -> str | None:
         return "already has an adapter"
     if any(isinstance(p, UninitializedParameter) for p in module._parameters.values()):
         return "is a lazy module with uninitialized parameters; run one forward pass first"
-    if "forward" in module.__dict__ and not _is_class_forward(module):
-        return (
-            "has a forward overridden on the instance, so its adapter would not run; if that is a "
-            "hook of accelerate, load the model without device_map or offload, or call "
-            "accelerate.hooks.remove_hook_from_module on it first"
-        )
+    if reason := overridden_forward(module):
+        return reason
     if is_parametrized(module):
         return "is parametrized; call torch.nn.utils.parametrize.remove_parametrizations first"
     if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
@@ -124,6 +120,17 @@ def refusal(module: nn.Module, in_rows: bool = False) -> str | None:
     if weight is None:
         return leaf.without_weight
     return _weight_refusal(weight) or _name_refusal(module, leaf) or _forward_refusal(module)
+
+
+def overridden_forward(module: nn.Module) -> str | None:
+    """Why nothing that is added to the class of this module would run; None if it would."""
+    if "forward" not in module.__dict__ or _is_class_forward(module):
+        return None
+    return (
+        "has a forward overridden on the instance, so its adapter would not run; if that is a hook "
+        "of accelerate, load the model without device_map or offload, or call "
+        "accelerate.hooks.remove_hook_from_module on it first"
+    )
 
 
 def _is_class_forward(module: nn.Module) -> bool:

@@ -78,6 +78,11 @@ def reads_weight(parent: nn.Module, child: str) -> bool:
     return _reads(_IN_TRAINING, parent, child) or _reads(_SOMETIMES, parent, child)
 
 
+def is_never_called(parent: nn.Module, child: str) -> bool:
+    """Whether `parent` may train without ever calling its `child`."""
+    return _reads(_IN_TRAINING, parent, child)
+
+
 def reader_problem(parent: nn.Module, child: str, dropout: float = 0) -> str | None:
     """Why the child cannot be adapted (with this dropout), since its weight is read; or None."""
     if not reads_weight(parent, child):

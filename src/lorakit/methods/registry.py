@@ -11,6 +11,7 @@ from lorakit.methods.base import Method
 from lorakit.methods.bitfit import BitFit
 from lorakit.methods.full import Full
 from lorakit.methods.head import Head
+from lorakit.methods.houlsby import Houlsby
 from lorakit.methods.last_layers import LastLayers
 from lorakit.methods.lora import Lora
 from lorakit.surgery.wrappers import unwrapped
@@ -50,5 +51,5 @@ def method_of(model: nn.Module) -> Method[Any] | None:
     return next((method for method in METHODS.values() if method.is_applied(model)), None)
 
 
-for _method in (Lora(), Full(), Head(), BitFit(), LastLayers()):
+for _method in (Lora(), Full(), Head(), BitFit(), LastLayers(), Houlsby()):
     register(_method)

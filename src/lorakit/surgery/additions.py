@@ -14,6 +14,7 @@ from torch import nn
 
 from lorakit.surgery.alteration import alteration, altered
 from lorakit.surgery.composition import mix_in, mix_out
+from lorakit.surgery.disabling import Disableable
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +25,9 @@ class Addition:
     name: str
     """Of the child; the owner has no attribute of this name."""
     module: nn.Module
-    mixin: type[nn.Module]
-    """Its forward calls `super().forward` and the child, and the former alone where
-    `surgery.disabling.is_disabled(self)`."""
+    mixin: type[Disableable]
+    """A `Disableable`: its forward calls `super().forward` and the child, and the former alone
+    where `self.is_off()`."""
 
 
 def attach(additions: Iterable[Addition]) -> None:

@@ -83,7 +83,22 @@ class Disabled:
             here.disabled = tuple(block for block in here.disabled if block.key is not self._key)
 
 
-class ReadsOriginals(nn.Module):
+class Disableable(nn.Module):
+    """The base of mixins in front of a module's class that change what it computes."""
+
+    def is_off(self) -> bool:
+        """Whether it computes what it did before, here and now."""
+        return bool(here.disabled and is_disabled(self)) or _AS_REPLICA in self.__dict__
+
+    def _replicate_for_data_parallel(self) -> Self:
+        replica = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        if is_disabled(self):
+            replica.__dict__[_AS_REPLICA] = True
+        made: Self = replica
+        return made
+
+
+class ReadsOriginals(Disableable):
     """A mixin in front of a module's class: while disabled, it reads the originals of its copies.
 
     `state_dict`, optimizers and pickles have the copies, as outside.
@@ -99,13 +114,6 @@ class ReadsOriginals(nn.Module):
         if _AS_REPLICA in self.__dict__ and isinstance(value, Tensor):
             value = _original(altered(self), name, value)
         super().__setattr__(name, value)
-
-    def _replicate_for_data_parallel(self) -> Self:
-        replica = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
-        if is_disabled(self):
-            replica.__dict__[_AS_REPLICA] = True
-        made: Self = replica
-        return made
 
 
 _AS_REPLICA = "_lorakit_disabled"

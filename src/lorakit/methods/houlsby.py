@@ -1,0 +1,51 @@
+"""Houlsby's adapters: one after the attention, one after the MLP (arXiv 1902.00751)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from lorakit.layers.bottleneck import AdaptedOutput
+from lorakit.methods.additive import Additive
+from lorakit.methods.bottleneck import BottleneckConfig, adapter_at, blocks
+from lorakit.methods.sublayers import sublayer
+from lorakit.surgery.additions import Addition
+
+
+@dataclass(frozen=True)
+class HoulsbyConfig(BottleneckConfig):
+    """Houlsby's adapters."""
+
+    activation: str = "swish"
+    """The nonlinearity in an adapter: relu, gelu, silu (or swish) or tanh."""
+    attention_output: str | None = None
+    """The module of a layer whose output is added to the residual stream after the attention.
+    None: that of a known layout."""
+    mlp_output: str | None = None
+    """The same after the MLP. None: that of a known layout."""
+
+
+class Houlsby(Additive[HoulsbyConfig]):
+    """Every sublayer's output h becomes h + W_up f(W_down h + b_down) + b_up.
+
+    h is what the attention or the MLP adds to the residual stream, after its dropout and before the
+    sum; 2 L (2 d r + r + d) parameters for L layers of width d and a bottleneck of r. Norms stay
+    frozen, as in the LoRA paper's repository, which also has the swish.
+    """
+
+    name = "houlsby"
+    title = "adapters (Houlsby)"
+    config_type = HoulsbyConfig
+
+    def additions(self, model: nn.Module, config: HoulsbyConfig) -> Sequence[Addition]:
+        places = [
+            sublayer(model, block, setting, given, known)
+            for block in blocks(model, config)
+            for setting, given, known in (
+                ("attention_output", config.attention_output, lambda layout: layout.attention),
+                ("mlp_output", config.mlp_output, lambda layout: layout.mlp),
+            )
+        ]
+        return [adapter_at(place, config, AdaptedOutput) for place in places]
