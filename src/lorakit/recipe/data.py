@@ -15,6 +15,7 @@ from lorakit.models.known_words import unknown_text
 from lorakit.recipe.blanks import without_blanks
 from lorakit.recipe.data_config import DataConfig, split_size
 from lorakit.recipe.defaults import remaining_rows, with_defaults
+from lorakit.recipe.drawn_rows import drawn_rows, drawn_size
 from lorakit.recipe.rare_labels import keep_rare_labels
 from lorakit.recipe.schema import Recipe
 from lorakit.recipe.sources import (
@@ -61,7 +62,7 @@ def split(data: DataConfig, log: Log = _silent) -> dict[str, Any]:
     if len(data.sources) > 1:
         for name in own:
             tables[name] = without_trained(tables[name], train, data.text or (), name, log)
-    return {"train": train, **tables}
+    return {"train": drawn_rows(data, _spec(data.task).task_class, train), **tables}
 
 
 def _split_off(
@@ -163,7 +164,9 @@ def with_guesses(recipe: Recipe, log: Log) -> Recipe:
     left = remaining_rows(data, _test(data), len(table)) / len(table)
     seen = sum(source.rows() for source in sources) / len(table)
     pieces = learned.example_count(table, columns.text or (), data.max_length)
-    return with_defaults(replace(recipe, data=data), math.ceil(left * seen * pieces), log)
+    rows = max(1, round(left * seen * len(table)))
+    examples = math.ceil(left * seen * pieces * drawn_size(data, rows) / rows)
+    return with_defaults(replace(recipe, data=data), examples, log)
 
 
 def in_words(columns: Columns, names: Sequence[str]) -> str:

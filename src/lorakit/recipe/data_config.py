@@ -64,8 +64,13 @@ class DataConfig:
     validation set (without one, a share of 0.1), or 0.5 where that has it in fewer than 10 rows.
     None: 0.5."""
 
+    train_rows: float | None = None
+    """How many of the rows that are left in `train` a run learns from: a share (below 1) or a
+    number, drawn by split_seed; a smaller part is in a larger one. One row of each label that they
+    would lack is added. None: all."""
+
     split_seed: int = 0
-    """Random seed of the rows that are split from `train`."""
+    """Random seed of the rows that are split from `train`, and of `train_rows`."""
 
     def __post_init__(self) -> None:
         if self.text is not None:
@@ -74,7 +79,8 @@ class DataConfig:
             object.__setattr__(self, "thresholds", tuple(self.thresholds))
         if isinstance(self.train, list):
             object.__setattr__(self, "train", tuple(self.train))
-        shares, seed = {"test": self.test, "validation": self.validation}, self.split_seed
+        names, seed = ("test", "validation", "train_rows"), self.split_seed
+        shares = {name: getattr(self, name) for name in names}
         require(
             {
                 f"{name} is {value}; it must be a share or a number of rows above 0": value > 0
