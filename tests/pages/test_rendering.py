@@ -89,3 +89,9 @@ def test_file_is_written_whole(tmp_path: Path) -> None:
     write_page(sample_page(), path)
     assert path.read_bytes() == render(sample_page()).encode()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_letters_that_no_file_can_hold_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    write_page(Page("A \udcff path", "Lead", []), path)
+    assert "<h1>A ? path</h1>" in path.read_text("utf-8")

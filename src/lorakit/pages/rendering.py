@@ -34,7 +34,7 @@ def render(page: Page) -> str:
     from markupsafe import Markup
 
     script = (_TEMPLATES / "sort.js").read_text("utf-8")
-    return (
+    text = (
         _environment()
         .get_template("page.html")
         .render(
@@ -50,6 +50,7 @@ def render(page: Page) -> str:
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
     )
+    return text.encode("utf-8", "replace").decode()  # paths may have bytes that are no letters
 
 
 def write_page(page: Page, path: Path) -> None:

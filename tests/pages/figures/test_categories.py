@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
+
 from lorakit.pages.figures import Axis, Point, Series, bars, dots
 from tests.pages.figures.shapes import marks, texts
 
-NAMES = ("full", "lora", "an architecture's name that is far too long to be drawn")
+NAMES = ("full", "lora", "a method whose words go on and on")
 
 
 def series(name: str, names: tuple[str, ...], **looks: bool) -> Series:
@@ -14,7 +18,27 @@ def series(name: str, names: tuple[str, ...], **looks: bool) -> Series:
 
 def test_names_stand_in_their_order_and_long_ones_are_cut() -> None:
     shown = texts(dots([series("ours", NAMES)], Axis("accuracy"), "MRPC"))
-    assert shown[-4:] == ["full", "lora", "an architecture's name …", "MRPC"]
+    assert shown[-4:] == ["full", "lora", "a method whose word…", "MRPC"]
+
+
+def test_what_is_not_finite_keeps_its_name_without_a_mark() -> None:
+    one = Series("ours", [Point("full", 0.9), Point("lora", math.nan), Point("head", math.inf)])
+    for drawn in (dots([one], Axis("F1")), bars([one], Axis("F1"))):
+        assert {"full", "lora", "head"} <= set(texts(drawn))
+    assert marks(dots([one], Axis("F1")), "series-0") == 1
+
+
+def test_names_in_any_script_and_with_any_letter_are_drawn() -> None:
+    names = ("日本語", "a\nb\x00\ud800", "W" * 300)
+    shown = texts(dots([series("ours", names)], Axis(names[2]), names[1]))
+    assert shown[-4:-2] == ["日本語", "a b  "]
+    assert shown[-1] == "a b  "
+
+
+@pytest.mark.parametrize("values", [[], [Series("ours", [])]], ids=["no series", "no points"])
+def test_nothing_to_draw_is_an_empty_frame(values: list[Series]) -> None:
+    assert "F1" in texts(dots(values, Axis("F1")))
+    assert "F1" in texts(bars(values, Axis("F1")))
 
 
 def test_published_figures_stand_hollow_beside_ours() -> None:

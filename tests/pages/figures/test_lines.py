@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from lorakit.pages.figures import Axis, Point, Series, lines, scatter
 from tests.pages.figures.shapes import marks, texts
 
@@ -40,3 +42,14 @@ def test_series_without_points_keeps_its_colour_and_is_not_named() -> None:
 
 def test_one_series_needs_no_legend() -> None:
     assert lines(RANKS, Axis("rank"), Axis("accuracy")).keys == ()
+
+
+def test_what_has_no_place_on_a_logarithmic_axis_is_left_out() -> None:
+    points = [Point(0, 0.5), Point(-1, 0.5), Point(2, math.nan), Point(4, 0.8, -0.1, 0.9)]
+    x, y = Axis("rank", log=True), Axis("loss", log=True)
+    assert marks(lines([Series("lora", points)], x, y), "series-0") == 1
+
+
+def test_nothing_to_draw_is_an_empty_frame() -> None:
+    drawn = lines([Series("lora", [])], Axis("rank", log=True), Axis("F1", log=True))
+    assert {"rank", "F1"} <= set(texts(drawn))

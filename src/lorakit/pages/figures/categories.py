@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from lorakit.pages.figures.marks import set_axis, style_of
+from lorakit.pages.figures.marks import fitted, set_axis, set_title, style_of
 from lorakit.pages.figures.palette import INK, MUTED, SERIES, colour_number
 from lorakit.pages.figures.panel import Panel, keys_of
 from lorakit.pages.figures.series import Axis, Point, Series
 from lorakit.pages.figures.svg import draw
 
 _WIDTH, _ROW, _FRAME = 3.05, 0.24, 0.75  # inches
-_LONGEST_NAME = 24
+_LONGEST_NAME = 110  # points, half of the width
 _FILLED = 0.76
-"""How much of a name's height its series share."""
+"""How much of a name's height its series have together."""
 
 
 def dots(series: Sequence[Series], axis: Axis, title: str = "") -> Panel:
     """A dot for each name and series, with a bar for its spread and its samples small."""
 
     def paint(axes: Any) -> None:
-        for at, position, point in _placed(series):
+        for at, position, point in _placed(series, axis):
             below, above = point.spread
             axes.plot(
                 point.samples,
@@ -49,9 +49,8 @@ def bars(
     """A bar from zero for each name and series, with its value at its end as `form` writes it."""
 
     def paint(axes: Any) -> None:
-        height = _FILLED / len(series)
-        for at, position, point in _placed(series):
-            axes.barh(position, point.value, height, color=SERIES[colour_number(at)])
+        for at, position, point in _placed(series, axis):
+            axes.barh(position, point.value, _share(series), color=SERIES[colour_number(at)])
             axes.annotate(
                 form(point.value),
                 (point.value, position),
@@ -73,29 +72,29 @@ def _panel(series: Sequence[Series], paint: Callable[[Any], None], title: str) -
 
     def whole(axes: Any) -> None:
         paint(axes)
-        axes.set_yticks(range(len(names)), map(_shortened, names))
+        axes.set_yticks(range(len(names)), [fitted(name, _LONGEST_NAME) for name in names])
         axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(names) - 0.5, -0.5)  # the first on top
+        axes.set_ylim(max(len(names), 1) - 0.5, -0.5)  # the first on top
         axes.spines["left"].set_visible(False)
-        axes.set_title(title)
+        set_title(axes, title)
 
     rows = len(names) * (0.65 + 0.35 * len(series))
     return Panel(draw(whole, _WIDTH, _FRAME + _ROW * rows), keys_of(series))
 
 
-def _placed(series: Sequence[Series]) -> Iterator[tuple[int, float, Point]]:
+def _placed(series: Sequence[Series], axis: Axis) -> Iterator[tuple[int, float, Point]]:
     """Each point with the place of its series and its own, one unit a name."""
-    names = _names(series)
-    step = _FILLED / len(series)
+    names, step = _names(series), _share(series)
     for at, one in enumerate(series):
         for point in one.points:
-            yield at, names.index(str(point.at)) + step * (at - (len(series) - 1) / 2), point
+            if axis.has(point.value):
+                yield at, names.index(str(point.at)) + step * (at - (len(series) - 1) / 2), point
+
+
+def _share(series: Sequence[Series]) -> float:
+    """How much of a name's height each series has."""
+    return _FILLED / max(len(series), 1)
 
 
 def _names(series: Sequence[Series]) -> list[str]:
     return list(dict.fromkeys(str(point.at) for one in series for point in one.points))
-
-
-def _shortened(name: str) -> str:
-    """A name that leaves room for the values; tables have it whole."""
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lorakit.pages.figures.marks import short
+from lorakit.pages.figures.marks import fitted, set_title, short
 from lorakit.pages.figures.panel import Panel
 from lorakit.pages.figures.svg import draw
 
@@ -14,6 +14,7 @@ _COLOURS = (
     "cividis"  # told apart by the colour-blind, and in grey: doi.org/10.1371/journal.pone.0199239
 )
 _DARK_HALF = 0.5
+_LONGEST_LABEL, _LONGEST_NAME = 150, 60  # points
 _MOST_NAMES, _MOST_WRITTEN = 12, 10
 
 
@@ -38,7 +39,7 @@ def heat_map(
         axes.grid(visible=False)
         _name(axes.xaxis, *columns)
         _name(axes.yaxis, *rows)
-        axes.set_title(title)
+        set_title(axes, title)
         if len(values[0]) <= _MOST_WRITTEN:
             _write(axes, values, image)
         colours = axes.figure.colorbar(image, ax=axes)
@@ -51,8 +52,8 @@ def heat_map(
 
 def _name(ruled: Any, label: str, names: Sequence[str]) -> None:
     step = -(-len(names) // _MOST_NAMES)
-    ruled.set_ticks(range(0, len(names), step), names[::step])
-    ruled.set_label_text(label)
+    ruled.set_ticks(range(0, len(names), step), [fitted(n, _LONGEST_NAME) for n in names[::step]])
+    ruled.set_label_text(fitted(label, _LONGEST_LABEL))
 
 
 def _write(axes: Any, values: Sequence[Sequence[float]], image: Any) -> None:

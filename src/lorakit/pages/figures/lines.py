@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lorakit.pages.figures.marks import set_axis, style_of
+from lorakit.pages.figures.marks import set_axis, set_title, style_of
 from lorakit.pages.figures.panel import Panel, keys_of
 from lorakit.pages.figures.series import Axis, Series
 from lorakit.pages.figures.svg import draw
@@ -24,20 +24,23 @@ def scatter(series: Sequence[Series], x: Axis, y: Axis, title: str = "") -> Pane
 
 
 def _panel(series: Sequence[Series], x: Axis, y: Axis, title: str, joined: bool) -> Panel:
-    places = {float(point.at) for one in series for point in one.points}
+    drawn = [
+        [point for point in one.points if x.has(float(point.at)) and y.has(point.value)]
+        for one in series
+    ]
 
     def paint(axes: Any) -> None:
-        for at, one in enumerate(series):
-            ends = list(zip(*(point.spread for point in one.points), strict=True))
+        for at, points in enumerate(drawn):
             axes.errorbar(
-                [point.at for point in one.points],
-                [point.value for point in one.points],
-                yerr=ends or None,
+                [point.at for point in points],
+                [point.value for point in points],
+                yerr=list(zip(*(point.spread for point in points), strict=True)) or None,
                 linestyle="-" if joined else "none",
-                **style_of(at, one.hollow),
+                **style_of(at, series[at].hollow),
             )
+        places = {float(point.at) for points in drawn for point in points}
         set_axis(axes.xaxis, x, sorted(places) if joined else ())
         set_axis(axes.yaxis, y)
-        axes.set_title(title)
+        set_title(axes, title)
 
     return Panel(draw(paint, *_SIZE), keys_of(series))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ class Point:
     at: float | str
     """The place."""
     value: float
-    """What was measured there."""
+    """What was measured there; what is not finite is not drawn, and its place stays."""
     low: float | None = None
     """The lower end of its spread; None where it has none."""
     high: float | None = None
@@ -54,3 +55,7 @@ class Axis:
     """Where it begins; None leaves that to the values."""
     high: float | None = None
     """Where it ends."""
+
+    def has(self, value: float) -> bool:
+        """Whether the value has a place on the axis."""
+        return math.isfinite(value) and (value > 0 or not self.log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from io import StringIO
 from typing import Any
@@ -51,7 +52,9 @@ def draw(paint: Callable[[Any], None], width: float, height: float) -> str:
             "Figures need the package matplotlib: pip install 'lorakit[train]'"
         ) from error
     buffer = StringIO()
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # The browser has the letters that matplotlib's own font has not.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
         figure = Figure(figsize=(width, height), layout="constrained")
