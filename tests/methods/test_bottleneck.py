@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -12,12 +13,14 @@ from torch.nn import functional
 from torch.testing import assert_close
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     BertConfig,
     BertModel,
     GPT2Config,
     GPT2Model,
     RobertaConfig,
+    T5Config,
 )
 
 import lorakit as lora
@@ -34,7 +37,12 @@ GPT2 = GPT2Config(
     resid_pdrop=0.0, attn_pdrop=0.0, embd_pdrop=0.0,
 )  # fmt: skip
 HEAD = ["classifier"]
-CASES = {"houlsby": {"bottleneck": 3}}
+CASES = {
+    "houlsby": {"bottleneck": 3},
+    "pfeiffer": {"bottleneck": 3},
+    "lin": {"bottleneck": 3},
+    "adapter_drop": {"bottleneck": 3, "dropped": 1},
+}
 EACH = pytest.mark.parametrize("name", CASES)
 
 
@@ -78,10 +86,15 @@ def roberta_large() -> nn.Module:
     )
 
 
-def gpt3() -> nn.Module:
-    return on_meta(
-        GPT2Config(n_embd=12288, n_layer=96, n_head=96, n_positions=2048), AutoModelForCausalLM
-    )
+def gpt(width: int, layers: int) -> nn.Module:
+    return on_meta(GPT2Config(n_embd=width, n_layer=layers, n_head=16), AutoModelForCausalLM)
+
+
+gpt2_medium, gpt2_large, gpt3 = (
+    partial(gpt, 1024, 24),
+    partial(gpt, 1280, 36),
+    partial(gpt, 12288, 96),
+)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +103,12 @@ def gpt3() -> nn.Module:
         ("houlsby", roberta_large, 8, 835_968),
         ("houlsby", roberta_large, 64, 6_343_680),
         ("houlsby", gpt3, 1, 7_078_080),
+        ("pfeiffer", roberta_large, 16, 811_392),
+        ("pfeiffer", roberta_large, 64, 3_171_840),
+        ("lin", gpt2_medium, 6, 368_784),
+        ("lin", gpt2_medium, 224, 11_089_152),
+        ("lin", gpt2_large, 8, 875_808),
+        ("lin", gpt2_large, 248, 23_002_848),
     ],
 )
 def test_the_adapters_of_a_model_are_as_large_as_the_paper_says(
@@ -107,9 +126,8 @@ def test_it_computes_what_its_definition_says(name, kind, activation):
     find(name).apply(model, config_of(name, bottleneck=8, activation=activation))
     randomise(model)
     own = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    adapters = written_out.Adapters(
-        own, getattr(functional, activation.replace("swish", "silu")), name
-    )
+    function = getattr(functional, activation.replace("swish", "silu"))
+    adapters = written_out.Adapters(own, function)
     ids = tokens()["input_ids"]
     given = model(ids).last_hidden_state
     wanted = getattr(written_out, kind)(model, adapters, ids)
@@ -241,3 +259,40 @@ def test_a_bottleneck_that_is_no_size_is_refused(name, bottleneck):
 def test_an_unknown_activation_is_refused_with_those_there_are(name):
     with pytest.raises(ConfigError, match="'mish'; it must be one of relu, gelu, silu"):
         config_of(name, activation="mish")
+
+
+@pytest.mark.parametrize(
+    ("dropped", "parameters"), [(0, 894_528), (8, 298_176), (None, 7 * 74_544)]
+)
+def test_dropped_adapters_are_those_of_the_first_layers(dropped, parameters):
+    config = config_of("adapter_drop", bottleneck=48, dropped=dropped)
+    report = find("adapter_drop").apply(on_meta(RobertaConfig()), config)
+    assert report.adapter_parameters == parameters
+    assert {int(name.split(".")[3]) for name in report.own} == {
+        *range(5 if dropped is None else dropped, 12)
+    }
+
+
+def test_each_stack_of_an_encoder_decoder_drops_its_first_layers():
+    config = T5Config(d_model=16, d_kv=8, d_ff=24, num_layers=3, num_heads=2, vocab_size=40)
+    report = find("adapter_drop").apply(
+        on_meta(config, AutoModelForSeq2SeqLM), config_of("adapter_drop", dropped=2)
+    )
+    assert {name.partition(".adapter.")[0] for name in report.own} == {
+        "encoder.block.2",
+        "decoder.block.2",
+    }
+
+
+@pytest.mark.parametrize("dropped", [-1, 1.5, True, "2"])
+def test_a_number_of_dropped_layers_that_is_none_is_refused(dropped):
+    with pytest.raises(ConfigError, match=r"dropped is .*; it must be a whole number, 0 or more"):
+        config_of("adapter_drop", dropped=dropped)
+
+
+@pytest.mark.parametrize("dropped", [3, 5])
+def test_dropping_every_adapter_is_an_error_that_says_how_many_layers_there_are(dropped):
+    with pytest.raises(
+        TargetError, match=rf"dropped is {dropped}, but bert\.encoder\.layer .* has 3 layers"
+    ):
+        find("adapter_drop").apply(bert(), config_of("adapter_drop", dropped=dropped))

@@ -54,6 +54,9 @@ def test_the_methods_that_come_with_lorakit():
         ("bitfit", "BitFit"),
         ("last_layers", "last layers"),
         ("houlsby", "adapters (Houlsby)"),
+        ("pfeiffer", "adapters (Pfeiffer)"),
+        ("lin", "adapters (Lin)"),
+        ("adapter_drop", "AdapterDrop"),
     ]
 
 

@@ -95,7 +95,8 @@ ALL = POST_LN | PRE_LN
 
 def model_of(kind: str, **settings: object) -> nn.Module:
     torch.manual_seed(0)
-    return AutoModel.from_config(AutoConfig.for_model(kind, **ALL[kind] | settings)).eval()
+    config = AutoConfig.for_model(kind, **ALL[kind] | settings)
+    return AutoModel.from_config(config).eval().requires_grad_(False)
 
 
 def run(model: nn.Module) -> torch.Tensor:
@@ -160,22 +161,25 @@ def test_what_the_mlp_gives_is_added_to_the_residual_stream(kind):
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_both_adapters_of_every_block_run_and_change_the_model(kind):
-    model, method = model_of(kind), METHODS["houlsby"]
+def test_every_adapter_of_every_block_runs_and_changes_the_model(kind):
+    model = model_of(kind)
     base = run(model)
-    shared = 1 if kind == "albert" else LAYERS * len(stacks(model))
-    report = method.apply(model, method.config_type(bottleneck=2))
-    assert report.adapter_parameters == 2 * shared * (2 * D * 2 + 2 + D)
-    adapters = {n: m for n, m in model.named_modules() if n.endswith(".adapter")}
-    called = []
-    for name, adapter in adapters.items():
-        adapter.up_bias.data.copy_(SHIFT)
-        adapter.register_forward_hook(lambda *_, name=name: called.append(name))
-    assert not torch.allclose(run(model), base)
-    assert len(adapters) == 2 * shared
-    assert set(called) == set(adapters)
-    method.undo(model)
-    assert torch.equal(run(model), base)
+    layers = 1 if kind == "albert" else LAYERS * len(stacks(model))
+    for name, (places, norms) in {"houlsby": (2, 0), "pfeiffer": (1, 0), "lin": (1, 2 * D)}.items():
+        method = METHODS[name]
+        report = method.apply(model, method.config_type(bottleneck=2))
+        assert report.adapter_parameters == layers * (places * (2 * D * 2 + 2 + D) + norms)
+        assert torch.equal(run(model), base)
+        adapters = {n: m for n, m in model.named_modules() if n.endswith(".adapter")}
+        called = set()
+        for full, adapter in adapters.items():
+            adapter.up_bias.data.copy_(SHIFT)
+            adapter.register_forward_hook(lambda *_, full=full, called=called: called.add(full))
+        assert not torch.allclose(run(model), base)
+        assert called == {*adapters}
+        assert len(adapters) == places * layers
+        method.undo(model)
+        assert torch.equal(run(model), base)
 
 
 class Named(nn.Module):
@@ -203,8 +207,8 @@ class Stack(nn.Module):
         return x
 
 
-def apply(model: nn.Module, **settings: object) -> object:
-    method = METHODS["houlsby"]
+def apply(model: nn.Module, name: str = "houlsby", **settings: object) -> object:
+    method = METHODS[name]
     return method.apply(model, method.config_type(bottleneck=2, **settings))
 
 
@@ -253,3 +257,46 @@ def test_a_forward_that_was_replaced_is_refused():
     with pytest.raises(TargetError, match=r"layers\.1\.narrow cannot have an adapter: it has a f"):
         apply(model, attention_output="mixing", mlp_output="narrow")
     assert not any(name.endswith("adapter") for name, _ in model.named_modules())
+
+
+def test_a_layer_of_torch_has_an_adapter_behind_it_that_runs_in_inference():
+    model, x = (
+        Stack(lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)),
+        torch.ones(2, 3, 8),
+    )
+    apply(model.eval(), "lin")
+    with torch.no_grad():
+        base = model(x)
+        model.layers[1].adapter.up_bias.fill_(1)
+        assert_close(model(x), base + 1)
+
+
+def test_a_block_that_may_be_post_ln_or_pre_ln_is_an_error_that_says_what_to_name():
+    with pytest.raises(
+        TargetError,
+        match=r"Whether layers\.0 \(Named\) is post-LN or pre-LN is not known; .* mlp_norm",
+    ):
+        apply(Stack(), "pfeiffer")
+
+
+def test_pfeiffers_adapter_stands_behind_the_norm_that_is_named_or_behind_a_pre_ln_block():
+    x = torch.randn(2, 3, 8)
+    places = {"norm": "layers.0.norm", "pre-ln": "layers.0"}
+    for named, place in places.items():
+        model = Stack()
+        apply(model, "pfeiffer", mlp_norm=named)
+        assert "adapter" in dict(model.get_submodule(place).named_children())
+        base = model(x)
+        model.layers[1].get_submodule(named.replace("pre-ln", "")).adapter.up_bias.data.copy_(
+            torch.arange(8)
+        )
+        assert not torch.allclose(model(x), base)
+
+
+def test_a_layer_that_registers_an_adapter_of_its_own_is_refused():
+    model = Stack()
+    model.layers[0].add_module("adapter", nn.Linear(8, 8))
+    with pytest.raises(
+        TargetError, match=r"layers\.0 cannot have .*: it has an attribute named adapter"
+    ):
+        apply(model, "lin")

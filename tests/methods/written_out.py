@@ -19,7 +19,6 @@ class Adapters:
 
     parameters: Parameters
     activation: Activation
-    placement: str
 
     def delta(self, owner: str, x: Tensor) -> Tensor:
         """W_up f(W_down x + b_down) + b_up; zero where there is no adapter."""
@@ -47,12 +46,9 @@ def bert(model: nn.Module, adapters: Adapters, tokens: Tensor) -> Tensor:
         given = layer.output.dense(inner)
         given = given + delta(f"{name}.output.dropout", given)
         norm, total = layer.output.LayerNorm, x + given
-        if adapters.placement == "pfeiffer":
-            weights = (norm.weight.shape, norm.weight, norm.bias, norm.eps)
-            total = total + delta(f"{name}.output.LayerNorm", layer_norm(total, *weights))
-            x = layer_norm(total, *weights)
-        else:
-            x = norm(total)
+        weights = (norm.weight.shape, norm.weight, norm.bias, norm.eps)
+        total = total + delta(f"{name}.output.LayerNorm", layer_norm(total, *weights))
+        x = layer_norm(total, *weights)
         x = x + delta(name, x)
     return x
 

@@ -55,6 +55,9 @@ SECTIONS = (
     Section("bitfit", "methods/saved_modules.py", "MethodConfig"),
     Section("last_layers", "methods/last_layers.py", "LastLayersConfig"),
     Section("houlsby", "methods/houlsby.py", "HoulsbyConfig"),
+    Section("pfeiffer", "methods/pfeiffer.py", "PfeifferConfig"),
+    Section("lin", "methods/lin.py", "LinConfig"),
+    Section("adapter_drop", "methods/adapter_drop.py", "AdapterDropConfig"),
     Section("loss", "losses/config.py", "LossConfig"),
     Section("decoding", "recipe/decoding.py", "DecodingConfig"),
 )

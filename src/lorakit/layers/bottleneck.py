@@ -1,7 +1,11 @@
 """Bottleneck adapters, and the mixins of the modules that they stand behind.
 
 A mixin goes in front of the class of a module of the model (`surgery.additions`), which then owns
-the adapter as the child `adapter`, and computes what it did, changed by delta.
+the adapter as the child `adapter`, and computes what it did, changed by delta:
+
+- `AdaptedOutput`: y + delta(y), y the hidden states that the module returns, alone or first in a
+  tuple. For the output of a sublayer before the residual sum, or of a whole block.
+- `AdaptedNorm`: n(s + delta(n(s))), n the norm and s the residual sum that it is given.
 """
 
 from __future__ import annotations
@@ -71,3 +75,16 @@ class AdaptedOutput(Disableable):
         if isinstance(output, Tensor):
             return output + self.adapter(output)
         return type(output)([output[0] + self.adapter(output[0]), *output[1:]])
+
+
+class AdaptedNorm(Disableable):
+    """n(s + delta(n(s))), with n the norm."""
+
+    adapter: Bottleneck
+
+    def forward(self, input: Tensor) -> Tensor:
+        output: Tensor = super().forward(input)
+        if self.is_off():
+            return output
+        adapted: Tensor = super().forward(input + self.adapter(output))
+        return adapted

@@ -9,7 +9,9 @@ from torch import nn
 
 from lorakit.layers.bottleneck import AdaptedOutput
 from lorakit.methods.additive import Additive
+from lorakit.methods.blocks import Block
 from lorakit.methods.bottleneck import BottleneckConfig, adapter_at, blocks
+from lorakit.methods.layouts import layout_of
 from lorakit.methods.sublayers import sublayer
 from lorakit.surgery.additions import Addition
 
@@ -40,12 +42,18 @@ class Houlsby(Additive[HoulsbyConfig]):
     config_type = HoulsbyConfig
 
     def additions(self, model: nn.Module, config: HoulsbyConfig) -> Sequence[Addition]:
-        places = [
-            sublayer(model, block, setting, given, known)
+        return [
+            adapter_at(sublayer(model, block, setting, name), config, AdaptedOutput)
             for block in blocks(model, config)
-            for setting, given, known in (
-                ("attention_output", config.attention_output, lambda layout: layout.attention),
-                ("mlp_output", config.mlp_output, lambda layout: layout.mlp),
-            )
+            for setting, name in _outputs(block, config).items()
         ]
-        return [adapter_at(place, config, AdaptedOutput) for place in places]
+
+
+def _outputs(block: Block, config: HoulsbyConfig) -> dict[str, str | None]:
+    """The names of what the two sublayers of a block give, by the settings that give them."""
+    layout = layout_of(block.module)
+    known = (layout.attention, layout.mlp) if layout is not None else (None, None)
+    return {
+        "attention_output": config.attention_output or known[0],
+        "mlp_output": config.mlp_output or known[1],
+    }

@@ -62,9 +62,9 @@ class Layout:
 
 
 def part_of(block: nn.Module, name: str) -> nn.Module | None:
-    """The module of this dotted name in a block; None if there is none."""
+    """The module of this dotted name in a block, "" for itself; None if there is none."""
     found: nn.Module | None = block
-    for part in name.split("."):
+    for part in filter(None, name.split(".")):
         found = found._modules.get(part) if found is not None else None
     return found
 

@@ -7,13 +7,16 @@ from typing import Any
 from torch import nn
 
 from lorakit.errors import ConfigError, suggest
+from lorakit.methods.adapter_drop import AdapterDrop
 from lorakit.methods.base import Method
 from lorakit.methods.bitfit import BitFit
 from lorakit.methods.full import Full
 from lorakit.methods.head import Head
 from lorakit.methods.houlsby import Houlsby
 from lorakit.methods.last_layers import LastLayers
+from lorakit.methods.lin import Lin
 from lorakit.methods.lora import Lora
+from lorakit.methods.pfeiffer import Pfeiffer
 from lorakit.surgery.wrappers import unwrapped
 
 METHODS: dict[str, Method[Any]] = {}
@@ -51,5 +54,15 @@ def method_of(model: nn.Module) -> Method[Any] | None:
     return next((method for method in METHODS.values() if method.is_applied(model)), None)
 
 
-for _method in (Lora(), Full(), Head(), BitFit(), LastLayers(), Houlsby()):
+for _method in (
+    Lora(),
+    Full(),
+    Head(),
+    BitFit(),
+    LastLayers(),
+    Houlsby(),
+    Pfeiffer(),
+    Lin(),
+    AdapterDrop(),
+):
     register(_method)

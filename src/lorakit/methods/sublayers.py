@@ -1,21 +1,21 @@
 """Where a bottleneck adapter stands in a transformer block, found for each block of a model.
 
-The blocks are those of `methods.blocks`, the names in them those of a known layout
+The blocks are those of `methods.blocks`; the names in them are those of a known layout
 (`methods.layouts`), or given in the settings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
 
 from lorakit.errors import TargetError, suggest
+from lorakit.layers.bottleneck import CHILD
 from lorakit.layers.conversion import overridden_forward
 from lorakit.layers.readers import is_never_called
 from lorakit.methods.blocks import Block
-from lorakit.methods.layouts import Layout, layout_of, part_of
+from lorakit.methods.layouts import part_of
 
 
 @dataclass(frozen=True)
@@ -30,28 +30,21 @@ class Sublayer:
     block: Block
 
 
-def sublayer(
-    model: nn.Module,
-    block: Block,
-    setting: str,
-    given: str | None,
-    known: Callable[[Layout], str],
-) -> Sublayer:
-    """The module of a block with the name `given`, or else the one that its layout has for it.
+def sublayer(model: nn.Module, block: Block, setting: str, name: str | None) -> Sublayer:
+    """The module of this name in a block; "" is the block itself.
 
-    `setting` is what a user gives the name in. Raises TargetError, with the parts of the block, if
-    there is none, and for one whose forward may never run.
+    None is a name that no layout knows, and `setting` is where a user can say it. Raises
+    TargetError, with the parts of the block, if there is no such module, and for one whose forward
+    may never run.
     """
-    layout = layout_of(block.module)
-    name = given if given is not None else known(layout) if layout is not None else None
-    there = [name for name, _ in block.module.named_modules() if name]
+    there = [part for part, _ in block.module.named_modules() if part]
     kind = f"{block.name} ({type(block.module).__name__})"
     if name is None:
         raise TargetError(
             f"{setting} is not known of {kind}; name it in the settings, as it is called in the "
             f"block: {', '.join(there)}."
         )
-    module = part_of(block.module, name) if name else block.module
+    module = part_of(block.module, name)
     if module is None:
         raise TargetError(
             f"{setting} is {name!r}, which {kind} has not{suggest(name, there)}; it has "
@@ -65,15 +58,17 @@ def sublayer(
 
 def _refusal(block: Block, name: str, module: nn.Module) -> str | None:
     """Why an adapter behind this module would not run; None if it would."""
-    if any(isinstance(m, nn.TransformerEncoderLayer) for m in block.module.modules()):
+    if name and isinstance(block.module, nn.TransformerEncoderLayer):
         return (
-            "is part of an nn.TransformerEncoderLayer, which reads the weights of its modules in "
-            "inference and calls none of them"
+            "is part of an nn.TransformerEncoderLayer, which in inference reads the weights of its "
+            "modules and calls none of them"
         )
     parent, _, child = name.rpartition(".")
-    owner = part_of(block.module, parent) if parent else block.module
+    owner = part_of(block.module, parent)
     if owner is not None and is_never_called(owner, child):
         return f"has its weight read by {type(owner).__name__}, which never calls its forward"
+    if hasattr(module, CHILD):
+        return f"has an attribute named {CHILD} already"
     return overridden_forward(module)
 
 
