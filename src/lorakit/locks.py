@@ -76,6 +76,19 @@ def _locked(directory: Path, place: Path) -> Iterator[Callable[[], None]]:
             lock.release()
 
 
+def holder(directory: Path) -> str | None:
+    """Which process holds the directory; None where none does."""
+    from filelock import FileLock, Timeout
+
+    if not (directory / LOCK).exists():
+        return None
+    try:
+        with FileLock(directory / LOCK, blocking=False):
+            return None
+    except Timeout:
+        return _holder(directory / NOTE)
+
+
 @contextmanager
 def new_directory(output: Path) -> Iterator[Path]:
     """A directory to write into, which becomes `output` when the block ends without an error.

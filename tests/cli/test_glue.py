@@ -261,14 +261,19 @@ def test_runs_of_the_eight_tasks_are_averaged(run, runs, tmp_path):
     code, out, err = run("compare", tmp_path, "--json")
     assert code == 0, err
     report = json.loads(out)
-    assert {row["task"]: row["mean"] for row in report["rows"]} == pytest.approx(scores)
-    names = {row["task"]: row["metric"] for row in report["rows"]}
-    assert (names["cola"], names["stsb"]) == ("matthews_correlation", "pearson")
-    assert [row["runs"] for row in report["rows"]] == [2] * 8
-    assert report["averages"] == {"lora": pytest.approx(sum(scores.values()) / 8)}
-    assert "average of 8 tasks, lora: 0.5350" in run("compare", tmp_path)[1]
+    columns = {column["task"]: column["metric"] for column in report["columns"]}
+    assert list(columns) == [task for task in GLUE if task in scores] + ["average"]
+    assert (columns["cola"], columns["stsb"]) == ("matthews_correlation", "pearson")
+    row = next(row for row in report["rows"] if row["name"] == "LoRA")
+    found = dict(zip(columns, row["cells"], strict=True))
+    assert found.pop("average")["center"] == pytest.approx(sum(scores.values()) / 8)
+    assert {task: cell["center"] for task, cell in found.items()} == pytest.approx(scores)
+    assert [len(cell["values"]) for cell in found.values()] == [2] * 8
+    out = run("compare", tmp_path)[1]
+    assert "average GLUE" in out
+    assert "53.5" in out
     code, out, _ = run("compare", tmp_path / "rte-0", tmp_path / "mrpc-0", "--json")
-    assert json.loads(out)["averages"] == {}
+    assert [column["task"] for column in json.loads(out)["columns"]] == ["mrpc", "rte"]
 
 
 def test_runs_of_other_losses_and_bases_are_rows_of_their_own(run, runs, tmp_path):
@@ -287,18 +292,19 @@ def test_runs_of_other_losses_and_bases_are_rows_of_their_own(run, runs, tmp_pat
     other = {**result, "base": "large", "metrics": {"accuracy": 0.9, "mismatched_accuracy": 0.9}}
     (tmp_path / "large" / "mnli" / "result.json").write_text(json.dumps(other))
 
-    def means(*folders: str) -> dict[tuple[str, str], float]:
+    def means(*folders: str) -> dict[tuple[str, str, str], float]:
         code, out, err = run("compare", *(tmp_path / folder for folder in folders), "--json")
         assert code == 0, err
-        return {(row["task"], row["method"]): row["mean"] for row in json.loads(out)["rows"]}
+        table = json.loads(out)
+        return {
+            (column["task"], row["name"], row["base"]): cell["center"]
+            for row in table["rows"]
+            if row["base"]
+            for column, cell in zip(table["columns"], row["cells"], strict=True)
+            if cell["values"]
+        }
 
-    assert means("small") == {
-        ("mnli", "lora"): 0.5, ("mnli", "lora, loralib_rdrop"): 0.7, ("rte", "lora"): 0.6,
-    }  # fmt: skip
-    base = result["base"]
-    assert means("small", "large") == {
-        ("mnli", f"lora, {base}"): 0.5,
-        ("mnli", f"lora, loralib_rdrop, {base}"): 0.7,
-        ("mnli", "lora, large"): 0.9,
-        ("rte", f"lora, {base}"): 0.6,
-    }
+    base, rdrop = result["base"], "LoRA, loss.kind=loralib_rdrop"
+    small = {("mnli", "LoRA", base): 0.5, ("mnli", rdrop, base): 0.7, ("rte", "LoRA", base): 0.6}
+    assert means("small") == small
+    assert means("small", "large") == {**small, ("mnli", "LoRA", "large"): 0.9}

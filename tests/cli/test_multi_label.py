@@ -62,7 +62,7 @@ def test_a_run_is_evaluated_predicted_compared_and_merged(run, trained, tmp_path
         json.loads(rows[0]["labels"])
         == json.loads((tmp_path / "rows.jsonl").read_text().splitlines()[0])["labels"]
     )
-    assert "f1_micro" in run("compare", trained)[1]
+    assert "micro F1" in run("compare", trained)[1]
     assert run("evaluate", trained, "--data", output)[0] == 0, "CSV's lists are read again"
     merged = tmp_path / "merged"
     assert run("merge", trained / "adapter", "--output", merged)[0] == 0

@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from lorakit import errors
-from lorakit.experiments.comparison import compare
+from lorakit.experiments import RENDERERS, compare
 from lorakit.runs.directory import read_result
 from lorakit.runs.prediction_files import write_predictions
 from lorakit.text import to_json
@@ -167,7 +167,7 @@ def test_a_metric_without_a_number_is_null_and_read_as_such(encoder, reviews, tm
     found = read_result(tmp_path, print)
     assert found is not None
     assert all(math.isnan(value) for value in found.metrics.values())
-    assert "nan" in str(compare([str(tmp_path)]))
+    assert "nan" in RENDERERS["txt"](compare([str(tmp_path)]))
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS)

@@ -1,18 +1,51 @@
-"""`lorakit compare RUN ...`."""
+"""`lorakit compare SWEEP` and `lorakit compare RUN ...`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorakit.cli.output import Json, show
+from lorakit.cli import completion
+from lorakit.cli.output import INTERRUPTED, Json, print_error, show
+from lorakit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lorakit.experiments.table import Table
 
 
 def compare(
-    runs: Annotated[
-        list[str], typer.Argument(metavar="RUN", help="Run directories, or directories of them.")
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SWEEP|RUN...",
+            help="A sweep: YAML file, name of one that is shipped, or its directory. Or run "
+            "directories, or directories of them.",
+            autocompletion=completion.sweeps,
+        ),
     ],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Setting of the sweep, such as base=MODEL, seeds=[0,1] or "
+            "settings.training.epochs=1; repeat it for several.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Runs at a time; the cores are divided among them.",
+            show_default="as many as cores and memory allow, 1 with an accelerator",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="List the runs, and which are finished; run none."),
+    ] = False,
     reference: Annotated[
         list[str] | None,
         typer.Option(
@@ -22,12 +55,84 @@ def compare(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Compare finished runs in a table: metric, trainable parameters, size, seconds.
+    """Run a sweep, or compare runs that are finished: a table of metrics, sizes, times.
 
-    The runs have to be of one task, or all of tasks of GLUE.
+    A sweep names bases, tasks, methods and seeds. What has a result is not run again, so the same
+    command goes on after an interruption; a run that fails stands in the table, and the exit code
+    is 1. The tables are written to the sweep's directory, of which `lorakit compare DIR` prints it
+    again.
+
+    Example: `lorakit compare sweep.yaml`
 
     Example: `lorakit compare runs/head runs/lora`
     """
-    from lorakit.experiments.comparison import compare as compare_runs
+    from lorakit.experiments.sweep_file import sweep_file
 
-    show(compare_runs(runs, reference or ()), json)
+    files = {source: sweep_file(source) for source in sources}
+    found = [file for file in files.values() if file is not None]
+    if not found:
+        _require_unset(set_, jobs, dry_run)
+        _show_runs(sources, reference or [], json)
+        return
+    if len(sources) > 1 or reference:
+        raise ConfigError(
+            f"{found[0]} is a sweep, which stands alone; leave the other runs and --reference out."
+        )
+    _compare_sweep(sources[0], set_ or [], jobs, dry_run, json)
+
+
+def _show_runs(sources: list[str], references: list[str], as_json: bool) -> None:
+    from lorakit.experiments.run_comparison import compare as compare_runs
+
+    _show_table(compare_runs(sources, references), as_json)
+
+
+def _compare_sweep(
+    source: str, settings: list[str], jobs: int | None, dry_run: bool, as_json: bool
+) -> None:
+    from lorakit.experiments.overview import overview
+    from lorakit.experiments.sweep_file import load_sweep, planned, runnable, sweep_file
+    from lorakit.experiments.sweep_table import sweep_table
+    from lorakit.foreign_files import local_path
+
+    file = sweep_file(source)
+    assert file is not None
+    mapping = load_sweep(file, settings)
+    if local_path(source).is_dir():
+        _require_unset(settings, jobs, dry_run)
+        _show_table(sweep_table(planned({**mapping, "output": source})), as_json)
+    elif dry_run:
+        show(overview(runnable(mapping)), as_json)
+    else:
+        _show_table(_run(mapping, jobs, as_json), as_json)
+
+
+def _run(mapping: dict[str, Any], jobs: int | None, as_json: bool) -> Table:
+    from lorakit.cli.sweep_progress import sweep_progress
+    from lorakit.experiments.local_runs import default_at_once, local_runs
+    from lorakit.experiments.running import run_sweep
+
+    at_once = jobs or default_at_once()
+    try:
+        with sweep_progress(as_json) as show_progress:
+            return run_sweep(mapping, local_runs(at_once), at_once, show_progress)
+    except KeyboardInterrupt:
+        print_error("Interrupted; the same command goes on with what is left.", as_json)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _show_table(table: Table, as_json: bool) -> None:
+    from lorakit.experiments.renderers import text
+
+    show(table if as_json else text.render(table), as_json)
+    if table.failures:
+        raise typer.Exit(1)
+
+
+def _require_unset(settings: list[str] | None, jobs: int | None, dry_run: bool) -> None:
+    given = {"--set": bool(settings), "--jobs": jobs is not None, "--dry-run": dry_run}
+    if names := [name for name, is_given in given.items() if is_given]:
+        raise ConfigError(
+            f"{', '.join(names)} is for a sweep that is run, and these are finished runs; leave it "
+            "out, or name the sweep's file."
+        )

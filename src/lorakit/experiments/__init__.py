@@ -1,7 +1,6 @@
-"""Many finished runs side by side."""
+"""Many runs side by side: sweeps, which make them, and tables of what came of them."""
 
-from lorakit.experiments.comparison import Comparison, compare
-from lorakit.experiments.glue_comparison import GlueComparison
+from lorakit.experiments.jobs import Job, Outcome
 from lorakit.experiments.latency import (
     Latency,
     LatencyStudy,
@@ -9,14 +8,21 @@ from lorakit.experiments.latency import (
     Spread,
     measure_latency,
 )
+from lorakit.experiments.renderers import RENDERERS
+from lorakit.experiments.run_comparison import compare
+from lorakit.experiments.running import run_sweep
+from lorakit.experiments.table import Table
 
 __all__ = [
-    "Comparison",
-    "GlueComparison",
+    "RENDERERS",
+    "Job",
     "Latency",
     "LatencyStudy",
     "LatencyTable",
+    "Outcome",
     "Spread",
+    "Table",
     "compare",
     "measure_latency",
+    "run_sweep",
 ]

@@ -21,7 +21,7 @@ def glue_headline(task: str, metrics: Mapping[str, float]) -> tuple[str, float]:
     >>> glue_headline("mnli", {"accuracy": 0.5, "mismatched_accuracy": 0.75})
     ('accuracy', 0.625)
     """
-    name = _HEADLINES.get(task, "accuracy")
+    name = glue_metric(task)
     both = [metrics[key] for key in (name, f"mismatched_{name}") if key in metrics]
     if not both:
         raise ConfigError(
@@ -29,6 +29,11 @@ def glue_headline(task: str, metrics: Mapping[str, float]) -> tuple[str, float]:
             f"{', '.join(metrics) or 'none'}."
         )
     return name, fmean(both)
+
+
+def glue_metric(task: str) -> str:
+    """The name of that metric."""
+    return _HEADLINES.get(task, "accuracy")
 
 
 def glue_average(metrics: Mapping[str, Mapping[str, float]]) -> float:

@@ -44,14 +44,15 @@ def _silent(text: str) -> None:
 def split(data: DataConfig, log: Log = _silent) -> dict[str, Any]:
     """The tables `train`, `test`, `validation` if the recipe has one, and further test sets.
 
-    A row that would be split off stays in training if no other row there has its label.
+    A row that would be split off stays in training if no other row there has its label. If the run
+    is measured on its validation set, that is `test` as well, and a file of test rows is not read.
     """
     sources = _sources(data, _silent)
     if data.blank == "drop":
         sources = [_without_blanks(data, source) for source in sources]
     tables: dict[str, Any] = {}
     own: list[str] = []
-    for name, part in (("test", _test(data)), ("validation", data.validation)):
+    for name, part in _parts(data).items():
         if isinstance(part, str):
             found = _read(part, data.task, name, log)
             tables |= {key: without_blanks(data, part, key, log) for key, part in found.items()}
@@ -62,7 +63,16 @@ def split(data: DataConfig, log: Log = _silent) -> dict[str, Any]:
     if len(data.sources) > 1:
         for name in own:
             tables[name] = without_trained(tables[name], train, data.text or (), name, log)
+    if data.measured_on == "validation":
+        tables = dict.fromkeys(("validation", "test"), tables["validation"])
     return {"train": drawn_rows(data, _spec(data.task).task_class, train), **tables}
+
+
+def _parts(data: DataConfig) -> dict[str, str | float | None]:
+    """The sets beside `train` that are read or split off, in this order."""
+    test = _test(data)
+    unread = isinstance(test, str) and data.measured_on == "validation"
+    return {**({} if unread else {"test": test}), "validation": data.validation}
 
 
 def _split_off(
@@ -150,7 +160,7 @@ def with_guesses(recipe: Recipe, log: Log) -> Recipe:
     columns = guess(table, given, data.train_name)
     if columns != given:
         log(f"guessed from {data.train_name}: {in_words(columns, table.column_names)}")
-    needs_validation = data.calibrates or bool(recipe.training.early_stopping)
+    needs_validation = data.needs_validation or bool(recipe.training.early_stopping)
     validation = 0.1 if needs_validation and data.validation is None else data.validation
     learned = _spec(columns.task).task_class
     known: dict[str, Any] = {"task": columns.task, "text": columns.text, "label": columns.label}

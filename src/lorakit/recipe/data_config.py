@@ -33,6 +33,11 @@ class DataConfig:
     it: see training.early_stopping. None: no evaluation; a share of 0.1 if training.early_stopping
     is set, or data.thresholds is calibrate."""
 
+    measured_on: Literal["test", "validation"] = "test"
+    """What the metrics and predictions of the finished run are of. validation: of the validation
+    set (without one, a share of 0.1), to choose settings by; the test set is set apart and not
+    looked at."""
+
     task: str | None = None
     """classification, multi_label_classification, regression, multiple_choice, generation,
     chat or language_modeling (whole texts); a task of GLUE or a corpus of data-to-text (e2e,
@@ -112,6 +117,11 @@ class DataConfig:
     def calibrates(self) -> bool:
         """Whether thresholds are chosen on the validation set."""
         return self.thresholds == "calibrate"
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether a validation set is split off if none is named."""
+        return self.calibrates or self.measured_on == "validation"
 
     @property
     def first_thresholds(self) -> Sequence[float] | None:

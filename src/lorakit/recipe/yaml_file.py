@@ -117,18 +117,28 @@ def to_yaml(recipe: Recipe) -> str:
             for key, value in plain[name].items()
             if value != default[key] or key in method.defaults
         }
-    text = yaml.dump(_lists(plain), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return mapping_text(plain)
+
+
+def mapping_text(mapping: Mapping[str, Any]) -> str:
+    """YAML that reads back as the mapping."""
+    text = yaml.dump(_lists(mapping), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return str(text)
 
 
 def load_recipe(path: Path) -> dict[str, Any]:
     """The mapping in the YAML file `path`; raises ConfigError if there is none."""
+    return load_mapping(path, "recipe")
+
+
+def load_mapping(path: Path, kind: str) -> dict[str, Any]:
+    """The same of any kind of file, which an error names."""
     try:
         content = _read(read_bytes(path, _LARGEST_FILE).decode("utf-8"))
     except (OSError, UnicodeDecodeError, FormatError, yaml.YAMLError) as error:
-        raise ConfigError(f"The recipe {path} cannot be read: {error}") from error
+        raise ConfigError(f"The {kind} {path} cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"The recipe {path} is not a mapping of settings.")
+        raise ConfigError(f"The {kind} {path} is not a mapping of settings.")
     return content
 
 

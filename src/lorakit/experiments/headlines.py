@@ -1,0 +1,95 @@
+"""Which metrics of a task stand in a table, and how they are written there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lorakit.metrics.data_to_text import VIEWS
+from lorakit.metrics.glue import glue_headline
+from lorakit.tasks.glue.benchmark import GLUE
+
+_FIRST = (
+    "overall_f1",
+    "accuracy",
+    "f1_micro",
+    "matthews_correlation",
+    "pearson",
+    "bleu",
+    "perplexity",
+)
+"""The first of these that a task has is its headline, where the table below has none."""
+_HEADLINES = {
+    "e2e": ("bleu", "nist", "meteor", "rouge_l", "cider"),
+    "webnlg": ("bleu_unseen", "bleu_seen", "bleu"),
+    "dart": ("bleu", "meteor", "ter"),
+    "data_to_text": ("bleu", "meteor", "ter", "chrf++"),
+}
+"""As the tables of the paper and of microsoft/LoRA's README have them."""
+_VIEWS = {"unseen": "U", "seen": "S", "six": "six references"}
+
+
+@dataclass(frozen=True)
+class ShownMetric:
+    """How a metric is written."""
+
+    title: str
+    scale: float = 100.0
+    """What a value is multiplied by."""
+    decimals: int = 1
+    lower_is_better: bool = False
+
+    def text(self, value: float) -> str:
+        """The value as a table has it."""
+        return f"{value * self.scale:.{self.decimals}f}"
+
+
+_SHOWN = {
+    "accuracy": ShownMetric("accuracy"),
+    "glue": ShownMetric("GLUE"),
+    "f1": ShownMetric("F1"),
+    "overall_f1": ShownMetric("F1"),
+    "f1_micro": ShownMetric("micro F1"),
+    "matthews_correlation": ShownMetric("Matthews corr."),
+    "pearson": ShownMetric("Pearson r"),
+    "spearman": ShownMetric("Spearman r"),
+    "bleu": ShownMetric("BLEU"),
+    "nist": ShownMetric("NIST", 1, 2),
+    "meteor": ShownMetric("METEOR"),
+    "rouge_l": ShownMetric("ROUGE-L"),
+    "cider": ShownMetric("CIDEr", 1, 2),
+    "ter": ShownMetric("TER", lower_is_better=True),
+    "chrf++": ShownMetric("chrF++"),
+    "perplexity": ShownMetric("perplexity", 1, 2, lower_is_better=True),
+    "loss": ShownMetric("loss", 1, 3, lower_is_better=True),
+    "mse": ShownMetric("mean squared error", 1, 3, lower_is_better=True),
+}
+
+
+def shown_metric(name: str) -> ShownMetric:
+    """How it is written; one that no table knows, by its name and as it is.
+
+    >>> shown_metric("accuracy").text(0.8571), shown_metric("bleu_unseen").title
+    ('85.7', 'BLEU U')
+    """
+    metric, _, view = name.rpartition("_")
+    if view in VIEWS and metric in _SHOWN:
+        of = _SHOWN[metric]
+        return ShownMetric(
+            f"{of.title} {_VIEWS.get(view, view)}", of.scale, of.decimals, of.lower_is_better
+        )
+    return _SHOWN.get(name, ShownMetric(name, 1, 3))
+
+
+def headlines(
+    task: str, metrics: Mapping[str, float], wanted: tuple[str, ...] = ()
+) -> dict[str, float]:
+    """The metrics of a result that a table shows: those wanted, or the task's, if it has them."""
+    if wanted:
+        return {name: metrics[name] for name in wanted if name in metrics}
+    if task in GLUE:
+        return dict([glue_headline(task, metrics)])
+    names = _HEADLINES.get(task) or (
+        next((n for n in _FIRST if n in metrics), next(iter(metrics))),
+    )
+    return {name: metrics[name] for name in names if name in metrics}

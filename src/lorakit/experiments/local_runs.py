@@ -1,0 +1,70 @@
+"""Jobs on this machine: several at a time, each with its share of the cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from threading import Event
+
+from lorakit.experiments.jobs import Executor, Job, Outcome, run_job
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+_MEMORY_OF_A_RUN = 4e9
+"""Bytes to allow for, where nobody says how many runs there may be at a time."""
+
+
+def local_runs(at_once: int) -> Executor:
+    """The executor that runs `at_once` jobs at a time."""
+
+    def execute(jobs: Sequence[Job], started: Callable[[Job], None]) -> Iterator[Outcome]:
+        return _run(jobs, started, at_once)
+
+    return execute
+
+
+def default_at_once() -> int:
+    """One with an accelerator, which a run fills; else as many as there are cores and memory for.
+
+    A run of a small model gains little from a second core, so that many small runs are faster than
+    few large ones.
+    """
+    import torch
+
+    if torch.accelerator.is_available():
+        return 1
+    return max(1, min(_cores(), int(_memory() // _MEMORY_OF_A_RUN)))
+
+
+def _run(jobs: Sequence[Job], started: Callable[[Job], None], at_once: int) -> Iterator[Outcome]:
+    stop = Event()
+    threads = str(max(1, _cores() // at_once))
+    variables = dict.fromkeys(_THREADS, threads)
+
+    def run(job: Job) -> Outcome:
+        if not stop.is_set():
+            started(job)
+        return run_job(job, variables, stop)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            for future in as_completed([pool.submit(run, job) for job in jobs]):
+                yield future.result()
+        finally:  # Ctrl-C, or nobody wants the rest
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> float:
+    """Bytes of the machine; without bound where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return float("inf")

@@ -1,0 +1,99 @@
+"""The recipe of each run of a sweep; all of them are checked before any is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from lorakit.errors import LorakitError
+from lorakit.experiments.entries import flat
+from lorakit.experiments.plan import Plan, PlannedRun
+from lorakit.methods.registry import METHODS
+from lorakit.recipe.catalogue import recipe_file
+from lorakit.recipe.schema import Recipe, from_mapping
+from lorakit.recipe.task_settings import TASK, TASKS
+from lorakit.recipe.yaml_file import load_recipe, with_settings, with_values
+from lorakit.text import plural
+
+
+def recipe_of(plan: Plan, run: PlannedRun) -> Recipe:
+    """The checked recipe of a run; raises ConfigError that lists every mistake."""
+    method = run.variant.method.settings["method"]
+    mapping = _with_values(plan, run, _begin(plan, run))
+    foreign = METHODS.keys() - {method}  # they would make another recipe of it, and mean nothing
+    mapping = {name: value for name, value in mapping.items() if name not in foreign}
+    return from_mapping(_measured(mapping, plan.sweep.validation) if run.is_candidate else mapping)
+
+
+def recipe_problems(plan: Plan) -> list[str]:
+    """What is wrong with the recipes of all runs that may be made, and with their places."""
+    problems: dict[str, list[str]] = {}
+    places: dict[str, dict[str, None]] = {}
+    for run in _one_of_each(plan):
+        places.setdefault(str(run.directory).casefold(), {})[run.name] = None
+        try:
+            recipe_of(plan, run)
+        except LorakitError as error:
+            for problem in error.problems or [str(error)]:
+                problems.setdefault(problem, []).append(run.place)
+    return [f"{problem} ({_places(names)})" for problem, names in problems.items()] + [
+        f"{' and '.join(names)} would be written to one directory; rename one of them"
+        for names in places.values()
+        if len(names) > 1
+    ]
+
+
+def _one_of_each(plan: Plan) -> Iterator[PlannedRun]:
+    """Every candidate, and of every cell one run with each of the values it may have."""
+    for variant, task in plan.cells:
+        candidates = plan.candidates(variant, task)
+        yield from candidates
+        choices = [run.chosen for run in candidates] or [plan.only_choice(variant)]
+        for chosen in choices:
+            yield from plan.runs(variant, task, chosen)[:1]
+
+
+def _places(names: Iterable[str]) -> str:
+    first, *others = dict.fromkeys(names)
+    return f"in {first}" + (f" and {plural(len(others), 'other')}" if others else "")
+
+
+def _begin(plan: Plan, run: PlannedRun) -> Mapping[str, Any]:
+    """The settings of the recipe that the run starts from."""
+    named = (run.task.own.get("recipe"), run.variant.base.own.get("recipe"), plan.sweep.recipe)
+    name = next((name for name in named if name is not None), None)
+    if name is None:
+        return {}
+    if name not in plan.loaded:
+        plan.loaded[name] = load_recipe(recipe_file(name))
+    mapping = plan.loaded[name]
+    chosen = run.task.settings.get(TASK, run.task.name)
+    return with_settings(mapping, [f"{TASK}={chosen}"]) if TASKS in mapping else mapping
+
+
+def _with_values(plan: Plan, run: PlannedRun, mapping: Mapping[str, Any]) -> dict[str, Any]:
+    variant = run.variant
+    values = {
+        **flat(plan.sweep.settings),
+        **variant.base.settings,
+        **run.task.settings,
+        **variant.method.settings,
+        **variant.varied,
+        **run.chosen,
+        "training.seed": run.seed,
+        "base": variant.base.own["base"],
+        "output": str(run.directory),
+    }
+    values.pop(TASK, None)
+    return with_values(mapping, values)
+
+
+def _measured(mapping: Mapping[str, Any], validation: float) -> dict[str, Any]:
+    """The recipe of a candidate: measured on a validation set, and else like the run to be."""
+    data, training = mapping.get("data"), mapping.get("training")
+    values: dict[str, Any] = {"data.measured_on": "validation"}
+    if isinstance(data, Mapping) and data.get("validation") is None:
+        values["data.validation"] = validation
+        stopping = training.get("early_stopping") if isinstance(training, Mapping) else None
+        values["training.early_stopping"] = stopping or 0
+    return with_values(mapping, values)

@@ -1,0 +1,79 @@
+"""What the forms for readers have in common: titles, and the parts of a cell, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lorakit.experiments.table import Cell, Column, Row, Table
+from lorakit.text import size_text
+
+Style = Callable[[str, Cell], str]
+"""(center and spread, cell) -> the same, marked as the form marks the best and what is noise."""
+
+_FACTS: dict[str, Callable[[Row], str | None]] = {
+    "trainable parameters": lambda row: _count(row.trainable_parameters),
+    "size": lambda row: None if row.adapter_bytes is None else size_text(row.adapter_bytes),
+    "seconds": lambda row: None if row.seconds is None else f"{row.seconds:,.0f}",
+    "peak memory": lambda row: (
+        None if row.peak_memory_bytes is None else size_text(row.peak_memory_bytes)
+    ),
+    "run": lambda row: ", ".join(row.sources),
+}
+
+
+def lines(table: Table, style: Style, plus_minus: str = "±") -> list[list[str]]:
+    """The head and the rows; columns that are empty in all rows are left out."""
+    facts = {title: [of(row) or "" for row in table.rows] for title, of in _FACTS.items()}
+    if any(len(row.sources) > 1 for row in table.rows):
+        del facts["run"]
+    facts = {title: cells for title, cells in facts.items() if any(cells)}
+    bases = {row.base for row in table.rows if row.base}
+    named = [[row.base] if len(bases) > 1 else [] for row in table.rows]
+    head = [*(["base"] if len(bases) > 1 else []), "", *map(title, table.columns), *facts]
+    rows = [
+        [
+            *named[place],
+            row.name,
+            *(
+                _cell(cell, column, style, plus_minus)
+                for cell, column in zip(row.cells, table.columns, strict=True)
+            ),
+            *(cells[place] for cells in facts.values()),
+        ]
+        for place, row in enumerate(table.rows)
+    ]
+    return [head, *rows]
+
+
+def title(column: Column) -> str:
+    """The task and the metric."""
+    return f"{column.task} {column.shown.title}"
+
+
+def notes(table: Table) -> list[str]:
+    """What stands below: how to read it, where figures are from, and what has failed."""
+    found = list(table.notes)
+    sources = dict.fromkeys(
+        cell.published.source for row in table.rows for cell in row.cells if cell.published
+    )
+    found += [f"[ ] published: {source}" for source in sources]
+    return found + [f"failed: {failure.name}: {failure.error}" for failure in table.failures]
+
+
+def _cell(cell: Cell, column: Column, style: Style, plus_minus: str) -> str:
+    def number(center: float, spread: float | None) -> str:
+        behind = "" if spread is None else f" {plus_minus} {column.shown.text(spread)}"
+        return column.shown.text(center) + behind
+
+    parts = [] if cell.center is None else [style(number(cell.center, cell.spread), cell)]
+    if cell.failed:
+        parts.append(f"({cell.failed} failed)" if parts else "failed")
+    if cell.missing:
+        parts.append(f"({cell.missing} to run)" if parts else "to run")
+    if cell.published is not None:
+        parts.append(f"[{number(cell.published.value, cell.published.spread)}]")
+    return " ".join(parts)
+
+
+def _count(number: int | None) -> str | None:
+    return None if number is None else f"{number:,}"

@@ -1,0 +1,177 @@
+"""Finished runs side by side, wherever they were made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lorakit.errors import ConfigError, FormatError
+from lorakit.experiments.plan import settings_text
+from lorakit.experiments.table import Cell, Column, Row, Table
+from lorakit.experiments.tabulation import Measurement, RowName, Style, tabulate
+from lorakit.foreign_files import local_path
+from lorakit.methods import METHODS
+from lorakit.recipe.schema import flat_settings, from_mapping
+from lorakit.recipe.yaml_file import load_recipe
+from lorakit.runs.directory import RECIPE, RESULT, result_content
+from lorakit.tasks.glue.benchmark import GLUE
+from lorakit.text import plural
+
+_READ = ("task", "method", "metrics", "examples")
+"""What a result from elsewhere needs to be compared."""
+_SAME = ("output", "base", "revision", "method", "training.seed")
+"""Settings that make no other row: of another base, method or task it is one anyway."""
+_PLAIN = "plain"
+"""The loss that goes without saying."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    result: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    """Of its recipe, by dotted names; empty where there is none."""
+    source: str
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """Runs of one group are told apart by the settings in which they differ."""
+        return (self.base, self.result["method"], self.result["task"])
+
+    @property
+    def base(self) -> str:
+        return str(self.result.get("base") or "base not recorded")
+
+
+def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Table:
+    """The results of `runs` in one table, with result files from elsewhere as further rows.
+
+    `runs` are run directories, or directories of them; runs that differ only in their seed share a
+    row. `references` are files as a run's result.json.
+    Raises FormatError for a path without a finished run, ConfigError if there is no run.
+    """
+    directories = [path for name in runs for path in _directories(local_path(name))]
+    if not directories:
+        raise ConfigError(
+            "There is no run to compare; pass run directories, or directories of them."
+        )
+    found = [_read(path / RESULT, str(path)) for path in directories]
+    found += [_read(Path(name), f"recorded in {name}") for name in references]
+    names = _unlike(_names(found), len(directories))
+    measurements = [
+        Measurement(name, run.result["task"], run.result.get("seed", 0), run.result, run.source)
+        for run, name in zip(found, names, strict=True)
+    ]
+    table = tabulate(measurements, list(dict.fromkeys(names)), _tasks(found), Style())
+    bases = list(dict.fromkeys(name.base for name in names))
+    rows = sorted(
+        table.rows, key=lambda row: (bases.index(row.base), row.trainable_parameters or 0)
+    )
+    return replace(
+        table,
+        rows=(*_baselines(found, table.columns), *rows),
+        notes=(*table.notes, *_notes(found, table)),
+    )
+
+
+def _unlike(names: Sequence[RowName], runs: int) -> list[RowName]:
+    """The names of runs and references, of which no reference shares a row with a run."""
+    taken = {*names[:runs]}
+    return [
+        *names[:runs],
+        *(
+            replace(name, name=f"{name.name}, recorded") if name in taken else name
+            for name in names[runs:]
+        ),
+    ]
+
+
+def _directories(path: Path) -> list[Path]:
+    if (path / RESULT).is_file():
+        return [path]
+    inside = sorted(file.parent for file in path.glob(f"*/{RESULT}"))
+    if not inside:
+        raise FormatError(
+            f"{path} holds no finished run: there is no {RESULT} in it or in a directory below."
+        )
+    return inside
+
+
+def _read(file: Path, source: str) -> _Run:
+    result = result_content(file, _READ)
+    recipe_file = file.with_name(RECIPE)
+    settings: Mapping[str, Any] = {"loss.kind": result.get("loss", _PLAIN)}
+    if file.name == RESULT and recipe_file.is_file():
+        recipe = from_mapping(load_recipe(recipe_file))
+        settings = flat_settings(recipe, [recipe.method])
+    return _Run(result, settings, source)
+
+
+def _names(runs: Sequence[_Run]) -> list[RowName]:
+    """The row of each run: its method, with what tells it from others of the same base and task."""
+    groups: dict[tuple[str, ...], list[_Run]] = {}
+    for run in runs:
+        groups.setdefault(run.group, []).append(run)
+    return [RowName(run.base, _name(run, groups[run.group])) for run in runs]
+
+
+def _name(run: _Run, group: Sequence[_Run]) -> str:
+    method = run.result["method"]
+    title = METHODS[method].title if method in METHODS else method
+    told = {
+        name: value
+        for name, value in run.settings.items()
+        if name not in _SAME
+        and value not in (None, False, _PLAIN)
+        and (_differs(name, group) or _is_telling(name, value, method))
+    }
+    return ", ".join(filter(None, [title, settings_text(told)]))
+
+
+def _differs(name: str, group: Sequence[_Run]) -> bool:
+    known = [run.settings[name] for run in group if name in run.settings]
+    return any(value != known[0] for value in known)
+
+
+def _is_telling(name: str, value: Any, method: str) -> bool:
+    """Whether it is a switch of the method that is off by default, or a loss of another kind."""
+    section, _, leaf = name.partition(".")
+    if section != method or value is not True:
+        return name == "loss.kind"
+    return not getattr(METHODS[method].default_config(), leaf)
+
+
+def _tasks(runs: Iterable[_Run]) -> list[str]:
+    """GLUE's in its order, then the others as they come."""
+    tasks = dict.fromkeys(run.result["task"] for run in runs)
+    return [*(task for task in GLUE if task in tasks), *(t for t in tasks if t not in GLUE)]
+
+
+def _baselines(runs: Sequence[_Run], columns: Sequence[Column]) -> list[Row]:
+    """What answers that look at no text score, a row for each kind of answer."""
+    values: dict[str, dict[Column, float]] = {}
+    for run in runs:
+        found = run.result.get("baseline") or {}
+        if (column := Column(run.result["task"], found.get("metric", ""))) in columns:
+            values.setdefault(found["answer"], {})[column] = found["value"]
+    return [
+        Row(answer, "", tuple(Cell(center=of.get(column)) for column in columns))
+        for answer, of in values.items()
+    ]
+
+
+def _notes(runs: Sequence[_Run], table: Table) -> list[str]:
+    """How far the accuracy of a test set of this size is from that of another one, at least."""
+    sizes = {run.result["task"]: run.result["examples"]["test"] for run in reversed(runs)}
+    notes = []
+    for place, column in enumerate(table.columns):
+        centers = [c for row in table.rows if (c := row.cells[place].center) is not None]
+        best = max(centers, default=math.nan)
+        if column.metric == "accuracy" and sizes[column.task] and 0 <= best <= 1:
+            rows = sizes[column.task]
+            error = column.shown.text((best * (1 - best) / rows) ** 0.5)
+            said = f"{plural(rows, 'test row')}, the standard error is {error} or more"
+            notes.append(f"{column.task}: {said}")
+    return notes

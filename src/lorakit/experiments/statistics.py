@@ -1,0 +1,55 @@
+"""Several seeds as one number with its spread, and whether two such numbers differ.
+
+std    s, the standard deviation of a sample (n - 1)
+ci95   t(0.975; n - 1) s / sqrt(n), half of the mean's 95% interval
+test   Welch's t-test of two means, two-sided: runs of one seed share the order of the rows and
+       nothing that makes their results alike, so they are not paired
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from lorakit.experiments.sweep import Spread, Statistic
+
+LEVEL = 0.05
+"""A difference whose p-value is not below is one that noise could explain."""
+TEST = "Welch's t-test, two-sided, 5%, not corrected for the number of comparisons"
+
+Values = Sequence[float]
+
+CENTERS: dict[Statistic, Callable[[Values], float]] = {
+    "mean": statistics.fmean,
+    "median": statistics.median,
+}
+
+
+def _interval(values: Values) -> float:
+    from scipy.stats import t
+
+    n = len(values)
+    return float(t.ppf(0.975, n - 1) * statistics.stdev(values) / n**0.5)
+
+
+SPREADS: dict[Spread, Callable[[Values], float]] = {"std": statistics.stdev, "ci95": _interval}
+"""Each needs two values."""
+
+
+def p_value(one: Values, other: Values) -> float | None:
+    """That of the test; None where a side has but one value.
+
+    >>> round(p_value([1.0, 2.0, 3.0], [2.0, 3.0, 4.0]), 3), p_value([1.0, 2.0], [3.0])
+    (0.288, None)
+    """
+    from scipy.stats import ttest_ind_from_stats
+
+    if min(len(one), len(other)) < 2:
+        return None
+    means = [statistics.fmean(values) for values in (one, other)]
+    deviations = [statistics.stdev(values) for values in (one, other)]
+    if not any(deviations):
+        return float(means[0] == means[1])
+    sides = zip(means, deviations, (len(one), len(other)), strict=True)
+    numbers = [number for side in sides for number in side]
+    return float(ttest_ind_from_stats(*numbers, equal_var=False).pvalue)

@@ -1,0 +1,114 @@
+"""What a sweep compares, as one checked value; `sweep_file` reads it from YAML.
+
+    output: runs/minilm              everything of the sweep is below it
+    base: ./all-MiniLM-L6-v2         or `bases`, a mapping of names to settings
+    recipe: glue-minilm              what every run starts from, unless its task or base names one
+    tasks: [mrpc, cola]              names, or a mapping of names to settings: the columns
+    methods:                         names, or a mapping of names to settings: the rows
+      head: {training.learning_rate: 1e-1}
+      lora: {choose: {training.learning_rate: [1e-3, 2e-3]}, grid: {lora.r: [4, 8]}}
+    seeds: [0, 1, 2]
+
+Later settings override earlier ones: those of the recipe, of the sweep (`settings`), of the base,
+of the task, of the method, of the grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lorakit.errors import require
+from lorakit.methods.registry import METHODS
+from lorakit.text import repeated
+
+Settings = Mapping[str, Any]
+"""Values by their dotted names in a recipe."""
+
+Statistic = Literal["mean", "median"]
+Spread = Literal["std", "ci95"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Bases, tasks, methods and seeds, whose every combination is a run."""
+
+    output: str
+    """The directory of the sweep, which is created."""
+    tasks: Sequence[str] | Mapping[str, Any]
+    """The columns of the table: names, or settings of recipes by name. `recipe` among them is what
+    the runs of the task start from, `metrics` the list of metrics to show. A name that the recipe
+    has among its tasks chooses it."""
+    methods: Sequence[str] | Mapping[str, Any]
+    """The rows: methods, or settings by any name, `method` among them where that is no method's.
+    `choose` and `grid` among them override those below."""
+    base: str | None = None
+    """Directory or hub id of the model, if there is one."""
+    bases: Mapping[str, Any] = field(default_factory=dict)
+    """Several models: settings by any name, `base` among them."""
+    recipe: str | None = None
+    """A recipe that the runs start from: a file, or a name of `lorakit recipes list`."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of recipes that all runs have, by dotted names as for `--set`."""
+    seeds: Sequence[int] = (0,)
+    """`training.seed` of the runs that a cell of the table summarises."""
+    choose: Mapping[str, Any] = field(default_factory=dict)
+    """Lists of values by dotted name, of which each base, task and method gets the best ones: those
+    that score highest with the first seed on the validation set, never on the test set."""
+    validation: float = 0.1
+    """Share, or number of rows, of the training set that values are chosen on, where a recipe names
+    no validation set."""
+    grid: Mapping[str, Any] = field(default_factory=dict)
+    """Lists of values by dotted name, of which every combination is a row of its own. A setting in
+    another method's section varies nothing."""
+    statistic: Statistic = "mean"
+    """What a cell shows of its seeds."""
+    spread: Spread = "std"
+    """What stands behind it: the standard deviation, or half of the mean's 95% interval by the t
+    distribution."""
+    reference: str | None = None
+    """The method that differences are tested against. None: lora, if it is among the methods, else
+    the best of a column."""
+    published: Sequence[Any] = ()
+    """Figures to show beside those of the runs: a list of mappings with `method`, `source`, `base`
+    if there are several, and `values` by task: a number, or "87.5 ± 0.3", in the table's unit, or a
+    mapping of metrics to such values."""
+
+    def __post_init__(self) -> None:
+        for name in ("tasks", "methods"):
+            entries = getattr(self, name)
+            if not isinstance(entries, Mapping):
+                object.__setattr__(self, name, dict.fromkeys(entries))
+        require(
+            {
+                "base is missing; name a model, or several in bases": bool(self.base or self.bases),
+                "base and bases are both given; leave one of them out": not (
+                    self.base and self.bases
+                ),
+                "tasks is empty; name one": bool(self.tasks),
+                "methods is empty; name one": bool(self.methods),
+                "seeds is empty; name one": bool(self.seeds),
+                f"seeds has {repeated(self.seeds)} twice": not repeated(self.seeds),
+                f"validation is {self.validation}; it must be a share or a number of rows": (
+                    self.validation > 0
+                ),
+                "spread is ci95, which is an interval of the mean, and statistic is median; set "
+                "spread to std, or statistic to mean": (
+                    self.spread != "ci95" or self.statistic == "mean"
+                ),
+                f"reference is {self.reference!r}; it must be one of {', '.join(self.methods)}": (
+                    self.reference is None or self.reference in self.methods
+                ),
+            }
+        )
+
+
+def applies(name: str, method: str) -> bool:
+    """Whether a setting means anything to a method: it is not in another method's section.
+
+    >>> applies("lora.r", "lora"), applies("lora.r", "full"), applies("training.seed", "full")
+    (True, False, True)
+    """
+    section = name.partition(".")[0]
+    return section == method or section not in METHODS

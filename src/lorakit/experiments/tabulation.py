@@ -1,0 +1,206 @@
+"""From results of runs to a table: summarised over seeds, the best marked, differences tested."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lorakit.experiments.headlines import headlines
+from lorakit.experiments.statistics import CENTERS, LEVEL, SPREADS, TEST, p_value
+from lorakit.experiments.sweep import Spread, Statistic
+from lorakit.experiments.table import AVERAGE, Cell, Column, Failure, Published, Row, Table
+from lorakit.metrics.glue import AVERAGED
+from lorakit.text import plural
+
+
+@dataclass(frozen=True)
+class RowName:
+    """A row by its base and its name."""
+
+    base: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One run, as far as it has got."""
+
+    row: RowName
+    task: str
+    """The column's."""
+    seed: int
+    result: Mapping[str, Any] | None
+    """The content of its result.json; None: there is none."""
+    source: str
+    error: str | None = None
+    """Why it failed, if it did."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How runs are summarised."""
+
+    statistic: Statistic = "mean"
+    spread: Spread = "std"
+    reference: str | None = None
+    """The row to test against; None: the best of a column."""
+    metrics: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Those of a task, where it does not show its usual ones."""
+    published: Mapping[tuple[RowName, str, str], Published] = field(default_factory=dict)
+    """By row, task and metric."""
+
+
+def tabulate(
+    measurements: Iterable[Measurement],
+    rows: Sequence[RowName],
+    tasks: Sequence[str],
+    style: Style,
+) -> Table:
+    """The table with these rows and columns; in which order the runs come does not matter."""
+    runs = sorted(measurements, key=lambda run: (run.seed, run.source))
+    columns = _columns(runs, tasks, style)
+    found = [_row(name, [r for r in runs if r.row == name], columns, style) for name in rows]
+    if set(AVERAGED) <= set(tasks):
+        columns, found = _with_average(columns, found, style)
+    for base in dict.fromkeys(row.base for row in found):
+        own = [place for place, row in enumerate(found) if row.base == base]
+        for place, row in zip(own, _marked([found[i] for i in own], columns, style), strict=True):
+            found[place] = row
+    failures = [Failure(_name(run), run.error) for run in runs if run.error is not None]
+    return Table(
+        tuple(columns), tuple(found), style.statistic, style.spread, style.reference,
+        tuple(failures), tuple(_notes(found, style)),
+    )  # fmt: skip
+
+
+def _columns(runs: Sequence[Measurement], tasks: Sequence[str], style: Style) -> list[Column]:
+    columns = []
+    for task in tasks:
+        names: dict[str, None] = {}
+        for run in runs:
+            if run.task == task and run.result is not None:
+                names |= dict.fromkeys(_headlines(run, style))
+        for _, of, metric in style.published:
+            names |= {metric: None} if of == task else {}
+        columns += [Column(task, name) for name in names or style.metrics.get(task, ())]
+    return columns
+
+
+def _headlines(run: Measurement, style: Style) -> dict[str, float]:
+    assert run.result is not None
+    wanted = tuple(style.metrics.get(run.task, ()))
+    return headlines(run.result["task"], run.result["metrics"], wanted)
+
+
+def _row(
+    name: RowName, runs: Sequence[Measurement], columns: Sequence[Column], style: Style
+) -> Row:
+    results = [run.result for run in runs if run.result is not None]
+
+    def of(field: str, summarise: Callable[[Sequence[Any]], Any]) -> Any:
+        values = [r[field] for r in results if r.get(field) is not None]
+        return summarise(values) if values else None
+
+    return Row(
+        name=name.name,
+        base=name.base,
+        cells=tuple(_cell(name, runs, column, style) for column in columns),
+        trainable_parameters=of("trainable_parameters", max),
+        adapter_bytes=of("adapter_bytes", max),
+        seconds=of("seconds", statistics.fmean),
+        peak_memory_bytes=of("peak_memory_bytes", max),
+        sources=tuple(run.source for run in runs if run.result is not None),
+    )
+
+
+def _cell(name: RowName, runs: Sequence[Measurement], column: Column, style: Style) -> Cell:
+    own = [run for run in runs if run.task == column.task]
+    values = {
+        (run.seed, run.source): value
+        for run in own
+        if run.result is not None
+        for metric, value in _headlines(run, style).items()
+        if metric == column.metric
+    }
+    numbers = tuple(values.values())
+    return Cell(
+        seeds=tuple(seed for seed, _ in values),
+        values=numbers,
+        center=CENTERS[style.statistic](numbers) if numbers else None,
+        spread=SPREADS[style.spread](numbers) if len(numbers) > 1 else None,
+        missing=sum(run.result is None and run.error is None for run in own),
+        failed=sum(run.error is not None for run in own),
+        published=style.published.get((name, column.task, column.metric)),
+    )
+
+
+def _with_average(
+    columns: list[Column], rows: list[Row], style: Style
+) -> tuple[list[Column], list[Row]]:
+    """Further the average of GLUE's eight tasks, of the rows that have all."""
+    places = [i for i, column in enumerate(columns) if column.task in AVERAGED]
+
+    def extended(row: Row) -> Row:
+        centers = [row.cells[place].center for place in places]
+        whole = len(centers) == len(AVERAGED) and None not in centers
+        cell = Cell(
+            center=statistics.fmean(c for c in centers if c is not None) if whole else None,
+            published=style.published.get(
+                (RowName(row.base, row.name), AVERAGE.task, AVERAGE.metric)
+            ),
+        )
+        return replace(row, cells=(*row.cells, cell))
+
+    return [*columns, AVERAGE], [extended(row) for row in rows]
+
+
+def _marked(rows: Sequence[Row], columns: Sequence[Column], style: Style) -> list[Row]:
+    """The rows of one base, with the best of each column and what noise could explain."""
+    cells = [
+        _marked_column(rows, [row.cells[place] for row in rows], column, style)
+        for place, column in enumerate(columns)
+    ]
+    return [
+        replace(row, cells=tuple(column[place] for column in cells))
+        for place, row in enumerate(rows)
+    ]
+
+
+def _marked_column(
+    rows: Sequence[Row], cells: Sequence[Cell], column: Column, style: Style
+) -> list[Cell]:
+    sign = -1 if column.shown.lower_is_better else 1
+    known = [c.center * sign for c in cells if c.center is not None and math.isfinite(c.center)]
+    best = max(known, default=None)
+    is_best = [cell.center is not None and cell.center * sign == best for cell in cells]
+    names = [row.name == style.reference for row in rows] if style.reference else is_best
+    reference = next((c for c, named in zip(cells, names, strict=True) if named), None)
+    marked = []
+    for cell, best_one in zip(cells, is_best, strict=True):
+        tested = reference is not None and cell is not reference and cell.values
+        p = p_value(cell.values, reference.values) if tested and reference is not None else None
+        marked.append(
+            replace(cell, is_best=best_one, p_value=p, is_noise=p is not None and p >= LEVEL)
+        )
+    return marked
+
+
+def _notes(rows: Sequence[Row], style: Style) -> list[str]:
+    counts = {len(cell.values) for row in rows for cell in row.cells if cell.values}
+    if not counts or max(counts) < 2:
+        return []
+    spread = {"std": "standard deviation", "ci95": "95% interval (t distribution)"}[style.spread]
+    least, most = min(counts), max(counts)
+    seeds = plural(most, "seed") if least == most else f"{least} to {most} seeds"
+    against = style.reference or "the best"
+    notes = [f"{style.statistic} ± {spread} over {seeds}; * is the best of its column"]
+    if any(cell.p_value is not None for row in rows for cell in row.cells):
+        notes.append(f"~ differs from {against} by what noise could explain ({TEST})")
+    return notes
+
+
+def _name(run: Measurement) -> str:
+    return f"{run.row.base}/{run.task}/{run.row.name} seed {run.seed}"

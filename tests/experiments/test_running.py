@@ -1,0 +1,199 @@
+"""A sweep runs what has no result, once; what is chosen, failed, changed and interrupted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lorakit import errors
+from lorakit.experiments.running import run_sweep
+from lorakit.experiments.sweep_file import planned
+from lorakit.experiments.sweep_table import sweep_table
+from lorakit.experiments.table import Table
+from lorakit.locks import exclusive
+from lorakit.recipe.yaml_file import load_mapping
+from tests.experiments.sweeps import Runs, accuracy, run, sweep
+
+RATES = {"training.learning_rate": [0.1, 0.3, 0.2]}
+
+
+def center(table: Table, row: str, column: int = 0) -> float | None:
+    return next(r for r in table.rows if r.name == row).cells[column].center
+
+
+def test_every_combination_is_run_once_and_never_again(tmp_path: Path) -> None:
+    runs = Runs()
+    table = run(sweep(tmp_path), runs)
+    assert len(runs.names) == len(set(runs.names)) == 2 * 2 * 2
+    assert [row.name for row in table.rows] == ["head", "lora"]
+    assert [(c.task, c.metric) for c in table.columns] == [("one", "accuracy"), ("two", "accuracy")]
+    assert center(table, "lora") == pytest.approx(0.505)
+    again = Runs()
+    assert run(sweep(tmp_path), again) == table
+    assert again.names == []
+
+
+def test_an_interrupted_sweep_goes_on_with_what_is_left(tmp_path: Path) -> None:
+    first, second = Runs(most=3), Runs()
+    with pytest.raises(KeyboardInterrupt):
+        run(sweep(tmp_path), first)
+    run(sweep(tmp_path), second)
+    assert len(first.names) == 3
+    assert len(second.names) == 5
+    assert not {*first.names} & {*second.names}
+
+
+def test_a_further_seed_runs_alone(tmp_path: Path) -> None:
+    run(sweep(tmp_path), Runs())
+    more = Runs()
+    table = run(sweep(tmp_path, seeds=[0, 1, 2]), more)
+    assert len(more.names) == 4
+    assert all(name.endswith("seed 2") for name in more.names)
+    assert table.rows[0].cells[0].seeds == (0, 1, 2)
+
+
+def test_the_best_candidate_is_chosen_for_each_method_on_the_validation_set(tmp_path: Path) -> None:
+    measured = []
+
+    def metrics(recipe):
+        measured.append((recipe["data"]["measured_on"], recipe["data"]["validation"]))
+        return accuracy(recipe)
+
+    runs = Runs(metrics)
+    methods = {"lora": {"choose": {"training.learning_rate": [0.2]}}, "head": None}
+    mapping = sweep(tmp_path, methods=methods, choose=RATES, validation=0.25)
+    table = run(mapping, runs)
+    candidates = [name for name in runs.names if name.endswith("candidate")]
+    assert len(candidates) == 3 * 2  # the only value of lora needs none
+    assert runs.names[0].endswith("seed 0"), "what needs no choice does not wait"
+    assert measured.count(("validation", 0.25)) == 6
+    assert measured.count(("test", None)) == 8
+    assert center(table, "head") == pytest.approx(0.505 + 0.3)
+    assert center(table, "lora") == pytest.approx(0.505 + 0.2)
+    chosen = "training.learning_rate=0.3 for one; training.learning_rate=0.3 for two"
+    assert table.notes[-1] == f"chosen on the validation set, head: {chosen}"
+
+
+def test_a_longer_list_of_candidates_keeps_what_was_run(tmp_path: Path) -> None:
+    mapping = sweep(tmp_path, methods=["lora"], tasks=["one"], choose=RATES)
+    run(mapping, Runs())
+    more = Runs()
+    table = run({**mapping, "choose": {"training.learning_rate": [0.1, 0.3, 0.2, 0.4]}}, more)
+    assert len(more.names) == 1 + 2
+    assert center(table, "lora") == pytest.approx(0.505 + 0.4)
+    back = Runs()
+    run(mapping, back)
+    assert back.names == []
+
+
+def test_a_run_that_fails_stands_in_the_table_and_is_tried_again(tmp_path: Path) -> None:
+    def fails(recipe):
+        if recipe["method"] == "lora" and recipe["training"]["seed"] == 1:
+            raise RuntimeError("The loss is not finite.")
+        return accuracy(recipe)
+
+    table = run(sweep(tmp_path), Runs(fails))
+    assert [f.error for f in table.failures] == ["The loss is not finite."] * 2
+    assert [f.name for f in table.failures] == ["tiny/one/lora seed 1", "tiny/two/lora seed 1"]
+    cell = table.rows[1].cells[0]
+    assert (cell.values, cell.failed) == ((0.5,), 1)
+    text = (tmp_path / "table.txt").read_text()
+    assert "50.0 (1 failed)" in text
+    assert "failed: tiny/one/lora seed 1: The loss is not finite." in text
+    again = Runs()
+    assert run(sweep(tmp_path), again).failures == ()
+    assert again.names == ["tiny/one/lora seed 1", "tiny/two/lora seed 1"]
+
+
+def test_candidates_that_fail_are_named_and_the_best_of_the_others_is_chosen(tmp_path) -> None:
+    def fails(recipe):
+        if recipe["training"]["learning_rate"] == 0.3:
+            raise RuntimeError("The loss is not finite.")
+        return accuracy(recipe)
+
+    mapping = sweep(tmp_path, methods=["lora"], tasks=["one"], choose=RATES)
+    table = run(mapping, Runs(fails))
+    assert center(table, "lora") == pytest.approx(0.505 + 0.2)
+    assert [failure.error for failure in table.failures] == ["The loss is not finite."]
+
+
+def test_a_sweep_changed_under_its_runs_names_those_and_keeps_the_others(tmp_path: Path) -> None:
+    run(sweep(tmp_path), Runs())
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    changed = sweep(tmp_path, methods={"head": None, "lora": {"lora.r": 4}})
+    runs = Runs()
+    with pytest.raises(errors.StateError) as found:
+        run(changed, runs)
+    assert runs.names == []
+    assert "4 finished runs are as it says and would be kept" in str(found.value)
+    assert len(found.value.problems) == 4
+    name = tmp_path / "tiny" / "one" / "lora" / "seed-0"
+    assert found.value.problems[0].startswith(f"{name} (lora.r is 8 in that run and 4 in")
+    assert before == {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+
+def test_runs_that_no_cell_has_any_more_are_named_and_stay(tmp_path: Path) -> None:
+    run(sweep(tmp_path), Runs())
+    said: list[str] = []
+    table = run_sweep(
+        sweep(tmp_path, seeds=[1]), Runs(), 1, lambda progress, text: said.append(text)
+    )
+    assert said[0] == f"4 finished runs of this sweep in {tmp_path}"
+    gone = tmp_path / "tiny" / "one" / "head" / "seed-0"
+    assert f"{gone} is a run of no cell of this sweep any more, and stays" in said
+    assert len(said) == 5
+    assert (gone / "result.json").is_file()
+    assert table.rows[0].cells[0].seeds == (1,)
+
+
+def test_a_result_that_cannot_be_read_is_made_again(tmp_path: Path) -> None:
+    run(sweep(tmp_path), Runs())
+    file = tmp_path / "tiny" / "two" / "lora" / "seed-1" / "result.json"
+    file.write_text("{")
+    again = Runs()
+    run(sweep(tmp_path), again)
+    assert again.names == ["tiny/two/lora seed 1"]
+
+
+def test_two_calls_at_once_are_refused_by_name(tmp_path: Path) -> None:
+    with exclusive(tmp_path), pytest.raises(errors.SaveError, match="is being written by process"):
+        run(sweep(tmp_path), Runs())
+
+
+def test_a_full_disk_ends_the_sweep_with_one_message(tmp_path: Path, monkeypatch) -> None:
+    def fails(recipe):
+        if recipe["training"]["seed"] == 1:
+            raise RuntimeError("recipe.yaml could not be written: No space left on device.")
+        return accuracy(recipe)
+
+    monkeypatch.setattr(
+        "lorakit.experiments.running.obstacle", lambda path: OSError(28, "No space left on device")
+    )
+    runs = Runs(fails)
+    with pytest.raises(errors.SaveError) as found:
+        run(sweep(tmp_path), runs)
+    assert str(found.value) == (
+        f"{tmp_path} can no longer be written: No space left on device. What is finished stays as "
+        "it is (1 run); make room, and run the same command again."
+    )
+    assert len(runs.names) == 2, "no further run was tried"
+    assert len(list(tmp_path.rglob("result.json"))) == 1
+
+
+def test_the_tables_and_the_sweep_are_kept_beside_the_runs(tmp_path: Path) -> None:
+    table = run(sweep(tmp_path), Runs())
+    endings = {file.suffix for file in tmp_path.glob("table.*")}
+    assert endings == {".txt", ".md", ".csv", ".tex", ".json"}
+    assert len(json.loads((tmp_path / "table.json").read_text())["rows"]) == len(table.rows)
+    copy = load_mapping(tmp_path / "sweep.yaml", "sweep")
+    assert sweep_table(planned(copy)) == table
+
+
+def test_the_tables_are_written_after_every_run(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(sweep(tmp_path), Runs(most=2))
+    text = (tmp_path / "table.txt").read_text()
+    assert "50.0 (1 to run)" not in text
+    assert "to run" in text
