@@ -75,6 +75,26 @@ def test_norm_is_that_of_the_dense_change(site: Site) -> None:
     assert adapter.norm() == pytest.approx(float(adapter.delta().norm()), rel=1e-9)
 
 
+def test_parts_of_the_change_are_the_products_of_its_pairs(site: Site) -> None:
+    adapter = random_adapter(site)
+    parts = list(site.parts(adapter.delta()))
+    for (span, part), (a, b) in zip(parts, adapter.factors(), strict=True):
+        assert_close(b @ a, part, **FP64)
+        assert site.kind == "conv" or span[1] - span[0] == len(part)
+    assert sum(part.square().sum() for _, part in parts) == pytest.approx(adapter.norm() ** 2)
+
+
+@pytest.mark.parametrize("height", [5, 9])
+def test_factors_of_a_change_of_full_rank_multiply_to_it(height: int) -> None:
+    layer = lora.Linear(7, height, r=2, variant="dora").double()
+    with torch.no_grad():
+        layer.lora_B.normal_()
+        layer.lora_magnitude_vector.mul_(1.5)
+    ((a, b),) = layer.adapter.factors(layer.weight)
+    assert (a.shape[0], b.shape[1]) == (min(7, height),) * 2
+    assert_close(b @ a, layer.delta_weight(), **FP64)
+
+
 @pytest.mark.parametrize("name", ["linear", "transposed", "embedding", "kernel", "in_proj"])
 def test_singular_values_are_those_of_the_dense_change(name: str) -> None:
     adapter = random_adapter(SITES[name])
@@ -133,4 +153,6 @@ def test_a_change_that_depends_on_the_weight_asks_for_it() -> None:
     layer = lora.Linear(4, 6, r=2, variant="dora")
     with pytest.raises(StateError, match="The update of DoRA depends on the base weight"):
         layer.adapter.delta()
+    with pytest.raises(StateError, match="The update of DoRA depends on the base weight"):
+        layer.adapter.factors()
     assert_close(layer.adapter.delta(layer.weight), layer.delta_weight())

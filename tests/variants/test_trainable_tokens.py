@@ -30,6 +30,15 @@ def test_rows_of_layers_are_found_as_those_of_adapters() -> None:
     assert rows_of(dict(lora_layers(model))) == {"model.embed_tokens": (3, 7)}
 
 
+def test_factors_of_rows_are_as_many_as_the_rows() -> None:
+    weight = torch.randn(7, 3, dtype=torch.float64)
+    values = torch.randn(2, 3, dtype=torch.float64)
+    adapter = ModuleAdapter(rows_spec((2, 5)), {VALUES: values}, RowsSite(3, 7, rows=(2, 5)))
+    ((a, b),) = adapter.factors(weight)
+    assert (tuple(a.shape), tuple(b.shape)) == ((2, 3), (7, 2))
+    assert torch.equal(b @ a, adapter.delta(weight))
+
+
 def test_settings_of_rows_leave_no_scale() -> None:
     spec = rows_spec((2, 5, 9))
     assert (spec.r, spec.scaling, spec.variant) == (3, 1, TrainableTokens.name)

@@ -5,9 +5,9 @@ adapter = (variant, spec, tensors), for the weight that a site describes
 
 from lorakit.variants.adapter import ModuleAdapter
 from lorakit.variants.base import Host, Tensors, Variant
+from lorakit.variants.conv_site import ConvSite
 from lorakit.variants.registry import VARIANTS, register
 from lorakit.variants.site import (
-    ConvSite,
     EmbeddingSite,
     InProjSite,
     LinearSite,

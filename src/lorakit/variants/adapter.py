@@ -5,7 +5,7 @@ A layer computes with one, a file stores one for each module, and sums of adapte
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from lorakit.errors import StateError
+from lorakit.functional import svd
 from lorakit.variants.base import Variant
 from lorakit.variants.registry import VARIANTS
-from lorakit.variants.site import Shape, Site
+from lorakit.variants.site import Pair, Shape, Site
 from lorakit.variants.spec import AdapterSpec
 
 
@@ -66,14 +67,17 @@ class ModuleAdapter:
         `weight` is that weight; LoRA needs none. Raises StateError if the variant needs it, or if
         the site is unknown.
         """
-        site = self._site
-        if weight is None:
-            if self.variant.needs_weight:
-                raise StateError(
-                    f"The update of {self.variant.title} depends on the base weight: delta(weight)."
-                )
-            weight = torch.empty(site.weight_shape, device="meta")
-        return self.variant.delta(site, weight, self.tensors, self.spec.scaling)
+        weight = self._weight(weight)
+        return self.variant.delta(self._site, weight, self.tensors, self.spec.scaling)
+
+    def factors(self, weight: Tensor | None = None) -> Iterator[Pair]:
+        """A (R, I) and B (O, R), whose products are dW, for each of the weight's `Site.parts`.
+
+        They are as small as the variant has them: LoRA's own, with s in B. `weight` and errors are
+        those of `delta`.
+        """
+        weight = self._weight(weight)
+        return self.variant.factors(self._site, weight, self.tensors, self.spec.scaling)
 
     @property
     def is_meta(self) -> bool:
@@ -84,8 +88,7 @@ class ModuleAdapter:
     def singular_values(self) -> Tensor:
         """Of s * B A, the largest first, from the factors: no matrix of W's size is formed.
 
-        With A^T = Q_a R_a and B = Q_b R_b they are those of s * R_b R_a^T, which is (R, R). Fused
-        slices and groups have some each, and they are listed together.
+        Fused slices and groups have some each, and they are listed together.
 
         Raises StateError for a variant whose dW is not s * B A.
         """
@@ -95,14 +98,21 @@ class ModuleAdapter:
                 "its singular values; decompose delta(weight)."
             )
         pairs = self._site.pairs(self.tensors["lora_A"].detach(), self.tensors["lora_B"].detach())
-        cores = [_triangle(b) @ _triangle(a.t()).t() for a, b in pairs]
-        values = torch.cat([torch.linalg.svdvals(core) for core in cores])
-        return values.sort(descending=True).values * abs(self.spec.scaling)
+        values = [svd.singular_values(a, b, self.spec.scaling) for a, b in pairs]
+        return torch.cat(values).sort(descending=True).values
 
     def norm(self, weight: Tensor | None = None) -> float:
         """||dW||, Frobenius; from A and B alone where they give it, else of `delta(weight)`."""
         values = self.singular_values if self.variant.is_low_rank else self.delta(weight)
         return float(torch.linalg.vector_norm(values.detach()))
+
+    def _weight(self, weight: Tensor | None) -> Tensor:
+        """The weight, or its shape alone where the variant needs no more."""
+        if weight is None and self.variant.needs_weight:
+            raise StateError(
+                f"The update of {self.variant.title} depends on the base weight: delta(weight)."
+            )
+        return torch.empty(self._site.weight_shape, device="meta") if weight is None else weight
 
     @property
     def _site(self) -> Site:
@@ -112,10 +122,3 @@ class ModuleAdapter:
                 "model with lorakit.load_adapter first."
             )
         return self.site
-
-
-def _triangle(matrix: Tensor) -> Tensor:
-    """R of matrix = Q R, in at least float32."""
-    wide = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
-    r: Tensor = torch.linalg.qr(wide, mode="r").R
-    return r

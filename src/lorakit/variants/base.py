@@ -8,14 +8,15 @@ computes the adapted forward at less cost than a product with W + dW.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
 from lorakit.functional.merge import merge, rounding_loss
 from lorakit.functional.rows import Rows
-from lorakit.variants.site import RowsSite, Shape, Site
+from lorakit.variants.site import Pair, RowsSite, Shape, Site
 from lorakit.variants.spec import AdapterSpec
 
 Tensors = Mapping[str, Tensor]
@@ -86,6 +87,18 @@ class Variant(ABC):
     @abstractmethod
     def delta(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
         """dW, laid out as W is stored, in at least float32."""
+
+    def factors(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Iterator[Pair]:
+        """A (R, I) and B (O, R), whose products are the parts of dW; by default of its full rank.
+
+        Override it where dW has a lower one.
+        """
+        for _, delta_OI in site.parts(self.delta(site, weight, tensors, s)):
+            height, width = delta_OI.shape
+            if height < width:
+                yield delta_OI, torch.eye(height).to(delta_OI)
+            else:
+                yield torch.eye(width).to(delta_OI), delta_OI
 
     def merged(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
         """W + dW, in the type of W."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import torch
 from torch import Tensor
 
 from lorakit.variants.base import Host, Tensors, Variant
-from lorakit.variants.site import Site
+from lorakit.variants.site import Pair, Site
 
 
 class LoRA(Variant):
@@ -18,6 +21,10 @@ class LoRA(Variant):
 
     def delta(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
         return site.product(tensors["lora_A"], tensors["lora_B"], s)
+
+    def factors(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Iterator[Pair]:
+        for a_RI, b_OR in site.pairs(tensors["lora_A"], tensors["lora_B"]):
+            yield a_RI, b_OR.to(torch.promote_types(b_OR.dtype, torch.float32)) * s
 
     def forward(self, host: Host, x: Tensor, tensors: Tensors, s: float, dropout: float) -> Tensor:
         return host.adapted(x, tensors["lora_A"], tensors["lora_B"], s, dropout)

@@ -15,7 +15,6 @@ once, for live layers, for files and for sums of adapters.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,13 +23,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lorakit.functional import conv, embedding, linear, slices
+from lorakit.functional import embedding, linear, slices
 from lorakit.functional.initialise import INITIALISERS, embedding_factors
 from lorakit.functional.rows import Rows
 from lorakit.functional.slices import Slices
 
 Shape = tuple[int, ...]
 Pair = tuple[Tensor, Tensor]
+Part = tuple[tuple[int, int], Tensor]
+"""(first row, last row + 1) of the output, and what stands there."""
 
 
 class Site(ABC):
@@ -78,6 +79,13 @@ class Site(ABC):
     def pairs(self, a: Tensor, b: Tensor) -> Iterator[Pair]:
         """The matrices A (R, I) and B (O, R) whose products, side by side, hold B A's numbers."""
 
+    @abstractmethod
+    def parts(self, weight: Tensor) -> Iterator[Part]:
+        """What of a weight, or of a change of it, stands where each product of `pairs` does.
+
+        Each is laid out (O, I), or as the matrices of a convolution's products are.
+        """
+
 
 @dataclass(frozen=True)
 class LinearSite(Site):
@@ -107,6 +115,9 @@ class LinearSite(Site):
 
     def pairs(self, a: Tensor, b: Tensor) -> Iterator[Pair]:
         yield a, b
+
+    def parts(self, weight: Tensor) -> Iterator[Part]:
+        yield (0, self.out_features), self._as_OI(weight)
 
     def _as_OI(self, weight: Tensor) -> Tensor:
         """From W's layout to (out, in), and back."""
@@ -140,6 +151,10 @@ class SlicedSite(LinearSite):
     def pairs(self, a: Tensor, b: Tensor) -> Iterator[Pair]:
         for _, a_RI, b_HR in slices.pairs(a, b, self.slices):
             yield a_RI, b_HR
+
+    def parts(self, weight: Tensor) -> Iterator[Part]:
+        for start, stop in slices.adapted_spans(self.slices):
+            yield (start, stop), self._as_OI(weight)[start:stop]
 
 
 @dataclass(frozen=True)
@@ -211,60 +226,5 @@ class EmbeddingSite(Site):
     def pairs(self, a: Tensor, b: Tensor) -> Iterator[Pair]:
         yield a, b
 
-
-@dataclass(frozen=True)
-class ConvSite(Site):
-    """A kernel W `(O, I/G, *kernel)` of a convolution with G groups."""
-
-    shape: Shape
-    """Of W."""
-    groups: int = 1
-    """G."""
-    square: bool = False
-    """Whether A and B have loralib's matrix form."""
-
-    kind: ClassVar[str] = "conv"
-    description: ClassVar[str] = "is a convolution"
-
-    @property
-    def weight_shape(self) -> Shape:
-        return self.shape
-
-    @property
-    def in_features(self) -> int:  # type: ignore[override]
-        """Input channels times kernel positions."""
-        return math.prod(self.shape[1:]) * self.groups
-
-    @property
-    def out_features(self) -> int:  # type: ignore[override]
-        return self.shape[0]
-
-    def rank_problem(self, r: int) -> str | None:
-        if self.square or r % self.groups == 0:
-            return None
-        return f"has groups={self.groups}; r={r} must be a multiple of it"
-
-    def factor_shapes(self, r: int) -> tuple[Shape, Shape]:
-        out, width, *kernel = self.shape
-        if self.square:
-            k = kernel[0]
-            return (r * k, width * self.groups * k), (out // self.groups * k, r * k)
-        return (r, *self.shape[1:]), (out, r // self.groups, *(1 for _ in kernel))
-
-    def initial_factors(self, weight: Tensor, r: int, init: bool | str) -> Pair:
-        a_shape, b_shape = self.factor_shapes(r)
-        if self.square:
-            rank = b_shape[1]
-            return INITIALISERS[init](weight.reshape(-1, a_shape[1]), rank)
-        a, b = INITIALISERS[init](weight.flatten(1), r)
-        return a.reshape(a_shape), b[:, : b_shape[1]].reshape(b_shape)
-
-    def product(self, a: Tensor, b: Tensor, s: float) -> Tensor:
-        return conv.delta(a, b, s, torch.Size(self.shape), self.groups)
-
-    def pairs(self, a: Tensor, b: Tensor) -> Iterator[Pair]:
-        if self.square:
-            yield a, b
-            return
-        for a_part, b_part in zip(a.chunk(self.groups), b.chunk(self.groups), strict=True):
-            yield a_part.flatten(1), b_part.flatten(1)
+    def parts(self, weight: Tensor) -> Iterator[Part]:
+        yield (0, self.out_features), weight.t()

@@ -9,7 +9,7 @@ https://github.com/huggingface/peft/blob/v0.21.2/src/peft/tuners/trainable_token
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from torch import Tensor
@@ -19,7 +19,7 @@ from lorakit.functional.initialise import adapter_dtype
 from lorakit.functional.merge import rounding_loss
 from lorakit.functional.rows import Rows
 from lorakit.variants.base import Host, Tensors, Variant
-from lorakit.variants.site import RowsSite, Shape, Site
+from lorakit.variants.site import Pair, RowsSite, Shape, Site
 from lorakit.variants.spec import AdapterSpec
 
 VALUES = "trainable_tokens_delta"
@@ -58,6 +58,12 @@ class TrainableTokens(Variant):
 
     def delta(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
         return rows.delta(weight, _rows(site), tensors[VALUES])
+
+    def factors(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Iterator[Pair]:
+        offsets_ND = rows.offset(weight, _rows(site), tensors[VALUES])
+        places = rows.index(_rows(site), weight.device)
+        one_hot_NV = offsets_ND.new_zeros(len(places), weight.shape[0])
+        yield offsets_ND, one_hot_NV.scatter_(1, places.unsqueeze(1), 1.0).t()
 
     def merged(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
         return rows.replace(weight, _rows(site), tensors[VALUES])
