@@ -9,6 +9,7 @@ import typer
 
 import lorakit
 from lorakit.cli import (
+    analyze,
     chat,
     checkpoints,
     compare,
@@ -55,6 +56,7 @@ app.add_typer(checkpoints.app, name="checkpoints")
 app.command("targets")(targets.targets)
 app.command("latency")(latency.latency)
 app.command("inspect")(inspect.inspect)
+app.command("analyze")(analyze.analyze)
 app.command("merge")(merge.merge)
 app.command("push")(push.push)
 

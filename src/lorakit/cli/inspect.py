@@ -81,13 +81,8 @@ def _inspect_adapter(
     if base is None:
         show(summarise(bundle), json)
         return
-    from lorakit.inference.beside import adapter_directory, load_own_tokenizer
-    from lorakit.methods import load
-    from lorakit.models.loading import load_base
-    from lorakit.models.vocabulary import fit_vocabulary
+    from lorakit.inference.on_base import load_onto_base
 
     quiet_libraries(json)
-    model = load_base(base, bundle=bundle)
-    fit_vocabulary(model, bundle, load_own_tokenizer(adapter_directory(adapter, revision)))
-    report = load(model, bundle, adapter)
+    _, report = load_onto_base(base, bundle, adapter, revision)
     show(summarise(bundle, base, report.base_verified), json)

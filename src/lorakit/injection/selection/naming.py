@@ -88,10 +88,10 @@ def group_layers(problems: Iterable[tuple[str, str]]) -> list[str]:
     groups: dict[tuple[str, str], list[str]] = {}
     for name, text in problems:
         groups.setdefault((without_indices(name), text), []).append(name)
-    return [f"{_joined(names)} {text}" for (_, text), names in groups.items()]
+    return [f"{joined(names)} {text}" for (_, text), names in groups.items()]
 
 
-def _joined(names: list[str]) -> str:
+def joined(names: list[str]) -> str:
     """Names that differ in one number as one, with all of its values; else a list."""
     columns = [
         list(dict.fromkeys(parts)) for parts in zip(*(n.split(".") for n in names), strict=True)
