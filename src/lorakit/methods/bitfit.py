@@ -21,7 +21,7 @@ class BitFit(Selective[MethodConfig]):
     name = "bitfit"
     title = "BitFit"
     config_type = MethodConfig
-    rate = 0.4
+    rate = 1.5
     needs = "biases"
 
     def names(self, model: nn.Module, config: MethodConfig) -> Sequence[str]:

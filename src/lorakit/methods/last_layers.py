@@ -34,7 +34,7 @@ class LastLayers(Selective[LastLayersConfig]):
     name = "last_layers"
     title = "last layers"
     config_type = LastLayersConfig
-    rate = 0.04
+    rate = 0.2
     needs = "layers"
 
     def names(self, model: nn.Module, config: LastLayersConfig) -> Sequence[str]:
