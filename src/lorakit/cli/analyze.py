@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lorakit.cli import options
+from lorakit.cli.html_page import Html, require_place, write_html
 from lorakit.cli.output import Json, quiet_libraries, show
 
 if TYPE_CHECKING:
@@ -36,14 +34,7 @@ def analyze(
             show_default="all that are adapted",
         ),
     ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Also write a page with pictures, which needs no other file.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
+    html: Html = None,
     overwrite: options.Overwrite = False,
     base: Annotated[
         str | None,
@@ -68,12 +59,11 @@ def analyze(
 
     Example: `lorakit analyze runs/r8 --against runs/r64 --base FacebookAI/roberta-base`
     """
+    from lorakit.analysis import analysis_page
     from lorakit.analysis import analyze as analyze_adapters
-    from lorakit.runs.prediction_files import require_writable
 
     names = None if modules is None else [name.strip() for name in modules.split(",")]
-    if html is not None:
-        require_writable(html, overwrite)
+    require_place(html, overwrite)
     if base is not None:
         quiet_libraries(json)
     adapters, weights = _values(source, lora_alpha, revision, names, base, check_base)
@@ -83,12 +73,7 @@ def analyze(
     }
     found = analyze_adapters(adapters, weights, others, track=_bar(json))
     show(found, json)
-    if html is not None:
-        from lorakit.analysis import analysis_page
-        from lorakit.pages import provenance, write_page
-
-        command = shlex.join(["lorakit", *sys.argv[1:]])
-        write_page(analysis_page(found, source, provenance(command)), html)
+    write_html(html, lambda provenance: analysis_page(found, source, provenance))
 
 
 def _values(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorakit.cli import completion
+from lorakit.cli import completion, options
+from lorakit.cli.html_page import Html, require_place, write_html
 from lorakit.cli.output import INTERRUPTED, Json, print_error, show
 from lorakit.errors import ConfigError
 
@@ -53,14 +56,16 @@ def compare(
             help="A result.json from elsewhere, as a further row; repeat it for several.",
         ),
     ] = None,
+    html: Html = None,
+    overwrite: options.Overwrite = False,
     json: Json = False,
 ) -> None:
     """Run a sweep, or compare runs that are finished: a table of metrics, sizes, times.
 
     A sweep names bases, tasks, methods and seeds. What has a result is not run again, so the same
     command goes on after an interruption; a run that fails stands in the table, and the exit code
-    is 1. The tables are written to the sweep's directory, of which `lorakit compare DIR` prints it
-    again.
+    is 1. The tables, and a page with pictures, are written to the sweep's directory, of which
+    `lorakit compare DIR` prints the table again.
 
     Example: `lorakit compare sweep.yaml`
 
@@ -68,43 +73,60 @@ def compare(
     """
     from lorakit.experiments.sweep_file import sweep_file
 
+    require_place(html, overwrite)
     files = {source: sweep_file(source) for source in sources}
     found = [file for file in files.values() if file is not None]
     if not found:
         _require_unset(set_, jobs, dry_run)
-        _show_runs(sources, reference or [], json)
+        _show_runs(sources, reference or [], html, json)
         return
     if len(sources) > 1 or reference:
         raise ConfigError(
             f"{found[0]} is a sweep, which stands alone; leave the other runs and --reference out."
         )
-    _compare_sweep(sources[0], set_ or [], jobs, dry_run, json)
+    _compare_sweep(sources[0], set_ or [], jobs, dry_run, html, json)
 
 
-def _show_runs(sources: list[str], references: list[str], as_json: bool) -> None:
+def _show_runs(sources: list[str], references: list[str], html: Path | None, as_json: bool) -> None:
+    from lorakit.experiments.page import page_of
     from lorakit.experiments.run_comparison import compare as compare_runs
 
-    _show_table(compare_runs(sources, references), as_json)
+    table = compare_runs(sources, references)
+    write_html(html, lambda made: page_of(table, provenance=made))
+    _show_table(table, as_json)
 
 
 def _compare_sweep(
-    source: str, settings: list[str], jobs: int | None, dry_run: bool, as_json: bool
+    source: str,
+    settings: list[str],
+    jobs: int | None,
+    dry_run: bool,
+    html: Path | None,
+    as_json: bool,
 ) -> None:
     from lorakit.experiments.overview import overview
     from lorakit.experiments.sweep_file import load_sweep, planned, runnable, sweep_file
+    from lorakit.experiments.sweep_page import PAGE, sweep_page
     from lorakit.experiments.sweep_table import sweep_table
     from lorakit.foreign_files import local_path
 
     file = sweep_file(source)
     assert file is not None
     mapping = load_sweep(file, settings)
+    if dry_run and not local_path(source).is_dir():
+        show(overview(runnable(mapping)), as_json)
+        return
     if local_path(source).is_dir():
         _require_unset(settings, jobs, dry_run)
-        _show_table(sweep_table(planned({**mapping, "output": source})), as_json)
-    elif dry_run:
-        show(overview(runnable(mapping)), as_json)
+        plan = planned({**mapping, "output": source})
+        table, places = sweep_table(plan), [html]
     else:
-        _show_table(_run(mapping, jobs, as_json), as_json)
+        table = _run(mapping, jobs, as_json)
+        plan = planned(mapping)
+        places = [plan.output / PAGE, html]
+    for place in places:
+        write_html(place, partial(sweep_page, plan, table))
+    _show_table(table, as_json)
 
 
 def _run(mapping: dict[str, Any], jobs: int | None, as_json: bool) -> Table:

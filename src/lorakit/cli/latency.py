@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from lorakit.cli import options
+from lorakit.cli.html_page import Html, require_place, write_html
 from lorakit.cli.output import Json, quiet_libraries, show
 from lorakit.errors import ConfigError
 
@@ -59,12 +58,7 @@ def latency(
     rounds: Annotated[
         int, typer.Option(metavar="N", help="How often each candidate is measured at least.")
     ] = 5,
-    html: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Also write a page with pictures, which needs no other file."
-        ),
-    ] = None,
+    html: Html = None,
     overwrite: options.Overwrite = False,
     revision: Annotated[
         str | None,
@@ -86,11 +80,8 @@ def latency(
     from lorakit.experiments.latency import LatencyStudy, measure_latency
     from lorakit.experiments.latency.page import latency_page
     from lorakit.experiments.latency.study import method_configs
-    from lorakit.pages import provenance, write_page
-    from lorakit.runs.prediction_files import require_writable
 
-    if html is not None:
-        require_writable(html, overwrite)
+    require_place(html, overwrite)
     quiet_libraries(json)
     study = LatencyStudy(
         model,
@@ -105,9 +96,7 @@ def latency(
     )
     found = measure_latency(study, partial(print, file=sys.stderr))
     show(found, json)
-    if html is not None:
-        command = shlex.join(["lorakit", *sys.argv[1:]])
-        write_page(latency_page(found, provenance(command)), html)
+    write_html(html, partial(latency_page, found))
 
 
 def _names(text: str) -> list[str]:

@@ -48,7 +48,7 @@ def choice(plan: Plan, variant: Variant, task: Entry) -> Settings | None:
     pairs = zip(candidates, results, strict=True)
     if any(result is None and error_of(run) is None for run, result in pairs):
         return None
-    scores = [_score(task, result) for result in results]
+    scores = [None if result is None else _score(task, result) for result in results]
     known = [score for score in scores if score is not None]
     return candidates[scores.index(max(known))].chosen if known else None
 
@@ -90,14 +90,17 @@ def every_run(plan: Plan) -> Iterator[PlannedRun]:
             yield from plan.runs(variant, task, chosen)
 
 
-def _score(task: Entry, result: Mapping[str, Any] | None) -> float | None:
-    """The first headline, as a number of which more is better."""
-    if result is None:
-        return None
+def headline(task: Entry, result: Mapping[str, Any]) -> tuple[Column, float]:
+    """The first metric that the table shows of a task, which values are chosen by."""
     wanted = tuple(task.own.get("metrics", ()))
     name, value = next(iter(headlines(result["task"], result["metrics"], wanted).items()))
-    lower = Column(task.name, name).shown.lower_is_better
-    return None if value != value else -value if lower else value
+    return Column(task.name, name), value
+
+
+def _score(task: Entry, result: Mapping[str, Any]) -> float | None:
+    """The headline as a number of which more is better."""
+    column, value = headline(task, result)
+    return None if value != value else -value if column.shown.lower_is_better else value
 
 
 def _changes(run: PlannedRun, recipe: Recipe) -> list[str]:

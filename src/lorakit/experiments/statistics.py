@@ -32,6 +32,10 @@ def _interval(values: Values) -> float:
     return float(t.ppf(0.975, n - 1) * statistics.stdev(values) / n**0.5)
 
 
+SPREAD_TITLES: dict[str, str] = {
+    "std": "standard deviation",
+    "ci95": "95% interval (t distribution)",
+}
 SPREADS: dict[Spread, Callable[[Values], float]] = {"std": statistics.stdev, "ci95": _interval}
 """Each needs two values."""
 

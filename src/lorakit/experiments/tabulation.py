@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lorakit.experiments.headlines import headlines
-from lorakit.experiments.statistics import CENTERS, LEVEL, SPREADS, TEST, p_value
+from lorakit.experiments.statistics import CENTERS, LEVEL, SPREADS, p_value
 from lorakit.experiments.sweep import Spread, Statistic
 from lorakit.experiments.table import AVERAGE, Cell, Column, Failure, Published, Row, Table
 from lorakit.metrics.glue import AVERAGED
-from lorakit.text import plural
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def tabulate(
     failures = [Failure(_name(run), run.error) for run in runs if run.error is not None]
     return Table(
         tuple(columns), tuple(found), style.statistic, style.spread, style.reference,
-        tuple(failures), tuple(_notes(found, style)),
+        tuple(failures),
     )  # fmt: skip
 
 
@@ -186,20 +185,6 @@ def _marked_column(
             replace(cell, is_best=best_one, p_value=p, is_noise=p is not None and p >= LEVEL)
         )
     return marked
-
-
-def _notes(rows: Sequence[Row], style: Style) -> list[str]:
-    counts = {len(cell.values) for row in rows for cell in row.cells if cell.values}
-    if not counts or max(counts) < 2:
-        return []
-    spread = {"std": "standard deviation", "ci95": "95% interval (t distribution)"}[style.spread]
-    least, most = min(counts), max(counts)
-    seeds = plural(most, "seed") if least == most else f"{least} to {most} seeds"
-    against = style.reference or "the best"
-    notes = [f"{style.statistic} ± {spread} over {seeds}; * is the best of its column"]
-    if any(cell.p_value is not None for row in rows for cell in row.cells):
-        notes.append(f"~ differs from {against} by what noise could explain ({TEST})")
-    return notes
 
 
 def _name(run: Measurement) -> str:

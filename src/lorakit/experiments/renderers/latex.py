@@ -21,7 +21,7 @@ def render(table: Table) -> str:
     body = [" & ".join(map(_cell, cells)) + r" \\" for cells in (head, *rows)]
     return "\n".join(
         [
-            *(f"% {line}" for note in layout.notes(table) for line in note.splitlines()),
+            *(f"% {line}" for note in layout.notes(table, "bold") for line in note.splitlines()),
             rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
             r"\toprule",
             body[0],

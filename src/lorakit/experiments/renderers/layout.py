@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lorakit.experiments.reading import noise, summary
 from lorakit.experiments.table import Cell, Column, Row, Table
 from lorakit.text import size_text
 
@@ -50,9 +51,14 @@ def title(column: Column) -> str:
     return f"{column.task} {column.shown.title}"
 
 
-def notes(table: Table) -> list[str]:
-    """What stands below: how to read it, where figures are from, and what has failed."""
-    found = list(table.notes)
+def notes(table: Table, best: str) -> list[str]:
+    """What stands below: how to read it, where figures are from, and what has failed.
+
+    `best` is how the form marks the best.
+    """
+    found = [f"{said}; {best} is the best of its column"] if (said := summary(table)) else []
+    found += [f"~ {said}"] if (said := noise(table)) else []
+    found += table.notes
     sources = dict.fromkeys(
         cell.published.source for row in table.rows for cell in row.cells if cell.published
     )

@@ -11,7 +11,7 @@ def render(table: Table) -> str:
     head, *rows = layout.lines(table, _style)
     rule = ["---", *["---:" for _ in head[1:]]]
     lines = [f"| {' | '.join(map(_escaped, cells))} |" for cells in (head, rule, *rows)]
-    notes = [f"- {' '.join(note.split())}" for note in layout.notes(table)]
+    notes = [f"- {' '.join(note.split())}" for note in layout.notes(table, "bold")]
     return "\n".join([*lines, "", *notes])
 
 

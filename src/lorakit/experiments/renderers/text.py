@@ -9,7 +9,7 @@ from lorakit.text import table as aligned
 
 def render(table: Table) -> str:
     """The table and its notes."""
-    return "\n".join([*aligned(layout.lines(table, _style)), *layout.notes(table)])
+    return "\n".join([*aligned(layout.lines(table, _style)), *layout.notes(table, "*")])
 
 
 def _style(number: str, cell: Cell) -> str:
