@@ -247,7 +247,8 @@ def test_what_is_of_no_format_is_said_to_be_none(
 ) -> None:
     make(tmp_path / name)
     with pytest.raises(
-        FormatError, match=r"is not an adapter in a known format: .*peft, lorakit, loralib"
+        FormatError,
+        match=r"is not an adapter in a known format: .*peft, lorakit, adapterhub, loralib",
     ):
         read(tmp_path / name, lora_alpha=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ Activation = Callable[[Tensor], Tensor]
 ACTIVATIONS: dict[str, Activation] = {
     "relu": functional.relu,
     "gelu": functional.gelu,
+    "gelu_new": partial(functional.gelu, approximate="tanh"),
     "silu": functional.silu,
     "swish": functional.silu,
     "tanh": torch.tanh,

@@ -24,7 +24,7 @@ class BottleneckConfig(MethodConfig):
     bottleneck: int = 8
     """How many dimensions an adapter's inner layer has."""
     activation: str = "relu"
-    """The nonlinearity in an adapter: relu, gelu, silu (or swish) or tanh."""
+    """The nonlinearity in an adapter: relu, gelu, gelu_new, silu (or swish) or tanh."""
     layers_pattern: str | None = None
     """The ModuleList of the layers, by name or dotted suffix. None: found by its structure."""
 

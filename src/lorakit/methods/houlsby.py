@@ -21,7 +21,7 @@ class HoulsbyConfig(BottleneckConfig):
     """Houlsby's adapters."""
 
     activation: str = "swish"
-    """The nonlinearity in an adapter: relu, gelu, silu (or swish) or tanh."""
+    """The nonlinearity in an adapter: relu, gelu, gelu_new, silu (or swish) or tanh."""
     attention_output: str | None = None
     """The module of a layer whose output is added to the residual stream after the attention.
     None: that of a known layout."""

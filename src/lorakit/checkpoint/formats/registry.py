@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lorakit.checkpoint.formats.adapterhub import AdapterHub
 from lorakit.checkpoint.formats.codec import Decoder
 from lorakit.checkpoint.formats.loralib import Loralib
 from lorakit.checkpoint.formats.native import Native
@@ -49,11 +50,11 @@ def _found(path: Path) -> str:
     names = ", ".join(FORMATS)
     if path.is_file():
         return f"neither its name nor its header matches any of {names}"
-    wanted = ", ".join(name for codec in FORMATS.values() for name in codec.files)
+    wanted = ", ".join(dict.fromkeys(n for codec in FORMATS.values() for n in codec.files))
     entries = path.iterdir() if path.is_dir() else ()  # a Hub repository may have no matching file
     there = ", ".join(sorted(entry.name for entry in entries)) or "nothing"
     return f"expected one of {wanted}, found {there} (formats: {names})"
 
 
-for _codec in (Peft(), NATIVE, Loralib()):
+for _codec in (Peft(), NATIVE, AdapterHub(), Loralib()):
     register(_codec)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.checkpoint.bundle import AdapterBundle
+from lorakit.checkpoint.formats.adapterhub import is_of_adapterhub
 from lorakit.checkpoint.formats.codec import Codec
 from lorakit.checkpoint.formats.peft.decoding import decode
 from lorakit.checkpoint.formats.peft.encoding import encode, has_pefts_variants, unsupported
@@ -41,7 +42,8 @@ class Peft(Codec):
 
     def sniff(self, path: Path) -> bool:
         if path.is_dir():
-            return (path / TENSORS_NAME).is_file() or _config_of(path) is not None
+            configured = _config_of(path) is not None and not is_of_adapterhub(path)
+            return (path / TENSORS_NAME).is_file() or configured
         if path.suffix == ".safetensors":
             return path.name == TENSORS_NAME or _has_peft_names(path)
         return path.name == LEGACY_NAME and _config_of(path.parent) is not None
