@@ -46,6 +46,7 @@ class ShownMetric:
 
 _SHOWN = {
     "accuracy": ShownMetric("accuracy"),
+    "mismatched_accuracy": ShownMetric("accuracy, mismatched"),
     "glue": ShownMetric("GLUE"),
     "f1": ShownMetric("F1"),
     "overall_f1": ShownMetric("F1"),
