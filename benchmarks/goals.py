@@ -145,6 +145,12 @@ def measured(name: str) -> Callable[[list[Any]], Values]:
     return lambda rows: {"lorakit": find(rows, measure=name)["value"]}
 
 
+def analysed(rows: list[Any]) -> Values:
+    """Seconds in float32, alone."""
+    row = find(rows, dtype="float32", command="analyze")
+    return {"lorakit": row["seconds"]["median"]}
+
+
 GOALS = (
     Goal("MiniLM, step over floor: q, v, fp32", "training_step", 1.03, step("q and v", "float32")),
     Goal("the same: all linear, fp32", "training_step", 1.12, step("all linear", "float32")),
@@ -175,4 +181,5 @@ GOALS = (
          12, measured("times faster than one row a reference padded to 512"), at_least=True),
     Goal("E2E decoding: times faster than generate in file order", "data_to_text_speed", 1.3,
          measured("times faster than generate in file order"), at_least=True),
+    Goal("seconds to analyse an adapter of a 70 B model", "adapter_analysis", 60, analysed),
 )  # fmt: skip

@@ -26,6 +26,7 @@ NAMES = (
     "glue_padding",
     "data_to_text",
     "data_to_text_speed",
+    "adapter_analysis",
 )
 
 

@@ -235,3 +235,11 @@ def test_a_method_without_adapters_is_refused_with_those_that_can_be() -> None:
         "runs/full was trained with the method full, whose file has no low-rank updates to "
         "analyse; those of LoRA, DoRA, trainable tokens are."
     )
+
+
+def test_no_matrix_of_the_weight_s_size_is_formed() -> None:
+    site = LinearSite(200_000, 300_000)  # dW would have 480 GB
+    mine, theirs = random_adapter(site, 2), random_adapter(site, 3, seed=1)
+    found = analyze({"m": mine}, against={"other": {"m": theirs}}, draws=2)
+    assert found.matrices[0].shape == (300_000, 200_000)
+    assert [len(one.phi) for one in found.comparisons[0].similarities] == [2, 2, 2, 2]
