@@ -15,6 +15,7 @@ from tests.analysis.adapters import SITES, random_adapter, random_weight
 from tests.analysis.test_overview import layers
 from tests.browser.assertions import assert_good_page
 from tests.browser.chromium import Browser
+from tests.pages.figures.shapes import texts
 
 
 def whole_analysis() -> Analysis:
@@ -62,6 +63,12 @@ def test_numbers_of_tables_can_be_sorted(page: Page) -> None:
     table = page.sections[3].parts[-1]
     assert isinstance(table, Table)
     assert all(isinstance(cell, str) or cell.value is not None for cell in table.rows[0][1:])
+
+
+def test_errors_of_many_ranks_are_drawn_at_the_powers_of_two() -> None:
+    adapters = {"q": random_adapter(LinearSite(30, 30), 20)}
+    (panel,) = figures(analysis_page(analyze(adapters), "x"), 0)[0].panels
+    assert [text for text in texts(panel) if text.isdigit()] == ["1", "2", "4", "8", "16", "20"]
 
 
 def test_page_without_base_and_others_is_about_the_updates_alone() -> None:

@@ -123,6 +123,20 @@ def test_analyze_of_a_loralib_file_asks_for_the_base_and_reads_it_there(
     assert json.loads(out)["matrices"] == own["matrices"]
 
 
+def test_analyze_takes_alpha_for_the_files_that_lack_it(run, adapter, larger, small_bert, tmp_path):
+    model = AutoModel.from_pretrained(small_bert)
+    lora.load_adapter(model, larger)
+    torch.save(lora.lora_state_dict(model), tmp_path / "lora.pt")
+    both = ("analyze", adapter, "--against", tmp_path / "lora.pt", "--base", small_bert)
+    assert run(*both, "--lora-alpha", 3)[0] == 0
+    code, _, err = run(*both)
+    assert code == 1
+    assert "does not store lora_alpha" in err
+    code, _, err = run("analyze", adapter, "--lora-alpha", 3)
+    assert code == 1
+    assert "lora_alpha=3 was passed, but the file says" in err
+
+
 def test_analyze_refuses_another_method_and_says_what_can_be_analysed(run, tmp_path):
     write(AdapterBundle(method="full", trained={"w": torch.ones(2)}), tmp_path / "full")
     code, _, err = run("analyze", tmp_path / "full")

@@ -10,6 +10,7 @@ import torch
 
 from lorakit.analysis.comparison import Comparison, Similarity
 from lorakit.analysis.matrices import MatrixAnalysis
+from lorakit.analysis.tables import ALL_RANKS, few_ranks
 from lorakit.injection.selection.naming import layer_index, without_indices
 from lorakit.pages import Figure
 from lorakit.pages.figures import Axis, Panel, Point, Series, heat_map, lines
@@ -17,24 +18,21 @@ from lorakit.pages.figures import Axis, Panel, Point, Series, heat_map, lines
 T = TypeVar("T", MatrixAnalysis, Similarity)
 Kinds = dict[str, list[T]]
 
-_MANY = 16
-"""Ranks from which on their axis is logarithmic."""
-
 
 def errors(matrices: Sequence[MatrixAnalysis]) -> Figure:
     """The error of each rank, for each kind of matrix."""
     most = max(matrix.rank for matrix in matrices)
+    ranks = few_ranks(most)
     series = [
-        Series(name, [_over(rank, [m.spectrum.error_at(rank) for m in kind]) for rank in _to(most)])
+        Series(name, [_over(rank, [m.spectrum.error_at(rank) for m in kind]) for rank in ranks])
         for name, kind in _kinds(matrices).items()
     ]
-    at_half = f"At rank {(most + 1) // 2}: {_in_words(series, (most + 1) // 2)}."
-    panel = lines(series, Axis("rank k", log=most > _MANY), Axis("error", low=0, high=1))
+    half = ranks[len(ranks) // 2]
     return Figure(
         "Error of an update cut to rank k, ||dW - dW_k|| / ||dW||: the mean of each kind of "
         "matrix, from its least to its greatest.",
-        at_half,
-        [panel],
+        f"At rank {half}: {_in_words(series, half)}.",
+        [lines(series, Axis("rank k", log=most > ALL_RANKS), Axis("error", low=0, high=1))],
     )
 
 

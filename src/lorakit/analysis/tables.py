@@ -16,7 +16,7 @@ from lorakit.text import plural, table
 
 Row = Sequence[str]
 
-_ALL_RANKS = 16
+ALL_RANKS = 16
 """Up to which rank each one is listed, above it the powers of two."""
 _NONE = "-"
 
@@ -62,17 +62,27 @@ def _spectrum_row(group: Group[MatrixAnalysis]) -> Row:
 
 
 def choices(ranks: Sequence[RankChoice]) -> Listed:
-    """What is lost at each rank; of many the powers of two, and the last."""
-    last = ranks[-1].rank
+    """What is lost at each rank."""
+    shown = few_ranks(ranks[-1].rank)
     return Listed(
         "Error if every update is cut to a rank: ||dW - dW_k|| / ||dW||",
         ("rank", "error", "of the worst matrix"),
         [
             (str(choice.rank), f"{choice.error:.4f}", f"{choice.worst_error:.4f}")
-            for choice in ranks[1:]
-            if last <= _ALL_RANKS or choice.rank == last or choice.rank.bit_count() == 1
+            for choice in ranks
+            if choice.rank in shown
         ],
     )
+
+
+def few_ranks(most: int) -> list[int]:
+    """The ranks from 1 on; of many the powers of two, and the last.
+
+    >>> few_ranks(3), few_ranks(20)
+    ([1, 2, 3], [1, 2, 4, 8, 16, 20])
+    """
+    ranks = range(1, most + 1)
+    return [n for n in ranks if most <= ALL_RANKS or n == most or n.bit_count() == 1]
 
 
 def projections(matrices: Sequence[MatrixAnalysis]) -> Listed:

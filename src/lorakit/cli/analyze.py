@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,11 +10,13 @@ import typer
 from lorakit.cli import options
 from lorakit.cli.html_page import Html, require_place, write_html
 from lorakit.cli.output import Json, quiet_libraries, show
+from lorakit.errors import MissingAlphaError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from lorakit.analysis.overview import Adapters, Track
+    from lorakit.checkpoint import AdapterBundle
 
 
 def analyze(
@@ -66,43 +69,54 @@ def analyze(
     require_place(html, overwrite)
     if base is not None:
         quiet_libraries(json)
-    adapters, weights = _values(source, lora_alpha, revision, names, base, check_base)
-    others = {
-        other: _values(other, lora_alpha, None, names, base, check_base)[0]
-        for other in against or ()
-    }
+    loading = _Loading(base, lora_alpha, check_base, names, several=bool(against))
+    adapters, weights = _values(source, revision, loading)
+    others = {other: _values(other, None, loading)[0] for other in against or ()}
     found = analyze_adapters(adapters, weights, others, track=_bar(json))
     show(found, json)
     write_html(html, lambda provenance: analysis_page(found, source, provenance))
 
 
+@dataclass(frozen=True)
+class _Loading:
+    """How each adapter is read, and what of it."""
+
+    base: str | None
+    lora_alpha: float | None
+    check_base: bool
+    modules: list[str] | None
+    several: bool
+
+
 def _values(
-    source: str,
-    lora_alpha: float | None,
-    revision: str | None,
-    modules: list[str] | None,
-    base: str | None,
-    check_base: bool,
+    source: str, revision: str | None, loading: _Loading
 ) -> tuple[Adapters, dict[str, Tensor]]:
     """The adapters by module, and the base's weights by the same names where there is a base."""
-    from dataclasses import replace
-
     from lorakit.analysis import adapted_values
     from lorakit.analysis.readiness import chosen
-    from lorakit.checkpoint import read
     from lorakit.runs.finished import finished_run
 
     run = finished_run(source, revision)
     adapter = source if run is None else str(run.adapter)
-    bundle = read(adapter, lora_alpha, revision)
-    adapters = chosen(bundle, source, modules)
-    if base is None:
+    bundle = _read(adapter, revision, loading)
+    adapters = chosen(bundle, source, loading.modules)
+    if loading.base is None:
         return adapters, {}
     from lorakit.inference.on_base import load_onto_base
 
-    model, _ = load_onto_base(base, bundle, adapter, revision, check_base)
+    model, _ = load_onto_base(loading.base, bundle, adapter, revision, loading.check_base)
     adapters, weights = adapted_values(model)
-    return chosen(replace(bundle, adapters=adapters), source, modules), weights
+    return chosen(replace(bundle, adapters=adapters), source, loading.modules), weights
+
+
+def _read(adapter: str, revision: str | None, loading: _Loading) -> AdapterBundle:
+    """With `lora_alpha`; of several adapters for those alone whose files do not have it."""
+    from lorakit.checkpoint import read
+
+    try:
+        return read(adapter, None if loading.several else loading.lora_alpha, revision)
+    except MissingAlphaError:
+        return read(adapter, loading.lora_alpha, revision)
 
 
 def _bar(as_json: bool) -> Track:

@@ -30,3 +30,8 @@ def test_few_columns_have_their_values_and_what_is_no_number_is_blank() -> None:
 def test_a_large_matrix_stays_small() -> None:
     values = [[math.sin(i * j) for j in range(64)] for i in range(64)]
     assert len(heat_map(values, ("i", names(64)), ("j", names(64))).svg) < 40_000
+
+
+def test_values_of_many_rows_are_not_written_over_each_other() -> None:
+    values = [[0.123] * 8 for _ in range(64)]
+    assert "0.123" not in texts(heat_map(values, ("i", names(64)), ("j", names(8))))

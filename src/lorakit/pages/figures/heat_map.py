@@ -28,8 +28,8 @@ def heat_map(
     """`values[row][column]` as colours from the least to the greatest, or over `scale`.
 
     `rows` and `columns` are the label of a side and the names along it, of which no more are
-    written than fit. A value that is not a number (nan) is left blank. Where columns are few, the
-    values are written in them.
+    written than fit. A value that is not a number (nan) is left blank. Where rows and
+    columns are few, the values are written in them.
     """
 
     def paint(axes: Any) -> None:
@@ -40,7 +40,7 @@ def heat_map(
         _name(axes.xaxis, *columns)
         _name(axes.yaxis, *rows)
         set_title(axes, title)
-        if len(values[0]) <= _MOST_WRITTEN:
+        if max(len(values), len(values[0])) <= _MOST_WRITTEN:
             _write(axes, values, image)
         colours = axes.figure.colorbar(image, ax=axes)
         colours.outline.set_visible(False)
