@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import BertConfig
+
 from lorakit.experiments.jobs import Executor, Job, Outcome
 from lorakit.experiments.progress import Progress
 from lorakit.experiments.running import run_sweep
@@ -16,15 +18,24 @@ from lorakit.recipe.yaml_file import load_recipe
 
 def sweep(output: Path, **changes: Any) -> dict[str, Any]:
     """Two methods on two tasks, two seeds each."""
+    if "base" not in changes:
+        changes = {"base": str(tiny_base(output)), **changes}
     return {
         "output": str(output),
-        "base": "models/tiny",
         "settings": {"data.train": "t.csv", "training.max_steps": 1},
         "tasks": {"one": {"data.task": "classification"}, "two": {"data.train": "u.csv"}},
         "methods": ["head", "lora"],
         "seeds": [0, 1],
         **changes,
     }
+
+
+def tiny_base(directory: Path) -> Path:
+    """The config of a BERT of one layer; no sweep here loads weights."""
+    base = directory / "models" / "tiny"
+    sizes = {"num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 8, "vocab_size": 9}
+    BertConfig(num_attention_heads=2, **sizes).save_pretrained(base)
+    return base
 
 
 def result(recipe: Mapping[str, Any], metrics: Mapping[str, float]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lorakit.errors import suggest
 from lorakit.experiments.sweep import Settings, Sweep, applies
-from lorakit.field_types import fits
+from lorakit.field_types import fits, type_text
 from lorakit.methods.registry import METHODS
 
 _OWN = {
@@ -86,7 +86,7 @@ def _entry(kind: str, name: Any, value: Any, problems: list[str]) -> Entry:
     own = {key: given.pop(key) for key in _OWN[kind] if key in given}
     for key, hint in (("recipe", str), ("metrics", Sequence[str])):
         if key in own and not fits(hint, own[key]):
-            problems.append(f"{kind}.{name}.{key} is {own[key]!r}; it must be names")
+            problems.append(f"{kind}.{name}.{key} is {own[key]!r}; it must be {type_text(hint)}")
     problems += _setting_problems(f"{kind}.{name}", given)
     return Entry(str(name), flat(given), own)
 

@@ -1,0 +1,152 @@
+"""Each thing that can be wrong with a sweep: one error that lists all, before anything is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers import GPT2Config
+
+from lorakit import errors
+from lorakit.experiments.sweep_file import load_sweep, runnable, sweep_file
+from lorakit.recipe.yaml_file import mapping_text
+from lorakit.recipe_files import sweep_files
+from tests.experiments.sweeps import sweep, tiny_base
+
+
+def problems(mapping) -> tuple[str, ...]:
+    with pytest.raises(errors.ConfigError) as found:
+        runnable(mapping)
+    assert found.value.headline == "This sweep cannot be run:"
+    return found.value.problems
+
+
+BAD = [
+    ({"task": "one"}, "unknown setting task (did you mean 'tasks'?)"),
+    ({"seeds": []}, "seeds is empty; name one"),
+    ({"seeds": [0, 0]}, "seeds has [0] twice"),
+    ({"seeds": "0,1"}, "seeds is '0,1'; it must be a list of integers"),
+    ({"tasks": []}, "tasks is empty; name one"),
+    ({"methods": {}}, "methods is empty; name one"),
+    ({"base": None}, "base is missing; name a model, or several in bases"),
+    ({"bases": {"a": {"base": "b"}}}, "base and bases are both given; leave one of them out"),
+    ({"base": None, "bases": {"a": {}}}, "bases.a.base is missing; name a model"),
+    ({"validation": 0}, "validation is 0; it must be a share or a number of rows"),
+    ({"statistic": "mode"}, "statistic is 'mode'; it must be one of mean, median"),
+    (
+        {"statistic": "median", "spread": "ci95"},
+        "spread is ci95, which is an interval of the mean, and statistic is median; set spread to "
+        "std, or statistic to mean",
+    ),
+    ({"reference": "full"}, "reference is 'full'; it must be one of head, lora"),
+    (
+        {"methods": ["lroa"]},
+        "methods.lroa: there is no method 'lroa' (did you mean 'lora'?); set method",
+    ),
+    ({"methods": {"lora": 4}}, "methods.lora is 4; it must be a mapping of settings"),
+    ({"settings": {"output": "o"}}, "settings.output is set by the sweep's output; leave it out"),
+    (
+        {"tasks": {"one": {"training.seed": 3}}},
+        "tasks.one.training.seed is set by the sweep's seeds; leave it out",
+    ),
+    ({"grid": {"lora.r": 4}}, "grid.lora.r is 4; it must be a list of values"),
+    ({"choose": {"lora.r": [4, 4]}}, "choose.lora.r is [4, 4], which has a value twice"),
+    (
+        {"grid": {"lora.r": [4]}, "choose": {"lora.r": [4]}},
+        "methods.lora: lora.r is both in choose and in grid",
+    ),
+    ({"tasks": {"one": {"recipe": 3}}}, "tasks.one.recipe is 3; it must be a string"),
+    ({"tasks": {"one": {"metrics": 3}}}, "tasks.one.metrics is 3; it must be a list of strings"),
+    (
+        {"tasks": {"one": {"recipe": "review"}}},
+        "review is neither a file nor a shipped recipe (did you mean 'reviews'?)",
+    ),
+    ({"methods": {"lora": {"lora.rank": 4}}}, "unknown setting lora.rank (did you mean"),
+    ({"published": [3]}, "published[1] must be a mapping of method, base, source, values"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD, ids=[str(c) for c, _ in BAD])
+def test_a_mistake_in_a_sweep_is_named(changes, message: str, tmp_path: Path) -> None:
+    assert any(message in problem for problem in problems(sweep(tmp_path, **changes)))
+
+
+def test_all_mistakes_are_one_error_and_nothing_is_written(tmp_path: Path) -> None:
+    output, base = tmp_path / "runs", str(tiny_base(tmp_path))
+    mapping = sweep(output, base=base, methods=["lroa", "head"], sedes=[1])
+    mapping["settings"] = {"training.epoch": 3, "data.train": "t.csv"}
+    found = problems(mapping)
+    assert len(found) == 3
+    assert "sedes" in found[0]
+    assert "lroa" in found[1]
+    assert found[2].startswith("unknown setting training.epoch (did you mean")
+    assert found[2].endswith("(in tiny/one/head and 1 other)"), "named once for all runs"
+    assert not output.exists()
+
+
+def test_two_cells_of_one_directory_are_named(tmp_path: Path) -> None:
+    lora = {"method": "lora", "lora.r": 4}
+    (problem,) = problems(sweep(tmp_path, methods={"a/b": lora, "a_b": lora}, tasks=["one"]))
+    assert problem == (
+        "tiny/one/a/b seed 0 and tiny/one/a_b seed 0 would be written to one directory; rename one "
+        "of them"
+    )
+
+
+def test_bases_of_one_name_are_told_apart_by_the_names_in_the_sweep(tmp_path: Path) -> None:
+    here, there = tiny_base(tmp_path / "here"), tiny_base(tmp_path / "there")
+    bases = {"here": {"base": str(here)}, "there": {"base": str(there)}}
+    plan = runnable(sweep(tmp_path, base=None, bases=bases))
+    assert [base.name for base in plan.entries.bases] == ["here", "there"]
+
+
+def test_a_method_that_a_base_cannot_take_is_named(tmp_path: Path) -> None:
+    methods = {"lora": {"lora.target_modules": ["c_attn"]}, "last_layers": {"last_layers.count": 2}}
+    tasks = {"one": {"data.task": "classification"}}
+    lora, layers = problems(sweep(tmp_path, methods=methods, tasks=tasks))
+    base = tmp_path / "models" / "tiny"
+    assert lora.startswith(f"method lora cannot be used on {base}: ")
+    assert "c_attn" in lora
+    assert layers.startswith(f"method last_layers cannot be used on {base}: ")
+
+
+def test_a_base_that_is_not_there_is_named_once(tmp_path: Path) -> None:
+    (problem,) = problems(sweep(tmp_path, base=str(tmp_path / "nowhere")))
+    assert "nowhere" in problem
+    assert problem.endswith("(in nowhere/one/head and 3 others)")
+
+
+def test_a_base_that_cannot_do_a_task_is_named(tmp_path: Path) -> None:
+    base = tmp_path / "gpt2"
+    GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=9).save_pretrained(base)
+    tasks = {"one": {"data.task": "multiple_choice"}}
+    (problem,) = problems(sweep(tmp_path, base=str(base), tasks=tasks))
+    assert "is a gpt2 model, for which transformers has no class of AutoModelForMultiple" in problem
+
+
+def test_settings_change_the_sweep(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(mapping_text(sweep(tmp_path)))
+    changed = load_sweep(file, ["seeds=[3]", "settings.training.max_steps=7", "base=./other"])
+    assert changed["seeds"] == [3]
+    assert changed["base"] == "./other"
+    assert changed["settings"]["training"] == {"max_steps": 7}
+
+
+def test_another_base_takes_the_place_of_the_first_of_several(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    bases = {"small": {"base": "b/small", "recipe": "reviews"}, "large": {"base": "b/large"}}
+    file.write_text(mapping_text(sweep(tmp_path, base=None, bases=bases)))
+    changed = load_sweep(file, ["base=models/mine"])
+    assert changed["bases"] == {"mine": {"base": "models/mine", "recipe": "reviews"}}
+    assert "base" not in changed
+
+
+def test_a_sweep_is_found_by_path_by_name_and_by_its_directory(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    assert sweep_file(str(tmp_path)) is None
+    file.write_text("output: o")
+    assert sweep_file(str(tmp_path)) == file
+    assert sweep_file(str(file)) == file
+    assert sweep_file("reviews") == sweep_files()["reviews"]
+    assert sweep_file("nothing") is None
