@@ -146,7 +146,7 @@ def _reason(code: int, text: str) -> str:
     said = text.rpartition("Traceback (most recent call last)")[2]
     if said != text:
         said = next((line for line in reversed(said.splitlines()) if line[:1].strip()), said)
-    return said[-_LONGEST_ERROR:] or f"The process ended with the exit code {code}."
+    return said[-_LONGEST_ERROR:] or f"The process ended with the exit code {code} and no result."
 
 
 def _beside(directory: Path, ending: str) -> Path:

@@ -59,6 +59,10 @@ def _name_problems(plan: Plan, place: str, entry: Mapping[str, Any]) -> Iterator
     names = [variant.name for variant in plan.variants]
     if (name := str(entry.get("method"))) not in names:
         yield f"{place}.method is {name!r}{suggest(name, names)}; it must be a row of the table"
+    tasks = [*(task.name for task in plan.entries.tasks), AVERAGE.task]
+    for task in entry["values"]:
+        if task not in tasks:
+            yield f"{place} has a figure for {task}{suggest(str(task), tasks)}; name a task"
     if "base" not in entry and len(plan.entries.bases) > 1:
         yield f"{place}.base is missing; name one of the bases"
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from lorakit.errors import ConfigError, LorakitError
+from lorakit.errors import LorakitError
 from lorakit.experiments.entries import flat
-from lorakit.experiments.fits import Fits
 from lorakit.experiments.plan import Plan, PlannedRun
 from lorakit.methods.registry import METHODS
 from lorakit.recipe.catalogue import recipe_file
@@ -15,8 +14,6 @@ from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.task_settings import TASK, TASKS
 from lorakit.recipe.yaml_file import load_recipe, with_settings, with_values
 from lorakit.text import plural
-
-REFUSED = "This sweep cannot be run:"
 
 
 def recipe_of(plan: Plan, run: PlannedRun) -> Recipe:
@@ -28,29 +25,27 @@ def recipe_of(plan: Plan, run: PlannedRun) -> Recipe:
     return from_mapping(_measured(mapping, plan.sweep.validation) if run.is_candidate else mapping)
 
 
-def require_runnable(plan: Plan, problems: Sequence[str]) -> None:
-    """Raise ConfigError, beside these problems for what is wrong with any run that may be made.
+def recipe_problems(plan: Plan, require: Callable[[Recipe], None] | None = None) -> list[str]:
+    """What is wrong with the recipes of all runs that may be made, and with their places.
 
-    That is a recipe that cannot be run, a base that its method cannot be applied to, and a
-    directory that is another run's as well.
+    `require` raises an error for a recipe that is whole and cannot be run even so.
     """
-    found: dict[str, list[str]] = {}
+    problems: dict[str, list[str]] = {}
     places: dict[str, dict[str, None]] = {}
-    fits = Fits()
     for run in _one_of_each(plan):
         places.setdefault(str(run.directory).casefold(), {})[run.name] = None
         try:
-            fits.require(recipe_of(plan, run))
+            recipe = recipe_of(plan, run)
+            if require is not None:
+                require(recipe)
         except LorakitError as error:
             for problem in error.problems or [str(error)]:
-                found.setdefault(problem, []).append(run.place)
-    said = [f"{problem} ({_places(names)})" for problem, names in found.items()] + [
+                problems.setdefault(problem, []).append(run.place)
+    return [f"{problem} ({_places(names)})" for problem, names in problems.items()] + [
         f"{' and '.join(names)} would be written to one directory; rename one of them"
         for names in places.values()
         if len(names) > 1
     ]
-    if said or problems:
-        raise ConfigError(REFUSED, [*problems, *said])
 
 
 def _one_of_each(plan: Plan) -> Iterator[PlannedRun]:

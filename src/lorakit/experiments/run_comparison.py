@@ -22,10 +22,10 @@ from lorakit.text import plural
 
 _READ = ("task", "method", "metrics", "examples")
 """What a result from elsewhere needs to be compared."""
-_SAME = ("output", "base", "revision", "method", "training.seed")
-"""Settings that make no other row: of another base, method or task it is one anyway."""
-_PLAIN = "plain"
-"""The loss that goes without saying."""
+_SAME = ("output", "base", "revision", "method", "training.seed", "lora.use_dora")
+"""Settings that make no other row, or say the same as another one."""
+_KINDS = {"loss.kind": "plain", "lora.variant": "lora"}
+"""Settings that a row is always named by, but for these values."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _directories(path: Path) -> list[Path]:
 def _read(file: Path, source: str) -> _Run:
     result = result_content(file, _READ)
     recipe_file = file.with_name(RECIPE)
-    settings: Mapping[str, Any] = {"loss.kind": result.get("loss", _PLAIN)}
+    settings: Mapping[str, Any] = {"loss.kind": result.get("loss", _KINDS["loss.kind"])}
     if file.name == RESULT and recipe_file.is_file():
         recipe = from_mapping(load_recipe(recipe_file))
         settings = flat_settings(recipe, [recipe.method])
@@ -124,7 +124,7 @@ def _name(run: _Run, group: Sequence[_Run]) -> str:
         name: value
         for name, value in run.settings.items()
         if name not in _SAME
-        and value not in (None, False, _PLAIN)
+        and value not in (None, False, _KINDS.get(name))
         and (_differs(name, group) or _is_telling(name, value, method))
     }
     return ", ".join(filter(None, [title, settings_text(told)]))
@@ -136,10 +136,10 @@ def _differs(name: str, group: Sequence[_Run]) -> bool:
 
 
 def _is_telling(name: str, value: Any, method: str) -> bool:
-    """Whether it is a switch of the method that is off by default, or a loss of another kind."""
+    """Whether it is said of every run: a kind, or a switch that is off by default."""
     section, _, leaf = name.partition(".")
     if section != method or value is not True:
-        return name == "loss.kind"
+        return name in _KINDS
     return not getattr(METHODS[method].default_config(), leaf)
 
 

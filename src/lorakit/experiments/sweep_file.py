@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.errors import ConfigError
+from lorakit.experiments.fits import Fits
 from lorakit.experiments.plan import Plan, plan_of
 from lorakit.experiments.published import published_figures
-from lorakit.experiments.recipes import REFUSED, require_runnable
+from lorakit.experiments.recipes import recipe_problems
 from lorakit.experiments.sweep import Sweep
 from lorakit.foreign_files import local_path
 from lorakit.recipe.validation import build, unknown_names
@@ -56,8 +57,8 @@ def runnable(mapping: Mapping[str, Any]) -> Plan:
     """
     plan, problems = _read(mapping)
     if plan is not None:
+        problems += recipe_problems(plan, Fits().require)
         published_figures(plan, problems)
-        require_runnable(plan, problems)
     return _required(plan, problems)
 
 
@@ -72,5 +73,5 @@ def _read(mapping: Mapping[str, Any]) -> tuple[Plan | None, list[str]]:
 
 def _required(plan: Plan | None, problems: list[str]) -> Plan:
     if problems or plan is None:
-        raise ConfigError(REFUSED, problems)
+        raise ConfigError("This sweep cannot be run:", problems)
     return plan

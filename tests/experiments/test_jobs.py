@@ -1,0 +1,209 @@
+"""A job is a process: what it says, what ends it, and who waits for whom."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from lorakit.experiments.jobs import Job, Outcome, run_job
+from lorakit.experiments.local_runs import local_runs
+from lorakit.locks import exclusive
+from tests.experiments.sweeps import Runs, run, sweep
+
+PROGRAM = f"""#!{sys.executable}
+# In place of Python with lorakit: python -m lorakit train RECIPE
+import json, os, sys, time
+from pathlib import Path
+import yaml
+from lorakit.locks import exclusive
+
+recipe = yaml.safe_load(Path(sys.argv[4]).read_text())
+output = Path(recipe["output"])
+print("threads", os.environ["OMP_NUM_THREADS"], flush=True)
+with exclusive(output):
+    (output / "recipe.yaml").write_text(Path(sys.argv[4]).read_text())
+    with (output.parent / f"{{output.name}}.begun").open("a") as begun:
+        begun.write("x")
+    exec(os.environ.get("PROGRAM", ""))
+    content = {{
+        "method": recipe["method"], "task": "classification", "metrics": {{"accuracy": 0.5}},
+        "trainable_parameters": 1, "adapter_bytes": 1, "examples": {{"test": 1}}, "steps": 1,
+        "seconds": 1.0, "peak_memory_bytes": 1, "seed": recipe["training"]["seed"],
+        "versions": {{}}, "commit": None, "output": recipe["output"], "base": recipe["base"],
+    }}
+    (output / "result.new").write_text(json.dumps(content))
+    os.replace(output / "result.new", output / "result.json")
+"""
+
+
+@pytest.fixture(autouse=True)
+def quick_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program in place of the real one, which would take seconds to start."""
+    file = tmp_path / "program"
+    file.write_text(PROGRAM)
+    file.chmod(0o700)
+    monkeypatch.setattr("lorakit.experiments.jobs.sys.executable", str(file))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    directory = tmp_path / "runs" / "seed-0"
+    directory.parent.mkdir()
+    found = Job("a run", "a kind", directory)
+    recipe = {"output": str(directory), "method": "lora", "base": "b", "training": {"seed": 0}}
+    found.recipe.write_text(json.dumps(recipe))
+    return found
+
+
+def ended(job: Job, program: str, monkeypatch: pytest.MonkeyPatch) -> Outcome:
+    monkeypatch.setenv("PROGRAM", program)
+    return run_job(job, {"OMP_NUM_THREADS": "3"}, Event())
+
+
+def test_a_job_that_ends_well_has_a_result_and_a_log(job: Job, monkeypatch) -> None:
+    outcome = ended(job, "print('said', file=sys.stderr)", monkeypatch)
+    assert outcome.error is None
+    assert outcome.seconds > 0
+    assert job.is_finished
+    assert job.log.read_text().split() == ["threads", "3", "said"]
+    assert not job.error.exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "error"),
+    [
+        ("sys.exit('The data has no rows:\\n  - none')", "The data has no rows:\n  - none"),
+        ("raise MemoryError('no room')", "MemoryError: no room"),
+        (
+            "os.kill(os.getpid(), 9)",
+            "The process was ended by SIGKILL, as the system does where memory runs out.",
+        ),
+        ("os.kill(os.getpid(), 15)", "The process was ended by SIGTERM."),
+        ("os._exit(3)", "The process ended with the exit code 3 and no result."),
+        ("os._exit(0)", "The process ended with the exit code 0 and no result."),
+    ],
+)
+def test_a_job_that_fails_says_why(job: Job, monkeypatch, program: str, error: str) -> None:
+    assert ended(job, program, monkeypatch).error == error
+    assert job.error.read_text() == error
+    assert ended(job, "", monkeypatch).error is None
+    assert not job.error.exists(), "it has not failed any more"
+
+
+def test_a_finished_job_is_not_begun_again(job: Job, monkeypatch) -> None:
+    ended(job, "", monkeypatch)
+    assert ended(job, "sys.exit('again')", monkeypatch).error is None
+
+
+def test_a_job_that_another_process_makes_is_waited_for(job: Job, monkeypatch) -> None:
+    """An earlier call was killed, and what it had started goes on."""
+    ended(job, "", monkeypatch)
+    result = job.directory / "result.json"
+    result.rename(result.with_suffix(".kept"))
+    outcomes: list[Outcome] = []
+    with exclusive(job.directory):
+        waiting = Thread(target=lambda: outcomes.append(run_job(job, {}, Event())))
+        waiting.start()
+        time.sleep(0.3)
+        assert not outcomes
+        result.with_suffix(".kept").rename(result)
+    waiting.join(10)
+    assert [outcome.error for outcome in outcomes] == [None]
+    assert job.directory.with_name("seed-0.begun").read_text() == "x", "it was begun once"
+
+
+def test_a_job_is_interrupted_and_has_not_failed(job: Job, monkeypatch) -> None:
+    monkeypatch.setenv("PROGRAM", "try: time.sleep(60)\nexcept KeyboardInterrupt: os._exit(130)")
+    stop, outcomes = Event(), list[Outcome]()
+    running = Thread(target=lambda: outcomes.append(run_job(job, {"OMP_NUM_THREADS": "1"}, stop)))
+    running.start()
+    _wait_for(lambda: job.directory.with_name("seed-0.begun").exists())
+    stop.set()
+    running.join(10)
+    assert outcomes, "it waits for nothing else"
+    assert not job.error.exists()
+
+
+def test_what_is_left_is_not_begun_when_nobody_wants_the_rest(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PROGRAM", "time.sleep(0.3)")
+    with pytest.raises(_EnoughError):
+        run(sweep(tmp_path), _stopping)
+    assert 1 <= len(list(tmp_path.rglob("*.begun"))) < 8
+    run(sweep(tmp_path), local_runs(2))
+    assert len(list(tmp_path.rglob("result.json"))) == 8
+    assert not list(tmp_path.rglob("*.error"))
+
+
+def test_cores_are_divided(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("lorakit.experiments.local_runs._cores", lambda: 6)
+    run(sweep(tmp_path, tasks=["one"]), local_runs(2))
+    assert {log.read_text() for log in tmp_path.rglob("*.log")} == {"threads 3\n"}
+
+
+@pytest.mark.parametrize("whom", ["the sweep", "the sweep and its runs"])
+def test_kill_9_loses_nothing_and_repeats_no_finished_run(tmp_path, monkeypatch, whom) -> None:
+    monkeypatch.setenv("PROGRAM", "time.sleep(0.2)")
+    mapping = sweep(tmp_path, seeds=[0, 1, 2])
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        run(mapping, local_runs(2))
+        os._exit(0)
+    _wait_for(lambda: len(list(tmp_path.rglob("result.json"))) >= 2)
+    running = [int(json.loads(note.read_text())["pid"]) for note in tmp_path.rglob("*.lock.json")]
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    if whom == "the sweep and its runs":
+        for process in {*running} - {child}:
+            _kill(process)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("result.json")}
+    table = run(mapping, local_runs(2))
+    assert [cell.seeds for row in table.rows for cell in row.cells] == [(0, 1, 2)] * 4
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    begun = {file: len(file.read_text()) for file in tmp_path.rglob("*.begun")}
+    assert len(begun) == 12
+    again = [file for file, times in begun.items() if times > 1]
+    assert len(again) <= (0 if whom == "the sweep" else 2), "but for what was killed"
+    last = Runs()
+    assert run(mapping, last) == table
+    assert last.names == []
+
+
+class _EnoughError(Exception):
+    pass
+
+
+def _stopping(jobs, started) -> Iterator[Outcome]:
+    """Fails after the first job."""
+    with closing(local_runs(1)(jobs, started)) as outcomes:
+        yield next(outcomes)
+        raise _EnoughError
+
+
+def _wait_for(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _kill(process: int) -> None:
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    _wait_for(lambda: not Path(f"/proc/{process}").exists() or _is_zombie(process))
+
+
+def _is_zombie(process: int) -> bool:
+    return ") Z " in Path(f"/proc/{process}/stat").read_text()
