@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from lorakit.config import alpha_for
 from lorakit.errors import ConfigError
 from lorakit.functional.linear import add_scaled
-from lorakit.functional.rows import Rows
-from lorakit.functional.rows import replace as replace_rows
+from lorakit.functional.token_rows import Rows
+from lorakit.functional.token_rows import replace as replace_rows
 from lorakit.layers.lora_layer import LoRALayer
 from lorakit.layers.merged_weight import MergedWeight
 from lorakit.surgery.disabling import here

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from lorakit.functional.rows import Rows
+from lorakit.functional.token_rows import Rows
 from lorakit.layers.base import AdapterLayer
 from lorakit.surgery.composition import bases_of, composed
 

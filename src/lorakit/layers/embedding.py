@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lorakit.functional import embedding
-from lorakit.functional.rows import Rows, look_up
+from lorakit.functional.token_rows import Rows, look_up
 from lorakit.layers.base import AdapterLayer
 from lorakit.variants import AdapterSpec, EmbeddingSite
 

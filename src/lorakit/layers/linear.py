@@ -12,11 +12,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from lorakit.errors import ConfigError
-from lorakit.functional import linear, slices
-from lorakit.functional import rows as rows_of
+from lorakit.functional import linear, slices, token_rows
 from lorakit.functional.fused import lora_linear
-from lorakit.functional.rows import Rows
 from lorakit.functional.slices import Slices
+from lorakit.functional.token_rows import Rows
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.readers import watch_parents
 from lorakit.surgery.split import is_conv1d
@@ -105,7 +104,7 @@ class Linear(AdapterLayer, nn.Linear):
 
     def with_rows(self, input: Tensor, rows: Rows, values: Tensor) -> Tensor:
         y = self.plain(input, self.base_weight)
-        return rows_of.project(input, y, self.base_weight, rows, values)
+        return token_rows.project(input, y, self.base_weight, rows, values)
 
 
 class MergedLinear(Linear):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lorakit.functional.merge import merge, rounding_loss
-from lorakit.functional.rows import Rows
+from lorakit.functional.token_rows import Rows
 from lorakit.variants.site import Pair, RowsSite, Shape, Site
 from lorakit.variants.spec import AdapterSpec
 

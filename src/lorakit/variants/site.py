@@ -25,8 +25,8 @@ from torch import Tensor
 
 from lorakit.functional import embedding, linear, slices
 from lorakit.functional.initialise import INITIALISERS, embedding_factors
-from lorakit.functional.rows import Rows
 from lorakit.functional.slices import Slices
+from lorakit.functional.token_rows import Rows
 
 Shape = tuple[int, ...]
 Pair = tuple[Tensor, Tensor]

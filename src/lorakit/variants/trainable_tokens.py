@@ -1,7 +1,7 @@
 """Trainable tokens: some rows of W, an embedding or the head tied to it, have values of their own.
 
 `trainable_tokens_delta` is (N, D): not a difference, but what stands in these rows; PEFT's name. It
-starts as the rows themselves. There is no scale. The mathematics is `functional.rows`'.
+starts as the rows themselves. There is no scale. The mathematics is `functional.token_rows`'.
 
 Source: PEFT's TrainableTokensLayer,
 https://github.com/huggingface/peft/blob/v0.21.2/src/peft/tuners/trainable_tokens/layer.py.
@@ -14,10 +14,10 @@ from typing import Protocol
 
 from torch import Tensor
 
-from lorakit.functional import rows
+from lorakit.functional import token_rows
 from lorakit.functional.initialise import adapter_dtype
 from lorakit.functional.merge import rounding_loss
-from lorakit.functional.rows import Rows
+from lorakit.functional.token_rows import Rows
 from lorakit.variants.base import Host, Tensors, Variant
 from lorakit.variants.site import Pair, RowsSite, Shape, Site
 from lorakit.variants.spec import AdapterSpec
@@ -53,11 +53,11 @@ class TrainableTokens(Variant):
         return self.derived(site, weight, {}, spec.scaling)
 
     def derived(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> dict[str, Tensor]:
-        start = weight[rows.index(_rows(site), weight.device)]
+        start = weight[token_rows.index(_rows(site), weight.device)]
         return {VALUES: start.to(adapter_dtype(weight.dtype))}
 
     def delta(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
-        return rows.delta(weight, _rows(site), tensors[VALUES])
+        return token_rows.delta(weight, _rows(site), tensors[VALUES])
 
     def factors(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Iterator[Pair]:
         offsets_ND = rows.offset(weight, _rows(site), tensors[VALUES])
@@ -66,11 +66,13 @@ class TrainableTokens(Variant):
         yield offsets_ND, one_hot_NV.scatter_(1, places.unsqueeze(1), 1.0).t()
 
     def merged(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
-        return rows.replace(weight, _rows(site), tensors[VALUES])
+        return token_rows.replace(weight, _rows(site), tensors[VALUES])
 
     def rounding_loss(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> float:
-        places = rows.index(_rows(site), weight.device)
-        return rounding_loss(weight[places], rows.offset(weight, _rows(site), tensors[VALUES]))
+        places = token_rows.index(_rows(site), weight.device)
+        return rounding_loss(
+            weight[places], token_rows.offset(weight, _rows(site), tensors[VALUES])
+        )
 
     def forward(self, host: Host, x: Tensor, tensors: Tensors, s: float, dropout: float) -> Tensor:
         return host.with_rows(x, _rows(host.site), tensors[VALUES])

@@ -14,7 +14,7 @@ from torch import nn
 
 from lorakit.config import LoraConfig
 from lorakit.errors import SUGGESTIONS, suggest
-from lorakit.functional.rows import Rows
+from lorakit.functional.token_rows import Rows
 from lorakit.injection.selection.naming import names_by_suffix, within_any
 from lorakit.injection.selection.selected import Target
 from lorakit.injection.selection.vocabulary import input_embeddings

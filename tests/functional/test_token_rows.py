@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from lorakit.functional import rows as rows_of
-from lorakit.functional.rows import delta, look_up, project, replace
+from lorakit.functional import token_rows as rows_of
+from lorakit.functional.token_rows import delta, look_up, project, replace
 from tests.tolerances import EXACT, TOLERANCES
 
 FLOAT64 = TOLERANCES[torch.float64]
