@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lorakit import adapters as adapters
     from lorakit import checkpoint as checkpoint
     from lorakit import errors as errors
     from lorakit import layers as layers
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lorakit import tasks as tasks
     from lorakit import utils as utils
     from lorakit import variants as variants
+    from lorakit.adapters import AdapterSet as AdapterSet
     from lorakit.checkpoint import AdapterBundle as AdapterBundle
     from lorakit.config import LoraConfig as LoraConfig
     from lorakit.injection.adaptation import eject as eject
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AdapterBundle": "lorakit.checkpoint",
+    "AdapterSet": "lorakit.adapters",
     "Conv1d": "lorakit.layers",
     "Conv2d": "lorakit.layers",
     "Conv3d": "lorakit.layers",
@@ -66,7 +69,8 @@ _HOME = {
     "targets": "lorakit.injection.selection.catalogue",
 }
 _MODULES = (
-    "checkpoint", "errors", "layers", "losses", "methods", "surgery", "tasks", "utils", "variants",
+    "adapters", "checkpoint", "errors", "layers", "losses", "methods", "surgery", "tasks", "utils",
+    "variants",
 )  # fmt: skip
 
 __all__ = [*sorted((*_HOME, *_MODULES))]

@@ -93,11 +93,15 @@ def delta(a: Tensor, b: Tensor, s: float, slices: Slices) -> Tensor:
 
 
 def as_block(a: Tensor, b: Tensor, slices: Slices) -> tuple[Tensor, Tensor]:
-    """The same update as one LoRA: A (N*R, I) and the block-shaped B (O, N*R)."""
-    r = b.shape[1]
-    block = b.new_zeros(sum(height for height, _ in slices), a.shape[0])
-    for i, ((start, stop), _, b_HR) in enumerate(pairs(a, b, slices)):
-        block[start:stop, i * r : (i + 1) * r] = b_HR
+    """The same update as one LoRA: A (N*R, I) and the block-shaped B (O, N*R).
+
+    Both may have leading dimensions, which stay.
+    """
+    r = b.shape[-1]
+    block = b.new_zeros(*b.shape[:-2], sum(height for height, _ in slices), a.shape[-2])
+    parts = b.split(adapted_heights(slices), dim=-2)
+    for i, ((start, stop), b_HR) in enumerate(zip(adapted_spans(slices), parts, strict=True)):
+        block[..., start:stop, i * r : (i + 1) * r] = b_HR
     return a, block
 
 

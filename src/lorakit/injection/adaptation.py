@@ -9,7 +9,7 @@ from lorakit.errors import ConfigError, StateError
 from lorakit.injection import trained_copies
 from lorakit.injection.inspection.report import Report, describe
 from lorakit.injection.installation import install, uninstall
-from lorakit.injection.record import require_whole
+from lorakit.injection.record import require_no_set, require_whole
 from lorakit.injection.selection.matching import select
 from lorakit.injection.transfer.pretrained import keep_loadable
 from lorakit.layers.conversion import lora_layers, require_plain_form
@@ -34,6 +34,7 @@ def inject(model: nn.Module, config: LoraConfig) -> Report:
     """
     _require_config(config)
     require_no_peft(model)
+    require_no_set(model)
     adapted = [name for name, _ in lora_layers(model)]
     if adapted:
         raise StateError(

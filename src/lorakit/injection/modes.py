@@ -14,7 +14,7 @@ from torch import nn
 
 from lorakit.errors import StateError
 from lorakit.injection import trained_copies
-from lorakit.injection.record import require_adapters
+from lorakit.injection.record import require_adapters, shared_modules
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.additions import owners
@@ -106,7 +106,7 @@ def merged(model: nn.Module) -> Iterator[MergeReport]:
 
 def merge_report(model: nn.Module) -> MergeReport:
     """What merging this model's adapters costs."""
-    layers = dict(lora_layers(model))
+    layers = {**dict(lora_layers(model)), **_acting(model)}
     with torch.no_grad():
         return MergeReport(
             cache_bytes=sum(
@@ -116,6 +116,13 @@ def merge_report(model: nn.Module) -> MergeReport:
             ),
             rounding={name: layer.rounding_loss() for name, layer in layers.items()},
         )
+
+
+def _acting(model: nn.Module) -> dict[str, AdapterLayer]:
+    """The layers that run an adapter of a set here and now, by name."""
+    shared = set(shared_modules(model))
+    found = ((n, m) for n, m in model.named_modules() if m in shared)
+    return {name: m for name, m in found if isinstance(m, AdapterLayer) and m.r}
 
 
 def disabled(model: nn.Module) -> Disabled:
@@ -137,7 +144,8 @@ def _with_originals(model: nn.Module) -> list[nn.Module]:
     holders = list(trained_copies.holders(model))
     for module in holders:
         trained_copies.follow(module)
-    return [*layers, *holders, *(module for _, module in owners(model))]
+    added = [module for _, module in owners(model)]
+    return [*layers, *holders, *added, *shared_modules(model)]
 
 
 def refresh(model: nn.Module) -> None:

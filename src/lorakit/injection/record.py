@@ -42,9 +42,25 @@ def injections(model: nn.Module) -> Iterator[tuple[str, Injection]]:
             yield name, record.injection
 
 
+def shared_modules(model: nn.Module) -> list[nn.Module]:
+    """The modules that run the adapters of an `AdapterSet`."""
+    return [m for m in model.modules() if (record := alteration(m)) is not None and record.shared]
+
+
+def require_no_set(model: nn.Module) -> None:
+    """Raises StateError for a model with an `AdapterSet`."""
+    if found := shared_modules(model):
+        raise StateError(
+            f"This {type(model).__name__} has an AdapterSet, whose adapters run in {len(found)} of "
+            "its modules. Load, save and remove them with the methods of the set, or close() it "
+            "first."
+        )
+
+
 def require_adapters(model: nn.Module) -> list[AdapterLayer]:
-    """The adapted layers; raises StateError if there are none."""
+    """The adapted layers, and those that run a set's adapters; StateError if there are none."""
     layers = [layer for _, layer in lora_layers(model)]
+    layers += [module for module in shared_modules(model) if isinstance(module, AdapterLayer)]
     if not layers and injection_of(model) is None:
         require_no_peft(model)
         raise StateError(
@@ -56,6 +72,7 @@ def require_adapters(model: nn.Module) -> list[AdapterLayer]:
 
 def require_enabled(model: nn.Module) -> list[AdapterLayer]:
     """The adapted layers; raises StateError if there are none, or they are disabled."""
+    require_no_set(model)
     layers = require_adapters(model)
     if not all(layer.active for layer in layers) or not trained_copies.in_use(model):
         raise StateError(

@@ -42,6 +42,8 @@ class AdapterLayer(MergedWeight, LoRALayer):
     torch_class: ClassVar[type[nn.Module]]
     """The torch class that this one adapts; a converted module may have had a subclass of it."""
     weight_name: ClassVar[str] = "weight"
+    is_shared: ClassVar[bool] = False
+    """Whether it has no adapter of its own, and runs those of an `AdapterSet`."""
     without_weight: ClassVar[str] = (
         "has no parameter named weight (it may be pruned, weight-normalised or quantised)"
     )

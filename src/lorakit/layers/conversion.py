@@ -96,7 +96,7 @@ def refusal(module: nn.Module, in_rows: bool = False) -> str | None:
     """Why this module cannot be adapted, or None if it can; `in_rows` as in `lora_class_of`."""
     name = type(module).__name__
     if isinstance(module, AdapterLayer):
-        return "already has an adapter"
+        return None if module.is_shared else "already has an adapter"
     if any(isinstance(p, UninitializedParameter) for p in module._parameters.values()):
         return "is a lazy module with uninitialized parameters; run one forward pass first"
     if reason := overridden_forward(module):
@@ -292,7 +292,7 @@ def _strip(
 
 
 def lora_layers(model: nn.Module) -> Iterable[tuple[str, AdapterLayer]]:
-    """(name, layer) of every adapted layer in the model; a shared one once."""
+    """(name, layer) of every layer in the model with an adapter of its own; a tied one once."""
     for name, module in model.named_modules():
-        if isinstance(module, AdapterLayer) and module.r:
+        if isinstance(module, AdapterLayer) and not module.is_shared and module.r:
             yield name, module

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from lorakit.errors import StateError
+from lorakit.injection.record import require_no_set
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery import alteration as alterations
 from lorakit.surgery.alteration import Alteration, alteration, altered
@@ -64,6 +65,7 @@ def has_lora(model: nn.Module) -> bool:
 def require_plain(model: nn.Module) -> None:
     """Raise StateError for a model that is already prepared for a method, or has PEFT's modules."""
     require_no_peft(model)
+    require_no_set(model)
     kind, note = type(model).__name__, applied_to(model)
     if note is not None:
         raise StateError(

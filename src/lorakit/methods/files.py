@@ -8,6 +8,7 @@ from torch import nn
 
 from lorakit.checkpoint import AdapterBundle, read, write
 from lorakit.errors import FormatError, MismatchError, StateError, suggest
+from lorakit.injection.record import require_no_set
 from lorakit.injection.transfer.loading import LoadReport
 from lorakit.methods.registry import METHODS, method_of
 from lorakit.surgery.foreign import require_no_peft
@@ -27,6 +28,7 @@ def save_adapter(model: nn.Module, path: str | Path) -> Path:
     removed or no longer fit their weights; SaveError if the format cannot store something or
     writing fails. Unless it says that the new tensors are in place, the directory is unchanged.
     """
+    require_no_set(model)
     method = method_of(model)
     if method is None:
         require_no_peft(model)
@@ -75,6 +77,7 @@ def load(
             f"{suggest(bundle.method, METHODS)}; the methods are {', '.join(METHODS)}."
         )
     require_no_peft(model)
+    require_no_set(model)
     here = method_of(model)
     if here is not None and here.name != bundle.method:
         raise MismatchError(

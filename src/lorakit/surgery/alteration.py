@@ -36,6 +36,8 @@ class Alteration:
     """The injection of which this module is a part."""
     injection: Any = None
     """The injection, on the model that was injected."""
+    shared: Any = None
+    """The set whose adapters run in this module; it has none of its own."""
     method: Any = None
     """The method that prepared this model, and its config."""
     training_start: dict[str, list[float]] | None = None

@@ -114,7 +114,7 @@ def rows_site(module: nn.Module, rows: Rows) -> RowsSite:
 def rows_refusal(model: nn.Module, name: str) -> str | None:
     """Why rows of this module cannot be trained; None if they can, or are already."""
     module = model.get_submodule(name)
-    if isinstance(module, AdapterLayer):
+    if isinstance(module, AdapterLayer) and not module.is_shared:
         return None if isinstance(module.site, RowsSite) else "is adapted as a whole"
     if reason := conversion.refusal(module, in_rows=True):
         return reason

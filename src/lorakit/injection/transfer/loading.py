@@ -64,19 +64,8 @@ def load_bundle(
     `origin` names the bundle in errors. Raises MismatchError as `lorakit.load_adapter` does.
     """
     model = unwrapped(model)
-    names = (name for name, _ in model.named_modules(remove_duplicate=False))
-    bundle, unexpected = in_model_names(bundle, names)
-    bundle = without_tables(model, without_base_copies(model, bundle))
-    placement = place(model, bundle)
-    adapted = any(True for _ in lora_layers(model))
-    tied = trained_as_one(placement.trained, bundle.trained) if adapted else []
-    problems = group_layers([*unexpected, *placement.problems, *tied])
-    verified = placement.base_verified
-    if check_base and verified is False:
-        problems.append(another_base(bundle))
-    if problems:
-        raise MismatchError(f"{origin} does not fit this {type(model).__name__}:", problems)
-    if adapted:
+    bundle, placement = fit(model, bundle, origin, check_base)
+    if any(True for _ in lora_layers(model)):
         require_enabled(model)
         _overwrite(model, placement)
     else:
@@ -86,7 +75,29 @@ def load_bundle(
     fill(model, bundle.trained)
     mark_training_start(model)
     rounding = _worst_rounding(model)
-    return LoadReport(bundle.format, describe(model), verified, rounding, bundle.unknown_settings)
+    verified, unknown = placement.base_verified, bundle.unknown_settings
+    return LoadReport(bundle.format, describe(model), verified, rounding, unknown)
+
+
+def fit(
+    model: nn.Module, bundle: AdapterBundle, origin: str, check_base: bool = True
+) -> tuple[AdapterBundle, Placement]:
+    """Match a bundle with a model, without changing it: what is stored, and where it belongs.
+
+    Raises MismatchError that lists everything that does not fit.
+    """
+    names = (name for name, _ in model.named_modules(remove_duplicate=False))
+    bundle, unexpected = in_model_names(bundle, names)
+    bundle = without_tables(model, without_base_copies(model, bundle))
+    placement = place(model, bundle)
+    adapted = any(True for _ in lora_layers(model))
+    tied = trained_as_one(placement.trained, bundle.trained) if adapted else []
+    problems = group_layers([*unexpected, *placement.problems, *tied])
+    if check_base and placement.base_verified is False:
+        problems.append(another_base(bundle))
+    if problems:
+        raise MismatchError(f"{origin} does not fit this {type(model).__name__}:", problems)
+    return bundle, placement
 
 
 def another_base(bundle: AdapterBundle) -> str:

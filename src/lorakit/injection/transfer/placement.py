@@ -99,7 +99,7 @@ def _place_adapter(
     sizes: SizeHints,
 ) -> str | None:
     """Match one module; returns what is wrong with it, if anything."""
-    layer = module if isinstance(module, AdapterLayer) else None
+    layer = module if isinstance(module, AdapterLayer) and not module.is_shared else None
     if isinstance(adapter.site, RowsSite):
         if reason := rows_refusal(model, name):
             return reason

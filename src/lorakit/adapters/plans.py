@@ -1,0 +1,136 @@
+"""How a module computes a batch whose rows have adapters of their own.
+
+`ByRows` has one product of all rows with the base and one operation for the adapters. `ByGroups`
+serves what has no such operation (embeddings, convolutions, heads, adapters that train): the rows
+of each adapter run together, with its stand-in.
+
+A row of a batch may be several rows of the input, one after the other: the beams of a text, which
+`generate` repeats, or the tokens of a row that a module has flattened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.errors import StateError
+from lorakit.functional import dora, slices
+from lorakit.functional.rows import Pack, Part, gathered, is_segmented, pack, segmented
+from lorakit.layers.linear import Linear
+from lorakit.variants import LinearSite
+from lorakit.variants.dora import MAGNITUDE
+
+if TYPE_CHECKING:
+    from lorakit.adapters.entry import Packed
+    from lorakit.adapters.routing import Plan
+
+
+def repeats(place: str, rows: int, input: Tensor) -> int:
+    """How many rows of the input belong to each of these rows."""
+    count = input.shape[0] if input.ndim else 0
+    if count == 0 or count % rows:
+        raise StateError(
+            f"Wrong number of rows: {place} has an input of {count}, and rows() named {rows} "
+            "adapters; name one for each row of the batch (generate may repeat each row, as beams)."
+        )
+    return count // rows
+
+
+class Counted:
+    """One adapter for all rows, of which there have to be as many as were named."""
+
+    def __init__(self, place: str, rows: int, plan: Plan) -> None:
+        self._place, self._rows, self._plan = place, rows, plan
+
+    def __call__(self, input: Tensor) -> Tensor:
+        repeats(self._place, self._rows, input)
+        return self._plan(input)
+
+
+class ByRows:
+    """The low-rank updates of all rows in one operation, `functional.rows`."""
+
+    def __init__(self, place: str, rows: int, module: nn.Module, parts: Sequence[Part]) -> None:
+        self._place, self._rows, self._parts = place, rows, parts
+        self._module: Any = module
+        self._packs: dict[torch.dtype, Pack] = {}
+
+    def __call__(self, input: Tensor) -> Tensor:
+        repeats(self._place, self._rows, input)
+        module = self._module
+        y = module.plain(input, module.base_weight)
+        x_NTI = input.reshape(self._rows, -1, input.shape[-1])
+        y_NTO = y.view(self._rows, -1, y.shape[-1])
+        if is_segmented(x_NTI, y_NTO, self._parts):
+            z = segmented(x_NTI, y_NTO, module.base_bias, self._parts)
+        else:
+            z = gathered(x_NTI, y_NTO, module.base_bias, self._pack(y.dtype))
+        return z.view(y.shape)
+
+    def _pack(self, dtype: torch.dtype) -> Pack:
+        """The factors of the rows, made once."""
+        found = self._packs.get(dtype)
+        if found is None:
+            with torch.inference_mode(False), torch.no_grad():
+                found = self._packs[dtype] = pack(self._rows, self._parts, dtype)
+        return found
+
+
+class ByGroups:
+    """The rows of each adapter together, each group with a plan of its own, or the base's."""
+
+    def __init__(
+        self,
+        place: str,
+        rows: int,
+        module: nn.Module,
+        groups: Sequence[tuple[Plan | None, Sequence[int]]],
+    ) -> None:
+        self._place, self._rows, self._groups = place, rows, groups
+        self._module: Any = module
+
+    def __call__(self, input: Tensor) -> Tensor:
+        times = repeats(self._place, self._rows, input)
+        outputs, order = [], []
+        for plan, rows in self._groups:
+            members = [row * times + n for row in rows for n in range(times)]
+            part = input[torch.tensor(members, device=input.device)]
+            outputs.append(self._module.base_forward(part) if plan is None else plan(part))
+            order += members
+        places = torch.tensor(order, device=input.device).argsort()
+        return torch.cat(outputs).index_select(0, places)
+
+
+def rows_part(module: nn.Module, members: Sequence[tuple[Packed, Sequence[int]]]) -> Part | None:
+    """The `Part` of adapters in one slab, each with its rows; None if they have none."""
+    slab, _, spec, site = members[0][0]
+    rows = [row for _, own in members for row in own]
+    slots = [adapter.slot for adapter, own in members for _ in own]
+    if not (isinstance(module, Linear) and isinstance(site, LinearSite)):
+        return None
+    if spec.variant not in _IN_ROWS:
+        return None
+    a, b, s = slab.tensors["lora_A"], slab.tensors["lora_B"], slab.scales
+    if spec.variant == "lora" and site.slices is None:
+        return Part(a, b, s, slots, rows)
+    used = torch.tensor([adapter.slot for adapter, _ in members], device=a.device)
+    slots = [k for k, (_, own) in enumerate(members) for _ in own]
+    a, b, s = a[used], b[used], s[used]
+    if site.slices is not None:
+        return Part(*slices.as_block(a, b, site.slices), s, slots, rows)
+    offsets = [_offset(module.base_weight, adapter, site.transposed) for adapter, _ in members]
+    return Part(a, b, s, slots, rows, torch.stack(offsets))
+
+
+_IN_ROWS = ("lora", "dora")
+"""Variants that have a form for all rows at once."""
+
+
+def _offset(weight: Tensor, adapter: Packed, transposed: bool) -> Tensor:
+    """DoRA's d of one adapter, which depends on the weight."""
+    a, b, m = (adapter.value().tensors[name] for name in ("lora_A", "lora_B", MAGNITUDE))
+    with torch.inference_mode(False), torch.no_grad():
+        return dora.magnitude_offset(weight, a, b, m, adapter.spec.scaling, transposed)

@@ -1,0 +1,120 @@
+"""Which adapter a forward uses: the default of a set, or the rows of the context that runs it.
+
+Every module of a set asks one object, so a switch is one assignment. The default is for all
+threads. What `rows` sets is in a context variable: of the thread, or of the asyncio task, that
+entered it. A task begins with the context of what created it; a thread begins with none, unless it
+is run in a copy (`contextvars.copy_context().run`).
+
+A *choice* says for each module what runs there, its plan, and remembers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Plan(Protocol):
+    """What runs in the place of a module's forward."""
+
+    def __call__(self, input: Tensor) -> Tensor: ...
+
+
+class Place(Protocol):
+    """One module of a set."""
+
+    def single(self, name: str) -> Plan | None:
+        """The plan where all rows have this adapter."""
+
+    def mixed(self, names: Sequence[str | None]) -> Plan | None:
+        """The plan where row n has the adapter names[n]."""
+
+
+class Choice:
+    """What each place runs, found when it is first asked; by itself the base everywhere."""
+
+    names: Sequence[str | None] = ()
+    """The adapters that are chosen."""
+
+    def __init__(self) -> None:
+        self._plans: dict[Place, Plan | None] = {}
+
+    def plan(self, place: Place) -> Plan | None:
+        """What runs at this place; None for the base."""
+        try:
+            return self._plans[place]
+        except KeyError:
+            plan = self._plans[place] = self.make_plan(place)
+            return plan
+
+    def make_plan(self, place: Place) -> Plan | None:
+        """The plan of a place that was not asked before."""
+        return None
+
+    def forget_plans(self) -> None:
+        """Find every plan anew: the adapters have moved."""
+        self._plans = {}
+
+    def forget(self, place: Place) -> None:
+        """Find this plan anew: the module has changed."""
+        self._plans.pop(place, None)
+
+    def __getstate__(self) -> dict[str, object]:
+        """For copy and pickle: plans are found again."""
+        return {**self.__dict__, "_plans": {}}
+
+
+class Rows(Choice):
+    """Row n of a batch has the adapter names[n], or none."""
+
+    def __init__(self, names: Sequence[str | None]) -> None:
+        super().__init__()
+        self.names = tuple(names)
+
+    def make_plan(self, place: Place) -> Plan | None:
+        return place.mixed(self.names)
+
+
+class One(Choice):
+    """One adapter for all rows."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.names = (name,)
+
+    def make_plan(self, place: Place) -> Plan | None:
+        (name,) = self.names
+        assert name is not None
+        return place.single(name)
+
+
+BASE = Choice()
+_NONE: Mapping[int, Choice] = MappingProxyType({})
+_IN_CONTEXT: ContextVar[Mapping[int, Choice]] = ContextVar("AdapterSet.rows", default=_NONE)
+"""The choices of the sets, by the number of their routing; replaced and never changed."""
+
+
+class Routing:
+    """The default choice of a set, and those of contexts."""
+
+    def __init__(self) -> None:
+        self.default: Choice = BASE
+
+    def choice(self) -> Choice:
+        """What is chosen here and now."""
+        chosen = _IN_CONTEXT.get()
+        return chosen.get(id(self), self.default) if chosen else self.default
+
+    @contextmanager
+    def held(self, choice: Choice) -> Iterator[None]:
+        """Inside, in this context, `choice` is chosen."""
+        before = _IN_CONTEXT.set({**_IN_CONTEXT.get(), id(self): choice})
+        try:
+            yield
+        finally:
+            _IN_CONTEXT.reset(before)
