@@ -45,7 +45,7 @@ def route(model: nn.Module, name: str, routing: Routing, site: Site | None = Non
 
 
 def _as_layer(model: nn.Module, name: str, module: nn.Module, site: Site | None) -> None:
-    adapt(module, AdapterSpec(0), site)
+    adapt(module, AdapterSpec(0, merge_weights=False), site)
     parent, _, child = name.rpartition(".")
     if reads_weight(model.get_submodule(parent), child):
         layer: type[AdapterLayer] = type(module)  # type: ignore[assignment]

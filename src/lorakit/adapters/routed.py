@@ -15,7 +15,6 @@ from lorakit.adapters.place import Place
 from lorakit.errors import StateError
 from lorakit.layers.base import AdapterLayer
 from lorakit.surgery.disabling import here, is_disabled
-from lorakit.variants import Variant
 
 if TYPE_CHECKING:
     from typing import Self
@@ -52,21 +51,10 @@ class RoutedWeight(AdapterLayer):
     _lorakit_place: Place
 
     @property
-    def acting(self) -> AdapterLayer | None:
-        """The layer with the adapter that all rows have here and now; None if there is none."""
+    def acting(self) -> AdapterLayer | None:  # type: ignore[override]
+        """The stand-in with the adapter that all rows have here and now, if there is one."""
         plan = self._lorakit_place.plan()
-        return plan if isinstance(plan, AdapterLayer) else None
-
-    @property
-    def r(self) -> int:
-        acting = self.acting
-        return 0 if acting is None else acting.r
-
-    @property
-    def variant(self) -> Variant:  # type: ignore[override]
-        acting = self.acting
-        found: Variant = self.__dict__["variant"] if acting is None else acting.variant
-        return found
+        return plan if isinstance(plan, AdapterLayer) and plan.r else None
 
     def effective_weight(self) -> Tensor:
         plan = self._lorakit_place.plan()
@@ -82,10 +70,6 @@ class RoutedWeight(AdapterLayer):
     def build_cache(self) -> Tensor | None:
         acting = self.acting
         return None if acting is None else acting.build_cache()
-
-    def rounding_loss(self) -> float:
-        acting = self.acting
-        return 0.0 if acting is None else acting.rounding_loss()
 
     def drop_cache(self) -> None:
         super().drop_cache()

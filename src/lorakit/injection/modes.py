@@ -119,10 +119,11 @@ def merge_report(model: nn.Module) -> MergeReport:
 
 
 def _acting(model: nn.Module) -> dict[str, AdapterLayer]:
-    """The layers that run an adapter of a set here and now, by name."""
-    shared = set(shared_modules(model))
-    found = ((n, m) for n, m in model.named_modules() if m in shared)
-    return {name: m for name, m in found if isinstance(m, AdapterLayer) and m.r}
+    """The layers with the adapter that a set has chosen here and now, by module name."""
+    shared = (
+        (n, m) for n, m in model.named_modules() if isinstance(m, AdapterLayer) and m.is_shared
+    )
+    return {name: acting for name, module in shared if (acting := module.acting) is not None}
 
 
 def disabled(model: nn.Module) -> Disabled:

@@ -76,6 +76,11 @@ class MergedWeight(nn.Module):
         return self.delta_of(self.adapter_tensors())
 
     @property
+    def acting(self) -> Self | None:
+        """The layer that computes with an adapter here and now; itself, if it has one."""
+        return self if self.spec.r else None
+
+    @property
     def active(self) -> bool:
         """Whether the adapter is enabled, here and now; see `lorakit.disabled`."""
         return self._active and self.spec.r > 0 and not (here.disabled and is_disabled(self))

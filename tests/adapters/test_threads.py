@@ -1,0 +1,129 @@
+"""Threads and asyncio tasks that share a model, each with adapters of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier, Thread
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from tests.adapters.files import loaded_set, output, row_by_row, save_all
+from tests.injection import zoo
+from tests.tolerances import EXACT, MODEL
+
+BATCH = zoo.CASES["llama"].batch()
+CONFIGS = {
+    name: {"r": rank, "target_modules": ["q_proj", "v_proj", "up_proj"]}
+    for name, rank in (("a", 2), ("b", 4))
+}
+COMPOSITIONS: list[list[str | None]] = [["a", "a"], ["b", "b"], ["a", "b"], ["b", None]]
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return save_all(zoo.llama, tmp_path_factory.mktemp("adapters"), CONFIGS)
+
+
+@pytest.fixture(scope="module")
+def expected(paths: dict[str, Path]) -> list[torch.Tensor]:
+    return [row_by_row(zoo.llama, paths, names, **BATCH) for names in COMPOSITIONS]
+
+
+def test_each_thread_has_the_rows_that_it_entered(
+    paths: dict[str, Path], expected: list[torch.Tensor]
+) -> None:
+    model = zoo.llama()
+    adapters, start = loaded_set(model, paths), Barrier(len(COMPOSITIONS))
+
+    def work(n: int) -> list[torch.Tensor]:
+        start.wait()
+        results = []
+        for _ in range(40):
+            with adapters.rows(COMPOSITIONS[n]):
+                results.append(output(model, **BATCH))
+        return results
+
+    with ThreadPoolExecutor(len(COMPOSITIONS)) as pool:
+        for n, results in enumerate(pool.map(work, range(len(COMPOSITIONS)))):
+            for result in results:
+                assert_close(result, expected[n], **MODEL)
+
+
+def test_each_task_has_the_rows_that_it_entered(
+    paths: dict[str, Path], expected: list[torch.Tensor]
+) -> None:
+    model = zoo.llama()
+    adapters = loaded_set(model, paths)
+
+    async def work(n: int) -> torch.Tensor:
+        with adapters.rows(COMPOSITIONS[n]):
+            await asyncio.sleep(0)
+            result = output(model, **BATCH)
+            await asyncio.sleep(0)
+            return result
+
+    async def all_of_them() -> list[torch.Tensor]:
+        return await asyncio.gather(*(work(n) for n in range(len(COMPOSITIONS))))
+
+    for result, right in zip(asyncio.run(all_of_them()), expected, strict=True):
+        assert_close(result, right, **MODEL)
+
+
+def test_a_thread_inherits_rows_in_a_copy_of_the_context_alone(
+    paths: dict[str, Path], expected: list[torch.Tensor]
+) -> None:
+    model = zoo.llama()
+    base, adapters = output(model, **BATCH), loaded_set(model, paths)
+    found: dict[str, torch.Tensor] = {}
+
+    def work(name: str) -> None:
+        found[name] = output(model, **BATCH)
+
+    with adapters.rows(COMPOSITIONS[2]):
+        copied = contextvars.copy_context()
+        for thread in (
+            Thread(target=work, args=("new",)),
+            Thread(target=copied.run, args=(work, "copied")),
+        ):
+            thread.start()
+            thread.join()
+    assert_close(found["new"], base, **EXACT)
+    assert_close(found["copied"], expected[2], **MODEL)
+
+
+def test_the_default_is_for_all_threads(paths: dict[str, Path]) -> None:
+    model = zoo.llama()
+    adapters = loaded_set(model, paths)
+    adapters.activate("a")
+    right = output(model, **BATCH)
+    with ThreadPoolExecutor(1) as pool:
+        assert_close(pool.submit(output, model, **BATCH).result(), right, **EXACT)
+
+
+def test_an_exception_inside_leaves_nothing_behind(paths: dict[str, Path]) -> None:
+    model = zoo.llama()
+    base, adapters = output(model, **BATCH), loaded_set(model, paths)
+
+    def fail() -> None:
+        with adapters.rows(COMPOSITIONS[2]):
+            output(model, **BATCH)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert_close(output(model, **BATCH), base, **EXACT)
+    adapters.unload("a")
+
+
+def test_rows_nest(paths: dict[str, Path], expected: list[torch.Tensor]) -> None:
+    model = zoo.llama()
+    adapters = loaded_set(model, paths)
+    with adapters.rows(COMPOSITIONS[2]):
+        with adapters.rows(COMPOSITIONS[3]):
+            assert_close(output(model, **BATCH), expected[3], **MODEL)
+        assert_close(output(model, **BATCH), expected[2], **MODEL)
