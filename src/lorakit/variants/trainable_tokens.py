@@ -60,8 +60,8 @@ class TrainableTokens(Variant):
         return token_rows.delta(weight, _rows(site), tensors[VALUES])
 
     def factors(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Iterator[Pair]:
-        offsets_ND = rows.offset(weight, _rows(site), tensors[VALUES])
-        places = rows.index(_rows(site), weight.device)
+        offsets_ND = token_rows.offset(weight, _rows(site), tensors[VALUES])
+        places = token_rows.index(_rows(site), weight.device)
         one_hot_NV = offsets_ND.new_zeros(len(places), weight.shape[0])
         yield offsets_ND, one_hot_NV.scatter_(1, places.unsqueeze(1), 1.0).t()
 
