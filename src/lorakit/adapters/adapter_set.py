@@ -43,6 +43,7 @@ class AdapterSet:
         self._routing = Routing()
         self._places: dict[str, Place] = {}
         self._adapters: dict[str, Loaded] = {}
+        self._closed = False
 
     # --- adapters in and out
 
@@ -152,5 +153,5 @@ class AdapterSet:
         return [*self._adapters.values()]
 
     def _require_open(self) -> None:
-        if self.__dict__.get("_closed"):
+        if self._closed:
             raise StateError("This AdapterSet is closed; make another one of the model.")
