@@ -57,6 +57,8 @@ def test_the_methods_that_come_with_lorakit():
         ("pfeiffer", "adapters (Pfeiffer)"),
         ("lin", "adapters (Lin)"),
         ("adapter_drop", "AdapterDrop"),
+        ("prefix_embedding", "prefix embedding"),
+        ("prefix_layer", "prefix layer"),
     ]
 
 

@@ -58,6 +58,8 @@ SECTIONS = (
     Section("pfeiffer", "methods/pfeiffer.py", "PfeifferConfig"),
     Section("lin", "methods/lin.py", "LinConfig"),
     Section("adapter_drop", "methods/adapter_drop.py", "AdapterDropConfig"),
+    Section("prefix_embedding", "methods/prefixes/config.py", "PrefixConfig"),
+    Section("prefix_layer", "methods/prefixes/config.py", "PrefixLayerConfig"),
     Section("loss", "losses/config.py", "LossConfig"),
     Section("decoding", "recipe/decoding.py", "DecodingConfig"),
 )

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import DynamicCache, LogitsProcessor, NoRepeatNGramLogitsProcessor
 
 from lorakit.inference.streaming import CompletionStream, CompletionText, Say
+from lorakit.methods.prefixes.prompts import KnowsPrompts
 from lorakit.models.stop_tokens import stop_ids
 from lorakit.private.transformers_names import is_stateful
 from lorakit.recipe.decoding import DecodingConfig
@@ -86,7 +87,8 @@ def _stop_tokens(tokenizer: Any, stop_strings: Sequence[str]) -> list[int]:
 def _accepts_cache(model: Any) -> bool:
     """Whether the model takes position ids and a plain cache from which it can continue."""
     accepted = inspect.signature(model.forward).parameters
-    return {"position_ids", "past_key_values"} <= set(accepted) and not is_stateful(model)
+    takes = {"position_ids", "past_key_values"} <= set(accepted)
+    return takes and not is_stateful(model) and not isinstance(model, KnowsPrompts)
 
 
 def _prompt_cache(model: Any, ids: Tensor, mask: Tensor, num_beams: int) -> DynamicCache:

@@ -20,6 +20,7 @@ from lorakit.inference.generation import decoding_of
 from lorakit.inference.prediction import inference_context
 from lorakit.inference.session import Session
 from lorakit.inference.streaming import Say
+from lorakit.methods import extra_positions
 from lorakit.models.stop_tokens import set_stop_tokens
 from lorakit.recipe.data import text_limit
 from lorakit.recipe.decoding import DecodingConfig
@@ -150,6 +151,7 @@ def _conversing(session: Session, in_template: bool) -> CausalTask:
     task = require_generating(session.task, session.source)
     tokenizer, recipe = session.tokenizer, session.recipe
     limit = text_limit(tokenizer, session.base, None if recipe is None else recipe.revision)
+    limit -= extra_positions(session.model)
     is_open = not task.text and in_template  # no file says how it was trained
     if is_open and tokenizer.chat_template is not None and session.spec.in_template is not None:
         task = Chat((), None, limit)

@@ -21,7 +21,7 @@ from lorakit.inference.beside import (
     settle_tokens,
     stored_task,
 )
-from lorakit.methods import load
+from lorakit.methods import find, load
 from lorakit.models.dtypes import Dtype, compute_in, inference_dtype
 from lorakit.models.heads import head_height, output_layer
 from lorakit.models.loading import load_config, load_for_task, load_tokenizer
@@ -212,10 +212,11 @@ def _bare_task(spec: TaskSpec, options: LoadOptions, bundle: AdapterBundle, base
     """The task of an adapter that has no task file."""
     config = load_config(base)
     names = config.id2label
+    taken = find(bundle.method).extra_positions(bundle.method_config)
     adapter = BareAdapter(
         options.text or (),
         options.label,
-        text_limit(load_tokenizer(base), base),
+        text_limit(load_tokenizer(base), base) - taken,
         options.labels,
         head_height(bundle),
         tuple(str(names[number]) for number in sorted(names)),

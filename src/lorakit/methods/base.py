@@ -99,6 +99,16 @@ class Method(ABC, Generic[Config]):
         Raises TargetError that lists what cannot be merged.
         """
 
+    def finish(self, model: nn.Module) -> None:
+        """Leave what is used of what was trained, at the end of a training.
+
+        The model computes the same. Raises StateError if the method did not prepare it.
+        """
+
+    def extra_positions(self, settings: Mapping[str, Any]) -> int:
+        """How many positions of the base it takes from the texts, by its settings in recipes."""
+        return 0
+
     def require_own(self, bundle: AdapterBundle, origin: str) -> None:
         """Raise MismatchError for a bundle of another method."""
         if bundle.method != self.name:

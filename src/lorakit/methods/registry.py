@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from torch import nn
 
 from lorakit.errors import ConfigError, suggest
 from lorakit.methods.adapter_drop import AdapterDrop
+from lorakit.methods.applied import applied_to
 from lorakit.methods.base import Method
 from lorakit.methods.bitfit import BitFit
 from lorakit.methods.full import Full
@@ -17,6 +19,8 @@ from lorakit.methods.last_layers import LastLayers
 from lorakit.methods.lin import Lin
 from lorakit.methods.lora import Lora
 from lorakit.methods.pfeiffer import Pfeiffer
+from lorakit.methods.prefix_embedding import PrefixEmbedding
+from lorakit.methods.prefix_layer import PrefixLayer
 from lorakit.surgery.wrappers import unwrapped
 
 METHODS: dict[str, Method[Any]] = {}
@@ -54,6 +58,12 @@ def method_of(model: nn.Module) -> Method[Any] | None:
     return next((method for method in METHODS.values() if method.is_applied(model)), None)
 
 
+def extra_positions(model: nn.Module) -> int:
+    """How many positions of the base the method that prepared `model` takes from the texts."""
+    note = applied_to(unwrapped(model))
+    return 0 if note is None else find(note.method).extra_positions(asdict(note.config))
+
+
 for _method in (
     Lora(),
     Full(),
@@ -64,5 +74,7 @@ for _method in (
     Pfeiffer(),
     Lin(),
     AdapterDrop(),
+    PrefixEmbedding(),
+    PrefixLayer(),
 ):
     register(_method)

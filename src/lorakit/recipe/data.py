@@ -6,10 +6,11 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from lorakit.errors import ConfigError
+from lorakit.methods import find
 from lorakit.models import loading
 from lorakit.models.known_words import unknown_text
 from lorakit.recipe.blanks import without_blanks
@@ -195,7 +196,8 @@ def prepare(recipe: Recipe, train: Any) -> tuple[Any, Task]:
     tokenizer = loading.load_tokenizer(recipe.base, recipe.revision)
     data = recipe.data
     columns = Columns(data.task, tuple(data.text or ()) or None, data.label)
-    limit = text_limit(tokenizer, recipe.base, recipe.revision)
+    taken = find(recipe.method).extra_positions(asdict(recipe.method_config))
+    limit = text_limit(tokenizer, recipe.base, recipe.revision) - taken
     task = make_task(train, columns, min(data.max_length or limit, limit))
     task = task.for_base(loading.load_config(recipe.base, recipe.revision))
     if data.end_token is not None:

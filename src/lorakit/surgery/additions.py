@@ -26,7 +26,7 @@ class Addition:
     """Of the child; the owner has no attribute of this name."""
     module: nn.Module
     mixin: type[Disableable]
-    """A `Disableable`: its forward calls `super().forward` and the child, and the former alone
+    """A `Disableable`: it calls the original forward (or call) and the child, and the former alone
     where `self.is_off()`."""
 
 

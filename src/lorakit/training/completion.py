@@ -11,7 +11,7 @@ from lorakit.inference.generation import generate_test_rows
 from lorakit.inference.partial_outputs import remove_partial
 from lorakit.inference.scoring import joined
 from lorakit.inference.session import Session
-from lorakit.methods import save_adapter
+from lorakit.methods import find, save_adapter
 from lorakit.models.dtypes import resolve_dtype
 from lorakit.models.stop_tokens import save_generation_config, set_stop_tokens
 from lorakit.recipe.data import tested
@@ -34,6 +34,7 @@ def complete_run(run: Prepared, baseline: Baseline | None, place: Workplace) -> 
     Raises TrainingError if a test set's loss is not finite, SaveError for what cannot be written.
     """
     seconds, output = run.trainer.seconds, place.output
+    find(run.recipe.method).finish(run.model)
     task = fold_units(run.model, run.task)
     if run.recipe.data.calibrates:
         run.model.eval()

@@ -1,0 +1,131 @@
+"""Where a model takes virtual tokens, found by its structure.
+
+The backbone is the innermost module that has the input embeddings and a stack of blocks, and takes
+token ids: RobertaModel, GPT2Model, LlamaModel; of an encoder-decoder the encoder.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from lorakit.errors import TargetError
+from lorakit.injection.selection.vocabulary import input_embeddings
+from lorakit.methods.blocks import Stack, stacks
+
+_POSITIONS = ("position_embeddings", "embed_positions", "position_embedding", "wpe")
+
+
+@dataclass(frozen=True)
+class Places:
+    """The modules that virtual tokens concern."""
+
+    backbone: nn.Module
+    name: str
+    """The backbone's."""
+    embeddings: nn.Embedding
+    decoder: nn.Module | None
+    """What reads an encoder's output; None in other models."""
+    is_causal: bool
+    generates: bool
+    """Whether the model is a causal one that completes prompts."""
+    limit: int | None
+    """How many positions the backbone has a row for; None: it has no table of them."""
+
+
+def places(model: nn.Module) -> Places:
+    """Where this model takes virtual tokens.
+
+    Raises TargetError for a model that takes none, such as one of images or of sounds.
+    """
+    decoder = _decoder(model)
+    reader: Any = model.get_encoder() if decoder is not None else model  # type: ignore[operator]
+    embeddings = input_embeddings(reader)
+    if not isinstance(embeddings, nn.Embedding):
+        raise _refusal(model, "has no embeddings of tokens")
+    backbone = _innermost(reader, embeddings)
+    if backbone is None:
+        raise _refusal(model, "has no module with its embeddings and its layers that takes ids")
+    is_causal = decoder is None and _is_causal(backbone)
+    can_generate = getattr(model, "can_generate", None)
+    return Places(
+        backbone,
+        next(name for name, module in model.named_modules() if module is backbone),
+        embeddings,
+        decoder,
+        is_causal,
+        is_causal and model is not backbone and can_generate is not None and can_generate(),
+        _limit(backbone, embeddings),
+    )
+
+
+def stack_of(model: nn.Module, found: Places, layers_pattern: str | None) -> Stack:
+    """The blocks of the backbone; raises TargetError if none or several are known."""
+    own = stacks(found.backbone, layers_pattern)
+    if len(own) != 1:
+        names = ", ".join(stack.name for stack in own)
+        raise TargetError(
+            f"{type(model).__name__} has several stacks of layers ({names}); name one of them in "
+            "layers_pattern."
+        )
+    return own[0]
+
+
+def arguments(module: nn.Module) -> list[str]:
+    """The parameters of a module's forward, in their order."""
+    return list(inspect.signature(module.forward).parameters)
+
+
+def _decoder(model: nn.Module) -> nn.Module | None:
+    """The decoder of an encoder-decoder; None for other models."""
+    if not getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        return None
+    parts: Any = model
+    encoder, decoder = parts.get_encoder(), parts.get_decoder()
+    separate = isinstance(decoder, nn.Module) and decoder is not encoder and decoder is not model
+    return decoder if separate else None
+
+
+def _innermost(model: nn.Module, embeddings: nn.Module) -> nn.Module | None:
+    """The last module on the way to the embeddings that takes ids and has blocks."""
+    found = None
+    for module in model.modules():
+        has_both = any(part is embeddings for part in module.modules()) and _has_blocks(module)
+        if has_both and "input_ids" in arguments(module):
+            found = module
+    return found
+
+
+def _has_blocks(module: nn.Module) -> bool:
+    try:
+        return bool(stacks(module))
+    except TargetError:
+        return False
+
+
+def _is_causal(backbone: nn.Module) -> bool:
+    """Whether a token attends only to those before it, as the attention says; where none says
+    it, models that keep a cache do."""
+    said = [module.is_causal for module in backbone.modules() if hasattr(module, "is_causal")]
+    return any(said) if said else "past_key_values" in arguments(backbone)
+
+
+def _limit(backbone: nn.Module, embeddings: nn.Module) -> int | None:
+    tables = [
+        module
+        for name, module in backbone.named_modules()
+        if name.endswith(_POSITIONS) and isinstance(module, nn.Embedding)
+    ]
+    stated = getattr(backbone.config, "max_position_embeddings", None)
+    used = [t.num_embeddings - (t.padding_idx or -1) - 1 for t in tables if t is not embeddings]
+    return min([*used, *([stated] if stated else [])]) if used else None
+
+
+def _refusal(model: nn.Module, why: str) -> TargetError:
+    return TargetError(
+        f"{type(model).__name__} {why}, so there is no place for virtual tokens in it; use another "
+        "method, such as lora."
+    )
