@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,42 +16,13 @@ import pytest
 from lorakit.experiments.jobs import Job, Outcome, run_job
 from lorakit.experiments.local_runs import local_runs
 from lorakit.locks import exclusive
+from tests.experiments import quick_program
 from tests.experiments.sweeps import Runs, run, sweep
-
-PROGRAM = f"""#!{sys.executable}
-# In place of Python with lorakit: python -m lorakit train RECIPE
-import json, os, sys, time
-from pathlib import Path
-import yaml
-from lorakit.locks import exclusive
-
-recipe = yaml.safe_load(Path(sys.argv[4]).read_text())
-output = Path(recipe["output"])
-print("threads", os.environ["OMP_NUM_THREADS"], flush=True)
-with exclusive(output):
-    (output / "recipe.yaml").write_text(Path(sys.argv[4]).read_text())
-    with (output.parent / f"{{output.name}}.begun").open("a") as begun:
-        begun.write("x")
-    exec(os.environ.get("PROGRAM", ""))
-    content = {{
-        "method": recipe["method"], "task": "classification", "metrics": {{"accuracy": 0.5}},
-        "trainable_parameters": 1, "adapter_bytes": 1, "examples": {{"test": 1}}, "steps": 1,
-        "seconds": 1.0, "peak_memory_bytes": 1, "seed": recipe["training"]["seed"],
-        "versions": {{}}, "commit": None, "output": recipe["output"], "base": recipe["base"],
-    }}
-    (output / "result.new").write_text(json.dumps(content))
-    os.replace(output / "result.new", output / "result.json")
-"""
 
 
 @pytest.fixture(autouse=True)
-def quick_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program in place of the real one, which would take seconds to start."""
-    file = tmp_path / "program"
-    file.write_text(PROGRAM)
-    file.chmod(0o700)
-    monkeypatch.setattr("lorakit.experiments.jobs.sys.executable", str(file))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
+def quick_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick_program.install(tmp_path, monkeypatch)
 
 
 @pytest.fixture

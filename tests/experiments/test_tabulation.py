@@ -204,6 +204,19 @@ def test_glues_eight_tasks_have_their_average() -> None:
     assert by["full"].center is None, "one of its tasks is missing"
 
 
+def test_the_average_takes_both_sets_of_mnli_and_one_number_of_each_task() -> None:
+    """Whatever else the table shows of a task."""
+    metrics = dict.fromkeys(("accuracy", "matthews_correlation", "pearson", "spearman"), 0.5)
+    results = {task: {"task": task, "metrics": dict(metrics)} for task in AVERAGED}
+    results["mnli"]["metrics"] = {"accuracy": 0.6, "mismatched_accuracy": 0.8}
+    results["stsb"]["metrics"]["spearman"] = 0.9
+    found = [Measurement(LORA, task, 0, result, "") for task, result in results.items()]
+    named = {"mnli": ["accuracy", "mismatched_accuracy"], "stsb": ["pearson", "spearman"]}
+    table = tabulate(found, [LORA], list(AVERAGED), Style(metrics=named))
+    assert len(table.columns) == 11
+    assert cells(table, -1)["lora"].center == pytest.approx((0.7 + 7 * 0.5) / 8)
+
+
 @given(st.lists(numbers, min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_the_order_of_the_runs_changes_nothing(groups, order: random.Random) -> None:
     rows = [RowName("base", str(place)) for place in range(len(groups))]

@@ -38,7 +38,7 @@ def _bar() -> Iterator[Show]:
         task = bar.add_task("", total=None)
 
         def show(progress: Progress, text: str) -> None:
-            if not text.endswith(": started"):
+            if not text.endswith(": started"):  # which the bar says
                 console.print(text)
             running = ", ".join(job.name for job in progress.running)
             bar.update(

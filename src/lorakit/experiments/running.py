@@ -22,7 +22,7 @@ from lorakit.experiments.sweep_file import COPY, runnable
 from lorakit.experiments.sweep_table import sweep_table
 from lorakit.experiments.table import Table
 from lorakit.files import atomic_write_text, obstacle
-from lorakit.locks import exclusive
+from lorakit.locks import exclusive, holder
 from lorakit.recipe.yaml_file import mapping_text, to_yaml
 from lorakit.runs.writing import writing
 from lorakit.text import plural
@@ -87,7 +87,8 @@ def _run(
 
     def started(job: Job) -> None:
         progress.start(job)
-        show(progress, f"{job.name}: started")
+        other = holder(job.directory)  # an earlier call was killed, and what it started goes on
+        show(progress, f"{job.name}: {f'waiting for {other}' if other else 'started'}")
 
     with closing(execute([job_of(run) for run in runs], started)) as outcomes:  # type: ignore[type-var]
         for outcome in outcomes:

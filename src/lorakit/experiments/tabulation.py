@@ -12,7 +12,7 @@ from lorakit.experiments.headlines import headlines
 from lorakit.experiments.statistics import CENTERS, LEVEL, SPREADS, p_value
 from lorakit.experiments.sweep import Spread, Statistic
 from lorakit.experiments.table import AVERAGE, Cell, Column, Failure, Published, Row, Table
-from lorakit.metrics.glue import AVERAGED
+from lorakit.metrics.glue import AVERAGED, glue_headline
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,11 @@ def tabulate(
     """The table with these rows and columns; in which order the runs come does not matter."""
     runs = sorted(measurements, key=lambda run: (run.seed, run.source))
     columns = _columns(runs, tasks, style)
-    found = [_row(name, [r for r in runs if r.row == name], columns, style) for name in rows]
+    of = {name: [run for run in runs if run.row == name] for name in rows}
+    found = [_row(name, of[name], columns, style) for name in rows]
     if set(AVERAGED) <= set(tasks):
-        columns, found = _with_average(columns, found, style)
+        columns = [*columns, AVERAGE]
+        found = [_with_average(row, of[RowName(row.base, row.name)], style) for row in found]
     for base in dict.fromkeys(row.base for row in found):
         own = [place for place, row in enumerate(found) if row.base == base]
         for place, row in zip(own, _marked([found[i] for i in own], columns, style), strict=True):
@@ -136,24 +138,22 @@ def _cell(name: RowName, runs: Sequence[Measurement], column: Column, style: Sty
     )
 
 
-def _with_average(
-    columns: list[Column], rows: list[Row], style: Style
-) -> tuple[list[Column], list[Row]]:
-    """Further the average of GLUE's eight tasks, of the rows that have all."""
-    places = [i for i, column in enumerate(columns) if column.task in AVERAGED]
+def _with_average(row: Row, runs: Sequence[Measurement], style: Style) -> Row:
+    """Further the average of GLUE's eight tasks, if the row has all of them.
 
-    def extended(row: Row) -> Row:
-        centers = [row.cells[place].center for place in places]
-        whole = len(centers) == len(AVERAGED) and None not in centers
-        cell = Cell(
-            center=statistics.fmean(c for c in centers if c is not None) if whole else None,
-            published=style.published.get(
-                (RowName(row.base, row.name), AVERAGE.task, AVERAGE.metric)
-            ),
-        )
-        return replace(row, cells=(*row.cells, cell))
-
-    return [*columns, AVERAGE], [extended(row) for row in rows]
+    Of a task it takes the headline, whichever metrics the table shows.
+    """
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        if run.result is not None and (task := run.result["task"]) in AVERAGED:
+            value = glue_headline(task, run.result["metrics"])[1]
+            found.setdefault(task, []).append(value)
+    centers = [CENTERS[style.statistic](values) for values in found.values()]
+    cell = Cell(
+        center=statistics.fmean(centers) if len(centers) == len(AVERAGED) else None,
+        published=style.published.get((RowName(row.base, row.name), AVERAGE.task, AVERAGE.metric)),
+    )
+    return replace(row, cells=(*row.cells, cell))
 
 
 def _marked(rows: Sequence[Row], columns: Sequence[Column], style: Style) -> list[Row]:
