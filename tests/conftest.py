@@ -6,7 +6,8 @@ import gc
 import importlib.util
 import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,3 +101,23 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
     with browser(tmp_path_factory.mktemp("browser") / "profile") as opened:
         yield opened
+
+
+@pytest.fixture
+def mount() -> Iterator[Callable[[Path, str], None]]:
+    """Puts a file system of its own in a place, which only root can do; "" takes it away."""
+    places: list[Path] = []
+
+    def change(place: Path, options: str) -> None:
+        if place in places and not options.startswith("remount"):
+            subprocess.run(["umount", place], check=True)
+            places.remove(place)
+        if options:
+            command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place]
+            if subprocess.run(command, capture_output=True, check=False).returncode:
+                pytest.skip("this user cannot mount a file system")
+            places[:] = dict.fromkeys([*places, place])
+
+    yield change
+    for place in [*places]:
+        change(place, "")

@@ -13,11 +13,12 @@ from threading import Event, Thread
 
 import pytest
 
+from lorakit import errors
 from lorakit.experiments.jobs import Job, Outcome, run_job
 from lorakit.experiments.local_runs import local_runs
 from lorakit.locks import exclusive
 from tests.experiments import quick_program
-from tests.experiments.sweeps import Runs, run, sweep
+from tests.experiments.sweeps import Runs, run, sweep, tiny_base
 
 
 @pytest.fixture(autouse=True)
@@ -147,6 +148,24 @@ def test_kill_9_loses_nothing_and_repeats_no_finished_run(tmp_path, monkeypatch,
     last = Runs()
     assert run(mapping, last) == table
     assert last.names == []
+
+
+def test_a_disk_that_fills_up_midway_leaves_what_is_finished(tmp_path, monkeypatch, mount) -> None:
+    monkeypatch.setenv("PROGRAM", "(output / 'adapter').write_bytes(bytes(1 << 20))")
+    output = tmp_path / "runs"
+    output.mkdir()
+    mount(output, "size=4m")
+    mapping = sweep(output, base=str(tiny_base(tmp_path)))
+    with pytest.raises(errors.SaveError) as found:
+        run(mapping, local_runs(1))
+    assert "No space left on device" in str(found.value)
+    assert "run the same command again" in str(found.value)
+    before = {file: file.stat().st_mtime_ns for file in output.rglob("result.json")}
+    assert 1 <= len(before) < 8
+    mount(output, "remount,size=64m")
+    assert run(mapping, local_runs(1)).failures == ()
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert len(list(output.rglob("result.json"))) == 8
 
 
 class _EnoughError(Exception):

@@ -162,15 +162,12 @@ def test_two_calls_at_once_are_refused_by_name(tmp_path: Path) -> None:
         run(sweep(tmp_path), Runs())
 
 
-def test_a_full_disk_ends_the_sweep_with_one_message(tmp_path: Path, monkeypatch) -> None:
+def test_a_full_disk_ends_the_sweep_with_one_message(tmp_path: Path) -> None:
     def fails(recipe):
         if recipe["training"]["seed"] == 1:
             raise RuntimeError("recipe.yaml could not be written: No space left on device.")
         return accuracy(recipe)
 
-    monkeypatch.setattr(
-        "lorakit.experiments.running.obstacle", lambda path: OSError(28, "No space left on device")
-    )
     runs = Runs(fails)
     with pytest.raises(errors.SaveError) as found:
         run(sweep(tmp_path), runs)

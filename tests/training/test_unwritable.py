@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -131,26 +130,6 @@ def test_an_output_that_another_run_has_taken_over_is_left_to_it(
     assert sorted(path.name for path in output.iterdir()) == [
         "checkpoints", "origin.json", "recipe.yaml"
     ]  # fmt: skip
-
-
-@pytest.fixture
-def mount() -> Iterator[Callable[[Path, str], None]]:
-    """Puts a file system of its own in a place, which only root can do; "" takes it away."""
-    places: list[Path] = []
-
-    def change(place: Path, options: str) -> None:
-        if place in places and not options.startswith("remount"):
-            subprocess.run(["umount", place], check=True)
-            places.remove(place)
-        if options:
-            command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place]
-            if subprocess.run(command, capture_output=True, check=False).returncode:
-                pytest.skip("this user cannot mount a file system")
-            places[:] = dict.fromkeys([*places, place])
-
-    yield change
-    for place in [*places]:
-        change(place, "")
 
 
 @pytest.mark.parametrize("step", [4, 11])

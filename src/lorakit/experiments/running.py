@@ -6,6 +6,8 @@ and the tables are written anew after each.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -95,7 +97,7 @@ def _run(
             progress.end(outcome)
             show(progress, f"{outcome.job.name}: {outcome.error or 'finished'}")
             if outcome.error is not None:
-                _require_space(plan, progress)
+                _require_space(plan, outcome.error, progress)
             write_tables(sweep_table(plan), plan.output)
 
 
@@ -106,13 +108,17 @@ def _write_recipe(plan: Plan, run: PlannedRun) -> None:
         atomic_write_text(file, to_yaml(recipe_of(plan, run)))
 
 
-def _require_space(plan: Plan, progress: Progress) -> None:
-    """Raise SaveError where no run could succeed, as nothing can be written."""
-    if (error := obstacle(plan.output)) is not None:
+_FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
+
+
+def _require_space(plan: Plan, error: str, progress: Progress) -> None:
+    """Raise SaveError where a run failed as others would: it had no room on the disk."""
+    found = obstacle(plan.output)
+    why = next((f for f in _FULL if f in error), None) if found is None else found.strerror
+    if why is not None:
         raise SaveError(
-            f"{plan.output} can no longer be written: {error.strerror}. What is finished stays as "
-            f"it is ({plural(progress.finished, 'run')}); make room, and run the same command "
-            "again."
+            f"{plan.output} can no longer be written: {why}. What is finished stays as it is "
+            f"({plural(progress.finished, 'run')}); make room, and run the same command again."
         )
 
 
