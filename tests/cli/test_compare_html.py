@@ -25,7 +25,7 @@ def test_sweep_has_a_page_in_its_directory(run, finished, tmp_path):
     code, _, err = run("compare", file)
     assert code == 0, err
     page = (finished / "table.html").read_text("utf-8")
-    assert "<title>2 methods on one, two</title>" in page
+    assert "<title>Methods compared on one, two</title>" in page
     assert "lorakit compare" in page
 
 
@@ -43,3 +43,12 @@ def test_page_that_exists_is_kept(run, finished, tmp_path):
     assert code == 1
     assert "--overwrite" in err
     assert page.read_text() == "mine"
+
+
+def test_dry_run_has_no_page(run, finished, tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(sweep(finished)))
+    code, _, err = run("compare", file, "--dry-run", "--html", tmp_path / "page.html")
+    assert code == 1
+    assert "--html" in err
+    assert not (tmp_path / "page.html").exists()

@@ -114,6 +114,10 @@ def _compare_sweep(
     assert file is not None
     mapping = load_sweep(file, settings)
     if dry_run and not local_path(source).is_dir():
+        if html is not None:
+            raise ConfigError(
+                "--dry-run makes no run for the page of --html; leave one of them out."
+            )
         show(overview(runnable(mapping)), as_json)
         return
     if local_path(source).is_dir():

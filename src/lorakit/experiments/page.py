@@ -8,8 +8,8 @@ from lorakit import pages
 from lorakit.experiments import figures
 from lorakit.experiments.reading import noise, summary
 from lorakit.experiments.statistics import TEST
-from lorakit.experiments.table import Cell, Column, Row, Table
-from lorakit.text import plural, size_text
+from lorakit.experiments.table import AVERAGE, Cell, Column, Row, Table
+from lorakit.text import size_text
 
 _NOISE = "~"
 
@@ -25,9 +25,9 @@ def page_of(
     sections += [pages.Section("Costs", [costs])] if (costs := figures.costs(table.rows)) else []
     sections += [*more, pages.Section("Runs", [_runs(table)])]
     sections += [pages.Section("Failed runs", [_failures(table)])] if table.failures else []
-    methods = plural(len({row.name for row in table.rows}), "method")
+    tasks = dict.fromkeys(column.task for column in table.columns if column != AVERAGE)
     return pages.Page(
-        title=f"{methods} on {', '.join(dict.fromkeys(c.task for c in table.columns))}",
+        title=f"Methods compared on {', '.join(tasks)}",
         lead="\n".join(f"{said[:1].upper()}{said[1:]}." for said in _said(table)),
         sections=sections,
         notes=[pages.Note(f"Published figures: {source}") for source in sources],
