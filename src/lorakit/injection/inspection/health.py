@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lorakit.surgery.additions import added_names, owners
 from lorakit.surgery.alteration import alteration, altered
 
 
@@ -43,7 +44,8 @@ def check_training(model: nn.Module, called: frozenset[str] | None = None) -> Tr
 
     Call it after some optimizer steps. lora_A does not change in the very first step, since its
     gradient is a multiple of lora_B, which is zero at first. `called` names the modules whose
-    forward ran, where that is known; other modules are not checked.
+    forward ran, where that is known; other modules are not checked, unless they were added to one
+    that its parent never called although the parent ran.
 
     >>> from lorakit.config import LoraConfig
     >>> from lorakit.injection.adaptation import inject
@@ -55,21 +57,31 @@ def check_training(model: nn.Module, called: frozenset[str] | None = None) -> Tr
     record = alteration(model)
     before = (record.training_start if record is not None else None) or {}
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    bypassed = _bypassed(model, called) if called is not None else {}
     now = _digests(
         {
             name: parameter
             for name, parameter in parameters.items()
-            if name in before and (called is None or name.rpartition(".")[0] in called)
+            if name in before
+            and (called is None or name.rpartition(".")[0] in called or name in bypassed)
         }
     )
-    stuck = {name: _reason(parameters[name]) for name in now if before[name] == now[name]}
+    stuck = {
+        name: bypassed.get(name) or _reason(parameters[name])
+        for name in now
+        if before[name] == now[name]
+    }
     return TrainingCheck(len(parameters), stuck)
 
 
 @contextmanager
 def recording_calls(model: nn.Module) -> Iterator[set[str]]:
-    """The names of the modules whose forward runs inside."""
+    """The names of the modules whose forward runs inside.
+
+    Of those that have a trainable parameter, that something was added to, or that contain one such.
+    """
     called: set[str] = set()
+    watched = {name for owner, _ in owners(model) for name in (owner, _parent(owner))}
 
     def hook_for(name: str) -> Callable[..., None]:
         return lambda *_: called.add(name)
@@ -77,17 +89,29 @@ def recording_calls(model: nn.Module) -> Iterator[set[str]]:
     handles = [
         module.register_forward_pre_hook(hook_for(name))
         for name, module in model.named_modules()
-        if any(
-            parameter.requires_grad
-            for parameter in module._parameters.values()
-            if parameter is not None
-        )
+        if name in watched
+        or any(p.requires_grad for p in module._parameters.values() if p is not None)
     ]
     try:
         yield called
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _bypassed(model: nn.Module, called: frozenset[str]) -> dict[str, str]:
+    """Tensors of what was added to a module that was never called, and who did not call it."""
+    found: dict[str, str] = {}
+    for owner, module in owners(model):
+        if owner not in called and _parent(owner) in called:
+            kind = type(model.get_submodule(_parent(owner))).__name__
+            reason = f"{owner} was never called, though its {kind} ran, which may read its weight"
+            found |= {f"{owner}.{name}": reason for name in added_names(module)}
+    return found
+
+
+def _parent(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def _digests(parameters: Mapping[str, Tensor]) -> dict[str, list[float]]:
