@@ -27,7 +27,6 @@ NAMES = (
     "data_to_text",
     "data_to_text_speed",
     "adapter_analysis",
-    "section_seven",
 )
 
 

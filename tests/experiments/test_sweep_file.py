@@ -8,7 +8,7 @@ import pytest
 from transformers import GPT2Config
 
 from lorakit import errors
-from lorakit.experiments.sweep_file import load_sweep, runnable, sweep_file
+from lorakit.experiments.sweep_file import load_sweep, planned, runnable, sweep_file
 from lorakit.recipe.yaml_file import mapping_text
 from lorakit.recipe_files import sweep_files
 from tests.experiments.sweeps import sweep, tiny_base
@@ -133,13 +133,15 @@ def test_settings_change_the_sweep(tmp_path: Path) -> None:
     assert changed["settings"]["training"] == {"max_steps": 7}
 
 
-def test_another_base_takes_the_place_of_the_first_of_several(tmp_path: Path) -> None:
+def test_another_base_takes_the_place_of_several_without_their_settings(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     bases = {"small": {"base": "b/small", "recipe": "reviews"}, "large": {"base": "b/large"}}
-    file.write_text(mapping_text(sweep(tmp_path, base=None, bases=bases)))
+    file.write_text(mapping_text(sweep(tmp_path, base=None, bases=bases, recipe="glue")))
     changed = load_sweep(file, ["base=models/mine"])
-    assert changed["bases"] == {"mine": {"base": "models/mine", "recipe": "reviews"}}
-    assert "base" not in changed
+    assert "bases" not in changed
+    (base,) = planned(changed).entries.bases
+    assert (base.name, base.own, base.settings) == ("mine", {"base": "models/mine"}, {})
+    assert changed["recipe"] == "glue"
 
 
 def test_a_sweep_is_found_by_path_by_name_and_by_its_directory(tmp_path: Path) -> None:

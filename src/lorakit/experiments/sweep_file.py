@@ -33,16 +33,14 @@ def sweep_file(name: str) -> Path | None:
 def load_sweep(file: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
     """The mapping in a file, with settings such as `seeds=[0, 1]` applied.
 
-    `base=MODEL` stands in place of the model of the first of several bases, and the others go.
+    `base=MODEL` stands in place of all of several bases, without their settings: its runs start
+    from the sweep's `recipe`.
     """
     mapping = load_mapping(file, "sweep")
     changed = with_settings(mapping, settings)
-    bases = changed.get("bases")
-    if changed.get("base") == mapping.get("base") or not isinstance(bases, Mapping):
-        return changed
-    base = changed.pop("base")
-    first = next(iter(bases.values()), None)
-    return {**changed, "bases": {Path(base).name: {**(first or {}), "base": base}}}
+    if changed.get("base") != mapping.get("base"):
+        changed.pop("bases", None)
+    return changed
 
 
 def planned(mapping: Mapping[str, Any]) -> Plan:
