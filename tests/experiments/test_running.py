@@ -76,6 +76,31 @@ def test_the_best_candidate_is_chosen_for_each_method_on_the_validation_set(tmp_
     assert table.notes[-1] == f"chosen on the validation set, head: {chosen}"
 
 
+def test_candidates_of_another_first_seed_are_runs_of_their_own(tmp_path: Path) -> None:
+    mapping = sweep(tmp_path, methods=["lora"], tasks=["one"], choose=RATES)
+    run(mapping, Runs())
+    other = Runs()
+    run({**mapping, "seeds": [1, 0]}, other)
+    assert len(other.names) == 3
+    assert all(name.endswith("candidate") for name in other.names)
+
+
+def test_values_of_any_length_have_a_directory(tmp_path: Path) -> None:
+    patterns = [".*" + "x" * 300, ".*" + "x" * 301]
+    grid = {"training.weight_decay": [0.1, 0.2], "init_adapter": patterns}
+    runs = Runs()
+    run(sweep(tmp_path, methods=["lora"], tasks=["one"], grid=grid), runs)
+    assert len(list(tmp_path.rglob("result.json"))) == 2 * 2 * 2
+
+
+def test_a_row_of_the_grid_may_be_the_reference(tmp_path: Path) -> None:
+    mapping = sweep(tmp_path, methods=["lora"], tasks=["one"], grid={"lora.r": [2, 4]})
+    table = run({**mapping, "reference": "lora, lora.r=4"}, Runs())
+    assert table.reference == "lora, lora.r=4"
+    assert [row.cells[0].p_value is None for row in table.rows] == [False, True]
+    assert sweep_table(planned(mapping)).reference == "lora, lora.r=2"
+
+
 def test_a_longer_list_of_candidates_keeps_what_was_run(tmp_path: Path) -> None:
     mapping = sweep(tmp_path, methods=["lora"], tasks=["one"], choose=RATES)
     run(mapping, Runs())

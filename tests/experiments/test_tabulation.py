@@ -164,6 +164,24 @@ def test_a_row_has_the_costs_of_its_runs() -> None:
     assert (row.seconds, row.peak_memory_bytes) == (4.0, 5)
 
 
+def test_answers_that_look_at_no_text_are_rows_of_no_base_and_never_the_best() -> None:
+    majority = {"answer": "majority class", "metric": "accuracy", "value": 0.9}
+    found = [
+        Measurement(LORA, task, 0, {**result, "baseline": majority}, "")
+        for task, result in (
+            ("one", {"task": "t", "metrics": {"accuracy": 0.5}}),
+            ("two", {"task": "t", "metrics": {"accuracy": 0.6}}),
+        )
+    ]
+    table = tabulate(found, [LORA], ["one", "two"], Style())
+    assert [(row.name, row.base) for row in table.rows] == [
+        ("majority class", ""),
+        ("lora", "base"),
+    ]
+    assert [cell.center for cell in table.rows[0].cells] == [0.9, 0.9]
+    assert [row.cells[0].is_best for row in table.rows] == [False, True]
+
+
 def test_data_to_text_has_its_five_metrics() -> None:
     metrics = {"bleu": 0.6, "nist": 8.0, "nist_mteval": 7.9, "rouge_l": 0.7, "cider": 2.4}
     result = {"task": "e2e", "metrics": metrics}

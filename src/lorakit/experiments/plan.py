@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ from typing import Any
 from lorakit.experiments.entries import Entries, Entry, entries_of
 from lorakit.experiments.sweep import Settings, Sweep
 from lorakit.foreign_files import local_path
+
+_LONGEST = 60
+"""Characters of a name; a file system allows 255 bytes, of which one may take four."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,11 @@ class Variant:
         These are the names of the row's directories as well.
         """
         return ", ".join(filter(None, [self.method.name, settings_text(self.varied)]))
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the sweep's `reference` may call it, or all of its method's."""
+        return self.name, self.method.name
 
 
 @dataclass(frozen=True)
@@ -96,12 +105,10 @@ class Plan:
 
     def _run(self, variant: Variant, task: Entry, chosen: Settings, seed: int | None) -> PlannedRun:
         names = (variant.base.name, task.name, variant.name, settings_text(chosen))
-        last = "candidate" if seed is None else f"seed-{seed}"
+        is_candidate, seed = seed is None, self.sweep.seeds[0] if seed is None else seed
+        last = f"{'candidate' if is_candidate else 'seed'}-{seed}"
         directory = self.output.joinpath(*(slug(name) for name in names if name), last)
-        first = self.sweep.seeds[0]
-        return PlannedRun(
-            variant, task, first if seed is None else seed, chosen, seed is None, directory
-        )
+        return PlannedRun(variant, task, seed, chosen, is_candidate, directory)
 
 
 def plan_of(sweep: Sweep, problems: list[str]) -> Plan:
@@ -110,12 +117,15 @@ def plan_of(sweep: Sweep, problems: list[str]) -> Plan:
 
 
 def slug(name: str) -> str:
-    """A name for a directory.
+    """A name for a directory; what is too long for one ends in a checksum.
 
     >>> slug("Fine-Tune, training.learning_rate=0.001"), slug("a/b"), slug("..")
     ('Fine-Tune,training.learning_rate=0.001', 'a_b', '_.')
     """
-    return re.sub(r"^\.", "_", re.sub(r"[^\w.,=+-]", "_", name.replace(", ", ",")))
+    found = re.sub(r"^\.", "_", re.sub(r"[^\w.,=+-]", "_", name.replace(", ", ",")))
+    if len(found) <= _LONGEST:
+        return found
+    return f"{found[:_LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _combinations(lists: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

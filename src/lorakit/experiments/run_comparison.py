@@ -10,7 +10,7 @@ from typing import Any
 
 from lorakit.errors import ConfigError, FormatError
 from lorakit.experiments.plan import settings_text
-from lorakit.experiments.table import Cell, Column, Row, Table
+from lorakit.experiments.table import Table
 from lorakit.experiments.tabulation import Measurement, RowName, Style, tabulate
 from lorakit.foreign_files import local_path
 from lorakit.methods import METHODS
@@ -65,13 +65,13 @@ def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Table:
         for run, name in zip(found, names, strict=True)
     ]
     table = tabulate(measurements, list(dict.fromkeys(names)), _tasks(found), Style())
-    bases = list(dict.fromkeys(name.base for name in names))
+    bases = ["", *dict.fromkeys(name.base for name in names)]
     rows = sorted(
         table.rows, key=lambda row: (bases.index(row.base), row.trainable_parameters or 0)
     )
     return replace(
         table,
-        rows=(*_baselines(found, table.columns), *rows),
+        rows=tuple(rows),
         notes=(*table.notes, *_notes(found, table)),
     )
 
@@ -147,19 +147,6 @@ def _tasks(runs: Iterable[_Run]) -> list[str]:
     """GLUE's in its order, then the others as they come."""
     tasks = dict.fromkeys(run.result["task"] for run in runs)
     return [*(task for task in GLUE if task in tasks), *(t for t in tasks if t not in GLUE)]
-
-
-def _baselines(runs: Sequence[_Run], columns: Sequence[Column]) -> list[Row]:
-    """What answers that look at no text score, a row for each kind of answer."""
-    values: dict[str, dict[Column, float]] = {}
-    for run in runs:
-        found = run.result.get("baseline") or {}
-        if (column := Column(run.result["task"], found.get("metric", ""))) in columns:
-            values.setdefault(found["answer"], {})[column] = found["value"]
-    return [
-        Row(answer, "", tuple(Cell(center=of.get(column)) for column in columns))
-        for answer, of in values.items()
-    ]
 
 
 def _notes(runs: Sequence[_Run], table: Table) -> list[str]:

@@ -76,9 +76,10 @@ def require_unchanged(plan: Plan) -> int:
 
 
 def leftovers(plan: Plan) -> list[Path]:
-    """The finished runs below the output that are none of the sweep's any more."""
+    """The finished runs of a sweep in the output that are none of this one's."""
     known = {run.directory for run in every_run(plan)}
-    return sorted({file.parent for file in plan.output.rglob(RESULT)} - known)
+    found = {file.parent for file in plan.output.rglob(RESULT)}
+    return sorted(path for path in found - known if Job("", "", path).recipe.is_file())
 
 
 def every_run(plan: Plan) -> Iterator[PlannedRun]:

@@ -66,7 +66,14 @@ def _read(mapping: Mapping[str, Any]) -> tuple[Plan | None, list[str]]:
     problems = unknown_names(mapping, names, "")
     known = {name: mapping[name] for name in names if name in mapping}
     sweep: Sweep | None = build(Sweep, known, "", problems)
-    return None if sweep is None else plan_of(sweep, problems), problems
+    if sweep is None:
+        return None, problems
+    plan = plan_of(sweep, problems)
+    names = [name for variant in plan.variants for name in variant.names]
+    if sweep.reference is not None and sweep.reference not in names:
+        rows = ", ".join(dict.fromkeys(names))
+        problems.append(f"reference is {sweep.reference!r}; it must be one of {rows}")
+    return plan, problems
 
 
 def _required(plan: Plan | None, problems: list[str]) -> Plan:

@@ -21,7 +21,7 @@ def sweep_table(plan: Plan) -> Table:
     style = Style(
         statistic=sweep.statistic,
         spread=sweep.spread,
-        reference=next((r.name for r, v in rows.items() if v.method.name == reference), None),
+        reference=next((v.name for v in rows.values() if reference in v.names), None),
         metrics={task.name: task.own["metrics"] for task in tasks if "metrics" in task.own},
         published=published_figures(plan, []),
     )

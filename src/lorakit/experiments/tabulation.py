@@ -72,9 +72,22 @@ def tabulate(
             found[place] = row
     failures = [Failure(_name(run), run.error) for run in runs if run.error is not None]
     return Table(
-        tuple(columns), tuple(found), style.statistic, style.spread, style.reference,
-        tuple(failures),
+        tuple(columns), (*_baselines(runs, columns), *found),
+        style.statistic, style.spread, style.reference, tuple(failures),
     )  # fmt: skip
+
+
+def _baselines(runs: Sequence[Measurement], columns: Sequence[Column]) -> list[Row]:
+    """What answers that look at no text score, a row of no base for each kind of answer."""
+    values: dict[str, dict[Column, float]] = {}
+    for run in runs:
+        found = (run.result or {}).get("baseline") or {}
+        if (column := Column(run.task, found.get("metric", ""))) in columns:
+            values.setdefault(found["answer"], {})[column] = found["value"]
+    return [
+        Row(answer, "", tuple(Cell(center=of.get(column)) for column in columns))
+        for answer, of in values.items()
+    ]
 
 
 def _columns(runs: Sequence[Measurement], tasks: Sequence[str], style: Style) -> list[Column]:
