@@ -144,7 +144,7 @@ def test_kill_9_at_any_time_loses_and_repeats_nothing(real: Path) -> None:
         assert {name: found.get(name) for name in finished} == finished
         finished = found
     process = compare(real)
-    _, err = process.communicate(timeout=250)
+    _, err = process.communicate(timeout=280)
     assert process.returncode == 0, err
     found = states(real.parent)
     assert {name: found[name] for name in finished} == finished
@@ -171,5 +171,5 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(real: Path) -> None:
     assert not any(note.exists() for note in notes), "nothing is left running"
     assert not list(real.parent.rglob("*.error"))
     process = compare(real)
-    _, err = process.communicate(timeout=250)
+    _, err = process.communicate(timeout=280)
     assert process.returncode == 0, err
