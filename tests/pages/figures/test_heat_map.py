@@ -16,7 +16,7 @@ def test_sides_are_named_as_far_as_there_is_room() -> None:
     values = [[i / (j + 1) for j in range(64)] for i in range(8)]
     shown = texts(heat_map(values, ("i", names(8)), ("j", names(64)), (0, 1), "phi"))
     columns, rest = shown[: shown.index("j")], shown[shown.index("j") + 1 :]
-    assert columns == [str(at) for at in range(1, 65, 6)]
+    assert columns == [str(at) for at in range(1, 65, 8)]
     assert rest[: rest.index("i")] == names(8)
     assert {"phi", "0.0", "1.0"} <= set(rest)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from xml.etree import ElementTree
 
 from lorakit.pages.figures import Axis, Point, Series, lines, scatter
 from tests.pages.figures.shapes import marks, texts
@@ -53,3 +54,17 @@ def test_what_has_no_place_on_a_logarithmic_axis_is_left_out() -> None:
 def test_nothing_to_draw_is_an_empty_frame() -> None:
     drawn = lines([Series("lora", [])], Axis("rank", log=True), Axis("F1", log=True))
     assert {"rank", "F1"} <= set(texts(drawn))
+
+
+def test_values_keep_clear_of_the_frame_where_one_end_is_set() -> None:
+    points = [Point(layer, 4 + layer / 10) for layer in range(3)]
+    drawn = ElementTree.fromstring(
+        lines([Series("lora", points)], Axis("layer"), Axis("rank", low=0)).svg
+    )
+    (frame,) = drawn.iterfind(".//{*}clipPath/{*}rect")
+    highest = min(
+        float(use.attrib["y"])
+        for use in drawn.iterfind(".//{*}use")
+        if "series-0" in use.attrib["style"]
+    )
+    assert highest > float(frame.attrib["y"]) + 3

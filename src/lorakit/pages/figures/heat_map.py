@@ -9,13 +9,11 @@ from lorakit.pages.figures.marks import fitted, set_title, short
 from lorakit.pages.figures.panel import Panel
 from lorakit.pages.figures.svg import draw
 
-_WIDTH, _FRAME = 4.2, 1.0  # inches
-_COLOURS = (
-    "cividis"  # told apart by the colour-blind, and in grey: doi.org/10.1371/journal.pone.0199239
-)
+_WIDTH, _FRAME = 3.05, 0.9  # inches
+_COLOURS = "cividis"  # read by the colour-blind and in grey: doi.org/10.1371/journal.pone.0199239
 _DARK_HALF = 0.5
-_LONGEST_LABEL, _LONGEST_NAME = 150, 60  # points
-_MOST_NAMES, _MOST_WRITTEN = 12, 10
+_LONGEST_LABEL, _LONGEST_NAME = 130, 50  # points
+_MOST_NAMES, _MOST_WRITTEN = 9, 7
 
 
 def heat_map(
@@ -46,7 +44,7 @@ def heat_map(
         colours.outline.set_visible(False)
         colours.solids.set_rasterized(True)  # one small picture in place of 256 shapes
 
-    height = _FRAME + (_WIDTH - _FRAME) * min(1.0, max(0.3, len(values) / len(values[0])))
+    height = _FRAME + (_WIDTH - _FRAME) * min(1.0, max(0.5, len(values) / len(values[0])))
     return Panel(draw(paint, _WIDTH, height))
 
 

@@ -37,7 +37,11 @@ def set_axis(ruled: Any, axis: Axis, ticks: Sequence[float] = ()) -> None:
     else:
         ruled.get_major_formatter().set_useOffset(False)
         ruled.get_major_formatter().set_scientific(False)
-    if axis.low is not None or axis.high is not None:
+    if ends := [end for end in (axis.low, axis.high) if end is not None]:
+        is_x = ruled.axis_name == "x"
+        # As values they leave room between the others and the frame.
+        ruled.axes.update_datalim([(end, end) for end in ends], updatex=is_x, updatey=not is_x)
+        ruled.axes.autoscale_view()
         _limits(ruled)(axis.low, axis.high)
 
 
