@@ -25,13 +25,13 @@ def latency(
     ],
     methods: Annotated[
         str, typer.Option(metavar="NAME,NAME,...", help="Methods, as a recipe's `method` has them.")
-    ] = "lora,bitfit",
+    ] = "lora,houlsby,pfeiffer,prefix_layer",
     batch: Annotated[
         str, typer.Option(metavar="N,N,...", help="Numbers of texts in a batch.")
     ] = "1,4,16",
     length: Annotated[
         str, typer.Option(metavar="N,N,...", help="Numbers of tokens in a text.")
-    ] = "64,128,512",
+    ] = "64,128,256",
     set_: Annotated[
         list[str] | None,
         typer.Option(

@@ -83,6 +83,23 @@ def test_a_config_json_is_enough_of_a_model(model_of):
     assert (table.model_class, table.device) == ("BertModel", "cpu")
 
 
+METHODS = ("houlsby", "pfeiffer", "lin", "adapter_drop", "prefix_embedding", "prefix_layer")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_that_add_modules_are_candidates_with_their_parameters(model_of, method):
+    settings = {
+        "adapter_drop": ["adapter_drop.dropped=1"],
+        "prefix_embedding": ["prefix_embedding.prefix=2"],
+        "prefix_layer": ["prefix_layer.prefix=2"],
+    }
+    configs = method_configs([method], settings.get(method, ()))
+    sizes = {"batches": (1,), "lengths": (4,), "seconds": 0.01, "rounds": 1}
+    table = measure_latency(LatencyStudy(model_of("bert"), configs, **sizes), str)
+    assert len(table.parameters) == len(table.cells) == 3
+    assert list(table.parameters.values())[2] > 0
+
+
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_copies_share_the_weights_of_the_base_and_compute_the_same(model_of, dtype):
     study = study_of(model_of("gpt2"), ("lora", "bitfit"), dtype=dtype)
@@ -118,6 +135,18 @@ def test_lengths_beyond_the_positions_are_refused_before_anything_runs(model_of)
     said: list[str] = []
     with pytest.raises(ConfigError, match=r"length is 17, and .* has 16 positions"):
         measure_latency(study_of(model_of("bert"), lengths=(4, 17)), said.append)
+    assert said == []
+
+
+def test_a_method_that_lengthens_the_text_beyond_the_positions_is_named_before_anything_runs(
+    model_of,
+):
+    said: list[str] = []
+    study = study_of(model_of("bert"), ("lora", "prefix_embedding"), lengths=(4, 16))
+    with pytest.raises(ConfigError, match="do not take the longest text") as error:
+        measure_latency(study, said.append)
+    (problem,) = error.value.problems
+    assert problem.startswith("prefix embedding: The inputs are longer than")
     assert said == []
 
 

@@ -9,7 +9,7 @@ small as that one's is noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def measure_latency(study: LatencyStudy, log: Callable[[str], None] = print) -> 
     """The times of all candidates of `study` with all batches; `log` gets a line before each.
 
     Raises FormatError for a model that cannot be built, ConfigError that lists every method that
-    does not fit it and every length that it does not take.
+    does not fit it, and every length that it or a method does not take, before anything is timed.
     """
     device = _device(study.device)
     base = _base(study, device)
@@ -56,6 +56,7 @@ def measure_latency(study: LatencyStudy, log: Callable[[str], None] = print) -> 
         stack.enter_context(autocast(torch.device(device), study.dtype))
         candidates = [Candidate(BASE, base, 0), Candidate(AGAIN, base, 0)]
         candidates += _adapted(study, base, stack)
+        _require_forwards(candidates, _inputs(base, 1, max(study.lengths), device))
         cells: list[Latency] = []
         for batch, length in product(sorted(set(study.batches)), sorted(set(study.lengths))):
             log(f"batch {batch}, length {length}: {len(candidates)} candidates")
@@ -125,6 +126,18 @@ def _adapted(study: LatencyStudy, base: nn.Module, stack: ExitStack) -> list[Can
     if problems:
         raise ConfigError(f"These methods do not fit {type(base).__name__}:", problems)
     return found
+
+
+def _require_forwards(candidates: Sequence[Candidate], inputs: Mapping[str, Tensor]) -> None:
+    """Raise ConfigError that lists every candidate that refuses the longest text."""
+    problems = []
+    for one in candidates:
+        try:
+            one.model(**inputs)
+        except LorakitError as error:
+            problems.append(f"{one.name}: {error}")
+    if problems:
+        raise ConfigError("These methods do not take the longest text:", problems)
 
 
 def _candidates(name: str, config: Any, base: nn.Module, stack: ExitStack) -> Iterator[Candidate]:

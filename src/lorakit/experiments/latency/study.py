@@ -24,7 +24,7 @@ class LatencyStudy:
     """The config of each method by its name."""
     batches: Sequence[int] = (1, 4, 16)
     """Numbers of texts in a batch."""
-    lengths: Sequence[int] = (64, 128, 512)
+    lengths: Sequence[int] = (64, 128, 256)
     """Numbers of tokens in a text."""
     device: str | None = None
     """Any that torch knows. None: the accelerator, or without one the processor."""
