@@ -83,6 +83,8 @@ PRE_LN = {
     "whisper": BART_LIKE | {"num_mel_bins": 8, "max_source_positions": 8,
         "max_target_positions": 16},
     "t5": T5_LIKE | {"vocab_size": 40},
+    "switch_transformers": T5_LIKE | {"vocab_size": 40, "num_experts": 8,
+        "num_decoder_layers": LAYERS, "num_sparse_encoder_layers": 1},
     "mt5": T5_LIKE | {"vocab_size": 40},
     "vit": BERT_LIKE | VISION,
     "dinov2": BERT_LIKE | VISION,

@@ -39,7 +39,8 @@ class Summary:
     tokens: dict[str, list[int]]
     """Rows of the vocabulary that are trained, by module."""
     trained: dict[str, int]
-    """Tensors that were trained in full and their number of parameters."""
+    """Tensors that were trained in full, or by a method other than LoRA, and their number of
+    parameters."""
     dtypes: list[str]
     fingerprint: str | None
     unknown_settings: Mapping[str, Any] = field(default_factory=dict)
@@ -54,7 +55,7 @@ class Summary:
             "format": self.format,
             "base model": self.base_model or "unknown",
             **(self._method() if self.r is None else self._lora()),
-            "trained in full": _listed(self.trained) or "none",
+            "trained" if self.r is None else "trained in full": _listed(self.trained) or "none",
             "dtype": ", ".join(self.dtypes),
             "fingerprint": self.fingerprint or "none",
         }

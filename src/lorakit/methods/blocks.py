@@ -3,11 +3,13 @@
 They are found by structure: a stack is a ModuleList each of whose elements has an attention and an
 MLP, that is at least four modules with a matrix (a fused projection of query, key and value and the
 output projection, two in the MLP). The experts of a mixture and the sublayers of a T5 block have
-fewer. Of nested lists that qualify, such as Swin's stages and their blocks, the inner ones count.
+fewer. Of nested lists that qualify the inner ones count, if their elements are of one kind: Swin's
+blocks in its stages, and not the sublayers of a Switch Transformer, whose MLPs have many experts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -47,8 +49,7 @@ def stacks(model: nn.Module, layers_pattern: str | None = None) -> tuple[Stack, 
     """
     lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)}
     if layers_pattern is None:
-        like = [name for name, blocks in lists.items() if all(map(_is_block, blocks))]
-        chosen = [n for n in like if not any(other.startswith(f"{n}.") for other in like)]
+        chosen = _without_nested({n: blocks for n, blocks in lists.items() if _are_blocks(blocks)})
     else:
         chosen = ending_in_any(lists, [layers_pattern])
     if not chosen:
@@ -73,6 +74,18 @@ def last_stack(model: nn.Module, layers_pattern: str | None = None) -> Stack:
             "layers_pattern."
         )
     return found[-1]
+
+
+def _without_nested(lists: Mapping[str, nn.ModuleList]) -> list[str]:
+    """The names of these lists, of nested ones the inner, or the outer of a mixed one."""
+    mixed = {n for n, blocks in lists.items() if len({type(block) for block in blocks}) > 1}
+    nested = {n for n in lists if any(n.startswith(f"{outer}.") for outer in lists)}
+    kept = [name for name in lists if name not in mixed & nested]
+    return [name for name in kept if not any(inner.startswith(f"{name}.") for inner in kept)]
+
+
+def _are_blocks(modules: Iterable[nn.Module]) -> bool:
+    return all(map(_is_block, modules))
 
 
 def _is_block(module: nn.Module) -> bool:
