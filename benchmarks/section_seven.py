@@ -86,7 +86,7 @@ def alone(name: str, matrices: Sequence[Any]) -> Iterator[Row]:
         by_chance = sum(one["on_random"] for one in projected) / len(projected)
         for measure, values, chance in (
             ("effective rank", [one["effective_rank"] for one in spectra], ""),
-            ("rank for an error of 10%", [one["sufficient_ranks"][0] for one in spectra], ""),
+            ("rank for an error of 10%", [one["sufficient_ranks"]["0.1"] for one in spectra], ""),
             ("norm of U^T W V, U and V of dW", [one["on_update"] for one in projected], by_chance),
             ("norm of U^T W V, U and V of W", [one["on_weight"] for one in projected], by_chance),
             ("amplification", [one["amplification"] for one in projected], ""),

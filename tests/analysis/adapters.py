@@ -25,6 +25,7 @@ SITES: dict[str, Site] = {
     "embedding": EmbeddingSite(13, 5),
     "kernel": ConvSite((7, 5, 3)),
     "groups": ConvSite((6, 4, 3), groups=2),
+    "square": ConvSite((6, 4, 3, 3), square=True),
 }
 
 
@@ -64,7 +65,7 @@ def written_out(site: Site, adapter: ModuleAdapter) -> list[Tensor]:
     if isinstance(site, SlicedSite):
         heights = [height for height, adapted in site.slices if adapted]
         pairs = zip(a.split(r), b.split(heights), strict=True)
-    elif isinstance(site, ConvSite):
+    elif isinstance(site, ConvSite) and not site.square:
         per_group = r // site.groups, site.out_features // site.groups
         pairs = zip(a.flatten(1).split(per_group[0]), b.flatten(1).split(per_group[1]), strict=True)
     else:
@@ -74,6 +75,8 @@ def written_out(site: Site, adapter: ModuleAdapter) -> list[Tensor]:
 
 def matrices(site: Site, weight: Tensor) -> list[Tensor]:
     """What of a weight stands where these are."""
+    if isinstance(site, ConvSite) and site.square:
+        return [weight.reshape(-1, site.shape[1] * site.shape[2])]
     if isinstance(site, ConvSite):
         return [part.flatten(1) for part in weight.chunk(site.groups)]
     if isinstance(site, EmbeddingSite) or getattr(site, "transposed", False):

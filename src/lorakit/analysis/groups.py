@@ -11,7 +11,7 @@ from lorakit.injection.selection.naming import joined, without_indices
 T = TypeVar("T")
 
 SINGLE = 24
-"""How many matrices are listed one by one."""
+"""How many rows are listed one by one."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ def grouped(
     alike: Callable[[T], Hashable],
     single: int = SINGLE,
 ) -> list[Group[T]]:
-    """A group for each kind of name, of those that are alike; of few names one for each thing."""
-    if len({name(thing) for thing in things}) <= single:
+    """A group for each kind of name, of those that are alike; for each of few things one."""
+    if len(things) <= single:
         return [Group(name(thing), (thing,)) for thing in things]
     groups: dict[Hashable, list[T]] = {}
     for thing in things:

@@ -33,7 +33,7 @@ class Spectrum:
     """exp of the entropy of the singular values, each over their sum."""
     stable_rank: float
     """||dW||_F^2 over the largest singular value squared."""
-    sufficient_ranks: tuple[int, ...]
+    sufficient_ranks: dict[float, int]
     """The least rank whose error is at most each of `ERRORS`."""
     singular_values: tuple[float, ...]
     """The largest first."""
@@ -50,7 +50,7 @@ def spectrum_of(values_K: Tensor) -> Spectrum:
 
     >>> found = spectrum_of(torch.tensor([4.0, 3.0, 0.0]))
     >>> found.norm, found.truncation_errors, found.sufficient_ranks
-    (5.0, (1.0, 0.6, 0.0, 0.0), (2, 2, 2))
+    (5.0, (1.0, 0.6, 0.0, 0.0), {0.1: 2, 0.05: 2, 0.01: 2})
     """
     squares = values_K.double().square()
     tails = torch.cat([squares.flip(0).cumsum(0).flip(0), squares.new_zeros(1)])
@@ -60,7 +60,7 @@ def spectrum_of(values_K: Tensor) -> Spectrum:
         norm=whole**0.5,
         effective_rank=_effective_rank(values_K.double()),
         stable_rank=whole / float(squares[0]) if whole else 0.0,
-        sufficient_ranks=tuple(sufficient_rank(errors, most) for most in ERRORS),
+        sufficient_ranks={most: sufficient_rank(errors, most) for most in ERRORS},
         singular_values=tuple(values_K.tolist()),
         truncation_errors=tuple(errors),
     )

@@ -49,7 +49,6 @@ def spectra(matrices: Sequence[MatrixAnalysis]) -> Listed:
 
 def _spectrum_row(group: Group[MatrixAnalysis]) -> Row:
     first, spectra = group.members[0], [matrix.spectrum for matrix in group.members]
-    by_error = zip(*(spectrum.sufficient_ranks for spectrum in spectra), strict=True)
     return (
         group.name,
         " x ".join(map(str, first.shape)),
@@ -57,7 +56,7 @@ def _spectrum_row(group: Group[MatrixAnalysis]) -> Row:
         band(spectrum.norm for spectrum in spectra),
         band(spectrum.effective_rank for spectrum in spectra),
         band(spectrum.stable_rank for spectrum in spectra),
-        *map(band, by_error),
+        *(band(spectrum.sufficient_ranks[error] for spectrum in spectra) for error in ERRORS),
     )
 
 
