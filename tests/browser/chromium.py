@@ -129,4 +129,4 @@ def browser(profile: Path) -> Iterator[Browser]:
             yield Browser(commands, answers)
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)

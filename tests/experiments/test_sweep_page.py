@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lorakit.experiments.sweep_file import planned
 from lorakit.experiments.sweep_page import sweep_page
+from lorakit.experiments.sweep_table import sweep_table
 from lorakit.pages import Cell, Figure, Listing, Page, Table, write_page
 from tests.browser.assertions import assert_good_page
 from tests.browser.chromium import Browser
 from tests.experiments.sweeps import Runs, accuracy, run, sweep
+from tests.pages.figures.shapes import marks
 
 GRID = {"lora.r": [1, 4, 16], "lora.target_modules": [["query"], ["query", "value"]]}
 
@@ -39,6 +42,19 @@ def test_scores_are_drawn_over_the_numbers_of_a_grid(tmp_path: Path) -> None:
         *("lora, lora.target_modules=query", "lora, lora.target_modules=query+value")
     ]
     assert "lora.r" in figure.panels[0].svg
+
+
+def test_answers_that_need_no_model_are_no_points_of_the_lines(tmp_path: Path) -> None:
+    mapping = sweep(tmp_path, methods={"lora": {"grid": {"lora.r": [1, 8]}}})
+    run(mapping, Runs())
+    for file in tmp_path.rglob("result.json"):
+        baseline = {"answer": "majority class", "metric": "accuracy", "value": 0.6}
+        file.write_text(json.dumps({**json.loads(file.read_text()), "baseline": baseline}))
+    plan = planned(mapping)
+    table = sweep_table(plan)
+    assert table.rows[0].name == "majority class"
+    (figure,) = sections(sweep_page(plan, table))["What varies"]
+    assert marks(figure.panels[0], "series-1") == 2  # as the second of the names
 
 
 def test_a_grid_without_numbers_has_no_lines(tmp_path: Path) -> None:

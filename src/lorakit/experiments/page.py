@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from lorakit import pages
 from lorakit.experiments import figures
 from lorakit.experiments.reading import noise, summary
-from lorakit.experiments.statistics import TEST
 from lorakit.experiments.table import AVERAGE, Cell, Column, Row, Table
 from lorakit.text import size_text
 
@@ -113,22 +112,26 @@ def _with_spread(column: Column, value: float | None, spread: float | None) -> s
 def _legend(table: Table, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     cells = [cell for row in rows for cell in row.cells]
     yield "bold", "the best of its column"
+    yield from _noise_legend(table)
+    if any(cell.published for cell in cells):
+        yield "[1]", "the source of a published figure, in the notes"
+
+
+def _noise_legend(table: Table) -> Iterator[tuple[str, str]]:
     if (said := noise(table)) is not None:
         yield _NOISE, said
-    if any(cell.published for cell in cells):
-        yield "[1]", "from where a published figure is: see the notes"
 
 
 def _differences(table: Table, rows: Sequence[Row]) -> pages.Table:
     """What each row has more than the one that it is tested against."""
     return pages.Table(
-        f"Differences from {table.reference or 'the best of a column'}, with the p-value that each "
-        f"is none ({TEST}).",
+        f"Differences from {table.reference or 'the best of a column'}, with their p-values.",
         ["method", *(pages.Column(c.shown.title, c.task) for c in table.columns)],
         [
             [row.name, *(_difference(table, rows, row, at) for at in range(len(table.columns)))]
             for row in rows
         ],
+        list(_noise_legend(table)),
     )
 
 

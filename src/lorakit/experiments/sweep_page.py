@@ -13,7 +13,9 @@ from lorakit.experiments.page import page_of
 from lorakit.experiments.plan import Plan, PlannedRun, Variant, settings_text
 from lorakit.experiments.state import choice, error_of, headline, result_of
 from lorakit.experiments.sweep_file import COPY
+from lorakit.experiments.sweep_table import row_name
 from lorakit.experiments.table import Table
+from lorakit.experiments.tabulation import RowName
 
 PAGE = "table.html"
 """The name of the page in a sweep's directory."""
@@ -34,7 +36,8 @@ def _varied(plan: Plan, table: Table) -> Iterator[pages.Section]:
         values = {v for variant in variants if _is_number(v := variant.varied.get(setting))}
         if len(values) > 1:
             several = len(plan.entries.bases) > 1
-            places = [_place(variant, setting, several) for variant in variants]
+            known = {row_name(v): _place(v, setting, several) for v in variants}
+            places = [known.get(RowName(row.base, row.name), ("", None)) for row in table.rows]
             yield pages.Section(
                 "What varies", [figures.scores_over_setting(table, setting, places)]
             )
