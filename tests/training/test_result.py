@@ -39,9 +39,9 @@ def test_only_the_commit_of_its_own_checkout_is_told(place, own, tmp_path, monke
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", "first")
     commit = git(tmp_path, "rev-parse", "HEAD")
-    assert result._commit() == (commit if own else None)
+    assert result.own_commit() == (commit if own else None)
 
 
 def test_without_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(lorakit, "__file__", str(tmp_path / "src/lorakit/__init__.py"))
-    assert result._commit() is None
+    assert result.own_commit() is None

@@ -10,6 +10,7 @@ import typer
 
 from lorakit.cli import completion, options
 from lorakit.cli.html_page import Html, require_place, write_html
+from lorakit.cli.machines import Machines
 from lorakit.cli.output import INTERRUPTED, Json, print_error, show
 from lorakit.errors import ConfigError
 
@@ -45,6 +46,26 @@ def compare(
             show_default="as many as cores and memory allow, 1 with an accelerator",
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Run on the nodes of this Ray cluster: host:port of its head, or auto.",
+        ),
+    ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Cores of each run on Ray.", show_default="1"),
+    ] = None,
+    runs_per_gpu: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Runs at a time on each GPU of the Ray cluster, if it has any.",
+            show_default="1",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="List the runs, and which are finished; run none."),
@@ -67,6 +88,8 @@ def compare(
     is 1. The tables, and a page with pictures, are written to the sweep's directory, of which
     `lorakit compare DIR` prints the table again.
 
+    Runs are made on this machine, or with --ray on the nodes of a Ray cluster.
+
     Example: `lorakit compare sweep.yaml`
 
     Example: `lorakit compare runs/head runs/lora`
@@ -74,17 +97,18 @@ def compare(
     from lorakit.experiments.sweep_file import sweep_file
 
     require_place(html, overwrite)
+    machines = Machines(jobs, ray, cores, runs_per_gpu)
     files = {source: sweep_file(source) for source in sources}
     found = [file for file in files.values() if file is not None]
     if not found:
-        _require_unset(set_, jobs, dry_run)
+        _require_unset(set_, machines, dry_run)
         _show_runs(sources, reference or [], html, json)
         return
     if len(sources) > 1 or reference:
         raise ConfigError(
             f"{found[0]} is a sweep, which stands alone; leave the other runs and --reference out."
         )
-    _compare_sweep(sources[0], set_ or [], jobs, dry_run, html, json)
+    _compare_sweep(sources[0], set_ or [], machines, dry_run, html, json)
 
 
 def _show_runs(sources: list[str], references: list[str], html: Path | None, as_json: bool) -> None:
@@ -99,7 +123,7 @@ def _show_runs(sources: list[str], references: list[str], html: Path | None, as_
 def _compare_sweep(
     source: str,
     settings: list[str],
-    jobs: int | None,
+    machines: Machines,
     dry_run: bool,
     html: Path | None,
     as_json: bool,
@@ -121,11 +145,11 @@ def _compare_sweep(
         show(overview(runnable(mapping)), as_json)
         return
     if local_path(source).is_dir():
-        _require_unset(settings, jobs, dry_run)
+        _require_unset(settings, machines, dry_run)
         plan = planned({**mapping, "output": source})
         table, places = sweep_table(plan), [html]
     else:
-        table = _run(mapping, jobs, as_json)
+        table = _run(mapping, machines, as_json)
         plan = planned(mapping)
         places = [plan.output / PAGE, html]
     for place in places:
@@ -133,15 +157,13 @@ def _compare_sweep(
     _show_table(table, as_json)
 
 
-def _run(mapping: dict[str, Any], jobs: int | None, as_json: bool) -> Table:
+def _run(mapping: dict[str, Any], machines: Machines, as_json: bool) -> Table:
     from lorakit.cli.sweep_progress import sweep_progress
-    from lorakit.experiments.local_runs import default_at_once, local_runs
     from lorakit.experiments.running import run_sweep
 
-    at_once = jobs or default_at_once()
     try:
-        with sweep_progress(as_json) as show_progress:
-            return run_sweep(mapping, local_runs(at_once), at_once, show_progress)
+        with machines.executor() as (execute, at_once), sweep_progress(as_json) as show_progress:
+            return run_sweep(mapping, execute, at_once, show_progress)
     except KeyboardInterrupt:
         print_error("Interrupted; the same command goes on with what is left.", as_json)
         raise typer.Exit(INTERRUPTED) from None
@@ -155,9 +177,9 @@ def _show_table(table: Table, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _require_unset(settings: list[str] | None, jobs: int | None, dry_run: bool) -> None:
-    given = {"--set": bool(settings), "--jobs": jobs is not None, "--dry-run": dry_run}
-    if names := [name for name, is_given in given.items() if is_given]:
+def _require_unset(settings: list[str] | None, machines: Machines, dry_run: bool) -> None:
+    given = {"--set": settings, **machines.given, "--dry-run": dry_run}
+    if names := [name for name, value in given.items() if value]:
         raise ConfigError(
             f"{', '.join(names)} is for a sweep that is run, and these are finished runs; leave it "
             "out, or name the sweep's file."

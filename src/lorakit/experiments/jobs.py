@@ -24,6 +24,7 @@ from lorakit.runs.directory import RESULT, result_content
 
 _POLL, _GRACE = 0.1, 60.0
 _LONGEST_ERROR = 4000
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
 def result_in(directory: Path) -> dict[str, Any] | None:
@@ -81,6 +82,11 @@ class Outcome:
 Executor = Callable[[Sequence[Job], Callable[[Job], None]], Iterator[Outcome]]
 """(jobs, what to call when one starts) -> outcomes, in the order in which the jobs end. When it is
 closed, it ends what it has started."""
+
+
+def thread_variables(count: int) -> dict[str, str]:
+    """The environment variables by which a process computes with so many threads."""
+    return dict.fromkeys(_THREADS, str(count))
 
 
 def run_job(job: Job, variables: Mapping[str, str], stop: Event) -> Outcome:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Event
 
-from lorakit.experiments.jobs import Executor, Job, Outcome, run_job
+from lorakit.experiments.jobs import Executor, Job, Outcome, run_job, thread_variables
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 _MEMORY_OF_A_RUN = 4e9
 """Bytes to allow for, where nobody says how many runs there may be at a time."""
 
@@ -38,8 +37,7 @@ def default_at_once() -> int:
 
 def _run(jobs: Sequence[Job], started: Callable[[Job], None], at_once: int) -> Iterator[Outcome]:
     stop = Event()
-    threads = str(max(1, _cores() // at_once))
-    variables = dict.fromkeys(_THREADS, threads)
+    variables = thread_variables(max(1, _cores() // at_once))
 
     def run(job: Job) -> Outcome:
         if not stop.is_set():

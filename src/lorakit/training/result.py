@@ -41,7 +41,7 @@ def run_result(
         seed=recipe.training.seed,
         dtype=resolve_dtype(recipe.training.dtype),
         versions={m.__name__: m.__version__ for m in (lorakit, torch, transformers)},
-        commit=_commit(),
+        commit=own_commit(),
         output=str(output),
         warm_start=asdict(run.start) if run.start is not None else None,
         base=recipe.base,
@@ -51,7 +51,7 @@ def run_result(
     )
 
 
-def _commit() -> str | None:
+def own_commit() -> str | None:
     """The commit of lorakit's own checkout, if it runs from one; not of a checkout around it."""
     package = Path(lorakit.__file__).resolve().parent
     command = ["git", "-C", str(package), "rev-parse", "--show-toplevel", "HEAD"]

@@ -1,0 +1,53 @@
+"""Where the runs of a sweep are made: on this machine, or on a Ray cluster."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lorakit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lorakit.experiments.jobs import Executor
+
+
+@dataclass(frozen=True)
+class Machines:
+    """The options that say on which."""
+
+    jobs: int | None
+    ray: str | None
+    cores: int | None
+    runs_per_gpu: int | None
+
+    def __post_init__(self) -> None:
+        if self.ray is not None and self.jobs is not None:
+            raise ConfigError(
+                "--jobs divides this machine, and a Ray cluster is divided by --cores and "
+                "--runs-per-gpu; leave --jobs or --ray out."
+            )
+        if self.ray is None and (names := {"--cores", "--runs-per-gpu"} & self.given.keys()):
+            raise ConfigError(f"{', '.join(sorted(names))} needs --ray; here --jobs says it.")
+
+    @property
+    def given(self) -> dict[str, object]:
+        """Those that are set, as they are typed."""
+        options = {
+            "--jobs": self.jobs,
+            "--ray": self.ray,
+            "--cores": self.cores,
+            "--runs-per-gpu": self.runs_per_gpu,
+        }
+        return {name: value for name, value in options.items() if value is not None}
+
+    def executor(self) -> AbstractContextManager[tuple[Executor, int]]:
+        """What makes the runs, and how many at a time."""
+        if self.ray is not None:
+            from lorakit.experiments.ray_runs import Share, on_ray
+
+            return on_ray(self.ray, Share(self.cores or 1, self.runs_per_gpu or 1))
+        from lorakit.experiments.local_runs import default_at_once, local_runs
+
+        at_once = self.jobs or default_at_once()
+        return nullcontext((local_runs(at_once), at_once))

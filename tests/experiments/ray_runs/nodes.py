@@ -1,0 +1,98 @@
+"""Two Ray nodes on this machine's loopback, kept by a process of their own: `python nodes.py`.
+
+It prints the address, kills the second node when it is told what that has to be at, waits until
+nothing runs, and ends both when its standard input does, whatever has become of the test.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+"""With the first variable Ray listens on loopback alone."""
+_NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
+
+
+class Nodes:
+    """The process that keeps the nodes."""
+
+    def __init__(self, commands: IO[str], answers: IO[str]) -> None:
+        self._commands, self._answers = commands, answers
+        self.address = self._answers.readline().strip()
+
+    def kill_second(self, function: str) -> None:
+        """Wait until a task of this name runs on the second node, and kill it with SIGKILL."""
+        self._do("kill", function)
+
+    def wait_until_idle(self, function: str) -> None:
+        """Wait until no node runs a task of this name."""
+        self._do("idle", function)
+
+    def _do(self, action: str, function: str) -> None:
+        self._commands.write(f"{action} {function}\n")
+        self._commands.flush()
+        assert self._answers.readline().split() == ["done", action, function]
+
+
+@contextmanager
+def two_nodes() -> Iterator[Nodes]:
+    """A cluster of two nodes with a core each."""
+    command = [sys.executable, str(Path(__file__))]
+    with subprocess.Popen(
+        command,
+        env={**os.environ, **LOOPBACK},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield Nodes(process.stdin, process.stdout)
+        finally:
+            process.stdin.close()
+
+
+def _keep() -> None:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={**_NODE, "include_dashboard": False})
+    try:
+        second = cluster.add_node(**_NODE)
+        print(cluster.address, flush=True)
+        for line in sys.stdin:
+            action, function = line.split()
+            if action == "kill":
+                _wait(lambda: function in _running([second]))
+                cluster.remove_node(second, allow_graceful=False)
+            else:
+                _wait(lambda: function not in _running(cluster.list_all_nodes()))
+            print("done", action, function, flush=True)
+    finally:
+        cluster.shutdown()
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.05)
+
+
+def _running(nodes: Iterable[Any]) -> set[str]:
+    """What their processes are at: Ray calls a process by the function that it runs."""
+    import psutil
+
+    raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
+    children = [child for raylet in raylets for child in psutil.Process(raylet).children()]
+    lines = [child.cmdline() for child in children if child.is_running()]
+    return {line[0].removeprefix("ray::") for line in lines if line}
+
+
+if __name__ == "__main__":
+    _keep()
