@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -70,17 +70,17 @@ def _keep() -> None:
         for line in sys.stdin:
             action, function = line.split()
             if action == "kill":
-                _wait(lambda: function in _running([second]))
+                _wait(function, [second], until=True)
                 cluster.remove_node(second, allow_graceful=False)
             else:
-                _wait(lambda: function not in _running(cluster.list_all_nodes()))
+                _wait(function, cluster.list_all_nodes(), until=False)
             print("done", action, function, flush=True)
     finally:
         cluster.shutdown()
 
 
-def _wait(condition: Callable[[], bool]) -> None:
-    while not condition():
+def _wait(function: str, nodes: Iterable[Any], until: bool) -> None:
+    while (function in _running(nodes)) != until:
         time.sleep(0.05)
 
 
