@@ -85,13 +85,21 @@ def _wait(function: str, nodes: Iterable[Any], until: bool) -> None:
 
 
 def _running(nodes: Iterable[Any]) -> set[str]:
-    """What their processes are at: Ray calls a process by the function that it runs."""
+    """What their processes are at."""
     import psutil
 
     raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
-    children = [child for raylet in raylets for child in psutil.Process(raylet).children()]
-    lines = [child.cmdline() for child in children if child.is_running()]
-    return {line[0].removeprefix("ray::") for line in lines if line}
+    return {_title(child) for raylet in raylets for child in psutil.Process(raylet).children()}
+
+
+def _title(process: Any) -> str:
+    """Ray calls a process by the function that it runs."""
+    import psutil
+
+    try:
+        return "".join(process.cmdline()[:1]).removeprefix("ray::")
+    except psutil.NoSuchProcess:  # it has just ended
+        return ""
 
 
 if __name__ == "__main__":
