@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -71,12 +71,24 @@ def _keep() -> None:
             action, function = line.split()
             if action == "kill":
                 _wait(function, [second], until=True)
-                cluster.remove_node(second, allow_graceful=False)
+                _kill(cluster, second)
             else:
                 _wait(function, cluster.list_all_nodes(), until=False)
             print("done", action, function, flush=True)
     finally:
         cluster.shutdown()
+
+
+def _kill(cluster: Any, node: Any) -> None:
+    """With SIGKILL, and with all that runs on it, which would else answer before it sees that."""
+    import psutil
+
+    workers = psutil.Process(_raylet(node)).children(recursive=True)
+    cluster.remove_node(node, allow_graceful=False)
+    for worker in workers:
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
+    psutil.wait_procs(workers, timeout=10)
 
 
 def _wait(function: str, nodes: Iterable[Any], until: bool) -> None:
@@ -88,8 +100,13 @@ def _running(nodes: Iterable[Any]) -> set[str]:
     """What their processes are at."""
     import psutil
 
-    raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
-    return {_title(child) for raylet in raylets for child in psutil.Process(raylet).children()}
+    raylets = [psutil.Process(_raylet(node)) for node in nodes]
+    return {_title(child) for raylet in raylets for child in raylet.children()}
+
+
+def _raylet(node: Any) -> int:
+    """The process of which all others on the node are children."""
+    return int(node.all_processes["raylet"][0].process.pid)
 
 
 def _title(process: Any) -> str:

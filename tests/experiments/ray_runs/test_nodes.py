@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def test_what_a_killed_node_was_at_is_done_elsewhere_once(tmp_path: Path) -> Non
             assert driver.stdout is not None
             assert driver.stdout.readline() == "2\n", "a run for each core"
             assert driver.stdout.readline() == "hello hello\n", "asked of each node"
+            while len(list(tmp_path.glob("start-*"))) < 2:
+                time.sleep(0.05)
             nodes.kill_second("square")
             (tmp_path / "go").touch()
             lines = driver.stdout.read().splitlines()
