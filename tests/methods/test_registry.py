@@ -59,6 +59,7 @@ def test_the_methods_that_come_with_lorakit():
         ("adapter_drop", "AdapterDrop"),
         ("prefix_embedding", "prefix embedding"),
         ("prefix_layer", "prefix layer"),
+        ("lora_prefix", "LoRA + prefix"),
     ]
 
 

@@ -60,6 +60,13 @@ SECTIONS = (
     Section("adapter_drop", "methods/adapter_drop.py", "AdapterDropConfig"),
     Section("prefix_embedding", "methods/prefixes/config.py", "PrefixConfig"),
     Section("prefix_layer", "methods/prefixes/config.py", "PrefixLayerConfig"),
+    Section("lora_prefix", "methods/lora_prefix.py", "LoraPrefixConfig"),
+    Section(
+        "lora_prefix.lora",
+        "config/lora_config.py",
+        "LoraConfig",
+        ("methods/lora.py", "LORA_DEFAULTS"),
+    ),
     Section("loss", "losses/config.py", "LossConfig"),
     Section("decoding", "recipe/decoding.py", "DecodingConfig"),
 )

@@ -36,9 +36,7 @@ class Lora(Method[LoraConfig]):
 
     def apply(self, model: nn.Module, config: LoraConfig, head: Sequence[str] = ()) -> Report:
         require_plain(model)
-        config = config.replace(modules_to_save=joined(config.modules_to_save, head))
-        rows = config.trainable_token_indices or untrained_rows(model, config)
-        return inject(model, config.replace(trainable_token_indices=rows or None))
+        return inject(model, for_model(model, config, head))
 
     def undo(self, model: nn.Module) -> None:
         eject(model)
@@ -60,3 +58,10 @@ class Lora(Method[LoraConfig]):
 
     def fold(self, model: nn.Module) -> MergeReport:
         return fold(model)
+
+
+def for_model(model: nn.Module, config: LoraConfig, head: Sequence[str]) -> LoraConfig:
+    """The config that also trains a new head, and the rows of tokens that are new in the model."""
+    config = config.replace(modules_to_save=joined(config.modules_to_save, head))
+    rows = config.trainable_token_indices or untrained_rows(model, config)
+    return config.replace(trainable_token_indices=rows or None)

@@ -7,9 +7,14 @@ infix it is prompt tuning (Lester et al., arXiv 2104.08691).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import nn
 
+from lorakit.checkpoint import AdapterBundle
+from lorakit.checkpoint.formats.peft.prompt_tuning import PROMPT
+from lorakit.errors import MismatchError
+from lorakit.injection.transfer.loading import LoadReport
 from lorakit.methods.prefixes.additions import CHILD, insertions
 from lorakit.methods.prefixes.config import PrefixConfig
 from lorakit.methods.prefixes.method import Prefixed
@@ -18,6 +23,7 @@ from lorakit.methods.prefixes.rows import trainable_rows
 from lorakit.methods.prefixes.virtual_embedding import VirtualEmbedding, virtual_ids
 from lorakit.methods.prefixes.words import word_embeddings
 from lorakit.surgery.additions import Addition
+from lorakit.surgery.wrappers import unwrapped
 
 
 class PrefixEmbedding(Prefixed[PrefixConfig]):
@@ -29,6 +35,25 @@ class PrefixEmbedding(Prefixed[PrefixConfig]):
 
     def additions(self, model: nn.Module, config: PrefixConfig) -> Sequence[Addition]:
         return embedding_additions(model, config)
+
+    def load(
+        self, model: nn.Module, bundle: AdapterBundle, origin: str, check_base: bool = True
+    ) -> LoadReport:
+        if PROMPT in bundle.trained:
+            bundle = _at_its_place(unwrapped(model), bundle, origin)
+        return super().load(model, bundle, origin, check_base)
+
+
+def _at_its_place(model: nn.Module, bundle: AdapterBundle, origin: str) -> AdapterBundle:
+    """The bundle of a prompt of PEFT's, with the name that its tensor has in this model."""
+    found = places(model)
+    if not found.generates:
+        raise MismatchError(
+            f"{origin} does not fit this {type(model).__name__}: its {PROMPT} are of a model that "
+            "completes prompts."
+        )
+    names = (name for name, module in model.named_modules() if module is found.embeddings)
+    return replace(bundle, trained={f"{next(names)}.{CHILD}.weight": bundle.trained[PROMPT]})
 
 
 def embedding_additions(model: nn.Module, config: PrefixConfig) -> list[Addition]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from lorakit.methods.prefixes.additions import CHILD, insertions
-from lorakit.methods.prefixes.config import PrefixConfig, PrefixLayerConfig
+from lorakit.methods.prefixes.config import PrefixLayerConfig
 from lorakit.methods.prefixes.method import Prefixed
 from lorakit.methods.prefixes.places import places, stack_of
 from lorakit.methods.prefixes.prefixed_layer import LayerNumber, PrefixedLayer
@@ -29,15 +29,13 @@ class PrefixLayer(Prefixed[PrefixLayerConfig]):
     config_type = PrefixLayerConfig
 
     def additions(self, model: nn.Module, config: PrefixLayerConfig) -> Sequence[Addition]:
-        return layer_additions(model, config, config.layers_pattern)
+        return layer_additions(model, config)
 
 
-def layer_additions(
-    model: nn.Module, config: PrefixConfig, layers_pattern: str | None
-) -> list[Addition]:
+def layer_additions(model: nn.Module, config: PrefixLayerConfig) -> list[Addition]:
     """What gives a model virtual tokens with activations in every layer; raises TargetError."""
     found, count = places(model), config.prefix + config.infix
-    stack = stack_of(model, found, layers_pattern)
+    stack = stack_of(model, found, config.layers_pattern)
     start = word_activations(found.backbone, found.embeddings, stack, count)
     rows = trainable_rows(start, config.reparametrisation)
     ids = [_plain_id(found.embeddings)] * count

@@ -18,6 +18,7 @@ from lorakit.methods.houlsby import Houlsby
 from lorakit.methods.last_layers import LastLayers
 from lorakit.methods.lin import Lin
 from lorakit.methods.lora import Lora
+from lorakit.methods.lora_prefix import LoraPrefix
 from lorakit.methods.pfeiffer import Pfeiffer
 from lorakit.methods.prefix_embedding import PrefixEmbedding
 from lorakit.methods.prefix_layer import PrefixLayer
@@ -76,5 +77,6 @@ for _method in (
     AdapterDrop(),
     PrefixEmbedding(),
     PrefixLayer(),
+    LoraPrefix(),
 ):
     register(_method)

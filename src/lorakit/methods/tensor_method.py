@@ -21,7 +21,7 @@ from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.fingerprint import compare, fingerprint
 from lorakit.errors import FormatError, LorakitError, MismatchError, StateError
 from lorakit.injection.inspection.health import mark_training_start
-from lorakit.injection.inspection.report import Report, describe
+from lorakit.injection.inspection.report import Report, describe, factor_names
 from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.transfer.base_facts import base_facts
 from lorakit.injection.transfer.loading import LoadReport, another_base, fill
@@ -119,7 +119,7 @@ class TensorMethod(Method[Config]):
             if plain and learned is not None:
                 self.revert(model)
             raise MismatchError(f"{origin} does not fit this {type(model).__name__}:", problems)
-        fill(model, bundle.trained)
+        fill(model, bundle.tensors)
         mark_training_start(model)
         return LoadReport(bundle.format, self._report(model), verified, None)
 
@@ -142,7 +142,7 @@ class TensorMethod(Method[Config]):
         plain: bool,
     ) -> list[str]:
         """Every unexpected key, every missing key, every size mismatch."""
-        placement = place(model, bundle)
+        placement, there = place(model, bundle), bundle.tensors
         found = placement.problems
         if not plain:
             found += trained_as_one(placement.trained, bundle.trained)
@@ -151,14 +151,14 @@ class TensorMethod(Method[Config]):
             found += [
                 (name, "is trained in this model, but missing from the file")
                 for name in learned
-                if name not in bundle.trained and name not in named
+                if name not in there and name not in named
             ]
             found += [
                 (
                     name,
                     f"is unexpected: {self.name} does not train it with the file's settings",
                 )
-                for name in bundle.trained
+                for name in there
                 if name not in learned and name not in named
             ]
         return group_layers(found)
@@ -175,7 +175,8 @@ class TensorMethod(Method[Config]):
         report, learned = describe(model), self.learned(model)
         heads = set(saved_names(model, self.heads(self.require_applied(model).config)))
         sizes = {n: p.numel() for n, p in model.named_parameters() if n in learned}
-        selected = {n: size for n, size in sizes.items() if n not in heads and n not in report.own}
+        counted = heads | report.own.keys() | factor_names(model)
+        selected = {n: size for n, size in sizes.items() if n not in counted}
         return replace(
             report,
             adapter_parameters=report.adapter_parameters + sum(selected.values()),

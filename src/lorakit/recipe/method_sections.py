@@ -21,7 +21,7 @@ def read_sections(mapping: Mapping[str, Any], problems: list[str]) -> dict[str, 
     for name, method in METHODS.items():
         if name in mapping:
             section = mapping[name]
-            given = {**method.defaults, **section} if isinstance(section, Mapping) else section
+            given = _over(method.defaults, section)
             config = build(method.config_type, given, f"{name}.", problems)
             configs |= {} if config is None else {name: config}
     return configs
@@ -43,3 +43,14 @@ def relevant_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any
         }
     )
     return {n: config for n, config in configs.items() if n == method or config != defaults[n]}
+
+
+def _over(defaults: Mapping[str, Any], section: Any) -> Any:
+    """The section, with the defaults of what it does not name, in its own sections too."""
+    if not isinstance(section, Mapping):
+        return section
+    given = {
+        name: _over(defaults[name], value) if isinstance(defaults.get(name), Mapping) else value
+        for name, value in section.items()
+    }
+    return {**defaults, **given}

@@ -9,6 +9,7 @@ from lorakit.checkpoint.formats.codec import Decoder
 from lorakit.checkpoint.formats.loralib import Loralib
 from lorakit.checkpoint.formats.native import Native
 from lorakit.checkpoint.formats.peft.codec import Peft
+from lorakit.checkpoint.formats.peft.prompt_tuning import PromptTuning
 from lorakit.errors import ConfigError, FormatError
 
 FORMATS: dict[str, Decoder] = {}
@@ -56,5 +57,5 @@ def _found(path: Path) -> str:
     return f"expected one of {wanted}, found {there} (formats: {names})"
 
 
-for _codec in (Peft(), NATIVE, AdapterHub(), Loralib()):
+for _codec in (Peft(), NATIVE, AdapterHub(), PromptTuning(), Loralib()):
     register(_codec)

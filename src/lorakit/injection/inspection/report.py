@@ -114,7 +114,7 @@ def describe(model: nn.Module) -> Report:
     layers = dict(lora_layers(model))
     trained = set(trained_copies.names(model))
     parameters = dict(model.named_parameters())
-    factors = {f"{name}.{leaf}" for name, layer in layers.items() for leaf in layer.tensor_names}
+    factors = factor_names(model)
     added = set(added_names(model))
     own = {name: p.numel() for name, p in parameters.items() if name in added}
     covered = factors | trained | added | {id(layer.base_weight) for layer in layers.values()}
@@ -145,6 +145,11 @@ def describe(model: nn.Module) -> Report:
         own=own,
         frozen_adapter_parameters=sum(_frozen_size(layer) for layer in layers.values()),
     )
+
+
+def factor_names(model: nn.Module) -> set[str]:
+    """The full names of the adapters' tensors."""
+    return {f"{name}.{leaf}" for name, layer in lora_layers(model) for leaf in layer.tensor_names}
 
 
 def _random_rows(model: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -115,16 +115,19 @@ def _layout(tokens: Insertion, given: Mapping[str, Any]) -> Layout:
     else:
         starts, ends = real_tokens(mask)
     if tokens.is_causal and here.prompt is not None:
-        ends = _prompt_ends(here.prompt, tokens, ends, length)
+        ends = _prompt_ends(here.prompt, tokens, starts, ends, length)
     return layout(tokens.prefix, tokens.infix, starts, ends, length, tokens.is_causal)
 
 
-def _prompt_ends(prompt: Tensor | int, tokens: Insertion, ends: Tensor, length: int) -> Tensor:
+def _prompt_ends(
+    prompt: Tensor | int, tokens: Insertion, starts: Tensor, ends: Tensor, length: int
+) -> Tensor:
     if isinstance(prompt, Tensor):
         return prompt
-    if prompt > length and tokens.infix:
+    if prompt > length and (tokens.infix or (starts == length).any()):
         raise StateError(
-            "An infix stands behind a whole prompt; leave prefill_chunk_size out, which cuts it."
+            "Virtual tokens stand before a prompt, which may begin behind padding, and behind a "
+            "whole one; leave prefill_chunk_size out, which cuts it."
         )
     return torch.full_like(ends, min(prompt, length))
 
@@ -192,8 +195,10 @@ def _continued(
             )
         if tokens.infix and (mask[:, 1:] < mask[:, :-1]).any():
             raise StateError("With an infix, prompts are padded on the left to be continued.")
+        starts, ends = real_tokens(mask)
+        place = layout(tokens.prefix, 0, starts, ends, mask.shape[1], tokens.is_causal)
         before, after = (mask.new_ones(len(mask), n) for n in (tokens.prefix, tokens.infix))
-        longer["attention_mask"] = torch.cat([before, mask, after], 1)
+        longer["attention_mask"] = torch.cat([place.spread(mask, before), after], 1)
     if "position_ids" in given:
         longer["position_ids"] = given["position_ids"] + tokens.count
     return longer
@@ -201,6 +206,12 @@ def _continued(
 
 def _shorten(backbone: Any, output: Any, place: Layout) -> None:
     """Leave the outputs of the tokens that the caller knows."""
+    found, wanted = output.last_hidden_state.shape[1], place.length
+    if found != wanted:
+        raise StateError(
+            f"{type(backbone).__name__} gives {found} outputs for {wanted} tokens; with virtual "
+            "tokens it is not known which are whose."
+        )
     output.last_hidden_state = place.outputs(output.last_hidden_state)
     if output.get("hidden_states") is not None:
         output.hidden_states = tuple(place.outputs(states) for states in output.hidden_states)
@@ -213,6 +224,8 @@ def _pooled(backbone: Any, states: Tensor) -> Tensor:
     pooler = getattr(backbone, "pooler", None)
     if pooler is None:
         raise StateError(f"{type(backbone).__name__} pools its outputs in a way that is not known.")
-    if isinstance(pooler, nn.Linear):  # ALBERT's
-        return backbone.pooler_activation(pooler(states[:, 0]))  # type: ignore[no-any-return]
+    if isinstance(pooler, nn.Linear):  # ALBERT's and BigBird's
+        names = ("pooler_activation", "activation")
+        activation = next(getattr(backbone, name) for name in names if hasattr(backbone, name))
+        return activation(pooler(states[:, 0]))  # type: ignore[no-any-return]
     return pooler(states)  # type: ignore[no-any-return]

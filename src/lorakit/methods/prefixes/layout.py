@@ -7,9 +7,9 @@
         2 3 4     7 8        tokens_BN
         2 3 6     7 8        outputs_BN of a causal model
 
-The prefix comes first, before padding on the left as well. A causal model predicts the first token
-of a completion where the prompt ends, so the output of the prompt's last token is then that of the
-infix's last.
+The prefix stands behind padding on the left, as near to the text as where there is none. A causal
+model predicts the first token of a completion where the prompt ends, so the output of the prompt's
+last token is then that of the infix's last.
 """
 
 from __future__ import annotations
@@ -34,6 +34,21 @@ class Layout:
     virtual_BV: Tensor
     outputs_BN: Tensor
 
+    @property
+    def length(self) -> int:
+        """The number of places, T."""
+        return self.tokens_BN.shape[1] + self.virtual_BV.shape[1]
+
+    @property
+    def first_B1(self) -> Tensor:
+        """The token behind the prefix."""
+        return self.starts_B.clamp(max=self.tokens_BN.shape[1] - 1)[:, None]
+
+    @property
+    def last_B1(self) -> Tensor:
+        """The token before the infix."""
+        return (self.ends_B - 1).clamp(min=0)[:, None]
+
     def spread(self, tokens: Tensor, virtual: Tensor) -> Tensor:
         """(B, N, ...) and (B, V, ...) as one (B, T, ...), in the dtype of the first."""
         values = torch.cat([virtual.to(tokens.dtype), tokens], 1)
@@ -46,15 +61,12 @@ class Layout:
 
     def outputs(self, values: Tensor) -> Tensor:
         """Of (B, T, ...) the output of each token, (B, N, ...)."""
-        if not self.infix:
-            return values[:, self.prefix :]
         return values.gather(1, _as_wide(self.outputs_BN, values))
 
     def positions(self, positions_BN: Tensor) -> Tensor:
         """The position ids (B, T), which go on through the virtual tokens."""
-        before_B = (self.ends_B - 1).clamp(min=0)
-        first_B1 = positions_BN.gather(1, self.starts_B[:, None])
-        last_B1 = positions_BN.gather(1, before_B[:, None])
+        first_B1 = positions_BN.gather(1, self.first_B1)
+        last_B1 = positions_BN.gather(1, self.last_B1)
         empty_B1 = (self.ends_B <= self.starts_B)[:, None]
         next_B1 = torch.where(empty_B1, first_B1, last_B1 + 1) + self.prefix
         count = torch.arange(self.prefix + self.infix, device=positions_BN.device)
@@ -64,9 +76,8 @@ class Layout:
 
     def types(self, types_BN: Tensor) -> Tensor:
         """The token types (B, T): a virtual token has that of the token next to it."""
-        before_B = (self.ends_B - 1).clamp(min=0)
-        first_BP = self.starts_B[:, None].expand(-1, self.prefix)
-        last_BI = before_B[:, None].expand(-1, self.infix)
+        first_BP = self.first_B1.expand(-1, self.prefix)
+        last_BI = self.last_B1.expand(-1, self.infix)
         return self.spread(types_BN, types_BN.gather(1, torch.cat([first_BP, last_BI], 1)))
 
 
@@ -75,8 +86,9 @@ def layout(
 ) -> Layout:
     """The places of rows of `length` tokens."""
     count = torch.arange(length, device=ends_B.device)
-    ends_B1 = ends_B[:, None]
-    first = torch.arange(prefix, device=ends_B.device).expand(len(ends_B), -1)
+    starts_B1, ends_B1 = starts_B[:, None], ends_B[:, None]
+    behind = count + prefix * (count >= starts_B1)
+    first = starts_B1 + torch.arange(prefix, device=ends_B.device)
     between = ends_B1 + prefix + torch.arange(infix, device=ends_B.device)
     read = ends_B1 - 1 if causal else ends_B1
     return Layout(
@@ -84,19 +96,22 @@ def layout(
         infix,
         starts_B,
         ends_B,
-        tokens_BN=count + prefix + infix * (count >= ends_B1),
+        tokens_BN=behind + infix * (count >= ends_B1),
         virtual_BV=torch.cat([first, between], 1),
-        outputs_BN=count + prefix + infix * (count >= read),
+        outputs_BN=behind + infix * (count >= read),
     )
 
 
 def real_tokens(mask_BN: Tensor) -> tuple[Tensor, Tensor]:
-    """(B,), (B,): where the tokens begin that the mask has, and where they end; padding may be on
-    either side."""
+    """(B,), (B,): where the tokens of the mask begin, and where they end.
+
+    Padding may be on either side; of a row that is nothing else both are at its end.
+    """
     real = mask_BN != 0
+    length = mask_BN.shape[1]
     starts = real.int().argmax(1)
-    ends = mask_BN.shape[1] - real.flip(1).int().argmax(1)
-    return starts, torch.where(real.any(1), ends, torch.zeros_like(ends))
+    ends = length - real.flip(1).int().argmax(1)
+    return torch.where(real.any(1), starts, length), torch.where(real.any(1), ends, length)
 
 
 def _as_wide(places: Tensor, values: Tensor) -> Tensor:

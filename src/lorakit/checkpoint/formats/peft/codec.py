@@ -22,6 +22,7 @@ from lorakit.checkpoint.formats.peft.layout import (
     parse_header,
 )
 from lorakit.checkpoint.formats.peft.model_card import model_card
+from lorakit.checkpoint.formats.peft.prompt_tuning import has_prompt
 from lorakit.checkpoint.formats.peft.writing import write_directory
 from lorakit.checkpoint.formats.tensor_files import (
     load_pickle,
@@ -41,6 +42,8 @@ class Peft(Codec):
     files = (CONFIG_NAME, TENSORS_NAME, LEGACY_NAME)
 
     def sniff(self, path: Path) -> bool:
+        if has_prompt(path):
+            return False
         if path.is_dir():
             configured = _config_of(path) is not None and not is_of_adapterhub(path)
             return (path / TENSORS_NAME).is_file() or configured

@@ -1,0 +1,105 @@
+"""PEFT's prompt tuning: a directory whose adapter_config.json says PROMPT_TUNING.
+
+Its `prompt_embeddings` (V, d) are the prefix of `prefix_embedding`, without an infix, for a decoder
+that completes prompts. Prompts of classifiers are refused: PEFT's models pool the prompt's own
+output, or count it in. So are other kinds of prompts, which are no embeddings of tokens.
+
+Source: https://huggingface.co/docs/peft/package_reference/prompt_tuning
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lorakit.checkpoint.bundle import AdapterBundle, type_problem
+from lorakit.checkpoint.formats.codec import Decoder
+from lorakit.checkpoint.formats.peft.layout import CONFIG_NAME, LEGACY_NAME, TENSORS_NAME
+from lorakit.checkpoint.formats.tensor_files import load_pickle, load_safetensors, plain_tensors
+from lorakit.errors import FormatError
+from lorakit.foreign_files import read_json
+
+PROMPT = "prompt_embeddings"
+"""The file's only tensor, whose place depends on the model."""
+_KINDS = {
+    "PROMPT_TUNING": None,
+    "PREFIX_TUNING": "it has keys and values of each layer, and prefix_layer trains the activations"
+    " that keys and values are computed from",
+    "P_TUNING": "its embeddings are computed by an encoder of PEFT's",
+    "MULTITASK_PROMPT_TUNING": "its embeddings depend on a task's number",
+}
+"""Kinds of prompts in PEFT, and why they are not read."""
+
+
+class PromptTuning(Decoder):
+    """A directory of PEFT's with a prompt in place of adapters."""
+
+    name = "prompt_tuning"
+    files = (CONFIG_NAME, TENSORS_NAME, LEGACY_NAME)
+
+    def sniff(self, path: Path) -> bool:
+        return has_prompt(path)
+
+    def decode(self, path: Path, lora_alpha: float | None) -> AdapterBundle:
+        path = _directory(path)
+        said = read_json(path / CONFIG_NAME)
+        if reason := _KINDS[said["peft_type"]]:
+            raise FormatError(
+                f"{path} is of PEFT's {said['peft_type']}, which is not read: {reason}."
+            )
+        tensors = _tensors(path)
+        problems = _problems(said, tensors)
+        if lora_alpha is not None:
+            problems.append("lora_alpha is LoRA's; a prompt has none")
+        if problems:
+            raise FormatError(f"{path} cannot be loaded:", problems)
+        return AdapterBundle(
+            trained=tensors,
+            base_model=said.get("base_model_name_or_path"),
+            task_type=said.get("task_type"),
+            method="prefix_embedding",
+            method_config={"prefix": len(tensors[PROMPT]), "infix": 0},
+            format=self.name,
+        )
+
+
+def has_prompt(path: Path) -> bool:
+    """Whether PEFT's config in this directory, or beside this file, is of a kind of prompt."""
+    config = _directory(path) / CONFIG_NAME
+    is_pefts = path.is_dir() or path.name in (TENSORS_NAME, LEGACY_NAME)
+    said = read_json(config) if is_pefts and config.is_file() else None
+    return isinstance(said, Mapping) and said.get("peft_type") in _KINDS
+
+
+def _directory(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    if (path / TENSORS_NAME).is_file():
+        return load_safetensors(path / TENSORS_NAME)[0]
+    if (path / LEGACY_NAME).is_file():
+        return plain_tensors(load_pickle(path / LEGACY_NAME))
+    raise FormatError(f"{path} has neither {TENSORS_NAME} nor {LEGACY_NAME}.")
+
+
+def _problems(said: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
+    problems = [p for name, tensor in tensors.items() if (p := type_problem(name, tensor))]
+    problems += [f"{name} is unexpected" for name in tensors if name != PROMPT]
+    prompt = tensors.get(PROMPT)
+    shape = None if prompt is None else tuple(prompt.shape)
+    expected = (said.get("num_virtual_tokens"), said.get("token_dim"))
+    if shape != expected:
+        problems.append(
+            f"{PROMPT} is {'missing' if shape is None else f'of shape {shape}'}; the config says "
+            f"{expected[0]} virtual tokens of width {expected[1]}"
+        )
+    if said.get("task_type") != "CAUSAL_LM":
+        problems.append(
+            f"task_type is {said.get('task_type')!r}; only CAUSAL_LM is supported: of other models "
+            "PEFT reads the output at the prompt, or gives one to the decoder too"
+        )
+    return problems
