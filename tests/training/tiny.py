@@ -23,6 +23,7 @@ from transformers import (
     set_seed,
 )
 
+from lorakit.methods import METHODS
 from lorakit.recipe.data import encode, prepare, split, with_guesses
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.training import train
@@ -151,6 +152,7 @@ def recipe(base: Path, data: Path, output: Path, /, **sections: Any) -> Recipe:
             "training": {**training, **sections.get("training", {})},
             "loss": sections.get("loss", {}),
             "init_adapter": sections.get("init_adapter"),
+            **{name: sections[name] for name in METHODS if name in sections and name != "lora"},
         }
     )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from lorakit.errors import StateError
 from lorakit.methods import find
 from lorakit.methods.prefixes.config import PrefixConfig, PrefixLayerConfig
-from tests.methods.prefixes.models import CAUSAL, make
+from tests.methods.prefixes.models import CAUSAL, ENDS, SHARED, make
 
 SETTINGS = {"prefix_embedding": PrefixConfig, "prefix_layer": PrefixLayerConfig}
 PROMPTS = [[5, 9, 23, 7, 31], [14, 6], [8, 8, 30]]
@@ -119,3 +120,13 @@ def test_an_encoder_decoder_generates_each_row_as_alone(name):
         input_ids=ids, attention_mask=(ids != 0).long(), use_cache=False, **settings
     )
     assert slow.tolist() == together.tolist()
+
+
+@NAMES
+def test_a_prefix_is_in_a_sliding_window_whatever_padding_is_before_it(name):
+    torch.manual_seed(0)
+    config = Gemma2Config(head_dim=8, num_key_value_heads=1, sliding_window=4, **ENDS, **SHARED)
+    model = Gemma2ForCausalLM(config).eval()
+    find(name).apply(model, SETTINGS[name](prefix=3, infix=1))
+    together = completions(model, PROMPTS)
+    assert together == [completions(model, [prompt])[0] for prompt in PROMPTS]
