@@ -104,6 +104,13 @@ def test_a_directory_of_runs_is_all_of_them(tmp_path: Path) -> None:
     assert compare([str(tmp_path)]).rows[0].cells[0].seeds == (1, 2)
 
 
+def test_a_name_that_is_no_sweep_is_named_with_the_nearest() -> None:
+    with pytest.raises(errors.FormatError, match="neither a directory nor a sweep") as error:
+        compare(["glue-reedme"])
+    assert "did you mean 'glue-readme'" in str(error.value)
+    assert "which-weights" in str(error.value)
+
+
 def test_no_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(errors.FormatError, match="holds no finished run"):
         compare([str(tmp_path)])

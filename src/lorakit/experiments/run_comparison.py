@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lorakit.errors import ConfigError, FormatError
+from lorakit.errors import ConfigError, FormatError, suggest
 from lorakit.experiments.plan import settings_text
 from lorakit.experiments.table import Table
 from lorakit.experiments.tabulation import Measurement, RowName, Style, tabulate
@@ -16,6 +16,7 @@ from lorakit.foreign_files import local_path
 from lorakit.methods import METHODS
 from lorakit.recipe.schema import flat_settings, from_mapping
 from lorakit.recipe.yaml_file import load_recipe
+from lorakit.recipe_files import sweep_files
 from lorakit.runs.directory import RECIPE, RESULT, result_content
 from lorakit.tasks.glue.benchmark import GLUE
 from lorakit.text import plural
@@ -89,6 +90,12 @@ def _unlike(names: Sequence[RowName], runs: int) -> list[RowName]:
 
 
 def _directories(path: Path) -> list[Path]:
+    if not path.exists():
+        shipped = sweep_files()
+        raise FormatError(
+            f"{path} is neither a directory nor a sweep{suggest(str(path), shipped)}; the shipped "
+            f"sweeps are {', '.join(shipped) or 'none'}."
+        )
     if (path / RESULT).is_file():
         return [path]
     inside = sorted(file.parent for file in path.glob(f"*/{RESULT}"))
