@@ -25,8 +25,9 @@ def keep(name: str, source: Path, results: Path) -> Path:
 
 
 def read(results: Path) -> Results:
-    """What is kept in a directory."""
-    return {file.stem: _json(file) for file in sorted(results.glob("*.json"))}
+    """What is kept in a directory, and the benchmark beside it that the page shows too."""
+    beside = results.parent.glob("section_seven.json")
+    return {file.stem: _json(file) for file in (*sorted(results.glob("*.json")), *beside)}
 
 
 def _sweep(directory: Path) -> dict[str, Any]:

@@ -15,6 +15,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "reproduce" / "comparison.md"
 SWEEPS = ("minilm", "smollm2", "minilm-rank", "minilm-weights")
 LATENCY = "latency"
 NAMES = (*SWEEPS, LATENCY)
+SECTION_SEVEN = "section_seven"
+_SHOWN = re.compile(r"effective|amplification|rank for|of dW$|phi\((1|8|64), 64\) of [AB]")
 _BLOCK = re.compile(r"(<!-- begin: ([\w-]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 
 
@@ -22,6 +24,7 @@ def filled(page: str, results: Results) -> str:
     """The page with the tables of these results between its marks."""
     texts = {name: _table(name, results.get(name)) for name in NAMES}
     texts["claims"] = claims_table(results)
+    texts[SECTION_SEVEN] = _section_seven(results.get(SECTION_SEVEN))
     return _BLOCK.sub(lambda mark: f"{mark[1]}\n{texts[mark[2]]}\n\n{mark[3]}", page)
 
 
@@ -40,6 +43,20 @@ def _table(name: str, result: Any | None) -> str:
         return "Not measured yet."
     text = latency_table(result["table"]) if name == LATENCY else result["markdown"].strip()
     return f"{text}\n\n{source(result['provenance'])}"
+
+
+def _section_seven(result: Any | None) -> str:
+    """A row for a measure of one adapter or of two: query, value, and what chance gives."""
+    if result is None:
+        return "Not measured yet."
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for found in result["rows"]:
+        if _SHOWN.search(found["measure"]):
+            key = found["adapters"], found["measure"]
+            row = rows.setdefault(key, dict(zip(("adapters", "measure"), key, strict=True)))
+            row[found["matrices"]] = found["value"]
+            row[f"{found['matrices']}, by chance"] = found["by chance"]
+    return f"{markdown(list(rows.values()))}\n\n{source(result['provenance'])}"
 
 
 def latency_table(table: Any) -> str:

@@ -12,7 +12,7 @@ from scipy.stats import ttest_ind
 from benchmarks.comparison import claims, keeping
 from benchmarks.comparison.claims import CLAIMS, Claim, answer, difference
 from benchmarks.comparison.keeping import RESULTS, keep, read
-from benchmarks.comparison.page import PAGE, SWEEPS, filled
+from benchmarks.comparison.page import PAGE, SECTION_SEVEN, SWEEPS, filled
 from lorakit.experiments.sweep_file import load_sweep, planned
 from lorakit.recipe_files import sweep_files
 
@@ -116,6 +116,21 @@ def test_latency_stands_on_the_page_by_candidate_and_batch():
     assert "| Houlsby | +21.0 (+20.0 to +23.0) |" in page
 
 
+def test_section_seven_stands_on_the_page_by_adapter_and_measure():
+    spread = {"median": 0.5, "min": 0.25, "max": 0.75}
+    rows = [
+        {"adapters": "r 8", "matrices": kind, "measure": m, "value": spread, "by chance": 0.17}
+        for kind in ("query", "value")
+        for m in ("phi(1, 64) of A", "phi(1, 64) of dW, input")
+    ]
+    page = filled(
+        PAGE.read_text("utf-8"), {SECTION_SEVEN: {"rows": rows, "provenance": PROVENANCE}}
+    )
+    cells = "0.5 (0.25 to 0.75) | 0.17"
+    assert f"| r 8 | phi(1, 64) of A | {cells} | {cells} |" in page
+    assert "| phi(1, 64) of dW, input |" not in page
+
+
 def test_the_committed_page_is_made_of_the_committed_results():
     text = PAGE.read_text("utf-8")
     assert filled(text, read(RESULTS)) == text
@@ -123,7 +138,7 @@ def test_the_committed_page_is_made_of_the_committed_results():
 
 def test_what_is_not_measured_is_said():
     page = filled(PAGE.read_text("utf-8"), {})
-    assert page.count("Not measured yet.") == len(SWEEPS) + 1
+    assert page.count("Not measured yet.") == len(SWEEPS) + 2
     assert page.count(f"**{claims.UNMEASURED}**") == len(CLAIMS)
 
 
