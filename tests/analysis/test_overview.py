@@ -16,7 +16,7 @@ from lorakit.analysis.readiness import chosen
 from lorakit.checkpoint import AdapterBundle
 from lorakit.errors import ConfigError, MismatchError
 from lorakit.text import to_json
-from lorakit.variants import LinearSite, ModuleAdapter
+from lorakit.variants import LinearSite, ModuleAdapter, SlicedSite
 from tests.analysis.adapters import (
     SITES,
     dora,
@@ -206,14 +206,17 @@ def test_other_modules_and_shapes_are_listed() -> None:
     assert set(refused.value.problems) == {
         "layer.{0-3}.v is not in it",
         "head is in it alone",
-        "out has the shape 5 x 8 in it, here 5 x 6",
+        "out has 5 x 8 in it, here 5 x 6",
     }
 
 
 def test_other_slices_are_a_mismatch() -> None:
     sliced, whole = random_adapter(SITES["slices"]), random_adapter(LinearSite(11, 15))
-    with pytest.raises(MismatchError, match=re.escape("has the shape 15 x 11 in it, here 5 x 11")):
-        analyze({"m": sliced}, against={"x": {"m": whole}})
+    other = random_adapter(SlicedSite(11, 15, slices=((5, True), (7, True), (3, False))))
+    here = "here 5 x 11 in [0:5] and 7 x 11 in [8:15]"
+    for theirs, there in ((whole, "15 x 11"), (other, "5 x 11 in [0:5] and 7 x 11 in [5:12]")):
+        with pytest.raises(MismatchError, match=re.escape(f"m has {there} in it, {here}")):
+            analyze({"m": sliced}, against={"x": {"m": theirs}})
 
 
 def test_modules_are_chosen_by_the_ends_of_their_names() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -66,28 +66,27 @@ def compared(other: str, found: list[Similarity], draws: int, seed: int) -> Comp
 def require_same_modules(
     mine: Mapping[str, ModuleAdapter], other: str, theirs: Mapping[str, ModuleAdapter]
 ) -> None:
-    """Raise MismatchError that lists the modules of one adapter alone and those of other shapes."""
+    """Raise MismatchError that lists the modules of one adapter alone and those of other parts."""
     problems = [(name, "is not in it") for name in mine if name not in theirs]
     problems += [(name, "is in it alone") for name in theirs if name not in mine]
-    for name in mine.keys() & theirs.keys():
-        here, there = _shapes(mine[name]), _shapes(theirs[name])
+    for name in (name for name in mine if name in theirs):
+        here, there = _parts_text(mine[name]), _parts_text(theirs[name])
         if here != there:
-            problems.append((name, f"has the shape {_text(there)} in it, here {_text(here)}"))
+            problems.append((name, f"has {there} in it, here {here}"))
     if problems:
         raise MismatchError(
-            f"{other} does not adapt the same modules; choose those that both adapt (modules=..., "
-            "--modules):",
+            f"{other} does not adapt the same modules; choose those that both adapt (--modules "
+            "NAME,NAME):",
             group_layers(problems),
         )
 
 
-def _shapes(adapter: ModuleAdapter) -> Sequence[tuple[int, ...]]:
-    """Of the parts, from A and B's geometry alone."""
+def _parts_text(adapter: ModuleAdapter) -> str:
+    """The shapes of its matrices, and which rows of a weight in parts they are."""
     if adapter.site is None:
-        return []
+        return "an unknown shape"
     empty = torch.empty(adapter.site.weight_shape, device="meta")
-    return [tuple(matrix.shape) for _, matrix in adapter.site.parts(empty)]
-
-
-def _text(shapes: Sequence[tuple[int, ...]]) -> str:
-    return " + ".join(" x ".join(map(str, shape)) for shape in shapes)
+    parts = [(rows, " x ".join(map(str, m.shape))) for rows, m in adapter.site.parts(empty)]
+    if len(parts) == 1 and adapter.site.slices is None:
+        return parts[0][1]
+    return " and ".join(f"{shape} in [{rows[0]}:{rows[1]}]" for rows, shape in parts)

@@ -24,13 +24,10 @@ class Group(Generic[T]):
 
 
 def grouped(
-    things: Sequence[T],
-    name: Callable[[T], str],
-    alike: Callable[[T], Hashable],
-    single: int = SINGLE,
+    things: Sequence[T], name: Callable[[T], str], alike: Callable[[T], Hashable]
 ) -> list[Group[T]]:
     """A group for each kind of name, of those that are alike; for each of few things one."""
-    if len(things) <= single:
+    if len(things) <= SINGLE:
         return [Group(name(thing), (thing,)) for thing in things]
     groups: dict[Hashable, list[T]] = {}
     for thing in things:
@@ -44,16 +41,12 @@ def _label(names: list[str]) -> str:
     return f"{without_indices(names[0])} ({len(names)})" if ", " in label else label
 
 
-def band(values: Iterable[float], form: str = ".3g") -> str:
+def band(values: Iterable[float]) -> str:
     """The least and the greatest as text, or one where they read alike.
 
     >>> band([0.5, 0.25, 0.3]), band([2.0, 2.0001])
     ('0.25 to 0.5', '2')
     """
-    ends = [f"{end:{form}}" for end in _ends(values)]
-    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
-
-
-def _ends(values: Iterable[float]) -> tuple[float, float]:
-    listed = list(values)
-    return min(listed), max(listed)
+    ordered = sorted(values)
+    least, greatest = (f"{end:.3g}" for end in (ordered[0], ordered[-1]))
+    return least if least == greatest else f"{least} to {greatest}"
