@@ -26,7 +26,7 @@ LORA = Row(
     31.0,
     1_200_000_000,
 )
-HOUSLBY = Row(
+HOULSBY = Row(
     "<houlsby>",
     "MiniLM",
     (
@@ -40,7 +40,7 @@ HOUSLBY = Row(
 )
 TABLE = Table(
     (Column("mrpc", "accuracy"), Column("reviews", "f1")),
-    (LORA, HOUSLBY),
+    (LORA, HOULSBY),
     reference="lora",
     failures=(Failure("MiniLM/reviews/<houlsby> seed 1", "ConfigError: <no> norm\n  - more"),),
     notes=("mean ± standard deviation over 2 seeds",),
@@ -63,9 +63,17 @@ def test_scores_stand_as_in_the_paper_with_published_figures_and_costs() -> None
     ]
     first, second = scores.rows[0][2], scores.rows[1][2]
     assert first.best
-    assert first.below == "published 89.7 ± 0.7 [1]"
+    assert first.below == "[89.7 ± 0.7]"
+    assert ("[ ]", "published: table 2") in scores.legend
     assert second.marks == "~"
-    assert page_of(TABLE).notes[0].text == "Published figures: table 2"
+
+
+def test_published_figures_of_several_sources_are_numbered() -> None:
+    cell = replace(LORA.cells[1], published=Published(0.95, None, "table 7"))
+    table = replace(TABLE, rows=(replace(LORA, cells=(LORA.cells[0], cell)), HOULSBY))
+    scores = tables(table)["Scores,"]
+    assert [scores.rows[0][at].below for at in (2, 3)] == ["[89.7 ± 0.7] (1)", "[95.0] (2)"]
+    assert list(scores.legend)[-1] == ("[ ] (2)", "published: table 7")
 
 
 def test_what_is_missing_or_failed_stands_below_the_score() -> None:
@@ -77,8 +85,8 @@ def test_what_is_missing_or_failed_stands_below_the_score() -> None:
 
 def test_differences_are_from_the_reference_with_their_p_value() -> None:
     differences = tables(TABLE)["Differences"]
-    assert texts(differences, 0) == ["lora", "—", "—"]
-    assert texts(differences, 1) == ["<houlsby>", "−2.0", "—"]
+    assert texts(differences, 0) == ["lora", "—"]
+    assert texts(differences, 1) == ["<houlsby>", "−2.0"]
     assert differences.rows[1][1].below == "p = 0.29"
 
 

@@ -29,7 +29,6 @@ def page_of(
         title=f"Methods compared on {', '.join(tasks)}",
         lead="\n".join(f"{said[:1].upper()}{said[1:]}." for said in _said(table)),
         sections=sections,
-        notes=[pages.Note(f"Published figures: {source}") for source in sources],
         provenance=provenance,
     )
 
@@ -83,7 +82,7 @@ def _scores(table: Table, rows: Sequence[Row], sources: Sequence[str]) -> pages.
             ]
             for row in rows
         ],
-        list(_legend(table, rows)),
+        list(_legend(table, sources)),
     )
 
 
@@ -93,7 +92,7 @@ def _score(cell: Cell, column: Column, sources: Sequence[str]) -> pages.Cell:
     below += [f"{cell.missing} to run"] if cell.missing else []
     if (published := cell.published) is not None:
         text = _with_spread(column, published.value, published.spread)
-        below.append(f"published {text} [{sources.index(published.source) + 1}]")
+        below.append(f"[{text}]{_number(published.source, sources)}")
     return pages.Cell(
         _with_spread(column, cell.center, cell.spread),
         cell.center,
@@ -109,12 +108,16 @@ def _with_spread(column: Column, value: float | None, spread: float | None) -> s
     return " ± ".join(column.shown.text(one) for one in (value, spread) if one is not None)
 
 
-def _legend(table: Table, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    cells = [cell for row in rows for cell in row.cells]
+def _number(source: str, sources: Sequence[str]) -> str:
+    """Which of several sources it is."""
+    return f" ({sources.index(source) + 1})" if len(sources) > 1 else ""
+
+
+def _legend(table: Table, sources: Sequence[str]) -> Iterator[tuple[str, str]]:
     yield "bold", "the best of its column"
     yield from _noise_legend(table)
-    if any(cell.published for cell in cells):
-        yield "[1]", "the source of a published figure, in the notes"
+    for source in sources:
+        yield f"[ ]{_number(source, sources)}", f"published: {source}"
 
 
 def _noise_legend(table: Table) -> Iterator[tuple[str, str]]:
@@ -124,13 +127,16 @@ def _noise_legend(table: Table) -> Iterator[tuple[str, str]]:
 
 def _differences(table: Table, rows: Sequence[Row]) -> pages.Table:
     """What each row has more than the one that it is tested against."""
+    tested = [
+        at
+        for at in range(len(table.columns))
+        if any(row.cells[at].p_value is not None for row in rows)
+    ]
+    heads = [table.columns[at] for at in tested]
     return pages.Table(
         f"Differences from {table.reference or 'the best of a column'}, with their p-values.",
-        ["method", *(pages.Column(c.shown.title, c.task) for c in table.columns)],
-        [
-            [row.name, *(_difference(table, rows, row, at) for at in range(len(table.columns)))]
-            for row in rows
-        ],
+        ["method", *(pages.Column(column.shown.title, column.task) for column in heads)],
+        [[row.name, *(_difference(table, rows, row, at) for at in tested)] for row in rows],
         list(_noise_legend(table)),
     )
 

@@ -10,7 +10,7 @@ from lorakit.pages.figures.panel import Panel, keys_of
 from lorakit.pages.figures.series import Axis, Series
 from lorakit.pages.figures.svg import draw
 
-_SIZE = (4.2, 2.9)
+_LINES, _MARKS = (4.2, 2.9), (3.05, 2.5)  # inches
 
 
 def lines(series: Sequence[Series], x: Axis, y: Axis, title: str = "") -> Panel:
@@ -43,4 +43,4 @@ def _panel(series: Sequence[Series], x: Axis, y: Axis, title: str, joined: bool)
         set_axis(axes.yaxis, y)
         set_title(axes, title)
 
-    return Panel(draw(paint, *_SIZE), keys_of(series))
+    return Panel(draw(paint, *(_LINES if joined else _MARKS)), keys_of(series))
