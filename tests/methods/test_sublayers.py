@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from lorakit.errors import TargetError
+from lorakit.errors import ConfigError, TargetError
 from lorakit.methods import METHODS
 from tests.tolerances import MODEL
 
@@ -132,3 +132,28 @@ def test_a_layer_that_registers_an_adapter_of_its_own_is_refused():
         TargetError, match=r"layers\.0 cannot have .*: it has an attribute named adapter"
     ):
         apply(model, "lin")
+
+
+def test_one_module_for_both_outputs_is_refused():
+    with pytest.raises(ConfigError, match="mlp_output are one module, 'narrow'"):
+        apply(Stack(), attention_output="narrow", mlp_output="narrow")
+
+
+@pytest.mark.parametrize("name", ["houlsby", "pfeiffer", "lin", "adapter_drop"])
+def test_layers_that_are_one_module_share_their_adapters(name):
+    model, x = Stack(), torch.randn(2, 3, 8)
+    model.layers[1] = model.layers[0]
+    names = {"attention_output": "mixing", "mlp_output": "narrow"}
+    report = apply(model, name, **(names if name == "houlsby" else {}), **PRE_LN.get(name, {}))
+    places = 2 if name == "houlsby" else 1
+    norms = 2 * 8 if name == "lin" else 0
+    assert report.adapter_parameters == places * (2 * 8 * 2 + 2 + 8) + norms
+    adapters = [m for n, m in model.named_modules() if n.endswith(".adapter")]
+    assert len(adapters) == places
+    calls = []
+    adapters[0].register_forward_hook(lambda *_: calls.append(1))
+    model(x)
+    assert len(calls) == 2
+
+
+PRE_LN = {name: {"mlp_norm": "pre-ln"} for name in ("pfeiffer", "adapter_drop")}

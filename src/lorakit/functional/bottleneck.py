@@ -38,5 +38,4 @@ def bottleneck(
     """
     dtype = x_BD.dtype
     hidden_BR = functional.linear(x_BD, down_RD.to(dtype), down_bias_R.to(dtype))
-    hidden_BR = activation(hidden_BR).to(dtype)  # autocast computes the product in its own
-    return functional.linear(hidden_BR, up_DR.to(dtype), up_bias_D.to(dtype))
+    return functional.linear(activation(hidden_BR), up_DR.to(dtype), up_bias_D.to(dtype))

@@ -10,6 +10,7 @@ from torch import nn
 from lorakit.errors import TargetError, require
 from lorakit.methods.additive import Additive
 from lorakit.methods.blocks import Block, stacks
+from lorakit.methods.bottleneck import once
 from lorakit.methods.pfeiffer import PfeifferConfig, pfeiffer_adapter
 from lorakit.surgery.additions import Addition
 
@@ -54,4 +55,4 @@ class AdapterDrop(Additive[AdapterDropConfig]):
                     f"{len(stack.blocks)} layers, and one of them has to keep its adapter."
                 )
             adapted += stack.blocks[dropped:]
-        return [pfeiffer_adapter(model, block, config) for block in adapted]
+        return [pfeiffer_adapter(model, block, config) for block in once(adapted)]

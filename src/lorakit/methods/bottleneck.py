@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import nn
@@ -41,10 +41,18 @@ class BottleneckConfig(MethodConfig):
         )
 
 
-def blocks(model: nn.Module, config: BottleneckConfig) -> Iterator[Block]:
-    """The blocks of every stack of the model."""
-    for stack in stacks(model, config.layers_pattern):
-        yield from stack.blocks
+def blocks(model: nn.Module, config: BottleneckConfig) -> list[Block]:
+    """The blocks of every stack of the model, each once, as layers may be one module."""
+    found = [block for stack in stacks(model, config.layers_pattern) for block in stack.blocks]
+    return once(found)
+
+
+def once(blocks: Iterable[Block]) -> list[Block]:
+    """The first block of each module."""
+    modules: dict[nn.Module, Block] = {}
+    for block in blocks:
+        modules.setdefault(block.module, block)
+    return [*modules.values()]
 
 
 def adapter_at(

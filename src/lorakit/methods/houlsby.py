@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from lorakit.errors import require
 from lorakit.layers.bottleneck import AdaptedOutput
 from lorakit.methods.additive import Additive
 from lorakit.methods.blocks import Block
@@ -27,6 +28,16 @@ class HoulsbyConfig(BottleneckConfig):
     None: that of a known layout."""
     mlp_output: str | None = None
     """The same after the MLP. None: that of a known layout."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        both, name = (self.attention_output, self.mlp_output), self.mlp_output
+        require(
+            {
+                "attention_output and mlp_output are one module, "
+                f"{name!r}; it can have one adapter": name is None or len(set(both)) == 2
+            }
+        )
 
 
 class Houlsby(Additive[HoulsbyConfig]):
