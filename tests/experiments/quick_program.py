@@ -17,6 +17,7 @@ from lorakit.locks import exclusive
 recipe = yaml.safe_load(Path(sys.argv[4]).read_text())
 output = Path(recipe["output"])
 print("threads", os.environ["OMP_NUM_THREADS"], flush=True)
+exec(os.environ.get("BEFORE", ""))
 with exclusive(output):
     (output / "recipe.yaml").write_text(Path(sys.argv[4]).read_text())
     with (output.parent / f"{{output.name}}.begun").open("a") as begun:
@@ -34,7 +35,10 @@ with exclusive(output):
 
 
 def install(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let jobs run it; what stands in the environment variable PROGRAM is done in the middle."""
+    """Let jobs run it; what stands in the environment variable PROGRAM is done in the middle.
+
+    What stands in BEFORE is done before it holds its directory.
+    """
     file = directory / "program"
     file.write_text(PROGRAM)
     file.chmod(0o700)

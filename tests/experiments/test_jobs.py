@@ -93,6 +93,27 @@ def test_a_job_that_another_process_makes_is_waited_for(job: Job, monkeypatch) -
     assert job.directory.with_name("seed-0.begun").read_text() == "x", "it was begun once"
 
 
+def test_a_job_whose_directory_is_taken_while_it_starts_waits_as_well(
+    job: Job, monkeypatch
+) -> None:
+    """An orphan that was still importing when it was looked for."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    taken = job.directory.with_name("taken")
+    monkeypatch.setenv("BEFORE", f"while not os.path.exists({str(taken)!r}): time.sleep(0.01)")
+    outcomes: list[Outcome] = []
+    running = Thread(target=lambda: outcomes.append(run_job(job, {}, Event())))
+    running.start()
+    _wait_for(lambda: job.log.exists() and "threads" in job.log.read_text())
+    with exclusive(job.directory):
+        taken.touch()
+        _wait_for(lambda: job.log.exists() and "is being written" in job.log.read_text())
+        assert not outcomes
+    running.join(10)
+    assert [outcome.error for outcome in outcomes] == [None]
+    assert job.is_finished
+    assert not job.error.exists()
+
+
 def test_a_job_is_interrupted_and_has_not_failed(job: Job, monkeypatch) -> None:
     monkeypatch.setenv("PROGRAM", "try: time.sleep(60)\nexcept KeyboardInterrupt: os._exit(130)")
     stop, outcomes = Event(), list[Outcome]()

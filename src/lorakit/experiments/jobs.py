@@ -95,13 +95,12 @@ def run_job(job: Job, variables: Mapping[str, str], stop: Event) -> Outcome:
     A run that another process is still making is waited for, and one that has a result is left as
     it is. When `stop` is set, the process is interrupted, and the job has not failed.
     """
-    since = time.monotonic()
-    while not stop.is_set() and holder(job.directory) is not None:  # an earlier call's, orphaned
-        stop.wait(_POLL)
-    error = None
-    if not stop.is_set() and not job.is_finished:
-        job.error.unlink(missing_ok=True)
-        error = _train(job, {**os.environ, **variables}, stop)
+    since, error, others = time.monotonic(), None, True
+    while others and not stop.is_set():  # what an earlier call started, which was killed
+        while not stop.is_set() and holder(job.directory) is not None:
+            stop.wait(_POLL)
+        error = None if job.is_finished else _train(job, {**os.environ, **variables}, stop)
+        others = error is not None and holder(job.directory) is not None  # it was just about to
     if error is not None and not stop.is_set():
         atomic_write_text(job.error, error)
     return Outcome(job, error, time.monotonic() - since)
@@ -109,6 +108,7 @@ def run_job(job: Job, variables: Mapping[str, str], stop: Event) -> Outcome:
 
 def _train(job: Job, variables: Mapping[str, str], stop: Event) -> str | None:
     """What went wrong, or None."""
+    job.error.unlink(missing_ok=True)
     command = [sys.executable, "-m", "lorakit", "train", str(job.recipe)]
     with job.log.open("ab") as log, TemporaryFile() as errors:  # which outlive this process
         process = subprocess.Popen(
@@ -117,9 +117,7 @@ def _train(job: Job, variables: Mapping[str, str], stop: Event) -> str | None:
         code = _wait(process, stop)
         text = _text(errors)
         log.write(text.encode())
-    if code == 0 and job.is_finished:
-        return None
-    return _reason(code, text)
+    return None if job.is_finished else _reason(code, text)
 
 
 def _wait(process: subprocess.Popen[bytes], stop: Event) -> int:
