@@ -27,7 +27,7 @@ RUNS = {
     "glue-paper": (800, 288),
     "glue-readme": (160, 64),
     "low-data": (48, 48),
-    "minilm": (99, 99),
+    "minilm": (108, 108),
     "minilm-rank": (30, 0),
     "minilm-weights": (21, 0),
     "nlg-readme": (72, 48),
@@ -180,7 +180,7 @@ def test_which_weights_compares_them_at_an_equal_budget():
     [
         (
             "minilm", "all-MiniLM-L6-v2",
-            ("lora", "houlsby", "pfeiffer", "lin", "adapter_drop", "prefix_layer"),
+            ("lora", "houlsby", "pfeiffer", "lin", "adapter_drop", "prefix_layer", "lora_prefix"),
         ),
         ("smollm2", "SmolLM2-135M-Instruct", ("LoRA", "Adapter", "Prefix")),
     ],
