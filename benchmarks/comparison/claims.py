@@ -99,7 +99,7 @@ def difference(table: Any, one: str, other: str) -> Difference | None:
     """Of two rows of a table; None where a row has fewer than two seeds on a task."""
     first, second = (_values(table, name) for name in (one, other))
     samples = [*first, *second]
-    if not samples or min(map(len, samples)) < 2:
+    if len(first) != len(second) or min(map(len, samples), default=0) < 2:
         return None
     tasks = len(first)
     mean = sum(fmean(a) - fmean(b) for a, b in zip(first, second, strict=True)) / tasks
@@ -127,7 +127,7 @@ def answer(claim: Claim, table: Any | None) -> tuple[str, dict[tuple[str, str], 
 
 
 def _values(table: Any, name: str) -> list[list[float]]:
-    """The values of a row by task, of the first metric of each."""
+    """The values of a row by task, of the first metric of each; none of a row that is not there."""
     first = {column["task"]: place for place, column in reversed([*enumerate(table["columns"])])}
-    row = next(row for row in table["rows"] if row["name"] == name)
-    return [row["cells"][first[task]]["values"] for task in sorted(first)]
+    rows = [row for row in table["rows"] if row["name"] == name]
+    return [row["cells"][first[task]]["values"] for row in rows for task in sorted(first)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,25 @@ from benchmarks import provenance
 from benchmarks.registry import Settings
 
 RESULTS = Path(__file__).parents[1] / "results" / "comparison"
+_PLACE = re.compile(r"(?<![\w:/.])/(?:[\w.+@-]+/)+([\w.+@-]+)")
+"""An absolute path, and its last part."""
 Results = dict[str, dict[str, Any]]
 """The result files by name."""
 
 
 def keep(name: str, source: Path, results: Path) -> Path:
-    """Write a result file of a sweep's directory, or of what `lorakit latency --json` printed."""
+    """Write a result file of a sweep's directory, or of what `lorakit latency --json` printed.
+
+    Of absolute paths, which are those of one machine, the last parts are kept.
+    """
+    origin = provenance.describe(Settings())
+    origin["command"] = f"lorakit compare {name}" if source.is_dir() else "lorakit latency"
     found = _sweep(source) if source.is_dir() else {"table": _json(source)}
-    found = {"name": name, "provenance": provenance.describe(Settings()), **found}
+    found = {"name": name, "provenance": origin, **found}
     results.mkdir(parents=True, exist_ok=True)
     file = results / f"{name}.json"
-    file.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    file.write_text(_PLACE.sub(r"\1", text), "utf-8")
     return file
 
 

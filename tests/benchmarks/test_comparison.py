@@ -67,6 +67,12 @@ def test_the_rule_decides_a_pair(one, other, verdict):
     assert answer(claim, of_two(one, other))[0] == verdict
 
 
+def test_a_row_that_was_not_run_leaves_a_claim_undecided():
+    found = of_two([0.9, 0.9], [0.8, 0.8])
+    for pair in (("a", "c"), ("c", "a"), ("c", "d")):
+        assert answer(Claim("", "", [pair]), found) == ("undecided", {pair: "undecided"})
+
+
 def test_a_claim_holds_only_if_all_its_pairs_do():
     rows = {"a": [0.80, 0.81], "b": [0.70, 0.71], "c": [0.90, 0.91], "d": [0.85, 0.75]}
     found = table({name: [values, values] for name, values in rows.items()})
@@ -90,11 +96,17 @@ def test_a_sweep_is_kept_without_places_and_stands_on_the_page(tmp_path, monkeyp
     rows = {name: [[0.8, 0.81], [0.8, 0.81]] for name in names}
     (run / "table.json").write_text(json.dumps(table(rows)))
     (run / "table.md").write_text("| the | table |\n")
-    (run / "sweep.yaml").write_text("output: o\n")
+    (run / "sweep.yaml").write_text("base: /home/me/models/MiniLM\nsource: https://a.org/b/c\n")
     file = keep("minilm-rank", run, tmp_path / "results")
     assert "/a/b" not in file.read_text("utf-8")
+    kept = json.loads(file.read_text("utf-8"))
+    assert kept["sweep"] == "base: MiniLM\nsource: https://a.org/b/c\n"
+    assert kept["provenance"]["command"] == "lorakit compare minilm-rank"
     page = filled(PAGE.read_text("utf-8"), read(tmp_path / "results"))
-    assert "<!-- begin: minilm-rank -->\n\n| the | table |\n\n`lorakit compare`, 2026" in page
+    assert (
+        "<!-- begin: minilm-rank -->\n\n| the | table |\n\n`lorakit compare minilm-rank`, 2026"
+        in page
+    )
     (line,) = [line for line in page.splitlines() if line.startswith("| rank saturates")]
     assert "Wq Wv, lora.r=4 over Wq Wv, lora.r=64 +0.00" in line
 
