@@ -130,3 +130,17 @@ def test_a_prefix_is_in_a_sliding_window_whatever_padding_is_before_it(name):
     find(name).apply(model, SETTINGS[name](prefix=3, infix=1))
     together = completions(model, PROMPTS)
     assert together == [completions(model, [prompt])[0] for prompt in PROMPTS]
+
+
+def test_a_model_that_runs_inside_of_anothers_generation_has_its_own_prompts():
+    outer, inner = (prefixed("prefix_embedding", "llama", infix=2) for _ in range(2))
+    ids = torch.tensor([[5, 9, 23, 7, 31, 8, 14]])
+    wanted, found = inner(input_ids=ids).logits, []
+
+    def look(input_ids, scores):
+        found.append(inner(input_ids=ids).logits)
+        return scores
+
+    completions(outer, PROMPTS[1:2], logits_processor=[look])
+    assert all(torch.equal(logits, wanted) for logits in found)
+    assert found

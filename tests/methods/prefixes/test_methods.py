@@ -10,8 +10,10 @@ import torch
 from torch.testing import assert_close
 from transformers import (
     AutoModelForCausalLM,
+    BertModel,
     GPT2Config,
     GPT2ForSequenceClassification,
+    T5EncoderModel,
     ViTConfig,
     ViTForImageClassification,
     WhisperConfig,
@@ -278,3 +280,37 @@ def test_an_infix_in_training_needs_labels():
     with pytest.raises(StateError, match="the model got no labels"):
         model(**inputs)
     model.eval()(**inputs)
+
+
+def test_labels_on_padding_leave_the_infix_behind_the_prefix():
+    model, inputs = make("llama").eval(), batch("llama")
+    find("prefix_embedding").apply(model, PrefixConfig(prefix=2, infix=2))
+    ids = inputs["input_ids"][1:2, :4]
+    padded = torch.cat([torch.zeros(1, 3).long(), ids], 1)
+    mask = (padded != 0).long()
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    found = model(input_ids=padded, attention_mask=mask, position_ids=positions, labels=padded)
+    assert_close(
+        found.logits[:, 3:],
+        model(input_ids=ids, labels=ids).logits,
+        **TOLERANCES[torch.float64],
+    )
+
+
+def test_the_encoder_of_an_encoder_decoder_alone_has_outputs_of_its_tokens():
+    model = T5EncoderModel(CONFIGS["t5"]).eval()
+    find("prefix_embedding").apply(model, PrefixConfig(prefix=2, infix=1))
+    assert model(input_ids=torch.full((2, 5), 7)).last_hidden_state.shape == (2, 5, 16)
+
+
+def test_a_model_that_reads_tokens_in_two_modules_is_refused():
+    class Twins(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = (BertModel(CONFIGS["bert"]) for _ in range(2))
+
+        def forward(self, input_ids):
+            return self.first(input_ids)[0] + self.second(input_ids)[0]
+
+    with pytest.raises(TargetError, match=r"reads tokens in several modules \(BertModel, BertMod"):
+        find("prefix_embedding").apply(Twins(), PrefixConfig())

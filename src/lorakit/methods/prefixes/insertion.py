@@ -26,12 +26,14 @@ _PASSED = frozenset({"encoder_hidden_states", "encoder_attention_mask"})
 class Insertion(nn.Module):
     """How many virtual tokens a backbone has, and what it does with them."""
 
+    ids: Tensor
+
     def __init__(
         self,
         prefix: int,
         infix: int,
         ids: Sequence[int],
-        parameters: Sequence[str],
+        arguments: Sequence[str],
         *,
         is_causal: bool,
         drops: bool,
@@ -41,9 +43,9 @@ class Insertion(nn.Module):
     ) -> None:
         super().__init__()
         self.prefix, self.infix = prefix, infix
-        self.ids = tuple(ids)
-        """The ids of the virtual tokens."""
-        self.arguments = tuple(parameters)
+        self.register_buffer("ids", torch.tensor(ids), persistent=False)
+        """The ids of the virtual tokens (V,)."""
+        self.arguments = tuple(arguments)
         """The parameters of the backbone's forward, in their order."""
         self.is_causal, self.drops = is_causal, drops
         """Whether the outputs of virtual tokens are dropped; a decoder reads an encoder's."""
@@ -114,22 +116,23 @@ def _layout(tokens: Insertion, given: Mapping[str, Any]) -> Layout:
         ends = starts + length
     else:
         starts, ends = real_tokens(mask)
-    if tokens.is_causal and here.prompt is not None:
-        ends = _prompt_ends(here.prompt, tokens, starts, ends, length)
+    said = here.prompt.ends if tokens.is_causal and here.prompt is not None else None
+    if said is not None:
+        ends = _prompt_ends(said, tokens, starts, ends, length)
     return layout(tokens.prefix, tokens.infix, starts, ends, length, tokens.is_causal)
 
 
 def _prompt_ends(
-    prompt: Tensor | int, tokens: Insertion, starts: Tensor, ends: Tensor, length: int
+    said: Tensor | int, tokens: Insertion, starts: Tensor, ends: Tensor, length: int
 ) -> Tensor:
-    if isinstance(prompt, Tensor):
-        return prompt
-    if prompt > length and (tokens.infix or (starts == length).any()):
+    if isinstance(said, Tensor):
+        return torch.maximum(said, starts)  # padding may have labels
+    if said > length and (tokens.infix or (starts == length).any()):
         raise StateError(
             "Virtual tokens stand before a prompt, which may begin behind padding, and behind a "
             "whole one; leave prefill_chunk_size out, which cuts it."
         )
-    return torch.full_like(ends, min(prompt, length))
+    return torch.full_like(ends, min(said, length))
 
 
 def _require_plain(given: Mapping[str, Any], inputs: Any, mask: Any) -> None:
@@ -159,7 +162,7 @@ def _lengthened(
     """The arguments of the longer sequence."""
     inputs = given.get("input_ids", given.get("inputs_embeds"))
     assert inputs is not None
-    ids_BV = torch.tensor(tokens.ids, device=inputs.device).expand(len(inputs), -1)
+    ids_BV = tokens.ids.to(inputs.device).expand(len(inputs), -1)
     longer = dict(given)
     if "input_ids" in given:
         longer["input_ids"] = place.spread(inputs, ids_BV)

@@ -87,18 +87,18 @@ def layout(
     """The places of rows of `length` tokens."""
     count = torch.arange(length, device=ends_B.device)
     starts_B1, ends_B1 = starts_B[:, None], ends_B[:, None]
-    behind = count + prefix * (count >= starts_B1)
+    tokens = count + prefix * (count >= starts_B1) + infix * (count >= ends_B1)
     first = starts_B1 + torch.arange(prefix, device=ends_B.device)
     between = ends_B1 + prefix + torch.arange(infix, device=ends_B.device)
-    read = ends_B1 - 1 if causal else ends_B1
+    begins = causal & (count == ends_B1 - 1)
     return Layout(
         prefix,
         infix,
         starts_B,
         ends_B,
-        tokens_BN=behind + infix * (count >= ends_B1),
+        tokens_BN=tokens,
         virtual_BV=torch.cat([first, between], 1),
-        outputs_BN=behind + infix * (count >= read),
+        outputs_BN=torch.where(begins, ends_B1 + prefix + infix - 1, tokens),
     )
 
 

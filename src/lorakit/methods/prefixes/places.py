@@ -43,12 +43,7 @@ def places(model: nn.Module) -> Places:
     """
     decoder = _decoder(model)
     reader: Any = model.get_encoder() if decoder is not None else model  # type: ignore[operator]
-    embeddings = input_embeddings(reader)
-    if not isinstance(embeddings, nn.Embedding):
-        raise _refusal(model, "has no embeddings of tokens")
-    backbone = _innermost(reader, embeddings)
-    if backbone is None:
-        raise _refusal(model, "has no module with its embeddings and its layers that takes ids")
+    backbone, embeddings = _backbone(model, reader)
     is_causal = decoder is None and _is_causal(backbone)
     can_generate = getattr(model, "can_generate", None)
     return Places(
@@ -89,14 +84,23 @@ def _decoder(model: nn.Module) -> nn.Module | None:
     return decoder if separate else None
 
 
-def _innermost(model: nn.Module, embeddings: nn.Module) -> nn.Module | None:
-    """The last module on the way to the embeddings that takes ids and has blocks."""
-    found = None
-    for module in model.modules():
-        has_both = any(part is embeddings for part in module.modules()) and _has_blocks(module)
-        if has_both and "input_ids" in arguments(module):
-            found = module
-    return found
+def _backbone(model: nn.Module, reader: nn.Module) -> tuple[nn.Module, nn.Embedding]:
+    """The innermost module of `reader` with embeddings and blocks that takes ids, and those."""
+    fit = {
+        module: embeddings
+        for module in reader.modules()
+        if isinstance(embeddings := input_embeddings(module), nn.Embedding)
+        and any(part is embeddings for part in module.modules())
+        and "input_ids" in arguments(module)
+        and _has_blocks(module)
+    }
+    innermost = [m for m in fit if not any(part in fit for part in m.modules() if part is not m)]
+    if not innermost:
+        raise _refusal(model, "has no module with embeddings of tokens and layers that takes ids")
+    if len(innermost) > 1:
+        names = ", ".join(type(module).__name__ for module in innermost)
+        raise _refusal(model, f"reads tokens in several modules ({names})")
+    return innermost[0], fit[innermost[0]]
 
 
 def _has_blocks(module: nn.Module) -> bool:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.errors import StateError
-from lorakit.methods.prefixes.state import here
+from lorakit.methods.prefixes.state import Prompt, here
 from lorakit.surgery.disabling import Disableable
 
 _IGNORED = -100
@@ -34,7 +34,8 @@ class KnowsPrompts(Disableable):
     prefix: Prompts
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.is_off() or here.prompt is not None:
+        before = here.prompt
+        if self.is_off() or (before is not None and before.whose is self.prefix):
             return super().__call__(*args, **kwargs)
         labels = (dict(zip(self.prefix.arguments, args, strict=False)) | kwargs).get("labels")
         if labels is None and self.prefix.infix and self.training:
@@ -42,11 +43,12 @@ class KnowsPrompts(Disableable):
                 "In training the infix stands before the first label, and the model got no labels "
                 "(label smoothing takes them away)."
             )
-        here.prompt = None if labels is None else _before_labels(labels)
+        ends = None if labels is None else _before_labels(labels)
+        here.prompt = Prompt(self.prefix, ends)
         try:
             return super().__call__(*args, **kwargs)
         finally:
-            here.prompt = None
+            here.prompt = before
 
     def generate(self, inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As transformers' `generate`."""
@@ -56,7 +58,8 @@ class KnowsPrompts(Disableable):
         _require_empty(kwargs.get("past_key_values"))
         given = (inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds"))
         prompt = next((tensor for tensor in given if tensor is not None), None)
-        before, here.prompt = here.prompt, 1 if prompt is None else prompt.shape[1]
+        ends = 1 if prompt is None else prompt.shape[1]
+        before, here.prompt = here.prompt, Prompt(self.prefix, ends)
         try:
             return model.generate(inputs, *args, **kwargs)
         finally:

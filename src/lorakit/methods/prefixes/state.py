@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lorakit.methods.prefixes.layout import Layout
 
@@ -24,10 +24,20 @@ class Activations:
     """None in later steps of generation, whose inputs are completions alone."""
 
 
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """Where the prompts of a model's inputs end."""
+
+    whose: nn.Module
+    """What the model with the head has been given for it, which tells one model from another."""
+    ends: Tensor | int | None
+    """(B,) or a number: how many tokens the prompt has. None: it is all of the input."""
+
+
 class _Thread(threading.local):
     def __init__(self) -> None:
-        self.prompt: Tensor | int | None = None
-        """(B,) or a number: how many tokens the prompt has. None: it is all of the input."""
+        self.prompt: Prompt | None = None
+        """None: no model with a head runs that says it."""
         self.activations: Activations | None = None
         """None: no forward of a model with prefix layers runs."""
 
