@@ -6,9 +6,11 @@ answer.
 
 from __future__ import annotations
 
+import importlib
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,6 +28,18 @@ def square(argument: tuple[int, str]) -> Iterator[int | None]:
     yield number * number
 
 
+def greeting(name: str) -> str:
+    return os.environ[name]
+
+
+def unknown_elsewhere(place: Path) -> Callable[[object], object]:
+    """A function of a module that only this process can import."""
+    (place / "only_here.py").write_text("def function(argument): return argument")
+    sys.path.append(str(place))
+    function: Callable[[object], object] = importlib.import_module("only_here").function
+    return function
+
+
 def say(*values: object) -> None:
     print(*values, file=sys.__stdout__, flush=True)  # sys.stdout is left to Ray
 
@@ -33,8 +47,8 @@ def say(*values: object) -> None:
 def main(address: str, place: str) -> None:
     with connected(address, Share(), {"GREETING": "hello"}) as cluster:
         say(cluster.at_once)
-        told = cluster.ask(cluster.nodes, lambda name: __import__("os").environ[name], "GREETING")
-        say(*told.values())
+        say(*cluster.ask(cluster.nodes, greeting, "GREETING").values())
+        say(*cluster.ask(cluster.nodes[:1], unknown_elsewhere(Path(place)), None).values())
         work = {number: (number, place) for number in (-1, 2, 3, 4)}
         for number, answer in cluster.run(square, work):
             say(number, answer)

@@ -24,6 +24,9 @@ def test_what_a_killed_node_was_at_is_done_elsewhere_once(tmp_path: Path) -> Non
             assert driver.stdout is not None
             assert driver.stdout.readline() == "2\n", "a run for each core"
             assert driver.stdout.readline() == "hello hello\n", "asked of each node"
+            assert driver.stdout.readline() == (
+                "Lost(reason=\"ModuleNotFoundError: No module named 'only_here'\")\n"
+            ), "as of lorakit, where a node has none"
             while len(list(tmp_path.glob("start-*"))) < 2:
                 time.sleep(0.05)
             nodes.kill_second("square")

@@ -185,7 +185,7 @@ def _require_listener(address: str) -> None:
     if not colon or not port.isdecimal():
         return
     try:
-        socket.create_connection((host, int(port)), timeout=_LISTENS).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_LISTENS).close()
     except (OSError, OverflowError) as error:
         raise _no_cluster(address, str(error)) from error
 
@@ -227,6 +227,9 @@ def _node(found: Mapping[str, Any]) -> Node:
 def _words(error: Exception) -> str:
     """What happened, without the traceback of the other process."""
     cause = getattr(error, "cause", None)
-    if cause is not None:
-        return f"{type(cause).__name__}: {cause}"
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    lines = str(cause or error).strip().splitlines() or [type(error).__name__]
+    if cause is None:
+        return lines[0]
+    if any(line.startswith("Traceback") for line in lines):  # a function that could not be read
+        return lines[-1]
+    return f"{type(cause).__name__}: {cause}"
