@@ -196,3 +196,21 @@ def test_an_adapter_of_another_model_is_refused_with_what_is_missing(tmp_path):
 def test_a_lora_alpha_is_refused(tmp_path):
     with pytest.raises(FormatError, match="lora_alpha is LoRA's"):
         read(saved(tmp_path, "bert", "pfeiffer"), lora_alpha=8)
+
+
+@pytest.mark.parametrize("said", [[], {}, {"config": None}, {"config": {}}, "text", 3])
+def test_a_config_of_another_kind_is_an_error(said, tmp_path):
+    path = saved(tmp_path, "bert", "pfeiffer")
+    (path / "adapter_config.json").write_text(json.dumps(said))
+    with pytest.raises(FormatError, match="cannot be loaded"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("named", "base_model"), [("bert-base", "bert-base"), ("", None), ([], None)]
+)
+def test_the_base_is_what_the_config_names(named, base_model, tmp_path):
+    assert (
+        read(saved(tmp_path, "bert", "pfeiffer", other={"model_name": named})).base_model
+        == base_model
+    )

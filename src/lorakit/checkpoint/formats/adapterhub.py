@@ -125,7 +125,7 @@ class AdapterHub(Decoder):
         }
         return AdapterBundle(
             trained=trained,
-            base_model=said.get("model_name") or None,
+            base_model=base if isinstance(base := said.get("model_name"), str) and base else None,
             method=_method(said["config"]) or "",
             method_config=config,
             format=self.name,
