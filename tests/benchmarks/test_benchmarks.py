@@ -17,7 +17,14 @@ from lorakit import timing
 
 QUICK = Settings(quick=True)
 TARGETS = ("q and v", "all linear")
-CHECKED = ("adapter_analysis", "forward_calls", "kept_bytes", "operation", "training_step")
+CHECKED = (
+    "adapter_analysis",
+    "forward_calls",
+    "kept_bytes",
+    "many_adapters",
+    "operation",
+    "training_step",
+)
 
 
 def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

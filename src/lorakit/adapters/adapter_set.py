@@ -12,7 +12,7 @@ from lorakit.adapters.catalogue import Loaded, require_known, require_new
 from lorakit.adapters.installation import route, unroute
 from lorakit.adapters.loading import fitted
 from lorakit.adapters.place import Place
-from lorakit.adapters.routing import BASE, One, Routing, Rows
+from lorakit.adapters.routing import BASE, One, Routing
 from lorakit.checkpoint import read
 from lorakit.errors import StateError
 from lorakit.methods.applied import require_plain
@@ -78,7 +78,7 @@ class AdapterSet:
             moved |= place.put(name, value, own)
         loaded = self._adapters[name] = adapter.loaded
         if moved:
-            self._routing.default.forget_plans()
+            self._routing.forget_plans()
         return loaded
 
     def unload(self, name: str) -> None:
@@ -97,6 +97,7 @@ class AdapterSet:
         for module in loaded.modules:
             self._places[module].drop(name)
         del self._adapters[name]
+        self._routing.forget_plans()
 
     def close(self) -> None:
         """Give the model back as it was, and forget all adapters; again it does nothing."""
@@ -137,7 +138,7 @@ class AdapterSet:
         for loaded in used:
             loaded.users += 1
         try:
-            with self._routing.held(Rows(names)):
+            with self._routing.held(self._routing.rows(names)):
                 yield
         finally:
             for loaded in used:

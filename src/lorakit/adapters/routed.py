@@ -40,7 +40,7 @@ class Routed(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._lorakit_place.apply(fn)
-        self._lorakit_place.routing.default.forget_plans()
+        self._lorakit_place.routing.forget(self._lorakit_place)
         return self
 
 
@@ -74,7 +74,7 @@ class RoutedWeight(AdapterLayer):
     def drop_cache(self) -> None:
         super().drop_cache()
         if (place := self.__dict__.get(ATTRIBUTE)) is not None:
-            place.routing.default.forget(place)
+            place.routing.forget(place)
 
 
 class RoutedLayer(Routed, RoutedWeight):

@@ -99,11 +99,36 @@ _IN_CONTEXT: ContextVar[Mapping[int, Choice]] = ContextVar("AdapterSet.rows", de
 """The choices of the sets, by the number of their routing; replaced and never changed."""
 
 
+RECENT = 4
+"""Compositions of a batch whose plans are kept, so that a loop over batches finds them again."""
+
+
 class Routing:
     """The default choice of a set, and those of contexts."""
 
     def __init__(self) -> None:
         self.default: Choice = BASE
+        self._recent: dict[tuple[str | None, ...], Rows] = {}
+
+    def rows(self, names: Sequence[str | None]) -> Rows:
+        """The choice of these adapters for the rows of a batch."""
+        key = tuple(names)
+        found = self._recent.pop(key, None) or Rows(key)
+        self._recent[key] = found
+        for old in list(self._recent)[:-RECENT]:
+            self._recent.pop(old, None)
+        return found
+
+    def forget_plans(self) -> None:
+        """Find every plan anew: adapters have come, gone or moved."""
+        self._recent.clear()
+        self.default.forget_plans()
+
+    def forget(self, place: Place) -> None:
+        """Find the plans of this place anew: its module has changed."""
+        self._recent.clear()
+        self.default.forget(place)
+        self.choice().forget(place)
 
     def choice(self) -> Choice:
         """What is chosen here and now."""
