@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 
 from torch import nn
 
 from lorakit.adapters.catalogue import Loaded, require_known, require_new
+from lorakit.adapters.entry import Member
 from lorakit.adapters.installation import route, unroute
 from lorakit.adapters.loading import fitted
 from lorakit.adapters.place import Place
@@ -17,6 +19,7 @@ from lorakit.checkpoint import read
 from lorakit.errors import StateError
 from lorakit.methods.applied import require_plain
 from lorakit.surgery.wrappers import unwrapped
+from lorakit.variants import Site
 
 
 class AdapterSet:
@@ -42,7 +45,10 @@ class AdapterSet:
         require_plain(self.model)
         self._routing = Routing()
         self._places: dict[str, Place] = {}
+        self._members: dict[str, Member] = {}
         self._adapters: dict[str, Loaded] = {}
+        self._lock = RLock()
+        """Held while names come and go; forwards need none."""
         self._closed = False
 
     # --- adapters in and out
@@ -68,18 +74,25 @@ class AdapterSet:
         self._require_open()
         require_new(name, self._adapters)
         bundle = read(source, lora_alpha, revision)
-        adapter = fitted(self.model, name, bundle, str(source), check_base)
-        moved = False
-        for module, (value, own) in adapter.parts.items():
-            site = value.site if value is not None else None
-            place = self._places.get(module)
-            if place is None:
-                place = self._places[module] = route(self.model, module, self._routing, site)
-            moved |= place.put(name, value, own)
-        loaded = self._adapters[name] = adapter.loaded
-        if moved:
-            self._routing.forget_plans()
-        return loaded
+        with self._lock:
+            require_new(name, self._adapters)
+            adapter = fitted(self.model, name, bundle, str(source), check_base)
+            member, moved = Member(name), False
+            for module, (value, own) in adapter.parts.items():
+                place = self._place(module, value.site if value is not None else None)
+                member.entries[place], others_moved = place.put(value, own)
+                moved |= others_moved
+            if moved:
+                self._routing.forget_plans()
+            self._members[name], self._adapters[name] = member, adapter.loaded
+        return adapter.loaded
+
+    def _place(self, module: str, site: Site | None) -> Place:
+        """The place of a module, which asks this set from now on."""
+        place = self._places.get(module)
+        if place is None:
+            place = self._places[module] = route(self.model, module, self._routing, site)
+        return place
 
     def unload(self, name: str) -> None:
         """Forget the adapter called `name`.
@@ -88,23 +101,23 @@ class AdapterSet:
         """
         self._require_open()
         require_known([name], self._adapters)
-        loaded = self._adapters[name]
-        if name in self._routing.default.names or loaded.users:
+        member = self._members[name]
+        if name in self._routing.default.names or member.users:
             where = (
-                "active; call deactivate()" if not loaded.users else "in use by rows(); leave it"
+                "active; call deactivate()" if not member.users else "in use by rows(); leave it"
             )
             raise StateError(f"The adapter {name!r} is {where} first.")
-        for module in loaded.modules:
-            self._places[module].drop(name)
-        del self._adapters[name]
         self._routing.forget_plans()
+        for entry in member.entries.values():
+            entry.free()
+        del self._members[name], self._adapters[name]
 
     def close(self) -> None:
         """Give the model back as it was, and forget all adapters; again it does nothing."""
         self._routing.default = BASE
         for place in self._places.values():
             unroute(place)
-        self._places, self._adapters = {}, {}
+        self._places, self._members, self._adapters = {}, {}, {}
         self._closed = True
 
     # --- which one runs
@@ -116,7 +129,7 @@ class AdapterSet:
         """
         self._require_open()
         require_known([name], self._adapters)
-        self._routing.default = One(name)
+        self._routing.default = One(self._members[name])
 
     def deactivate(self) -> None:
         """Choose the base: every forward that `rows` does not rule computes without an adapter."""
@@ -133,16 +146,20 @@ class AdapterSet:
         Raises StateError that lists every unknown name, and a forward for another number of rows.
         """
         self._require_open()
-        require_known(names, self._adapters)
-        used = [self._adapters[name] for name in dict.fromkeys(names) if name is not None]
-        for loaded in used:
-            loaded.users += 1
+        with self._lock:
+            require_known(names, self._adapters)
+            members = [None if name is None else self._members[name] for name in names]
+            used = {member for member in members if member is not None}
+            for member in used:
+                member.users += 1
+            choice = self._routing.rows(members)
         try:
-            with self._routing.held(self._routing.rows(names)):
+            with self._routing.held(choice):
                 yield
         finally:
-            for loaded in used:
-                loaded.users -= 1
+            with self._lock:
+                for member in used:
+                    member.users -= 1
 
     @property
     def active(self) -> str | None:

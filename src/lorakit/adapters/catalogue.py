@@ -12,7 +12,7 @@ from lorakit.errors import SUGGESTIONS, StateError, suggest
 from lorakit.variants import ModuleAdapter
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True)
 class Loaded:
     """One adapter of a set."""
 
@@ -32,8 +32,6 @@ class Loaded:
     """As in the report of `lorakit.load_adapter`."""
     unknown_settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings in the file that lorakit does not know; they could mean another function."""
-    users: int = 0
-    """How many `rows` blocks use it now."""
 
     def __str__(self) -> str:
         where = "to be trained" if self.source is None else f"from {self.source}"

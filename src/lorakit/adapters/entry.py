@@ -1,34 +1,65 @@
-"""What one adapter has at one module."""
+"""What one adapter has at one module, and one adapter: what it has at all of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from torch import Tensor
+
 from lorakit.adapters.slab import Slab
-from lorakit.layers.stand_in import Own
 from lorakit.variants import AdapterSpec, ModuleAdapter, Site
 
 
-class Packed(NamedTuple):
-    """An adapter for inference: where its tensors are, and what they mean."""
+class Slot(NamedTuple):
+    """Where tensors are: one of the places of a slab."""
 
     slab: Slab
-    slot: int
+    at: int
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """By name, in the memory of the slab."""
+        return self.slab.views(self.at)
+
+
+class Packed(NamedTuple):
+    """The adapter of a weight, for inference."""
+
+    slot: Slot
     spec: AdapterSpec
     site: Site | None
 
     def value(self) -> ModuleAdapter:
         """The adapter as a value, in the memory of the slab."""
-        return ModuleAdapter(self.spec, self.slab.views(self.slot), self.site)
+        return ModuleAdapter(self.spec, self.slot.tensors(), self.site)
 
 
 class Entry(NamedTuple):
     """An adapter of a module's weight, and what replaces the module's own parameters."""
 
     adapter: Packed | ModuleAdapter | None
-    """Of inference, in a slab; to be trained, as a value of Parameters; or none."""
-    own: Own
+    """For inference, in a slab; to be trained, as a value of Parameters; or none."""
+    own: Slot | None = None
 
     def value(self) -> ModuleAdapter | None:
         """The adapter as a value."""
         return self.adapter.value() if isinstance(self.adapter, Packed) else self.adapter
+
+    def free(self) -> None:
+        """Let another adapter have the slots."""
+        packed = self.adapter if isinstance(self.adapter, Packed) else None
+        for slot in (packed and packed.slot, self.own):
+            if slot is not None:
+                slot.slab.free(slot.at)
+
+
+@dataclass(eq=False)
+class Member:
+    """One adapter of a set."""
+
+    name: str
+    entries: dict[object, Entry] = field(default_factory=dict)
+    """What it has, by place."""
+    users: int = 0
+    """How many `rows` blocks use it now."""

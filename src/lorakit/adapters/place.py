@@ -1,14 +1,14 @@
-"""One module of a set: its adapters, where their tensors are, and what runs in its place."""
+"""One module of a set: where the tensors of its adapters are, and what runs in its place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from lorakit.adapters.entry import Entry, Packed
+from lorakit.adapters.entry import Entry, Packed, Slot
 from lorakit.adapters.plans import ByGroups, ByRows, Counted, rows_part
 from lorakit.adapters.routing import Plan, Routing
 from lorakit.adapters.slab import Kind, Slab
@@ -17,73 +17,72 @@ from lorakit.layers.stand_in import Own, stand_in
 from lorakit.variants import ModuleAdapter
 
 Bases = Sequence[type[nn.Module]]
+Group = tuple[Entry | None, list[int]]
+"""An adapter, or none, and its rows."""
 
 
 class Place:
-    """A module, its adapters by name, and the slabs that hold their tensors."""
+    """A module, and the slabs that hold the tensors of its adapters."""
 
     def __init__(self, module: nn.Module, name: str, routing: Routing, bases: Bases) -> None:
         self.module, self.name, self.routing = module, name, routing
         self.bases = tuple(bases)
         """Of the module's class without the mixin that asks for this place."""
-        self.entries: dict[str, Entry] = {}
-        self.slabs: dict[Kind, Slab] = {}
+        self.slabs: dict[Hashable, Slab] = {}
 
     def plan(self) -> Plan | None:
         """What runs here and now; None for the base."""
         return self.routing.choice().plan(self)
 
-    def put(self, name: str, adapter: ModuleAdapter | None, own: Own) -> bool:
-        """Store a copy of what an adapter has here; returns whether other adapters have moved."""
-        packed, moved = None, False
+    def put(self, adapter: ModuleAdapter | None, own: Own) -> tuple[Entry, bool]:
+        """Store a copy of what an adapter has here; also returns whether others have moved."""
+        packed, place, moved = None, None, False
         if adapter is not None:
-            slab = self.slabs.setdefault(Kind.of(adapter), Slab())
-            slot, moved = slab.put(adapter.tensors, adapter.spec.scaling)
-            packed = Packed(slab, slot, adapter.spec, adapter.site)
-        self.entries[name] = Entry(packed, own)
-        return moved
+            slot, moved = self._store(Kind.of(adapter), adapter.tensors, adapter.spec.scaling)
+            packed = Packed(slot, adapter.spec, adapter.site)
+        if own:
+            key = frozenset((name, tensor.shape) for name, tensor in own.items())
+            place, own_moved = self._store(key, own, 1.0)
+            moved |= own_moved
+        return Entry(packed, place), moved
 
-    def drop(self, name: str) -> None:
-        """Forget an adapter; its slot is free."""
-        entry = self.entries.pop(name, None)
-        if entry is not None and isinstance(entry.adapter, Packed):
-            entry.adapter.slab.free(entry.adapter.slot)
+    def _store(self, kind: Hashable, tensors: Own, scale: float) -> tuple[Slot, bool]:
+        slab = self.slabs.setdefault(kind, Slab())
+        at, moved = slab.put(tensors, scale)
+        return Slot(slab, at), moved
 
-    def single(self, name: str) -> Plan | None:
+    def single(self, entry: Entry) -> Plan:
         """What runs where all rows have this adapter."""
-        entry = self.entries.get(name)
-        if entry is None:
-            return None
         adapter = entry.value()
-        if isinstance(entry.adapter, Packed):
-            assert adapter is not None
+        if adapter is not None and isinstance(entry.adapter, Packed):
             # what is loaded does not train, so nothing is dropped from it in training mode either
             adapter = replace(adapter, spec=replace(adapter.spec, lora_dropout=0.0))
-        return stand_in(self.module, self.bases, adapter, entry.own)
+        own = entry.own.tensors() if entry.own is not None else {}
+        return stand_in(self.module, self.bases, adapter, own)
 
-    def mixed(self, names: Sequence[str | None]) -> Plan | None:
-        """What runs where row n has the adapter names[n]."""
-        groups: dict[str | None, list[int]] = {}
-        for row, name in enumerate(names):
-            groups.setdefault(name if name in self.entries else None, []).append(row)
-        plans = [(self.single(name) if name else None, rows) for name, rows in groups.items()]
-        if len(plans) == 1:
-            plan = plans[0][0]
-            return None if plan is None else Counted(self.name, len(names), plan)
-        parts = self._parts(groups)
+    def mixed(self, entries: Sequence[Entry | None]) -> Plan | None:
+        """What runs where row n has the adapter entries[n]."""
+        groups: dict[int, Group] = {}
+        for row, entry in enumerate(entries):
+            groups.setdefault(id(entry), (entry, []))[1].append(row)
+        if len(groups) == 1:
+            entry = entries[0]
+            return entry and Counted(self.name, len(entries), self.single(entry))
+        parts = self._parts(groups.values())
         if parts is not None:
-            return ByRows(self.name, len(names), self.module, parts)
-        return ByGroups(self.name, len(names), self.module, plans)
+            return ByRows(self.name, len(entries), self.module, parts)
+        plans = [(entry and self.single(entry), rows) for entry, rows in groups.values()]
+        return ByGroups(self.name, len(entries), self.module, plans)
 
-    def _parts(self, groups: Mapping[str | None, Sequence[int]]) -> list[Part] | None:
+    def _parts(self, groups: Iterable[Group]) -> list[Part] | None:
         """The adapters by slab, for one product of all rows; None where they have no such form."""
         by_slab: dict[int, list[tuple[Packed, Sequence[int]]]] = {}
-        for name, rows in groups.items():
-            if name is not None:
-                adapter, own = self.entries[name]
-                if not isinstance(adapter, Packed) or own:
+        for entry, rows in groups:
+            if entry is not None:
+                if not isinstance(entry.adapter, Packed) or entry.own is not None:
                     return None
-                by_slab.setdefault(id(adapter.slab), []).append((adapter, rows))
+                members = by_slab.setdefault(id(entry.adapter.slot.slab), [])
+                members.append((entry.adapter, rows))
         parts = [rows_part(self.module, members) for members in by_slab.values()]
         found = [part for part in parts if part is not None]
         return found if len(found) == len(parts) else None
@@ -93,6 +92,3 @@ class Place:
         with torch.no_grad():
             for slab in self.slabs.values():
                 slab.apply(fn)
-            for name, entry in self.entries.items():
-                own = {leaf: fn(tensor) for leaf, tensor in entry.own.items()}
-                self.entries[name] = entry._replace(own=own)

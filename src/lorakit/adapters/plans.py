@@ -106,9 +106,9 @@ class ByGroups:
 
 def rows_part(module: nn.Module, members: Sequence[tuple[Packed, Sequence[int]]]) -> Part | None:
     """The `Part` of adapters in one slab, each with its rows; None if they have none."""
-    slab, _, spec, site = members[0][0]
+    (slab, _), spec, site = members[0][0]
     rows = [row for _, own in members for row in own]
-    slots = [adapter.slot for adapter, own in members for _ in own]
+    slots = [adapter.slot.at for adapter, own in members for _ in own]
     if not (isinstance(module, Linear) and isinstance(site, LinearSite)):
         return None
     if spec.variant not in _IN_ROWS:
@@ -116,7 +116,7 @@ def rows_part(module: nn.Module, members: Sequence[tuple[Packed, Sequence[int]]]
     a, b, s = slab.tensors["lora_A"], slab.tensors["lora_B"], slab.scales
     if spec.variant == "lora" and site.slices is None:
         return Part(a, b, s, slots, rows)
-    used = torch.tensor([adapter.slot for adapter, _ in members], device=a.device)
+    used = torch.tensor([adapter.slot.at for adapter, _ in members], device=a.device)
     slots = [k for k, (_, own) in enumerate(members) for _ in own]
     a, b, s = a[used], b[used], s[used]
     if site.slices is not None:

@@ -18,6 +18,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from lorakit.adapters.entry import Entry, Member
+
 
 class Plan(Protocol):
     """What runs in the place of a module's forward."""
@@ -28,18 +30,18 @@ class Plan(Protocol):
 class Place(Protocol):
     """One module of a set."""
 
-    def single(self, name: str) -> Plan | None:
+    def single(self, entry: Entry) -> Plan:
         """The plan where all rows have this adapter."""
 
-    def mixed(self, names: Sequence[str | None]) -> Plan | None:
-        """The plan where row n has the adapter names[n]."""
+    def mixed(self, entries: Sequence[Entry | None]) -> Plan | None:
+        """The plan where row n has the adapter entries[n]."""
 
 
 class Choice:
     """What each place runs, found when it is first asked; by itself the base everywhere."""
 
-    names: Sequence[str | None] = ()
-    """The adapters that are chosen."""
+    names: Sequence[str] = ()
+    """The adapters that a default has chosen."""
 
     def __init__(self) -> None:
         self._plans: dict[Place, Plan | None] = {}
@@ -70,27 +72,27 @@ class Choice:
 
 
 class Rows(Choice):
-    """Row n of a batch has the adapter names[n], or none."""
+    """Row n of a batch has the adapter members[n], or none."""
 
-    def __init__(self, names: Sequence[str | None]) -> None:
+    def __init__(self, members: Sequence[Member | None]) -> None:
         super().__init__()
-        self.names = tuple(names)
+        self._members = tuple(members)
 
     def make_plan(self, place: Place) -> Plan | None:
-        return place.mixed(self.names)
+        return place.mixed([None if m is None else m.entries.get(place) for m in self._members])
 
 
 class One(Choice):
     """One adapter for all rows."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, member: Member) -> None:
         super().__init__()
-        self.names = (name,)
+        self.names = (member.name,)
+        self._member = member
 
     def make_plan(self, place: Place) -> Plan | None:
-        (name,) = self.names
-        assert name is not None
-        return place.single(name)
+        entry = self._member.entries.get(place)
+        return None if entry is None else place.single(entry)
 
 
 BASE = Choice()
@@ -108,11 +110,11 @@ class Routing:
 
     def __init__(self) -> None:
         self.default: Choice = BASE
-        self._recent: dict[tuple[str | None, ...], Rows] = {}
+        self._recent: dict[tuple[Member | None, ...], Rows] = {}
 
-    def rows(self, names: Sequence[str | None]) -> Rows:
+    def rows(self, members: Sequence[Member | None]) -> Rows:
         """The choice of these adapters for the rows of a batch."""
-        key = tuple(names)
+        key = tuple(members)
         found = self._recent.pop(key, None) or Rows(key)
         self._recent[key] = found
         for old in list(self._recent)[:-RECENT]:

@@ -15,9 +15,6 @@ from torch import Tensor
 
 from lorakit.variants import ModuleAdapter, Site
 
-FIRST = 4
-"""Slots of a new slab."""
-
 
 class Kind(NamedTuple):
     """What adapters of one slab have in common."""
@@ -73,7 +70,7 @@ class Slab:
 
     def _grow(self, like: Mapping[str, Tensor]) -> None:
         old = len(self.scales)
-        new = 2 * old or FIRST
+        new = 2 * old or 1
         with torch.inference_mode(False), torch.no_grad():
             self.tensors = {
                 name: self._larger(self.tensors.get(name), new, tensor)
