@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lorakit.adapters.compiled import number_of
 from lorakit.adapters.entry import Entry, Packed, Slot
 from lorakit.adapters.plans import ByGroups, ByRows, Counted, rows_part
 from lorakit.adapters.routing import Plan, Routing
 from lorakit.adapters.slab import Kind, Slab
 from lorakit.functional.rows import Part
-from lorakit.layers.stand_in import Own, stand_in
+from lorakit.layers.stand_in import AdapterStandIn, Own, stand_in
+from lorakit.surgery.disabling import here, is_disabled
 from lorakit.variants import ModuleAdapter
 
 Bases = Sequence[type[nn.Module]]
@@ -30,9 +33,28 @@ class Place:
         """Of the module's class without the mixin that asks for this place."""
         self.slabs: dict[Hashable, Slab] = {}
 
+        self.number = number_of(self)
+        """By which compiled code finds this place."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "number"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, number=number_of(self))
+
     def plan(self) -> Plan | None:
         """What runs here and now; None for the base."""
+        if here.disabled and is_disabled(self.module):
+            return None
         return self.routing.choice().plan(self)
+
+    def write(self, input: Tensor, output: Tensor) -> None:
+        """Turn the base's output for this input into what runs here and now, in place."""
+        plan = self.plan()
+        if isinstance(plan, ByRows | AdapterStandIn):
+            plan.write(input, output)
+        elif plan is not None:
+            output.copy_(plan(input))
 
     def put(self, adapter: ModuleAdapter | None, own: Own) -> tuple[Entry, bool]:
         """Store a copy of what an adapter has here; also returns whether others have moved."""

@@ -59,15 +59,25 @@ class ByRows:
         self._packs: dict[torch.dtype, Pack] = {}
 
     def __call__(self, input: Tensor) -> Tensor:
+        y: Tensor = self._module.plain(input, self._module.base_weight)
+        return self._added(input, y)
+
+    def write(self, input: Tensor, output: Tensor) -> None:
+        """Write the output into that of the base."""
+        result = self._added(input, output)
+        if result.data_ptr() != output.data_ptr():
+            output.copy_(result)
+
+    def _added(self, input: Tensor, y: Tensor) -> Tensor:
+        """The output, where y is the base's; without gradients y may be written to."""
         repeats(self._place, self._rows, input)
-        module = self._module
-        y = module.plain(input, module.base_weight)
+        bias = self._module.base_bias
         x_NTI = input.reshape(self._rows, -1, input.shape[-1])
         y_NTO = y.view(self._rows, -1, y.shape[-1])
         if is_segmented(x_NTI, y_NTO, self._parts):
-            z = segmented(x_NTI, y_NTO, module.base_bias, self._parts)
+            z = segmented(x_NTI, y_NTO, bias, self._parts)
         else:
-            z = gathered(x_NTI, y_NTO, module.base_bias, self._pack(y.dtype))
+            z = gathered(x_NTI, y_NTO, bias, self._pack(y.dtype))
         return z.view(y.shape)
 
     def _pack(self, dtype: torch.dtype) -> Pack:

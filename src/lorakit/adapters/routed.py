@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
+from lorakit.adapters.compiled import write_adapter
 from lorakit.adapters.place import Place
 from lorakit.errors import StateError
 from lorakit.layers.base import AdapterLayer
-from lorakit.surgery.disabling import here, is_disabled
 
 if TYPE_CHECKING:
     from typing import Self
@@ -28,10 +29,17 @@ class Routed(nn.Module):
     _lorakit_place: Place
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return self._compiled_forward(*args, **kwargs)
         plan = self._lorakit_place.plan()
-        if plan is None or (here.disabled and is_disabled(self)):
-            return self.base_forward(*args, **kwargs)
-        return plan(*args, **kwargs)
+        return self.base_forward(*args, **kwargs) if plan is None else plan(*args, **kwargs)
+
+    def _compiled_forward(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.is_grad_enabled():
+            return _outside_of_a_graph(self, *args, **kwargs)
+        output = self.base_forward(*args, **kwargs)
+        write_adapter(args[0], output, self._lorakit_place.number)
+        return output
 
     def base_forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes without an adapter."""
@@ -42,6 +50,9 @@ class Routed(nn.Module):
         self._lorakit_place.apply(fn)
         self._lorakit_place.routing.forget(self._lorakit_place)
         return self
+
+
+_outside_of_a_graph: Any = torch.compiler.disable(Routed.forward)
 
 
 class RoutedWeight(AdapterLayer):
@@ -58,7 +69,7 @@ class RoutedWeight(AdapterLayer):
 
     def effective_weight(self) -> Tensor:
         plan = self._lorakit_place.plan()
-        if plan is None or (here.disabled and is_disabled(self)):
+        if plan is None:
             return self.base_weight
         if isinstance(plan, AdapterLayer):
             return plan.effective_weight()

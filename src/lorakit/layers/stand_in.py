@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lorakit.layers.base import AdapterLayer
 from lorakit.surgery.composition import composed
-from lorakit.variants import AdapterSpec, ModuleAdapter
+from lorakit.variants import AdapterSpec, LinearSite, ModuleAdapter
 from lorakit.variants.registry import find
 
 Own = Mapping[str, Tensor]
@@ -57,6 +57,15 @@ class AdapterStandIn(StandIn, AdapterLayer):
                 return self.plain(input, weight)
         dropout = spec.lora_dropout if self.training else 0.0
         return self.variant.forward(self, input, self._tensors, self.scaling, dropout)
+
+    def write(self, input: Tensor, output: Tensor) -> None:
+        """Turn the module's own output for this input into that with the adapter, in place."""
+        shares_all = type(self._parameters) is dict
+        if self.variant.is_low_rank and shares_all and isinstance(self.site, LinearSite):
+            a, b = self._tensors["lora_A"], self._tensors["lora_B"]
+            output.add_(self.low_rank(input, a, b, 0.0), alpha=self.scaling)
+        else:
+            output.copy_(self(input))
 
 
 def stand_in(

@@ -1,0 +1,51 @@
+"""The adapters of a set in compiled code: one operation after the base's own.
+
+A graph computes the base's output, and the operation writes the chosen adapter into it. Which
+adapter that is, and how many there are, it finds when it runs: nothing of it is in a graph or its
+guards, so switching, loading and other rows of a batch compile nothing anew. It has no gradient;
+with gradients the module leaves the graph.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor
+
+_NAME = "lorakit::write_adapter"
+
+
+class Writer(Protocol):
+    """A module of a set."""
+
+    def write(self, input: Tensor, output: Tensor) -> None:
+        """Turn the base's output for this input into that of the chosen adapter, in place."""
+
+
+_numbers = count()
+_writers: WeakValueDictionary[int, Writer] = WeakValueDictionary()
+
+
+def number_of(writer: Writer) -> int:
+    """A number by which the operation finds this module."""
+    number = next(_numbers)
+    _writers[number] = writer
+    return number
+
+
+def _write(input: Tensor, output: Tensor, writer: int) -> None:
+    with torch.no_grad():
+        _writers[writer].write(input, output)
+
+
+torch.library.define(_NAME, "(Tensor input, Tensor(a!) output, int writer) -> ()")
+torch.library.impl(_NAME, "CompositeExplicitAutograd", _write)
+torch.library.register_fake(_NAME, lambda input, output, writer: None)  # tracing needs no values
+
+
+def write_adapter(input: Tensor, output: Tensor, writer: int) -> None:
+    """Let the module with this number write its adapter into the output."""
+    torch.ops.lorakit.write_adapter(input, output, writer)

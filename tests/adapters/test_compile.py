@@ -1,0 +1,82 @@
+"""A compiled model: one graph, whatever adapters come, go and are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import lorakit
+from tests.adapters.files import loaded_set, output, save, save_all
+from tests.adapters.test_rows import NAMES, WORLDS, batch_of
+from tests.injection import zoo
+from tests.tolerances import MODEL
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+class Graphs:
+    """A backend that counts what is compiled."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, graph: Any, inputs: Any) -> Any:
+        self.count += 1
+        return graph.forward
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_compiled_rows_are_eagers_in_one_graph(world: str, tmp_path: Path) -> None:
+    build, configs = WORLDS[world]
+    paths, batch, model = save_all(build, tmp_path, configs), batch_of(build), build()
+    adapters = loaded_set(model, paths)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with adapters.rows(NAMES):
+        assert_close(output(compiled, **batch), output(model, **batch), **MODEL)
+    for name in configs:
+        adapters.activate(name)
+        assert_close(output(compiled, **batch), output(model, **batch), **MODEL)
+
+
+def test_nothing_is_compiled_anew(tmp_path: Path) -> None:
+    """Other adapters, ranks, rows, more of them loaded, and none."""
+    configs = WORLDS["DoRA beside LoRA"][1]
+    paths, model = save_all(zoo.llama, tmp_path, configs), zoo.llama()
+    batch, base = batch_of(zoo.llama), output(zoo.llama(), **batch_of(zoo.llama))
+    adapters, graphs = loaded_set(model, paths), Graphs()
+    compiled = torch.compile(model, fullgraph=True, backend=graphs)
+    assert_close(output(compiled, **batch), base, **MODEL)
+    for name in configs:
+        adapters.activate(name)
+        output(compiled, **batch)
+    for more in range(5):
+        wide = save(zoo.llama, tmp_path / f"wide{more}", more, r=8, target_modules=["q_proj"])
+        adapters.load(f"wide{more}", wide)
+    with adapters.rows(["wide4", "a", None, "b", "c", "a", "wide1", "b"]):
+        assert_close(output(compiled, **batch), output(model, **batch), **MODEL)
+    with adapters.rows(["a"] * 8):
+        output(compiled, **batch)
+    with lorakit.disabled(model):
+        assert_close(output(compiled, **batch), base, **MODEL)
+    assert graphs.count == 1
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # Dynamo's own
+def test_compiled_with_gradients_is_eager(tmp_path: Path) -> None:
+    path = save(zoo.sequential, tmp_path, r=2, target_modules=["0", "3"])
+    model, x = zoo.sequential(), torch.randn(2, 3, 8, requires_grad=True)
+    adapters = loaded_set(model, {"a": path})
+    compiled = torch.compile(model, backend="aot_eager")
+    with adapters.rows(["a", None]):
+        expected = torch.autograd.grad(model(x).sum(), x)
+        assert_close(torch.autograd.grad(compiled(x).sum(), x), expected, **MODEL)
