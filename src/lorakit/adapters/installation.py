@@ -32,9 +32,11 @@ def route(model: nn.Module, name: str, routing: Routing, site: Site | None = Non
     found = place_of(module)
     if found is not None:
         return found
-    rows_only = site is not None and site.rows is not None
-    if lora_class_of(module, rows_only) is not None and refusal(module, rows_only) is None:
-        _as_layer(model, name, module, site if rows_only else None)
+    in_rows = site is not None and site.rows is not None
+    if lora_class_of(module) is not None and refusal(module) is None:
+        _as_layer(model, name, module, None)
+    elif in_rows and refusal(module, in_rows) is None:
+        _as_layer(model, name, module, site)
     bases = bases_of(type(module))
     place = Place(module, name, routing, bases)
     record = altered(module)

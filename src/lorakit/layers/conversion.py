@@ -74,9 +74,9 @@ def lora_class_of(module: nn.Module, in_rows: bool = False) -> type[AdapterLayer
 
 def is_linear(module: nn.Module) -> bool:
     """Whether this is a linear layer by its mathematics: nn.Linear, Conv1D or fused attention."""
-    return (
-        isinstance(module, nn.Linear | nn.MultiheadAttention) or is_conv1d(module)
-    ) and not isinstance(module, AdapterLayer)
+    return (isinstance(module, nn.Linear | nn.MultiheadAttention) or is_conv1d(module)) and not (
+        isinstance(module, AdapterLayer) and not module.is_shared
+    )
 
 
 def site_of(module: nn.Module) -> Site:
@@ -96,7 +96,10 @@ def refusal(module: nn.Module, in_rows: bool = False) -> str | None:
     """Why this module cannot be adapted, or None if it can; `in_rows` as in `lora_class_of`."""
     name = type(module).__name__
     if isinstance(module, AdapterLayer):
-        return None if module.is_shared else "already has an adapter"
+        if not module.is_shared:
+            return "already has an adapter"
+        only_rows = module.site.rows is not None and not in_rows
+        return "has a forward of its own, so only rows of it can be adapted" if only_rows else None
     if any(isinstance(p, UninitializedParameter) for p in module._parameters.values()):
         return "is a lazy module with uninitialized parameters; run one forward pass first"
     if reason := overridden_forward(module):

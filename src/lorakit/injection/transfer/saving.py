@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -52,7 +52,9 @@ def bundle_of(model: nn.Module) -> AdapterBundle:
     trained = _trained(model, saved)
     _require_savable(adapters, trained)
     return AdapterBundle(
-        config=_config(model, layers, adapters, saved, trained, record),
+        config=config_of(
+            model, record.config if record else LoraConfig(), adapters, saved, trained
+        ),
         adapters=adapters,
         trained=trained,
         fingerprint=fingerprint(base_weights(layers)),
@@ -208,19 +210,17 @@ def _is_adapted(module: nn.Module) -> bool:
     return isinstance(module, AdapterLayer) and module.r > 0
 
 
-def _config(
+def config_of(
     model: nn.Module,
-    layers: dict[str, AdapterLayer],
-    adapters: dict[str, ModuleAdapter],
-    saved: list[str],
-    trained: dict[str, Tensor],
-    record: Injection | None,
+    config: LoraConfig,
+    adapters: Mapping[str, ModuleAdapter],
+    saved: Sequence[str],
+    trained: Mapping[str, Tensor],
 ) -> LoraConfig:
-    """The config that selects exactly the adapted modules of this model again."""
-    config = record.config if record is not None else LoraConfig()
-    rows = rows_of(layers)
-    layers = {name: layer for name, layer in layers.items() if name not in rows}
-    specs = {name: adapters[name].spec for name in layers}
+    """`config`, which selects exactly these adapters of the model's modules again."""
+    rows = rows_of(adapters)
+    sites = {name: adapter.site for name, adapter in adapters.items() if name not in rows}
+    specs = {name: adapters[name].spec for name in sites}
     first = next(iter(specs.values()), None)
     if first is not None:
         config = config.replace(
@@ -237,18 +237,18 @@ def _config(
             for n, x in specs.items()
             if x.lora_alpha != config.lora_alpha
         },
-        slices={n: parts for n, x in layers.items() if (parts := x.site.slices) is not None},
-        target_modules=_target_modules(model, layers) if layers else None,
+        slices={n: x.slices for n, x in sites.items() if x is not None and x.slices is not None},
+        target_modules=_target_modules(model, sites) if sites else None,
         exclude_modules=None,
         layers_to_transform=None,
         layers_pattern=None,
         modules_to_save=saved or None,
         trainable_token_indices=rows or None,
-        bias=_bias(layers, saved, trained),
+        bias=_bias(sites, saved, trained),
     )
 
 
-def _bias(layers: dict[str, AdapterLayer], saved: list[str], trained: dict[str, Tensor]) -> Bias:
+def _bias(adapted: Iterable[str], saved: Sequence[str], trained: Mapping[str, Tensor]) -> Bias:
     """Which biases the saved tensors are, apart from those of modules that are saved in full."""
     inside = tuple(f"{name}." for name in saved)
     owners = {
@@ -256,14 +256,14 @@ def _bias(layers: dict[str, AdapterLayer], saved: list[str], trained: dict[str, 
         for module, _, leaf in (name.rpartition(".") for name in trained)
         if is_bias(leaf) and not f"{module}.".startswith(inside or ("\0",))
     }
-    return "none" if not owners else "lora_only" if owners <= set(layers) else "all"
+    return "none" if not owners else "lora_only" if owners <= set(adapted) else "all"
 
 
-def _target_modules(model: nn.Module, layers: dict[str, AdapterLayer]) -> list[str] | str:
+def _target_modules(model: nn.Module, layers: Iterable[str]) -> list[str] | str:
     """`target_modules` that match these layers and no others."""
     parents = {name: model.get_submodule(name.rpartition(".")[0]) for name in layers}
     names = [
         name.rpartition(".")[0] if isinstance(parents[name], nn.MultiheadAttention) else name
-        for name in layers
+        for name in parents
     ]
     return shortest_suffixes(model, list(dict.fromkeys(names)))
