@@ -40,10 +40,10 @@ def test_activate_deactivate_and_unload(paths: dict[str, Path]) -> None:
     base, adapters = text_of(model), loaded_set(model, paths)
     for name, path in paths.items():
         adapters.activate(name)
-        assert adapters.active == name
+        assert adapters.active == {name: 1.0}
         assert_close(text_of(model), text_of(alone(zoo.llama, path)), **MODEL)
     adapters.deactivate()
-    assert adapters.active is None
+    assert adapters.active == {}
     assert_close(text_of(model), base, **EXACT)
     adapters.unload("medical")
     assert [loaded.name for loaded in adapters.list()] == ["legal"]

@@ -4,6 +4,6 @@ one routing object: a default for all threads, rows in a context variable
 """
 
 from lorakit.adapters.adapter_set import AdapterSet
-from lorakit.adapters.catalogue import Loaded
+from lorakit.adapters.loaded import Loaded
 
 __all__ = ["AdapterSet", "Loaded"]

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 
 from torch import nn
 
-from lorakit.adapters.catalogue import Loaded, require_known, require_new
-from lorakit.adapters.entry import Member
+from lorakit.adapters.catalogue import require_known, require_new, require_summable
+from lorakit.adapters.entry import Entry, Member
+from lorakit.adapters.fresh import fresh
 from lorakit.adapters.installation import route, unroute
+from lorakit.adapters.loaded import Loaded, Parts, describe
 from lorakit.adapters.loading import fitted
 from lorakit.adapters.place import Place
-from lorakit.adapters.routing import BASE, One, Routing
-from lorakit.checkpoint import read
+from lorakit.adapters.routing import BASE, One, Routing, Sum
+from lorakit.adapters.saving import bundle_of_member
+from lorakit.checkpoint import read, write
+from lorakit.config import LoraConfig
 from lorakit.errors import StateError
+from lorakit.layers.stand_in import Own
 from lorakit.methods.applied import require_plain
 from lorakit.surgery.wrappers import unwrapped
-from lorakit.variants import Site
+from lorakit.variants import ModuleAdapter, Site
+
+Put = Callable[[Place, ModuleAdapter | None, Own], Entry]
+"""How a place stores its part of an adapter."""
 
 
 class AdapterSet:
@@ -46,7 +54,7 @@ class AdapterSet:
         self._routing = Routing()
         self._places: dict[str, Place] = {}
         self._members: dict[str, Member] = {}
-        self._adapters: dict[str, Loaded] = {}
+        self._frozen: list[nn.Parameter] = []
         self._lock = RLock()
         """Held while names come and go; forwards need none."""
         self._closed = False
@@ -72,20 +80,67 @@ class AdapterSet:
         changed then.
         """
         self._require_open()
-        require_new(name, self._adapters)
+        require_new(name, self._members)
         bundle = read(source, lora_alpha, revision)
         with self._lock:
-            require_new(name, self._adapters)
-            adapter = fitted(self.model, name, bundle, str(source), check_base)
-            member, moved = Member(name), False
-            for module, (value, own) in adapter.parts.items():
+            require_new(name, self._members)
+            loaded, parts = fitted(self.model, name, bundle, str(source), check_base)
+            self._store(loaded, parts, Place.put)
+        return loaded
+
+    def add(self, name: str, config: LoraConfig) -> Loaded:
+        """Add a new adapter under this `name`, to be trained: what `config` selects, as `inject`.
+
+        Its Parameters are the set's, `parameters(name)`; the base's no longer require gradients
+        until `close`. Other rows of a batch may have other adapters, which then do not change.
+
+        Raises StateError for a name that is taken, TargetError as `inject`, and ConfigError for
+        what a set does not train: heads, biases and rows of tokens.
+        """
+        self._require_open()
+        with self._lock:
+            require_new(name, self._members)
+            parts = fresh(self.model, config)
+            loaded = describe(name, None, config, parts)
+            self._freeze()
+            self._store(loaded, parts, Place.put_training)
+        return loaded
+
+    def named_parameters(self, name: str) -> Iterator[tuple[str, nn.Parameter]]:
+        """(name in an adapted model's state_dict, Parameter) of the adapter `name` that trains."""
+        require_known([name], self._members)
+        for place in self._places_of(self._members[name]):
+            value = self._members[name].entries[place].value()
+            for leaf, tensor in value.tensors.items() if value is not None else ():
+                if isinstance(tensor, nn.Parameter):
+                    yield f"{place.name}.{leaf}", tensor
+
+    def parameters(self, name: str) -> Iterator[nn.Parameter]:
+        """The Parameters of the adapter called `name`, for an optimizer; none if it was loaded."""
+        return (parameter for _, parameter in self.named_parameters(name))
+
+    def save(self, name: str, path: str | Path) -> Path:
+        """Save the adapter called `name` in the directory `path`, as `lorakit.save_adapter` does.
+
+        Raises StateError for an unknown name, and SaveError as `save_adapter`.
+        """
+        self._require_open()
+        require_known([name], self._members)
+        member = self._members[name]
+        places = self._places_of(member)
+        return write(bundle_of_member(self.model, member, member.loaded.config, places), path)
+
+    def _store(self, loaded: Loaded, parts: Parts, put: Put) -> None:
+        """Give each module its part; all or none."""
+        member = Member(loaded)
+        try:
+            for module, (value, own) in parts.items():
                 place = self._place(module, value.site if value is not None else None)
-                member.entries[place], others_moved = place.put(value, own)
-                moved |= others_moved
-            if moved:
-                self._routing.forget_plans()
-            self._members[name], self._adapters[name] = member, adapter.loaded
-        return adapter.loaded
+                member.entries[place] = put(place, value, own)
+        except BaseException:
+            member.free()
+            raise
+        self._members[loaded.name] = member
 
     def _place(self, module: str, site: Site | None) -> Place:
         """The place of a module, which asks this set from now on."""
@@ -94,42 +149,63 @@ class AdapterSet:
             place = self._places[module] = route(self.model, module, self._routing, site)
         return place
 
+    def _places_of(self, member: Member) -> Iterator[Place]:
+        """The places where this adapter has something, in the order of its modules."""
+        return map(self._places.__getitem__, member.loaded.modules)
+
+    def _freeze(self) -> None:
+        """Let the base require no gradients, until `close`."""
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                parameter.requires_grad_(False)
+                self._frozen.append(parameter)
+
     def unload(self, name: str) -> None:
         """Forget the adapter called `name`.
 
         Raises StateError for an unknown name, and for one that is active or in use by `rows`.
         """
         self._require_open()
-        require_known([name], self._adapters)
-        member = self._members[name]
-        if name in self._routing.default.names or member.users:
-            where = (
-                "active; call deactivate()" if not member.users else "in use by rows(); leave it"
-            )
-            raise StateError(f"The adapter {name!r} is {where} first.")
-        self._routing.forget_plans()
-        for entry in member.entries.values():
-            entry.free()
-        del self._members[name], self._adapters[name]
+        with self._lock:
+            require_known([name], self._members)
+            member = self._members[name]
+            if member.users:
+                raise StateError(f"The adapter {name!r} is in use by rows(); leave it first.")
+            if name in self._routing.default.weights:
+                raise StateError(f"The adapter {name!r} is active; call deactivate() first.")
+            self._routing.forget_plans()
+            del self._members[name]
+            member.free()
 
     def close(self) -> None:
         """Give the model back as it was, and forget all adapters; again it does nothing."""
         self._routing.default = BASE
         for place in self._places.values():
             unroute(place)
-        self._places, self._members, self._adapters = {}, {}, {}
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
+        self._places, self._members, self._frozen = {}, {}, []
         self._closed = True
 
     # --- which one runs
 
-    def activate(self, name: str) -> None:
+    def activate(self, name: str | Mapping[str, float]) -> None:
         """Choose the adapter called `name` in all threads, where `rows` does not choose.
 
-        Raises StateError for an unknown name.
+        A mapping from names to weights chooses the weighted sum of their updates.
+
+        Raises StateError that lists every unknown name, and every adapter that cannot be added up:
+        those of DoRA, with heads or biases, or that train.
         """
         self._require_open()
-        require_known([name], self._adapters)
-        self._routing.default = One(self._members[name])
+        weights = {name: 1.0} if isinstance(name, str) else name
+        require_known(weights, self._members)
+        members = {self._members[each]: weight for each, weight in weights.items()}
+        if list(weights.values()) == [1.0]:
+            self._routing.default = One(*members)
+        else:
+            require_summable(weights, self._members)
+            self._routing.default = Sum(members) if members else BASE
 
     def deactivate(self) -> None:
         """Choose the base: every forward that `rows` does not rule computes without an adapter."""
@@ -147,7 +223,7 @@ class AdapterSet:
         """
         self._require_open()
         with self._lock:
-            require_known(names, self._adapters)
+            require_known(names, self._members)
             members = [None if name is None else self._members[name] for name in names]
             used = {member for member in members if member is not None}
             for member in used:
@@ -162,13 +238,13 @@ class AdapterSet:
                     member.users -= 1
 
     @property
-    def active(self) -> str | None:
-        """The name of the adapter that `activate` has chosen; None for the base."""
-        return next(iter(self._routing.default.names), None)
+    def active(self) -> dict[str, float]:
+        """What `activate` has chosen: weights by name, one of 1.0 or none for the base."""
+        return dict(self._routing.default.weights)
 
     def list(self) -> list[Loaded]:
         """What each adapter is, in the order in which they came."""
-        return [*self._adapters.values()]
+        return [member.loaded for member in self._members.values()]
 
     def _require_open(self) -> None:
         if self._closed:

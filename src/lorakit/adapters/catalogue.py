@@ -1,44 +1,13 @@
-"""The adapters of a set by name: what each one is, and which names are known."""
+"""What a set is asked by name: known names, new ones, and sums of several."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from operator import attrgetter
 
-from lorakit.checkpoint import AdapterBundle
-from lorakit.config import LoraConfig
+from lorakit.adapters.entry import Member
+from lorakit.config import is_number
 from lorakit.errors import SUGGESTIONS, StateError, suggest
-from lorakit.variants import ModuleAdapter
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """One adapter of a set."""
-
-    name: str
-    """By which the set knows it."""
-    source: str | None
-    """Where it was loaded from; None if it was added to be trained."""
-    config: LoraConfig
-    """Its config."""
-    modules: tuple[str, ...]
-    """The modules in which it runs."""
-    parameters: int
-    """How many numbers it has."""
-    nbytes: int
-    """How many bytes they take."""
-    base_verified: bool | None = None
-    """As in the report of `lorakit.load_adapter`."""
-    unknown_settings: Mapping[str, Any] = field(default_factory=dict)
-    """Settings in the file that lorakit does not know; they could mean another function."""
-
-    def __str__(self) -> str:
-        where = "to be trained" if self.source is None else f"from {self.source}"
-        return (
-            f"{self.name}: {self.parameters:,} parameters ({self.nbytes:,} bytes) in "
-            f"{len(self.modules)} modules, {where}"
-        )
 
 
 def require_new(name: object, known: Collection[str]) -> None:
@@ -65,19 +34,24 @@ def require_known(names: Iterable[object], known: Collection[str]) -> None:
     raise StateError(f"No adapters of these names are in this set, which has {there}:", problems)
 
 
-def describe(
-    name: str, source: str | None, bundle: AdapterBundle, adapters: Mapping[str, ModuleAdapter]
-) -> dict[str, Any]:
-    """The fields of `Loaded` that a bundle says, whose adapters here are these."""
-    owners = (key.rpartition(".")[0] for key in bundle.trained)
-    tensors = [t for adapter in adapters.values() for t in adapter.tensors.values()]
-    tensors += bundle.trained.values()
-    return {
-        "name": name,
-        "source": source,
-        "config": bundle.config,
-        "modules": tuple(dict.fromkeys([*adapters, *owners])),
-        "parameters": sum(tensor.numel() for tensor in tensors),
-        "nbytes": sum(tensor.nbytes for tensor in tensors),
-        "unknown_settings": bundle.unknown_settings,
-    }
+def require_summable(weights: Mapping[str, float], members: Mapping[str, Member]) -> None:
+    """Raise StateError that lists what has no weighted sum, and weights that are no numbers."""
+    problems = [
+        f"{name!r} has the weight {weight!r}, which is no finite number"
+        for name, weight in weights.items()
+        if not is_number(weight)
+    ]
+    for name in weights:
+        entries = members[name].entries.values()
+        variants = {entry.variant for entry in entries if entry.variant is not None}
+        problems += [
+            f"{name!r} has adapters of {variant.title}, whose update is no product of A and B"
+            for variant in sorted(variants, key=attrgetter("name"))
+            if not variant.is_low_rank
+        ]
+        if any(entry.own is not None for entry in entries):
+            problems.append(f"{name!r} brings heads or biases of its own")
+        if any(entry.trains for entry in entries):
+            problems.append(f"{name!r} is being trained")
+    if problems:
+        raise StateError("These adapters cannot be added up:", problems)

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from lorakit.adapters.loaded import Loaded
 from lorakit.adapters.slab import Slab
-from lorakit.variants import AdapterSpec, ModuleAdapter, Site
+from lorakit.layers.stand_in import Own
+from lorakit.variants import VARIANTS, AdapterSpec, ModuleAdapter, Site, Variant
 
 
 class Slot(NamedTuple):
@@ -40,7 +42,22 @@ class Entry(NamedTuple):
 
     adapter: Packed | ModuleAdapter | None
     """For inference, in a slab; to be trained, as a value of Parameters; or none."""
-    own: Slot | None = None
+    own: Slot | Own | None = None
+    """In a slab, or Parameters that train."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is to be trained."""
+        return isinstance(self.adapter, ModuleAdapter) or isinstance(self.own, Mapping)
+
+    @property
+    def variant(self) -> Variant | None:
+        """That of the adapter, if there is one."""
+        return None if self.adapter is None else VARIANTS[self.adapter.spec.variant]
+
+    def own_tensors(self) -> Own:
+        """What replaces the module's own parameters, by name."""
+        return self.own.tensors() if isinstance(self.own, Slot) else self.own or {}
 
     def value(self) -> ModuleAdapter | None:
         """The adapter as a value."""
@@ -50,7 +67,7 @@ class Entry(NamedTuple):
         """Let another adapter have the slots."""
         packed = self.adapter if isinstance(self.adapter, Packed) else None
         for slot in (packed and packed.slot, self.own):
-            if slot is not None:
+            if isinstance(slot, Slot):
                 slot.slab.free(slot.at)
 
 
@@ -58,8 +75,19 @@ class Entry(NamedTuple):
 class Member:
     """One adapter of a set."""
 
-    name: str
+    loaded: Loaded
     entries: dict[object, Entry] = field(default_factory=dict)
     """What it has, by place."""
     users: int = 0
     """How many `rows` blocks use it now."""
+
+    @property
+    def name(self) -> str:
+        """By which the set knows it."""
+        return self.loaded.name
+
+    def free(self) -> None:
+        """Let others have its slots."""
+        for entry in self.entries.values():
+            entry.free()
+        self.entries.clear()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
 from torch import Tensor, nn
 
-from lorakit.adapters.catalogue import Loaded, describe
+from lorakit.adapters.loaded import Loaded, Parts, describe
 from lorakit.checkpoint import AdapterBundle
 from lorakit.errors import MismatchError, TargetError
 from lorakit.injection.selection.naming import group_layers
@@ -15,21 +15,11 @@ from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.injection.transfer.loading import fit
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_class_of
-from lorakit.variants import ModuleAdapter
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """An adapter that fits a model."""
-
-    loaded: Loaded
-    parts: Mapping[str, tuple[ModuleAdapter | None, Mapping[str, Tensor]]]
-    """By module name: the adapter of its weight, and what replaces its own parameters."""
 
 
 def fitted(
     model: nn.Module, name: str, bundle: AdapterBundle, origin: str, check_base: bool
-) -> Fitted:
+) -> tuple[Loaded, Parts]:
     """Match a bundle with a model that is not changed; `origin` names it in errors.
 
     Raises MismatchError as `lorakit.load_adapter` does, and TargetError that lists each tensor that
@@ -54,9 +44,10 @@ def fitted(
         )
     own = _by_module(placement.trained, bundle.trained)
     names = dict.fromkeys([*placement.adapters, *own])
-    parts = {n: (placement.adapters.get(n), own.get(n, {})) for n in names}
-    facts = describe(name, origin, bundle, placement.adapters)
-    return Fitted(Loaded(**facts, base_verified=placement.base_verified), parts)
+    parts: Parts = {n: (placement.adapters.get(n), own.get(n, {})) for n in names}
+    verified, unknown = placement.base_verified, bundle.unknown_settings
+    loaded = describe(name, origin, placement.config, parts)
+    return replace(loaded, base_verified=verified, unknown_settings=unknown), parts
 
 
 def _by_module(

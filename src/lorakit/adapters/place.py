@@ -56,22 +56,25 @@ class Place:
         elif plan is not None:
             output.copy_(plan(input))
 
-    def put(self, adapter: ModuleAdapter | None, own: Own) -> tuple[Entry, bool]:
-        """Store a copy of what an adapter has here; also returns whether others have moved."""
-        packed, place, moved = None, None, False
-        if adapter is not None:
-            slot, moved = self._store(Kind.of(adapter), adapter.tensors, adapter.spec.scaling)
-            packed = Packed(slot, adapter.spec, adapter.site)
-        if own:
-            key = frozenset((name, tensor.shape) for name, tensor in own.items())
-            place, own_moved = self._store(key, own, 1.0)
-            moved |= own_moved
-        return Entry(packed, place), moved
+    def put_training(self, adapter: ModuleAdapter | None, own: Own) -> Entry:
+        """Let an adapter train here; its tensors are Parameters, which stay what they are."""
+        return Entry(adapter, own or None)
 
-    def _store(self, kind: Hashable, tensors: Own, scale: float) -> tuple[Slot, bool]:
+    def put(self, adapter: ModuleAdapter | None, own: Own) -> Entry:
+        """Store a copy of what an adapter has here."""
+        packed = None
+        if adapter is not None:
+            slot = self._store(Kind.of(adapter), adapter.tensors, adapter.spec.scaling)
+            packed = Packed(slot, adapter.spec, adapter.site)
+        shapes = frozenset((name, tensor.shape) for name, tensor in own.items())
+        return Entry(packed, self._store(shapes, own, 1.0) if own else None)
+
+    def _store(self, kind: Hashable, tensors: Own, scale: float) -> Slot:
         slab = self.slabs.setdefault(kind, Slab())
         at, moved = slab.put(tensors, scale)
-        return Slot(slab, at), moved
+        if moved:
+            self.routing.forget_plans()
+        return Slot(slab, at)
 
     def single(self, entry: Entry) -> Plan:
         """What runs where all rows have this adapter."""
@@ -79,8 +82,7 @@ class Place:
         if adapter is not None and isinstance(entry.adapter, Packed):
             # what is loaded does not train, so nothing is dropped from it in training mode either
             adapter = replace(adapter, spec=replace(adapter.spec, lora_dropout=0.0))
-        own = entry.own.tensors() if entry.own is not None else {}
-        return stand_in(self.module, self.bases, adapter, own)
+        return stand_in(self.module, self.bases, adapter, entry.own_tensors())
 
     def mixed(self, entries: Sequence[Entry | None]) -> Plan | None:
         """What runs where row n has the adapter entries[n]."""

@@ -19,6 +19,7 @@ from typing import Protocol
 from torch import Tensor
 
 from lorakit.adapters.entry import Entry, Member
+from lorakit.variants.combination import weighted_sum
 
 
 class Plan(Protocol):
@@ -40,8 +41,8 @@ class Place(Protocol):
 class Choice:
     """What each place runs, found when it is first asked; by itself the base everywhere."""
 
-    names: Sequence[str] = ()
-    """The adapters that a default has chosen."""
+    weights: Mapping[str, float] = MappingProxyType({})
+    """The adapters that a default has chosen, and how much of each."""
 
     def __init__(self) -> None:
         self._plans: dict[Place, Plan | None] = {}
@@ -87,12 +88,26 @@ class One(Choice):
 
     def __init__(self, member: Member) -> None:
         super().__init__()
-        self.names = (member.name,)
+        self.weights = {member.name: 1.0}
         self._member = member
 
     def make_plan(self, place: Place) -> Plan | None:
         entry = self._member.entries.get(place)
         return None if entry is None else place.single(entry)
+
+
+class Sum(Choice):
+    """A weighted sum of the updates of several adapters, for all rows."""
+
+    def __init__(self, terms: Mapping[Member, float]) -> None:
+        super().__init__()
+        self.weights = {member.name: weight for member, weight in terms.items()}
+        self._terms = terms
+
+    def make_plan(self, place: Place) -> Plan | None:
+        found = [(m.entries[place], w) for m, w in self._terms.items() if place in m.entries]
+        values = [(value, w) for entry, w in found if (value := entry.value()) is not None]
+        return place.single(Entry(weighted_sum(values))) if values else None
 
 
 BASE = Choice()

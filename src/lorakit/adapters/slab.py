@@ -7,6 +7,7 @@ adding one costs the same however many there are.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ class Slab:
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self.scales = torch.empty(0)
-        self._free: list[int] = []
+        self._free: deque[int] = deque()
 
     @property
     def nbytes(self) -> int:
@@ -48,7 +49,7 @@ class Slab:
         moved = not self._free
         if moved:
             self._grow(tensors)
-        slot = self._free.pop()
+        slot = self._free.popleft()
         with torch.inference_mode(False), torch.no_grad():
             for name, tensor in tensors.items():
                 self.tensors[name][slot] = tensor
@@ -60,7 +61,7 @@ class Slab:
         return {name: tensor[slot] for name, tensor in self.tensors.items()}
 
     def free(self, slot: int) -> None:
-        """Let another adapter have this slot."""
+        """Let another adapter have this slot; it is the last to be taken."""
         self._free.append(slot)
 
     def apply(self, fn: Callable[[Tensor], Tensor]) -> None:
@@ -78,7 +79,7 @@ class Slab:
             }
             device = next(iter(self.tensors.values())).device
             self.scales = self._larger(self.scales.to(device), new, torch.empty((), device=device))
-        self._free = list(reversed(range(old, new)))
+        self._free.extend(range(old, new))
 
     @staticmethod
     def _larger(old: Tensor | None, slots: int, like: Tensor) -> Tensor:

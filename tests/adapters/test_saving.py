@@ -1,0 +1,99 @@
+"""Adapters that a set writes are those that it read, and those that it trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import lorakit
+from lorakit import AdapterSet, LoraConfig
+from lorakit.errors import ConfigError, TargetError
+from tests.adapters.files import alone, loaded_set, output, save_all
+from tests.adapters.test_rows import IDS, TEXT, WORLDS, batch_of
+from tests.injection import zoo
+from tests.tolerances import EXACT, MODEL
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_what_was_loaded_is_saved_as_it_was(world: str, tmp_path: Path) -> None:
+    build, configs = WORLDS[world]
+    paths = save_all(build, tmp_path, configs)
+    adapters = loaded_set(build(), paths)
+    for name, path in paths.items():
+        again = adapters.save(name, tmp_path / f"{name} again")
+        first, second = lorakit.checkpoint.read(path), lorakit.checkpoint.read(again)
+        assert_close(second.tensors, first.tensors, **EXACT)
+        assert second.config == first.config
+        assert second.fingerprint == first.fingerprint
+        batch = batch_of(build)
+        assert_close(
+            output(alone(build, again), **batch), output(alone(build, path), **batch), **EXACT
+        )
+
+
+def test_a_new_adapter_trains_and_no_other_moves(tmp_path: Path) -> None:
+    paths = save_all(zoo.llama, tmp_path, {"old": {"r": 2, "target_modules": ["q_proj"]}})
+    model = zoo.llama()
+    adapters = loaded_set(model, paths)
+    base = output(model, **TEXT)
+    loaded = adapters.add("new", LoraConfig(r=4, target_modules="all-linear", use_dora=True))
+    assert (loaded.source, len(loaded.modules)) == (None, 14)
+    with adapters.rows(["new", "old"] * 4):
+        assert_close(output(model, **TEXT)[::2], base[::2], **MODEL)
+    before = {name: p.detach().clone() for name, p in adapters.named_parameters("new")}
+    assert len(before) == 3 * 14
+    optimizer = torch.optim.SGD(adapters.parameters("new"), lr=0.5)
+    for _ in range(2):
+        optimizer.zero_grad()
+        with adapters.rows(["new", "old", None, "new"]):
+            model(IDS[:4], labels=IDS[:4]).loss.backward()
+        optimizer.step()
+    for name, parameter in adapters.named_parameters("new"):
+        assert not torch.equal(parameter, before[name]), name
+    assert not list(adapters.parameters("old"))
+    assert all(parameter.grad is None for parameter in model.parameters())
+    adapters.activate("new")
+    trained = output(model, **TEXT)
+    path = adapters.save("new", tmp_path / "new")
+    assert_close(output(alone(zoo.llama, path), **TEXT), trained, **MODEL)
+    adapters.close()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_rows_train_as_the_adapter_alone_would(tmp_path: Path) -> None:
+    """Its gradients in a mixed batch are those of its rows alone."""
+    model, config = zoo.llama(), LoraConfig(r=2, target_modules=["q_proj", "down_proj"])
+    adapters = AdapterSet(model)
+    for name in ("a", "b"):
+        adapters.add(name, config)
+        for parameter in adapters.parameters(name):
+            torch.nn.init.normal_(parameter, std=0.3)
+
+    def loss(ids: torch.Tensor) -> torch.Tensor:
+        total: torch.Tensor = model(ids).logits.square().sum((1, 2)).sum()
+        return total
+
+    mixed_names = ["a", "b", "b", "a"]
+    with adapters.rows(mixed_names):
+        loss(IDS[:4]).backward()
+    for name in ("a", "b"):
+        together = {n: p.grad for n, p in adapters.named_parameters(name)}
+        for parameter in adapters.parameters(name):
+            parameter.grad = None
+        own = [row for row, other in enumerate(mixed_names) if other == name]
+        adapters.activate(name)
+        loss(IDS[own]).backward()
+        for key, parameter in adapters.named_parameters(name):
+            assert_close(together[key], parameter.grad, rtol=1e-4, atol=1e-4, msg=key)
+
+
+def test_what_a_set_does_not_train_is_refused() -> None:
+    adapters = AdapterSet(zoo.llama())
+    with pytest.raises(ConfigError, match="trains A and B alone"):
+        adapters.add("new", LoraConfig(target_modules=["q_proj"], modules_to_save=["lm_head"]))
+    with pytest.raises(TargetError, match="nope"):
+        adapters.add("new", LoraConfig(target_modules=["nope"]))
+    assert adapters.list() == []
