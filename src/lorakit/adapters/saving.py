@@ -23,7 +23,9 @@ def bundle_of_member(
     model: nn.Module, member: Member, config: LoraConfig, places: Iterable[Place]
 ) -> AdapterBundle:
     """The adapter's config and tensors; these are the set's own, not copies."""
-    found = {place.name: (place, member.entries[place]) for place in places}
+    by_name = {place.name: (place, member.entries[place]) for place in places}
+    names = [name for name, _ in model.named_modules()]
+    found = {name: by_name[name] for name in names if name in by_name}
     values = {name: entry.value() for name, (_, entry) in found.items()}
     adapters = {name: value for name, value in values.items() if value is not None}
     rows = rows_of(adapters)
@@ -34,7 +36,6 @@ def bundle_of_member(
         for name, (_, entry) in found.items()
         for leaf, tensor in entry.own_tensors().items()
     }
-    names = (name for name, _ in model.named_modules())
     saved = ending_in_any(names, config.modules_to_save or ())
     weights = {n: base_weight(found[n][0].module).detach() for n in adapters if n not in rows}
     return AdapterBundle(
