@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 
+import torch
 from torch import nn
 
 from lorakit.adapters.catalogue import require_known, require_new, require_summable
@@ -14,7 +15,7 @@ from lorakit.adapters.entry import Entry, Member
 from lorakit.adapters.fresh import fresh
 from lorakit.adapters.installation import route, unroute
 from lorakit.adapters.loaded import Loaded, Parts, describe
-from lorakit.adapters.loading import fitted
+from lorakit.adapters.loading import Loader
 from lorakit.adapters.place import Place
 from lorakit.adapters.routing import BASE, One, Routing, Sum
 from lorakit.adapters.saving import bundle_of_member
@@ -51,6 +52,7 @@ class AdapterSet:
     def __init__(self, model: nn.Module) -> None:
         self.model = unwrapped(model)
         require_plain(self.model)
+        self._loader = Loader(self.model)
         self._routing = Routing()
         self._places: dict[str, Place] = {}
         self._members: dict[str, Member] = {}
@@ -84,7 +86,7 @@ class AdapterSet:
         bundle = read(source, lora_alpha, revision)
         with self._lock:
             require_new(name, self._members)
-            loaded, parts = fitted(self.model, name, bundle, str(source), check_base)
+            loaded, parts = self._loader.fitted(name, bundle, str(source), check_base)
             self._store(loaded, parts, Place.put)
         return loaded
 
@@ -134,9 +136,10 @@ class AdapterSet:
         """Give each module its part; all or none."""
         member = Member(loaded)
         try:
-            for module, (value, own) in parts.items():
-                place = self._place(module, value.site if value is not None else None)
-                member.entries[place] = put(place, value, own)
+            with torch.inference_mode(False), torch.no_grad():
+                for module, (value, own) in parts.items():
+                    place = self._place(module, value.site if value is not None else None)
+                    member.entries[place] = put(place, value, own)
         except BaseException:
             member.free()
             raise

@@ -1,53 +1,136 @@
-"""From a bundle to what each module of a model gets of it, once everything is known to fit."""
+"""From a bundle to what each module of a model gets of it, once everything is known to fit.
+
+A bundle that is like one before, in everything but the numbers of A and B, is placed as that one
+was: to match names, shapes and base weights takes several times as long as to read the file.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from lorakit.adapters.loaded import Loaded, Parts, describe
 from lorakit.checkpoint import AdapterBundle
+from lorakit.config import LoraConfig
 from lorakit.errors import MismatchError, TargetError
 from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.injection.transfer.loading import fit
+from lorakit.injection.transfer.placement import Placement
 from lorakit.layers.base import AdapterLayer
-from lorakit.layers.conversion import lora_class_of
+from lorakit.layers.conversion import base_weight, lora_class_of
+from lorakit.private.torch_names import version_of
+from lorakit.variants import AdapterSpec, ModuleAdapter, Site
+from lorakit.variants.site import Shape
+from lorakit.variants.trainable_tokens import rows_of
 
 
-def fitted(
-    model: nn.Module, name: str, bundle: AdapterBundle, origin: str, check_base: bool
-) -> tuple[Loaded, Parts]:
-    """Match a bundle with a model that is not changed; `origin` names it in errors.
+class Likeness(NamedTuple):
+    """What decides how a bundle without other tensors than A and B fits a model."""
 
-    Raises MismatchError as `lorakit.load_adapter` does, and TargetError that lists each tensor that
-    has no meaning for one row of a batch.
-    """
-    if bundle.method != "lora":
-        raise MismatchError(
-            f"{origin} was trained with the method {bundle.method}, and an AdapterSet has LoRA "
-            "adapters; load it onto a base of its own with lorakit.load_adapter."
+    config: LoraConfig
+    targets_stated: bool
+    fingerprint: Mapping[str, str] | None
+    modules: Mapping[str, tuple[AdapterSpec, Site | None, Mapping[str, Shape]]]
+
+
+class Known(NamedTuple):
+    """How a bundle was placed, and the base weights beside which it was."""
+
+    config: LoraConfig
+    base_verified: bool | None
+    modules: Mapping[str, tuple[AdapterSpec, Site | None, torch.dtype, torch.device]]
+    base: list[tuple[int, int]]
+
+
+class Loader:
+    """Matches bundles with one model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._known: list[tuple[Likeness, Known]] = []
+
+    def fitted(
+        self, name: str, bundle: AdapterBundle, origin: str, check_base: bool
+    ) -> tuple[Loaded, Parts]:
+        """What each module gets of a bundle; the model is not changed. `origin` names it in errors.
+
+        Raises MismatchError as `lorakit.load_adapter` does, and TargetError that lists each tensor
+        that has no meaning for one row of a batch.
+        """
+        if bundle.method != "lora":
+            raise MismatchError(
+                f"{origin} was trained with the method {bundle.method}, and an AdapterSet has LoRA "
+                "adapters; load it onto a base of its own with lorakit.load_adapter."
+            )
+        alike = likeness(bundle)
+        known = self._find(alike) if alike is not None else None
+        if known is None:
+            bundle, placement = fit(self._model, bundle, origin, check_base)
+            _require_by_row(placement, origin)
+            parts = _parts(placement, bundle.trained)
+            config, verified = placement.config, placement.base_verified
+            if alike is not None and verified is not False:
+                self._known.append((alike, self._as_known(placement)))
+        else:
+            parts, config, verified = _placed_as(known, bundle), known.config, known.base_verified
+        loaded = describe(name, origin, config, parts)
+        unknown = bundle.unknown_settings
+        return replace(loaded, base_verified=verified, unknown_settings=unknown), parts
+
+    def _find(self, alike: Likeness) -> Known | None:
+        """How a bundle like this was placed, if the base weights are still the same."""
+        known = next((known for other, known in self._known if other == alike), None)
+        return known if known is not None and known.base == self._base(known.modules) else None
+
+    def _as_known(self, placement: Placement) -> Known:
+        modules = {}
+        for name, adapter in placement.adapters.items():
+            first = next(iter(adapter.tensors.values()))
+            modules[name] = adapter.spec, adapter.site, first.dtype, first.device
+        base = self._base(modules)
+        return Known(placement.config, placement.base_verified, modules, base)
+
+    def _base(self, modules: Mapping[str, object]) -> list[tuple[int, int]]:
+        """Address and version of each base weight."""
+        weights = (base_weight(self._model.get_submodule(name)) for name in modules)
+        return [(weight.data_ptr(), version_of(weight)) for weight in weights]
+
+
+def likeness(bundle: AdapterBundle) -> Likeness | None:
+    """None for a bundle that has to be matched with the model's own tensors or names."""
+    if bundle.trained or bundle.spelling is not None or rows_of(bundle.adapters):
+        return None
+    modules = {n: (a.spec, a.site, a.shapes) for n, a in bundle.adapters.items()}
+    return Likeness(bundle.config, bundle.targets_stated, bundle.fingerprint, modules)
+
+
+def _placed_as(known: Known, bundle: AdapterBundle) -> Parts:
+    parts: Parts = {
+        name: (
+            ModuleAdapter(
+                spec,
+                {
+                    leaf: tensor.detach().to(device=device, dtype=dtype)
+                    for leaf, tensor in bundle.adapters[name].tensors.items()
+                },
+                site,
+            ),
+            {},
         )
-    bundle, placement = fit(model, bundle, origin, check_base)
-    problems = [
-        (key, problem)
-        for key, (module, leaf) in placement.trained.items()
-        if (problem := _not_by_row(module, leaf)) is not None
-    ]
-    if problems:
-        raise TargetError(
-            f"{origin} trains tensors that cannot differ from row to row, so it cannot be one of a "
-            "set; load it onto a base of its own with lorakit.load_adapter:",
-            group_layers(problems),
-        )
-    own = _by_module(placement.trained, bundle.trained)
+        for name, (spec, site, dtype, device) in known.modules.items()
+    }
+    return parts
+
+
+def _parts(placement: Placement, trained: Mapping[str, Tensor]) -> Parts:
+    own = _by_module(placement.trained, trained)
     names = dict.fromkeys([*placement.adapters, *own])
-    parts: Parts = {n: (placement.adapters.get(n), own.get(n, {})) for n in names}
-    verified, unknown = placement.base_verified, bundle.unknown_settings
-    loaded = describe(name, origin, placement.config, parts)
-    return replace(loaded, base_verified=verified, unknown_settings=unknown), parts
+    return {name: (placement.adapters.get(name), own.get(name, {})) for name in names}
 
 
 def _by_module(
@@ -61,6 +144,21 @@ def _by_module(
         copy = values[key].detach().to(device=here.device, dtype=here.dtype, copy=True)
         found.setdefault(key.rpartition(".")[0], {})[leaf] = copy
     return found
+
+
+def _require_by_row(placement: Placement, origin: str) -> None:
+    """Raise TargetError for tensors that cannot differ from row to row."""
+    problems = [
+        (key, problem)
+        for key, (module, leaf) in placement.trained.items()
+        if (problem := _not_by_row(module, leaf)) is not None
+    ]
+    if problems:
+        raise TargetError(
+            f"{origin} trains tensors that cannot differ from row to row, so it cannot be one of a "
+            "set; load it onto a base of its own with lorakit.load_adapter:",
+            group_layers(problems),
+        )
 
 
 def _not_by_row(module: nn.Module, leaf: str) -> str | None:

@@ -70,7 +70,9 @@ class Place:
         return Entry(packed, self._store(shapes, own, 1.0) if own else None)
 
     def _store(self, kind: Hashable, tensors: Own, scale: float) -> Slot:
-        slab = self.slabs.setdefault(kind, Slab())
+        slab = self.slabs.get(kind)
+        if slab is None:
+            slab = self.slabs[kind] = Slab()
         at, moved = slab.put(tensors, scale)
         if moved:
             self.routing.forget_plans()

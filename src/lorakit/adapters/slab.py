@@ -45,15 +45,18 @@ class Slab:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def put(self, tensors: Mapping[str, Tensor], scale: float) -> tuple[int, bool]:
-        """Copy one adapter into a free slot; returns it, and whether all tensors were moved."""
+        """Copy one adapter into a free slot; returns it, and whether all tensors were moved.
+
+        Called without gradients, and outside of inference mode, whose tensors no one could train
+        beside.
+        """
         moved = not self._free
         if moved:
             self._grow(tensors)
         slot = self._free.popleft()
-        with torch.inference_mode(False), torch.no_grad():
-            for name, tensor in tensors.items():
-                self.tensors[name][slot] = tensor
-            self.scales[slot] = scale
+        for name, tensor in tensors.items():
+            self.tensors[name][slot] = tensor
+        self.scales[slot] = scale
         return slot, moved
 
     def views(self, slot: int) -> dict[str, Tensor]:
@@ -72,13 +75,11 @@ class Slab:
     def _grow(self, like: Mapping[str, Tensor]) -> None:
         old = len(self.scales)
         new = 2 * old or 1
-        with torch.inference_mode(False), torch.no_grad():
-            self.tensors = {
-                name: self._larger(self.tensors.get(name), new, tensor)
-                for name, tensor in like.items()
-            }
-            device = next(iter(self.tensors.values())).device
-            self.scales = self._larger(self.scales.to(device), new, torch.empty((), device=device))
+        self.tensors = {
+            name: self._larger(self.tensors.get(name), new, tensor) for name, tensor in like.items()
+        }
+        device = next(iter(self.tensors.values())).device
+        self.scales = self._larger(self.scales.to(device), new, torch.empty((), device=device))
         self._free.extend(range(old, new))
 
     @staticmethod

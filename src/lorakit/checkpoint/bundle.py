@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,6 +69,11 @@ class AdapterBundle:
 
 def not_finite(bundle: AdapterBundle) -> list[str]:
     """How many values of each tensor are NaN or infinite, where any are."""
+    floats = [
+        t.detach() for t in bundle.tensors.values() if t.is_floating_point() and not t.is_meta
+    ]
+    if math.isfinite(torch.nn.utils.get_total_norm(floats)):  # a few passes, however many tensors
+        return []
     return [
         f"{name}: {int((~tensor.isfinite()).sum())} of {tensor.numel()} values are NaN or infinite"
         for name, tensor in bundle.tensors.items()

@@ -1,0 +1,124 @@
+"""Adapters like one before are placed as that was, and everything else is matched again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from lorakit import AdapterSet
+from lorakit.adapters import loading
+from lorakit.errors import MismatchError
+from tests.adapters.files import alone, loaded_set, output, save
+from tests.adapters.test_rows import TEXT
+from tests.injection import zoo
+from tests.tolerances import MODEL
+
+QV = {"r": 2, "target_modules": ["q_proj", "v_proj"]}
+
+
+@pytest.fixture
+def matched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The origins of the bundles that were matched with the model."""
+    found, fit = [], loading.fit
+
+    def counted(model: Any, bundle: Any, origin: str, check_base: bool) -> Any:
+        found.append(Path(origin).name)
+        return fit(model, bundle, origin, check_base)
+
+    monkeypatch.setattr(loading, "fit", counted)
+    return found
+
+
+def test_only_an_adapter_unlike_those_before_is_matched(tmp_path: Path, matched: list[str]) -> None:
+    configs: dict[str, dict[str, Any]] = {
+        "a": QV,
+        "b": QV,
+        "more alpha": {**QV, "lora_alpha": 3},
+        "rank": {**QV, "r": 3},
+        "c": QV,
+        "targets": {**QV, "target_modules": ["q_proj"]},
+        "head": {**QV, "modules_to_save": ["lm_head"]},
+        "head again": {**QV, "modules_to_save": ["lm_head"]},
+    }
+    paths = {
+        name: save(zoo.llama, tmp_path / name, seed, **config)
+        for seed, (name, config) in enumerate(configs.items())
+    }
+    model = zoo.llama()
+    adapters = loaded_set(model, paths)
+    assert matched == ["a", "more alpha", "rank", "targets", "head", "head again"]
+    for name, path in paths.items():
+        adapters.activate(name)
+        assert_close(output(model, **TEXT), output(alone(zoo.llama, path), **TEXT), **MODEL)
+    assert all(loaded.base_verified for loaded in adapters.list())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.load_state_dict({k: v * 2 for k, v in model.state_dict().items()}),
+        lambda model: model.load_state_dict(
+            {k: v * 2 for k, v in model.state_dict().items()}, assign=True
+        ),
+    ],
+)
+def test_a_base_that_has_changed_is_matched_again(
+    tmp_path: Path, change: Callable[[torch.nn.Module], object]
+) -> None:
+    path = save(zoo.llama, tmp_path, **QV)
+    model = zoo.llama()
+    adapters = AdapterSet(model)
+    adapters.load("before", path)
+    change(model)
+    with pytest.raises(MismatchError, match="base weights differ"):
+        adapters.load("after", path)
+    assert [loaded.name for loaded in adapters.list()] == ["before"]
+
+
+def test_an_adapter_for_another_base_stays_refused_after_it_was_allowed(tmp_path: Path) -> None:
+    def other() -> torch.nn.Module:
+        model = zoo.llama()
+        model.load_state_dict({k: v * 2 for k, v in model.state_dict().items()})
+        return model
+
+    path = save(other, tmp_path, **QV)
+    adapters = AdapterSet(zoo.llama())
+    adapters.load("allowed", path, check_base=False)
+    with pytest.raises(MismatchError, match="base weights differ"):
+        adapters.load("refused", path)
+
+
+def test_loading_in_inference_mode_leaves_ordinary_tensors(tmp_path: Path) -> None:
+    path = save(zoo.llama, tmp_path, **QV)
+    model = zoo.llama()
+    adapters = AdapterSet(model)
+    with torch.inference_mode():
+        adapters.load("a", path)
+        with adapters.rows(["a"] * 7 + [None]):
+            model(**TEXT)
+    embeddings = model.get_input_embeddings()(TEXT["input_ids"]).detach().requires_grad_()  # type: ignore[operator]
+    with adapters.rows(["a"] * 7 + [None]):
+        model(inputs_embeds=embeddings).logits.sum().backward()
+    assert embeddings.grad is not None
+
+
+def test_a_composition_that_comes_again_is_packed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lorakit.adapters import plans
+
+    packed = []
+    pack = plans.pack
+    monkeypatch.setattr(plans, "pack", lambda *a: packed.append(1) or pack(*a))
+    paths = {name: save(zoo.llama, tmp_path / name, 0, **QV) for name in ("a", "b")}
+    model = zoo.llama()
+    adapters = loaded_set(model, paths)
+    for _ in range(3):
+        with adapters.rows(["a", "b"] * 4):
+            output(model, **TEXT)
+    assert len(packed) == 4
