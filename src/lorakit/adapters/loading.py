@@ -6,7 +6,7 @@ was: to match names, shapes and base weights takes several times as long as to r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -39,12 +39,14 @@ class Likeness(NamedTuple):
 
 
 class Known(NamedTuple):
-    """How a bundle was placed, and the base weights beside which it was."""
+    """How a bundle was placed, and beside which base weights."""
 
     config: LoraConfig
     base_verified: bool | None
     modules: Mapping[str, tuple[AdapterSpec, Site | None, torch.dtype, torch.device]]
-    base: list[tuple[int, int]]
+    beside: Sequence[nn.Module]
+    base: Sequence[tuple[int, int]]
+    """Address and version of the weight of each of these modules."""
 
 
 class Loader:
@@ -85,20 +87,21 @@ class Loader:
     def _find(self, alike: Likeness) -> Known | None:
         """How a bundle like this was placed, if the base weights are still the same."""
         known = next((known for other, known in self._known if other == alike), None)
-        return known if known is not None and known.base == self._base(known.modules) else None
+        return known if known is not None and known.base == _marks(known.beside) else None
 
     def _as_known(self, placement: Placement) -> Known:
         modules = {}
         for name, adapter in placement.adapters.items():
             first = next(iter(adapter.tensors.values()))
             modules[name] = adapter.spec, adapter.site, first.dtype, first.device
-        base = self._base(modules)
-        return Known(placement.config, placement.base_verified, modules, base)
+        beside = [self._model.get_submodule(name) for name in modules]
+        return Known(placement.config, placement.base_verified, modules, beside, _marks(beside))
 
-    def _base(self, modules: Mapping[str, object]) -> list[tuple[int, int]]:
-        """Address and version of each base weight."""
-        weights = (base_weight(self._model.get_submodule(name)) for name in modules)
-        return [(weight.data_ptr(), version_of(weight)) for weight in weights]
+
+def _marks(modules: Iterable[nn.Module]) -> list[tuple[int, int]]:
+    """Address and version of each base weight."""
+    weights = map(base_weight, modules)
+    return [(weight.data_ptr(), version_of(weight)) for weight in weights]
 
 
 def likeness(bundle: AdapterBundle) -> Likeness | None:

@@ -32,6 +32,8 @@ class PlainKeys:
 
     def matching(self, name: str) -> Iterator[int]:
         """The numbers of the keys that match this name, or its end after a dot."""
+        if not self._tables:
+            return
         for start in (0, *(place + 1 for place, letter in enumerate(name) if letter == ".")):
             ending = name[start:]
             for dots, table in self._tables.get(len(ending), {}).items():

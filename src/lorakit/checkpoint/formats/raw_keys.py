@@ -54,6 +54,8 @@ def renamed(
 
 
 def _without_compile(key: str) -> str:
+    if COMPILED_CHILD not in key:
+        return key
     return ".".join(part for part in key.split(".") if part != COMPILED_CHILD)
 
 
