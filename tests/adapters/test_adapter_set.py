@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,6 @@ from torch.testing import assert_close
 import lorakit
 from lorakit import AdapterSet, LoraConfig
 from lorakit.errors import LorakitError, MismatchError, StateError, TargetError
-from lorakit.layers import Linear
 from tests.adapters.files import alone, loaded_set, output, save, save_all
 from tests.injection import zoo
 from tests.tolerances import EXACT, MODEL
@@ -229,90 +226,3 @@ def test_a_closed_set_says_so(paths: dict[str, Path]) -> None:
     adapters.close()
     with pytest.raises(StateError, match="is closed"):
         adapters.load("legal", paths["legal"])
-
-
-def test_disabled_is_the_base(paths: dict[str, Path]) -> None:
-    model = zoo.llama()
-    base, adapters = text_of(model), loaded_set(model, paths)
-    adapters.activate("legal")
-    with lorakit.disabled(model):
-        assert_close(text_of(model), base, **EXACT)
-    with adapters.rows(["legal", "medical"]), lorakit.disabled(model):
-        assert_close(text_of(model), base, **EXACT)
-
-
-@pytest.mark.parametrize("again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_a_copy_computes_the_same_and_is_independent(paths: dict[str, Path], again: object) -> None:
-    model = zoo.llama()
-    adapters = loaded_set(model, paths)
-    adapters.activate("legal")
-    expected = text_of(model)
-    twin = again(model)  # type: ignore[operator]
-    adapters.deactivate()
-    assert_close(text_of(twin), expected, **EXACT)
-
-
-def test_a_base_that_is_cast_and_loaded_again_is_followed(paths: dict[str, Path]) -> None:
-    model = zoo.llama()
-    adapters = loaded_set(model, paths)
-    adapters.activate("legal")
-    text_of(model)
-    model.to(torch.float64)
-    expected = alone(zoo.llama, paths["legal"]).to(torch.float64)
-    assert_close(text_of(model), text_of(expected), **MODEL)
-    other = {name: weight * 1.1 for name, weight in zoo.llama().double().state_dict().items()}
-    model.load_state_dict(other, assign=True)
-    expected.load_state_dict(other, strict=False)
-    assert_close(text_of(model), text_of(expected), **MODEL)
-
-
-class Attended(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.attention(x, x, x, need_weights=False)[0]
-        return y
-
-
-def attended() -> nn.Module:
-    torch.manual_seed(1)
-    return Attended().eval()
-
-
-def test_a_weight_that_is_read_is_switched_and_refused_by_row(tmp_path: Path) -> None:
-    path = save(attended, tmp_path, r=2, target_modules=["attention"])
-    model, x = attended(), torch.randn(2, 3, 8)
-    base, adapters = output(model, x=x), loaded_set(model, {"a": path})
-    adapters.activate("a")
-    assert_close(output(model, x=x), output(alone(attended, path), x=x), **MODEL)
-    with adapters.rows(["a", None]), pytest.raises(StateError, match="has its weight read"):
-        output(model, x=x)
-    adapters.close()
-    assert_close(output(model, x=x), base, **EXACT)
-
-
-def test_merged_runs_the_active_adapter_from_a_cache(paths: dict[str, Path]) -> None:
-    model = zoo.llama()
-    adapters = loaded_set(model, paths)
-    adapters.activate("legal")
-    layer = model.get_submodule("model.layers.0.self_attn.q_proj")
-    assert isinstance(layer, Linear)
-
-    def is_merged() -> bool:
-        return layer.acting is not None and layer.acting.merged
-
-    expected = text_of(model)
-    assert not is_merged()
-    with lorakit.merged(model) as report:
-        assert report.cache_bytes == 2 * (16 * 16 + 8 * 16) * 4
-        assert is_merged()
-        assert_close(text_of(model), expected, **MODEL)
-        adapters.activate("medical")
-        assert_close(text_of(model), text_of(alone(zoo.llama, paths["medical"])), **MODEL)
-        adapters.activate("legal")
-        assert_close(text_of(model), expected, **MODEL)
-        assert is_merged()
-    assert not is_merged()
-    assert_close(text_of(model), expected, **EXACT)

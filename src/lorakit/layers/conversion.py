@@ -74,9 +74,8 @@ def lora_class_of(module: nn.Module, in_rows: bool = False) -> type[AdapterLayer
 
 def is_linear(module: nn.Module) -> bool:
     """Whether this is a linear layer by its mathematics: nn.Linear, Conv1D or fused attention."""
-    return (isinstance(module, nn.Linear | nn.MultiheadAttention) or is_conv1d(module)) and not (
-        isinstance(module, AdapterLayer) and not module.is_shared
-    )
+    linear = isinstance(module, nn.Linear | nn.MultiheadAttention) or is_conv1d(module)
+    return linear and not (isinstance(module, AdapterLayer) and not module.is_shared)
 
 
 def site_of(module: nn.Module) -> Site:
@@ -98,8 +97,8 @@ def refusal(module: nn.Module, in_rows: bool = False) -> str | None:
     if isinstance(module, AdapterLayer):
         if not module.is_shared:
             return "already has an adapter"
-        only_rows = module.site.rows is not None and not in_rows
-        return "has a forward of its own, so only rows of it can be adapted" if only_rows else None
+        whole = in_rows or module.site.rows is None
+        return None if whole else "has a forward of its own, so only its rows can be adapted"
     if any(isinstance(p, UninitializedParameter) for p in module._parameters.values()):
         return "is a lazy module with uninitialized parameters; run one forward pass first"
     if reason := overridden_forward(module):
