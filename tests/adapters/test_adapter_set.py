@@ -123,6 +123,12 @@ def test_a_wrong_number_of_rows_is_an_error(
         text_of(model)
 
 
+def test_no_rows_at_all_is_an_error(paths: dict[str, Path]) -> None:
+    adapters = loaded_set(zoo.llama(), paths)
+    with pytest.raises(StateError, match="names no adapters"), adapters.rows([]):
+        pass
+
+
 def test_an_adapter_in_use_is_not_unloaded(paths: dict[str, Path]) -> None:
     adapters = loaded_set(zoo.llama(), paths)
     adapters.activate("legal")
@@ -187,6 +193,33 @@ def test_a_parameter_that_all_rows_share_is_refused_by_name(tmp_path: Path) -> N
     path = save(build, tmp_path, target_modules=["layer"], modules_to_save=["logits"])
     with pytest.raises(TargetError, match=r"logits.scale is a parameter of Logits"):
         AdapterSet(build()).load("scaled", path)
+
+
+def test_a_tensor_that_another_module_reads_is_refused_by_name(tmp_path: Path) -> None:
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=True)
+        return nn.ModuleDict({"block": layer, "out": nn.Linear(8, 2)})
+
+    path = save(build, tmp_path, target_modules=["out"], bias="all")
+    with pytest.raises(TargetError) as error:
+        AdapterSet(build()).load("biases", path)
+    text = str(error.value)
+    assert "block.linear1.bias" in text
+    assert "read by TransformerEncoderLayer" in text
+    assert "block.self_attn.out_proj.bias is read by MultiheadAttention" in text
+    assert "block.self_attn.in_proj_bias is a parameter of MultiheadAttention itself" in text
+    assert "out.bias" not in text.replace("self_attn.out_proj.bias", "")
+
+
+def test_a_forward_of_the_instance_is_refused_by_name(tmp_path: Path) -> None:
+    path = save(zoo.sequential, tmp_path, target_modules=["0"], modules_to_save=["2", "3"])
+    for hooked in ("2", "3"):
+        model = zoo.sequential()
+        module = model.get_submodule(hooked)
+        module.forward = lambda x: x  # type: ignore[method-assign]
+        with pytest.raises(TargetError, match=rf"{hooked}\..*overridden on the instance"):
+            AdapterSet(model).load("hooked", path)
 
 
 def test_a_model_that_is_not_plain_is_refused() -> None:

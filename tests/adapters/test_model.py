@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -110,3 +111,11 @@ def test_merged_runs_the_active_adapter_from_a_cache(paths: dict[str, Path]) -> 
         assert is_merged()
     assert not is_merged()
     assert_close(text_of(model), expected, **EXACT)
+
+
+def test_replicas_of_data_parallel_are_refused(paths: dict[str, Path]) -> None:
+    model = zoo.llama()
+    loaded_set(model, paths)
+    layer: Any = model.get_submodule("model.layers.0.self_attn.q_proj")
+    with pytest.raises(StateError, match="DataParallel"):
+        layer._replicate_for_data_parallel()

@@ -222,9 +222,14 @@ class AdapterSet:
         `generate`, has each row repeated. It holds in this thread or asyncio task alone; a thread
         that is started inside does not inherit it, unless it runs in a copy of the context.
 
-        Raises StateError that lists every unknown name, and a forward for another number of rows.
+        Raises StateError that lists every unknown name, or for no names at all; and so does a
+        forward for another number of rows.
         """
         self._require_open()
+        if len(names) == 0:
+            raise StateError(
+                "rows() names no adapters; name one, or None, for each row of a batch."
+            )
         with self._lock:
             require_known(names, self._members)
             members = [None if name is None else self._members[name] for name in names]

@@ -37,6 +37,7 @@ def route(model: nn.Module, name: str, routing: Routing, site: Site | None = Non
         _as_layer(model, name, module, None)
     elif in_rows and refusal(module, in_rows) is None:
         _as_layer(model, name, module, site)
+    module.__dict__.pop("forward", None)  # the class's own, as `adapt` does; others are refused
     bases = bases_of(type(module))
     place = Place(module, name, routing, bases)
     record = altered(module)

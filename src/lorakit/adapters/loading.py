@@ -22,7 +22,8 @@ from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.injection.transfer.loading import fit
 from lorakit.injection.transfer.placement import Placement
 from lorakit.layers.base import AdapterLayer
-from lorakit.layers.conversion import base_weight, lora_class_of
+from lorakit.layers.conversion import base_weight, lora_class_of, overridden_forward
+from lorakit.layers.readers import reads_weight
 from lorakit.private.torch_names import version_of
 from lorakit.variants import AdapterSpec, ModuleAdapter, Site
 from lorakit.variants.site import Shape
@@ -73,7 +74,7 @@ class Loader:
         known = self._find(alike) if alike is not None else None
         if known is None:
             bundle, placement = fit(self._model, bundle, origin, check_base)
-            _require_by_row(placement, origin)
+            _require_by_row(self._model, placement, origin)
             parts = _parts(placement, bundle.trained)
             config, verified = placement.config, placement.base_verified
             if alike is not None and verified is not False:
@@ -149,13 +150,17 @@ def _by_module(
     return found
 
 
-def _require_by_row(placement: Placement, origin: str) -> None:
+def _require_by_row(model: nn.Module, placement: Placement, origin: str) -> None:
     """Raise TargetError for tensors that cannot differ from row to row."""
-    problems = [
-        (key, problem)
-        for key, (module, leaf) in placement.trained.items()
-        if (problem := _not_by_row(module, leaf)) is not None
-    ]
+    problems = []
+    for key, (module, leaf) in placement.trained.items():
+        parent, _, child = key.rpartition(".")[0].rpartition(".")
+        reader = model.get_submodule(parent)
+        if reads_weight(reader, child):
+            reads = f"is read by {type(reader).__name__}, which never calls its module's forward"
+            problems.append((key, reads))
+        elif problem := _not_by_row(module, leaf) or overridden_forward(module):
+            problems.append((key, problem))
     if problems:
         raise TargetError(
             f"{origin} trains tensors that cannot differ from row to row, so it cannot be one of a "

@@ -45,6 +45,12 @@ class Routed(nn.Module):
         """What the module computes without an adapter."""
         return super().forward(*args, **kwargs)
 
+    def _replicate_for_data_parallel(self) -> Self:
+        raise StateError(
+            "DataParallel computes in threads of its own, which have no rows; a model with an "
+            "AdapterSet runs without it."
+        )
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._lorakit_place.apply(fn)
