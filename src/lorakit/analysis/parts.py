@@ -94,6 +94,6 @@ def numerical_rank(values: Tensor, shape: tuple[int, ...]) -> int:
 
 def _directions(matrix: Tensor) -> Tensor:
     """Its left singular vectors without those of zero, which could be any."""
-    left, values, _ = torch.linalg.svd(matrix, full_matrices=False)
-    directions: Tensor = left[:, : numerical_rank(values, tuple(matrix.shape))]
-    return directions
+    identity = torch.eye(matrix.shape[1], dtype=matrix.dtype)
+    left, values, _ = svd.decompose(identity, matrix, 1.0)  # by QR first: it is tall
+    return left[:, : numerical_rank(values, tuple(matrix.shape))]
