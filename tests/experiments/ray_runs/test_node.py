@@ -10,6 +10,7 @@ import pytest
 
 from lorakit.experiments.ray_runs.node import Trained, Work, facts, train_here
 from lorakit.experiments.ray_runs.receiving import receive
+from lorakit.locks import exclusive
 from lorakit.recipe.schema import from_mapping
 from tests.experiments.ray_runs.runs import job
 from tests.training import tiny
@@ -72,6 +73,18 @@ def test_what_nobody_foresaw_fails_one_run_with_a_traceback_in_its_log(
 def test_a_path_that_is_missing_on_this_node_is_named_with_it(mapping, tmp_path: Path) -> None:
     answer = trained(mapping, tmp_path, str(tmp_path / "base"), "/gone/t.csv")
     assert answer.error == f"{os.uname().nodename} lacks /gone/t.csv."
+
+
+def test_what_a_killed_run_left_on_a_node_is_deleted(mapping, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left, young, held = (tmp_path / f"lorakit-run-{name}" for name in ("left", "young", "held"))
+    for place in (left, young, held):
+        (place / "run").mkdir(parents=True)
+    with exclusive(held):
+        for place in (left, held):
+            os.utime(place, (0, 0))
+        trained(mapping, tmp_path, "/gone/t.csv")
+        assert set(tmp_path.glob("lorakit-run-*")) == {young, held}
 
 
 def test_facts_are_the_version_and_what_is_missing(tmp_path: Path) -> None:

@@ -7,14 +7,15 @@ sweep need no file system in common, and a run that is lost has written nothing.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,14 @@ import lorakit
 from lorakit.errors import LorakitError
 from lorakit.experiments.ray_runs.sources import missing
 from lorakit.foreign_files import read_json
-from lorakit.locks import LOCK_FILES
+from lorakit.locks import LOCK_FILES, exclusive, holder
 from lorakit.recipe.schema import from_mapping
 from lorakit.recipe.yaml_file import load_recipe
 from lorakit.runs.directory import CHECKPOINTS, RECIPE, RESULT
 from lorakit.training.result import own_commit
 from lorakit.training.run import train
 
+_PREFIX, _YOUNG = "lorakit-run-", 3600.0
 _NOT_SENT = (RECIPE, RESULT, CHECKPOINTS, *LOCK_FILES)
 
 
@@ -82,12 +84,26 @@ def train_here(work: Work) -> Iterator[Trained | None]:
     since = time.monotonic()
     if os.path.isdir(work.directory):  # else nothing of the recipe is in it
         os.chdir(work.directory)
-    with TemporaryDirectory(prefix="lorakit-") as place:
-        run, said = Path(place) / "run", StringIO()
+    with _workplace() as place:
+        run, said = place / "run", StringIO()
         with redirect_stdout(said), redirect_stderr(said):
             error = _train(work, run)
         made = _made(run) if error is None else ({}, {}, {})
         yield Trained(said.getvalue(), time.monotonic() - since, error, *made)
+
+
+@contextmanager
+def _workplace() -> Iterator[Path]:
+    """A temporary directory, after those that killed processes have left were deleted.
+
+    One that is young may be another's that is not held yet.
+    """
+    for left in Path(gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another user's, or deleted by another run
+            if left.stat().st_mtime < time.time() - _YOUNG and holder(left) is None:
+                shutil.rmtree(left)
+    with TemporaryDirectory(prefix=_PREFIX) as name, exclusive(Path(name)):
+        yield Path(name)
 
 
 def _train(work: Work, output: Path) -> str | None:
