@@ -95,12 +95,14 @@ def run_job(job: Job, variables: Mapping[str, str], stop: Event) -> Outcome:
     A run that another process is still making is waited for, and one that has a result is left as
     it is. When `stop` is set, the process is interrupted, and the job has not failed.
     """
-    since, error, others = time.monotonic(), None, True
-    while others and not stop.is_set():  # what an earlier call started, which was killed
-        while not stop.is_set() and holder(job.directory) is not None:
+    since, error = time.monotonic(), None
+    while not stop.is_set():
+        if holder(job.directory) is not None:  # an earlier call started it, and was killed
             stop.wait(_POLL)
+            continue
         error = None if job.is_finished else _train(job, {**os.environ, **variables}, stop)
-        others = error is not None and holder(job.directory) is not None  # it was just about to
+        if error is None or holder(job.directory) is None:  # else that was just about to begin
+            break
     if error is not None and not stop.is_set():
         atomic_write_text(job.error, error)
     return Outcome(job, error, time.monotonic() - since)
