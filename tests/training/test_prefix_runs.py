@@ -110,3 +110,19 @@ def test_an_infix_and_label_smoothing_are_refused(llama, completions, tmp_path):
     )  # fmt: skip
     with pytest.raises(StateError, match="the model got no labels"):
         train(recipe, lambda text: None)
+
+
+def test_virtual_tokens_beside_lora_can_have_a_learning_rate_of_their_own(
+    encoder, reviews, tmp_path
+):
+    recipe = tiny.recipe(
+        encoder, reviews, tmp_path / "run", method="lora_prefix",
+        lora_prefix={"lora": {"r": 2}, "prefix": 2},
+        training={"learning_rate_pattern": {"prefix": 0.3}, "schedule": "constant"},
+    )  # fmt: skip
+    trainer = tiny.trainer_of(recipe)
+    trainer.create_optimizer()
+    groups = trainer.optimizer.param_groups
+    rates = {group["lr"]: sum(p.numel() for p in group["params"]) for group in groups}
+    assert rates[0.3] == 2 * 16
+    assert set(rates) == {0.3, 0.02}

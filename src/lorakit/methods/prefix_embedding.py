@@ -32,7 +32,7 @@ class PrefixEmbedding(Prefixed[PrefixConfig]):
     name = "prefix_embedding"
     title = "prefix embedding"
     config_type = PrefixConfig
-    rate = 12.0
+    rate = 20.0
 
     def additions(self, model: nn.Module, config: PrefixConfig) -> Sequence[Addition]:
         return embedding_additions(model, config)

@@ -27,7 +27,7 @@ class PrefixLayer(Prefixed[PrefixLayerConfig]):
     name = "prefix_layer"
     title = "prefix layer"
     config_type = PrefixLayerConfig
-    rate = 4.0
+    rate = 6.0
 
     def additions(self, model: nn.Module, config: PrefixLayerConfig) -> Sequence[Addition]:
         return layer_additions(model, config)
