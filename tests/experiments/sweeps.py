@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import BertConfig
 
-from lorakit.experiments.jobs import Executor, Job, Outcome
+from lorakit.experiments.jobs import Executor, Job, Outcome, Outcomes
 from lorakit.experiments.progress import Progress
 from lorakit.experiments.running import run_sweep
 from lorakit.experiments.table import Table
@@ -75,7 +75,7 @@ class Runs:
         self.metrics, self.most = metrics, most
         self.names: list[str] = []
 
-    def __call__(self, jobs: Sequence[Job], started: Callable[[Job], None]) -> Iterator[Outcome]:
+    def __call__(self, jobs: Sequence[Job], started: Callable[[Job], None]) -> Outcomes:
         for job in jobs:
             if self.most is not None and len(self.names) >= self.most:
                 raise KeyboardInterrupt

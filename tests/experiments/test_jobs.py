@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Event, Thread
@@ -14,7 +13,7 @@ from threading import Event, Thread
 import pytest
 
 from lorakit import errors
-from lorakit.experiments.jobs import Job, Outcome, run_job
+from lorakit.experiments.jobs import Job, Outcome, Outcomes, run_job
 from lorakit.experiments.local_runs import local_runs
 from lorakit.locks import exclusive
 from tests.experiments import quick_program
@@ -193,7 +192,7 @@ class _EnoughError(Exception):
     pass
 
 
-def _stopping(jobs, started) -> Iterator[Outcome]:
+def _stopping(jobs, started) -> Outcomes:
     """Fails after the first job."""
     with closing(local_runs(1)(jobs, started)) as outcomes:
         yield next(outcomes)

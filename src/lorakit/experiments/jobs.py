@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -79,9 +79,10 @@ class Outcome:
     """How long it took, with its start."""
 
 
-Executor = Callable[[Sequence[Job], Callable[[Job], None]], Iterator[Outcome]]
-"""(jobs, what to call when one starts) -> outcomes, in the order in which the jobs end. When it is
-closed, it ends what it has started."""
+Outcomes = Generator[Outcome, None, None]
+"""In the order in which the jobs end; when it is closed, it ends what was started."""
+Executor = Callable[[Sequence[Job], Callable[[Job], None]], Outcomes]
+"""(jobs, what to call when one starts) -> their outcomes"""
 
 
 def thread_variables(count: int) -> dict[str, str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Event
 
-from lorakit.experiments.jobs import Executor, Job, Outcome, run_job, thread_variables
+from lorakit.experiments.jobs import Executor, Job, Outcome, Outcomes, run_job, thread_variables
 
 _MEMORY_OF_A_RUN = 4e9
 """Bytes to allow for, where nobody says how many runs there may be at a time."""
@@ -16,7 +16,7 @@ _MEMORY_OF_A_RUN = 4e9
 def local_runs(at_once: int) -> Executor:
     """The executor that runs `at_once` jobs at a time."""
 
-    def execute(jobs: Sequence[Job], started: Callable[[Job], None]) -> Iterator[Outcome]:
+    def execute(jobs: Sequence[Job], started: Callable[[Job], None]) -> Outcomes:
         return _run(jobs, started, at_once)
 
     return execute
@@ -35,7 +35,7 @@ def default_at_once() -> int:
     return max(1, min(_cores(), int(_memory() // _MEMORY_OF_A_RUN)))
 
 
-def _run(jobs: Sequence[Job], started: Callable[[Job], None], at_once: int) -> Iterator[Outcome]:
+def _run(jobs: Sequence[Job], started: Callable[[Job], None], at_once: int) -> Outcomes:
     stop = Event()
     variables = thread_variables(max(1, _cores() // at_once))
 

@@ -92,7 +92,7 @@ def _run(
         other = holder(job.directory)  # an earlier call was killed, and what it started goes on
         show(progress, f"{job.name}: {f'waiting for {other}' if other else 'started'}")
 
-    with closing(execute([job_of(run) for run in runs], started)) as outcomes:  # type: ignore[type-var]
+    with closing(execute([job_of(run) for run in runs], started)) as outcomes:
         for outcome in outcomes:
             progress.end(outcome)
             show(progress, f"{outcome.job.name}: {outcome.error or 'finished'}")

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from lorakit.errors import LorakitError
-from lorakit.experiments.jobs import Executor, Job, Outcome, thread_variables
+from lorakit.experiments.jobs import Executor, Job, Outcome, Outcomes, thread_variables
 from lorakit.experiments.ray_runs.cluster import Cluster, Lost, Share, connected
 from lorakit.experiments.ray_runs.node import Work, train_here
 from lorakit.experiments.ray_runs.readiness import require_ready, require_room
@@ -38,7 +38,7 @@ def ray_runs(cluster: Cluster) -> Executor:
     A job whose process or node is lost is begun anew elsewhere; one whose recipe fails is not.
     """
 
-    def execute(jobs: Sequence[Job], started: Callable[[Job], None]) -> Iterator[Outcome]:
+    def execute(jobs: Sequence[Job], started: Callable[[Job], None]) -> Outcomes:
         work = {job: _work(job) for job in jobs}
         require_ready(cluster, dict.fromkeys(s for w in work.values() for s in w.sources))
         with closing(cluster.run(train_here, work)) as answers:
