@@ -20,7 +20,7 @@ from lorakit.inference.generation import decoding_of
 from lorakit.inference.prediction import inference_context
 from lorakit.inference.session import Session
 from lorakit.inference.streaming import Say
-from lorakit.methods import extra_positions
+from lorakit.methods.registry import extra_positions
 from lorakit.models.stop_tokens import set_stop_tokens
 from lorakit.recipe.data import text_limit
 from lorakit.recipe.decoding import DecodingConfig

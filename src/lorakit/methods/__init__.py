@@ -3,7 +3,7 @@
 from lorakit.methods.additive import Additive
 from lorakit.methods.base import Method
 from lorakit.methods.files import load, load_adapter, save_adapter
-from lorakit.methods.registry import METHODS, extra_positions, find, method_of, register
+from lorakit.methods.registry import METHODS, find, method_of, register
 from lorakit.methods.saved_modules import MethodConfig
 from lorakit.methods.selective import Selective
 from lorakit.methods.tensor_method import TensorMethod
@@ -15,7 +15,6 @@ __all__ = [
     "MethodConfig",
     "Selective",
     "TensorMethod",
-    "extra_positions",
     "find",
     "load",
     "load_adapter",

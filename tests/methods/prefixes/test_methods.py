@@ -22,8 +22,9 @@ from transformers import (
 
 import lorakit as lora
 from lorakit.errors import ConfigError, MismatchError, StateError, TargetError
-from lorakit.methods import extra_positions, find, method_of
+from lorakit.methods import find, method_of
 from lorakit.methods.prefixes.config import PrefixConfig, PrefixLayerConfig
+from lorakit.methods.registry import extra_positions
 from tests.methods.prefixes.models import CLASSES, CONFIGS, batch, make
 from tests.tolerances import EXACT, MODEL, TOLERANCES
 
