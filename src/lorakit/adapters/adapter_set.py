@@ -56,6 +56,8 @@ class AdapterSet:
         self._routing = Routing()
         self._places: dict[str, Place] = {}
         self._members: dict[str, Member] = {}
+        self._gone: list[Member] = []
+        """Unloaded adapters, whose slots the next one may take."""
         self._frozen: list[nn.Parameter] = []
         self._lock = RLock()
         """Held while names come and go; forwards need none."""
@@ -134,6 +136,8 @@ class AdapterSet:
 
     def _store(self, loaded: Loaded, parts: Parts, put: Put) -> None:
         """Give each module its part; all or none."""
+        while self._gone:
+            self._gone.pop().free()
         member = Member(loaded)
         try:
             with torch.inference_mode(False), torch.no_grad():
@@ -177,8 +181,7 @@ class AdapterSet:
             if name in self._routing.default.weights:
                 raise StateError(f"The adapter {name!r} is active; call deactivate() first.")
             self._routing.forget_plans()
-            del self._members[name]
-            member.free()
+            self._gone.append(self._members.pop(name))
 
     def close(self) -> None:
         """Give the model back as it was, and forget all adapters; again it does nothing."""
@@ -187,7 +190,7 @@ class AdapterSet:
             unroute(place)
         for parameter in self._frozen:
             parameter.requires_grad_(True)
-        self._places, self._members, self._frozen = {}, {}, []
+        self._places, self._members, self._gone, self._frozen = {}, {}, [], []
         self._closed = True
 
     # --- which one runs
