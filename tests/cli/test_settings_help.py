@@ -19,7 +19,9 @@ def config_of(section: str) -> object:
     """The real settings of a section, at their defaults."""
     if not section:
         return RECIPE
-    return METHODS[section].default_config() if section in METHODS else getattr(RECIPE, section)
+    method, _, part = section.partition(".")
+    config = METHODS[method].default_config() if method in METHODS else getattr(RECIPE, method)
+    return getattr(config, part) if part else config
 
 
 def test_every_section_with_settings_is_listed() -> None:
@@ -28,7 +30,13 @@ def test_every_section_with_settings_is_listed() -> None:
     methods = {n for n, m in METHODS.items() if dataclasses.fields(m.config_type)}
     # what is registered from outside, by another test, has its own documentation
     own = {n for n, m in METHODS.items() if type(m).__module__.startswith("lorakit.")}
-    assert {*NAMES} - {""} == sections | (methods & own)
+    parts = {
+        f"{name}.{field.name}"
+        for name in methods & own
+        for field in dataclasses.fields(METHODS[name].config_type)
+        if dataclasses.is_dataclass(getattr(METHODS[name].default_config(), field.name))
+    }
+    assert {*NAMES} - {""} == sections | (methods & own) | parts
     listed = {setting.name for setting in settings_of(NAMES[""])}
     assert listed == {*fields} - sections
 

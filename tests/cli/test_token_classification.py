@@ -50,7 +50,7 @@ def test_a_run_is_evaluated_predicted_compared_and_merged(run, trained, tmp_path
     code, out, err = run("evaluate", trained, "--json")
     assert code == 0, err
     assert json.loads(out)["metrics"] == pytest.approx(result["metrics"])
-    assert "overall_f1" in run("compare", trained)[1]
+    assert "token_classification F1" in run("compare", trained)[1]
     output = tmp_path / "out.jsonl"
     assert run("predict", trained, "--data", trained / "../rows.conll", "--output", output)[0] == 0
     rows = [json.loads(line) for line in output.read_text().splitlines()]

@@ -116,3 +116,10 @@ def test_no_run_is_an_error(tmp_path: Path) -> None:
         compare([str(tmp_path)])
     with pytest.raises(errors.ConfigError, match="There is no run to compare"):
         compare([])
+
+
+def test_runs_that_repeat_one_another_are_told_apart_by_their_places(tmp_path: Path) -> None:
+    runs = [made(tmp_path / name) for name in ("a", "b")]
+    table = compare(runs)
+    assert names(table) == [f"LoRA, {run}" for run in runs]
+    assert [row.cells[0].seeds for row in table.rows] == [(0,), (0,)]

@@ -88,10 +88,12 @@ def test_a_compiled_model_has_no_graph_breaks(name):
     model, batch = bert().eval(), tokens()
     find(name).apply(model, config_of(name), HEAD)
     randomise(model)
+    torch.compiler.reset()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     assert_close(compiled(**batch).logits, model(**batch).logits, **TOLERANCES[torch.float32])
     with lora.disabled(model):
         assert_close(compiled(**batch).logits, model(**batch).logits, **TOLERANCES[torch.float32])
+    torch.compiler.reset()
 
 
 class Reading(nn.Module):

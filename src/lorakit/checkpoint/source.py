@@ -56,7 +56,9 @@ def _download(hub_id: str, revision: str | None, files: Iterable[str]) -> Path:
             "pip install 'lorakit[hub]'"
         ) from error
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(files)))
+        return Path(
+            snapshot_download(hub_id, revision=revision, allow_patterns=list(dict.fromkeys(files)))
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise FormatError(
             f"{hub_id} is not a local path, and could not be downloaded from the Hub: {error}"

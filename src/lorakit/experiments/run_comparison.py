@@ -50,7 +50,8 @@ def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Table:
     """The results of `runs` in one table, with result files from elsewhere as further rows.
 
     `runs` are run directories, or directories of them; runs that differ only in their seed share a
-    row. `references` are files as a run's result.json.
+    row, and those that do not even in that are told apart by their places. `references` are files
+    as a run's result.json.
     Raises FormatError for a path without a finished run, ConfigError if there is no run.
     """
     directories = [path for name in runs for path in _directories(local_path(name))]
@@ -60,7 +61,9 @@ def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Table:
         )
     found = [_read(path / RESULT, str(path)) for path in directories]
     found += [_read(Path(name), f"recorded in {name}") for name in references]
-    names = _unlike(_names(found), len(directories))
+    names = _names(found)
+    count = len(directories)
+    names = _unlike([*_apart(names[:count], found[:count]), *names[count:]], count)
     measurements = [
         Measurement(name, run.result["task"], run.result.get("seed", 0), run.result, run.source)
         for run, name in zip(found, names, strict=True)
@@ -75,6 +78,18 @@ def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Table:
         rows=tuple(rows),
         notes=(*table.notes, *_notes(found, table)),
     )
+
+
+def _apart(names: Sequence[RowName], runs: Sequence[_Run]) -> list[RowName]:
+    """The names, with the place of each run that is another one's repetition: of the same seed."""
+    keys = [
+        (name, run.result["task"], run.result.get("seed", 0))
+        for name, run in zip(names, runs, strict=True)
+    ]
+    return [
+        replace(name, name=f"{name.name}, {run.source}") if keys.count(key) > 1 else name
+        for name, run, key in zip(names, runs, keys, strict=True)
+    ]
 
 
 def _unlike(names: Sequence[RowName], runs: int) -> list[RowName]:

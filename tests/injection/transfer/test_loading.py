@@ -639,7 +639,7 @@ def test_hub_id_and_revision_are_asked_for(saved: Path, monkeypatch: pytest.Monk
         lora.load_adapter(model, "someone/an-adapter", revision=revision)
         assert torch.equal(logits(model), logits(adapted()))
     wanted = ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"]
-    wanted.append("trained.safetensors")
+    wanted += ["trained.safetensors", "adapter.safetensors", "pytorch_adapter.bin"]
     assert asked == [("someone/an-adapter", None, wanted), ("someone/an-adapter", "v1.2", wanted)]
 
 

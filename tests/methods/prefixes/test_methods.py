@@ -299,7 +299,7 @@ def test_labels_on_padding_leave_the_infix_behind_the_prefix():
 
 
 def test_the_encoder_of_an_encoder_decoder_alone_has_outputs_of_its_tokens():
-    model = T5EncoderModel(CONFIGS["t5"]).eval()
+    model = T5EncoderModel(copy.deepcopy(CONFIGS["t5"])).eval()
     find("prefix_embedding").apply(model, PrefixConfig(prefix=2, infix=1))
     assert model(input_ids=torch.full((2, 5), 7)).last_hidden_state.shape == (2, 5, 16)
 
