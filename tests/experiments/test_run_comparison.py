@@ -10,6 +10,7 @@ import pytest
 
 from lorakit import errors
 from lorakit.experiments import Table, compare
+from lorakit.experiments.renderers import RENDERERS
 from lorakit.recipe import from_mapping, to_yaml, with_settings
 from tests.experiments.sweeps import result
 
@@ -123,3 +124,12 @@ def test_runs_that_repeat_one_another_are_told_apart_by_their_places(tmp_path: P
     table = compare(runs)
     assert names(table) == [f"LoRA, {run}" for run in runs]
     assert [row.cells[0].seeds for row in table.rows] == [(0,), (0,)]
+
+
+def test_what_a_method_trains_is_told_apart_from_the_head(tmp_path: Path) -> None:
+    counts = {"trainable_parameters": 73_728 + 1_538, "head_parameters": 1_538}
+    table = compare([made(tmp_path / "a", **counts)])
+    assert (table.rows[0].trainable_parameters, table.rows[0].head_parameters) == (73_728, 1_538)
+    shown = RENDERERS["txt"](table)
+    assert "73,728 + 1,538" in shown
+    assert "trainable parameters: the method's + those of heads" in shown

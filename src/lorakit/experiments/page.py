@@ -66,7 +66,7 @@ def _base(table: Table, base: str, sources: Sequence[str]) -> pages.Section:
 def _scores(table: Table, rows: Sequence[Row], sources: Sequence[str]) -> pages.Table:
     columns = [pages.Column(column.shown.title, column.task) for column in table.columns]
     return pages.Table(
-        "Scores, with what each method trains and costs.",
+        "Scores, with what each method trains, heads apart, and costs.",
         ["method", "trainable", *columns, "file", "seconds", "peak memory"],
         [
             [

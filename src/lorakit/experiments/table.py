@@ -71,7 +71,7 @@ class Row:
     cells: tuple[Cell, ...]
     """One for each column."""
     trainable_parameters: int | None = None
-    """The largest number of its runs, which differ in the heads of their tasks."""
+    """Without heads; the largest number of its runs."""
     adapter_bytes: int | None = None
     """Likewise of the saved tensors."""
     seconds: float | None = None
@@ -80,6 +80,8 @@ class Row:
     """The largest of its runs."""
     sources: tuple[str, ...] = ()
     """Where its runs are."""
+    head_parameters: int | None = None
+    """The largest number of its runs, which differ in the heads of their tasks."""
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ class RunResult:
     """lorakit's commit, in a checkout; None elsewhere."""
     output: str
     """The run directory."""
+    head_parameters: int = 0
+    """Those of them that any method trains in full: of the task's head, of `modules_to_save`."""
     warm_start: dict[str, Any] | None = None
     """`WarmStart`: what was loaded from `init_adapter`, what was not, and what is new."""
     base: str | None = None

@@ -33,6 +33,7 @@ def run_result(
         task=str(recipe.data.task),
         metrics=metrics,
         trainable_parameters=sum(p.numel() for p in run.model.parameters() if p.requires_grad),
+        head_parameters=sum(run.report.trained.values()),
         adapter_bytes=sum(file.stat().st_size for file in files),
         examples={name: len(table) for name, table in run.tables.items()},
         steps=run.trainer.state.global_step,

@@ -10,7 +10,7 @@ from lorakit.experiments.table import Table
 _HEAD = (
     "base", "method", "task", "metric", "runs", "center", "spread", "best", "p_value", "noise",
     "missing", "failed", "published", "published_spread", "source",
-    "trainable_parameters", "adapter_bytes", "seconds", "peak_memory_bytes",
+    "trainable_parameters", "head_parameters", "adapter_bytes", "seconds", "peak_memory_bytes",
 )  # fmt: skip
 
 
@@ -27,8 +27,8 @@ def render(table: Table) -> str:
                 (
                     row.base, row.name, column.task, column.metric, len(cell.values), cell.center,
                     cell.spread, cell.is_best, cell.p_value, cell.is_noise, cell.missing,
-                    cell.failed, *published, row.trainable_parameters, row.adapter_bytes,
-                    row.seconds, row.peak_memory_bytes,
+                    cell.failed, *published, row.trainable_parameters, row.head_parameters,
+                    row.adapter_bytes, row.seconds, row.peak_memory_bytes,
                 )
             )  # fmt: skip
     return file.getvalue().rstrip("\n")

@@ -12,7 +12,7 @@ Style = Callable[[str, Cell], str]
 """(center and spread, cell) -> the same, marked as the form marks the best and what is noise."""
 
 _FACTS: dict[str, Callable[[Row], str | None]] = {
-    "trainable parameters": lambda row: _count(row.trainable_parameters),
+    "trainable parameters": lambda row: _parameters(row),
     "size": lambda row: None if row.adapter_bytes is None else size_text(row.adapter_bytes),
     "seconds": lambda row: None if row.seconds is None else f"{row.seconds:,.0f}",
     "peak memory": lambda row: (
@@ -58,6 +58,8 @@ def notes(table: Table, best: str) -> list[str]:
     """
     found = [f"{said}; {best} is the best of its column"] if (said := summary(table)) else []
     found += [f"~ {said}"] if (said := noise(table)) else []
+    if any(row.head_parameters for row in table.rows):
+        found.append("trainable parameters: the method's + those of heads")
     found += table.notes
     sources = dict.fromkeys(
         cell.published.source for row in table.rows for cell in row.cells if cell.published
@@ -81,5 +83,8 @@ def _cell(cell: Cell, column: Column, style: Style, plus_minus: str) -> str:
     return " ".join(parts)
 
 
-def _count(number: int | None) -> str | None:
-    return None if number is None else f"{number:,}"
+def _parameters(row: Row) -> str | None:
+    if row.trainable_parameters is None:
+        return None
+    head = f" + {row.head_parameters:,}" if row.head_parameters else ""
+    return f"{row.trainable_parameters:,}{head}"
