@@ -92,6 +92,12 @@ def test_a_reference_never_shares_a_row_with_a_run(tmp_path: Path) -> None:
     assert table.rows[1].sources == (f"recorded in {recorded}",)
 
 
+def test_a_base_in_the_home_directory_is_the_same_by_either_name(tmp_path: Path) -> None:
+    run = made(tmp_path / "a", f"base={Path.home()}/model")
+    recorded = Path(made(tmp_path / "b", "base=~/model")) / "result.json"
+    assert {row.base for row in compare([run], [str(recorded)]).rows} == {f"{Path.home()}/model"}
+
+
 def test_the_answer_that_looks_at_no_text_stands_above(tmp_path: Path) -> None:
     baseline = {"answer": "majority class", "metric": "accuracy", "value": 0.6}
     table = compare([made(tmp_path / "a", baseline=baseline)])

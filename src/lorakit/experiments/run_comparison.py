@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class _Run:
 
     @property
     def base(self) -> str:
-        return str(self.result.get("base") or "base not recorded")
+        return expanduser(self.result.get("base") or "base not recorded")
 
 
 def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Table:
