@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from lorakit import errors
+from lorakit.experiments.jobs import Job, Outcomes
+from lorakit.experiments.progress import Progress
 from lorakit.experiments.running import run_sweep
 from lorakit.experiments.sweep_file import planned
 from lorakit.experiments.sweep_table import sweep_table
@@ -219,3 +224,20 @@ def test_the_tables_are_written_after_every_run(tmp_path: Path) -> None:
     text = (tmp_path / "table.txt").read_text()
     assert "50.0 (1 to run)" not in text
     assert "to run" in text
+
+
+def test_what_is_shown_of_jobs_that_start_at_once_is_shown_one_after_the_other(tmp_path) -> None:
+    showing: list[str] = []
+
+    def show(progress: Progress, text: str) -> None:
+        showing.append(text)
+        time.sleep(0.01)  # in which another thread could come between
+        assert showing.pop() == text
+        assert not showing
+
+    def execute(jobs: Sequence[Job], started: Callable[[Job], None]) -> Outcomes:
+        with ThreadPoolExecutor(len(jobs)) as pool:
+            list(pool.map(started, jobs))
+        yield from Runs()(jobs, lambda job: None)
+
+    run_sweep(sweep(tmp_path), execute, 2, show)

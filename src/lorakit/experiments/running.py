@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from lorakit.errors import SaveError
@@ -87,15 +88,19 @@ def _run(
     for run in runs:
         _write_recipe(plan, run)
 
+    lock = Lock()  # jobs start in threads of their own, while others end in this one
+
     def started(job: Job) -> None:
-        progress.start(job)
         other = holder(job.directory)  # an earlier call was killed, and what it started goes on
-        show(progress, f"{job.name}: {f'waiting for {other}' if other else 'started'}")
+        with lock:
+            progress.start(job)
+            show(progress, f"{job.name}: {f'waiting for {other}' if other else 'started'}")
 
     with closing(execute([job_of(run) for run in runs], started)) as outcomes:
         for outcome in outcomes:
-            progress.end(outcome)
-            show(progress, f"{outcome.job.name}: {outcome.error or 'finished'}")
+            with lock:
+                progress.end(outcome)
+                show(progress, f"{outcome.job.name}: {outcome.error or 'finished'}")
             if outcome.error is not None:
                 _require_space(plan, outcome.error, progress)
             write_tables(sweep_table(plan), plan.output)
