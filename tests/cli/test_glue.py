@@ -256,7 +256,7 @@ def test_runs_of_the_eight_tasks_are_averaged(run, runs, tmp_path):
             folder = tmp_path / f"{task}-{seed}"
             folder.mkdir()
             moved = {name: found + change for name, found in metrics.items()}
-            text = json.dumps({**result, "task": task, "metrics": moved})
+            text = json.dumps({**result, "task": task, "metrics": moved, "seed": seed})
             (folder / "result.json").write_text(text)
     code, out, err = run("compare", tmp_path, "--json")
     assert code == 0, err

@@ -251,7 +251,8 @@ def test_compare_puts_runs_and_a_recorded_result_side_by_side(run, runs, tmp_pat
         "majority class", "head only", "LoRA", "full fine-tuning",
     ]  # fmt: skip
     assert lines[4].endswith(f"recorded in {file}")
-    assert "classification: 8 test rows, the standard error is" in lines[5]
+    assert " + " in lines[3], "the parameters of the adapter, and of the head"
+    assert "classification: 8 test rows, the standard error is" in lines[6]
     rows = json.loads(run("compare", runs / "lora", "--json")[1])["rows"]
     assert [row["name"] for row in rows] == ["majority class", "LoRA"]
 

@@ -54,6 +54,23 @@ def test_each_shipped_sweep_is_counted():
     assert {*RUNS} == {*sweep_files()}
 
 
+WIDTHS = {"minilm": [384], "low-data": [768], "nlg-readme": [1024, 1280], "smollm2": [576]}
+"""Of the bases of the sweeps that choose learning rates for virtual tokens."""
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_learning_rates_to_choose_from_lie_around_the_default_of_virtual_tokens(name):
+    found = 0
+    for variant, _ in plan_of(name).cells:
+        method = METHODS[variant.method.settings["method"]]
+        rates = variant.method.own["choose"].get("training.learning_rate")
+        if rates and method.name.startswith("prefix"):
+            found += 1
+            for width in WIDTHS[name]:
+                assert min(rates) < method.learning_rate(width) < max(rates), variant.name
+    assert found
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_a_shipped_sweep_has_a_recipe_for_each_of_its_runs(name):
     plan = plan_of(name)

@@ -49,6 +49,22 @@ BAD = [
         {"tasks": {"one": {"training.seed": 3}}},
         "tasks.one.training.seed is set by the sweep's seeds; leave it out",
     ),
+    *(
+        (
+            {kind: {"training.seed": [1, 2]}},
+            f"{kind}.training.seed is set by the sweep's seeds; leave it out",
+        )
+        for kind in ("grid", "choose")
+    ),
+    ({"grid": {"base": ["a", "b"]}}, "grid.base is set by the sweep's bases; leave it out"),
+    (
+        {"methods": {"lora": {"grid": {"method": ["lora", "full"]}}}},
+        "methods.lora.grid.method is set by the sweep's methods; leave it out",
+    ),
+    ({"settings": {"method": "full"}}, "settings.method is set by the sweep's methods;"),
+    ({"tasks": {"one": {"method": "full"}}}, "tasks.one.method is set by the sweep's methods;"),
+    ({"methods": ["lora", "lora"]}, "methods has ['lora'] twice"),
+    ({"tasks": ["one", "one"]}, "tasks has ['one'] twice"),
     ({"grid": {"lora.r": 4}}, "grid.lora.r is 4; it must be a list of values"),
     ({"choose": {"lora.r": [4, 4]}}, "choose.lora.r is [4, 4], which has a value twice"),
     (

@@ -57,7 +57,7 @@ def entries_of(sweep: Sweep, problems: list[str]) -> Entries:
     )
     nameless = [base for base in found.bases if not isinstance(base.own.get("base"), str)]
     problems += [f"bases.{base.name}.base is missing; name a model" for base in nameless]
-    problems += _setting_problems("settings", sweep.settings)
+    problems += _setting_problems("settings", sweep.settings, _OF_METHODS)
     methods = [_method(sweep, entry, problems) for entry in found.methods]
     return Entries(
         tuple(base for base in found.bases if base not in nameless),
@@ -87,7 +87,7 @@ def _entry(kind: str, name: Any, value: Any, problems: list[str]) -> Entry:
     for key, hint in (("recipe", str), ("metrics", Sequence[str])):
         if key in own and not fits(hint, own[key]):
             problems.append(f"{kind}.{name}.{key} is {own[key]!r}; it must be {type_text(hint)}")
-    problems += _setting_problems(f"{kind}.{name}", given)
+    problems += _setting_problems(f"{kind}.{name}", given, {} if kind == "methods" else _OF_METHODS)
     return Entry(str(name), flat(given), own)
 
 
@@ -118,10 +118,11 @@ def _lists(place: str, value: Any, problems: list[str]) -> dict[str, list[Any]]:
         problems.append(f"{place} is {value!r}; it must be a mapping of settings to lists")
         return {}
     found = flat(value)
+    problems += [p for p in _setting_problems(place, value, _OF_METHODS) if p not in problems]
     for name, values in found.items():
         if not isinstance(values, list | tuple) or not values:
             problem = f"{place}.{name} is {values!r}; it must be a list of values"
-        elif any(value in values[:place] for place, value in enumerate(values)):
+        elif any(value in values[:count] for count, value in enumerate(values)):
             problem = f"{place}.{name} is {values!r}, which has a value twice"
         else:
             continue
@@ -130,12 +131,15 @@ def _lists(place: str, value: Any, problems: list[str]) -> dict[str, list[Any]]:
 
 
 _FIXED = {"output": "output", "base": "bases", "training.seed": "seeds", "tasks": "tasks"}
+_OF_METHODS = {"method": "methods"}
+"""What an entry of methods alone may set."""
 
 
-def _setting_problems(place: str, settings: Any) -> list[str]:
-    """What a sweep says elsewhere."""
+def _setting_problems(place: str, settings: Any, more: Mapping[str, str]) -> list[str]:
+    """What a sweep says elsewhere: one of `_FIXED`, or of `more`."""
+    fixed = {**_FIXED, **more}
     return [
-        f"{place}.{name} is set by the sweep's {_FIXED[name]}; leave it out"
+        f"{place}.{name} is set by the sweep's {fixed[name]}; leave it out"
         for name in flat(settings)
-        if name in _FIXED
+        if name in fixed
     ]

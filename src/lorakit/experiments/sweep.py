@@ -76,12 +76,15 @@ class Sweep:
     mapping of metrics to such values."""
 
     def __post_init__(self) -> None:
+        again: dict[str, list[Any]] = {}
         for name in ("tasks", "methods"):
             entries = getattr(self, name)
             if not isinstance(entries, Mapping):
+                again[name] = repeated(entries)
                 object.__setattr__(self, name, dict.fromkeys(entries))
         require(
-            {
+            {f"{name} has {names} twice": not names for name, names in again.items()}
+            | {
                 "base is missing; name a model, or several in bases": bool(self.base or self.bases),
                 "base and bases are both given; leave one of them out": not (
                     self.base and self.bases

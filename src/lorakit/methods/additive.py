@@ -21,6 +21,8 @@ from lorakit.surgery.additions import Addition
 class Additive(FrozenBackbone[AnyConfig]):
     """A method that adds modules; they are computed beside the weights, so nothing is merged."""
 
+    has_plain_form = False
+
     @abstractmethod
     def additions(self, model: nn.Module, config: AnyConfig) -> Sequence[Addition]:
         """What to add, with its initial values, in float32 and on the device of its owner.

@@ -41,6 +41,8 @@ class Method(ABC, Generic[Config]):
     """Times 1 / the base's width: the learning rate of a recipe that names none. Adam's steps are
     of one size for every weight, and a wider model sums more of them in a layer's output; so the
     rate that moves the output alike falls with the width (arXiv 2203.03466, table 3)."""
+    has_plain_form: bool = True
+    """Whether a plain model can hold what it learns: whether `fold` is possible at all."""
     has_adapters: bool = False
     """Whether it makes adapters that can start from those of another run (`init_adapter`)."""
 

@@ -100,6 +100,14 @@ def test_methods_that_add_modules_are_candidates_with_their_parameters(model_of,
     assert list(table.parameters.values())[2] > 0
 
 
+def test_what_has_no_plain_form_is_merged_and_unmerged(model_of):
+    settings = ["lora_prefix.prefix=2", "lora_prefix.lora.target_modules=[query]"]
+    configs = method_configs(["lora_prefix"], settings)
+    study = LatencyStudy(model_of("bert"), configs, (1,), (4,), seconds=0.01, rounds=1)
+    names = list(measure_latency(study, str).parameters)
+    assert [name.rpartition(", ")[2] for name in names[2:]] == ["merged", "unmerged"]
+
+
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_copies_share_the_weights_of_the_base_and_compute_the_same(model_of, dtype):
     study = study_of(model_of("gpt2"), ("lora", "bitfit"), dtype=dtype)

@@ -141,7 +141,8 @@ def _require_forwards(candidates: Sequence[Candidate], inputs: Mapping[str, Tens
 
 
 def _candidates(name: str, config: Any, base: nn.Module, stack: ExitStack) -> Iterator[Candidate]:
-    """One, or of a method that merges three: from the cache, as trained, and as plain modules."""
+    """One, or of a method that merges several: from the cache, as trained, and as plain modules
+    where it has that form."""
     method = METHODS[name]
     model, parameters = _prepared(method, config, base)
     if stack.enter_context(method.inference(model)) is None:
@@ -149,9 +150,10 @@ def _candidates(name: str, config: Any, base: nn.Module, stack: ExitStack) -> It
         return
     yield Candidate(f"{method.title}, merged", model, parameters)
     yield Candidate(f"{method.title}, unmerged", *_prepared(method, config, base))
-    folded, _ = _prepared(method, config, base)
-    method.fold(folded)
-    yield Candidate(f"{method.title}, folded", folded, parameters)
+    if method.has_plain_form:
+        folded, _ = _prepared(method, config, base)
+        method.fold(folded)
+        yield Candidate(f"{method.title}, folded", folded, parameters)
 
 
 def _prepared(method: Method[Any], config: Any, base: nn.Module) -> tuple[nn.Module, int]:

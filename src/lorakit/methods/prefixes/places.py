@@ -124,8 +124,13 @@ def _limit(backbone: nn.Module, embeddings: nn.Module) -> int | None:
         if name.endswith(_POSITIONS) and isinstance(module, nn.Embedding)
     ]
     stated = getattr(backbone.config, "max_position_embeddings", None)
-    used = [t.num_embeddings - (t.padding_idx or -1) - 1 for t in tables if t is not embeddings]
+    used = [t.num_embeddings - _first_row(t) for t in tables if t is not embeddings]
     return min([*used, *([stated] if stated else [])]) if used else None
+
+
+def _first_row(table: nn.Embedding) -> int:
+    """The row of the first position: RoBERTa's begin behind that of padding."""
+    return 0 if table.padding_idx is None else table.padding_idx + 1
 
 
 def _refusal(model: nn.Module, why: str) -> TargetError:
