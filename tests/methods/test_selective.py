@@ -182,3 +182,11 @@ def test_a_file_of_fewer_layers_is_told_tensor_by_tensor(tmp_path):
     find("last_layers").apply(other, LastLayersConfig(count=2), HEAD)
     with pytest.raises(MismatchError, match=r"layer\.1\..* but missing from the file"):
         lora.load_adapter(other, tmp_path)
+
+
+def test_bitfit_of_a_model_without_biases_is_refused_though_its_head_could_be_trained() -> None:
+    config = LlamaConfig(num_hidden_layers=1, **TINY)
+    model = AutoModelForSequenceClassification.from_config(config)
+    with pytest.raises(ConfigError, match="bitfit needs biases, but LlamaForSequenceClass"):
+        find("bitfit").apply(model, MethodConfig(), ["score"])
+    assert all(parameter.requires_grad for parameter in model.parameters())

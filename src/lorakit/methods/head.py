@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from lorakit.methods.saved_modules import MethodConfig
+from lorakit.methods.saved_modules import MethodConfig, saved_names
 from lorakit.methods.selective import Selective
 
 
@@ -20,4 +20,4 @@ class Head(Selective[MethodConfig]):
     needs = "a head"
 
     def names(self, model: nn.Module, config: MethodConfig) -> Sequence[str]:
-        return ()
+        return saved_names(model, self.heads(config))

@@ -28,9 +28,10 @@ class Selective(FrozenBackbone[AnyConfig]):
 
     def prepare(self, model: nn.Module, config: AnyConfig) -> None:
         modules = self.heads(config)
-        names = list(dict.fromkeys([*self.names(model, config), *saved_names(model, modules)]))
-        if not names:
+        chosen = self.names(model, config)
+        if not chosen:
             raise ConfigError(
                 f"method: {self.name} needs {self.needs}, but {type(model).__name__} has none."
             )
-        train_copies(model, names, modules)
+        names = dict.fromkeys([*chosen, *saved_names(model, modules)])
+        train_copies(model, list(names), modules)
