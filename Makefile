@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 install: $(INSTALLED) ## Make .venv with the package, its extras and the tools, in the tested versions
 
 demo: ## Train on real reviews: LoRA next to a trained head (FULL=1: and full fine-tuning)
-	@$(MAKE) --question $(INSTALLED) || echo "First .venv: 2,200 MB on disk with a CPU build of torch, and a few minutes."
+	@$(MAKE) --question $(INSTALLED) || echo "First .venv: 2,600 MB on disk with a CPU build of torch, and a few minutes."
 	@$(MAKE) --no-print-directory install
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m demo $(if $(FULL),--full)
 
