@@ -95,6 +95,7 @@ def compare(
     Example: `lorakit compare runs/head runs/lora`
     """
     from lorakit.experiments.sweep_file import sweep_file
+    from lorakit.foreign_files import local_path
 
     require_place(html, overwrite)
     machines = Machines(jobs, ray, cores, runs_per_gpu)
@@ -108,7 +109,13 @@ def compare(
         raise ConfigError(
             f"{found[0]} is a sweep, which stands alone; leave the other runs and --reference out."
         )
-    _compare_sweep(sources[0], set_ or [], machines, dry_run, html, json)
+    if local_path(sources[0]).is_dir():
+        _require_unset(set_, machines, dry_run)
+        _show_sweep(found[0], sources[0], html, json)
+    elif dry_run:
+        _list_runs(found[0], set_ or [], html, json)
+    else:
+        _run_sweep(found[0], set_ or [], machines, html, json)
 
 
 def _show_runs(sources: list[str], references: list[str], html: Path | None, as_json: bool) -> None:
@@ -120,39 +127,38 @@ def _show_runs(sources: list[str], references: list[str], html: Path | None, as_
     _show_table(table, as_json)
 
 
-def _compare_sweep(
-    source: str,
-    settings: list[str],
-    machines: Machines,
-    dry_run: bool,
-    html: Path | None,
-    as_json: bool,
-) -> None:
-    from lorakit.experiments.overview import overview
-    from lorakit.experiments.sweep_file import load_sweep, planned, runnable, sweep_file
-    from lorakit.experiments.sweep_page import PAGE, sweep_page
+def _show_sweep(file: Path, directory: str, html: Path | None, as_json: bool) -> None:
+    """The table of a sweep's directory, as far as it has got."""
+    from lorakit.experiments.sweep_file import load_sweep, planned
+    from lorakit.experiments.sweep_page import sweep_page
     from lorakit.experiments.sweep_table import sweep_table
-    from lorakit.foreign_files import local_path
 
-    file = sweep_file(source)
-    assert file is not None
+    plan = planned({**load_sweep(file), "output": directory})
+    table = sweep_table(plan)
+    write_html(html, partial(sweep_page, plan, table))
+    _show_table(table, as_json)
+
+
+def _list_runs(file: Path, settings: list[str], html: Path | None, as_json: bool) -> None:
+    from lorakit.experiments.overview import overview
+    from lorakit.experiments.sweep_file import load_sweep, runnable
+
     mapping = load_sweep(file, settings)
-    if dry_run and not local_path(source).is_dir():
-        if html is not None:
-            raise ConfigError(
-                "--dry-run makes no run for the page of --html; leave one of them out."
-            )
-        show(overview(runnable(mapping)), as_json)
-        return
-    if local_path(source).is_dir():
-        _require_unset(settings, machines, dry_run)
-        plan = planned({**mapping, "output": source})
-        table, places = sweep_table(plan), [html]
-    else:
-        table = _run(mapping, machines, as_json)
-        plan = planned(mapping)
-        places = [plan.output / PAGE, html]
-    for place in places:
+    if html is not None:
+        raise ConfigError("--dry-run makes no run for the page of --html; leave one of them out.")
+    show(overview(runnable(mapping)), as_json)
+
+
+def _run_sweep(
+    file: Path, settings: list[str], machines: Machines, html: Path | None, as_json: bool
+) -> None:
+    from lorakit.experiments.sweep_file import load_sweep, planned
+    from lorakit.experiments.sweep_page import PAGE, sweep_page
+
+    mapping = load_sweep(file, settings)
+    table = _run(mapping, machines, as_json)
+    plan = planned(mapping)
+    for place in (plan.output / PAGE, html):
         write_html(place, partial(sweep_page, plan, table))
     _show_table(table, as_json)
 

@@ -33,7 +33,12 @@ def is_number(value: object) -> bool:
 
 
 def is_index(value: object) -> bool:
-    return type(value) is int and value >= 0
+    return is_whole(value, 0)
+
+
+def is_whole(value: object, least: int) -> bool:
+    """Whether this is an integer of at least `least`, and not a boolean."""
+    return type(value) is int and value >= least
 
 
 def is_name(value: object) -> bool:

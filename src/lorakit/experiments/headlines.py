@@ -43,6 +43,11 @@ class ShownMetric:
         """The value as a table has it."""
         return f"{value * self.scale:.{self.decimals}f}"
 
+    def with_spread(self, value: float, spread: float | None, plus_minus: str = "±") -> str:
+        """The value with its spread behind it, if there is one."""
+        behind = "" if spread is None else f" {plus_minus} {self.text(spread)}"
+        return self.text(value) + behind
+
 
 _SHOWN = {
     "accuracy": ShownMetric("accuracy"),

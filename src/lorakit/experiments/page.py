@@ -19,8 +19,7 @@ def page_of(
     provenance: Sequence[tuple[str, str]] = (),
 ) -> pages.Page:
     """The page of `table`, with `more` below its sections and what made it."""
-    sources = _sources(table)
-    sections = [_base(table, base, sources) for base in _bases(table)]
+    sections = [_base(table, base, table.sources) for base in _bases(table)]
     sections += [pages.Section("Costs", [costs])] if (costs := figures.costs(table.rows)) else []
     sections += [*more, pages.Section("Runs", [_runs(table)])]
     sections += [pages.Section("Failed runs", [_failures(table)])] if table.failures else []
@@ -38,12 +37,6 @@ def _said(table: Table) -> Iterator[str]:
     if (said := summary(table)) is not None:
         yield said
     yield from table.notes
-
-
-def _sources(table: Table) -> list[str]:
-    """Where published figures are from; their place here is their number."""
-    cells = [cell for row in table.rows for cell in row.cells]
-    return list(dict.fromkeys(cell.published.source for cell in cells if cell.published))
 
 
 def _bases(table: Table) -> list[str]:
@@ -91,21 +84,18 @@ def _score(cell: Cell, column: Column, sources: Sequence[str]) -> pages.Cell:
     below = [f"{cell.failed} failed"] if cell.failed else []
     below += [f"{cell.missing} to run"] if cell.missing else []
     if (published := cell.published) is not None:
-        text = _with_spread(column, published.value, published.spread)
+        text = column.shown.with_spread(published.value, published.spread)
         below.append(f"[{text}]{_number(published.source, sources)}")
+    center = cell.center
     return pages.Cell(
-        _with_spread(column, cell.center, cell.spread),
-        cell.center,
+        pages.number(None).text
+        if center is None
+        else column.shown.with_spread(center, cell.spread),
+        center,
         best=cell.is_best,
         marks=_NOISE * cell.is_noise,
         below="\n".join(below),
     )
-
-
-def _with_spread(column: Column, value: float | None, spread: float | None) -> str:
-    if value is None:
-        return pages.number(None).text
-    return " ± ".join(column.shown.text(one) for one in (value, spread) if one is not None)
 
 
 def _number(source: str, sources: Sequence[str]) -> str:

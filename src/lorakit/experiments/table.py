@@ -110,3 +110,9 @@ class Table:
     """The runs that have failed."""
     notes: tuple[str, ...] = ()
     """Sentences about how to read it."""
+
+    @property
+    def sources(self) -> list[str]:
+        """Where its published figures are from, each once."""
+        cells = [cell for row in self.rows for cell in row.cells]
+        return list(dict.fromkeys(cell.published.source for cell in cells if cell.published))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from lorakit.config.values import is_whole
 from lorakit.errors import require
 from lorakit.functional.bottleneck import ACTIVATIONS
 from lorakit.layers.bottleneck import CHILD, Bottleneck
@@ -31,10 +32,11 @@ class BottleneckConfig(MethodConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         size, names = self.bottleneck, ", ".join(ACTIVATIONS)
-        whole = type(size) is int and size >= 1
         require(
             {
-                f"bottleneck is {size!r}; it must be a whole number of at least 1": whole,
+                f"bottleneck is {size!r}; it must be a whole number of at least 1": is_whole(
+                    size, 1
+                ),
                 f"activation is {self.activation!r}; it must be one of {names}": self.activation
                 in ACTIVATIONS,
             }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from lorakit.config.values import is_whole
 from lorakit.errors import TargetError, require
 from lorakit.methods.blocks import last_stack
 from lorakit.methods.saved_modules import MethodConfig
@@ -24,8 +25,8 @@ class LastLayersConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole = type(self.count) is int and self.count >= 1
-        require({f"count is {self.count!r}; it must be a whole number of at least 1": whole})
+        problem = f"count is {self.count!r}; it must be a whole number of at least 1"
+        require({problem: is_whole(self.count, 1)})
 
 
 class LastLayers(Selective[LastLayersConfig]):

@@ -61,17 +61,13 @@ def notes(table: Table, best: str) -> list[str]:
     if any(row.head_parameters for row in table.rows):
         found.append("trainable parameters: the method's + those of heads")
     found += table.notes
-    sources = dict.fromkeys(
-        cell.published.source for row in table.rows for cell in row.cells if cell.published
-    )
-    found += [f"[ ] published: {source}" for source in sources]
+    found += [f"[ ] published: {source}" for source in table.sources]
     return found + [f"failed: {failure.name}: {failure.error}" for failure in table.failures]
 
 
 def _cell(cell: Cell, column: Column, style: Style, plus_minus: str) -> str:
     def number(center: float, spread: float | None) -> str:
-        behind = "" if spread is None else f" {plus_minus} {column.shown.text(spread)}"
-        return column.shown.text(center) + behind
+        return column.shown.with_spread(center, spread, plus_minus)
 
     parts = [] if cell.center is None else [style(number(cell.center, cell.spread), cell)]
     if cell.failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lorakit.config.values import is_whole
 from lorakit.errors import require
 from lorakit.methods.saved_modules import MethodConfig
 
@@ -37,16 +38,12 @@ def prefix_problems(prefix: object, infix: object, width: object) -> dict[str, b
     """What may be wrong with these settings, and whether each is right."""
     counts = {"prefix": prefix, "infix": infix}
     whole = {
-        f"{name} is {count!r}; it must be a whole number of at least 0": _is_whole(count, 0)
+        f"{name} is {count!r}; it must be a whole number of at least 0": is_whole(count, 0)
         for name, count in counts.items()
     }
     none = "prefix and infix are both 0; one of them must be at least 1"
     network = f"reparametrisation is {width!r}; it must be a whole number of at least 1, or none"
     return whole | {
         none: prefix != 0 or infix != 0,
-        network: width is None or _is_whole(width, 1),
+        network: width is None or is_whole(width, 1),
     }
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return type(value) is int and value >= least
