@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,15 @@ def peek_safetensors(file: Path) -> tuple[list[str], dict[str, str]]:
         raise _corrupted(file, error) from error
 
 
-def load_pickle(file: Path) -> Any:
-    """The content of a torch.save file; raises FormatError if it is corrupted or could run code."""
+def load_pickle(file: Path, mapped: bool = False) -> Any:
+    """The content of a torch.save file; raises FormatError if it is corrupted or could run code.
+
+    Where `mapped`, tensors are read from the file when they are used, unless it is of a form from
+    before torch 1.6.
+    """
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        mmap = mapped and zipfile.is_zipfile(file)
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(". ")[0]
         raise FormatError(
