@@ -42,5 +42,5 @@ def install(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = directory / "program"
     file.write_text(PROGRAM)
     file.chmod(0o700)
-    monkeypatch.setattr("lorakit.experiments.jobs.sys.executable", str(file))
+    monkeypatch.setattr("lorakit.experiments.job_process.sys.executable", str(file))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))

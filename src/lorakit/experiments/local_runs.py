@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Event
 
-from lorakit.experiments.jobs import Executor, Job, Outcome, Outcomes, run_job, thread_variables
+from lorakit.experiments.job_process import run_job, thread_variables
+from lorakit.experiments.jobs import Executor, Job, Outcome, Outcomes
 
 _MEMORY_OF_A_RUN = 4e9
 """Bytes to allow for, where nobody says how many runs there may be at a time."""

@@ -9,9 +9,10 @@ from typing import Any
 from lorakit.errors import ConfigError, StateError
 from lorakit.experiments.entries import Entry
 from lorakit.experiments.headlines import headlines
-from lorakit.experiments.jobs import Job, result_in
+from lorakit.experiments.jobs import Job
 from lorakit.experiments.plan import Plan, PlannedRun, Variant
 from lorakit.experiments.recipes import recipe_of
+from lorakit.experiments.results import result_in
 from lorakit.experiments.sweep import Settings
 from lorakit.experiments.table import Column
 from lorakit.recipe.schema import Recipe, differences, from_mapping
@@ -25,7 +26,7 @@ def job_of(run: PlannedRun) -> Job:
     return Job(run.name, run.place, run.directory)
 
 
-def result_of(run: PlannedRun) -> dict[str, Any] | None:
+def result_of(run: PlannedRun) -> Mapping[str, Any] | None:
     """The result of a finished run."""
     return result_in(run.directory)
 

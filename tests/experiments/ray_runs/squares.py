@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from lorakit.experiments.ray_runs.cluster import Share, connected
+from lorakit.experiments.ray_runs.cluster import Share
+from lorakit.experiments.ray_runs.connection import connected
 
 
 def square(argument: tuple[int, str]) -> Iterator[int | None]:

@@ -8,8 +8,10 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from lorakit.errors import LorakitError
-from lorakit.experiments.jobs import Executor, Job, Outcome, Outcomes, thread_variables
-from lorakit.experiments.ray_runs.cluster import Cluster, Lost, Share, connected
+from lorakit.experiments.job_process import thread_variables
+from lorakit.experiments.jobs import Executor, Job, Outcome, Outcomes
+from lorakit.experiments.ray_runs.cluster import Cluster, Lost, Share
+from lorakit.experiments.ray_runs.connection import connected
 from lorakit.experiments.ray_runs.node import Work, train_here
 from lorakit.experiments.ray_runs.readiness import require_ready, require_room
 from lorakit.experiments.ray_runs.receiving import receive

@@ -13,7 +13,8 @@ from threading import Event, Thread
 import pytest
 
 from lorakit import errors
-from lorakit.experiments.jobs import Job, Outcome, Outcomes, run_job
+from lorakit.experiments.job_process import run_job
+from lorakit.experiments.jobs import Job, Outcome, Outcomes
 from lorakit.experiments.local_runs import local_runs
 from lorakit.locks import exclusive
 from tests.experiments import quick_program

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from lorakit.errors import ConfigError, MissingDependencyError
-from lorakit.experiments.ray_runs import Share, cluster, on_ray
+from lorakit.experiments.ray_runs import Share, connection, on_ray
 
 
 def refusal(address: str) -> str:
@@ -25,7 +25,7 @@ def test_without_ray_the_extra_is_named(monkeypatch) -> None:
 
 
 def test_a_closed_port_is_refused_at_once(monkeypatch) -> None:
-    monkeypatch.setattr(cluster, "_require_cluster", None)  # not reached
+    monkeypatch.setattr(connection, "_require_cluster", None)  # not reached
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{bound.getsockname()[1]}"
@@ -35,12 +35,12 @@ def test_a_closed_port_is_refused_at_once(monkeypatch) -> None:
 
 @pytest.mark.parametrize("address", ["nohost.invalid:6379", "127.0.0.1:99999"])
 def test_a_host_or_port_that_cannot_be_is_refused_at_once(monkeypatch, address: str) -> None:
-    monkeypatch.setattr(cluster, "_require_cluster", None)  # not reached
+    monkeypatch.setattr(connection, "_require_cluster", None)  # not reached
     assert refusal(address).startswith(f"No Ray cluster answers at '{address}': ")
 
 
 def test_a_server_that_is_no_ray_is_given_up(monkeypatch) -> None:
-    monkeypatch.setattr(cluster, "_ANSWERS", 1)
+    monkeypatch.setattr(connection, "_ANSWERS", 1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         since = time.monotonic()
         said = refusal(f"127.0.0.1:{server.getsockname()[1]}")
