@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch.testing import assert_close
 
 from lorakit import AdapterSet
 from lorakit.adapters import loading
-from lorakit.errors import MismatchError
+from lorakit.checkpoint import read
+from lorakit.errors import MismatchError, StateError
 from tests.adapters.files import alone, loaded_set, output, save
 from tests.adapters.test_rows import TEXT
 from tests.injection import zoo
@@ -122,3 +124,14 @@ def test_a_composition_that_comes_again_is_packed_once(
         with adapters.rows(["a", "b"] * 4):
             output(model, **TEXT)
     assert len(packed) == 4
+
+
+def test_a_bundle_that_was_read_loads_as_its_file(tmp_path: Path) -> None:
+    path, model = save(zoo.llama, tmp_path / "a", **QV), zoo.llama()
+    adapters = AdapterSet(model)
+    loaded = adapters.load_bundle("read", read(path), str(path))
+    assert loaded == replace(adapters.load("file", path), name="read")
+    adapters.activate("read")
+    assert_close(output(model, **TEXT), output(alone(zoo.llama, path), **TEXT), **MODEL)
+    with pytest.raises(StateError, match="already in this set"):
+        adapters.load_bundle("read", read(path), str(path))

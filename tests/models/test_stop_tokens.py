@@ -24,5 +24,5 @@ from lorakit.models.stop_tokens import stop_ids
 def test_stop_ids_are_each_one_once(
     own: int | list[int] | None, tokenizers: int | None, more: list[int], expected: list[int] | None
 ) -> None:
-    model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=own))
-    assert stop_ids(model, SimpleNamespace(eos_token_id=tokenizers), more) == expected
+    config = SimpleNamespace(eos_token_id=own)
+    assert stop_ids(config, SimpleNamespace(eos_token_id=tokenizers), more) == expected

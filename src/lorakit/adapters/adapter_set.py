@@ -19,7 +19,7 @@ from lorakit.adapters.loading import Loader
 from lorakit.adapters.place import Place
 from lorakit.adapters.routing import BASE, One, Routing, Sum
 from lorakit.adapters.saving import bundle_of_member
-from lorakit.checkpoint import read, write
+from lorakit.checkpoint import AdapterBundle, read, write
 from lorakit.config import LoraConfig
 from lorakit.errors import StateError
 from lorakit.layers.stand_in import Own
@@ -85,10 +85,19 @@ class AdapterSet:
         """
         self._require_open()
         require_new(name, self._members)
-        bundle = read(source, lora_alpha, revision)
+        return self.load_bundle(name, read(source, lora_alpha, revision), str(source), check_base)
+
+    def load_bundle(
+        self, name: str, bundle: AdapterBundle, origin: str, check_base: bool = True
+    ) -> Loaded:
+        """`load` of an adapter that was read already; `origin` is what messages call it.
+
+        Raises as `load` does for an adapter that does not fit.
+        """
+        self._require_open()
         with self._lock:
             require_new(name, self._members)
-            loaded, parts = self._loader.fitted(name, bundle, str(source), check_base)
+            loaded, parts = self._loader.fitted(name, bundle, origin, check_base)
             self._store(loaded, parts, Place.put)
         return loaded
 

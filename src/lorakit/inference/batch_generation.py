@@ -12,6 +12,7 @@ and `generate` continues from that cache: the same search, and the same completi
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -48,10 +49,12 @@ def generate_batch(
     prompts: list[list[int]],
     decoding: DecodingConfig,
     say: Say | None = None,
+    config: Any = None,
 ) -> list[str]:
     """The completion of each prompt; `say` is told that of a single one as it comes.
 
-    With beam search it comes at the end, when the best one is known.
+    With beam search it comes at the end, when the best one is known. `config` is transformers'
+    generation config, by default the model's.
 
     Where it continues the prompt, prompts are padded on the left, so that every row continues at
     its end. A decoder of its own begins with one token, which is not part of the completion.
@@ -61,7 +64,8 @@ def generate_batch(
     mask = padded([[1] * len(p) for p in prompts], 0, left=continues).to(model.device)
     start = ids.shape[1] if continues else 1
     arguments = decoding.generate_kwargs()
-    ends = stop_ids(model, tokenizer, _stop_tokens(tokenizer, decoding.stop_strings))
+    config = copy.deepcopy(model.generation_config if config is None else config)
+    ends = stop_ids(config, tokenizer, _stop_tokens(tokenizer, decoding.stop_strings))
     arguments["eos_token_id"] = ends
     if decoding.no_repeat_ngram_size:
         inner = NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram_size)
@@ -71,7 +75,9 @@ def generate_batch(
     text = CompletionText(tokenizer, ends or (), decoding.stop_strings)
     if say is not None and decoding.num_beams == 1:
         arguments["streamer"] = CompletionStream(text, say)
-    output = model.generate(input_ids=ids, attention_mask=mask, pad_token_id=pad, **arguments)
+    others = config.update(**arguments, pad_token_id=pad)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    output = model.generate(**inputs, generation_config=config, **others)
     texts = [text.whole(ids) for ids in output[:, start:].tolist()]
     if say is not None and decoding.num_beams > 1:
         say(texts[0])

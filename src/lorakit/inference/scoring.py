@@ -47,44 +47,64 @@ def model_outputs(
         yield BatchOutput(list(indices), result.logits, labels, loss, weight)
 
 
+class Scores:
+    """Labelled outputs, batch by batch, and the metrics of all of them.
+
+    A task that generates text has no predictions here. Its metrics are loss and accuracy per token
+    of the completions, and perplexity = exp(loss).
+    """
+
+    def __init__(self, task: Task, examples: Sequence[Example]) -> None:
+        self._task, self._examples = task, examples
+        self._loss = self._hits = self._weight = 0.0
+        self._parts: list[tuple[int, tuple[Tensor, Tensor]]] = []
+
+    def add(self, batch: BatchOutput) -> None:
+        """One more batch, with its labels."""
+        assert batch.labels is not None
+        task, weight = self._task, batch.weight
+        if weight:
+            self._loss, self._weight = self._loss + batch.loss * weight, self._weight + weight
+        if not task.generates:
+            of = [self._examples[i] for i in batch.examples]
+            own = zip(own_logits(task, batch, of), task.own(batch.labels, of), strict=True)
+            self._parts += zip(batch.examples, own, strict=True)
+        elif weight:
+            self._hits += task.score(batch.logits, batch.labels)["token_accuracy"] * weight
+
+    def found(self, device: torch.device) -> tuple[dict[str, float], list[Any]]:
+        """Metrics and, in the rows' order, predictions, gathered from all processes on `device`.
+
+        Raises ConfigError if no row has a label.
+        """
+        task, sums = self._task, (self._loss, self._hits, self._weight)
+        loss, hits, weight = (total(value, device) for value in sums)
+        if weight == 0:
+            raise ConfigError(
+                "There is nothing to evaluate: every label of every row is ignored in the loss "
+                "(-100)."
+            )
+        loss = loss / weight
+        if task.generates:
+            perplexity = math.exp(min(loss, 700))
+            return {"loss": loss, "perplexity": perplexity, "token_accuracy": hits / weight}, []
+        ordered = [pair for _, pair in sorted(gathered(self._parts), key=lambda part: part[0])]
+        columns = zip(*ordered, strict=True)
+        logits, labels = (task.joined(part, self._examples) for part in columns)
+        return {"loss": loss, **task.score(logits, labels)}, task.predictions(logits)
+
+
 def scores(
     task: Task,
     examples: Sequence[Example],
     outputs: Iterable[BatchOutput],
     device: torch.device,
 ) -> tuple[dict[str, float], list[Any]]:
-    """Metrics and, in the rows' order, predictions, gathered from all processes on `device`.
-
-    A task that generates text has no predictions here. Its metrics are loss and accuracy per token
-    of the completions, and perplexity = exp(loss).
-
-    Raises ConfigError if no row has a label.
-    """
-    loss = hits = count = 0.0
-    parts: list[tuple[int, tuple[Tensor, Tensor]]] = []
+    """The metrics and the predictions of these outputs; raises as `Scores.found` does."""
+    result = Scores(task, examples)
     for batch in outputs:
-        assert batch.labels is not None
-        if batch.weight:
-            loss, count = loss + batch.loss * batch.weight, count + batch.weight
-        if not task.generates:
-            of = [examples[i] for i in batch.examples]
-            own = zip(own_logits(task, batch, of), task.own(batch.labels, of), strict=True)
-            parts += zip(batch.examples, own, strict=True)
-        elif batch.weight:
-            accuracy = task.score(batch.logits, batch.labels)["token_accuracy"]
-            hits += accuracy * batch.weight
-    loss, hits, count = (total(value, device) for value in (loss, hits, count))
-    if count == 0:
-        raise ConfigError(
-            "There is nothing to evaluate: every label of every row is ignored in the loss (-100)."
-        )
-    loss = loss / count
-    if task.generates:
-        perplexity = math.exp(min(loss, 700))
-        return {"loss": loss, "perplexity": perplexity, "token_accuracy": hits / count}, []
-    ordered = [pair for _, pair in sorted(gathered(parts), key=lambda part: part[0])]
-    logits, labels = (task.joined(part, examples) for part in zip(*ordered, strict=True))
-    return {"loss": loss, **task.score(logits, labels)}, task.predictions(logits)
+        result.add(batch)
+    return result.found(device)
 
 
 def own_logits(task: Task, batch: BatchOutput, examples: Sequence[Example]) -> Sequence[Tensor]:

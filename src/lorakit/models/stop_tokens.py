@@ -18,9 +18,9 @@ from lorakit.files import atomic_write_text
 GENERATION_CONFIG = "generation_config.json"
 
 
-def stop_ids(model: Any, tokenizer: Any, more: Iterable[int] = ()) -> list[int] | None:
-    """`more`, the tokenizer's EOS and the model's own stop tokens, each once; None for none."""
-    own = model.generation_config.eos_token_id
+def stop_ids(config: Any, tokenizer: Any, more: Iterable[int] = ()) -> list[int] | None:
+    """`more`, the tokenizer's EOS and those of a generation config, each once; None for none."""
+    own = config.eos_token_id
     ends = [*more, tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])]
     return list(dict.fromkeys(end for end in ends if end is not None)) or None
 
@@ -28,7 +28,7 @@ def stop_ids(model: Any, tokenizer: Any, more: Iterable[int] = ()) -> list[int] 
 def set_stop_tokens(model: Any, tokenizer: Any, ends: Iterable[int] = ()) -> None:
     """Let the model stop at `ends`, and still at the tokenizer's EOS and at its own."""
     config = model.generation_config
-    config.eos_token_id = stop_ids(model, tokenizer, ends)
+    config.eos_token_id = stop_ids(config, tokenizer, ends)
     if tokenizer.pad_token_id is not None:
         config.pad_token_id = tokenizer.pad_token_id
 

@@ -17,7 +17,7 @@ from lorakit.tables.cells import is_blank, text_problem
 from lorakit.tables.chunks import Cells
 from lorakit.tasks.baseline import Baseline, same_answer
 from lorakit.tasks.shown import Shown
-from lorakit.tasks.table_checks import bad_cells, label_problem, missing_columns
+from lorakit.tasks.table_checks import AtRows, bad_cells, label_problem, missing_columns
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Any]]
@@ -240,21 +240,26 @@ class Task(Shown, ABC):
         }
 
     def check(self, table: Any, name: str = "the table", labelled: bool = True) -> None:
-        """Raise ConfigError that lists the missing columns, or the bad cells.
+        """Raise ConfigError that lists the missing columns, or the bad cells by their rows.
 
-        Bad cells are listed by their rows. With `labelled` the column of labels has to exist and
-        hold labels.
+        With `labelled` the column of labels has to exist and hold labels.
         """
-        label = (self.label,) if labelled and self.label is not None else ()
-        columns = [*self.text, *label]
-        problems = missing_columns(table.column_names, columns)
-        problems = problems or self.cell_problems({name: Cells(table, name) for name in columns})
-        if problems:
+        if problems := self.table_problems(table, labelled):
             raise ConfigError(f"{name} cannot be used for the task {self.name}:", problems)
 
-    def cell_problems(self, columns: Rows) -> list[str]:
+    def table_problems(
+        self, table: Any, labelled: bool = True, numbers: Sequence[int] | None = None
+    ) -> list[str]:
+        """What `check` lists; `numbers` are those of the rows in the table that these are from."""
+        columns = [*self.text, *([self.label] if labelled and self.label is not None else [])]
+        if missing := missing_columns(table.column_names, columns):
+            return missing
+        found = self.cell_problems({name: Cells(table, name) for name in columns})
+        return [problem.sentence(numbers) for problem in found]
+
+    def cell_problems(self, columns: Rows) -> list[AtRows]:
         """What is wrong with which cells of the input columns, and of the label's if it is in."""
-        problems = []
+        problems: list[AtRows] = []
         for column in self.text:
             problems += bad_cells(columns[column], column, partial(self.text_problem, column))
         if self.label is not None and self.label in columns:

@@ -16,7 +16,7 @@ from lorakit.tasks.conversations import CONTEXT, Conversation, read_conversation
 from lorakit.tasks.generation import CausalTask
 from lorakit.tasks.messages import ASSISTANT, Message, Turn, said
 from lorakit.tasks.pieces import Piece
-from lorakit.tasks.table_checks import by_problem
+from lorakit.tasks.table_checks import AtRows, by_problem
 from lorakit.tasks.text_models.decoder import columns_of, last_tokens
 from lorakit.tasks.unread_parts import KEY, unread
 
@@ -54,7 +54,7 @@ class Chat(CausalTask):
             for name, column in cells.items()
         }
 
-    def cell_problems(self, columns: Rows) -> list[str]:
+    def cell_problems(self, columns: Rows) -> list[AtRows]:
         return by_problem(self._problem(row) for row in self._rows(columns))
 
     def end_id(self, tokenizer: Any) -> int | None:

@@ -31,7 +31,7 @@ from lorakit.tasks.ends import IGNORED
 from lorakit.tasks.label_lists import is_list
 from lorakit.tasks.padding import padded
 from lorakit.tasks.pieces import Piece
-from lorakit.tasks.table_checks import by_problem
+from lorakit.tasks.table_checks import AtRows, by_problem
 from lorakit.tasks.tokenizing import require_room
 from lorakit.tasks.word_examples import ANSWERS, CONTINUES, joined_rows, own_words, word_examples
 from lorakit.tasks.word_pieces import frame_of, pieces_of
@@ -117,7 +117,7 @@ class TokenClassification(ClassHead):
         """The indices of the tags' logits."""
         return [self.index(tag) for tag in tags_of(value)]
 
-    def cell_problems(self, columns: Rows) -> list[str]:
+    def cell_problems(self, columns: Rows) -> list[AtRows]:
         problems = super().cell_problems(columns)
         if problems or self.label is None or self.label not in columns:
             return problems
