@@ -10,8 +10,8 @@ from torch import nn
 from lorakit.errors import TargetError, require
 from lorakit.methods.additive import Additive
 from lorakit.methods.blocks import Block, stacks
-from lorakit.methods.bottleneck import once
 from lorakit.methods.pfeiffer import PfeifferConfig, pfeiffer_adapter
+from lorakit.methods.shared_layers import require_own_layers
 from lorakit.surgery.additions import Addition
 
 
@@ -46,8 +46,11 @@ class AdapterDrop(Additive[AdapterDropConfig]):
     config_type = AdapterDropConfig
 
     def additions(self, model: nn.Module, config: AdapterDropConfig) -> Sequence[Addition]:
-        adapted: list[Block] = []
-        for stack in stacks(model, config.layers_pattern):
+        found, adapted = stacks(model, config.layers_pattern), list[Block]()
+        blocks = [block for stack in found for block in stack.blocks]
+        need = "adapter_drop leaves out the adapters of the first layers"
+        require_own_layers(model, blocks, need, "pfeiffer, whose adapter such layers share too")
+        for stack in found:
             dropped = config.dropped_of(len(stack.blocks))
             if dropped >= len(stack.blocks):
                 raise TargetError(
@@ -55,4 +58,10 @@ class AdapterDrop(Additive[AdapterDropConfig]):
                     f"{len(stack.blocks)} layers, and one of them has to keep its adapter."
                 )
             adapted += stack.blocks[dropped:]
-        return [pfeiffer_adapter(model, block, config) for block in once(adapted)]
+        if config.dropped is None and len(adapted) == len(blocks):
+            sizes = ", ".join(f"{stack.name} has {len(stack.blocks)}" for stack in found)
+            raise TargetError(
+                f"dropped is not set, and 5 of 12 layers are none of so few ({sizes}); set it, or "
+                "use pfeiffer."
+            )
+        return [pfeiffer_adapter(model, block, config) for block in adapted]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import nn
@@ -13,6 +12,7 @@ from lorakit.functional.bottleneck import ACTIVATIONS
 from lorakit.layers.bottleneck import CHILD, Bottleneck
 from lorakit.methods.blocks import Block, stacks
 from lorakit.methods.saved_modules import MethodConfig
+from lorakit.methods.shared_layers import once
 from lorakit.methods.sublayers import Sublayer
 from lorakit.surgery.additions import Addition
 from lorakit.surgery.disabling import Disableable
@@ -47,14 +47,6 @@ def blocks(model: nn.Module, config: BottleneckConfig) -> list[Block]:
     """The blocks of every stack of the model, each once, as layers may be one module."""
     found = [block for stack in stacks(model, config.layers_pattern) for block in stack.blocks]
     return once(found)
-
-
-def once(blocks: Iterable[Block]) -> list[Block]:
-    """The first block of each module."""
-    modules: dict[nn.Module, Block] = {}
-    for block in blocks:
-        modules.setdefault(block.module, block)
-    return [*modules.values()]
 
 
 def adapter_at(

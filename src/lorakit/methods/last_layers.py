@@ -12,6 +12,7 @@ from lorakit.errors import TargetError, require
 from lorakit.methods.blocks import last_stack
 from lorakit.methods.saved_modules import MethodConfig
 from lorakit.methods.selective import Selective
+from lorakit.methods.shared_layers import require_own_layers
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class LastLayers(Selective[LastLayersConfig]):
 
     def names(self, model: nn.Module, config: LastLayersConfig) -> Sequence[str]:
         stack = last_stack(model, config.layers_pattern)
+        need = "last_layers trains the last layers and freezes those before"
+        require_own_layers(model, stack.blocks, need, "full or lora")
         if config.count > len(stack.blocks):
             raise TargetError(
                 f"count is {config.count}, but {stack.name} of {type(model).__name__} has "

@@ -7,7 +7,7 @@ token ids: RobertaModel, GPT2Model, LlamaModel; of an encoder-decoder the encode
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -15,6 +15,7 @@ from torch import nn
 from lorakit.errors import TargetError
 from lorakit.injection.selection.vocabulary import input_embeddings
 from lorakit.methods.blocks import Stack, stacks
+from lorakit.methods.shared_layers import once
 
 _POSITIONS = ("position_embeddings", "embed_positions", "position_embedding", "wpe")
 
@@ -58,7 +59,7 @@ def places(model: nn.Module) -> Places:
 
 
 def stack_of(model: nn.Module, found: Places, layers_pattern: str | None) -> Stack:
-    """The blocks of the backbone; raises TargetError if none or several are known."""
+    """The blocks of the backbone, each once; raises TargetError if none or several are known."""
     own = stacks(found.backbone, layers_pattern)
     if len(own) != 1:
         names = ", ".join(stack.name for stack in own)
@@ -66,7 +67,7 @@ def stack_of(model: nn.Module, found: Places, layers_pattern: str | None) -> Sta
             f"{type(model).__name__} has several stacks of layers ({names}); name one of them in "
             "layers_pattern."
         )
-    return own[0]
+    return replace(own[0], blocks=tuple(once(own[0].blocks)))
 
 
 def arguments(module: nn.Module) -> list[str]:
