@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
-from transformers import BertConfig, DistilBertConfig, GPT2Config, T5Config
+from transformers import (
+    BartConfig,
+    BertConfig,
+    DistilBertConfig,
+    GPT2Config,
+    LlamaConfig,
+    RobertaConfig,
+    T5Config,
+    XLMConfig,
+)
 
 from lorakit.errors import ConfigError, FormatError
 from lorakit.models.loading import load_for_task
@@ -15,7 +24,7 @@ from lorakit.tasks.ends import IGNORED
 from lorakit.tasks.nlg.task import WebNLG
 from lorakit.tasks.registry import task_of_type
 from lorakit.tasks.task_file import load_task, save_task
-from lorakit.tasks.text_models import DECODER
+from lorakit.tasks.text_models import DECODER, text_model_of
 from tests.training import tiny
 from tests.training.tiny_seq2seq import MODELS
 
@@ -120,3 +129,25 @@ def test_a_base_of_another_kind_is_refused_in_a_sentence(config, tmp_path) -> No
     BertConfig().save_pretrained(tmp_path)
     with pytest.raises(FormatError, match=r"is a bert model, .* AutoModelForSeq2SeqLM"):
         load_for_task(str(tmp_path), "AutoModelForSeq2SeqLM", {})
+
+
+@pytest.mark.parametrize("kind", [BertConfig, RobertaConfig, DistilBertConfig, XLMConfig])
+@pytest.mark.parametrize("task", [Generation, Chat])
+def test_an_encoder_is_refused_by_tasks_that_generate(kind, task) -> None:
+    said = rf"is an encoder \({kind.model_type}\), .* use a decoder .* or an encoder-decoder"
+    with pytest.raises(ConfigError, match=said):
+        task(("prompt",), "completion", 16).for_base(kind())
+
+
+@pytest.mark.parametrize(
+    ("config", "model"),
+    [
+        (BertConfig(is_decoder=True), "decoder"),
+        (XLMConfig(causal=True), "decoder"),
+        (LlamaConfig(), "decoder"),
+        (BartConfig(), "encoder_decoder"),
+        (BartConfig(is_encoder_decoder=False, is_decoder=True), "decoder"),
+    ],
+)
+def test_what_says_that_it_is_causal_is_a_decoder(config, model) -> None:
+    assert text_model_of(config).name == model
