@@ -9,7 +9,7 @@ import pytest
 
 from lorakit.checkpoint import read
 from lorakit.cli import main
-from lorakit.errors import StateError
+from lorakit.errors import ConfigError
 from lorakit.inference.generation import DecodingConfig, generate_texts
 from lorakit.inference.prediction import evaluate
 from lorakit.inference.session import evaluation_tables, open_session
@@ -103,13 +103,43 @@ def test_virtual_tokens_take_positions_from_the_texts(encoder, reviews, tmp_path
     assert task.max_length == 40 - 9
 
 
-def test_an_infix_and_label_smoothing_are_refused(llama, completions, tmp_path):
+@pytest.mark.parametrize("method", SETTINGS)
+def test_an_infix_and_label_smoothing_are_refused_before_training(
+    method, llama, completions, tmp_path
+):
     recipe = tiny.recipe(
-        llama, completions, tmp_path, method="prefix_embedding", data=COMPLETING,
-        training={"label_smoothing": 0.1, "max_steps": 2}, prefix_embedding={"infix": 2},
+        llama, completions, tmp_path, method=method, data=COMPLETING,
+        training={"label_smoothing": 0.1}, **{method: {"infix": 2}},
     )  # fmt: skip
-    with pytest.raises(StateError, match="the model got no labels"):
-        train(recipe, lambda text: None)
+    with pytest.raises(
+        ConfigError, match=f"smoothing is 0.1 and {method}.infix is 2: .* leave one"
+    ):
+        tiny.trainer_of(recipe)
+
+
+def test_label_smoothing_without_an_infix_is_trained(llama, completions, tmp_path):
+    recipe = tiny.recipe(
+        llama, completions, tmp_path, method="prefix_layer", data=COMPLETING,
+        training={"label_smoothing": 0.1, "max_steps": 1, "evaluations": 1},
+        prefix_layer={"prefix": 2},
+    )  # fmt: skip
+    tiny.trainer_of(recipe).train()
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+@pytest.mark.parametrize("prefix", [38, 600])
+def test_a_prefix_that_leaves_no_positions_is_named(method, prefix, encoder, reviews, tmp_path):
+    recipe = tiny.recipe(
+        encoder, reviews, tmp_path, method=method,
+        data={"task": "classification", "text": "text", "label": "label"},
+        **{method: {"prefix": prefix}},
+    )  # fmt: skip
+    problem = (
+        rf"{method}.prefix is {prefix} and {method}.infix is 0: they take {prefix} of the 40 "
+        r"positions .* at least 3; set them to 37 or less together"
+    )
+    with pytest.raises(ConfigError, match=problem):
+        prepare(recipe, split(recipe.data)["train"])
 
 
 def test_virtual_tokens_beside_lora_can_have_a_learning_rate_of_their_own(

@@ -14,6 +14,7 @@ from lorakit.models.heads import output_layer
 from lorakit.recipe.schema import Recipe
 from lorakit.tasks.registry import task_spec
 from lorakit.tasks.text_models import text_model_of
+from lorakit.training.model import require_labels
 
 
 class Fits:
@@ -28,8 +29,9 @@ class Fits:
 
         The method prepares a model on the meta device, of the class that the task takes.
         """
-        key = repr((recipe.base, recipe.revision, recipe.data.task, recipe.method_config))
-        key = f"{recipe.method} {key}"
+        smoothing = recipe.training.label_smoothing
+        what = (recipe.base, recipe.revision, recipe.data.task, recipe.method_config, smoothing)
+        key = f"{recipe.method} {what!r}"
         if key not in self.found:
             self.found[key] = _problem(recipe)
         if (problem := self.found[key]) is not None:
@@ -47,6 +49,7 @@ def _problem(recipe: Recipe) -> str | None:
     head = list(dict.fromkeys(name.rpartition(".")[0] for name in tensors))
     try:
         find(recipe.method).apply(model, recipe.method_config, head)
+        require_labels(recipe, model)
     except LorakitError as error:
         said = " ".join([error.headline, *error.problems])
         return f"method {recipe.method} cannot be used on {recipe.base}: {said}"

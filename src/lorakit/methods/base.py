@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from torch import nn
 
 from lorakit.checkpoint import AdapterBundle
-from lorakit.errors import MismatchError
+from lorakit.errors import ConfigError, MismatchError
 from lorakit.injection.inspection.report import Report
 from lorakit.injection.modes import MergeReport
 from lorakit.injection.transfer.loading import LoadReport
@@ -43,6 +43,8 @@ class Method(ABC, Generic[Config]):
     rate that moves the output alike falls with the width (arXiv 2203.03466, table 3)."""
     has_plain_form: bool = True
     """Whether a plain model can hold what it learns: whether `fold` is possible at all."""
+    position_settings: Sequence[str] = ()
+    """Settings that say how many positions of the base it takes from the texts."""
     has_adapters: bool = False
     """Whether it makes adapters that can start from those of another run (`init_adapter`)."""
 
@@ -109,7 +111,19 @@ class Method(ABC, Generic[Config]):
 
     def extra_positions(self, settings: Mapping[str, Any]) -> int:
         """How many positions of the base it takes from the texts, by its settings in recipes."""
-        return 0
+        return sum(int(settings[name]) for name in self.position_settings)
+
+    def require_room(self, settings: Mapping[str, Any], positions: int, least: int = 1) -> None:
+        """Raise ConfigError if it leaves fewer than `least` of the base's positions to a text."""
+        taken = self.extra_positions(settings)
+        if not taken or taken + least <= positions:
+            return
+        said = " and ".join(f"{self.name}.{n} is {settings[n]}" for n in self.position_settings)
+        most = max(0, positions - least)
+        raise ConfigError(
+            f"{said}: they take {taken} of the {positions} positions that the base has, and a text "
+            f"needs at least {least}; set them to {most} or less together, or use another base."
+        )
 
     def require_own(self, bundle: AdapterBundle, origin: str) -> None:
         """Raise MismatchError for a bundle of another method."""

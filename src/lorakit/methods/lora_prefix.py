@@ -23,6 +23,7 @@ from lorakit.methods.prefix_embedding import embedding_additions
 from lorakit.methods.prefix_layer import layer_additions
 from lorakit.methods.prefixes.config import PrefixLayerConfig
 from lorakit.methods.prefixes.method import Prefixed
+from lorakit.methods.prefixes.places import Places
 from lorakit.methods.saved_modules import joined
 from lorakit.surgery.additions import Addition
 from lorakit.surgery.wrappers import unwrapped
@@ -59,8 +60,10 @@ class LoraPrefix(Prefixed[LoraPrefixConfig]):
     config_type = LoraPrefixConfig
     defaults = MappingProxyType({"lora": LORA_DEFAULTS})
 
-    def additions(self, model: nn.Module, config: LoraPrefixConfig) -> Sequence[Addition]:
-        return WHERE[config.where](model, config)
+    def virtual_tokens(
+        self, model: nn.Module, found: Places, config: LoraPrefixConfig
+    ) -> Sequence[Addition]:
+        return WHERE[config.where](model, found, config)
 
     def heads(self, config: LoraPrefixConfig) -> Sequence[str]:
         return joined(config.lora.modules_to_save, config.modules_to_save or ()) or ()

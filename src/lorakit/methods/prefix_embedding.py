@@ -18,7 +18,7 @@ from lorakit.injection.transfer.loading import LoadReport
 from lorakit.methods.prefixes.additions import CHILD, insertions
 from lorakit.methods.prefixes.config import PrefixConfig
 from lorakit.methods.prefixes.method import Prefixed
-from lorakit.methods.prefixes.places import places
+from lorakit.methods.prefixes.places import Places, places
 from lorakit.methods.prefixes.rows import trainable_rows
 from lorakit.methods.prefixes.virtual_embedding import VirtualEmbedding, virtual_ids
 from lorakit.methods.prefixes.words import word_embeddings
@@ -34,8 +34,10 @@ class PrefixEmbedding(Prefixed[PrefixConfig]):
     config_type = PrefixConfig
     rate = 20.0
 
-    def additions(self, model: nn.Module, config: PrefixConfig) -> Sequence[Addition]:
-        return embedding_additions(model, config)
+    def virtual_tokens(
+        self, model: nn.Module, found: Places, config: PrefixConfig
+    ) -> Sequence[Addition]:
+        return embedding_additions(model, found, config)
 
     def load(
         self, model: nn.Module, bundle: AdapterBundle, origin: str, check_base: bool = True
@@ -57,9 +59,9 @@ def _at_its_place(model: nn.Module, bundle: AdapterBundle, origin: str) -> Adapt
     return replace(bundle, trained={f"{next(names)}.{CHILD}.weight": bundle.trained[PROMPT]})
 
 
-def embedding_additions(model: nn.Module, config: PrefixConfig) -> list[Addition]:
-    """What gives a model virtual tokens with these settings; raises TargetError."""
-    found, ids = places(model), virtual_ids(config.prefix + config.infix)
+def embedding_additions(model: nn.Module, found: Places, config: PrefixConfig) -> list[Addition]:
+    """What gives a model virtual tokens with embeddings of their own."""
+    ids = virtual_ids(config.prefix + config.infix)
     start = word_embeddings(found.embeddings, len(ids))
     rows = trainable_rows(start, config.reparametrisation)
     embedding = Addition(found.embeddings, CHILD, rows, VirtualEmbedding)

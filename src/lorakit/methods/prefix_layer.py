@@ -14,7 +14,7 @@ from torch import nn
 from lorakit.methods.prefixes.additions import CHILD, insertions
 from lorakit.methods.prefixes.config import PrefixLayerConfig
 from lorakit.methods.prefixes.method import Prefixed
-from lorakit.methods.prefixes.places import places, stack_of
+from lorakit.methods.prefixes.places import Places, stack_of
 from lorakit.methods.prefixes.prefixed_layer import LayerNumber, PrefixedLayer
 from lorakit.methods.prefixes.rows import trainable_rows
 from lorakit.methods.prefixes.words import word_activations
@@ -29,13 +29,15 @@ class PrefixLayer(Prefixed[PrefixLayerConfig]):
     config_type = PrefixLayerConfig
     rate = 6.0
 
-    def additions(self, model: nn.Module, config: PrefixLayerConfig) -> Sequence[Addition]:
-        return layer_additions(model, config)
+    def virtual_tokens(
+        self, model: nn.Module, found: Places, config: PrefixLayerConfig
+    ) -> Sequence[Addition]:
+        return layer_additions(model, found, config)
 
 
-def layer_additions(model: nn.Module, config: PrefixLayerConfig) -> list[Addition]:
+def layer_additions(model: nn.Module, found: Places, config: PrefixLayerConfig) -> list[Addition]:
     """What gives a model virtual tokens with activations in every layer; raises TargetError."""
-    found, count = places(model), config.prefix + config.infix
+    count = config.prefix + config.infix
     stack = stack_of(model, found, config.layers_pattern)
     start = word_activations(found.backbone, found.embeddings, stack, count)
     rows = trainable_rows(start, config.reparametrisation)

@@ -196,8 +196,10 @@ def prepare(recipe: Recipe, train: Any) -> tuple[Any, Task]:
     tokenizer = loading.load_tokenizer(recipe.base, recipe.revision)
     data = recipe.data
     columns = Columns(data.task, tuple(data.text or ()) or None, data.label)
-    taken = find(recipe.method).extra_positions(asdict(recipe.method_config))
-    limit = text_limit(tokenizer, recipe.base, recipe.revision) - taken
+    method, settings = find(recipe.method), asdict(recipe.method_config)
+    positions = text_limit(tokenizer, recipe.base, recipe.revision)
+    method.require_room(settings, positions, 1 + max(1, tokenizer.num_special_tokens_to_add()))
+    limit = positions - method.extra_positions(settings)
     task = make_task(train, columns, min(data.max_length or limit, limit))
     task = task.for_base(loading.load_config(recipe.base, recipe.revision))
     if data.end_token is not None:

@@ -9,6 +9,7 @@ from lorakit.errors import ConfigError
 from lorakit.injection.inspection.report import Report
 from lorakit.injection.selection.vocabulary import height, input_embeddings
 from lorakit.methods import find
+from lorakit.methods.prefixes.prompts import KnowsPrompts
 from lorakit.models import loading
 from lorakit.models.dtypes import compute_in, resolve_dtype
 from lorakit.models.vocabulary import resize
@@ -58,10 +59,25 @@ def _largest(ids: Any) -> int:
 
 
 def adapt_model(recipe: Recipe, model: Any, head: list[str]) -> Report:
-    """Prepare the model by the recipe's method, in the recipe's dtypes; the method's report."""
+    """Prepare the model by the recipe's method, in the recipe's dtypes; the method's report.
+
+    Raises as the method's `apply` and `require_labels` do.
+    """
     report = find(recipe.method).apply(model, recipe.method_config, head)
+    require_labels(recipe, model)
     compute_in(model, resolve_dtype(recipe.training.dtype))
     return report
+
+
+def require_labels(recipe: Recipe, model: Any) -> None:
+    """Raise ConfigError if label smoothing takes labels away that this prepared model reads."""
+    smoothing = recipe.training.label_smoothing
+    if smoothing and isinstance(model, KnowsPrompts) and model.prefix.infix:
+        raise ConfigError(
+            f"training.label_smoothing is {smoothing:g} and {recipe.method}.infix is "
+            f"{model.prefix.infix}: the infix stands before the first label, and label smoothing "
+            "takes the labels from the model; leave one of them out."
+        )
 
 
 def _dropout_setting(recipe: Recipe, task: Task) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from transformers import (
@@ -18,6 +19,8 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
+
+from lorakit.methods.prefixes.config import PrefixConfig, PrefixLayerConfig
 
 SHARED = {
     "hidden_size": 16,
@@ -61,6 +64,8 @@ CLASSES: dict[str, Any] = {
     "llama": LlamaForCausalLM,
     "t5": T5ForConditionalGeneration,
 }
+SETTINGS = {"prefix_embedding": PrefixConfig, "prefix_layer": PrefixLayerConfig}
+NAMES = pytest.mark.parametrize("name", SETTINGS)
 CAUSAL = ("gpt2", "llama")
 ENCODERS = ("bert", "roberta")
 

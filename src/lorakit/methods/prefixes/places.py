@@ -35,6 +35,8 @@ class Places:
     """Whether the model is a causal one that completes prompts."""
     limit: int | None
     """How many positions the backbone has a row for; None: it has no table of them."""
+    positions: int | None
+    """How many tokens it was made for; None: its config does not say it."""
 
 
 def places(model: nn.Module) -> Places:
@@ -46,6 +48,7 @@ def places(model: nn.Module) -> Places:
     reader: Any = model.get_encoder() if decoder is not None else model  # type: ignore[operator]
     backbone, embeddings = _backbone(model, reader)
     is_causal = decoder is None and _is_causal(backbone)
+    limit = _limit(backbone, embeddings)
     can_generate = getattr(model, "can_generate", None)
     return Places(
         backbone,
@@ -54,7 +57,8 @@ def places(model: nn.Module) -> Places:
         decoder,
         is_causal,
         is_causal and model is not backbone and can_generate is not None and can_generate(),
-        _limit(backbone, embeddings),
+        limit,
+        limit if limit is not None else _stated(backbone),
     )
 
 
@@ -118,15 +122,20 @@ def _is_causal(backbone: nn.Module) -> bool:
     return any(said) if said else "past_key_values" in arguments(backbone)
 
 
-def _limit(backbone: nn.Module, embeddings: nn.Module) -> int | None:
+def _limit(backbone: Any, embeddings: nn.Module) -> int | None:
     tables = [
         module
         for name, module in backbone.named_modules()
         if name.endswith(_POSITIONS) and isinstance(module, nn.Embedding)
     ]
-    stated = getattr(backbone.config, "max_position_embeddings", None)
+    stated = _stated(backbone)
     used = [t.num_embeddings - _first_row(t) for t in tables if t is not embeddings]
     return min([*used, *([stated] if stated else [])]) if used else None
+
+
+def _stated(backbone: Any) -> int | None:
+    stated = getattr(backbone.config, "max_position_embeddings", None)
+    return stated if stated is not None and stated > 0 else None  # XLNet says -1 for any number
 
 
 def _first_row(table: nn.Embedding) -> int:
