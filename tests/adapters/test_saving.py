@@ -63,33 +63,6 @@ def test_a_new_adapter_trains_and_no_other_moves(tmp_path: Path) -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_rows_train_as_the_adapter_alone_would(tmp_path: Path) -> None:
-    """Its gradients in a mixed batch are those of its rows alone."""
-    model, config = zoo.llama(), LoraConfig(r=2, target_modules=["q_proj", "down_proj"])
-    adapters = AdapterSet(model)
-    for name in ("a", "b"):
-        adapters.add(name, config)
-        for parameter in adapters.parameters(name):
-            torch.nn.init.normal_(parameter, std=0.3)
-
-    def loss(ids: torch.Tensor) -> torch.Tensor:
-        total: torch.Tensor = model(ids).logits.square().sum((1, 2)).sum()
-        return total
-
-    mixed_names = ["a", "b", "b", "a"]
-    with adapters.rows(mixed_names):
-        loss(IDS[:4]).backward()
-    for name in ("a", "b"):
-        together = {n: p.grad for n, p in adapters.named_parameters(name)}
-        for parameter in adapters.parameters(name):
-            parameter.grad = None
-        own = [row for row, other in enumerate(mixed_names) if other == name]
-        adapters.activate(name)
-        loss(IDS[own]).backward()
-        for key, parameter in adapters.named_parameters(name):
-            assert_close(together[key], parameter.grad, rtol=1e-4, atol=1e-4, msg=key)
-
-
 def test_what_a_set_does_not_train_is_refused() -> None:
     adapters = AdapterSet(zoo.llama())
     with pytest.raises(ConfigError, match="trains A and B alone"):

@@ -14,6 +14,8 @@ from lorakit.adapters.entry import Entry, Packed, Slot
 from lorakit.adapters.plans import ByGroups, ByRows, Counted, rows_part
 from lorakit.adapters.routing import Plan, Routing
 from lorakit.adapters.slab import Kind, Slab
+from lorakit.adapters.trained import Group as TrainingGroup
+from lorakit.adapters.trained import Segments, is_segmented
 from lorakit.functional.rows import Part
 from lorakit.layers.stand_in import AdapterStandIn, Own, stand_in
 from lorakit.surgery.disabling import here, is_disabled
@@ -80,11 +82,7 @@ class Place:
 
     def single(self, entry: Entry) -> Plan:
         """What runs where all rows have this adapter."""
-        adapter = entry.value()
-        if adapter is not None and isinstance(entry.adapter, Packed):
-            # what is loaded does not train, so nothing is dropped from it in training mode either
-            adapter = replace(adapter, spec=replace(adapter.spec, lora_dropout=0.0))
-        return stand_in(self.module, self.bases, adapter, entry.own_tensors())
+        return stand_in(self.module, self.bases, _as_run(entry), entry.own_tensors())
 
     def mixed(self, entries: Sequence[Entry | None]) -> Plan | None:
         """What runs where row n has the adapter entries[n]."""
@@ -94,11 +92,25 @@ class Place:
         if len(groups) == 1:
             entry = entries[0]
             return entry and Counted(self.name, len(entries), self.single(entry))
+        if any(entry is not None and entry.trains for entry, _ in groups.values()):
+            return self._training(len(entries), list(groups.values()))
         parts = self._parts(groups.values())
         if parts is not None:
             return ByRows(self.name, len(entries), self.module, parts)
-        plans = [(entry and self.single(entry), rows) for entry, rows in groups.values()]
-        return ByGroups(self.name, len(entries), self.module, plans)
+        return self._by_groups(len(entries), groups.values())
+
+    def _by_groups(self, rows: int, groups: Iterable[Group]) -> Plan:
+        plans = [(entry and self.single(entry), own) for entry, own in groups]
+        return ByGroups(self.name, rows, self.module, plans)
+
+    def _training(self, rows: int, groups: Sequence[Group]) -> Plan:
+        """What runs where some of the adapters train."""
+        adapters = [(entry and _as_run(entry), own) for entry, own in groups]
+        heads = any(entry is not None and entry.own is not None for entry, _ in groups)
+        if heads or not is_segmented(self.module, [adapter for adapter, _ in adapters]):
+            return self._by_groups(rows, groups)
+        found = [TrainingGroup(adapter, own) for adapter, own in adapters]
+        return Segments(self.name, rows, self.module, found)
 
     def _parts(self, groups: Iterable[Group]) -> list[Part] | None:
         """The adapters by slab, for one product of all rows; None where they have no such form."""
@@ -118,3 +130,12 @@ class Place:
         with torch.no_grad():
             for slab in self.slabs.values():
                 slab.apply(fn)
+
+
+def _as_run(entry: Entry) -> ModuleAdapter | None:
+    """The adapter as a value, with the dropout that it has in training mode."""
+    adapter = entry.value()
+    if adapter is None or not isinstance(entry.adapter, Packed):
+        return adapter
+    # what is loaded does not train, so nothing is dropped from it in training mode either
+    return replace(adapter, spec=replace(adapter.spec, lora_dropout=0.0))

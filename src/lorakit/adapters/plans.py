@@ -1,8 +1,8 @@
 """How a module computes a batch whose rows have adapters of their own.
 
-`ByRows` has one product of all rows with the base and one operation for the adapters. `ByGroups`
-serves what has no such operation (embeddings, convolutions, heads, adapters that train): the rows
-of each adapter run together, with its stand-in.
+`ByRows` has one product of all rows with the base and one operation for the adapters, and so has
+`trained.Segments` where adapters train. `ByGroups` serves what has no such operation (embeddings,
+convolutions, heads): the rows of each adapter run together, with its stand-in.
 
 A row of a batch may be several rows of the input, one after the other: the beams of a text, which
 `generate` repeats, or the tokens of a row that a module has flattened.
@@ -37,6 +37,11 @@ def repeats(place: str, rows: int, input: Tensor) -> int:
             "adapters; name one for each row of the batch (generate may repeat each row, as beams)."
         )
     return count // rows
+
+
+def members_of(rows: Sequence[int], times: int) -> list[int]:
+    """The rows of an input that belong to these, of which each has `times`."""
+    return [row * times + n for row in rows for n in range(times)]
 
 
 class Counted:
@@ -106,7 +111,7 @@ class ByGroups:
         times = repeats(self._place, self._rows, input)
         outputs, order = [], []
         for plan, rows in self._groups:
-            members = [row * times + n for row in rows for n in range(times)]
+            members = members_of(rows, times)
             part = input[torch.tensor(members, device=input.device)]
             outputs.append(self._module.base_forward(part) if plan is None else plan(part))
             order += members

@@ -92,7 +92,7 @@ def lora_linear(
             b = b.to(y.dtype)
         return y.addmm_(F.linear(x, a), b.t(), alpha=s)
     trains = torch.is_grad_enabled()
-    if weight.requires_grad or _needs_plain_operations(x):
+    if weight.requires_grad or needs_plain_operations(x):
         return definition(x, weight, bias, a, b, Form(s, dropout, transposed, parts))
     if is_captured(x) if dropout else trains and _is_small(x):
         return definition(x, weight, bias, a, b, Form(s, dropout, transposed, parts))
@@ -124,7 +124,7 @@ def _is_small(x: Tensor) -> bool:
     return x.numel() <= FEW and x.is_contiguous() and not autocast_is_on(x)
 
 
-def _needs_plain_operations(x: Tensor) -> bool:
+def needs_plain_operations(x: Tensor) -> bool:
     """Whether something traces or transforms the single operations (compile, torch.func, jvp)."""
     return (
         torch.compiler.is_compiling()
@@ -158,14 +158,19 @@ def _output(
 ) -> tuple[Tensor, Tensor]:
     """y, and h^T (R, T)."""
     y = linear.project(x, weight, bias, form.transposed)
-    dropped = x.reshape(-1, x.shape[-1]).to(y.dtype)
+    x_TI = x.reshape(-1, x.shape[-1])
+    return y, add_update(y.view(-1, y.shape[-1]), x_TI, a, b, form)
+
+
+def add_update(y_TO: Tensor, x_TI: Tensor, a: Tensor, b: Tensor, form: Form) -> Tensor:
+    """Add c D A^T B^T to y, in place; gives h^T (R, T)."""
+    dropped = x_TI.to(y_TO.dtype)
     if form.dropout:
         dropped = dropped * keep_mask(dropped, form.dropout, form.seed)
-    h_RT = matmul(a.to(y.dtype), dropped.t())
-    y_TO = y.view(-1, y.shape[-1])
-    for span, h, b_HR in _pairs(h_RT, b.to(y.dtype), form.parts):
+    h_RT = matmul(a.to(y_TO.dtype), dropped.t())
+    for span, h, b_HR in _pairs(h_RT, b.to(y_TO.dtype), form.parts):
         y_TO[:, span].addmm_(h.t(), b_HR.t(), alpha=form.scale)
-    return y, h_RT
+    return h_RT
 
 
 def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
@@ -179,40 +184,59 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         )
     needs_x, _, needs_bias, needs_a, needs_b, _ = ctx.needs_input_grad
     dy_TO = dy.reshape(-1, dy.shape[-1])
-    a, b = lora_A.to(dy.dtype), lora_B.to(dy.dtype)
-    mask = None
-    if form.dropout and (needs_x or needs_a):
-        mask = keep_mask(dy_TO.new_empty(len(dy_TO), a.shape[1]), form.dropout, form.seed)
-    if needs_a:
-        x_TI = x.reshape(-1, x.shape[-1]).to(dy.dtype)
-        dropped = x_TI if mask is None else x_TI * mask
-    if needs_a or needs_x:
-        pairs = _pairs(a, b, form.parts)
-        g_RT = _stacked([matmul(b_HR.t(), dy_TO[:, span].t()) for span, _, b_HR in pairs])
-    if needs_b and x is not None:
-        h_RT = matmul(a, dropped.t())
-
-    dx = da = db = None
+    dx_TI = None
     if needs_x:
-        dx_TI = _input_gradient(dy_TO, weight.to(dy.dtype), a, g_RT, mask, form)
-        dx = dx_TI.view(*dy.shape[:-1], a.shape[1]).to(ctx.x_dtype)
-    if needs_a:
-        da = matmul(g_RT, dropped).to(lora_A.dtype) * form.scale
-    if needs_b:
-        pairs = _pairs(h_RT, b, form.parts)
-        db = _stacked([matmul(h, dy_TO[:, span]).t() for span, h, _ in pairs])
-        db = db.to(lora_B.dtype) * form.scale
+        w = weight.to(dy.dtype)
+        dx_TI = matmul(dy_TO, w.t() if form.transposed else w)
+    x_TI = None if x is None else x.reshape(-1, x.shape[-1])
+    needs = needs_a, needs_b
+    da, db = update_gradients(dy_TO, x_TI, h_RT, lora_A, lora_B, form, needs, dx_TI)
+    dx = None
+    if dx_TI is not None:
+        dx = dx_TI.view(*dy.shape[:-1], lora_A.shape[1]).to(ctx.x_dtype)
     return dx, None, dy_TO.sum(0) if needs_bias else None, da, db, None
 
 
-def _input_gradient(
-    dy_TO: Tensor, weight: Tensor, a_RI: Tensor, g_RT: Tensor, mask: Tensor | None, form: Form
-) -> Tensor:
-    """G W + c (g A) * m, of shape (T, I)."""
-    dx_TI = matmul(dy_TO, weight.t() if form.transposed else weight)
-    if mask is None:
-        return dx_TI.addmm_(g_RT.t(), a_RI, alpha=form.scale)
-    return dx_TI.addcmul_(matmul(g_RT.t(), a_RI), mask, value=form.scale)
+def update_gradients(
+    dy_TO: Tensor,
+    x_TI: Tensor | None,
+    h_RT: Tensor | None,
+    lora_A: Tensor,
+    lora_B: Tensor,
+    form: Form,
+    needs: tuple[bool, bool],
+    dx_TI: Tensor | None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of A and B, where `needs` says so; adds c (g A) * m to `dx_TI`, in place.
+
+    One of x and h^T may be missing: x where A needs no gradient, h^T where it is computed again.
+    """
+    needs_a, needs_b = needs
+    a, b = lora_A.to(dy_TO.dtype), lora_B.to(dy_TO.dtype)
+    mask = dropped = da = db = None
+    if form.dropout and (dx_TI is not None or x_TI is not None):
+        mask = keep_mask(dy_TO.new_empty(len(dy_TO), a.shape[1]), form.dropout, form.seed)
+    if x_TI is not None and (needs_a or needs_b):
+        dropped = x_TI.to(dy_TO.dtype)
+        dropped = dropped if mask is None else dropped * mask
+    if needs_a or dx_TI is not None:
+        pairs = _pairs(a, b, form.parts)
+        g_RT = _stacked([matmul(b_HR.t(), dy_TO[:, span].t()) for span, _, b_HR in pairs])
+    if needs_a:
+        assert dropped is not None
+        da = matmul(g_RT, dropped).to(lora_A.dtype) * form.scale
+    if needs_b:
+        h_RT = matmul(a, dropped.t()) if dropped is not None else h_RT
+        assert h_RT is not None
+        pairs = _pairs(h_RT, b, form.parts)
+        db = _stacked([matmul(h, dy_TO[:, span]).t() for span, h, _ in pairs])
+        db = db.to(lora_B.dtype) * form.scale
+    if dx_TI is not None:
+        if mask is None:
+            dx_TI.addmm_(g_RT.t(), a, alpha=form.scale)
+        else:
+            dx_TI.addcmul_(matmul(g_RT.t(), a), mask, value=form.scale)
+    return da, db
 
 
 def _pairs(a: Tensor, b: Tensor, parts: Slices | None) -> Iterable[tuple[slice, Tensor, Tensor]]:

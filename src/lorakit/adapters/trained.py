@@ -1,0 +1,95 @@
+"""How a linear layer computes a batch in which adapters train: one product of all rows with the
+base, and each adapter's own on its rows, which are brought together first.
+
+An adapter without a row here gets no gradient at all: None, and not zeros, so no optimizer moves
+it, by weight decay or momentum either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.adapters.plans import members_of, repeats
+from lorakit.functional import dora
+from lorakit.functional.dropout import draw_seed
+from lorakit.functional.fused import Form
+from lorakit.functional.trained_rows import Segment, add_segments
+from lorakit.layers.composition import OwnForward
+from lorakit.layers.linear import Linear
+from lorakit.variants import LinearSite, ModuleAdapter
+from lorakit.variants.dora import MAGNITUDE
+
+
+class Group(NamedTuple):
+    """An adapter, or none, and its rows."""
+
+    adapter: ModuleAdapter | None
+    rows: Sequence[int]
+
+
+def is_segmented(module: nn.Module, adapters: Sequence[ModuleAdapter | None]) -> bool:
+    """Whether these have the form that `Segments` computes."""
+    return (
+        isinstance(module, Linear)
+        and not isinstance(module, OwnForward)
+        and all(
+            adapter is None
+            or (isinstance(adapter.site, LinearSite) and adapter.spec.variant in ("lora", "dora"))
+            for adapter in adapters
+        )
+    )
+
+
+class Segments:
+    """The updates of all rows in one operation, `functional.trained_rows`."""
+
+    def __init__(self, place: str, rows: int, module: nn.Module, groups: Sequence[Group]) -> None:
+        self._place, self._rows, self._groups = place, rows, groups
+        self._module: Any = module
+        order = [row for group in groups for row in group.rows]
+        self._order = None if order == [*range(rows)] else order
+
+    def __call__(self, input: Tensor) -> Tensor:
+        times = repeats(self._place, self._rows, input)
+        if self._order is None:
+            return self._together(input, times)
+        order = torch.tensor(members_of(self._order, times), device=input.device)
+        return self._together(input[order], times).index_select(0, order.argsort())
+
+    def _together(self, x: Tensor, times: int) -> Tensor:
+        """The output for inputs in the order of the groups."""
+        module, segments, offsets, start = self._module, [], [], 0
+        for adapter, rows in self._groups:
+            stop = start + len(rows) * times
+            if adapter is not None:
+                segments.append(self._segment(adapter, start, stop))
+            offsets.append(self._offset(adapter))
+            start = stop
+        weight, bias = module.base_weight, module.base_bias
+        u = add_segments(x, weight, bias, module.fan_in_fan_out, segments)
+        if all(offset is None for offset in offsets):
+            return u
+        zeros = torch.zeros(u.shape[-1], device=u.device)
+        d_KO = torch.stack([zeros if offset is None else offset for offset in offsets])
+        counts = torch.tensor([len(g.rows) * times for g in self._groups], device=u.device)
+        d_NO = d_KO.to(u.dtype).repeat_interleave(counts, 0, output_size=len(u))
+        return dora.apply_magnitude(u, bias, d_NO.view(len(u), *[1] * (u.ndim - 2), -1))
+
+    def _segment(self, adapter: ModuleAdapter, start: int, stop: int) -> Segment:
+        spec, transposed = adapter.spec, self._module.fan_in_fan_out
+        dropout = spec.lora_dropout if self._module.training else 0.0
+        parts = adapter.site.slices if isinstance(adapter.site, LinearSite) else None
+        form = Form(spec.scaling, dropout, transposed, parts, draw_seed() if dropout else 0)
+        return Segment(start, stop, adapter.tensors["lora_A"], adapter.tensors["lora_B"], form)
+
+    def _offset(self, adapter: ModuleAdapter | None) -> Tensor | None:
+        """DoRA's d."""
+        if adapter is None or MAGNITUDE not in adapter.tensors:
+            return None
+        a, b, m = (adapter.tensors[name] for name in ("lora_A", "lora_B", MAGNITUDE))
+        weight, transposed = self._module.base_weight, self._module.fan_in_fan_out
+        return dora.magnitude_offset(weight, a, b, m, adapter.spec.scaling, transposed)
