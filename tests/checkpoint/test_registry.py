@@ -198,8 +198,11 @@ def test_name_that_is_taken_is_refused(toy: Toy) -> None:
 @pytest.mark.parametrize(
     ("format", "message"),
     [
-        ("pfet", r"'pfet' is unknown \(did you mean 'peft'\?\); choose one of peft, lorakit\."),
-        ("loralib", "'loralib' can be loaded but not saved"),
+        (
+            "pfet",
+            r"'pfet' is unknown \(did you mean 'peft'\?\); choose one of peft, lorakit, loralib,",
+        ),
+        ("adapterhub", "'adapterhub' can be loaded but not saved"),
     ],
 )
 def test_format_that_is_not_written_is_refused(format: str, message: str, tmp_path: Path) -> None:

@@ -76,6 +76,11 @@ def table_of(kind: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, dict) and all(type(v) is kind for v in value.values())
 
 
+def is_names(value: Any) -> bool:
+    """Whether this is a list of strings."""
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
 def _is_class(value: Any) -> bool:
     return isinstance(value, list) and [type(part) for part in value] == [str, str]
 

@@ -26,9 +26,14 @@ def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) ->
         path = local_path(path)
     except FormatError as error:
         raise SaveError(f"The adapter could not be saved: {error}") from error
-    codec = _default_for(bundle) if format is None else _named(format)
+    codec = _default_for(bundle) if format is None else codec_named(format)
     if problems := _problems(codec, bundle):
         raise SaveError(f"This adapter cannot be saved in the format {codec.name}:", problems)
+    if codec.suffixes and (path.suffix not in codec.suffixes or path.is_dir()):
+        raise SaveError(
+            f"The format {codec.name} is one file, whose name ends in "
+            f"{' or '.join(codec.suffixes)}; {path} is none."
+        )
     if broken := not_finite(bundle):
         raise SaveError("This adapter contains NaN or infinite values, so it is not saved:", broken)
     if others := [name for name, other in FORMATS.items() if _is_of(other, path, codec)]:
@@ -37,7 +42,7 @@ def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) ->
             "loading it would be ambiguous; choose another directory."
         )
     try:
-        codec.write(bundle, path)
+        codec.write(codec.in_form(bundle), path)
     except SaveError:
         raise
     except Exception as error:  # safetensors' errors are no OSError
@@ -45,6 +50,17 @@ def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) ->
             f"The adapter could not be saved to {path}: {error}. Nothing there was changed."
         ) from error
     return path
+
+
+def codec_named(name: str) -> Codec:
+    """The format of this name; raises ConfigError if there is none that can be written."""
+    codecs = _writable()
+    if name not in codecs:
+        why = "can be loaded but not saved" if name in FORMATS else "is unknown"
+        raise ConfigError(
+            f"The format {name!r} {why}{suggest(name, codecs)}; choose one of {', '.join(codecs)}."
+        )
+    return codecs[name]
 
 
 def _problems(codec: Codec, bundle: AdapterBundle) -> list[str]:
@@ -57,7 +73,8 @@ def _problems(codec: Codec, bundle: AdapterBundle) -> list[str]:
 
 
 def _is_of(other: Decoder, path: Path, codec: Codec) -> bool:
-    return other is not codec and not other.is_fallback and path.is_dir() and other.sniff(path)
+    is_own = other.name in (codec.name, codec.read_as)
+    return not is_own and not other.is_fallback and path.is_dir() and other.sniff(path)
 
 
 def _writable() -> dict[str, Codec]:
@@ -67,13 +84,3 @@ def _writable() -> dict[str, Codec]:
 def _default_for(bundle: AdapterBundle) -> Codec:
     chosen = (codec for codec in _writable().values() if codec.is_default_for(bundle))
     return next(chosen, NATIVE)
-
-
-def _named(name: str) -> Codec:
-    codecs = _writable()
-    if name not in codecs:
-        why = "can be loaded but not saved" if name in FORMATS else "is unknown"
-        raise ConfigError(
-            f"The format {name!r} {why}{suggest(name, codecs)}; choose one of {', '.join(codecs)}."
-        )
-    return codecs[name]

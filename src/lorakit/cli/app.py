@@ -13,6 +13,7 @@ from lorakit.cli import (
     chat,
     checkpoints,
     compare,
+    convert,
     evaluate,
     generate,
     inspect,
@@ -57,6 +58,7 @@ app.command("targets")(targets.targets)
 app.command("latency")(latency.latency)
 app.command("inspect")(inspect.inspect)
 app.command("analyze")(analyze.analyze)
+app.command("convert")(convert.convert)
 app.command("merge")(merge.merge)
 app.command("push")(push.push)
 

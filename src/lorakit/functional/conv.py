@@ -53,6 +53,17 @@ def square_as_kernel_form(a: Tensor, b: Tensor, weight_shape: torch.Size) -> tup
     return a_wide.reshape(rank, *weight_shape[1:]), b.reshape(out_channels, rank, *ones)
 
 
+def kernel_as_square_form(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """A kernel-form pair as loralib's matrices of rank R * k with the same dW (G = 1).
+
+    Row o of W is k pieces of length I * k, and each is B[o] times the same piece of A: so A is cut
+    into these pieces, and B stands k times on a block diagonal.
+    """
+    k = a.shape[-1]
+    a_RkIk = a.reshape(a.shape[0] * k, -1)
+    return a_RkIk, torch.kron(b.flatten(1), torch.eye(k, dtype=b.dtype, device=b.device))
+
+
 def spread_groups(a: Tensor, groups: int) -> Tensor:
     """A (R, I/G, *kernel) as A (R, I, *kernel) for a convolution without groups: zero blocks."""
     blocks = a.chunk(groups)

@@ -31,23 +31,35 @@ UNLIMITED = 1 << 20
 """The sequence length used for no limit."""
 
 
-def meta_model(name: str, revision: str | None = None, auto_class: str | None = None) -> nn.Module:
+def meta_model(
+    name: str,
+    revision: str | None = None,
+    auto_class: str | None = None,
+    bundle: AdapterBundle | None = None,
+) -> nn.Module:
     """The model of that directory or hub id on the meta device: names and shapes, no weights.
 
-    It is of its own class, or of that `auto_class`. Raises FormatError if there is no such model.
+    It is of its own class, or of that `auto_class`, or of that for `bundle`. Raises FormatError if
+    there is no such model.
     """
-    return untrained_model(name, revision, auto_class, "meta")
+    return untrained_model(name, revision, auto_class, "meta", bundle)
 
 
 def untrained_model(
-    name: str, revision: str | None, auto_class: str | None, device: str
+    name: str,
+    revision: str | None,
+    auto_class: str | None,
+    device: str,
+    bundle: AdapterBundle | None = None,
 ) -> nn.Module:
     """The same with random weights on a device; the weights of the checkpoint are not read."""
     import torch
 
     transformers = _transformers()
     config = load_config(name, revision)
-    own = class_of(transformers, config)
+    own = class_of(transformers, config, bundle)
+    if bundle is not None and (labels := head_height(bundle)) is not None:
+        config.num_labels = labels
     model_class = getattr(transformers, auto_class) if auto_class else own
     try:
         with torch.device(device):

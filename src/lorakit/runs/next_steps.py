@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from pathlib import Path
 
-from lorakit.checkpoint import AdapterBundle, read
+from lorakit.checkpoint import AdapterBundle, read, vllm
 from lorakit.checkpoint.formats.peft.codec import Peft
 from lorakit.checkpoint.formats.registry import format_of
-from lorakit.config import scaling
 from lorakit.models.loading import WITHOUT_ADAPTER, holds_adapter, load_tokenizer, meta_model
 from lorakit.models.vocabulary import new_size
 from lorakit.recipe.schema import Recipe, from_mapping
@@ -18,11 +15,6 @@ from lorakit.runs.directory import ADAPTER, RECIPE
 from lorakit.tasks.base import Task
 from lorakit.tasks.generation import CausalTask
 from lorakit.tasks.task_file import load_task
-from lorakit.variants import VARIANTS
-
-VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM's --max-lora-rank accepts."""
-VLLM_HEADS = {"classifier", "score"}
 
 
 def usage(output: str) -> str:
@@ -40,40 +32,6 @@ def usage(output: str) -> str:
         paragraphs.append(f"In PEFT, instead of the last line:\n  {instead}")
         paragraphs.append(_in_vllm(recipe, output, bundle, generates))
     return "\n\n".join(paragraphs)
-
-
-def vllm_obstacles(bundle: AdapterBundle) -> list[str]:
-    """Why vLLM would refuse this adapter or compute something else; empty if it serves it.
-
-    vLLM supports one r and one lora_alpha for all layers, no biases and no DoRA; of modules to save
-    it supports heads named classifier or score.
-    """
-    return list(_obstacles(bundle))
-
-
-def _obstacles(bundle: AdapterBundle) -> Iterator[str]:
-    config = bundle.config
-    others = sorted({n.rpartition(".")[0] for n in bundle.trained} - VLLM_HEADS)
-    if config.bias != "none":
-        yield "it trains biases"
-    elif others:
-        yield f"it contains fully trained modules ({', '.join(others)})"
-    if config.variant != "lora":
-        yield f"it uses {VARIANTS[config.variant].title}"
-    if config.trainable_token_indices is not None:
-        yield "it trains rows of the vocabulary (trainable_token_indices)"
-        return
-    one = scaling(config.r, config.lora_alpha, config.use_rslora)
-    if any(not math.isclose(x.spec.scaling, one) for x in bundle.adapters.values()):
-        yield "its layers differ in their scaling (lora_alpha / r)"
-    if any(x.site is not None and x.site.kind != "linear" for x in bundle.adapters.values()):
-        yield "it adapts layers that are not linear"
-    if _rank(bundle) > VLLM_RANKS[-1]:
-        yield f"its rank is above {VLLM_RANKS[-1]}"
-
-
-def _rank(bundle: AdapterBundle) -> int:
-    return max((x.tensors["lora_A"].shape[0] for x in bundle.adapters.values()), default=1)
 
 
 def command_lines(source: str, generates: bool, columns: int) -> list[str]:
@@ -152,14 +110,13 @@ def peft_lines(adapter: str) -> list[str]:
 
 
 def _in_vllm(recipe: Recipe, output: str, bundle: AdapterBundle, generates: bool) -> str:
-    if obstacles := vllm_obstacles(bundle):
+    if obstacles := vllm.obstacles(bundle):
         return f"vLLM cannot serve this adapter: {'; '.join(obstacles)}."
-    rank = next(rank for rank in VLLM_RANKS if rank >= _rank(bundle))
     adapter = f"{output}/{ADAPTER}"
     served = f"--generation-config {adapter}" if generates else "--runner pooling"
     base = recipe.base if recipe.revision is None else f"{recipe.base} --revision {recipe.revision}"
     return (
         "In vLLM, where it supports LoRA for this architecture:\n"
-        f"  vllm serve {base} {served} --enable-lora --max-lora-rank {rank} "
+        f"  vllm serve {base} {served} --enable-lora --max-lora-rank {vllm.max_rank(bundle)} "
         f"--lora-modules {Path(output).name}={adapter}"
     )

@@ -42,6 +42,11 @@ class Decoder(ABC):
 class Codec(Decoder):
     """A format that can be read and written."""
 
+    read_as: str | None = None
+    """The format whose files it writes, where that is another one's."""
+    suffixes: tuple[str, ...] = ()
+    """How the name of its file ends; none for a format of directories."""
+
     def is_default_for(self, bundle: AdapterBundle) -> bool:
         """Whether such a bundle is written in this format where none is asked for.
 
@@ -53,9 +58,16 @@ class Codec(Decoder):
     def problems(self, bundle: AdapterBundle) -> list[str]:
         """What of this bundle the format cannot store; empty if `write` would lose nothing."""
 
+    def in_form(self, bundle: AdapterBundle) -> AdapterBundle:
+        """The same function as the format stores it, which is what reading its file gives.
+
+        By default the bundle as it is. `bundle` has no `problems`.
+        """
+        return bundle
+
     @abstractmethod
     def write(self, bundle: AdapterBundle, path: Path) -> None:
-        """Write a bundle without `problems`, atomically; raises OSError and SaveError.
+        """Write a bundle `in_form`, atomically; raises OSError and SaveError.
 
         On an error nothing is changed on disk, unless the SaveError says otherwise.
         """

@@ -18,7 +18,8 @@ from typing import Any
 from torch import Tensor
 
 from lorakit.checkpoint.bundle import AdapterBundle, missing_factors, type_problem
-from lorakit.checkpoint.formats.codec import Decoder
+from lorakit.checkpoint.formats import loralib_writing
+from lorakit.checkpoint.formats.codec import Codec
 from lorakit.checkpoint.formats.peft.layout import PREFIX
 from lorakit.checkpoint.formats.raw_keys import plain_keys, renamed
 from lorakit.checkpoint.formats.tensor_files import load_pickle, plain_tensors
@@ -36,10 +37,11 @@ _MAGIC = (b"PK\x03\x04", b"\x80")
 """How a zip archive (torch.save's files) and a bare pickle (those before torch 1.6) begin."""
 
 
-class Loralib(Decoder):
-    """Any file of torch.save that no other format recognises."""
+class Loralib(Codec):
+    """Any file of torch.save that no other format recognises; written as `*.pt` or `*.bin`."""
 
     name = "loralib"
+    suffixes = _SUFFIXES
     is_fallback = True
 
     def sniff(self, path: Path) -> bool:
@@ -49,6 +51,15 @@ class Loralib(Decoder):
 
     def decode(self, path: Path, lora_alpha: float | None) -> AdapterBundle:
         return decode(load_pickle(path), lora_alpha)
+
+    def problems(self, bundle: AdapterBundle) -> list[str]:
+        return loralib_writing.unsupported(bundle)
+
+    def in_form(self, bundle: AdapterBundle) -> AdapterBundle:
+        return loralib_writing.in_form(bundle)
+
+    def write(self, bundle: AdapterBundle, path: Path) -> None:
+        loralib_writing.save(bundle, path)
 
 
 def _begins_as_a_pickle(file: Path) -> bool:

@@ -9,6 +9,7 @@ from lorakit.checkpoint.formats.codec import Decoder
 from lorakit.checkpoint.formats.loralib import Loralib
 from lorakit.checkpoint.formats.native import Native
 from lorakit.checkpoint.formats.peft.codec import Peft
+from lorakit.checkpoint.formats.peft.portable import Portable, Vllm
 from lorakit.checkpoint.formats.peft.prompt_tuning import PromptTuning
 from lorakit.errors import ConfigError, FormatError
 
@@ -57,5 +58,5 @@ def _found(path: Path) -> str:
     return f"expected one of {wanted}, found {there} (formats: {names})"
 
 
-for _codec in (Peft(), NATIVE, AdapterHub(), PromptTuning(), Loralib()):
+for _codec in (Peft(), NATIVE, AdapterHub(), PromptTuning(), Loralib(), Portable(), Vllm()):
     register(_codec)

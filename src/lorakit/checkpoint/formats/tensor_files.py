@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -23,8 +24,24 @@ _SMALL = 2**26
 def save_safetensors(
     tensors: Mapping[str, Tensor], file: Path, metadata: Mapping[str, str]
 ) -> None:
-    """Write tensors `for_safetensors` with their metadata and a checksum of both."""
+    """Write tensors `for_safetensors` with their metadata and a checksum of both.
+
+    The same content is the same bytes.
+    """
     save_file(dict(tensors), file, metadata=with_checksum(metadata, tensors))
+    _sort_metadata(file)
+
+
+def _sort_metadata(file: Path) -> None:
+    """Put the strings of the header in order; safetensors writes them in a random one."""
+    with file.open("r+b") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= length:  # always, unless safetensors escapes letters otherwise
+            opened.seek(8)
+            opened.write(text.ljust(length))
 
 
 def load_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

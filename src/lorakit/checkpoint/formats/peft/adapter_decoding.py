@@ -28,9 +28,16 @@ def named_in_config(module: str, kind: str) -> str:
 
 
 def decode_adapter(
-    tensors: Mapping[str, Tensor], kind: str, spec: AdapterSpec, saved: Mapping[str, Any]
+    tensors: Mapping[str, Tensor],
+    kind: str,
+    spec: AdapterSpec,
+    saved: Mapping[str, Any],
+    transposed: bool = False,
 ) -> ModuleAdapter:
-    """One module's adapter in lorakit's shapes; raises FormatError if it contradicts the config."""
+    """One module's adapter in lorakit's shapes; raises FormatError if it contradicts the config.
+
+    `transposed` says how the weight of a linear layer is stored.
+    """
     a, b = tensors["lora_A"], tensors["lora_B"]
     if a.ndim != b.ndim or a.ndim < 2 or 0 in (*a.shape, *b.shape):
         raise FormatError(
@@ -44,10 +51,12 @@ def decode_adapter(
             f"lora_B {tuple(b.shape)}"
         )
     if saved:
-        return _decode_slices(tensors, spec, saved)
+        return _decode_slices(tensors, spec, saved, transposed)
     if kind == "conv":
         return _decode_conv(tensors, spec, groups)
     site = _SITES[kind](a.shape[1], b.shape[0])
+    if isinstance(site, LinearSite):
+        site = replace(site, transposed=transposed)
     return ModuleAdapter(spec, tensors, site)
 
 
@@ -72,7 +81,7 @@ def _decode_conv(tensors: Mapping[str, Tensor], spec: AdapterSpec, groups: int) 
 
 
 def _decode_slices(
-    tensors: Mapping[str, Tensor], spec: AdapterSpec, saved: Mapping[str, Any]
+    tensors: Mapping[str, Tensor], spec: AdapterSpec, saved: Mapping[str, Any], transposed: bool
 ) -> ModuleAdapter:
     """A and B of the slices of a fused weight, from their common block form."""
     a, b = tensors["lora_A"], tensors["lora_B"]
@@ -84,5 +93,5 @@ def _decode_slices(
         raise FormatError(f"its slices in the header are invalid ({error!r})") from error
     if compact is None:
         raise FormatError("lora_B is not zero outside the slices that the header lists")
-    site = SlicedSite(a.shape[1], b.shape[0], slices=parts)
+    site = SlicedSite(a.shape[1], b.shape[0], transposed, parts)
     return ModuleAdapter(spec, tensors, site).with_factors(*compact)

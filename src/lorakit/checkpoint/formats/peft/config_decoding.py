@@ -56,6 +56,7 @@ _TYPES: dict[str, Check] = {
     "bias": _TEXT,
     "use_rslora": _FLAG,
     "use_dora": _FLAG,
+    "fan_in_fan_out": _FLAG,
     "target_modules": _NAMES,
     "exclude_modules": _NAMES,
     "modules_to_save": _NAMES,

@@ -32,7 +32,7 @@ def encode_config(
         "base_model_name_or_path": bundle.base_model,
         "bias": config.bias,
         "exclude_modules": _plain(config.exclude_modules),
-        "fan_in_fan_out": any(_is_transposed(adapter) for adapter in adapters.values()),
+        "fan_in_fan_out": any(is_transposed(adapter) for adapter in adapters.values()),
         "inference_mode": True,
         "layers_pattern": _plain(config.layers_pattern),
         "layers_to_transform": _plain(config.layers_to_transform),
@@ -49,6 +49,11 @@ def encode_config(
         "use_rslora": config.use_rslora,
     }
     return {n: value for n, value in fields.items() if n not in DEFAULTS or value != DEFAULTS[n]}
+
+
+def is_transposed(adapter: ModuleAdapter) -> bool:
+    """Whether its weight is stored (in, out)."""
+    return isinstance(adapter.site, LinearSite) and adapter.site.transposed
 
 
 def _most_frequent(values: Mapping[str, T], default: T) -> T:
@@ -73,10 +78,6 @@ def _auto_mapping(bundle: AdapterBundle) -> dict[str, str] | None:
         return None
     library, name = bundle.base_class
     return {"base_model_class": name, "parent_library": library}
-
-
-def _is_transposed(adapter: ModuleAdapter) -> bool:
-    return isinstance(adapter.site, LinearSite) and adapter.site.transposed
 
 
 def _plain(value: Any) -> Any:

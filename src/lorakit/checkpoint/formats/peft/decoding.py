@@ -20,6 +20,7 @@ from lorakit.checkpoint.formats.peft.layout import (
     MAGNITUDE,
     OUT_PROJ,
     PREFIX,
+    TRANSPOSED,
     PeftFiles,
 )
 from lorakit.checkpoint.formats.peft.token_rows import FIELD, decode_rows, split_tensors
@@ -55,7 +56,8 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
     for name, (factors, kind) in pairs.items():
         try:
             spec, saved = specs[known[name]], modules.get(name, {})
-            adapters[name] = decode_adapter(factors, kind, spec, saved)
+            turned = kind == "linear" and _is_transposed(name, files)
+            adapters[name] = decode_adapter(factors, kind, spec, saved, turned)
         except FormatError as error:
             problems.append(f"{name}: {error.headline}")
     problems += _magnitude_problems(pairs, modules, config.use_dora)
@@ -80,6 +82,15 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
         targets_stated=not adapts_ties,
         unknown_settings=unknown_settings(files.config),
     )
+
+
+def _is_transposed(module: str, files: PeftFiles) -> bool:
+    """Whether the weight of a linear layer is stored (in, out), as GPT-2's is.
+
+    PEFT has one value for all modules; lorakit's header lists them where it wrote the file.
+    """
+    listed = (files.header or {}).get(TRANSPOSED)
+    return bool(files.config.get("fan_in_fan_out")) if listed is None else module in listed
 
 
 def _header_problems(files: PeftFiles) -> list[str]:

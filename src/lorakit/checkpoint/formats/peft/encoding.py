@@ -10,13 +10,14 @@ import torch
 
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.formats.peft import trained_names
-from lorakit.checkpoint.formats.peft.config_encoding import encode_config
+from lorakit.checkpoint.formats.peft.config_encoding import encode_config, is_transposed
 from lorakit.checkpoint.formats.peft.endings import Endings
 from lorakit.checkpoint.formats.peft.layout import (
     EMBEDDING_FACTORS,
     FACTORS,
     OUT_PROJ,
     PREFIX,
+    TRANSPOSED,
     PeftFiles,
 )
 from lorakit.checkpoint.formats.peft.token_rows import FIELD, encode_rows, outer_names, split_rows
@@ -184,7 +185,9 @@ def _encode_header(bundle: AdapterBundle, config: dict[str, Any]) -> dict[str, A
         for name, x in bundle.adapters.items()
         if x.site is not None and x.site.slices is not None
     }
+    turned = [n for n, x in bundle.adapters.items() if is_transposed(x)]
     return {
+        **({TRANSPOSED: turned} if turned else {}),
         "version": VERSION,
         "config": config,
         "fingerprint": dict(bundle.fingerprint or {}),

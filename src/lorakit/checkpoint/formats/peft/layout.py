@@ -28,6 +28,7 @@ from torch import Tensor
 from lorakit.checkpoint.header import (
     BASE_TYPES,
     Check,
+    is_names,
     parse_table,
     require_version,
     table_of,
@@ -66,6 +67,8 @@ CLASS_FIELDS = ("parent_library", "base_model_class")
 PREFIX = "base_model.model."
 
 OUT_PROJ = ".base_layer.out_proj"
+TRANSPOSED = "transposed"
+"""The header's list of modules whose weights are (in, out), where there is one."""
 MAGNITUDE = ".lora_magnitude_vector"
 FACTORS = {".lora_A.weight": "lora_A", ".lora_B.weight": "lora_B", MAGNITUDE: MAGNITUDE[1:]}
 EMBEDDING_FACTORS = {".lora_embedding_A": "lora_A", ".lora_embedding_B": "lora_B"}
@@ -95,4 +98,8 @@ def parse_header(metadata: Mapping[str, str] | None) -> dict[str, Any] | None:
     return header
 
 
-_HEADER_TYPES: dict[str, Check] = {"modules": ("a dict of dicts", table_of(dict)), **BASE_TYPES}
+_HEADER_TYPES: dict[str, Check] = {
+    "modules": ("a dict of dicts", table_of(dict)),
+    TRANSPOSED: ("a list of names", is_names),
+    **BASE_TYPES,
+}

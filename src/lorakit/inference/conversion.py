@@ -1,0 +1,179 @@
+"""An adapter from one file format to another; the base's weights are never read.
+
+What is written is read again, and has to be the adapter: a format that would lose something has
+refused it before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lorakit.checkpoint import AdapterBundle, read, vllm, write
+from lorakit.checkpoint.formats.codec import Codec
+from lorakit.checkpoint.writing import codec_named
+from lorakit.errors import ConfigError, SaveError
+from lorakit.foreign_files import local_path
+from lorakit.injection.transfer.loading import fit
+from lorakit.models.loading import meta_model
+from lorakit.runs.finished import finished_run
+
+_FACTS = {
+    "base_model": "the base's name",
+    "fingerprint": "the base's fingerprint",
+    "task_type": "the task",
+    "num_labels": "the number of labels",
+}
+"""What a bundle says beside its function, and a format may have no place for."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The report of a conversion."""
+
+    output: str
+    format: str
+    source_format: str
+    adapted_modules: int
+    bytes: int
+    lora_alpha: float
+    scale_in_B: bool
+    """Whether B holds a part of the scale, so that the format computes the same function."""
+    not_stored: list[str]
+    """What the file does not say of the adapter, and its reader has to know."""
+    vllm_max_lora_rank: int | None = None
+    """For vLLM: the least --max-lora-rank that takes it."""
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.output}: {self.format}, {self.bytes / 1e6:,.2f} MB, {self.adapted_modules} "
+            f"modules (from {self.source_format})"
+        ]
+        if self.scale_in_B:
+            lines.append(f"lora_alpha is now {self.lora_alpha:g}; the rest of the scale is in B")
+        if self.not_stored:
+            lines.append(f"not in this format: {', '.join(self.not_stored)}")
+        if self.vllm_max_lora_rank is not None:
+            lines.append(f"vLLM takes it with --max-lora-rank {self.vllm_max_lora_rank}")
+        return "\n".join(lines)
+
+
+def convert(
+    source: str,
+    target: Path,
+    format: str,
+    *,
+    base: str | None = None,
+    lora_alpha: float | None = None,
+    revision: str | None = None,
+    overwrite: bool = False,
+) -> Conversion:
+    """Write the adapter of a run, directory, file or hub id to `target` in another format.
+
+    `base` is only read where names or types of layers are the base's to say, and then its config
+    alone.
+
+    Raises FormatError for the source, ConfigError for a missing `base`, MismatchError for one that
+    the adapter does not fit, SaveError for what the format cannot hold and for a `target` that
+    exists without `overwrite`.
+    """
+    codec = codec_named(format)
+    run = finished_run(source, revision)
+    bundle = read(source if run is None else run.adapter, lora_alpha, revision)
+    if _needs_base(bundle, codec):
+        bundle = _on_base(bundle, base or bundle.base_model, source)
+    if not overwrite:
+        _require_free(target)
+    write(bundle, target, format)
+    return _report(bundle, codec, target)
+
+
+def _needs_base(bundle: AdapterBundle, codec: Codec) -> bool:
+    """Whether the source leaves to its base what the other format has to say."""
+    if bundle.format == codec.name:
+        return False
+    return bundle.spelling is not None or any(x.site is None for x in bundle.adapters.values())
+
+
+def _on_base(bundle: AdapterBundle, base: str | None, source: str) -> AdapterBundle:
+    """The bundle with the names and types of layers of its base, built without weights."""
+    if base is None:
+        raise ConfigError(
+            f"{source} does not say what its modules are, and nothing names its base; pass it with "
+            "--base (base=...). Its config is read, and no weights."
+        )
+    named, placement = fit(meta_model(base, bundle=bundle), bundle, source)
+    adapters = {
+        name: replace(placement.adapters[name], tensors=adapter.tensors)
+        for name, adapter in named.adapters.items()
+    }
+    return replace(named, adapters=adapters, config=placement.config, base_model=base)
+
+
+def _require_free(target: Path) -> None:
+    """Raise SaveError if something is there."""
+    path = local_path(target)
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if path.exists():
+        raise SaveError(
+            f"{target} already exists; pass --overwrite (overwrite=True) to replace it."
+        )
+
+
+def _report(bundle: AdapterBundle, codec: Codec, target: Path) -> Conversion:
+    expected = codec.in_form(bundle)
+    alpha = expected.config.lora_alpha if codec.name == "loralib" else None
+    found = read(target, alpha)
+    _require_same(found.tensors, expected.tensors, target)
+    lost = [
+        text
+        for name, text in _FACTS.items()
+        if getattr(found, name) is None and getattr(bundle, name) is not None
+    ]
+    if alpha is not None:
+        lost.insert(0, f"lora_alpha: pass {alpha:g} to whatever reads it")
+    return Conversion(
+        output=str(target),
+        format=codec.name,
+        source_format=bundle.format,
+        adapted_modules=len(found.adapters),
+        bytes=_size(target),
+        lora_alpha=expected.config.lora_alpha,
+        scale_in_B=_scale_moved(bundle, expected),
+        not_stored=lost,
+        vllm_max_lora_rank=vllm.max_rank(expected) if codec.name == "vllm" else None,
+    )
+
+
+def _require_same(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], target: Path
+) -> None:
+    """Raise SaveError if what was written does not read as what it was written from."""
+    others = found.keys() ^ expected.keys()
+    others |= {n for n in found.keys() & expected if not torch.equal(found[n], expected[n])}
+    if others:
+        raise SaveError(
+            f"{target} was written and does not read back as the adapter, so the disk or another "
+            "process has changed it:",
+            sorted(others),
+        )
+
+
+def _scale_moved(bundle: AdapterBundle, form: AdapterBundle) -> bool:
+    return any(
+        form.adapters[name].spec.scaling != adapter.spec.scaling
+        for name, adapter in bundle.adapters.items()
+    )
+
+
+def _size(target: Path) -> int:
+    files = target.iterdir() if target.is_dir() else [target]
+    return sum(file.stat().st_size for file in files if file.suffix in (".safetensors", *_SINGLE))
+
+
+_SINGLE = (".pt", ".pth", ".bin", ".ckpt", ".gguf")

@@ -1,0 +1,166 @@
+"""Adapters from one format to another, with the tools of the formats as readers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.testing import assert_close
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
+
+import lorakit as lora
+from lorakit.checkpoint import read
+from lorakit.cli import main
+from lorakit.errors import ConfigError, MismatchError, SaveError
+from lorakit.inference.conversion import convert
+from tests.tolerances import MODEL
+
+LLAMA = LlamaConfig(
+    vocab_size=64,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=64,
+)
+GPT2 = GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=64)
+IDS = torch.arange(12).reshape(2, 6)
+
+
+@pytest.fixture(scope="module", params=[LLAMA, GPT2], ids=["llama", "gpt2"])
+def base(request, tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    directory = tmp_path_factory.mktemp(request.param.model_type)
+    AutoModelForCausalLM.from_config(request.param).save_pretrained(directory)
+    return directory
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "llama": {"target_modules": ["q_proj", "k_proj", "down_proj"], "rank_pattern": {"k_proj": 2}},
+    "gpt2": {"target_modules": ["c_attn", "mlp.c_proj"], "rank_pattern": {"c_proj": 2}},
+}
+
+
+def model(base: Path) -> nn.Module:
+    return AutoModelForCausalLM.from_pretrained(base).eval()
+
+
+def logits(model: nn.Module) -> Tensor:
+    with torch.no_grad():
+        return model(IDS).logits
+
+
+@pytest.fixture
+def adapter(base: Path, tmp_path: Path) -> Path:
+    """Ranks and scales that differ, and rsLoRA: what readers of a few settings get wrong."""
+    adapted = model(base)
+    settings = SETTINGS[adapted.config.model_type]
+    config = lora.LoraConfig(
+        r=4,
+        lora_alpha=6,
+        use_rslora=True,
+        alpha_pattern={"1.*": 11},
+        init_lora_weights=False,
+        **settings,
+    )
+    lora.inject(adapted, config)
+    return lora.save_adapter(adapted, tmp_path / "adapter")
+
+
+def with_adapter(base: Path, adapter: Path, **options: Any) -> Tensor:
+    adapted = model(base)
+    lora.load_adapter(adapted, adapter, **options)
+    return logits(adapted)
+
+
+def test_portable_is_the_same_function_for_a_reader_of_r_and_alpha_alone(
+    base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    report = convert(str(adapter), tmp_path / "portable", "portable")
+    assert report.scale_in_B
+    assert "the rest of the scale is in B" in str(report)
+    expected = with_adapter(base, adapter)
+    assert (expected - logits(model(base))).abs().max() > 0.1
+    assert_close(with_adapter(base, tmp_path / "portable"), expected, **MODEL)
+    theirs = peft.PeftModel.from_pretrained(model(base), tmp_path / "portable")
+    assert_close(logits(theirs), expected, **MODEL)
+    layers = [m for m in theirs.modules() if isinstance(m, LoraLayer)]
+    assert {layer.scaling["default"] for layer in layers} == {1.0}
+
+
+def test_vllm_form_says_the_rank_to_serve_it_with(adapter: Path, tmp_path: Path) -> None:
+    report = convert(str(adapter), tmp_path / "vllm", "vllm")
+    assert report.vllm_max_lora_rank == 8
+    assert "vLLM takes it with --max-lora-rank 8" in str(report)
+
+
+def test_loralib_and_back_needs_the_bases_config_alone(
+    base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    report = convert(str(adapter), tmp_path / "lora.pt", "loralib")
+    expected, alpha = with_adapter(base, adapter), report.lora_alpha
+    assert f"lora_alpha: pass {alpha:g} to whatever reads it" in report.not_stored
+    assert_close(with_adapter(base, tmp_path / "lora.pt", lora_alpha=alpha), expected, **MODEL)
+    there = str(tmp_path / "lora.pt")
+    with pytest.raises(ConfigError, match="pass it with --base"):
+        convert(there, tmp_path / "back", "peft", lora_alpha=alpha)
+    (base / "model.safetensors").rename(base / "elsewhere")
+    try:
+        convert(there, tmp_path / "back", "peft", lora_alpha=alpha, base=str(base))
+    finally:
+        (base / "elsewhere").rename(base / "model.safetensors")
+    assert_close(with_adapter(base, tmp_path / "back"), expected, **MODEL)
+    assert read(tmp_path / "back").base_model == str(base)
+
+
+def test_base_of_another_shape_is_refused(adapter: Path, base: Path, tmp_path: Path) -> None:
+    report = convert(str(adapter), tmp_path / "lora.pt", "loralib")
+    config = model(base).config
+    config.update({"hidden_size": 16} if config.model_type == "llama" else {"n_embd": 16})
+    config.save_pretrained(tmp_path / "other")
+    with pytest.raises(MismatchError, match="size mismatch"):
+        convert(
+            str(tmp_path / "lora.pt"),
+            tmp_path / "back",
+            "peft",
+            lora_alpha=report.lora_alpha,
+            base=str(tmp_path / "other"),
+        )
+    assert not (tmp_path / "back").exists()
+
+
+def test_target_that_exists_is_only_replaced_if_asked_for(adapter: Path, tmp_path: Path) -> None:
+    convert(str(adapter), tmp_path / "a", "portable")
+    before = (tmp_path / "a" / "adapter_config.json").read_bytes()
+    with pytest.raises(SaveError, match="already exists; pass --overwrite"):
+        convert(str(adapter), tmp_path / "a", "peft")
+    assert (tmp_path / "a" / "adapter_config.json").read_bytes() == before
+    convert(str(adapter), tmp_path / "a", "peft", overwrite=True)
+    assert (tmp_path / "a" / "adapter_config.json").read_bytes() != before
+
+
+def test_peft_to_peft_is_the_same_file(adapter: Path, tmp_path: Path) -> None:
+    convert(str(adapter), tmp_path / "again", "peft")
+    for file in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (tmp_path / "again" / file).read_bytes() == (adapter / file).read_bytes()
+
+
+def test_command_converts_and_lists_what_a_format_cannot_hold(
+    adapter: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    def run(*arguments: str) -> tuple[str, str]:
+        monkeypatch.setattr("sys.argv", ["lorakit", *arguments])
+        with pytest.raises(SystemExit):
+            main()
+        return capsys.readouterr()
+
+    out, _ = run("convert", str(adapter), str(tmp_path / "v"), "--to", "vllm", "--json")
+    assert '"vllm_max_lora_rank": 8' in out
+    _, error = run("convert", str(adapter), str(tmp_path / "v"), "--to", "portabel")
+    assert "'portabel' is unknown (did you mean 'portable'?)" in error
