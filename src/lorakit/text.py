@@ -61,6 +61,16 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def first_of(names: Iterable[str]) -> str:
+    """The first name, and how many others there are.
+
+    >>> first_of(["a"]), first_of(["a", "b"]), first_of(["a", "b", "a", "c"])
+    ('a', 'a and 1 other', 'a and 2 others')
+    """
+    first, *others = dict.fromkeys(names)
+    return first + (f" and {plural(len(others), 'other')}" if others else "")
+
+
 def rows_text(rows: Sequence[int]) -> str:
     """Rows by their number, the first below the header being 1.
 

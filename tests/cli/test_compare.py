@@ -67,7 +67,7 @@ def test_a_run_that_fails_stands_in_the_table_and_the_exit_code_is_1(
     assert [failure["error"] for failure in table["failures"]] == ["no room"] * 2
     code, out, _ = run("compare", file.parent / "runs")
     assert code == 1
-    assert "failed: tiny/one/head seed 0: no room" in out
+    assert "failed: tiny/one/head seed 0 and 1 other: no room" in out
     monkeypatch.setenv("PROGRAM", "")
     assert run("compare", file)[0] == 0
 

@@ -52,3 +52,16 @@ def test_dry_run_has_no_page(run, finished, tmp_path):
     assert code == 1
     assert "--html" in err
     assert not (tmp_path / "page.html").exists()
+
+
+def test_interrupted_sweep_has_a_page_of_what_is_there(run, tmp_path, monkeypatch):
+    output, page = tmp_path / "sweep", tmp_path / "page.html"
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(sweep(output)))
+    interrupted = Runs(most=1)
+    monkeypatch.setattr("lorakit.experiments.local_runs.local_runs", lambda at_once: interrupted)
+    code, _, err = run("compare", file, "--html", page)
+    assert code == 130
+    assert err.splitlines()[-1] == "Interrupted; the same command goes on with what is left."
+    for place in (output / "table.html", page):
+        assert "1 to run" in place.read_text("utf-8")

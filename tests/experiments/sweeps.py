@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from lorakit.experiments.progress import Progress
 from lorakit.experiments.running import run_sweep
 from lorakit.experiments.table import Table
 from lorakit.recipe.yaml_file import load_recipe
+from lorakit.text import to_json
 
 
 def sweep(output: Path, **changes: Any) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Runs:
         except RuntimeError as error:
             job.error.write_text(str(error))
             return Outcome(job, str(error), 1.0)
-        (job.directory / "result.json").write_text(json.dumps(content))
+        (job.directory / "result.json").write_text(to_json(content))
         return Outcome(job, None, 1.0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from lorakit.cli.output import INTERRUPTED, Json, print_error, show
 from lorakit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from lorakit.experiments.plan import Plan
     from lorakit.experiments.table import Table
 
 
@@ -152,27 +153,23 @@ def _list_runs(file: Path, settings: list[str], html: Path | None, as_json: bool
 def _run_sweep(
     file: Path, settings: list[str], machines: Machines, html: Path | None, as_json: bool
 ) -> None:
-    from lorakit.experiments.sweep_file import load_sweep, planned
-    from lorakit.experiments.sweep_page import PAGE, sweep_page
-
-    mapping = load_sweep(file, settings)
-    table = _run(mapping, machines, as_json)
-    plan = planned(mapping)
-    for place in (plan.output / PAGE, html):
-        write_html(place, partial(sweep_page, plan, table))
-    _show_table(table, as_json)
-
-
-def _run(mapping: dict[str, Any], machines: Machines, as_json: bool) -> Table:
     from lorakit.cli.sweep_progress import sweep_progress
     from lorakit.experiments.running import run_sweep
+    from lorakit.experiments.sweep_file import load_sweep
+    from lorakit.experiments.sweep_page import PAGE, sweep_page
 
+    def publish(plan: Plan, table: Table) -> None:
+        for place in (plan.output / PAGE, html):
+            write_html(place, partial(sweep_page, plan, table))
+
+    mapping = load_sweep(file, settings)
     try:
         with machines.executor() as (execute, at_once), sweep_progress(as_json) as show_progress:
-            return run_sweep(mapping, execute, at_once, show_progress)
+            table = run_sweep(mapping, execute, at_once, show_progress, publish)
     except KeyboardInterrupt:
         print_error("Interrupted; the same command goes on with what is left.", as_json)
         raise typer.Exit(INTERRUPTED) from None
+    _show_table(table, as_json)
 
 
 def _show_table(table: Table, as_json: bool) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lorakit.experiments.choosing import choice, nothing_to_choose
 from lorakit.experiments.plan import Plan, PlannedRun
-from lorakit.experiments.state import choice, error_of, require_unchanged, result_of
+from lorakit.experiments.state import error_of, require_unchanged, result_of
 from lorakit.text import plural, table
 
 
@@ -40,6 +41,7 @@ def overview(plan: Plan) -> Overview:
     runs = []
     for variant, task in plan.cells:
         chosen = choice(plan, variant, task)
+        unknown = "to run" if nothing_to_choose(plan, variant, task) is None else "failed"
         runs += [
             OverviewRun(run.name, str(run.directory), _state(run))
             for run in plan.candidates(variant, task)
@@ -48,7 +50,7 @@ def overview(plan: Plan) -> Overview:
             runs.append(
                 OverviewRun(run.name, str(run.directory), _state(run))
                 if chosen is not None
-                else OverviewRun(f"{run.name}, as chosen", "", "to run")
+                else OverviewRun(f"{run.name}, as chosen", "", unknown)
             )
     return Overview(tuple(runs))
 

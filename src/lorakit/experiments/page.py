@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from lorakit import pages
 from lorakit.experiments import figures
-from lorakit.experiments.reading import noise, summary
+from lorakit.experiments.reading import failures, noise, summary
 from lorakit.experiments.table import AVERAGE, Cell, Column, Row, Table
-from lorakit.text import size_text
+from lorakit.text import first_of, size_text
 
 _NOISE = "~"
 
@@ -184,7 +184,10 @@ def _failures(table: Table) -> pages.Table:
         "Runs without a result, and why.",
         ["run", "error"],
         [
-            [failure.name, pages.Cell(failure.error.partition("\n")[0], details=failure.error)]
-            for failure in table.failures
+            [
+                pages.Cell(first_of(names), details="\n".join(names) if len(names) > 1 else ""),
+                pages.Cell(error.partition("\n")[0], details=error),
+            ]
+            for error, names in failures(table)
         ],
     )

@@ -56,7 +56,7 @@ class PlannedRun:
     @property
     def place(self) -> str:
         """The cell of the table that it belongs to."""
-        return "/".join((self.variant.base.name, self.task.name, self.variant.name))
+        return cell_name(self.variant, self.task)
 
     @property
     def name(self) -> str:
@@ -114,6 +114,11 @@ class Plan:
 def plan_of(sweep: Sweep, problems: list[str]) -> Plan:
     """The plan of what can be read of a sweep; what is wrong is appended to `problems`."""
     return Plan(sweep, entries_of(sweep, problems), local_path(sweep.output))
+
+
+def cell_name(variant: Variant, task: Entry) -> str:
+    """What messages call a cell of the table."""
+    return "/".join((variant.base.name, task.name, variant.name))
 
 
 def slug(name: str) -> str:

@@ -17,6 +17,14 @@ def summary(table: Table) -> str | None:
     return f"{table.statistic} ± {SPREAD_TITLES[table.spread]} over {seeds}"
 
 
+def failures(table: Table) -> list[tuple[str, list[str]]]:
+    """Why runs failed, each reason once, with the names of all that it is true of."""
+    names: dict[str, list[str]] = {}
+    for failure in table.failures:
+        names.setdefault(failure.error, []).append(failure.name)
+    return list(names.items())
+
+
 def noise(table: Table) -> str | None:
     """What the mark of noise says; None if nothing was tested."""
     if all(cell.p_value is None for row in table.rows for cell in row.cells):

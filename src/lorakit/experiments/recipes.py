@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from lorakit.errors import LorakitError
@@ -13,7 +13,7 @@ from lorakit.recipe.catalogue import recipe_file
 from lorakit.recipe.schema import Recipe, from_mapping
 from lorakit.recipe.task_settings import TASK, TASKS
 from lorakit.recipe.yaml_file import load_recipe, with_settings, with_values
-from lorakit.text import plural
+from lorakit.text import first_of
 
 
 def recipe_of(plan: Plan, run: PlannedRun) -> Recipe:
@@ -41,7 +41,7 @@ def recipe_problems(plan: Plan, require: Callable[[Recipe], None] | None = None)
         except LorakitError as error:
             for problem in error.problems or [str(error)]:
                 problems.setdefault(problem, []).append(run.place)
-    return [f"{problem} ({_places(names)})" for problem, names in problems.items()] + [
+    return [f"{problem} (in {first_of(names)})" for problem, names in problems.items()] + [
         f"{' and '.join(names)} would be written to one directory; rename one of them"
         for names in places.values()
         if len(names) > 1
@@ -56,11 +56,6 @@ def _one_of_each(plan: Plan) -> Iterator[PlannedRun]:
         choices = [run.chosen for run in candidates] or [plan.only_choice(variant)]
         for chosen in choices:
             yield from plan.runs(variant, task, chosen)[:1]
-
-
-def _places(names: Iterable[str]) -> str:
-    first, *others = dict.fromkeys(names)
-    return f"in {first}" + (f" and {plural(len(others), 'other')}" if others else "")
 
 
 def _begin(plan: Plan, run: PlannedRun) -> Mapping[str, Any]:

@@ -8,10 +8,11 @@ from typing import Any
 
 from lorakit import pages
 from lorakit.experiments import figures
+from lorakit.experiments.choosing import choice, headline
 from lorakit.experiments.entries import Entry
 from lorakit.experiments.page import page_of
 from lorakit.experiments.plan import Plan, PlannedRun, Variant, settings_text
-from lorakit.experiments.state import choice, error_of, headline, result_of
+from lorakit.experiments.state import error_of, result_of
 from lorakit.experiments.sweep_file import COPY
 from lorakit.experiments.sweep_table import row_name
 from lorakit.experiments.table import Table
@@ -80,5 +81,7 @@ def _score(task: Entry, run: PlannedRun) -> tuple[str, pages.Cell]:
     """The metric and its value, or why there is none."""
     if (result := result_of(run)) is None:
         return "", pages.Cell("to run" if error_of(run) is None else "failed")
-    column, value = headline(task, result)
+    if (found := headline(task, result)) is None:
+        return "", pages.number(None)
+    column, value = found
     return column.shown.title, pages.Cell(column.shown.text(value), value)

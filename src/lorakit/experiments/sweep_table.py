@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from lorakit.experiments.choosing import choice, nothing_to_choose
 from lorakit.experiments.entries import Entry
-from lorakit.experiments.plan import Plan, PlannedRun, Variant, settings_text
+from lorakit.experiments.plan import Plan, Variant, settings_text
 from lorakit.experiments.published import published_figures
-from lorakit.experiments.state import choice, error_of, result_of
-from lorakit.experiments.table import Table
+from lorakit.experiments.state import error_of, result_of
+from lorakit.experiments.table import Failure, Table
 from lorakit.experiments.tabulation import Measurement, RowName, Style, tabulate
 
 
@@ -27,7 +28,11 @@ def sweep_table(plan: Plan) -> Table:
     )
     measurements = [m for variant, task in plan.cells for m in _measurements(plan, variant, task)]
     table = tabulate(measurements, list(rows), [task.name for task in tasks], style)
-    return replace(table, notes=(*table.notes, *_choices(plan)))
+    return replace(
+        table,
+        failures=(*_failed_candidates(plan), *table.failures),
+        notes=(*table.notes, *_choices(plan)),
+    )
 
 
 def row_name(variant: Variant) -> RowName:
@@ -37,23 +42,20 @@ def row_name(variant: Variant) -> RowName:
 
 def _measurements(plan: Plan, variant: Variant, task: Entry) -> Iterator[Measurement]:
     chosen = choice(plan, variant, task)
-    for run in plan.candidates(variant, task):
-        if result_of(run) is None and (error := error_of(run)) is not None:
-            yield _measurement(run, error=error)
+    unchosen = nothing_to_choose(plan, variant, task) if chosen is None else None
     for run in plan.runs(variant, task, {} if chosen is None else chosen):
-        yield (
-            Measurement(row_name(variant), task.name, run.seed, None, run.name)
-            if (chosen is None)
-            else _measurement(run)
-        )
+        result = None if chosen is None else result_of(run)
+        error = unchosen if chosen is None or result is not None else error_of(run)
+        source = run.name if chosen is None else str(run.directory)
+        yield Measurement(row_name(variant), task.name, run.seed, result, source, error)
 
 
-def _measurement(run: PlannedRun, error: str | None = None) -> Measurement:
-    result = None if run.is_candidate else result_of(run)
-    error = error if result is not None or error is not None else error_of(run)
-    return Measurement(
-        row_name(run.variant), run.task.name, run.seed, result, str(run.directory), error
-    )
+def _failed_candidates(plan: Plan) -> Iterator[Failure]:
+    """Those that are not among the seeds of any cell."""
+    for variant, task in plan.cells:
+        for run in plan.candidates(variant, task):
+            if result_of(run) is None and (error := error_of(run)) is not None:
+                yield Failure(run.name, error)
 
 
 def _choices(plan: Plan) -> Iterator[str]:

@@ -16,6 +16,7 @@ class Column:
 
     task: str
     metric: str
+    """Empty where nothing has been measured yet."""
 
     @property
     def shown(self) -> ShownMetric:

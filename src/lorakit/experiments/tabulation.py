@@ -81,8 +81,8 @@ def _baselines(runs: Sequence[Measurement], columns: Sequence[Column]) -> list[R
     """What answers that look at no text score, a row of no base for each kind of answer."""
     values: dict[str, dict[Column, float]] = {}
     for run in runs:
-        found = (run.result or {}).get("baseline") or {}
-        if (column := Column(run.task, found.get("metric", ""))) in columns:
+        found = (run.result or {}).get("baseline")
+        if found and (column := Column(run.task, found["metric"])) in columns:
             values.setdefault(found["answer"], {})[column] = found["value"]
     return [
         Row(answer, "", tuple(Cell(center=of.get(column)) for column in columns))
@@ -99,7 +99,7 @@ def _columns(runs: Sequence[Measurement], tasks: Sequence[str], style: Style) ->
                 names |= dict.fromkeys(_headlines(run, style))
         for _, of, metric in style.published:
             names |= {metric: None} if of == task else {}
-        columns += [Column(task, name) for name in names or style.metrics.get(task, ())]
+        columns += [Column(task, name) for name in names or style.metrics.get(task) or [""]]
     return columns
 
 

@@ -60,6 +60,13 @@ def claimed(output: Path, recipe: Recipe) -> Iterator[Callable[[], None]]:
             raise
 
 
+def abandon(output: Path) -> None:
+    """Delete a run that has nothing to go on from, but for what trackers have kept of it."""
+    for path in output.iterdir():
+        if path.name not in TRACKED:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def _require_same(output: Path, recipe: Recipe) -> None:
     try:
         there = from_mapping(load_recipe(output / RECIPE))

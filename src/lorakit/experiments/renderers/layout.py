@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lorakit.experiments.reading import noise, summary
+from lorakit.experiments.reading import failures, noise, summary
 from lorakit.experiments.table import Cell, Column, Row, Table
-from lorakit.text import size_text
+from lorakit.text import first_of, size_text
 
 Style = Callable[[str, Cell], str]
 """(center and spread, cell) -> the same, marked as the form marks the best and what is noise."""
@@ -48,7 +48,7 @@ def lines(table: Table, style: Style, plus_minus: str = "±") -> list[list[str]]
 
 def title(column: Column) -> str:
     """The task and the metric."""
-    return f"{column.task} {column.shown.title}"
+    return f"{column.task} {column.shown.title}".rstrip()
 
 
 def notes(table: Table, best: str) -> list[str]:
@@ -62,7 +62,7 @@ def notes(table: Table, best: str) -> list[str]:
         found.append("trainable parameters: the method's + those of heads")
     found += table.notes
     found += [f"[ ] published: {source}" for source in table.sources]
-    return found + [f"failed: {failure.name}: {failure.error}" for failure in table.failures]
+    return found + [f"failed: {first_of(names)}: {error}" for error, names in failures(table)]
 
 
 def _cell(cell: Cell, column: Column, style: Style, plus_minus: str) -> str:
