@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 import lorakit
@@ -63,10 +65,17 @@ def test_a_new_adapter_trains_and_no_other_moves(tmp_path: Path) -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_what_a_set_does_not_train_is_refused() -> None:
+@pytest.mark.parametrize("setting", [{"bias": "all"}, {"trainable_token_indices": [3]}])
+def test_what_a_set_does_not_train_is_refused(setting: dict[str, Any]) -> None:
     adapters = AdapterSet(zoo.llama())
-    with pytest.raises(ConfigError, match="trains A and B alone"):
-        adapters.add("new", LoraConfig(target_modules=["q_proj"], modules_to_save=["lm_head"]))
+    with pytest.raises(ConfigError, match="trains A and B, and modules in full"):
+        adapters.add("new", LoraConfig(target_modules=["q_proj"], **setting))
     with pytest.raises(TargetError, match="nope"):
         adapters.add("new", LoraConfig(target_modules=["nope"]))
     assert adapters.list() == []
+
+
+def test_a_module_that_all_rows_share_is_not_trained() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    with pytest.raises(TargetError, match=r"1.weight is a parameter of BatchNorm1d"):
+        AdapterSet(model).add("new", LoraConfig(target_modules=["0"], modules_to_save=["1"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,7 +170,7 @@ def test_a_mixed_batch_has_one_product_with_the_base(
     assert all(p.grad is not None for name in "abc" for p in adapters.parameters(name))
 
 
-def test_slices_and_loaded_ones_train_beside_others(tmp_path: Any) -> None:
+def test_slices_and_loaded_ones_train_beside_others(tmp_path: Path) -> None:
     """GPT-2's Conv1D, in slices and whole, beside an adapter that was loaded."""
     model = zoo.gpt2().double()
     lorakit.inject(source := zoo.gpt2().double(), LoraConfig(r=2, target_modules=["c_attn"]))
@@ -192,3 +193,65 @@ def test_slices_and_loaded_ones_train_beside_others(tmp_path: Any) -> None:
         loss_of(model, IDS[:5][[at for at, own in enumerate(names) if own == name]]).backward()
         for key, parameter in adapters.named_parameters(name):
             assert_close(together[key], parameter.grad, **CLOSE, msg=f"{name}: {key}")
+
+
+def classifier() -> nn.Module:
+    return zoo.bert("BertForSequenceClassification", num_labels=3).double()
+
+
+HEADS = {"modules_to_save": ["classifier"], "target_modules": ["query", "value"]}
+
+
+def test_each_row_trains_the_head_of_its_adapter(tmp_path: Path) -> None:
+    """As alone, and `load_adapter` reads the head that was trained."""
+    labels, names = torch.tensor([0, 1, 2, 2, 0, 1]), ["a", "b", "b", "a", "a", "b"]
+    rows = {name: [n for n, own in enumerate(names) if own == name] for name in "ab"}
+    model, config, alone = classifier(), LoraConfig(r=2, **HEADS), {}
+    adapters = AdapterSet(model)
+    for name in "ab":
+        adapters.add(name, config)
+        alone[name] = classifier()
+        lorakit.inject(alone[name], config)
+        alone[name].load_state_dict(dict(adapters.named_parameters(name)), strict=False)
+    base = adapters.model.get_parameter("classifier.weight").clone()
+
+    def step(model: nn.Module, parameters: Sequence[nn.Parameter], loss: Tensor) -> None:
+        loss.backward()
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.sub_(parameter.grad, alpha=0.5)
+                parameter.grad = None
+
+    for _ in range(5):
+        with adapters.rows(names):
+            logits = model(IDS[:6]).logits
+        losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+        own = [p for name in "ab" for p in adapters.parameters(name)]
+        step(model, own, losses[rows["a"]].mean() + losses[rows["b"]].mean())
+        for name, single in alone.items():
+            loss = nn.functional.cross_entropy(single(IDS[rows[name]]).logits, labels[rows[name]])
+            step(single, [p for p in single.parameters() if p.requires_grad], loss)
+    for name, single in alone.items():
+        found = dict(adapters.named_parameters(name))
+        assert {"classifier.weight", "classifier.bias"} < found.keys()
+        for key, parameter in single.named_parameters():
+            if parameter.requires_grad:
+                assert_close(found[key], parameter, rtol=1e-7, atol=1e-9, msg=key)
+        loaded = classifier()
+        lorakit.load_adapter(loaded, adapters.save(name, tmp_path / name))
+        assert_close(loaded(IDS).logits, single(IDS).logits, rtol=1e-6, atol=1e-6)
+    assert torch.equal(adapters.model.get_parameter("classifier.weight"), base)
+
+
+def test_a_head_of_a_16_bit_base_trains_in_float32() -> None:
+    model = zoo.bert("BertForSequenceClassification", num_labels=3).bfloat16()
+    adapters = AdapterSet(model)
+    adapters.add("a", LoraConfig(r=2, **HEADS))
+    with adapters.rows(["a", None]):
+        logits = model(IDS[:2]).logits
+    assert logits.dtype is torch.bfloat16
+    logits.float().square().sum().backward()
+    trained = dict(adapters.named_parameters("a"))["classifier.weight"]
+    assert trained.dtype is torch.float32
+    assert trained.grad is not None
+    assert trained.grad.any()

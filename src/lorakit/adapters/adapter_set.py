@@ -104,11 +104,12 @@ class AdapterSet:
     def add(self, name: str, config: LoraConfig) -> Loaded:
         """Add a new adapter under this `name`, to be trained: what `config` selects, as `inject`.
 
-        Its Parameters are the set's, `parameters(name)`; the base's no longer require gradients
-        until `close`. Other rows of a batch may have other adapters, which then do not change.
+        Its Parameters are the set's, `parameters(name)`, and so are the copies of modules_to_save,
+        such as a head; the base's no longer require gradients until `close`. Other rows of a batch
+        may have other adapters, which then do not change.
 
-        Raises StateError for a name that is taken, TargetError as `inject`, and ConfigError for
-        what a set does not train: heads, biases and rows of tokens.
+        Raises StateError for a name that is taken, TargetError as `inject` and for modules that are
+        one for all rows, and ConfigError for biases and rows of tokens, which a set does not train.
         """
         self._require_open()
         with self._lock:
@@ -123,8 +124,10 @@ class AdapterSet:
         """(name in an adapted model's state_dict, Parameter) of the adapter `name` that trains."""
         require_known([name], self._members)
         for place in self._places_of(self._members[name]):
-            value = self._members[name].entries[place].value()
-            for leaf, tensor in value.tensors.items() if value is not None else ():
+            entry = self._members[name].entries[place]
+            value = entry.value()
+            tensors = {**(value.tensors if value is not None else {}), **entry.own_tensors()}
+            for leaf, tensor in tensors.items():
                 if isinstance(tensor, nn.Parameter):
                     yield f"{place.name}.{leaf}", tensor
 

@@ -13,17 +13,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lorakit.adapters.by_row import require_by_row
 from lorakit.adapters.loaded import Loaded, Parts, describe
 from lorakit.checkpoint import AdapterBundle
 from lorakit.config import LoraConfig
-from lorakit.errors import MismatchError, TargetError
-from lorakit.injection.selection.naming import group_layers
+from lorakit.errors import MismatchError
 from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.injection.transfer.loading import fit
 from lorakit.injection.transfer.placement import Placement
-from lorakit.layers.base import AdapterLayer
-from lorakit.layers.conversion import base_weight, lora_class_of, overridden_forward
-from lorakit.layers.readers import reads_weight
+from lorakit.layers.conversion import base_weight
 from lorakit.private.torch_names import version_of
 from lorakit.variants import AdapterSpec, ModuleAdapter, Site
 from lorakit.variants.site import Shape
@@ -74,7 +72,12 @@ class Loader:
         known = self._find(alike) if alike is not None else None
         if known is None:
             bundle, placement = fit(self._model, bundle, origin, check_base)
-            _require_by_row(self._model, placement, origin)
+            require_by_row(
+                self._model,
+                placement.trained,
+                f"{origin} trains tensors that cannot differ from row to row, so it cannot be one "
+                "of a set; load it onto a base of its own with lorakit.load_adapter:",
+            )
             parts = _parts(placement, bundle.trained)
             config, verified = placement.config, placement.base_verified
             if alike is not None and verified is not False:
@@ -148,39 +151,3 @@ def _by_module(
         copy = values[key].detach().to(device=here.device, dtype=here.dtype, copy=True)
         found.setdefault(key.rpartition(".")[0], {})[leaf] = copy
     return found
-
-
-def _require_by_row(model: nn.Module, placement: Placement, origin: str) -> None:
-    """Raise TargetError for tensors that cannot differ from row to row."""
-    problems = []
-    for key, (module, leaf) in placement.trained.items():
-        parent, _, child = key.rpartition(".")[0].rpartition(".")
-        reader = model.get_submodule(parent)
-        if reads_weight(reader, child):
-            reads = f"is read by {type(reader).__name__}, which never calls its module's forward"
-            problems.append((key, reads))
-        elif problem := _not_by_row(module, leaf) or overridden_forward(module):
-            problems.append((key, problem))
-    if problems:
-        raise TargetError(
-            f"{origin} trains tensors that cannot differ from row to row, so it cannot be one of a "
-            "set; load it onto a base of its own with lorakit.load_adapter:",
-            group_layers(problems),
-        )
-
-
-def _not_by_row(module: nn.Module, leaf: str) -> str | None:
-    """Why this tensor cannot differ from row to row; None if it can."""
-    kind = type(module).__name__
-    if leaf not in module._parameters:
-        return f"is a buffer of {kind}, which all rows share"
-    if next(module.children(), None) is not None:
-        return f"is a parameter of {kind} itself, whose forward is more than a function of rows"
-    known = isinstance(module, AdapterLayer) or lora_class_of(module) is not None
-    if known or isinstance(module, nn.LayerNorm | nn.GroupNorm) or kind.endswith(_NORMS):
-        return None
-    return f"is a parameter of {kind}, of which it is not known that each row is by itself"
-
-
-_NORMS = ("RMSNorm", "LayerNorm")
-"""Ends of the names of classes that normalise each row by itself, torch's and transformers'."""

@@ -68,6 +68,19 @@ class AdapterStandIn(StandIn, AdapterLayer):
             output.copy_(self(input))
 
 
+class _Rounded(dict[str, Any]):
+    """Tensors that read in the types of the module's own: what trains is float32."""
+
+    def __init__(self, own: Own, module: nn.Module) -> None:
+        super().__init__(own)
+        self._like = module._parameters
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor, like = super().__getitem__(name), self._like[name]
+        rounded: Tensor = tensor if like is None else tensor.to(like.dtype)
+        return rounded
+
+
 def stand_in(
     module: nn.Module,
     bases: Sequence[type[nn.Module]],
@@ -84,7 +97,7 @@ def stand_in(
     attributes = {**module.__dict__, "_host": module}
     attributes.pop("training")
     if own:
-        attributes["_parameters"] = ChainMap(dict(own), module._parameters)
+        attributes["_parameters"] = ChainMap(_Rounded(own, module), module._parameters)
     if is_layer:
         spec = AdapterSpec(0) if adapter is None else adapter.spec
         tensors = {} if adapter is None else adapter.tensors
