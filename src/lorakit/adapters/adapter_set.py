@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from threading import RLock
 
@@ -259,6 +259,16 @@ class AdapterSet:
             with self._lock:
                 for member in used:
                     member.users -= 1
+
+    def context_fn(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """The argument of this name of `torch.utils.checkpoint.checkpoint(use_reentrant=False)`.
+
+        With it a recomputed forward has the rows of the first, wherever backward is called. Without
+        it a layer that is recomputed raises StateError, once `rows` was used.
+
+        transformers takes it in its `gradient_checkpointing_kwargs`.
+        """
+        return nullcontext(), self._routing.carried()
 
     @property
     def active(self) -> dict[str, float]:

@@ -18,6 +18,7 @@ from lorakit.adapters.trained import Group as TrainingGroup
 from lorakit.adapters.trained import Segments, is_segmented
 from lorakit.functional.rows import Part
 from lorakit.layers.stand_in import AdapterStandIn, Own, stand_in
+from lorakit.private.torch_names import in_backward
 from lorakit.surgery.disabling import here, is_disabled
 from lorakit.variants import ModuleAdapter
 
@@ -48,6 +49,8 @@ class Place:
         """What runs here and now; None for the base."""
         if here.disabled and is_disabled(self.module):
             return None
+        if self.routing.has_rows and in_backward():
+            self.routing.require_carried(self.name)
         return self.routing.choice().plan(self)
 
     def write(self, input: Tensor, output: Tensor) -> None:

@@ -11,7 +11,7 @@ A *choice* says for each module what runs there, its plan, and remembers it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Protocol
@@ -19,6 +19,7 @@ from typing import Protocol
 from torch import Tensor
 
 from lorakit.adapters.entry import Entry, Member
+from lorakit.errors import StateError
 from lorakit.variants.combination import weighted_sum
 
 
@@ -120,15 +121,22 @@ RECENT = 4
 """Compositions of a batch whose plans are kept, so that a loop over batches finds them again."""
 
 
+_CARRIED: ContextVar[frozenset[int]] = ContextVar("AdapterSet.context_fn", default=frozenset())
+"""The routings whose choice gradient checkpointing has carried here."""
+
+
 class Routing:
     """The default choice of a set, and those of contexts."""
 
     def __init__(self) -> None:
         self.default: Choice = BASE
+        self.has_rows = False
+        """Whether `rows` was ever used, so that a backward pass may not find what forward had."""
         self._recent: dict[tuple[Member | None, ...], Rows] = {}
 
     def rows(self, members: Sequence[Member | None]) -> Rows:
         """The choice of these adapters for the rows of a batch."""
+        self.has_rows = True
         key = tuple(members)
         found = self._recent.pop(key, None) or Rows(key)
         self._recent[key] = found
@@ -160,3 +168,36 @@ class Routing:
             yield
         finally:
             _IN_CONTEXT.reset(before)
+
+    def carried(self) -> Carried:
+        """A context in which what is chosen here and now is chosen in a backward pass."""
+        return Carried(self, self.choice())
+
+    def require_carried(self, place: str) -> None:
+        """Raise StateError if this choice was not carried into the backward pass that asks."""
+        if id(self) not in _CARRIED.get():
+            raise StateError(
+                f"{place} is recomputed by gradient checkpointing, which does not know the rows "
+                "of its forward. Pass them on: checkpoint(..., use_reentrant=False, context_fn="
+                "adapters.context_fn); transformers takes both in gradient_checkpointing_kwargs. "
+                "The re-entrant kind cannot carry them."
+            )
+
+
+class Carried:
+    """What was chosen in a forward, to be chosen where it is recomputed; entered any number of
+    times."""
+
+    def __init__(self, routing: Routing, choice: Choice) -> None:
+        self._routing, self._choice = routing, choice
+        self._open: list[ExitStack] = []
+
+    def __enter__(self) -> None:
+        stack = ExitStack()
+        stack.enter_context(self._routing.held(self._choice))
+        before = _CARRIED.set(_CARRIED.get() | {id(self._routing)})
+        stack.callback(_CARRIED.reset, before)
+        self._open.append(stack)
+
+    def __exit__(self, *_: object) -> None:
+        self._open.pop().close()

@@ -46,6 +46,13 @@ NAMES = by_name(
         without="no weight of any tensor subclass is merged ahead",
     ),
     PrivateName(
+        "torch._C:_current_graph_task_id",
+        since="2.1",
+        why="a layer that is computed in a backward pass is recomputed by gradient checkpointing, "
+        "and its rows must have been carried there",
+        without="an error where a model on which rows() was used computes with gradients",
+    ),
+    PrivateName(
         "torch:Tensor._version",
         since="0.4",
         why="a merged weight is stale when a tensor that it was made from was written to",
@@ -136,6 +143,16 @@ def _is_fake(tensor: Tensor) -> bool:
 _fake_class = NAMES["FakeTensor"].find()
 is_fake: Callable[[Tensor], bool] = _is_fake if _fake_class is not None else _is_subclass
 """Whether a tensor has shape and type and no memory, as in tracing."""
+
+
+_graph_task: Callable[[], int] | None = NAMES["_current_graph_task_id"].find()
+
+
+def in_backward() -> bool:
+    """Whether this thread computes a backward pass."""
+    if _graph_task is None:
+        raise NAMES["_current_graph_task_id"].missing()
+    return _graph_task() != -1
 
 
 _readings = count()
