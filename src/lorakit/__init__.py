@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from lorakit import utils as utils
     from lorakit import variants as variants
     from lorakit.adapters import AdapterSet as AdapterSet
+    from lorakit.algebra import combine as combine
+    from lorakit.algebra import resize as resize
     from lorakit.checkpoint import AdapterBundle as AdapterBundle
     from lorakit.config import LoraConfig as LoraConfig
     from lorakit.injection.adaptation import eject as eject
@@ -56,6 +58,7 @@ _HOME = {
     "LoraConfig": "lorakit.config",
     "MergedLinear": "lorakit.layers",
     "check_training": "lorakit.injection.inspection.health",
+    "combine": "lorakit.algebra",
     "disabled": "lorakit.injection.modes",
     "eject": "lorakit.injection.adaptation",
     "fold": "lorakit.injection.folding",
@@ -65,6 +68,7 @@ _HOME = {
     "mark_only_lora_as_trainable": "lorakit.layers",
     "merged": "lorakit.injection.modes",
     "refresh": "lorakit.injection.modes",
+    "resize": "lorakit.algebra",
     "save_adapter": "lorakit.methods.files",
     "targets": "lorakit.injection.selection.catalogue",
 }

@@ -12,6 +12,7 @@ from lorakit.cli import (
     analyze,
     chat,
     checkpoints,
+    combine,
     compare,
     convert,
     evaluate,
@@ -22,6 +23,7 @@ from lorakit.cli import (
     predict,
     push,
     recipes,
+    resize,
     score,
     targets,
     train,
@@ -59,6 +61,8 @@ app.command("latency")(latency.latency)
 app.command("inspect")(inspect.inspect)
 app.command("analyze")(analyze.analyze)
 app.command("convert")(convert.convert)
+app.command("combine")(combine.combine)
+app.command("resize")(resize.resize)
 app.command("merge")(merge.merge)
 app.command("push")(push.push)
 

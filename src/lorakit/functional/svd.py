@@ -5,6 +5,9 @@
 
 Shapes: A (R, I), B (O, R); sigma (K,), Q_b u (O, K), Q_a v (I, K) with K = min(O, R, I). It costs
 about (O + I) R^2 operations, and no matrix of size (O, I) is formed.
+
+The first R singular values and vectors are the best approximation of rank R in the Frobenius norm,
+and what it misses is the root of the sum of squares of the other values (Eckart and Young, 1936).
 """
 
 from __future__ import annotations
@@ -12,7 +15,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+_SMALL = 256
+"""Below this many rows or columns all singular values are found as quickly as some."""
+_OVERSAMPLING, _POWER_ITERATIONS = 10, 3
 
 
 class Svd(NamedTuple):
@@ -42,6 +50,43 @@ def singular_values(a_RI: Tensor, b_OR: Tensor, s: float) -> Tensor:
     upper_b, upper_a = (torch.linalg.qr(_wide(matrix), mode="r").R for matrix in (b_OR, a_RI.t()))
     values_K: Tensor = torch.linalg.svdvals(upper_b @ upper_a.t() * s)
     return values_K
+
+
+def leading(matrix_OI: Tensor, count: int | None = None) -> Svd:
+    """The first `count` singular values and vectors of a dense matrix; by default all of them.
+
+    Of many by few they are found in a random subspace (Halko, Martinsson and Tropp 2011, algorithm
+    4.4), drawn from a seed of its own: close to the best, with an error to be measured.
+    """
+    small = min(matrix_OI.shape)
+    width = (small if count is None else count) + _OVERSAMPLING
+    if small <= _SMALL or 4 * width > small:
+        left_OK, values_K, vt = torch.linalg.svd(_wide(matrix_OI), full_matrices=False)
+        return Svd(left_OK[:, :count], values_K[:count], vt[:count].t())
+    draws = torch.Generator().manual_seed(0)
+    start = torch.randn(matrix_OI.shape[1], width, generator=draws)
+    space = torch.linalg.qr(matrix_OI @ start.to(matrix_OI)).Q
+    for _ in range(_POWER_ITERATIONS):
+        space = torch.linalg.qr(matrix_OI @ torch.linalg.qr(matrix_OI.t() @ space).Q).Q
+    part = decompose(space.t() @ matrix_OI, space, 1.0)
+    return Svd(part.left_OK[:, :count], part.values_K[:count], part.right_IK[:, :count])
+
+
+def balanced(svd: Svd, rank: int, s: float = 1.0) -> tuple[Tensor, Tensor]:
+    """A (R, I) and B (O, R) whose product s * B A is the best approximation of rank R.
+
+    Both have the root of the singular values. Where there are fewer than R, the rest is zero.
+    """
+    roots_R = svd.values_K[:rank].sqrt()
+    missing = max(0, rank - len(svd.values_K))
+    b_OR = F.pad(svd.left_OK[:, :rank] * roots_R / s, (0, missing))
+    return F.pad(svd.right_IK[:, :rank] * roots_R, (0, missing)).t(), b_OR
+
+
+def product_norm(a_RI: Tensor, b_OR: Tensor) -> Tensor:
+    """||B A||, Frobenius, from two (R, R) matrices: the root of trace((B^T B)(A A^T))."""
+    a_RI, b_OR = _wide(a_RI), _wide(b_OR)
+    return ((b_OR.t() @ b_OR) * (a_RI @ a_RI.t())).sum().clamp(min=0).sqrt()
 
 
 def _wide(matrix: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -71,6 +71,15 @@ class ConvSite(Site):
             return
         for a_part, b_part in zip(a.chunk(self.groups), b.chunk(self.groups), strict=True):
             yield a_part.flatten(1), b_part.flatten(1)
+
+    def join(self, pairs: Sequence[Pair]) -> Pair:
+        a, b = torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs])
+        if self.square:
+            return a, b
+        return a.reshape(len(a), *self.shape[1:]), b.reshape(*b.shape, *(1 for _ in self.shape[2:]))
+
+    def pair_rank(self, r: int) -> int:
+        return r * self.shape[2] if self.square else r // self.groups
 
     def parts(self, weight: Tensor) -> Iterator[Part]:
         if self.square:

@@ -16,7 +16,7 @@ once, for live layers, for files and for sums of adapters.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -80,6 +80,14 @@ class Site(ABC):
         """The matrices A (R, I) and B (O, R) whose products, side by side, hold B A's numbers."""
 
     @abstractmethod
+    def join(self, pairs: Sequence[Pair]) -> Pair:
+        """A and B of these `pairs`, each of the rank `pair_rank`."""
+
+    def pair_rank(self, r: int) -> int:
+        """The rank of each of `pairs` in an adapter of rank `r`."""
+        return r
+
+    @abstractmethod
     def parts(self, weight: Tensor) -> Iterator[Part]:
         """What of a weight, or of a change of it, stands where each product of `pairs` does.
 
@@ -116,6 +124,10 @@ class LinearSite(Site):
     def pairs(self, a: Tensor, b: Tensor) -> Iterator[Pair]:
         yield a, b
 
+    def join(self, pairs: Sequence[Pair]) -> Pair:
+        ((a, b),) = pairs
+        return a, b
+
     def parts(self, weight: Tensor) -> Iterator[Part]:
         yield (0, self.out_features), self._as_OI(weight)
 
@@ -151,6 +163,9 @@ class SlicedSite(LinearSite):
     def pairs(self, a: Tensor, b: Tensor) -> Iterator[Pair]:
         for _, a_RI, b_HR in slices.pairs(a, b, self.slices):
             yield a_RI, b_HR
+
+    def join(self, pairs: Sequence[Pair]) -> Pair:
+        return torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs])
 
     def parts(self, weight: Tensor) -> Iterator[Part]:
         for start, stop in slices.adapted_spans(self.slices):
@@ -225,6 +240,10 @@ class EmbeddingSite(Site):
 
     def pairs(self, a: Tensor, b: Tensor) -> Iterator[Pair]:
         yield a, b
+
+    def join(self, pairs: Sequence[Pair]) -> Pair:
+        ((a, b),) = pairs
+        return a, b
 
     def parts(self, weight: Tensor) -> Iterator[Part]:
         yield (0, self.out_features), weight.t()

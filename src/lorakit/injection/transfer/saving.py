@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.fingerprint import fingerprint
+from lorakit.checkpoint.settings import with_settings_of
 from lorakit.config import Bias, LoraConfig, is_bias, is_number
 from lorakit.errors import SaveError, StateError
 from lorakit.injection import trained_copies
@@ -219,31 +219,13 @@ def config_of(
 ) -> LoraConfig:
     """`config`, which selects exactly these adapters of the model's modules again."""
     rows = rows_of(adapters)
-    sites = {name: adapter.site for name, adapter in adapters.items() if name not in rows}
-    specs = {name: adapters[name].spec for name in sites}
-    first = next(iter(specs.values()), None)
-    if first is not None:
-        config = config.replace(
-            r=first.r,
-            lora_alpha=first.lora_alpha,
-            lora_dropout=max(spec.lora_dropout for spec in specs.values()),
-            use_rslora=first.use_rslora,
-            variant=first.variant,
-        )
-    return config.replace(
-        rank_pattern={f"^{re.escape(n)}": x.r for n, x in specs.items() if x.r != config.r},
-        alpha_pattern={
-            f"^{re.escape(n)}": x.lora_alpha
-            for n, x in specs.items()
-            if x.lora_alpha != config.lora_alpha
-        },
-        slices={n: x.slices for n, x in sites.items() if x is not None and x.slices is not None},
+    sites = [name for name in adapters if name not in rows]
+    return with_settings_of(config, adapters).replace(
         target_modules=_target_modules(model, sites) if sites else None,
         exclude_modules=None,
         layers_to_transform=None,
         layers_pattern=None,
         modules_to_save=saved or None,
-        trainable_token_indices=rows or None,
         bias=_bias(sites, saved, trained),
     )
 

@@ -1,0 +1,158 @@
+"""`combine`: one adapter from several with weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+
+import torch
+
+from lorakit.algebra.addends import Addend, Terms, by_module, is_kept, problems
+from lorakit.algebra.approximation import approximate, exact, from_matrices
+from lorakit.algebra.assembly import assemble
+from lorakit.algebra.methods import DENSITY, LINEAR, METHODS, Elementwise
+from lorakit.algebra.outcome import Approximation, Deviation, Outcome
+from lorakit.algebra.resizing import resize
+from lorakit.algebra.size import Size, size_of
+from lorakit.checkpoint import AdapterBundle
+from lorakit.config import is_number
+from lorakit.errors import ConfigError, MismatchError, suggest
+from lorakit.variants import AdapterSpec, ModuleAdapter, RowsSite
+from lorakit.variants.combination import on_one_site, weighted_sum
+
+
+def combine(
+    terms: Iterable[tuple[AdapterBundle, float]],
+    rank: int | None = None,
+    energy: float | None = None,
+    method: str = LINEAR,
+    density: float | None = None,
+    seed: int = 0,
+) -> Outcome:
+    """One adapter whose update is the weighted sum of those of all: sum of w_i s_i B_i A_i.
+
+    `terms` are (adapter, weight). The sum is exact but for the rounding of B: the factors stand beside each other, and the rank is the
+    sum of the ranks. `rank` or `energy` cut it as `resize` does. Weights may be negative; adapters
+    of weight 0 are left out; one adapter of weight 1 is given back as it is. A module that only
+    some adapt gets their sum.
+
+    Another `method` than "linear" is one of `algebra.methods.METHODS`: "ties", "dare_linear", "dare_ties" and
+    "magnitude_prune". They keep the share `density` of each update (by default a fifth), which
+    DARE draws from `seed`; their result is cut to `rank`, by default the sum of the ranks.
+
+    What replaces the base's own numbers (heads, biases, rows of tokens) can only be taken whole: it
+    has to be the same in all that have it, and their weights have to add up to 1.
+
+    Raises ConfigError for weights, a size or a method that cannot be used; MismatchError that lists
+    all that cannot be added: other bases, sizes or variants, DoRA, heads or rows that differ.
+    """
+    given = list(terms)
+    size = size_of(rank, energy)
+    elementwise = _method(method, density)
+    _require_weights([weight for _, weight in given])
+    addends = [
+        Addend(f"adapter {n}", bundle, float(weight))
+        for n, (bundle, weight) in enumerate(given, 1)
+        if weight
+    ]
+    if elementwise is None and len(addends) == 1 and addends[0].weight == 1:
+        alone = addends[0].bundle
+        return Outcome(alone, Deviation()) if size is None else resize(alone, rank, energy)
+    if wrong := problems(addends, size, computed=elementwise is not None):
+        raise MismatchError("These adapters cannot be combined:", wrong)
+    modules = by_module(addends)
+    if elementwise is None:
+        return assemble(addends, *_sums(modules, size))
+    share = DENSITY if density is None else density
+    return assemble(addends, *_merged(modules, size, elementwise, share, seed))
+
+
+def _method(name: str, density: float | None) -> Elementwise | None:
+    """The method of this name; None for the weighted sum."""
+    choices = (LINEAR, *METHODS)
+    found = []
+    if name not in choices:
+        found.append(
+            f"the method {name!r} is unknown{suggest(name, choices)}; choose one of "
+            f"{', '.join(choices)}"
+        )
+    elif density is not None and name == LINEAR:
+        found.append("density has no effect with the method linear; leave it out")
+    if density is not None and not (is_number(density) and 0 < density <= 1):
+        found.append(f"density is {density!r}; it must be above 0 and at most 1")
+    if found:
+        raise ConfigError("These adapters cannot be combined:", found)
+    return METHODS.get(name)
+
+
+def _require_weights(weights: Sequence[object]) -> None:
+    wrong = [
+        f"the weight of adapter {n} is {weight!r}; it must be a finite number"
+        for n, weight in enumerate(weights, 1)
+        if not is_number(weight)
+    ]
+    if not weights:
+        wrong.append("there are none; pass at least one (adapter, weight)")
+    elif not wrong and not any(weights):
+        wrong.append("every weight is 0, so nothing would be left of them")
+    if wrong:
+        raise ConfigError("These adapters cannot be combined:", wrong)
+
+
+Parts = tuple[dict[str, Approximation], dict[str, ModuleAdapter]]
+"""What was computed, and what stays as it is, by module."""
+
+
+def _sums(modules: Mapping[str, Terms], size: Size | None) -> Parts:
+    """The weighted sum of each module."""
+    kept = {
+        name: terms[0][1]
+        for name, terms in modules.items()
+        if _has_rows(terms) or (size is None and is_kept(terms))
+    }
+    sums = {}
+    for name, terms in modules.items():
+        if name not in kept:
+            total = weighted_sum([(exact(adapter), weight) for _, adapter, weight in terms])
+            sums[name] = approximate(total, size, _dtype(terms))
+    return sums, kept
+
+
+def _merged(
+    modules: Mapping[str, Terms], size: Size | None, method: Elementwise, density: float, seed: int
+) -> Parts:
+    """What a method on the numbers of the updates makes of each module, one after the other."""
+    draws = torch.Generator().manual_seed(seed)
+    kept = {name: terms[0][1] for name, terms in modules.items() if _has_rows(terms)}
+    merged = {
+        name: _elementwise(terms, size, method, density, draws)
+        for name, terms in sorted(modules.items())
+        if name not in kept
+    }
+    return {name: merged[name] for name in modules if name in merged}, kept
+
+
+def _elementwise(
+    terms: Terms, size: Size | None, method: Elementwise, density: float, draws: torch.Generator
+) -> Approximation:
+    site, adapters = on_one_site([adapter for _, adapter, _ in terms])
+    products = [[(b @ a.to(b)).float() for a, b in adapter.factors()] for adapter in adapters]
+    updates = [torch.cat([matrix.flatten() for matrix in each]) for each in products]
+    numbers = method.combined(updates, [weight for _, _, weight in terms], density, draws)
+    shapes = [matrix.shape for matrix in products[0]]
+    parts = numbers.split([shape.numel() for shape in shapes])
+    most = sum(adapter.spec.r for adapter in adapters)
+    spec = AdapterSpec(most, lora_alpha=most, merge_weights=adapters[0].spec.merge_weights)
+    matrices = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+    form = ModuleAdapter(spec, {}, site)
+    return from_matrices(form, matrices, size or Size(rank=most), _dtype(terms))
+
+
+def _has_rows(terms: Terms) -> bool:
+    return isinstance(terms[0][1].site, RowsSite)
+
+
+def _dtype(terms: Terms) -> torch.dtype:
+    """The widest of the adapters' dtypes."""
+    dtypes = [x.tensors[name].dtype for _, x, _ in terms for name in ("lora_A", "lora_B")]
+    return reduce(torch.promote_types, dtypes)

@@ -1,0 +1,40 @@
+"""The settings of a config that follow from the adapters themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from lorakit.config import LoraConfig
+from lorakit.variants import ModuleAdapter
+from lorakit.variants.trainable_tokens import rows_of
+
+
+def with_settings_of(config: LoraConfig, adapters: Mapping[str, ModuleAdapter]) -> LoraConfig:
+    """`config` with the ranks, alphas, variant, dropout, slices and rows of these adapters."""
+    rows = rows_of(adapters)
+    others = {name: adapter for name, adapter in adapters.items() if name not in rows}
+    specs = {name: adapter.spec for name, adapter in others.items()}
+    first = next(iter(specs.values()), None)
+    if first is not None:
+        config = config.replace(
+            r=first.r,
+            lora_alpha=first.lora_alpha,
+            lora_dropout=max(spec.lora_dropout for spec in specs.values()),
+            use_rslora=first.use_rslora,
+            variant=first.variant,
+        )
+    sites = {name: adapter.site for name, adapter in others.items()}
+    return config.replace(
+        rank_pattern={_exactly(n): x.r for n, x in specs.items() if x.r != config.r},
+        alpha_pattern={
+            _exactly(n): x.lora_alpha for n, x in specs.items() if x.lora_alpha != config.lora_alpha
+        },
+        slices={n: x.slices for n, x in sites.items() if x is not None and x.slices is not None},
+        trainable_token_indices=rows or None,
+    )
+
+
+def _exactly(name: str) -> str:
+    """A pattern's key for this module alone."""
+    return f"^{re.escape(name)}"

@@ -1,0 +1,89 @@
+"""`lorakit combine ADAPTER=WEIGHT ... --output DIR`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lorakit.cli import options
+from lorakit.cli.derived_options import SIZE, Energy, Output, Overwrite, Rank
+from lorakit.cli.output import Json, show
+from lorakit.errors import ConfigError
+
+
+def combine(
+    adapters: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ADAPTER=WEIGHT...",
+            help="Run directories or adapters (directory, file, hub id) with the weight of each.",
+        ),
+    ],
+    output: Output,
+    rank: Rank = None,
+    energy: Energy = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="linear (the weighted sum), or ties, dare_linear, dare_ties, magnitude_prune, "
+            "which act on each number of the updates and are cut to a rank.",
+            rich_help_panel=SIZE,
+        ),
+    ] = "linear",
+    density: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of each update that ties, dare and magnitude_prune keep.",
+            show_default="0.2",
+            rich_help_panel=SIZE,
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Of what dare keeps.", rich_help_panel=SIZE)
+    ] = 0,
+    overwrite: Overwrite = False,
+    lora_alpha: options.Alpha = None,
+    json: Json = False,
+) -> None:
+    """Add adapters up with weights, as one adapter: exactly, or cut to a rank.
+
+    Without --rank and --energy the sum is exact and has the sum of the ranks. The error is printed:
+    that of the update of each module, and of all together. Heads, biases and rows of tokens can
+    only be taken whole: they are the same in all that have them, and these weights add up to 1.
+
+    Example: `lorakit combine runs/legal=0.7 runs/medical=0.3 --output ./both`
+
+    Example: `lorakit combine a=1 b=1 --method ties --rank 32 --output ./merged`
+    """
+    from lorakit.algebra import combine as combined
+    from lorakit.inference.derived import open_source, require_free, write_derived
+
+    require_free(output, overwrite)
+    terms = _terms(adapters)
+    sources = [open_source(name, lora_alpha) for name, _ in terms]
+    bundles = [source.bundle for source in sources]
+    weights = [weight for _, weight in terms]
+    outcome = combined(
+        list(zip(bundles, weights, strict=True)), rank, energy, method, density, seed
+    )
+    show(write_derived(outcome, sources, output), json)
+
+
+def _terms(arguments: list[str]) -> list[tuple[str, float]]:
+    """Names and weights; raises ConfigError that lists what has none."""
+    terms, problems = [], []
+    for argument in arguments:
+        name, _, text = argument.rpartition("=")
+        try:
+            terms.append((name, float(text)))
+        except ValueError:
+            problems.append(f"{argument} has no weight; write ADAPTER=WEIGHT, such as {argument}=1")
+            continue
+        if not name:
+            problems.append(f"{argument} names no adapter; write ADAPTER=WEIGHT")
+    if problems:
+        raise ConfigError("These arguments cannot be used:", problems)
+    return terms

@@ -1,0 +1,94 @@
+"""Adapters made from others, from files to files: read, and written with what stood beside them.
+
+Tokenizer, task and stop tokens come along where all that have such a file have the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorakit.algebra import Deviation, Outcome
+from lorakit.algebra.outcome import describe
+from lorakit.checkpoint import AdapterBundle, read, write
+from lorakit.errors import SaveError
+from lorakit.files import atomic_write
+from lorakit.foreign_files import local_path
+from lorakit.inference.beside import adapter_directory
+from lorakit.runs.directory import ADAPTER, BESIDE, RECIPE
+from lorakit.runs.finished import finished_run
+
+
+@dataclass(frozen=True)
+class Source:
+    """An adapter that was read, and the directory of the files beside it."""
+
+    bundle: AdapterBundle
+    directory: Path | None = None
+
+
+@dataclass(frozen=True)
+class Derived:
+    """The report of an adapter that was made and written."""
+
+    output: str
+    ranks: Mapping[str, int]
+    """By module."""
+    parameters: int
+    """In the adapter."""
+    error: Deviation
+
+    def __str__(self) -> str:
+        return f"{self.output}: {self.parameters:,} parameters, " + describe(self.error, self.ranks)
+
+
+def open_source(name: str, lora_alpha: float | None = None, revision: str | None = None) -> Source:
+    """A run's adapter, or that of a directory, a file or the Hub; raises what reading raises."""
+    run = finished_run(name, revision)
+    adapter = name if run is None else str(run.adapter)
+    return Source(read(adapter, lora_alpha, revision), adapter_directory(adapter, revision))
+
+
+def require_free(output: Path, overwrite: bool) -> None:
+    """Raise SaveError if something is there, unless it is an adapter to be replaced."""
+    place = local_path(output)
+    if place.name == ADAPTER and (place.parent / RECIPE).is_file():
+        raise SaveError(
+            f"{output} is the place of the adapter of the run in {output.parent}; pass another "
+            "directory with --output."
+        )
+    is_empty = place.is_dir() and not any(place.iterdir())
+    if place.exists() and not is_empty and not overwrite:
+        raise SaveError(f"{output} exists already; pass --overwrite to replace the adapter there.")
+
+
+def write_derived(outcome: Outcome, sources: Sequence[Source], output: Path) -> Derived:
+    """Write the adapter and what stood beside those that it is made of."""
+    common = _common_files(sources)
+    path = write(outcome.bundle, output)
+    for name in {file.name for file in _beside(path)} - common.keys():
+        (path / name).unlink()  # of the adapter that was replaced
+    for name, content in common.items():
+        with atomic_write(path / name) as file:
+            file.write_bytes(content)
+    adapters = outcome.bundle.adapters
+    return Derived(
+        output=str(output),
+        ranks={name: adapter.spec.r for name, adapter in adapters.items()},
+        parameters=sum(adapter.parameters for adapter in adapters.values()),
+        error=outcome.error,
+    )
+
+
+def _common_files(sources: Sequence[Source]) -> dict[str, bytes]:
+    """The content of each file by its name."""
+    found: dict[str, set[bytes]] = {}
+    for source in sources:
+        for file in [] if source.directory is None else _beside(source.directory):
+            found.setdefault(file.name, set()).add(file.read_bytes())
+    return {name: contents.pop() for name, contents in found.items() if len(contents) == 1}
+
+
+def _beside(directory: Path) -> list[Path]:
+    return sorted({file for pattern in BESIDE for file in directory.glob(pattern)})

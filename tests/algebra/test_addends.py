@@ -1,0 +1,135 @@
+"""What cannot be added is one error that names all of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+import lorakit as lora
+from lorakit.checkpoint import AdapterBundle
+from lorakit.config import LoraConfig
+from lorakit.errors import ConfigError, MismatchError
+from lorakit.variants import ConvSite, EmbeddingSite, LinearSite, ModuleAdapter
+from tests.algebra.adapters import SITES, adapter, bundle, tokens
+
+SITE = LinearSite(7, 5)
+PLAIN = bundle({"q": adapter(SITE, 2)})
+
+
+def dora() -> ModuleAdapter:
+    value = adapter(SITE, 2, variant="dora")
+    return replace(value, tensors={**value.tensors, "lora_magnitude_vector": torch.rand(5)})
+
+
+def refused(*terms: tuple[AdapterBundle, float], **options: Any) -> list[str]:
+    with pytest.raises(MismatchError, match="These adapters cannot be combined:") as caught:
+        lora.combine(terms, **options)
+    return list(caught.value.problems)
+
+
+def test_everything_that_cannot_be_added_is_in_one_error() -> None:
+    head = LoraConfig(modules_to_save=["head"])
+    one = bundle(
+        {"q": dora(), "embed": tokens([1, 4]), "conv": adapter(ConvSite((6, 4, 3)), 2)},
+        trained={"head.weight": torch.ones(2, 2)},
+        config=head,
+    )
+    other = bundle(
+        {"q": adapter(SITE, 2), "embed": tokens([1, 5]), "conv": adapter(ConvSite((6, 4, 1)), 2)},
+        trained={"head.weight": torch.zeros(2, 2)},
+        config=head,
+        base_model="org/another",
+    )
+    problems = refused((one, 0.5), (other, 0.5))
+    assert len(problems) == 6
+    for part in (
+        "adapter 1 names the base org/base, and adapter 2 org/another",
+        "q: DoRA of adapter 1 changes the base weight itself",
+        "embed: adapter 1 and adapter 2 train different rows of it",
+        "conv: sizes differ: (6, 4, 3) in adapter 1, (6, 4, 1) in adapter 2",
+        "one adapter cannot have several variants: DoRA at q, LoRA at q",
+        "head.weight differs between adapter 1 and adapter 2",
+    ):
+        assert any(part in problem for problem in problems), part
+
+
+@pytest.mark.parametrize("weight", [0.5, -1.0])
+def test_dora_cannot_be_weighted(weight: float) -> None:
+    (problem,) = refused((bundle({"q": dora()}), weight))
+    assert problem.startswith("q: DoRA of adapter 1 changes the base weight itself")
+
+
+def test_the_same_values_cannot_be_weighted() -> None:
+    head = {"head.weight": torch.ones(2, 2)}
+    rows = tokens([1, 4])
+    one = bundle({"q": adapter(SITE, 2), "embed": rows}, trained=head)
+    assert refused((one, 0.5), (one, 0.4)) == [
+        f"{name}: its values in adapter 1 and adapter 2 replace the base's own, so they can only "
+        "be taken whole: with weights that add up to 1, not 0.9"
+        for name in ("embed", "head.weight")
+    ]
+    assert refused((one, 0.5))[1].endswith("add up to 1, not 0.5")
+
+
+def test_rows_with_other_values_or_beside_a_whole_table_are_refused() -> None:
+    one, other = (bundle({"embed": tokens([1, 4])}) for _ in range(2))
+    (problem,) = refused((one, 0.5), (other, 0.5))
+    assert "have different values for the same rows" in problem
+    table = bundle({"embed": adapter(EmbeddingSite(9, 4), 2)})
+    (problem,) = refused((one, 0.5), (table, 0.5))
+    assert "some of adapter 1 and adapter 2 train rows of it, others adapt it as a whole" in problem
+
+
+def test_an_unknown_layer_is_refused_unless_it_stays() -> None:
+    unknown = bundle({"q": replace(adapter(SITE, 2), site=None)})
+    (problem,) = refused((unknown, 0.5))
+    assert problem == (
+        "q: in adapter 1 the type of its layer is unknown; load the adapter onto its model and "
+        "save it from there"
+    )
+
+
+def test_other_base_weights_are_refused_and_the_same_ones_may_have_two_names() -> None:
+    def of(digest: str, name: str) -> AdapterBundle:
+        return replace(PLAIN, fingerprint={"float32": digest}, base_model=name)
+
+    (problem,) = refused((of("a", "x"), 0.5), (of("b", "x"), 0.5))
+    assert "were trained on different base weights (x and x)" in problem
+    total = lora.combine([(of("a", "x"), 0.5), (of("a", "y"), 0.5)]).bundle
+    assert (total.base_model, total.fingerprint) == ("x", {"float32": "a"})
+
+
+def test_another_method_is_refused() -> None:
+    head = AdapterBundle(method="head", trained={"h": torch.ones(1)}, base_model="org/base")
+    assert refused((PLAIN, 0.5), (head, 1.0)) == [
+        "adapter 2 was trained by the method head, not lora"
+    ]
+
+
+def test_a_rank_that_groups_do_not_divide_is_refused() -> None:
+    grouped = bundle({"c": adapter(SITES["groups"], 2)})
+    assert refused((grouped, 2.0), rank=3) == ["c: has groups=2; r=3 must be a multiple of it"]
+
+
+INVALID: dict[str, tuple[list[Any], dict[str, Any], str]] = {
+    "none": ([], {}, "there are none"),
+    "zeros": ([(PLAIN, 0.0), (PLAIN, 0)], {}, "every weight is 0"),
+    "weight": ([(PLAIN, float("nan"))], {}, "weight of adapter 1 is nan"),
+    "text": ([(PLAIN, "1")], {}, "weight of adapter 1 is '1'"),
+    "rank": ([(PLAIN, 1)], {"rank": 0}, "rank is 0; it must be an integer from 1"),
+    "energy": ([(PLAIN, 1)], {"energy": 1.5}, "energy is 1.5; it must be above 0"),
+    "both": ([(PLAIN, 1)], {"rank": 2, "energy": 0.5}, "pass rank or energy, one of the two"),
+    "method": ([(PLAIN, 1)], {"method": "tie"}, "'tie' is unknown .*'ties'.*linear, ties"),
+    "density": ([(PLAIN, 1)], {"method": "ties", "density": 0}, "density is 0; it must be above"),
+    "linear": ([(PLAIN, 1)], {"density": 0.5}, "density has no effect with the method linear"),
+}
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_input_is_refused(name: str) -> None:
+    terms, options, message = INVALID[name]
+    with pytest.raises(ConfigError, match=message):
+        lora.combine(terms, **options)
