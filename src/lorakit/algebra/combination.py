@@ -31,14 +31,15 @@ def combine(
 ) -> Outcome:
     """One adapter whose update is the weighted sum of those of all: sum of w_i s_i B_i A_i.
 
-    `terms` are (adapter, weight). The sum is exact but for the rounding of B: the factors stand beside each other, and the rank is the
-    sum of the ranks. `rank` or `energy` cut it as `resize` does. Weights may be negative; adapters
-    of weight 0 are left out; one adapter of weight 1 is given back as it is. A module that only
-    some adapt gets their sum.
+    `terms` are (adapter, weight). The sum is exact but for the rounding of B: the factors stand
+    beside each other, and the rank is the sum of the ranks. `rank` or `energy` cut it as `resize`
+    does. Weights may be negative; adapters of weight 0 are left out; one adapter of weight 1 is
+    given back as it is. A module that only some adapt gets their sum.
 
-    Another `method` than "linear" is one of `algebra.methods.METHODS`: "ties", "dare_linear", "dare_ties" and
-    "magnitude_prune". They keep the share `density` of each update (by default a fifth), which
-    DARE draws from `seed`; their result is cut to `rank`, by default the sum of the ranks.
+    Another `method` than "linear" is one of `algebra.methods.METHODS`: "ties", "dare_linear",
+    "dare_ties" and "magnitude_prune". They keep the share `density` of each update (by default a
+    fifth), which DARE draws from `seed`; their result is cut to `rank`, by default the sum of the
+    ranks.
 
     What replaces the base's own numbers (heads, biases, rows of tokens) can only be taken whole: it
     has to be the same in all that have it, and their weights have to add up to 1.
