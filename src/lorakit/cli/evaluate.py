@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
-from lorakit.cli import options
+from lorakit.cli import many, options
 from lorakit.cli.output import Json, quiet_libraries, show
+from lorakit.errors import ConfigError
 
 
 def evaluate(
-    source: options.Source,
+    source: options.OneOf = None,
+    adapter: options.Adapters = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -22,6 +24,7 @@ def evaluate(
             rich_help_panel=options.DATA,
         ),
     ] = None,
+    adapter_column: options.AdapterColumn = None,
     column: options.Column = None,
     label: options.Label = None,
     base: options.Base = None,
@@ -36,9 +39,12 @@ def evaluate(
     """Compute the metrics of a run or an adapter on labelled rows.
 
     A run, or an adapter that lorakit trained, knows its base model, task and columns; for other
-    adapters pass them.
+    adapters pass them. With --adapter several of one base are evaluated in one pass over a file
+    whose column says each row's adapter.
 
     Example: `lorakit evaluate runs/reviews --data new-reviews.csv`
+
+    Example: `lorakit evaluate --adapter a=runs/a --adapter b=runs/b --data mixed.csv`
     """
     from lorakit.inference.prediction import evaluate_tables
     from lorakit.inference.session import evaluation_tables, open_session
@@ -47,8 +53,23 @@ def evaluate(
     loading = options.load_options(
         base, lora_alpha, revision, check_base, task, column, label, labels, thresholds
     )
-    session = open_session(source, loading)
+    if adapter:
+        of_one = {"--labels": labels, "--thresholds": thresholds, "--revision": revision}
+        several = many.read_adapters(adapter, source, loading, adapter_column, of_one)
+        _evaluate_many(several, data, json)
+        return
+    session = open_session(many.require_source(source, adapter_column), loading)
     tables = evaluation_tables(session, data)
     options.say_reading(tables["test"], data, json)
     name = data or ("its test set" if session.recipe is not None else str(session.spec.hub))
     show(evaluate_tables(session, tables, name, options.shows_progress(json)), json)
+
+
+def _evaluate_many(several: many.Many, data: str | None, as_json: bool) -> None:
+    from lorakit.inference.many import evaluate
+
+    if data is None:
+        raise ConfigError("Several adapters are evaluated on one file; pass --data FILE.")
+    _, rows, names = several.rows(data, as_json)
+    progress = options.shows_progress(as_json)
+    show(evaluate(several.load(), names, rows, data, progress), as_json)

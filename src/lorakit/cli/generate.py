@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorakit.cli import options
+from lorakit.cli import many, options
 from lorakit.cli.decoding_options import Seed, Temperature, TopP, checked, new_tokens, setting
 from lorakit.cli.output import Json, print_part, quiet_libraries, show
 from lorakit.errors import ConfigError
 
 if TYPE_CHECKING:
     from lorakit.inference.generation import Generated
+    from lorakit.inference.many.names import Names
 
 
 def generate(
-    source: options.Source,
+    source: options.OneOf = None,
+    adapter: options.Adapters = None,
     prompt: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,6 +40,7 @@ def generate(
             rich_help_panel=options.DATA,
         ),
     ] = None,
+    adapter_column: options.AdapterColumn = None,
     column: options.Column = None,
     output: Annotated[
         Path | None,
@@ -85,7 +89,8 @@ def generate(
     settings default to those of the run's recipe; for an adapter alone with the task e2e, webnlg,
     dart or data_to_text, to microsoft/LoRA's. On a terminal the completion of one prompt appears
     word by word. With --output and without sampling, the same command
-    resumes an interrupted generation.
+    resumes an interrupted generation. With --adapter several of one base generate together: each
+    row of a file with the adapter that its column names, each --prompt with all of them.
 
     Example: `lorakit generate ./adapter --base HuggingFaceTB/SmolLM2-135M --prompt "Once upon"`
     """
@@ -120,6 +125,12 @@ def generate(
         check_output(output, overwrite)
     quiet_libraries(json)
     loading = options.load_options(base, lora_alpha, revision, check_base, task, column)
+    if adapter:
+        of_one = {"--revision": revision}
+        several = many.read_adapters(adapter, source, loading, adapter_column, of_one, "generation")
+        _generate_many(several, prompt, data, output, settings, json)
+        return
+    source = many.require_source(source, adapter_column)
     session = open_session(source, loading, default_task="generation")
     decoding = replace(decoding_of(session), **settings)
     progress = options.shows_progress(json)
@@ -136,25 +147,65 @@ def generate(
     if output is not None:
         write_predictions(output, table, found.texts)
         remove_partial(output)
-    _print_result(source, output, found, json, streams)
+    _print_result({"source": source}, output, found, json, streams)
+
+
+def _generate_many(
+    several: many.Many,
+    prompts: list[str] | None,
+    data: str | None,
+    output: Path | None,
+    settings: dict[str, Any],
+    as_json: bool,
+) -> None:
+    from lorakit.inference.many import generate_rows, generate_texts
+    from lorakit.inference.partial_outputs import remove_partial
+    from lorakit.runs.prediction_files import check_columns, write_predictions
+
+    progress, content = options.shows_progress(as_json), several.content()
+    if prompts:
+        asked = [(name, prompt) for prompt in prompts for name in several.names]
+        names: Names = [name for name, _ in asked]
+        found = generate_texts(
+            several.load(), names, [prompt for _, prompt in asked], settings, progress
+        )
+    else:
+        if data is None:
+            raise ConfigError("Several adapters read one file; pass --data FILE, or --prompt TEXT.")
+        table, rows, names = several.rows(data, as_json)
+        check_columns(table.column_names)
+        found = generate_rows(several.load(), names, rows, data, settings, progress, output)
+        if output is not None:
+            write_predictions(output, table, found.texts)
+            remove_partial(output)
+    _print_result(content, output, found, as_json, names=names)
 
 
 def _print_result(
-    source: str, output: Path | None, found: Generated, as_json: bool, streamed: bool
+    about: dict[str, Any],
+    output: Path | None,
+    found: Generated,
+    as_json: bool,
+    streamed: bool = False,
+    names: Sequence[str | None] | None = None,
 ) -> None:
-    if as_json:
-        content: dict[str, Any] = {
-            "source": source,
-            "rows": len(found.texts),
-            "truncated_rows": found.truncated_rows,
-        }
-        content |= {"output": str(output)} if output else {"generated": found.texts}
-        show(content, as_json)
-        return
+    """`names` are those of the texts' adapters, where there are several."""
+    from lorakit.inference.many.sessions import title_of
     from lorakit.inference.prediction import truncation
 
+    if as_json:
+        texts: list[Any] = found.texts
+        if names is not None:
+            pairs = zip(names, texts, strict=True)
+            texts = [{"adapter": name, "text": text} for name, text in pairs]
+        content = {**about, "rows": len(texts), "truncated_rows": found.truncated_rows}
+        show(content | ({"output": str(output)} if output else {"generated": texts}), as_json)
+        return
     if output is not None:
         print(f"{output}: {len(found.texts):,} rows with their completions")
+    elif names is not None:
+        pairs = zip(map(title_of, names), found.texts, strict=True)
+        print(*(f"{title}: {text}" for title, text in pairs), sep="\n\n")
     else:
         print(*([""] if streamed else found.texts), sep="\n\n")
     print(*truncation(found.truncated_rows), sep="", end="\n" if found.truncated_rows else "")

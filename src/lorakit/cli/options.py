@@ -23,6 +23,33 @@ Source = Annotated[
         "`lorakit checkpoints list`.",
     ),
 ]
+OneOf = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN|ADAPTER",
+        help="Run directory, or an adapter: directory, file, hub id, or name from "
+        "`lorakit checkpoints list`. None with --adapter.",
+    ),
+]
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter",
+        metavar="NAME=PATH",
+        help="A run or an adapter under a name, in place of RUN|ADAPTER; repeat it for several on "
+        "one base.",
+        rich_help_panel=MODEL,
+    ),
+]
+AdapterColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column with the name of each row's --adapter; an empty cell is the base alone.",
+        show_default="adapter",
+        rich_help_panel=DATA,
+    ),
+]
 Base = Annotated[
     str | None,
     typer.Option(

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorakit.cli import options
+from lorakit.cli import many, options
 from lorakit.cli.output import Json, quiet_libraries, show
+from lorakit.cli.predictions import print_predictions
 from lorakit.errors import ConfigError
-from lorakit.text import table
 
 if TYPE_CHECKING:
-    from lorakit.inference.prediction import Predictions
     from lorakit.inference.session import LoadOptions
 
 
 def predict(
-    source: options.Source,
+    source: options.OneOf = None,
+    adapter: options.Adapters = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -36,6 +36,7 @@ def predict(
             rich_help_panel=options.DATA,
         ),
     ] = None,
+    adapter_column: options.AdapterColumn = None,
     column: options.Column = None,
     output: Annotated[
         Path | None,
@@ -75,24 +76,21 @@ def predict(
     """Predict a label, a number, a choice or tags of words for every row of a file, or for texts.
 
     Needs --data with --output, or --text; --probabilities adds that of every label. With --glue DIR
-    it predicts GLUE's test sets instead and writes the files for its test server.
+    it predicts GLUE's test sets instead and writes the files for its test server. With --adapter
+    several of one base predict together: each row of a file with the adapter that its column names,
+    each --text with all of them.
 
     Example: `lorakit predict runs/reviews --data new.csv --output predictions.csv`
+
+    Example: `lorakit predict --adapter a=runs/a --adapter b=runs/b --data mixed.csv --output p.csv`
     """
-    from lorakit.inference.prediction import fitted, require_predicting
-    from lorakit.inference.prediction import predict as predict_rows
-    from lorakit.inference.session import open_session
-    from lorakit.runs.prediction_files import (
-        added_columns,
-        check_columns,
-        check_output,
-        write_predictions,
-    )
+    from lorakit.runs.prediction_files import check_output
 
     loading = options.load_options(
         base, lora_alpha, revision, check_base, task, column, None, labels, thresholds
     )
-    if glue is not None and not text and output is None and not probabilities:
+    if glue is not None and not adapter and not text and output is None and not probabilities:
+        source = many.require_source(source, adapter_column)
         _write_submission(source, loading, data, glue, overwrite, json)
         return
     if glue is not None or (data is None) == (not text) or (data is not None and output is None):
@@ -105,19 +103,69 @@ def predict(
     if output is not None:
         check_output(output, overwrite)
     quiet_libraries(json)
+    if adapter:
+        of_one = {"--labels": labels, "--thresholds": thresholds, "--revision": revision}
+        several = many.read_adapters(adapter, source, loading, adapter_column, of_one)
+        _predict_many(several, data, text or [], output, probabilities, json)
+    else:
+        source = many.require_source(source, adapter_column)
+        _predict(source, loading, data, text or [], output, probabilities, json)
+
+
+def _predict(
+    source: str,
+    loading: LoadOptions,
+    data: str | None,
+    texts: list[str],
+    output: Path | None,
+    probabilities: bool,
+    as_json: bool,
+) -> None:
+    from lorakit.inference.prediction import fitted, predict, require_predicting
+    from lorakit.inference.session import open_session
+    from lorakit.runs.prediction_files import added_columns, check_columns, write_predictions
+
     session = open_session(source, loading)
     require_predicting(session, probabilities)
-    rows = session.spec.read_rows(data) if data else _from_texts(session.task, text or [])
-    options.say_reading(rows, data, json)
+    rows = session.spec.read_rows(data) if data else _from_texts(session.task, texts)
+    options.say_reading(rows, data, as_json)
     if output is not None:
         fitting = fitted(session.task, rows, data or "--text", with_label=False)
         answers = fitting.answer_names if probabilities else ()
         check_columns(rows.column_names, added_columns(output, answers))
-    progress = options.shows_progress(json)
-    found = predict_rows(session, rows, data or "--text", progress, probabilities)
+    progress = options.shows_progress(as_json)
+    found = predict(session, rows, data or "--text", progress, probabilities)
     if output is not None:
         write_predictions(output, rows, found.values, found.probabilities)
-    _print_result(source, output, text, found, json)
+    print_predictions({"source": source}, output, texts, found, as_json)
+
+
+def _predict_many(
+    several: many.Many,
+    data: str | None,
+    texts: list[str],
+    output: Path | None,
+    probabilities: bool,
+    as_json: bool,
+) -> None:
+    from lorakit.inference.many import predict
+    from lorakit.runs.prediction_files import added_columns, check_columns, write_predictions
+
+    if data is not None:
+        table, rows, names = several.rows(data, as_json)
+        texts = []
+    else:
+        texts = [text for text in texts for _ in several.names]
+        names = several.names * (len(texts) // len(several.names))
+        table = rows = _for_all(several, texts)
+    if output is not None:
+        answers = several.answer_names() if probabilities else ()
+        check_columns(table.column_names, added_columns(output, answers))
+    progress = options.shows_progress(as_json)
+    found = predict(several.load(), names, rows, data or "--text", progress, probabilities)
+    if output is not None:
+        write_predictions(output, table, found.values, found.probabilities)
+    print_predictions(several.content(), output, texts, found, as_json, names)
 
 
 def _write_submission(
@@ -151,48 +199,12 @@ def _from_texts(task: Any, texts: list[str]) -> Any:
     return datasets.Dataset.from_dict({next(iter(task.text), "text"): texts})
 
 
-def _print_result(
-    source: str, output: Path | None, texts: list[str] | None, found: Predictions, as_json: bool
-) -> None:
-    if as_json:
-        content: dict[str, Any] = {
-            "source": source,
-            "rows": len(found.values),
-            "truncated_rows": found.truncated_rows,
-        }
-        content |= {"output": str(output)} if output else {}
-        content |= {"predictions": found.values} if texts else {}
-        content |= {"probabilities": found.probabilities} if texts and found.probabilities else {}
-        show(content, as_json)
-        return
-    from lorakit.inference.prediction import truncation
+def _for_all(several: many.Many, texts: list[str]) -> Any:
+    """A table of the column of each adapter, with the same texts."""
+    import datasets
 
-    if texts:
-        print(*_lines(texts, found), sep="\n")
-    if output is not None:
-        print(f"{output}: {len(found.values):,} rows with their predictions")
-    print(*truncation(found.truncated_rows), sep="", end="\n" if found.truncated_rows else "")
-
-
-def _lines(texts: list[str], found: Predictions) -> list[str]:
-    """The texts after what was predicted, in columns."""
-    shown = list(map(_shown, found.values))
-    if found.probabilities is None:
-        width = max(map(len, shown))
-        return [f"{value.ljust(width)}  {text}" for value, text in zip(shown, texts, strict=True)]
-    rows = zip(shown, found.probabilities, texts, strict=True)
-    return table(
-        [
-            ("prediction", *found.probabilities[0], "text"),
-            *((value, *(f"{p:.4f}" for p in each.values()), text) for value, each, text in rows),
-        ]
-    )
-
-
-def _shown(value: Any) -> str:
-    """A prediction for people; a list of labels, or of entities, without brackets."""
-    return ", ".join(map(_part, value)) or "-" if isinstance(value, list) else str(value)
-
-
-def _part(value: Any) -> str:
-    return f"{value['text']} ({value['type']})" if isinstance(value, dict) else str(value)
+    columns = {name: found.task.text or ("text",) for name, found in several.described.items()}
+    pairs = [f"{name}: {', '.join(own)}" for name, own in columns.items() if len(own) > 1]
+    if pairs:
+        raise ConfigError("These read several columns; pass --data FILE in place of --text:", pairs)
+    return datasets.Dataset.from_dict({own[0]: texts for own in columns.values()})

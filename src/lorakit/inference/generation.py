@@ -49,7 +49,7 @@ def generate_texts(
     Raises ConfigError if the model does not generate text, or max_new_tokens leaves no room for the
     prompt.
     """
-    task, rows = _of_prompts(session, prompts)
+    task, rows = of_prompts(session, prompts)
     return _generate(session, task, rows, decoding or DecodingConfig(), progress)
 
 
@@ -58,7 +58,7 @@ def stream_text(session: Session, prompt: str, say: Say, decoding: DecodingConfi
 
     Raises as `generate_texts` does.
     """
-    task, rows = _of_prompts(session, [prompt])
+    task, rows = of_prompts(session, [prompt])
     return _generate(session, task, rows, decoding, progress=False, say=say)
 
 
@@ -118,11 +118,51 @@ def generate_test_rows(
     return [text for _, text in sorted(gathered(list(zip(mine, texts, strict=True))))]
 
 
-def _of_prompts(
-    session: Session, prompts: Sequence[str]
-) -> tuple[CausalTask, dict[str, list[Any]]]:
+def of_prompts(session: Session, prompts: Sequence[str]) -> tuple[CausalTask, dict[str, list[Any]]]:
+    """The session's task for prompts in a column of their own, and that column."""
     task = replace(_generating(session), text=("prompt",), label=None)
     return task, {"prompt": [task.prompt_cell(prompt) for prompt in prompts]}
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts as a model reads them, and how it answers them."""
+
+    ids: list[tuple[int, ...]]
+    decoding: DecodingConfig
+    """With the number of new tokens."""
+    truncated_rows: int
+    """The number of prompts that were too long and lost their beginning."""
+
+    @property
+    def distinct(self) -> list[tuple[int, ...]]:
+        """Those to be completed: each one once, unless completions are drawn."""
+        return self.ids if self.decoding.temperature > 0 else list(dict.fromkeys(self.ids))
+
+    def generated(self, texts: Sequence[str]) -> Generated:
+        """The completions of all prompts, from those of the distinct ones."""
+        if self.decoding.temperature == 0:
+            by_prompt = dict(zip(self.distinct, texts, strict=True))
+            texts = [by_prompt[prompt] for prompt in self.ids]
+        return Generated(list(texts), self.truncated_rows)
+
+
+def encode_prompts(
+    session: Session, task: CausalTask, rows: dict[str, list[Any]], decoding: DecodingConfig
+) -> Prompts:
+    """The prompts of these rows; raises ConfigError if nothing is left for a prompt."""
+    room, limit = task.text_model.lengths(
+        task.max_length, decoding.max_new_tokens, DEFAULT_NEW_TOKENS
+    )
+    encoded = replace(task, max_length=room).prompts(session.tokenizer, rows)
+    prompts = [tuple(ids) or (_first_token(session),) for ids in encoded["input_ids"]]
+    truncated = sum(map(bool, encoded[TRUNCATED]))
+    return Prompts(prompts, replace(decoding, max_new_tokens=limit), truncated)
+
+
+def cost(prompt: Sequence[int], decoding: DecodingConfig) -> int:
+    """The tokens of a prompt, its completion and beams, of which a batch has `TOKENS` at most."""
+    return (len(prompt) + decoding.new_token_limit) * decoding.num_beams
 
 
 def _generate(
@@ -134,22 +174,13 @@ def _generate(
     output: Path | None = None,
     say: Say | None = None,
 ) -> Generated:
-    room, limit = task.text_model.lengths(
-        task.max_length, decoding.max_new_tokens, DEFAULT_NEW_TOKENS
-    )
-    decoding = replace(decoding, max_new_tokens=limit)
-    encoded = replace(task, max_length=room).prompts(session.tokenizer, rows)
-    prompts = [tuple(ids) or (_first_token(session),) for ids in encoded["input_ids"]]
-    sampled = decoding.temperature > 0
-    distinct = prompts if sampled else list(dict.fromkeys(prompts))  # the same search each time
+    prompts = encode_prompts(session, task, rows, decoding)
     partial = None
-    if output is not None and not sampled:
-        partial = _partial_outputs(session, distinct, decoding, output)
-    texts = _completions(session, distinct, decoding, progress, partial, say)
-    if not sampled:
-        by_prompt = dict(zip(distinct, texts, strict=True))
-        texts = [by_prompt[prompt] for prompt in prompts]
-    return Generated(texts, sum(map(bool, encoded[TRUNCATED])))
+    if output is not None and prompts.decoding.temperature == 0:
+        partial = _partial_outputs(session, prompts.distinct, prompts.decoding, output)
+    return prompts.generated(
+        _completions(session, prompts.distinct, prompts.decoding, progress, partial, say)
+    )
 
 
 def _completions(
@@ -166,7 +197,7 @@ def _completions(
         partial.start(texts)
     torch.manual_seed(decoding.seed)
     missing = [i for i in range(len(prompts)) if i not in texts]
-    costs = [(len(prompts[i]) + decoding.new_token_limit) * decoding.num_beams for i in missing]
+    costs = [cost(prompts[i], decoding) for i in missing]
     model, tokenizer = session.model, session.tokenizer
     with torch.no_grad(), inference_context(session), progress_bar(len(prompts), progress) as shown:
         shown.update(len(texts))
@@ -184,10 +215,14 @@ def _completions(
 def _partial_outputs(
     session: Session, prompts: Sequence[tuple[int, ...]], decoding: DecodingConfig, output: Path
 ) -> PartialOutputs:
-    settings = {name: value for name, value in asdict(decoding).items() if name != "batch_size"}
     model = {"base": session.base, "weights": weights_digest(session.model)}
-    about = {"prompts": prompts, **settings, **model}
+    about = {"prompts": prompts, **search_settings(decoding), **model}
     return PartialOutputs(output, about, process_number())
+
+
+def search_settings(decoding: DecodingConfig) -> dict[str, Any]:
+    """What decides on a completion."""
+    return {name: value for name, value in asdict(decoding).items() if name != "batch_size"}
 
 
 def _generating(session: Session) -> CausalTask:

@@ -85,7 +85,7 @@ def evaluate(session: Session, table: Any, data: str, progress: bool = False) ->
     started = time.perf_counter()
     task = fitted(session.task, table, data, with_label=True)
     task.check(table, data)
-    examples = _examples(session, task, table, data)
+    examples = encode_rows(session, task, table, data)
     outputs = run_model(session, task, examples, progress)
     metrics, _ = scores(task, examples, outputs, session.model.device)
     seconds = round(time.perf_counter() - started, 2)
@@ -108,12 +108,23 @@ def predict(
     require_predicting(session, probabilities)
     task = replace(fitted(session.task, table, data, with_label=False), label=None)
     task.check(table, data, labelled=False)
-    examples = _examples(session, task, table, data)
+    examples = encode_rows(session, task, table, data)
     parts: dict[int, Tensor] = {}
     for batch in run_model(session, task, examples, progress):
         own = own_logits(task, batch, [examples[i] for i in batch.examples])
         parts |= zip(batch.examples, own, strict=True)
-    outputs = task.joined([parts[i] for i in range(len(examples))], examples)
+    return answers_of(task, table, examples, parts, probabilities)
+
+
+def answers_of(
+    task: Task,
+    table: Any,
+    examples: Sequence[Example],
+    own: Mapping[int, Tensor],
+    probabilities: bool = False,
+) -> Predictions:
+    """The answers to the rows of `table`, from what is each example's own in the logits."""
+    outputs = task.joined([own[i] for i in range(len(examples))], examples)
     values = task.answers(columns_read(task, table), task.predictions(outputs))
     truncated = sum(bool(example.get(TRUNCATED)) for example in examples)
     return Predictions(values, truncated, _named(task, outputs) if probabilities else None)
@@ -136,9 +147,16 @@ def require_predicting(session: Session, probabilities: bool = False) -> None:
         session.task.require_probabilities()
 
 
-def _examples(session: Session, task: Task, table: Any, data: str) -> list[Example]:
+def encode_rows(
+    session: Session, task: Task, table: Any, data: str, numbers: Sequence[int] | None = None
+) -> list[Example]:
+    """What the model reads of a table; messages call it `data`, and number its rows by `numbers`.
+
+    Raises ConfigError for texts that the session's head cannot read.
+    """
     encoded = task.encode(session.tokenizer, columns_read(task, table))
-    require_eos(session.model.config, task, session.tokenizer, encoded["input_ids"], data)
+    ids = encoded["input_ids"]
+    require_eos(session.model.config, task, session.tokenizer, ids, data, numbers)
     return as_examples(encoded)
 
 

@@ -72,7 +72,7 @@ def write_predictions(
 ) -> None:
     """Write the rows with what was predicted; the file appears complete or not at all.
 
-    `probabilities` are, for each row, those of the same answers. Raises SaveError if it cannot be
+    `probabilities` are those of each row's answers. Raises SaveError if it cannot be
     written.
     """
     rows = ({**row, PREDICTION: p} for row, p in zip(table, predictions, strict=True))
@@ -89,8 +89,8 @@ def write_predictions(
             if output.suffix == ".jsonl":
                 file.writelines(json_text(row) + "\n" for row in rows)
             else:
-                answers = [*probabilities[0]] if probabilities else []
-                columns = [*table.column_names, *added_columns(output, answers)]
+                answers = dict.fromkeys(name for each in probabilities or () for name in each)
+                columns = [*table.column_names, *added_columns(output, [*answers])]
                 _write_csv(file, columns, rows, output.suffix)
     except OSError as error:
         raise SaveError(f"{output} cannot be written: {error}") from error

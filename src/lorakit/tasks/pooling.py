@@ -18,9 +18,16 @@ READ_AT_EOS = frozenset({"bart", "bigbird_pegasus", "mbart", "mt5", "mvp", "plba
 
 
 def require_eos(
-    config: Any, task: Task, tokenizer: Any, rows: Iterable[Sequence[int]], name: str
+    config: Any,
+    task: Task,
+    tokenizer: Any,
+    rows: Iterable[Sequence[int]],
+    name: str,
+    numbers: Sequence[int] | None = None,
 ) -> None:
     """Raise ConfigError for ids of texts that the head of a model with this config cannot read.
+
+    `numbers` are those of the rows in the table that they are from; None: they are all of it.
 
     These are ids of a tokenizer that appends no EOS token, and of texts that have one written in.
     """
@@ -39,5 +46,5 @@ def require_eos(
         raise ConfigError(
             f"{name} has the EOS token {token!r} written in its texts ({columns}), where the "
             f"classification head of {config.model_type} would read them; take it out of "
-            f"{rows_text(written)}."
+            f"{rows_text(written if numbers is None else [numbers[row] for row in written])}."
         )

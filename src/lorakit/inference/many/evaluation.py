@@ -1,0 +1,71 @@
+"""Evaluate many adapters on one table: the metrics of each on its own rows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from lorakit.inference.many.forward import outputs
+from lorakit.inference.many.names import Names
+from lorakit.inference.many.parts import parts_of, truncated_rows
+from lorakit.inference.many.sessions import Sessions, title_of
+from lorakit.inference.prediction import metric_lines, truncation
+from lorakit.inference.scoring import Scores
+from lorakit.text import plural
+
+
+@dataclass(frozen=True)
+class AdapterEvaluation:
+    """Metrics of one adapter on its rows."""
+
+    adapter: str | None
+    """None: the base alone."""
+    source: str
+    task: str
+    rows: int
+    truncated_rows: int
+    """The number of rows that were longer than the maximum length."""
+    metrics: dict[str, float]
+
+    def __str__(self) -> str:
+        title = f"{title_of(self.adapter)} ({self.source}): {plural(self.rows, 'row')}, {self.task}"
+        return "\n".join([title, *truncation(self.truncated_rows), *metric_lines(self.metrics)])
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """The metrics of each adapter that has rows in a table."""
+
+    base: str
+    data: str
+    rows: int
+    adapters: list[AdapterEvaluation]
+    seconds: float
+
+    def __str__(self) -> str:
+        title = f"{self.base} on {self.data}: {self.rows:,} rows, {self.seconds:.1f} s"
+        return "\n\n".join([title, *map(str, self.adapters)])
+
+
+def evaluate(
+    sessions: Sessions, names: Names, table: Any, data: str, progress: bool = False
+) -> Evaluations:
+    """Metrics of each adapter on the rows of its name, which need its labels.
+
+    `data` is what messages and the result call the table; `progress` shows a bar. Raises
+    ConfigError that lists missing columns, unknown labels and bad cells of all adapters.
+    """
+    started = time.perf_counter()
+    parts = parts_of(sessions, names, table, data, labelled=True)
+    examples = [part.examples(data) for part in parts]
+    scores = [Scores(part.task, read) for part, read in zip(parts, examples, strict=True)]
+    for p, batch in outputs(sessions, parts, examples, progress):
+        scores[p].add(batch)
+    found = []
+    for part, read, score in zip(parts, examples, scores, strict=True):
+        member, (metrics, _) = part.member, score.found(sessions.model.device)
+        source, task, cut = member.session.source, part.task.name, truncated_rows(read)
+        found.append(AdapterEvaluation(member.name, source, task, len(part.rows), cut, metrics))
+    seconds = round(time.perf_counter() - started, 2)
+    return Evaluations(sessions.base, data, len(table), found, seconds)
