@@ -49,6 +49,7 @@ def evaluate(
     from lorakit.inference.prediction import evaluate_tables
     from lorakit.inference.session import evaluation_tables, open_session
 
+    many.require_source(source, adapter, adapter_column)
     quiet_libraries(json)
     loading = options.load_options(
         base, lora_alpha, revision, check_base, task, column, label, labels, thresholds
@@ -58,7 +59,8 @@ def evaluate(
         several = many.read_adapters(adapter, source, loading, adapter_column, of_one)
         _evaluate_many(several, data, json)
         return
-    session = open_session(many.require_source(source, adapter_column), loading)
+    assert source is not None
+    session = open_session(source, loading)
     tables = evaluation_tables(session, data)
     options.say_reading(tables["test"], data, json)
     name = data or ("its test set" if session.recipe is not None else str(session.spec.hub))

@@ -18,6 +18,7 @@ from lorakit.errors import ConfigError
 if TYPE_CHECKING:
     from lorakit.inference.generation import Generated
     from lorakit.inference.many.names import Names
+    from lorakit.inference.session import LoadOptions
 
 
 def generate(
@@ -94,16 +95,9 @@ def generate(
 
     Example: `lorakit generate ./adapter --base HuggingFaceTB/SmolLM2-135M --prompt "Once upon"`
     """
-    from lorakit.inference.generation import (
-        decoding_of,
-        generate_rows,
-        generate_texts,
-        stream_text,
-    )
-    from lorakit.inference.partial_outputs import remove_partial
-    from lorakit.inference.session import evaluation_tables, open_session
-    from lorakit.runs.prediction_files import check_columns, check_output, write_predictions
+    from lorakit.runs.prediction_files import check_output
 
+    many.require_source(source, adapter, adapter_column)
     if bool(prompt) == (data is not None or output is not None):
         raise ConfigError(
             "Pass --prompt TEXT, or --data FILE (with --output FILE to save the completions), or "
@@ -129,25 +123,47 @@ def generate(
         of_one = {"--revision": revision}
         several = many.read_adapters(adapter, source, loading, adapter_column, of_one, "generation")
         _generate_many(several, prompt, data, output, settings, json)
-        return
-    source = many.require_source(source, adapter_column)
+    else:
+        assert source is not None
+        _generate(source, loading, prompt, data, output, settings, json)
+
+
+def _generate(
+    source: str,
+    loading: LoadOptions,
+    prompts: list[str] | None,
+    data: str | None,
+    output: Path | None,
+    settings: dict[str, Any],
+    as_json: bool,
+) -> None:
+    from lorakit.inference.generation import (
+        decoding_of,
+        generate_rows,
+        generate_texts,
+        stream_text,
+    )
+    from lorakit.inference.partial_outputs import remove_partial
+    from lorakit.inference.session import evaluation_tables, open_session
+    from lorakit.runs.prediction_files import check_columns, write_predictions
+
     session = open_session(source, loading, default_task="generation")
     decoding = replace(decoding_of(session), **settings)
-    progress = options.shows_progress(json)
-    streams = not json and sys.stdout.isatty() and len(prompt or ()) == 1
-    if prompt and streams:
-        found = stream_text(session, prompt[0], print_part, decoding)
-    elif prompt:
-        found = generate_texts(session, prompt, decoding, progress)
+    progress = options.shows_progress(as_json)
+    streams = not as_json and sys.stdout.isatty() and len(prompts or ()) == 1
+    if prompts and streams:
+        found = stream_text(session, prompts[0], print_part, decoding)
+    elif prompts:
+        found = generate_texts(session, prompts, decoding, progress)
     else:
         table = evaluation_tables(session, data)["test"]
-        options.say_reading(table, data, json)
+        options.say_reading(table, data, as_json)
         check_columns(table.column_names)
         found = generate_rows(session, table, data or "test", decoding, progress, output)
     if output is not None:
         write_predictions(output, table, found.texts)
         remove_partial(output)
-    _print_result({"source": source}, output, found, json, streams)
+    _print_result({"source": source}, output, found, as_json, streams)
 
 
 def _generate_many(

@@ -65,11 +65,10 @@ class Many:
         }
 
 
-def require_source(source: str | None, column: str | None) -> str:
-    """The run or adapter of a call without --adapter.
-
-    Raises BadParameter if there is none, and ConfigError for a column of adapters.
-    """
+def require_source(source: str | None, adapters: Sequence[str] | None, column: str | None) -> None:
+    """Raise BadParameter for a call without an adapter, ConfigError for a column of none."""
+    if adapters:
+        return
     if source is None:
         hint = "a run or an adapter is missing; name several with --adapter NAME=PATH"
         raise typer.BadParameter(hint, param_hint="RUN|ADAPTER")
@@ -78,7 +77,6 @@ def require_source(source: str | None, column: str | None) -> str:
             "--adapter-column says which of several adapters a row has; name them with --adapter "
             "NAME=PATH, in place of RUN|ADAPTER."
         )
-    return source
 
 
 def read_adapters(

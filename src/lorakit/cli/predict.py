@@ -86,11 +86,12 @@ def predict(
     """
     from lorakit.runs.prediction_files import check_output
 
+    many.require_source(source, adapter, adapter_column)
     loading = options.load_options(
         base, lora_alpha, revision, check_base, task, column, None, labels, thresholds
     )
     if glue is not None and not adapter and not text and output is None and not probabilities:
-        source = many.require_source(source, adapter_column)
+        assert source is not None
         _write_submission(source, loading, data, glue, overwrite, json)
         return
     if glue is not None or (data is None) == (not text) or (data is not None and output is None):
@@ -108,7 +109,7 @@ def predict(
         several = many.read_adapters(adapter, source, loading, adapter_column, of_one)
         _predict_many(several, data, text or [], output, probabilities, json)
     else:
-        source = many.require_source(source, adapter_column)
+        assert source is not None
         _predict(source, loading, data, text or [], output, probabilities, json)
 
 

@@ -56,4 +56,6 @@ def save_talker(base: Path, path: Path, template: str = TEMPLATE) -> str:
     """An adapter for conversations, with this chat template."""
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.chat_template = template
-    return str(save_trained(base, path, Chat(("prompt",), None, 64), 7, tokenizer, **CONFIGS["legal"]))
+    return str(
+        save_trained(base, path, Chat(("prompt",), None, 64), 7, tokenizer, **CONFIGS["legal"])
+    )

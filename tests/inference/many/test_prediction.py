@@ -38,13 +38,13 @@ def test_each_row_has_the_answer_of_its_adapter_alone(
     for name, rows in rows_by_name(NAMES).items():
         alone = predict(open_session(sources[str(name)]), table.select(rows), "own")
         together = [found.values[row] for row in rows]
-        assert together == (pytest.approx(alone.values, rel=1e-5) if name == "stars" else alone.values)
+        assert together == (
+            pytest.approx(alone.values, rel=1e-5) if name == "stars" else alone.values
+        )
     assert {type(value) for value in found.values} == {str, float, list}
 
 
-def test_each_row_has_the_probabilities_of_its_own_labels(
-    sources: dict[str, str]
-) -> None:
+def test_each_row_has_the_probabilities_of_its_own_labels(sources: dict[str, str]) -> None:
     names = ["mood", "pairs", "topics"]
     sessions = many.open_many({name: sources[name] for name in names})
     rows = [row for row in ROWS if row["adapter"] in names]
