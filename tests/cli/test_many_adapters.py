@@ -170,8 +170,8 @@ def test_bad_rows_are_listed_by_adapter_and_by_their_number_in_the_file(run, sou
     ],
 )
 def test_predict_refuses_what_several_cannot_do(run, sources, call, message):
-    adapters = [] if "--adapter-column" in call else named(sources)
-    code, _, err = run("predict", *([sources["mood"]] if not adapters else adapters), *call)
+    adapters = [sources["mood"]] if "--adapter-column" in call else named(sources)
+    code, _, err = run("predict", *adapters, *call)
     assert code == 1
     assert message in err
 

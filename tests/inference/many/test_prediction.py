@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from lorakit.inference import evaluate, open_session, predict
-from lorakit.inference import many
+from lorakit.inference import evaluate, many, open_session, predict
 from lorakit.inference.many.names import rows_by_name
 from tests.inference.many.files import ROWS, TASKS, table_of
 
