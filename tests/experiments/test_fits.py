@@ -19,6 +19,11 @@ def llama(tmp_path_factory) -> Path:
     return tiny.save_llama(tmp_path_factory.mktemp("llama"))
 
 
+def own(method: str, **settings) -> dict[str, dict]:
+    """The settings of a method with virtual tokens."""
+    return {method: {**settings, **({"lora": {"r": 2}} if method == "lora_prefix" else {})}}
+
+
 def require(base, tmp_path, **settings) -> None:
     recipe = tiny.recipe(base, tmp_path / "no.csv", tmp_path / "run", data=COMPLETING, **settings)
     Fits().require(recipe)
@@ -27,12 +32,12 @@ def require(base, tmp_path, **settings) -> None:
 @PREFIXED
 def test_a_prefix_that_leaves_no_positions_is_found(method, llama, tmp_path):
     with pytest.raises(ConfigError, match=rf"{method}.prefix is 600 .* set them to .* or less"):
-        require(llama, tmp_path, method=method, **{method: {"prefix": 600}})
+        require(llama, tmp_path, method=method, **own(method, prefix=600))
 
 
 @PREFIXED
 def test_an_infix_without_labels_is_found(method, llama, tmp_path):
-    settings = {method: {"prefix": 2, "infix": 2}}
+    settings = own(method, prefix=2, infix=2)
     require(llama, tmp_path, method=method, **settings)
     with pytest.raises(ConfigError, match=rf"smoothing is 0.1 and {method}.infix is 2"):
         require(llama, tmp_path, method=method, training={"label_smoothing": 0.1}, **settings)

@@ -78,6 +78,14 @@ BAD = [
         "review is neither a file nor a shipped recipe (did you mean 'reviews'?)",
     ),
     ({"methods": {"lora": {"lora.rank": 4}}}, "unknown setting lora.rank (did you mean"),
+    (
+        {"methods": {"lora_prefix": {"lora.r": 4}}},
+        "lora.r is set, and method is lora_prefix; its own is lora_prefix.lora.r (in tiny/one/",
+    ),
+    (
+        {"methods": {"pfeiffer": {"choose": {"houlsby.bottleneck": [4, 8]}}}},
+        "houlsby.bottleneck is set, and method is pfeiffer; its own is pfeiffer.bottleneck",
+    ),
     ({"published": [3]}, "published[1] must be a mapping of method, base, source, values"),
 ]
 

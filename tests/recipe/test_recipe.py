@@ -273,7 +273,10 @@ def test_what_a_loss_and_a_warm_start_mean_nothing_for_is_refused_together():
     with pytest.raises(ConfigError) as caught:
         from_mapping(mapping)
     assert "the task chat has none; use plain" in str(caught.value)
-    assert "init_adapter initializes adapters, and method head has none" in str(caught.value)
+    assert (
+        "init_adapter initializes the adapters of method lora, and method is head; leave one of "
+        "them out"
+    ) in str(caught.value)
 
 
 def test_a_guessed_task_is_checked_as_well():

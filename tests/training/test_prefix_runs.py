@@ -109,7 +109,7 @@ def test_an_infix_and_label_smoothing_are_refused_before_training(
 ):
     recipe = tiny.recipe(
         llama, completions, tmp_path, method=method, data=COMPLETING,
-        training={"label_smoothing": 0.1}, **{method: {"infix": 2}},
+        training={"label_smoothing": 0.1}, **{method: {**SETTINGS[method], "infix": 2}},
     )  # fmt: skip
     with pytest.raises(
         ConfigError, match=f"smoothing is 0.1 and {method}.infix is 2: .* leave one"
@@ -132,7 +132,7 @@ def test_a_prefix_that_leaves_no_positions_is_named(method, prefix, encoder, rev
     recipe = tiny.recipe(
         encoder, reviews, tmp_path, method=method,
         data={"task": "classification", "text": "text", "label": "label"},
-        **{method: {"prefix": prefix}},
+        **{method: {**SETTINGS[method], "prefix": prefix, "infix": 0}},
     )  # fmt: skip
     problem = (
         rf"{method}.prefix is {prefix} and {method}.infix is 0: they take {prefix} of the 40 "

@@ -149,12 +149,13 @@ def test_merge_writes_the_plain_model_or_says_that_there_is_none(
 
 def test_a_warm_start_needs_a_method_with_adapters(runs, encoder, reviews, tmp_path):
     plain = recipe("norms", encoder, reviews, tmp_path)
-    with pytest.raises(
-        ConfigError, match=r"init_adapter initializes .*, and method norms has none"
-    ):
+    with pytest.raises(ConfigError, match=r"init_adapter initializes .*, and method is norms"):
         replace(plain, init_adapter="runs/other")
     warm = tiny.recipe(encoder, reviews, tmp_path, init_adapter=str(runs / "norms"))
-    with pytest.raises(FormatError, match="with the method norms, so it contains no adapters"):
+    with pytest.raises(
+        FormatError,
+        match="with the method norms, and init_adapter takes the adapters of a run of lora",
+    ):
         train(warm, lambda text: None)
 
 

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import BertForMaskedLM
+from transformers import BertForMaskedLM, BertForSequenceClassification
 
 import lorakit as lora
 import lorakit.training.preparation as module
 from lorakit.checkpoint import read
 from lorakit.errors import FormatError, MismatchError, TargetError
+from lorakit.methods import find
 from lorakit.recipe.data import prepare, split, with_guesses
 from lorakit.recipe.schema import Recipe
 from lorakit.training import train
@@ -248,6 +249,16 @@ def test_a_run_that_is_not_finished_is_no_source(encoder, reviews, tmp_path):
         read_source(str(tmp_path), 16)
     with pytest.raises(FormatError, match="No adapter found at"):
         read_source(str(tmp_path / "nothing"), 16)
+
+
+@pytest.mark.parametrize("method", ["houlsby", "prefix_layer", "lora_prefix", "bitfit", "head"])
+def test_what_another_method_trained_is_no_source(method, encoder, tmp_path):
+    model = BertForSequenceClassification.from_pretrained(encoder)
+    find(method).apply(model, find(method).default_config(), ["pooler", "classifier"])
+    lora.save_adapter(model, tmp_path)
+    said = rf"with the method {method}, and init_adapter takes the adapters of a run of lora; name"
+    with pytest.raises(FormatError, match=said):
+        read_source(str(tmp_path), 16)
 
 
 def test_an_interrupted_warm_start_continues_from_its_checkpoint(

@@ -92,7 +92,8 @@ def train(
     if deterministic:
         given["training.deterministic"] = True
     mapping = with_settings(mapping, set_ or [])
-    checked = from_mapping(with_values(mapping, {k: v for k, v in given.items() if v is not None}))
+    mapping = with_values(mapping, {k: v for k, v in given.items() if v is not None})
+    checked = from_mapping(mapping, set_ or [])
     if dry_run:
         _show_preview(checked, json)
         return

@@ -22,7 +22,9 @@ def recipe_of(plan: Plan, run: PlannedRun) -> Recipe:
     mapping = _with_values(plan, run, _begin(plan, run))
     foreign = METHODS.keys() - {method}  # they would make another recipe of it, and mean nothing
     mapping = {name: value for name, value in mapping.items() if name not in foreign}
-    return from_mapping(_measured(mapping, plan.sweep.validation) if run.is_candidate else mapping)
+    if run.is_candidate:
+        mapping = _measured(mapping, plan.sweep.validation)
+    return from_mapping(mapping, [*run.variant.method.settings, *run.variant.varied, *run.chosen])
 
 
 def recipe_problems(plan: Plan, require: Callable[[Recipe], None] | None = None) -> list[str]:

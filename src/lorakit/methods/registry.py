@@ -53,6 +53,11 @@ def unknown(name: object) -> str | None:
     return f"method is {name!r}; it must be one of {', '.join(METHODS)}{near}"
 
 
+def with_adapters() -> str:
+    """The names of the methods whose adapters can be initialized from those of another run."""
+    return ", ".join(name for name, method in METHODS.items() if method.has_adapters)
+
+
 def method_of(model: nn.Module) -> Method[Any] | None:
     """The method that prepared `model`; None for a plain one."""
     model = unwrapped(model)

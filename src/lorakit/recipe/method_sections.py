@@ -2,12 +2,13 @@
 
 A file may have sections of methods other than its own, so that `--set method=head` alone switches
 the method. Each is checked; one that only repeats its method's defaults is dropped, so that two
-recipes that mean the same are equal.
+recipes that mean the same are equal. What is set for one run alone has to be of its method.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from lorakit.errors import require
@@ -25,6 +26,36 @@ def read_sections(mapping: Mapping[str, Any], problems: list[str]) -> dict[str, 
             config = build(method.config_type, given, f"{name}.", problems)
             configs |= {} if config is None else {name: config}
     return configs
+
+
+def without_effect(method: str, mapping: Mapping[str, Any], settings: Sequence[str]) -> list[str]:
+    """What is set in vain: one of `settings` for another method, and a section that the method has
+    a setting of its own for (`lora_prefix.lora`), where only that of the other method is given."""
+    known = {spec.name for spec in fields(METHODS[method].config_type)}
+    names = [setting.partition("=")[0] for setting in settings]
+    foreign = {name: METHODS.keys() & {name.partition(".")[0]} - {method} for name in names}
+    problems = [
+        f"{name} is set, and method is {method}; {_instead(method, known, name)}"
+        for name, section in foreign.items()
+        if section
+    ]
+    own = mapping.get(method)
+    given = own if isinstance(own, Mapping) else {}
+    return problems or [
+        f"the section {name} is of another method, and that of {method} is {method}.{name}; "
+        f"rename it, or give {method}.{name} too"
+        for name in METHODS
+        if name in mapping and name in known and name not in given
+    ]
+
+
+def _instead(method: str, known: Collection[str], name: str) -> str:
+    """What to do about a setting of another method."""
+    section, _, setting = name.partition(".")
+    if section in known:
+        return f"its own is {method}.{name}"
+    other = f"set method={section}, or leave it out"
+    return f"its own is {method}.{setting}, else {other}" if setting in known else other
 
 
 def relevant_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:

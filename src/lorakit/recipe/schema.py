@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError, require
 from lorakit.losses import LOSSES, LossConfig
-from lorakit.methods.registry import METHODS, find, unknown
+from lorakit.methods.registry import METHODS, find, unknown, with_adapters
 from lorakit.recipe.data_config import DataConfig
 from lorakit.recipe.decoding import DecodingConfig, decoding_defaults
 from lorakit.recipe.former_settings import with_present_names
-from lorakit.recipe.method_sections import read_sections, relevant_settings
+from lorakit.recipe.method_sections import read_sections, relevant_settings, without_effect
 from lorakit.recipe.task_settings import TASKS, task_choice_problem, with_first_task
 from lorakit.recipe.training_config import TrainingConfig
 from lorakit.recipe.validation import build, unknown_names
@@ -71,10 +71,14 @@ class Recipe:
                 "which compiled code does not call; leave one of them out": (
                     self.training.compile != "on" or not loss.edits_embeddings
                 ),
-                f"training.loraplus_lr_ratio is for adapters, and method {self.method} has none; "
-                "leave it out": self.training.loraplus_lr_ratio is None or method.has_adapters,
-                f"init_adapter initializes adapters, and method {self.method} has none; leave one "
-                "of them out": self.init_adapter is None or method.has_adapters,
+                f"training.loraplus_lr_ratio is for the adapters of method {with_adapters()}, and "
+                f"method is {self.method}; leave it out": (
+                    self.training.loraplus_lr_ratio is None or method.has_adapters
+                ),
+                f"init_adapter initializes the adapters of method {with_adapters()}, and method is "
+                f"{self.method}; leave one of them out": (
+                    self.init_adapter is None or method.has_adapters
+                ),
             }
         )
 
@@ -94,8 +98,11 @@ class Recipe:
         return self.settings[name] if name in self.settings else find(name).default_config()
 
 
-def from_mapping(mapping: Mapping[str, Any]) -> Recipe:
+def from_mapping(mapping: Mapping[str, Any], settings: Sequence[str] = ()) -> Recipe:
     """The checked recipe that `mapping` says; raises ConfigError that lists every mistake.
+
+    `settings`, such as `a.b=value`, are those in it that were given for this run alone: each has to
+    be of its method.
 
     >>> from_mapping({"base": "b", "data": {"train": "t.csv"}, "output": "o"}).lora.lora_alpha
     16
@@ -115,6 +122,8 @@ def from_mapping(mapping: Mapping[str, Any]) -> Recipe:
     if problem := unknown(fields.get("method", "lora")):
         problems.append(problem)
         del fields["method"]
+    else:
+        problems += without_effect(fields.get("method", "lora"), mapping, settings)
     fields[_SETTINGS] = read_sections(mapping, problems)
     recipe: Recipe | None = build(Recipe, fields, "", problems)
     if problems or recipe is None:

@@ -26,6 +26,7 @@ from lorakit.injection.transfer.loading import fill
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.methods import find
+from lorakit.methods.registry import with_adapters
 from lorakit.models.heads import output_layer
 from lorakit.runs.directory import ADAPTER, RECIPE, missing_adapter
 from lorakit.tasks.task_file import load_task
@@ -64,7 +65,8 @@ def source_labels(source: str) -> tuple[str, ...]:
 def read_source(source: str, lora_alpha: float) -> AdapterBundle:
     """The adapter of a run, or one by path or name; `lora_alpha` is for files without one.
 
-    Raises FormatError if there is none, the run is not finished, or its method makes no adapters.
+    Raises FormatError if there is none, the run is not finished, or its method is not one whose
+    adapters can be taken.
     """
     path: str | Path = source
     if (Path(source) / RECIPE).is_file():
@@ -77,8 +79,8 @@ def read_source(source: str, lora_alpha: float) -> AdapterBundle:
         bundle = read(path, lora_alpha)
     if not find(bundle.method).has_adapters:
         raise FormatError(
-            f"{source} was trained with the method {bundle.method}, so it contains no adapters to "
-            "initialise this run from."
+            f"{source} was trained with the method {bundle.method}, and init_adapter takes the "
+            f"adapters of a run of {with_adapters()}; name such a run, or leave init_adapter out."
         )
     return bundle
 
