@@ -10,10 +10,12 @@ from typing import Any
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.fingerprint import verdict
 from lorakit.checkpoint.formats.tensor_files import dtype_names
-from lorakit.text import settings
+from lorakit.text import plural, settings
 from lorakit.variants import VARIANTS
 from lorakit.variants.trainable_tokens import rows_of
 
+_LORA = AdapterBundle.method
+"""The method of a bundle that names none."""
 _NAMED = 8
 """How many tensors the table names; full fine-tuning has hundreds."""
 
@@ -26,8 +28,9 @@ class Summary:
     method: str
     base_model: str | None
     method_config: Mapping[str, Any]
-    """Settings of a method other than LoRA, for which the following five are None."""
+    """Settings of a method other than LoRA."""
     r: int | None
+    """LoRA's rank; it and the following four are None where a method has no such adapters."""
     lora_alpha: float | None
     use_rslora: bool | None
     variant: str | None
@@ -54,15 +57,17 @@ class Summary:
         rows = {
             "format": self.format,
             "base model": self.base_model or "unknown",
-            **(self._method() if self.r is None else self._lora()),
-            "trained" if self.r is None else "trained in full": _listed(self.trained) or "none",
+            **({} if self.method == _LORA else self._method()),
+            **({} if self.r is None else self._lora()),
+            "parameters": self._parameters(),
+            "trained" if self._own() else "trained in full": _listed(self.trained) or "none",
             "dtype": ", ".join(self.dtypes),
             "fingerprint": self.fingerprint or "none",
         }
         if self.unknown_settings:
             rows["unknown settings"] = settings(self.unknown_settings)
         if self.fits is not None:
-            rows["fits"] = f"{self.fits} ({verdict(self.base_verified, self.adapted_modules > 0)})"
+            rows["fits"] = f"{self.fits} ({verdict(self.base_verified, self.method == _LORA)})"
         width = max(map(len, rows))
         return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows.items())
 
@@ -75,19 +80,41 @@ class Summary:
             "targets": targets if isinstance(targets, str) else ", ".join(targets or ()),
             "modules": ", ".join(f"{n} of rank {r}" for r, n in self.ranks.items()),
             **({"tokens": self._tokens()} if self.tokens else {}),
-            "parameters": f"{self.adapter_parameters:,} in the adapter, "
-            f"{sum(self.trained.values()):,} trained in full",
         }
 
     def _tokens(self) -> str:
         return ", ".join(f"{len(rows):,} of {name}" for name, rows in self.tokens.items())
 
     def _method(self) -> dict[str, str]:
-        given = ", ".join(f"{name}={value!r}" for name, value in self.method_config.items())
+        given = {  # those of the adapters that it has too stand below
+            name: value
+            for name, value in self.method_config.items()
+            if value is not None and not isinstance(value, Mapping)
+        }
+        return {"method": self.method, "settings": settings(given) or "none"}
+
+    def _parameters(self) -> str:
+        """LoRA's, a method's own, and those of modules that are trained in full beside them."""
+        own = self._own()
+        in_full = sum(self.trained.values()) - sum(own.values())
+        parts = {
+            "in the adapter": self.adapter_parameters if self.r is not None else None,
+            f"in {plural(len(own), 'tensor')}": sum(own.values()) if own else None,
+            "trained in full": in_full if in_full or not own else None,
+        }
+        return ", ".join(
+            f"{number:,} {what}" for what, number in parts.items() if number is not None
+        )
+
+    def _own(self) -> Mapping[str, int]:
+        """What a method other than LoRA has trained, apart from `modules_to_save`."""
+        if self.method == _LORA:
+            return {}
+        nested = [value for value in self.method_config.values() if isinstance(value, Mapping)]
+        saved = [part.get("modules_to_save") or () for part in (self.method_config, *nested)]
+        inside = [f".{module}." for modules in saved for module in modules]
         return {
-            "method": self.method,
-            "settings": given or "none",
-            "parameters": f"{sum(self.trained.values()):,} in {len(self.trained):,} tensors",
+            n: size for n, size in self.trained.items() if not any(m in f".{n}" for m in inside)
         }
 
 
@@ -101,7 +128,7 @@ def summarise(
     bundle: AdapterBundle, fits: str | None = None, base_verified: bool | None = None
 ) -> Summary:
     """The summary of a bundle, and of the base that it was found to fit."""
-    config = bundle.config if bundle.method == "lora" else None
+    config = bundle.config if bundle.method == _LORA or bundle.adapters else None
     tokens = {name: list(rows) for name, rows in rows_of(bundle.adapters).items()}
     ranks = Counter(x.spec.r for name, x in bundle.adapters.items() if name not in tokens)
     return Summary(
