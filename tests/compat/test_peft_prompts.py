@@ -80,7 +80,7 @@ def test_a_prefix_layer_is_pefts_prefix_tuning_with_the_keys_and_values_of_its_a
     assert_close(weight.grad, rows.grad, **TOLERANCES[own])
 
 
-@pytest.mark.parametrize("kind", CAUSAL)
+@pytest.mark.parametrize("kind", TASKS)
 def test_a_file_of_pefts_prompt_tuning_is_loaded(kind, tmp_path):
     theirs, table = prompt_tuned(kind, torch.randn(3, 16).double())
     theirs.save_pretrained(tmp_path)
@@ -89,10 +89,37 @@ def test_a_file_of_pefts_prompt_tuning_is_loaded(kind, tmp_path):
     assert report.format == "prompt_tuning"
     assert report.adapter.adapter_parameters == table.numel()
     assert_close(model(**inputs).loss, theirs(**inputs).loss, **CLOSE)
-    wider = make("bert")
-    with pytest.raises(MismatchError, match="prompt_embeddings are of a model that completes"):
-        lora.load_adapter(wider, tmp_path)
-    assert all(p.requires_grad for p in wider.parameters())
+    said = rf"prompt_embeddings are of a model that completes prompts \({TASKS[kind]}\)"
+    for other in ("bert", "gpt2" if kind == "t5" else "t5"):
+        wrong = make(other)
+        with pytest.raises(MismatchError, match=said):
+            lora.load_adapter(wrong, tmp_path)
+        assert all(p.requires_grad for p in wrong.parameters())
+
+
+def test_what_pefts_default_has_for_the_decoder_is_left_out_as_peft_does(tmp_path):
+    config = peft.PromptTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3)
+    theirs = peft.get_peft_model(make("t5"), config)
+    table = theirs.prompt_encoder["default"].embedding
+    table.weight = torch.nn.Parameter(torch.randn(6, 16).double())
+    theirs.save_pretrained(tmp_path)
+    model, inputs = make("t5"), batch("t5")
+    report = lora.load_adapter(model, tmp_path)
+    assert report.adapter.adapter_parameters == 3 * 16
+    assert_close(model(**inputs).loss, theirs(**inputs).loss, **CLOSE)
+    found, reference = model.eval(), theirs.eval()
+    written = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
+    settings = {"max_new_tokens": 5, "min_new_tokens": 5}
+    assert torch.equal(
+        found.generate(**written, **settings), reference.generate(**written, **settings)
+    )
+
+
+def test_a_prompt_of_an_encoder_decoder_with_other_rows_is_refused(tmp_path):
+    theirs, _ = prompt_tuned("t5", torch.randn(3, 16).double())
+    theirs.save_pretrained(tmp_path)
+    with pytest.raises(FormatError, match=r"\(3, 16\); the config says 3 virtual .*, 2 times"):
+        lora.load_adapter(make("t5"), changed(tmp_path, num_transformer_submodules=2))
 
 
 def changed(path, **settings):
@@ -105,7 +132,7 @@ def changed(path, **settings):
     ("settings", "message"),
     [
         ({"num_virtual_tokens": 4}, r"of shape \(3, 16\); the config says 4 virtual tokens"),
-        ({"task_type": "SEQ_CLS"}, r"task_type is 'SEQ_CLS'; only CAUSAL_LM is supported"),
+        ({"task_type": "SEQ_CLS"}, r"task_type is 'SEQ_CLS'; only CAUSAL_LM and SEQ_2_SEQ_LM"),
         (
             {"peft_type": "PREFIX_TUNING"},
             "PREFIX_TUNING, which is not read: it has keys and values",

@@ -45,7 +45,7 @@ def test_a_setting_of_another_method_is_named_with_the_right_one(settings, probl
 
 def test_it_is_told_with_every_other_mistake():
     with pytest.raises(ConfigError) as caught:
-        with_set(SMALLEST, "method=head", "lora.r=4", "trianing.epochs=2")
+        with_set(SMALLEST, "method=head", "lora.r=4", "training.epoch=2")
     assert len(caught.value.problems) == 2
 
 

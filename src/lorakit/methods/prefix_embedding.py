@@ -50,10 +50,12 @@ class PrefixEmbedding(Prefixed[PrefixConfig]):
 def _at_its_place(model: nn.Module, bundle: AdapterBundle, origin: str) -> AdapterBundle:
     """The bundle of a prompt of PEFT's, with the name that its tensor has in this model."""
     found = places(model)
-    if not found.generates:
+    writes = found.decoder is not None and getattr(model, "can_generate", bool)()
+    here = {"CAUSAL_LM": found.generates, "SEQ_2_SEQ_LM": writes}
+    if not here.get(str(bundle.task_type)):
         raise MismatchError(
             f"{origin} does not fit this {type(model).__name__}: its {PROMPT} are of a model that "
-            "completes prompts."
+            f"completes prompts ({bundle.task_type})."
         )
     names = (name for name, module in model.named_modules() if module is found.embeddings)
     return replace(bundle, trained={f"{next(names)}.{CHILD}.weight": bundle.trained[PROMPT]})

@@ -1,8 +1,10 @@
 """PEFT's prompt tuning: a directory whose adapter_config.json says PROMPT_TUNING.
 
 Its `prompt_embeddings` (V, d) are the prefix of `prefix_embedding`, without an infix, for a decoder
-that completes prompts. Prompts of classifiers are refused: PEFT's models pool the prompt's own
-output, or count it in. So are other kinds of prompts, which are no embeddings of tokens.
+that completes prompts, or for the encoder of an encoder-decoder. For the latter PEFT's default
+(`num_transformer_submodules`) has V rows more, which its forward does not read; they are left out.
+Prompts of classifiers are refused: PEFT's models pool the prompt's own output, or count it in. So
+are other kinds of prompts, which are no embeddings of tokens.
 
 Source: https://huggingface.co/docs/peft/package_reference/prompt_tuning
 """
@@ -19,11 +21,14 @@ from lorakit.checkpoint.bundle import AdapterBundle, type_problem
 from lorakit.checkpoint.formats.codec import Decoder
 from lorakit.checkpoint.formats.peft.layout import CONFIG_NAME, LEGACY_NAME, TENSORS_NAME
 from lorakit.checkpoint.formats.tensor_files import load_pickle, load_safetensors, plain_tensors
+from lorakit.config.values import is_whole
 from lorakit.errors import FormatError
 from lorakit.foreign_files import read_json
 
 PROMPT = "prompt_embeddings"
 """The file's only tensor, whose place depends on the model."""
+_PARTS = {"CAUSAL_LM": 1, "SEQ_2_SEQ_LM": 2}
+"""The tasks whose prompts are read, and PEFT's default of `num_transformer_submodules`."""
 _KINDS = {
     "PROMPT_TUNING": None,
     "PREFIX_TUNING": "it has keys and values of each layer, and prefix_layer trains the activations"
@@ -56,12 +61,13 @@ class PromptTuning(Decoder):
             problems.append("lora_alpha is LoRA's; a prompt has none")
         if problems:
             raise FormatError(f"{path} cannot be loaded:", problems)
+        count = said["num_virtual_tokens"]
         return AdapterBundle(
-            trained=tensors,
+            trained={PROMPT: tensors[PROMPT][:count]},
             base_model=said.get("base_model_name_or_path"),
             task_type=said.get("task_type"),
             method="prefix_embedding",
-            method_config={"prefix": len(tensors[PROMPT]), "infix": 0},
+            method_config={"prefix": count, "infix": 0},
             format=self.name,
         )
 
@@ -91,15 +97,18 @@ def _problems(said: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[st
     problems += [f"{name} is unexpected" for name in tensors if name != PROMPT]
     prompt = tensors.get(PROMPT)
     shape = None if prompt is None else tuple(prompt.shape)
-    expected = (said.get("num_virtual_tokens"), said.get("token_dim"))
-    if shape != expected:
+    task, width = said.get("task_type"), said.get("token_dim")
+    count: Any = said.get("num_virtual_tokens")
+    parts: Any = said.get("num_transformer_submodules") or _PARTS.get(str(task), 1)
+    whole = is_whole(count, 1) and is_whole(parts, 1)
+    if not whole or shape != (count * parts, width):
         problems.append(
             f"{PROMPT} is {'missing' if shape is None else f'of shape {shape}'}; the config says "
-            f"{expected[0]} virtual tokens of width {expected[1]}"
+            f"{count} virtual tokens of width {width}" + (f", {parts} times" if parts != 1 else "")
         )
-    if said.get("task_type") != "CAUSAL_LM":
+    if task not in _PARTS:
         problems.append(
-            f"task_type is {said.get('task_type')!r}; only CAUSAL_LM is supported: of other models "
-            "PEFT reads the output at the prompt, or gives one to the decoder too"
+            f"task_type is {task!r}; only {' and '.join(_PARTS)} are supported: of other models "
+            "PEFT reads the output at the prompt"
         )
     return problems
