@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lorakit.checkpoint.bundle import AdapterBundle, not_finite
 from lorakit.checkpoint.formats.registry import FORMATS, format_of
@@ -12,7 +14,11 @@ from lorakit.errors import FormatError
 
 
 def read(
-    path: str | Path, lora_alpha: float | None = None, revision: str | None = None
+    path: str | Path,
+    lora_alpha: float | None = None,
+    revision: str | None = None,
+    *,
+    base: Mapping[str, Any] | None = None,
 ) -> AdapterBundle:
     """Read `path`: a file or directory of a format in `FORMATS`, a hub id or a release.
 
@@ -26,7 +32,9 @@ def read(
     """
     source = locate(path, revision, (name for codec in FORMATS.values() for name in codec.files))
     alpha = source.lora_alpha if lora_alpha is None else lora_alpha
-    bundle = format_of(source.path).decode(source.path, alpha)
+    codec = format_of(source.path)
+    codec = codec if base is None else codec.for_base(base)
+    bundle = codec.decode(source.path, alpha)
     if broken := not_finite(bundle):
         raise FormatError(f"{path} contains NaN or infinite values:", broken)
     return bundle if source.base_model is None else replace(bundle, base_model=source.base_model)

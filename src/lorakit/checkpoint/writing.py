@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lorakit.checkpoint.bundle import AdapterBundle, not_finite
 from lorakit.checkpoint.formats.codec import Codec, Decoder
@@ -11,11 +13,18 @@ from lorakit.errors import ConfigError, FormatError, SaveError, suggest
 from lorakit.foreign_files import local_path
 
 
-def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) -> Path:
+def write(
+    bundle: AdapterBundle,
+    path: str | Path,
+    format: str | None = None,
+    *,
+    base: Mapping[str, Any] | None = None,
+) -> Path:
     """Write `bundle` to `path`; other files in a directory are kept.
 
     `format` is a name in `FORMATS`; by default, PEFT's directory is written for LoRA and the other
-    variants that PEFT supports, and lorakit's own file for everything else.
+    variants that PEFT supports, and lorakit's own file for everything else. `base` is the config of
+    the base, for a format with its names (GGUF).
 
     Raises ConfigError for a format that cannot be written, and SaveError if the format cannot store
     the bundle, a value is NaN or infinite, another process or thread is saving there, or writing
@@ -27,6 +36,7 @@ def write(bundle: AdapterBundle, path: str | Path, format: str | None = None) ->
     except FormatError as error:
         raise SaveError(f"The adapter could not be saved: {error}") from error
     codec = _default_for(bundle) if format is None else codec_named(format)
+    codec = codec if base is None else codec.for_base(base)
     if problems := _problems(codec, bundle):
         raise SaveError(f"This adapter cannot be saved in the format {codec.name}:", problems)
     if codec.suffixes and (path.suffix not in codec.suffixes or path.is_dir()):

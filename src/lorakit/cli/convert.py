@@ -24,7 +24,7 @@ def convert(
         typer.Option(
             metavar="FORMAT",
             help="peft, loralib, portable (what every reader of PEFT's directory computes "
-            "rightly), vllm (that, with what vLLM accepts), or lorakit.",
+            "rightly), vllm (that, with what vLLM accepts), gguf (llama.cpp), or lorakit.",
             rich_help_panel=options.OUTPUT,
         ),
     ],

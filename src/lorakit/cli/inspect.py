@@ -77,12 +77,13 @@ def _inspect_adapter(
 
     run = finished_run(source, revision)
     adapter = source if run is None else str(run.adapter)
-    bundle = read(adapter, lora_alpha, revision)
     if base is None:
-        show(summarise(bundle), json)
+        show(summarise(read(adapter, lora_alpha, revision)), json)
         return
     from lorakit.inference.on_base import load_onto_base
+    from lorakit.models.loading import load_config
 
+    bundle = read(adapter, lora_alpha, revision, base=load_config(base).to_dict())
     quiet_libraries(json)
     _, report = load_onto_base(base, bundle, adapter, revision)
     show(summarise(bundle, base, report.base_verified), json)

@@ -19,7 +19,7 @@ from lorakit.checkpoint.writing import codec_named
 from lorakit.errors import ConfigError, SaveError
 from lorakit.foreign_files import local_path
 from lorakit.injection.transfer.loading import fit
-from lorakit.models.loading import meta_model
+from lorakit.models.loading import load_config, meta_model
 from lorakit.runs.finished import finished_run
 
 _FACTS = {
@@ -83,12 +83,17 @@ def convert(
     """
     codec = codec_named(format)
     run = finished_run(source, revision)
-    bundle = read(source if run is None else run.adapter, lora_alpha, revision)
+    config = None if base is None else load_config(base).to_dict()
+    bundle = read(source if run is None else run.adapter, lora_alpha, revision, base=config)
+    name = base or bundle.base_model
     if _needs_base(bundle, codec):
-        bundle = _on_base(bundle, base or bundle.base_model, source)
+        bundle = _on_base(bundle, _required(name, source), source)
+    if codec.needs_base:
+        config = load_config(_required(name, source)).to_dict()
+        codec = codec.for_base(config)
     if not overwrite:
         _require_free(target)
-    write(bundle, target, format)
+    write(bundle, target, format, base=config)
     return _report(bundle, codec, target)
 
 
@@ -99,13 +104,18 @@ def _needs_base(bundle: AdapterBundle, codec: Codec) -> bool:
     return bundle.spelling is not None or any(x.site is None for x in bundle.adapters.values())
 
 
-def _on_base(bundle: AdapterBundle, base: str | None, source: str) -> AdapterBundle:
-    """The bundle with the names and types of layers of its base, built without weights."""
+def _required(base: str | None, source: str) -> str:
+    """The base; raises ConfigError if nothing names it."""
     if base is None:
         raise ConfigError(
-            f"{source} does not say what its modules are, and nothing names its base; pass it with "
-            "--base (base=...). Its config is read, and no weights."
+            f"Names or types of layers are the base's to say here, and {source} does not name its "
+            "base; pass it with --base (base=...). Its config is read, and no weights."
         )
+    return base
+
+
+def _on_base(bundle: AdapterBundle, base: str, source: str) -> AdapterBundle:
+    """The bundle with the names and types of layers of its base, built without weights."""
     named, placement = fit(meta_model(base, bundle=bundle), bundle, source)
     adapters = {
         name: replace(placement.adapters[name], tensors=adapter.tensors)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -61,7 +63,15 @@ def load_adapter(
     weights other than those that the adapter was trained on (`check_base=False` allows them);
     StateError for a model with PEFT's modules. Neither the model nor the disk has changed then.
     """
-    return load(model, read(path, lora_alpha, revision), str(path), check_base)
+    bundle = read(path, lora_alpha, revision, base=_config_of(model))
+    return load(model, bundle, str(path), check_base)
+
+
+def _config_of(model: nn.Module) -> Mapping[str, Any] | None:
+    """The config of a transformers model, for formats whose names depend on it."""
+    to_dict = getattr(getattr(model, "config", None), "to_dict", None)
+    config = to_dict() if callable(to_dict) else None
+    return config if isinstance(config, Mapping) else None
 
 
 def load(

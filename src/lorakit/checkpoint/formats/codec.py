@@ -7,7 +7,9 @@ then an error of its own format, instead of "unknown format".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Self
 
 from lorakit.checkpoint.bundle import AdapterBundle
 
@@ -23,6 +25,13 @@ class Decoder(ABC):
 
     is_fallback: bool = False
     """Whether it takes files that no other format recognises."""
+
+    def for_base(self, config: Mapping[str, Any]) -> Self:
+        """The format with what it has to know of a base, by the base's config; by default nothing.
+
+        Raises ConfigError for a base that the format does not know.
+        """
+        return self
 
     @abstractmethod
     def sniff(self, path: Path) -> bool:
@@ -46,6 +55,8 @@ class Codec(Decoder):
     """The format whose files it writes, where that is another one's."""
     suffixes: tuple[str, ...] = ()
     """How the name of its file ends; none for a format of directories."""
+    needs_base: bool = False
+    """Whether it writes only what it is made `for_base`."""
 
     def is_default_for(self, bundle: AdapterBundle) -> bool:
         """Whether such a bundle is written in this format where none is asked for.

@@ -10,8 +10,9 @@ loses nothing.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -65,14 +66,17 @@ def with_one_rank(adapters: Adapters) -> dict[str, ModuleAdapter]:
     return {name: padded(adapter, largest) for name, adapter in adapters.items()}
 
 
-def with_one_alpha(adapters: Adapters) -> dict[str, ModuleAdapter]:
-    """Each of them with the `lora_alpha` that most have, and scale alpha / r."""
-    scales = {name: adapter.spec.scaling for name, adapter in adapters.items()}
-    alphas = Counter(
-        alpha_for(scales[name], adapter.spec.r, use_rslora=False)
-        for name, adapter in adapters.items()
-    )
-    alpha = alphas.most_common(1)[0][0] if alphas else 1
+def with_one_alpha(
+    adapters: Adapters, can_hold: Callable[[float], bool] = math.isfinite
+) -> dict[str, ModuleAdapter]:
+    """Each of them with the `lora_alpha` that most have, and scale alpha / r.
+
+    It is one that the format `can_hold`; 1 where there is none.
+    """
+    specs = [adapter.spec for adapter in adapters.values()]
+    alphas = Counter(alpha_for(spec.scaling, spec.r, use_rslora=False) for spec in specs)
+    held = (alpha for alpha, _ in alphas.most_common() if can_hold(alpha))
+    alpha = next(held, 1)
     return {name: scaled_to(x, alpha / x.spec.r) for name, x in adapters.items()}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lorakit.checkpoint.formats.adapterhub import AdapterHub
 from lorakit.checkpoint.formats.codec import Decoder
+from lorakit.checkpoint.formats.gguf.codec import Gguf
 from lorakit.checkpoint.formats.loralib import Loralib
 from lorakit.checkpoint.formats.native import Native
 from lorakit.checkpoint.formats.peft.codec import Peft
@@ -58,5 +59,14 @@ def _found(path: Path) -> str:
     return f"expected one of {wanted}, found {there} (formats: {names})"
 
 
-for _codec in (Peft(), NATIVE, AdapterHub(), PromptTuning(), Loralib(), Portable(), Vllm()):
+for _codec in (
+    Peft(),
+    NATIVE,
+    AdapterHub(),
+    PromptTuning(),
+    Loralib(),
+    Portable(),
+    Vllm(),
+    Gguf(),
+):
     register(_codec)

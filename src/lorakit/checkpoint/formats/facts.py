@@ -1,0 +1,63 @@
+"""What an adapter says beside its function, as lorakit's header in formats of other tools.
+
+    {"version": 1, "base_model": ..., "base_class": [...], "task_type": ..., "fingerprint": {...},
+     "num_labels": ..., "modules": {name in the file: name in the model}, "heads": {name: number}}
+
+`modules` is there where the format's own names cannot be turned back, `heads` where it has the rows
+of some in another order. Other readers pass it by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from lorakit.checkpoint.bundle import AdapterBundle
+from lorakit.checkpoint.header import (
+    BASE_TYPES,
+    VERSION,
+    Check,
+    header_text,
+    parse_table,
+    require_version,
+    table_of,
+    type_problems,
+)
+from lorakit.errors import FormatError
+
+_TEXT: Check = ("a string", lambda value: isinstance(value, str))
+_TYPES: dict[str, Check] = {
+    "base_model": _TEXT,
+    "task_type": _TEXT,
+    "modules": ("a dict of strings", table_of(str)),
+    "heads": ("a dict of integers", table_of(int)),
+    **BASE_TYPES,
+}
+_FACTS = ("base_model", "base_class", "task_type", "fingerprint", "num_labels")
+
+
+def facts_text(bundle: AdapterBundle, **tables: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata of a file: what is known of the bundle, and these tables."""
+    facts = {name: getattr(bundle, name) for name in _FACTS}
+    known = {name: value for name, value in facts.items() if value is not None}
+    return header_text({"version": VERSION, **known, **tables})
+
+
+def read_facts(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The header in a file's metadata, empty if there is none; FormatError if it is invalid."""
+    table = parse_table(metadata)
+    if table is None:
+        return {}
+    require_version(table)
+    if problems := type_problems(table, _TYPES):
+        raise FormatError("The file's lorakit header is invalid:", problems)
+    return table
+
+
+def with_facts(bundle: AdapterBundle, table: Mapping[str, Any]) -> AdapterBundle:
+    """The bundle with what `read_facts` found."""
+    facts = {name: table[name] for name in _FACTS if table.get(name) is not None}
+    if "base_class" in facts:
+        facts["base_class"] = tuple(facts["base_class"])
+    return replace(bundle, **facts)
