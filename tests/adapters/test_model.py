@@ -41,6 +41,7 @@ def test_a_copy_computes_the_same_and_is_independent(paths: dict[str, Path], aga
     model = zoo.llama()
     adapters = loaded_set(model, paths)
     adapters.activate("legal")
+    adapters.load("another", paths["legal"])
     expected = text_of(model)
     twin = again(model)  # type: ignore[operator]
     adapters.deactivate()

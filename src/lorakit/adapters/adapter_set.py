@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from threading import RLock
+from threading import get_ident
 
-import torch
 from torch import nn
 
+from lorakit.adapters.budget import Size, budget_of
 from lorakit.adapters.catalogue import require_known, require_new, require_summable
-from lorakit.adapters.entry import Entry, Member
-from lorakit.adapters.fresh import fresh
-from lorakit.adapters.installation import route, unroute
-from lorakit.adapters.loaded import Loaded, Parts, describe
-from lorakit.adapters.loading import Loader
-from lorakit.adapters.place import Place
+from lorakit.adapters.intake import Intake
+from lorakit.adapters.loaded import Loaded
+from lorakit.adapters.origin import origin_of
 from lorakit.adapters.routing import BASE, One, Routing, Sum
-from lorakit.adapters.saving import bundle_of_member
-from lorakit.checkpoint import AdapterBundle, read, write
+from lorakit.adapters.saving import bundle_of_parts
+from lorakit.checkpoint import AdapterBundle, write
+from lorakit.checkpoint.reading import decode, find
 from lorakit.config import LoraConfig
 from lorakit.errors import StateError
-from lorakit.layers.stand_in import Own
 from lorakit.methods.applied import require_plain
 from lorakit.surgery.wrappers import unwrapped
-from lorakit.variants import ModuleAdapter, Site
-
-Put = Callable[[Place, ModuleAdapter | None, Own], Entry]
-"""How a place stores its part of an adapter."""
 
 
 class AdapterSet:
@@ -39,8 +34,13 @@ class AdapterSet:
     `rows` chooses one for each row of a batch, in the thread or asyncio task that enters it. An
     adapter may have any rank, variant, targets and file format, and heads and biases of its own.
 
-    `model` is a plain model, in a wrapper of torch.compile or none. Raises StateError if it is
-    adapted, prepared for a method, has PEFT's modules or another set.
+    `model` is a plain model, in a wrapper of torch.compile or none. `budget`, bytes or a text such
+    as "2GiB", is how much of adapters may be beside its weights at one time. The others come in
+    when they are chosen, in place of those that were not used for longest: from host memory, where
+    `host_budget` keeps the last that left, or from their files. Without a budget all stay.
+
+    Raises StateError if the model is adapted, prepared for a method, has PEFT's modules or another
+    set, and ConfigError for what is no number of bytes.
 
     >>> import torch
     >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
@@ -49,18 +49,18 @@ class AdapterSet:
     []
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(
+        self, model: nn.Module, budget: Size | None = None, *, host_budget: Size = 0
+    ) -> None:
         self.model = unwrapped(model)
         require_plain(self.model)
-        self._loader = Loader(self.model)
         self._routing = Routing()
-        self._places: dict[str, Place] = {}
-        self._members: dict[str, Member] = {}
-        self._gone: list[Member] = []
-        """Unloaded adapters, whose slots the next one may take."""
-        self._frozen: list[nn.Parameter] = []
-        self._lock = RLock()
-        """Held while names come and go; forwards need none."""
+        self._intake = Intake(self.model, self._routing, budget_of(budget, host_budget))
+        self._store = self._intake.store
+        self._hooks = (
+            self.model.register_forward_pre_hook(self._routing.begin),
+            self.model.register_forward_hook(self._routing.end, always_call=True),
+        )
         self._closed = False
 
     # --- adapters in and out
@@ -84,22 +84,25 @@ class AdapterSet:
         changed then.
         """
         self._require_open()
-        require_new(name, self._members)
-        return self.load_bundle(name, read(source, lora_alpha, revision), str(source), check_base)
+        require_new(name, self._store.members)
+        found = find(source, revision)
+        bundle = decode(found, lora_alpha)
+        file = None
+        if self._store.is_limited:
+            file = origin_of(found, lora_alpha, check_base, bundle)
+        return self._intake.load(name, bundle, str(source), check_base, file)
 
     def load_bundle(
         self, name: str, bundle: AdapterBundle, origin: str, check_base: bool = True
     ) -> Loaded:
         """`load` of an adapter that was read already; `origin` is what messages call it.
 
+        It has no file to come back from: where a budget lets it leave, it stays in host memory.
+
         Raises as `load` does for an adapter that does not fit.
         """
         self._require_open()
-        with self._lock:
-            require_new(name, self._members)
-            loaded, parts = self._loader.fitted(name, bundle, origin, check_base)
-            self._store(loaded, parts, Place.put)
-        return loaded
+        return self._intake.load(name, bundle, origin, check_base)
 
     def add(self, name: str, config: LoraConfig) -> Loaded:
         """Add a new adapter under this `name`, to be trained: what `config` selects, as `inject`.
@@ -112,24 +115,17 @@ class AdapterSet:
         one for all rows, and ConfigError for biases and rows of tokens, which a set does not train.
         """
         self._require_open()
-        with self._lock:
-            require_new(name, self._members)
-            parts = fresh(self.model, config)
-            loaded = describe(name, None, config, parts)
-            self._freeze()
-            self._store(loaded, parts, Place.put_training)
-        return loaded
+        return self._intake.add(name, config)
 
     def named_parameters(self, name: str) -> Iterator[tuple[str, nn.Parameter]]:
         """(name in an adapted model's state_dict, Parameter) of the adapter `name` that trains."""
-        require_known([name], self._members)
-        for place in self._places_of(self._members[name]):
-            entry = self._members[name].entries[place]
-            value = entry.value()
-            tensors = {**(value.tensors if value is not None else {}), **entry.own_tensors()}
-            for leaf, tensor in tensors.items():
+        require_known([name], self._store.members)
+        member = self._store.members[name]
+        entries = member.slab.entries if member.trains and member.slab is not None else {}
+        for module, entry in entries.items():
+            for leaf, tensor in entry.named_tensors():
                 if isinstance(tensor, nn.Parameter):
-                    yield f"{place.name}.{leaf}", tensor
+                    yield f"{module}.{leaf}", tensor
 
     def parameters(self, name: str) -> Iterator[nn.Parameter]:
         """The Parameters of the adapter called `name`, for an optimizer; none if it was loaded."""
@@ -141,43 +137,10 @@ class AdapterSet:
         Raises StateError for an unknown name, and SaveError as `save_adapter`.
         """
         self._require_open()
-        require_known([name], self._members)
-        member = self._members[name]
-        places = self._places_of(member)
-        return write(bundle_of_member(self.model, member, member.loaded.config, places), path)
-
-    def _store(self, loaded: Loaded, parts: Parts, put: Put) -> None:
-        """Give each module its part; all or none."""
-        while self._gone:
-            self._gone.pop().free()
-        member = Member(loaded)
-        try:
-            with torch.inference_mode(False), torch.no_grad():
-                for module, (value, own) in parts.items():
-                    place = self._place(module, value.site if value is not None else None)
-                    member.entries[place] = put(place, value, own)
-        except BaseException:
-            member.free()
-            raise
-        self._members[loaded.name] = member
-
-    def _place(self, module: str, site: Site | None) -> Place:
-        """The place of a module, which asks this set from now on."""
-        place = self._places.get(module)
-        if place is None:
-            place = self._places[module] = route(self.model, module, self._routing, site)
-        return place
-
-    def _places_of(self, member: Member) -> Iterator[Place]:
-        """The places where this adapter has something, in the order of its modules."""
-        return map(self._places.__getitem__, member.loaded.modules)
-
-    def _freeze(self) -> None:
-        """Let the base require no gradients, until `close`."""
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                parameter.requires_grad_(False)
-                self._frozen.append(parameter)
+        require_known([name], self._store.members)
+        member = self._store.members[name]
+        parts = self._store.slab_of(member).entries
+        return write(bundle_of_parts(self.model, parts, member.loaded.config), path)
 
     def unload(self, name: str) -> None:
         """Forget the adapter called `name`.
@@ -185,25 +148,46 @@ class AdapterSet:
         Raises StateError for an unknown name, and for one that is active or in use by `rows`.
         """
         self._require_open()
-        with self._lock:
-            require_known([name], self._members)
-            member = self._members[name]
-            if member.users:
-                raise StateError(f"The adapter {name!r} is in use by rows(); leave it first.")
+        with self._store.changed:
+            require_known([name], self._store.members)
             if name in self._routing.default.weights:
                 raise StateError(f"The adapter {name!r} is active; call deactivate() first.")
-            self._routing.forget_plans()
-            self._gone.append(self._members.pop(name))
+            self._store.remove(name)
 
     def close(self) -> None:
         """Give the model back as it was, and forget all adapters; again it does nothing."""
         self._routing.default = BASE
-        for place in self._places.values():
-            unroute(place)
-        for parameter in self._frozen:
-            parameter.requires_grad_(True)
-        self._places, self._members, self._gone, self._frozen = {}, {}, [], []
+        for hook in self._hooks:
+            hook.remove()
+        self._intake.close()
         self._closed = True
+
+    # --- with a budget
+
+    def prefetch(self, names: Sequence[str]) -> Future[None]:
+        """Let these adapters come in while others compute, for `rows` or `activate` soon after.
+
+        In a thread of the set, and on CUDA on a stream of its own, from pinned memory. As many come
+        as there is room for beside those in use. The result of the Future, which need not be waited
+        for, is there when they have come, or raises as `rows` would.
+
+        Raises StateError for unknown names, or for more than the budget has room for.
+        """
+        self._require_open()
+        return self._store.prefetch(names)
+
+    def pin(self, name: str) -> None:
+        """Let the adapter called `name` come in, and stay until `unpin`.
+
+        Raises StateError for an unknown name, or if the budget has no room for it.
+        """
+        self._require_open()
+        self._store.pin(name)
+
+    def unpin(self, name: str) -> None:
+        """Let the adapter called `name` leave again when others need its room."""
+        self._require_open()
+        self._store.unpin(name)
 
     # --- which one runs
 
@@ -216,18 +200,20 @@ class AdapterSet:
         those of DoRA, with heads or biases, or that train.
         """
         self._require_open()
-        weights = {name: 1.0} if isinstance(name, str) else name
-        require_known(weights, self._members)
-        members = {self._members[each]: weight for each, weight in weights.items()}
-        if list(weights.values()) == [1.0]:
-            self._routing.default = One(*members)
-        else:
-            require_summable(weights, self._members)
-            self._routing.default = Sum(members) if members else BASE
+        weights = {name: 1.0} if isinstance(name, str) else dict(name)
+        require_known(weights, self._store.members)
+        is_one = list(weights.values()) == [1.0]
+        if not is_one:
+            require_summable(weights, self._store.members)
+        with self._store.holding(weights, "active", "activate()") as members:
+            slabs = [member.slab for member in members.values() if member.slab is not None]
+            choice = One(next(iter(weights)), slabs[0]) if is_one else Sum(weights, slabs)
+            self._routing.default = choice if slabs else BASE
 
     def deactivate(self) -> None:
         """Choose the base: every forward that `rows` does not rule computes without an adapter."""
-        self._routing.default = BASE
+        with self._store.holding((), "active", "deactivate()"):
+            self._routing.default = BASE
 
     @contextmanager
     def rows(self, names: Sequence[str | None]) -> Iterator[None]:
@@ -245,20 +231,15 @@ class AdapterSet:
             raise StateError(
                 "rows() names no adapters; name one, or None, for each row of a batch."
             )
-        with self._lock:
-            require_known(names, self._members)
-            members = [None if name is None else self._members[name] for name in names]
-            used = {member for member in members if member is not None}
-            for member in used:
-                member.users += 1
-            choice = self._routing.rows(members)
+        me, store = get_ident(), self._store
+        with store.holding(names, me, "rows()") as members:
+            slabs = [None if name is None else members[name].slab for name in names]
+            choice = self._routing.rows(slabs)
         try:
             with self._routing.held(choice):
                 yield
         finally:
-            with self._lock:
-                for member in used:
-                    member.users -= 1
+            store.release(members.values(), me)
 
     def context_fn(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """The argument of this name of `torch.utils.checkpoint.checkpoint(use_reentrant=False)`.
@@ -277,7 +258,8 @@ class AdapterSet:
 
     def list(self) -> list[Loaded]:
         """What each adapter is, in the order in which they came."""
-        return [member.loaded for member in self._members.values()]
+        members = list(self._store.members.values())
+        return [replace(member.loaded, where=member.where) for member in members]
 
     def _require_open(self) -> None:
         if self._closed:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from operator import attrgetter
 
-from lorakit.adapters.entry import Member
+from lorakit.adapters.member import Member
 from lorakit.config import is_number
 from lorakit.errors import SUGGESTIONS, StateError, suggest
+from lorakit.variants import VARIANTS
 
 
 def require_new(name: object, known: Collection[str]) -> None:
@@ -42,16 +42,16 @@ def require_summable(weights: Mapping[str, float], members: Mapping[str, Member]
         if not is_number(weight)
     ]
     for name in weights:
-        entries = members[name].entries.values()
-        variants = {entry.variant for entry in entries if entry.variant is not None}
+        member = members[name]
         problems += [
-            f"{name!r} has adapters of {variant.title}, whose update is no product of A and B"
-            for variant in sorted(variants, key=attrgetter("name"))
-            if not variant.is_low_rank
+            f"{name!r} has adapters of {VARIANTS[variant].title}, whose update is no product of A "
+            "and B"
+            for variant in sorted(member.variants)
+            if not VARIANTS[variant].is_low_rank
         ]
-        if any(entry.own is not None for entry in entries):
+        if member.brings_own:
             problems.append(f"{name!r} brings heads or biases of its own")
-        if any(entry.trains for entry in entries):
+        if member.trains:
             problems.append(f"{name!r} is being trained")
     if problems:
         raise StateError("These adapters cannot be added up:", problems)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.adapters.by_row import require_by_row
-from lorakit.adapters.loaded import Parts
+from lorakit.adapters.entry import Entry, Parts
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError
 from lorakit.functional.initialise import adapter_dtype
@@ -34,7 +34,8 @@ def fresh(model: nn.Module, config: LoraConfig) -> Parts:
     selection = select(model, config)
     adapters = {target.name: _initial(target) for target in selection.targets}
     own = _copies(model, selection.trained)
-    return {name: (adapters.get(name), own.get(name, {})) for name in {**adapters, **own}}
+    names = dict.fromkeys([*adapters, *own])
+    return {name: Entry(adapters.get(name), own.get(name, {}), trains=True) for name in names}
 
 
 def _copies(model: nn.Module, slots: Iterable[Slot]) -> dict[str, dict[str, Tensor]]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from lorakit.adapters.entry import Parts
 from lorakit.config import LoraConfig
-from lorakit.layers.stand_in import Own
-from lorakit.variants import ModuleAdapter
 
-Parts = Mapping[str, tuple[ModuleAdapter | None, Own]]
-"""By module name: the adapter of its weight, and what replaces its own parameters."""
+Where = Literal["device", "host", "disk"]
+"""Beside the base's weights, in host memory, or nowhere but in its file."""
+_AWAY = {"device": "", "host": ", in host memory", "disk": ", on disk"}
 
 
 @dataclass(frozen=True)
@@ -29,27 +29,25 @@ class Loaded:
     parameters: int
     """How many numbers it has."""
     nbytes: int
-    """How many bytes they take."""
+    """How many bytes they take where they are in memory."""
     base_verified: bool | None = None
     """As in the report of `lorakit.load_adapter`."""
     unknown_settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings in the file that lorakit does not know; they could mean another function."""
+    where: Where = "device"
+    """Where it was when it was listed; beside the base, unless the set has a budget."""
 
     def __str__(self) -> str:
         where = "to be trained" if self.source is None else f"from {self.source}"
         return (
             f"{self.name}: {self.parameters:,} parameters ({self.nbytes:,} bytes) in "
-            f"{len(self.modules)} modules, {where}"
+            f"{len(self.modules)} modules, {where}{_AWAY[self.where]}"
         )
 
 
 def describe(name: str, source: str | None, config: LoraConfig, parts: Parts) -> Loaded:
     """What an adapter with these parts is."""
-    tensors = [
-        tensor
-        for adapter, own in parts.values()
-        for tensor in (*(adapter.tensors.values() if adapter is not None else ()), *own.values())
-    ]
+    tensors = [tensor for entry in parts.values() for tensor in entry.tensors]
     parameters = sum(tensor.numel() for tensor in tensors)
     nbytes = sum(tensor.nbytes for tensor in tensors)
     return Loaded(name, source, config, tuple(parts), parameters, nbytes)

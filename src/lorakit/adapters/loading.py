@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.adapters.by_row import require_by_row
-from lorakit.adapters.loaded import Loaded, Parts, describe
+from lorakit.adapters.entry import Entry, Parts
+from lorakit.adapters.loaded import Loaded, describe
 from lorakit.checkpoint import AdapterBundle
 from lorakit.config import LoraConfig
 from lorakit.errors import MismatchError
@@ -42,7 +43,7 @@ class Known(NamedTuple):
 
     config: LoraConfig
     base_verified: bool | None
-    modules: Mapping[str, tuple[AdapterSpec, Site | None, torch.dtype, torch.device]]
+    modules: Mapping[str, tuple[AdapterSpec, Site | None, torch.dtype]]
     beside: Sequence[nn.Module]
     base: Sequence[tuple[int, int]]
     """Address and version of the weight of each of these modules."""
@@ -78,7 +79,7 @@ class Loader:
                 f"{origin} trains tensors that cannot differ from row to row, so it cannot be one "
                 "of a set; load it onto a base of its own with lorakit.load_adapter:",
             )
-            parts = _parts(placement, bundle.trained)
+            parts = _parts(placement, bundle)
             config, verified = placement.config, placement.base_verified
             if alike is not None and verified is not False:
                 self._known.append((alike, self._as_known(placement)))
@@ -96,8 +97,8 @@ class Loader:
     def _as_known(self, placement: Placement) -> Known:
         modules = {}
         for name, adapter in placement.adapters.items():
-            first = next(iter(adapter.tensors.values()))
-            modules[name] = adapter.spec, adapter.site, first.dtype, first.device
+            master = next(iter(adapter.tensors.values())).dtype
+            modules[name] = adapter.spec, adapter.site, master
         beside = [self._model.get_submodule(name) for name in modules]
         return Known(placement.config, placement.base_verified, modules, beside, _marks(beside))
 
@@ -117,27 +118,37 @@ def likeness(bundle: AdapterBundle) -> Likeness | None:
 
 
 def _placed_as(known: Known, bundle: AdapterBundle) -> Parts:
-    parts: Parts = {
-        name: (
-            ModuleAdapter(
-                spec,
-                {
-                    leaf: tensor.detach().to(device=device, dtype=dtype)
-                    for leaf, tensor in bundle.adapters[name].tensors.items()
-                },
-                site,
-            ),
-            {},
-        )
-        for name, (spec, site, dtype, device) in known.modules.items()
+    return {
+        name: Entry(ModuleAdapter(spec, _as_kept(bundle.adapters[name].tensors, master), site))
+        for name, (spec, site, master) in known.modules.items()
     }
-    return parts
 
 
-def _parts(placement: Placement, trained: Mapping[str, Tensor]) -> Parts:
-    own = _by_module(placement.trained, trained)
-    names = dict.fromkeys([*placement.adapters, *own])
-    return {name: (placement.adapters.get(name), own.get(name, {})) for name in names}
+def _as_kept(tensors: Mapping[str, Tensor], master: torch.dtype) -> dict[str, Tensor]:
+    return {leaf: t.detach().to(_kept(leaf, t.dtype, master)) for leaf, t in tensors.items()}
+
+
+def _parts(placement: Placement, bundle: AdapterBundle) -> Parts:
+    own = _by_module(placement.trained, bundle.trained)
+    adapters = {}
+    for name, adapter in placement.adapters.items():
+        stored = bundle.adapters.get(name, adapter).tensors
+        tensors = {x: t.to(_kept(x, stored[x].dtype, t.dtype)) for x, t in adapter.tensors.items()}
+        adapters[name] = replace(adapter, tensors=tensors)
+    names = dict.fromkeys([*adapters, *own])
+    return {name: Entry(adapters.get(name), own.get(name, {})) for name in names}
+
+
+def _kept(leaf: str, stored: torch.dtype, master: torch.dtype) -> torch.dtype:
+    """The type in which a tensor is kept: that of its file for A and B of 16 bits.
+
+    `lorakit.load_adapter` keeps them in one that can train. The numbers are the same, and each
+    product has the type of the layer's output either way.
+    """
+    return stored if leaf in _FACTORS and stored.itemsize == 2 else master
+
+
+_FACTORS = ("lora_A", "lora_B")
 
 
 def _by_module(

@@ -1,4 +1,4 @@
-"""One module of a set: where the tensors of its adapters are, and what runs in its place."""
+"""One module of a set, and what runs in its place."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.adapters.compiled import number_of
-from lorakit.adapters.entry import Entry, Packed, Slot
-from lorakit.adapters.plans import ByGroups, ByRows, Counted, rows_part
+from lorakit.adapters.entry import Entry
+from lorakit.adapters.plans import ByGroups, ByRows, Counted, kind_of, rows_part
 from lorakit.adapters.routing import Plan, Routing
-from lorakit.adapters.slab import Kind, Slab
 from lorakit.adapters.trained import Group as TrainingGroup
 from lorakit.adapters.trained import Segments, is_segmented
+from lorakit.functional.initialise import adapter_dtype
 from lorakit.functional.rows import Part
-from lorakit.layers.stand_in import AdapterStandIn, Own, stand_in
+from lorakit.layers.conversion import base_weight
+from lorakit.layers.stand_in import AdapterStandIn, stand_in
 from lorakit.private.torch_names import in_backward
 from lorakit.surgery.disabling import here, is_disabled
-from lorakit.variants import ModuleAdapter
+from lorakit.variants import LinearSite, ModuleAdapter
 
 Bases = Sequence[type[nn.Module]]
 Group = tuple[Entry | None, list[int]]
@@ -28,14 +29,12 @@ Group = tuple[Entry | None, list[int]]
 
 
 class Place:
-    """A module, and the slabs that hold the tensors of its adapters."""
+    """A module, and how it computes with the adapters that a choice has for it."""
 
     def __init__(self, module: nn.Module, name: str, routing: Routing, bases: Bases) -> None:
         self.module, self.name, self.routing = module, name, routing
         self.bases = tuple(bases)
         """Of the module's class without the mixin that asks for this place."""
-        self.slabs: dict[Hashable, Slab] = {}
-
         self.number = number_of(self)
         """By which compiled code finds this place."""
 
@@ -61,31 +60,26 @@ class Place:
         elif plan is not None:
             output.copy_(plan(input))
 
-    def put_training(self, adapter: ModuleAdapter | None, own: Own) -> Entry:
-        """Let an adapter train here; its tensors are Parameters, which stay what they are."""
-        return Entry(adapter, own or None)
+    def wide(self, adapter: ModuleAdapter) -> ModuleAdapter:
+        """The adapter as `lorakit.load_adapter` keeps it here: in at least 32 bits."""
+        dtype = adapter_dtype(base_weight(self.module).dtype)
+        tensors = {name: tensor.to(dtype) for name, tensor in adapter.tensors.items()}
+        return replace(adapter, tensors=tensors)
 
-    def put(self, adapter: ModuleAdapter | None, own: Own) -> Entry:
-        """Store a copy of what an adapter has here."""
-        packed = None
-        if adapter is not None:
-            slot = self._store(Kind.of(adapter), adapter.tensors, adapter.spec.scaling)
-            packed = Packed(slot, adapter.spec, adapter.site)
-        shapes = frozenset((name, tensor.shape) for name, tensor in own.items())
-        return Entry(packed, self._store(shapes, own, 1.0) if own else None)
-
-    def _store(self, kind: Hashable, tensors: Own, scale: float) -> Slot:
-        slab = self.slabs.get(kind)
-        if slab is None:
-            slab = self.slabs[kind] = Slab()
-        at, moved = slab.put(tensors, scale)
-        if moved:
-            self.routing.forget_plans()
-        return Slot(slab, at)
+    def _as_run(self, entry: Entry, wide: bool = False) -> ModuleAdapter | None:
+        """The adapter as a plan computes with it; with narrow tensors only linear layers can."""
+        adapter = entry.adapter
+        if adapter is None or entry.trains:
+            return adapter
+        if wide or not isinstance(adapter.site, LinearSite):
+            adapter = self.wide(adapter)
+        # what is loaded does not train, so nothing is dropped from it in training mode either
+        return replace(adapter, spec=replace(adapter.spec, lora_dropout=0.0))
 
     def single(self, entry: Entry) -> Plan:
         """What runs where all rows have this adapter."""
-        return stand_in(self.module, self.bases, _as_run(entry), entry.own_tensors())
+        adapter = self._as_run(entry)
+        return stand_in(self.module, self.bases, adapter, entry.own)
 
     def mixed(self, entries: Sequence[Entry | None]) -> Plan | None:
         """What runs where row n has the adapter entries[n]."""
@@ -108,37 +102,27 @@ class Place:
 
     def _training(self, rows: int, groups: Sequence[Group]) -> Plan:
         """What runs where some of the adapters train."""
-        adapters = [(entry and _as_run(entry), own) for entry, own in groups]
-        heads = any(entry is not None and entry.own is not None for entry, _ in groups)
+        adapters = [(entry and self._as_run(entry, wide=True), own) for entry, own in groups]
+        heads = any(entry is not None and entry.own for entry, _ in groups)
         if heads or not is_segmented(self.module, [adapter for adapter, _ in adapters]):
             return self._by_groups(rows, groups)
         found = [TrainingGroup(adapter, own) for adapter, own in adapters]
         return Segments(self.name, rows, self.module, found)
 
     def _parts(self, groups: Iterable[Group]) -> list[Part] | None:
-        """The adapters by slab, for one product of all rows; None where they have no such form."""
-        by_slab: dict[int, list[tuple[Packed, Sequence[int]]]] = {}
+        """The adapters by kind, for one product of all rows; None where they have no such form."""
+        by_kind: dict[Hashable, list[tuple[ModuleAdapter, Sequence[int]]]] = {}
         for entry, rows in groups:
             if entry is not None:
-                if not isinstance(entry.adapter, Packed) or entry.own is not None:
+                if entry.adapter is None or entry.trains or entry.own:
                     return None
-                members = by_slab.setdefault(id(entry.adapter.slot.slab), [])
-                members.append((entry.adapter, rows))
-        parts = [rows_part(self.module, members) for members in by_slab.values()]
+                by_kind.setdefault(kind_of(entry.adapter), []).append((entry.adapter, rows))
+        parts = [rows_part(self.module, members) for members in by_kind.values()]
         found = [part for part in parts if part is not None]
         return found if len(found) == len(parts) else None
 
     def apply(self, fn: Callable[[Tensor], Tensor]) -> None:
-        """Move or cast what is stored, as the module's own tensors are."""
+        """Move or cast what adapters have here, as the module's own tensors are."""
         with torch.no_grad():
-            for slab in self.slabs.values():
-                slab.apply(fn)
-
-
-def _as_run(entry: Entry) -> ModuleAdapter | None:
-    """The adapter as a value, with the dropout that it has in training mode."""
-    adapter = entry.value()
-    if adapter is None or not isinstance(entry.adapter, Packed):
-        return adapter
-    # what is loaded does not train, so nothing is dropped from it in training mode either
-    return replace(adapter, spec=replace(adapter.spec, lora_dropout=0.0))
+            for slab in self.routing.slabs:
+                slab.apply(self.name, fn)

@@ -10,7 +10,7 @@ A row of a batch may be several rows of the input, one after the other: the beam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,11 +20,10 @@ from lorakit.errors import StateError
 from lorakit.functional import dora, slices
 from lorakit.functional.rows import Pack, Part, gathered, is_segmented, pack, segmented
 from lorakit.layers.linear import Linear
-from lorakit.variants import LinearSite
+from lorakit.variants import LinearSite, ModuleAdapter
 from lorakit.variants.dora import MAGNITUDE
 
 if TYPE_CHECKING:
-    from lorakit.adapters.entry import Packed
     from lorakit.adapters.routing import Plan
 
 
@@ -119,33 +118,41 @@ class ByGroups:
         return torch.cat(outputs).index_select(0, places)
 
 
-def rows_part(module: nn.Module, members: Sequence[tuple[Packed, Sequence[int]]]) -> Part | None:
-    """The `Part` of adapters in one slab, each with its rows; None if they have none."""
-    (slab, _), spec, site = members[0][0]
-    rows = [row for _, own in members for row in own]
-    slots = [adapter.slot.at for adapter, own in members for _ in own]
+def kind_of(adapter: ModuleAdapter) -> Hashable:
+    """What adapters of one `Part` have in common."""
+    dtype = next(iter(adapter.tensors.values())).dtype
+    return adapter.spec.variant, adapter.spec.r, adapter.site, dtype
+
+
+def rows_part(
+    module: nn.Module, members: Sequence[tuple[ModuleAdapter, Sequence[int]]]
+) -> Part | None:
+    """The `Part` of adapters of one kind, each with its rows; None if they have none."""
+    first = members[0][0]
+    site, variant = first.site, first.spec.variant
     if not (isinstance(module, Linear) and isinstance(site, LinearSite)):
         return None
-    if spec.variant not in _IN_ROWS:
+    if variant not in _IN_ROWS:
         return None
-    a, b, s = slab.tensors["lora_A"], slab.tensors["lora_B"], slab.scales
-    if spec.variant == "lora" and site.slices is None:
-        return Part(a, b, s, slots, rows)
-    used = torch.tensor([adapter.slot.at for adapter, _ in members], device=a.device)
+    rows = [row for _, own in members for row in own]
     slots = [k for k, (_, own) in enumerate(members) for _ in own]
-    a, b, s = a[used], b[used], s[used]
+    a, b = ([adapter.tensors[x] for adapter, _ in members] for x in ("lora_A", "lora_B"))
+    s = torch.tensor([adapter.spec.scaling for adapter, _ in members], device=a[0].device)
     if site.slices is not None:
-        return Part(*slices.as_block(a, b, site.slices), s, slots, rows)
-    offsets = [_offset(module.base_weight, adapter, site.transposed) for adapter, _ in members]
-    return Part(a, b, s, slots, rows, torch.stack(offsets))
+        blocks = [slices.as_block(*pair, site.slices) for pair in zip(a, b, strict=True)]
+        a, b = ([pair[n] for pair in blocks] for n in range(2))
+    d = None
+    if variant == "dora":
+        d = torch.stack([_offset(module.base_weight, x, site.transposed) for x, _ in members])
+    return Part(a, b, s, slots, rows, d)
 
 
 _IN_ROWS = ("lora", "dora")
 """Variants that have a form for all rows at once."""
 
 
-def _offset(weight: Tensor, adapter: Packed, transposed: bool) -> Tensor:
+def _offset(weight: Tensor, adapter: ModuleAdapter, transposed: bool) -> Tensor:
     """DoRA's d of one adapter, which depends on the weight."""
-    a, b, m = (adapter.value().tensors[name] for name in ("lora_A", "lora_B", MAGNITUDE))
+    a, b, m = (adapter.tensors[name] for name in ("lora_A", "lora_B", MAGNITUDE))
     with torch.inference_mode(False), torch.no_grad():
         return dora.magnitude_offset(weight, a, b, m, adapter.spec.scaling, transposed)

@@ -16,10 +16,13 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from lorakit.adapters.entry import Entry, Member
+from lorakit.adapters.entry import Entry
+from lorakit.adapters.slab import Slab
 from lorakit.errors import StateError
+from lorakit.variants import ModuleAdapter
 from lorakit.variants.combination import weighted_sum
 
 
@@ -31,6 +34,11 @@ class Plan(Protocol):
 
 class Place(Protocol):
     """One module of a set."""
+
+    name: str
+
+    def wide(self, adapter: ModuleAdapter) -> ModuleAdapter:
+        """The adapter in a type in which it can be scaled without rounding anew."""
 
     def single(self, entry: Entry) -> Plan:
         """The plan where all rows have this adapter."""
@@ -45,8 +53,16 @@ class Choice:
     weights: Mapping[str, float] = MappingProxyType({})
     """The adapters that a default has chosen, and how much of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, slabs: Sequence[Slab | None] = ()) -> None:
+        self._slabs = tuple(slabs)
+        """What it computes with; it stays in memory as long as the choice does."""
         self._plans: dict[Place, Plan | None] = {}
+
+    def let_use(self) -> None:
+        """Let the current CUDA streams compute with it."""
+        for slab in self._slabs:
+            if slab is not None:
+                slab.let_use()
 
     def plan(self, place: Place) -> Plan | None:
         """What runs at this place; None for the base."""
@@ -60,10 +76,6 @@ class Choice:
         """The plan of a place that was not asked before."""
         return None
 
-    def forget_plans(self) -> None:
-        """Find every plan anew: the adapters have moved."""
-        self._plans = {}
-
     def forget(self, place: Place) -> None:
         """Find this plan anew: the module has changed."""
         self._plans.pop(place, None)
@@ -74,47 +86,45 @@ class Choice:
 
 
 class Rows(Choice):
-    """Row n of a batch has the adapter members[n], or none."""
-
-    def __init__(self, members: Sequence[Member | None]) -> None:
-        super().__init__()
-        self._members = tuple(members)
+    """Row n of a batch has the adapter slabs[n], or none."""
 
     def make_plan(self, place: Place) -> Plan | None:
-        return place.mixed([None if m is None else m.entries.get(place) for m in self._members])
+        name = place.name
+        return place.mixed([None if s is None else s.entries.get(name) for s in self._slabs])
 
 
 class One(Choice):
     """One adapter for all rows."""
 
-    def __init__(self, member: Member) -> None:
-        super().__init__()
-        self.weights = {member.name: 1.0}
-        self._member = member
+    def __init__(self, name: str, slab: Slab) -> None:
+        super().__init__([slab])
+        self.weights = {name: 1.0}
+        self._slab = slab
 
     def make_plan(self, place: Place) -> Plan | None:
-        entry = self._member.entries.get(place)
+        entry = self._slab.entries.get(place.name)
         return None if entry is None else place.single(entry)
 
 
 class Sum(Choice):
     """A weighted sum of the updates of several adapters, for all rows."""
 
-    def __init__(self, terms: Mapping[Member, float]) -> None:
-        super().__init__()
-        self.weights = {member.name: weight for member, weight in terms.items()}
-        self._terms = terms
+    def __init__(self, weights: Mapping[str, float], slabs: Sequence[Slab]) -> None:
+        super().__init__(slabs)
+        self.weights = dict(weights)
+        self._terms = tuple(zip(slabs, weights.values(), strict=True))
 
     def make_plan(self, place: Place) -> Plan | None:
-        found = [(m.entries[place], w) for m, w in self._terms.items() if place in m.entries]
-        values = [(value, w) for entry, w in found if (value := entry.value()) is not None]
+        found = [(s.entries[place.name], w) for s, w in self._terms if place.name in s.entries]
+        values = [(place.wide(e.adapter), w) for e, w in found if e.adapter is not None]
         return place.single(Entry(weighted_sum(values))) if values else None
 
 
 BASE = Choice()
 _NONE: Mapping[int, Choice] = MappingProxyType({})
 _IN_CONTEXT: ContextVar[Mapping[int, Choice]] = ContextVar("AdapterSet.rows", default=_NONE)
-"""The choices of the sets, by the number of their routing; replaced and never changed."""
+"""The choices of the sets, by the number of their routing, and by its complement the default that a
+forward began with; replaced and never changed."""
 
 
 RECENT = 4
@@ -132,22 +142,25 @@ class Routing:
         self.default: Choice = BASE
         self.has_rows = False
         """Whether `rows` was ever used, so that a backward pass may not find what forward had."""
-        self._recent: dict[tuple[Member | None, ...], Rows] = {}
+        self.slabs: set[Slab] = set()
+        """What is beside the base, and goes where its modules go."""
+        self._recent: dict[tuple[Slab | None, ...], Rows] = {}
 
-    def rows(self, members: Sequence[Member | None]) -> Rows:
+    def rows(self, slabs: Sequence[Slab | None]) -> Rows:
         """The choice of these adapters for the rows of a batch."""
         self.has_rows = True
-        key = tuple(members)
+        key = tuple(slabs)
         found = self._recent.pop(key, None) or Rows(key)
         self._recent[key] = found
         for old in list(self._recent)[:-RECENT]:
             self._recent.pop(old, None)
         return found
 
-    def forget_plans(self) -> None:
-        """Find every plan anew: adapters have come, gone or moved."""
-        self._recent.clear()
-        self.default.forget_plans()
+    def drop(self, slab: Slab) -> None:
+        """Forget it, and the batches that had it."""
+        self.slabs.discard(slab)
+        for key in [key for key in self._recent if slab in key]:
+            self._recent.pop(key, None)
 
     def forget(self, place: Place) -> None:
         """Find the plans of this place anew: its module has changed."""
@@ -160,9 +173,28 @@ class Routing:
         chosen = _IN_CONTEXT.get()
         return chosen.get(id(self), self.default) if chosen else self.default
 
+    def begin(self, *_: object) -> None:
+        """Before a forward of the model: the default of now is its to the end."""
+        if torch.compiler.is_compiling():
+            return
+        chosen = _IN_CONTEXT.get()
+        if id(self) not in chosen:
+            self.default.let_use()
+            _IN_CONTEXT.set({**chosen, id(self): self.default, ~id(self): self.default})
+
+    def end(self, *_: object) -> None:
+        """After it."""
+        if torch.compiler.is_compiling():
+            return
+        chosen = _IN_CONTEXT.get()
+        if ~id(self) in chosen:
+            mine = (id(self), ~id(self))
+            _IN_CONTEXT.set({key: choice for key, choice in chosen.items() if key not in mine})
+
     @contextmanager
     def held(self, choice: Choice) -> Iterator[None]:
         """Inside, in this context, `choice` is chosen."""
+        choice.let_use()
         before = _IN_CONTEXT.set({**_IN_CONTEXT.get(), id(self): choice})
         try:
             yield

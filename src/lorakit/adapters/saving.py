@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from torch import nn
 
-from lorakit.adapters.entry import Member
-from lorakit.adapters.place import Place
+from lorakit.adapters.entry import Parts
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.fingerprint import fingerprint
 from lorakit.config import LoraConfig
@@ -19,25 +16,21 @@ from lorakit.layers.conversion import base_weight
 from lorakit.variants.trainable_tokens import rows_of
 
 
-def bundle_of_member(
-    model: nn.Module, member: Member, config: LoraConfig, places: Iterable[Place]
-) -> AdapterBundle:
+def bundle_of_parts(model: nn.Module, parts: Parts, config: LoraConfig) -> AdapterBundle:
     """The adapter's config and tensors; these are the set's own, not copies."""
-    by_name = {place.name: (place, member.entries[place]) for place in places}
     names = [name for name, _ in model.named_modules()]
-    found = {name: by_name[name] for name in names if name in by_name}
-    values = {name: entry.value() for name, (_, entry) in found.items()}
-    adapters = {name: value for name, value in values.items() if value is not None}
+    found = {name: parts[name] for name in names if name in parts}
+    adapters = {name: e.adapter for name, e in found.items() if e.adapter is not None}
     rows = rows_of(adapters)
     for tied in tied_to_embeddings(model, rows):
         adapters.pop(tied, None)
     trained = {
         f"{name}.{leaf}": tensor.detach()
-        for name, (_, entry) in found.items()
-        for leaf, tensor in entry.own_tensors().items()
+        for name, entry in found.items()
+        for leaf, tensor in entry.own.items()
     }
     saved = ending_in_any(names, config.modules_to_save or ())
-    weights = {n: base_weight(found[n][0].module).detach() for n in adapters if n not in rows}
+    weights = {n: base_weight(model.get_submodule(n)).detach() for n in adapters if n not in rows}
     return AdapterBundle(
         config=config_of(model, config, adapters, saved, trained),
         adapters=adapters,

@@ -1,90 +1,146 @@
-"""Many adapters of one module in one tensor each for A, B, ...: what serves a batch of many.
+"""All tensors of one adapter in one piece of memory, of each type and for each device.
 
-A slab holds the adapters that have the same shapes: of one variant, rank and site. Others have a
-slab of their own beside it, so no rank is padded. A slot is a place in it; capacity doubles, so
-adding one costs the same however many there are.
+So one is loaded, moved and let go of as a whole, and what it takes is given back when the last
+forward that computes with it has ended.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lorakit.variants import ModuleAdapter, Site
+from lorakit.adapters.entry import Entry, Parts
+from lorakit.layers.cuda_streams import Computed, let_use
 
 
 class Kind(NamedTuple):
-    """What adapters of one slab have in common."""
+    """What tensors in one piece have in common."""
 
-    variant: str
-    rank: int
-    site: Site | None
     dtype: torch.dtype
-
-    @classmethod
-    def of(cls, adapter: ModuleAdapter) -> Kind:
-        tensor = next(iter(adapter.tensors.values()))
-        return cls(adapter.spec.variant, adapter.spec.r, adapter.site, tensor.dtype)
+    device: torch.device
+    """That of the modules beside which they stand."""
 
 
 class Slab:
-    """The tensors of adapters of one kind, stacked: name -> (S, *shape), and their scales (S,)."""
+    """What one adapter has at each module, as views of a few pieces of memory.
 
-    def __init__(self) -> None:
-        self.tensors: dict[str, Tensor] = {}
-        self.scales = torch.empty(0)
-        self._free: deque[int] = deque()
+    An adapter that trains has Parameters instead, and no pieces.
+    """
+
+    def __init__(
+        self,
+        entries: Parts,
+        kinds: Sequence[Kind] = (),
+        pieces: Mapping[Kind, Tensor] | None = None,
+    ) -> None:
+        self.entries: dict[str, Entry] = dict(entries)
+        self._kinds = kinds
+        """Of each tensor, in the order of the entries."""
+        self._pieces = pieces
+        """None where the tensors are apart."""
+        self._computed: dict[Kind, Computed | None] = {}
+
+    @classmethod
+    def packed(cls, parts: Parts, device_of: Callable[[str], torch.device]) -> Slab:
+        """A copy of these tensors, in pieces on the device where they are.
+
+        `device_of` a module is the one to which `beside` moves them.
+        """
+        kinds, groups = [], dict[Kind, list[Tensor]]()
+        for module, entry in parts.items():
+            device = device_of(module)
+            for tensor in entry.tensors:
+                kind = Kind(tensor.dtype, device)
+                kinds.append(kind)
+                groups.setdefault(kind, []).append(tensor.reshape(-1))
+        pieces = {kind: _joined(group, kind.device) for kind, group in groups.items()}
+        return cls._cut(parts, kinds, pieces)
+
+    @classmethod
+    def _cut(cls, like: Parts, kinds: Sequence[Kind], pieces: Mapping[Kind, Tensor]) -> Slab:
+        """Views of the pieces, in the order and the shapes of these tensors."""
+        following, starts = iter(kinds), dict.fromkeys(pieces, 0)
+
+        def view(tensor: Tensor) -> Tensor:
+            kind = next(following)
+            start = starts[kind]
+            starts[kind] = stop = start + tensor.numel()
+            return pieces[kind][start:stop].view(tensor.shape)
+
+        return cls({name: entry.mapped(view) for name, entry in like.items()}, kinds, pieces)
 
     @property
     def nbytes(self) -> int:
-        """Of what is allocated, free slots included."""
-        return sum(tensor.nbytes for tensor in self.tensors.values())
+        """Of the memory that it holds."""
+        if self._pieces is not None:
+            return sum(piece.nbytes for piece in self._pieces.values())
+        return sum(tensor.nbytes for entry in self.entries.values() for tensor in entry.tensors)
 
-    def put(self, tensors: Mapping[str, Tensor], scale: float) -> tuple[int, bool]:
-        """Copy one adapter into a free slot; returns it, and whether all tensors were moved.
-
-        Called without gradients, and outside of inference mode, whose tensors no one could train
-        beside.
-        """
-        moved = not self._free
-        if moved:
-            self._grow(tensors)
-        slot = self._free.popleft()
-        for name, tensor in tensors.items():
-            self.tensors[name][slot] = tensor
-        self.scales[slot] = scale
-        return slot, moved
-
-    def views(self, slot: int) -> dict[str, Tensor]:
-        """The tensors of one adapter, in the memory of the slab."""
-        return {name: tensor[slot] for name, tensor in self.tensors.items()}
-
-    def free(self, slot: int) -> None:
-        """Let another adapter have this slot; it is the last to be taken."""
-        self._free.append(slot)
-
-    def apply(self, fn: Callable[[Tensor], Tensor]) -> None:
-        """Move or cast every adapter."""
-        self.tensors = {name: fn(tensor) for name, tensor in self.tensors.items()}
-        self.scales = self.scales.to(next(iter(self.tensors.values())).device)
-
-    def _grow(self, like: Mapping[str, Tensor]) -> None:
-        old = len(self.scales)
-        new = 2 * old or 1
-        self.tensors = {
-            name: self._larger(self.tensors.get(name), new, tensor) for name, tensor in like.items()
-        }
-        device = next(iter(self.tensors.values())).device
-        self.scales = self._larger(self.scales.to(device), new, torch.empty((), device=device))
-        self._free.extend(range(old, new))
-
-    @staticmethod
-    def _larger(old: Tensor | None, slots: int, like: Tensor) -> Tensor:
-        made = torch.empty(slots, *like.shape, dtype=like.dtype, device=like.device)
-        if old is not None:
-            made[: len(old)] = old
+    def beside(self) -> Slab:
+        """The same on the devices of the modules; on CUDA on its way there, see `let_use`."""
+        assert self._pieces is not None
+        if all(piece.device == kind.device for kind, piece in self._pieces.items()):
+            return self
+        pieces, computed = {}, {}
+        for kind, piece in self._pieces.items():
+            pieces[kind], computed[kind] = _brought(piece, kind.device)
+        made = self._cut(self.entries, self._kinds, pieces)
+        made._computed = computed
         return made
+
+    def on_host(self) -> Slab:
+        """The same in host memory."""
+        self.let_use()
+        whole = self if self._pieces is not None else self.packed(self.entries, self._device_of)
+        pieces = {kind: _on_host(piece) for kind, piece in (whole._pieces or {}).items()}
+        return self._cut(whole.entries, whole._kinds, pieces)
+
+    def let_use(self) -> None:
+        """Let the current CUDA streams compute with it, once it has arrived."""
+        for kind, computed in self._computed.items():
+            if computed is not None and self._pieces is not None:
+                let_use(self._pieces[kind], computed)
+
+    def _device_of(self, module: str) -> torch.device:
+        return next(self.entries[module].tensors).device
+
+    def apply(self, module: str, fn: Callable[[Tensor], Tensor]) -> None:
+        """Move or cast what stands beside this module, as the module's own tensors are."""
+        entry = self.entries.get(module)
+        if entry is not None and not entry.trains:
+            self.let_use()
+            self.entries[module] = entry.mapped(fn)
+            self._pieces, self._computed = None, {}
+
+
+_streams: dict[torch.device, torch.cuda.Stream] = {}
+"""One of each CUDA device, on which adapters arrive."""
+
+
+def _joined(tensors: list[Tensor], device: torch.device) -> Tensor:
+    """These in a row; in pinned memory where they are to go from the host to CUDA."""
+    pinned = device.type == "cuda" and tensors[0].device.type == "cpu"
+    size = sum(map(Tensor.numel, tensors))
+    made = torch.empty(size, dtype=tensors[0].dtype, device=tensors[0].device, pin_memory=pinned)
+    return torch.cat(tensors, out=made)
+
+
+def _brought(piece: Tensor, device: torch.device) -> tuple[Tensor, Computed | None]:
+    """A piece on this device, and what computes it there, if that takes its time."""
+    if device.type != "cuda" or piece.device == device:
+        return piece.to(device), None
+    stream = _streams.get(device)
+    if stream is None:
+        stream = _streams[device] = torch.cuda.Stream(device)
+    with torch.cuda.stream(stream):
+        made = piece.to(device, non_blocking=True)
+        return made, Computed.now(made)
+
+
+def _on_host(piece: Tensor) -> Tensor:
+    if not piece.is_cuda:
+        return piece.cpu()
+    return torch.empty_like(piece, device="cpu", pin_memory=True).copy_(piece)

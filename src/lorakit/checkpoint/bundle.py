@@ -57,6 +57,8 @@ class AdapterBundle:
     """Settings in the file that lorakit does not know; they could mean another function."""
     format: str = "peft"
     """The name of the file format that it was read from."""
+    checksum: str | None = None
+    """The checksum in its file, if there is one; the content had it when it was read."""
 
     @property
     def tensors(self) -> dict[str, Tensor]:

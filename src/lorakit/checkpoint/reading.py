@@ -9,7 +9,7 @@ from typing import Any
 
 from lorakit.checkpoint.bundle import AdapterBundle, not_finite
 from lorakit.checkpoint.formats.registry import FORMATS, format_of
-from lorakit.checkpoint.source import locate
+from lorakit.checkpoint.source import Source, locate
 from lorakit.errors import FormatError
 
 
@@ -30,11 +30,22 @@ def read(
     `lora_alpha`, MissingDependencyError for a hub id without huggingface_hub, ConfigError for a
     `revision` of a local path.
     """
-    source = locate(path, revision, (name for codec in FORMATS.values() for name in codec.files))
+    return decode(find(path, revision), lora_alpha, base)
+
+
+def find(path: str | Path, revision: str | None = None) -> Source:
+    """What `read` reads, downloaded if it has to be; raises as that does."""
+    return locate(path, revision, (name for codec in FORMATS.values() for name in codec.files))
+
+
+def decode(
+    source: Source, lora_alpha: float | None = None, base: Mapping[str, Any] | None = None
+) -> AdapterBundle:
+    """The bundle in the local files of a source; raises FormatError and MissingAlphaError."""
     alpha = source.lora_alpha if lora_alpha is None else lora_alpha
     codec = format_of(source.path)
     codec = codec if base is None else codec.for_base(base)
     bundle = codec.decode(source.path, alpha)
     if broken := not_finite(bundle):
-        raise FormatError(f"{path} contains NaN or infinite values:", broken)
+        raise FormatError(f"{source.path} contains NaN or infinite values:", broken)
     return bundle if source.base_model is None else replace(bundle, base_model=source.base_model)

@@ -38,10 +38,11 @@ MOVE = 4
 
 
 class Part(NamedTuple):
-    """Adapters of one rank, stacked, and the rows that have one of them."""
+    """Adapters of one rank, and the rows that have one of them."""
 
-    a_SRI: Tensor
-    b_SOR: Tensor
+    a_SRI: Tensor | Sequence[Tensor]
+    b_SOR: Tensor | Sequence[Tensor]
+    """Both stacked, or each adapter's own wherever it is."""
     s_S: Tensor
     slots: Sequence[int]
     """Of each row in `rows`."""
@@ -84,8 +85,8 @@ def is_segmented(x_NTI: Tensor, y_NTO: Tensor, parts: Sequence[Part]) -> bool:
     """Whether `segmented` costs less than `gathered` with a pack at hand."""
     n, tokens, inputs = x_NTI.shape
     width = inputs + y_NTO.shape[-1]
-    packed = n * max(part.a_SRI.shape[1] for part in parts) * width
-    adapters = [(part.a_SRI.shape[1], len(set(part.slots))) for part in parts]
+    packed = n * max(part.a_SRI[0].shape[0] for part in parts) * width
+    adapters = [(part.a_SRI[0].shape[0], len(set(part.slots))) for part in parts]
     read = sum(r * count for r, count in adapters) * width
     moved = n * tokens * width * MOVE
     return packed > max(LARGE, inputs * y_NTO.shape[-1]) or (
@@ -95,16 +96,17 @@ def is_segmented(x_NTI: Tensor, y_NTO: Tensor, parts: Sequence[Part]) -> bool:
 
 def pack(n: int, parts: Sequence[Part], dtype: torch.dtype) -> Pack:
     """The factors of `n` rows, padded with zeros to the largest rank, in the type of y."""
-    r = max(part.a_SRI.shape[1] for part in parts)
-    first = parts[0]
-    a_NRI = first.a_SRI.new_zeros(n, r, first.a_SRI.shape[2], dtype=dtype)
-    b_NRO = first.b_SOR.new_zeros(n, r, first.b_SOR.shape[1], dtype=dtype)
+    r = max(part.a_SRI[0].shape[0] for part in parts)
+    a, b = parts[0].a_SRI[0], parts[0].b_SOR[0]
+    a_NRI = a.new_zeros(n, r, a.shape[1], dtype=dtype)
+    b_NRO = b.new_zeros(n, r, b.shape[0], dtype=dtype)
     d_NO = None
     for part in parts:
         rows, slots = (torch.tensor(i, device=a_NRI.device) for i in (part.rows, part.slots))
-        own, scale = slice(part.a_SRI.shape[1]), part.s_S[slots].view(-1, 1, 1)
-        a_NRI[rows, own] = part.a_SRI[slots].to(dtype)
-        b_NRO[rows, own] = (part.b_SOR[slots] * scale).transpose(1, 2).to(dtype)
+        own, scale = slice(part.a_SRI[0].shape[0]), part.s_S[slots].view(-1, 1, 1)
+        a_NRI[rows, own] = torch.stack([part.a_SRI[k] for k in part.slots]).to(dtype)
+        b_NOR = torch.stack([part.b_SOR[k] for k in part.slots]) * scale
+        b_NRO[rows, own] = b_NOR.transpose(1, 2).to(dtype)
         if part.d_SO is not None:
             d_NO = b_NRO.new_zeros(n, b_NRO.shape[2]) if d_NO is None else d_NO
             d_NO[rows] = part.d_SO[slots].to(dtype)

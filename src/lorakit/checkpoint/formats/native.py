@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from lorakit.checkpoint.bundle import AdapterBundle, type_problem
+from lorakit.checkpoint.checksum import CHECKSUM
 from lorakit.checkpoint.formats.codec import Codec
 from lorakit.checkpoint.formats.native_adapters import (
     adapters_table,
@@ -84,7 +86,7 @@ class Native(Codec):
         problems += _alpha_problem(bundle, lora_alpha)
         if problems:
             raise FormatError(f"{file} cannot be loaded:", problems)
-        return bundle
+        return replace(bundle, checksum=metadata.get(CHECKSUM))
 
     def problems(self, bundle: AdapterBundle) -> list[str]:
         checks = {

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.checkpoint.bundle import AdapterBundle
+from lorakit.checkpoint.checksum import CHECKSUM
 from lorakit.checkpoint.formats.adapterhub import is_of_adapterhub
 from lorakit.checkpoint.formats.codec import Codec
 from lorakit.checkpoint.formats.peft.decoding import decode
@@ -112,7 +113,7 @@ def _read_safetensors(file: Path) -> PeftFiles:
         config = _read_config(previous)  # the same, over an adapter of another tool
     else:
         raise FormatError(f"{config_file} is missing, and {file.name} does not contain the config.")
-    return PeftFiles(config, tensors, header)
+    return PeftFiles(config, tensors, header, metadata.get(CHECKSUM))
 
 
 def _read_config(file: Path) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
         num_labels=header.get("num_labels"),
         targets_stated=not adapts_ties,
         unknown_settings=unknown_settings(files.config),
+        checksum=files.checksum,
     )
 
 

@@ -83,6 +83,7 @@ class PeftFiles:
     config: dict[str, Any]
     tensors: dict[str, Tensor]
     header: dict[str, Any] | None
+    checksum: str | None = None
 
 
 def parse_header(metadata: Mapping[str, str] | None) -> dict[str, Any] | None:

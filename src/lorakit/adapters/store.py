@@ -1,0 +1,265 @@
+"""Where the adapters of a set are: beside the base, in host memory, or on disk alone.
+
+With a budget only so many bytes are beside the base. Whoever computes with an adapter *holds* it:
+it comes in, in place of what was not used for longest, and stays until it is released. What is held
+at one time never takes more than the budget, so there is always something to be let go of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Condition, RLock, get_ident
+from weakref import ref
+
+import torch
+
+from lorakit.adapters.budget import Budget, too_small
+from lorakit.adapters.catalogue import require_known
+from lorakit.adapters.loaded import Loaded
+from lorakit.adapters.member import STAY, Holder, Member
+from lorakit.adapters.routing import Routing
+from lorakit.adapters.slab import Slab
+from lorakit.errors import StateError
+
+Fetch = Callable[[Member], Slab]
+"""Reads the file of an adapter again."""
+
+
+class Store:
+    """The adapters of a set by name, and where each one is."""
+
+    def __init__(self, routing: Routing, budget: Budget, fetch: Fetch) -> None:
+        self.members: dict[str, Member] = {}
+        self.changed = Condition(RLock())
+        """Held while names come and go and adapters move; forwards need it not."""
+        self._routing, self._budget, self._fetch = routing, budget, fetch
+        self._beside: dict[Member, None] = {}
+        self._on_host: dict[Member, None] = {}
+        """Both by least recent use."""
+        self._held: dict[Member, None] = {}
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether adapters may have to leave."""
+        return self._budget.bytes is not None
+
+    # --- come and go
+
+    def require_fits(self, loaded: Loaded) -> None:
+        """Raise StateError for an adapter without room; one that trains always takes it."""
+        held = self._held if loaded.source is None else ()
+        fixed = sum(member.nbytes for member in held)
+        self._require(f"The adapter {loaded.name!r} takes", loaded.nbytes, fixed)
+
+    def add(self, member: Member, slab: Slab) -> None:
+        """A new adapter that fits; it comes in if there is room beside those that are held."""
+        with self.changed:
+            self.members[member.name] = member
+            if member.trains:
+                self._hold(member, "training")
+            if not self._bring(member, slab):
+                self._keep_on_host(member, slab)
+
+    def remove(self, name: str) -> None:
+        """Forget the adapter called `name`; raises StateError while `rows` use it."""
+        with self.changed:
+            member = self.members[name]
+            if any(holder not in STAY for holder in member.holders):
+                raise StateError(f"The adapter {name!r} is in use by rows(); leave it first.")
+            del self.members[name]
+            self._held.pop(member, None)
+            self._let_go(member)
+            self._on_host.pop(member, None)
+            member.on_host = None
+            self.changed.notify_all()
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self.changed:
+            for member in self.members.values():
+                self._let_go(member)
+            for table in (self.members, self._beside, self._on_host, self._held):
+                table.clear()
+            if self._pool is not None:
+                self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+    def slab_of(self, member: Member) -> Slab:
+        """What it has, wherever it is; it does not come in for that."""
+        with member.reading:
+            with self.changed:
+                found = member.slab or member.on_host
+            found = found or member.was_read()
+            if found is None:
+                found = self._fetch(member)
+                member.was_read = ref(found)
+            return found
+
+    # --- hold
+
+    @contextmanager
+    def holding(
+        self, names: Iterable[str | None], holder: Holder, what: str
+    ) -> Iterator[dict[str, Member]]:
+        """Let the adapters of these names be beside the base until `release`; inside, locked.
+
+        "active" ones take the place of those that were active. Waits while other threads' `rows`
+        take the room.
+
+        Raises StateError for unknown names, or if the budget has no room for all of these, and
+        FormatError if a file is gone or has changed; nothing is held then.
+        """
+        wanted = list(dict.fromkeys(name for name in names if name is not None))
+        read: dict[Member, Slab] = {}
+        while True:
+            with self.changed:
+                members = self._with_room(wanted, holder, what)
+                away = [member for member in members.values() if member.slab is None]
+                missing = [m for m in away if m.on_host is None and m not in read]
+                if not missing:
+                    if holder == "active":
+                        self.release([m for m in self._held if holder in m.holders], holder)
+                    for member in members.values():
+                        self._hold(member, holder)
+                    for member in away:
+                        self._bring(member, member.on_host or read[member])
+                    yield members
+                    return
+            for member in missing:
+                read[member] = self.slab_of(member)
+
+    def release(self, members: Iterable[Member], holder: Holder) -> None:
+        """End what `holding` began."""
+        with self.changed:
+            for member in members:
+                member.holders.remove(holder)
+                if not member.holders:
+                    del self._held[member]
+            self.changed.notify_all()
+
+    def pin(self, name: str) -> None:
+        """Hold the adapter called `name` until `unpin`; again it does nothing."""
+        with self.holding([name], "pinned", "pin()") as members:
+            if members[name].holders.count("pinned") > 1:
+                self.release(members.values(), "pinned")
+
+    def unpin(self, name: str) -> None:
+        """End what `pin` began, if it did."""
+        with self.changed:
+            require_known([name], self.members)
+            if "pinned" in self.members[name].holders:
+                self.release([self.members[name]], "pinned")
+
+    def prefetch(self, names: Collection[str]) -> Future[None]:
+        """Let these come in while others compute, as far as there is room beside what is held."""
+        with self.changed:
+            require_known(names, self.members)
+            members = [self.members[name] for name in dict.fromkeys(names)]
+            self._require(_needs("prefetch()", members), _bytes(members), 0)
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(1, "lorakit-prefetch")
+            return self._pool.submit(self._prefetch, members)
+
+    def _prefetch(self, members: Collection[Member]) -> None:
+        for member in members:
+            slab = None if member.slab is not None else self.slab_of(member)
+            with self.changed:
+                if self.members.get(member.name) is not member:
+                    continue
+                if member.slab is not None:
+                    self._touch(member)
+                elif slab is not None and not self._bring(member, slab):
+                    self._keep_on_host(member, slab)
+
+    # --- under the lock
+
+    def _hold(self, member: Member, holder: Holder) -> None:
+        member.holders.append(holder)
+        self._held[member] = None
+        self._touch(member)
+
+    def _touch(self, member: Member) -> None:
+        """It is the last that was used."""
+        if member in self._beside:
+            self._beside[member] = self._beside.pop(member)
+
+    def _with_room(self, names: Collection[str], holder: Holder, what: str) -> dict[str, Member]:
+        """The adapters of these names, as soon as all can be held.
+
+        Raises StateError where it does not help that other threads leave their `rows`.
+        """
+        while True:
+            require_known(names, self.members)
+            members = {name: self.members[name] for name in names}
+            if self._budget.bytes is None:
+                return members
+            held, fixed = [], []
+            for member in self._held:
+                others = {h for h in member.holders if not h == holder == "active"}
+                held += [member] if others else []
+                fixed += [member] if any(h in (get_ident(), *STAY) for h in others) else []
+            wanted = {*members.values()}
+            self._require(_needs(what, wanted), _bytes(wanted), _bytes({*fixed} - wanted))
+            if _bytes({*wanted, *held}) <= self._budget.bytes:
+                return members
+            self.changed.wait()
+
+    def _require(self, what: str, needed: int, others: int) -> None:
+        budget = self._budget.bytes
+        if budget is not None and needed + others > budget:
+            raise too_small(what, needed, budget, others)
+
+    def _bring(self, member: Member, slab: Slab) -> bool:
+        """Put it beside the base, in place of the least recently used; False without room."""
+        while self._budget.bytes is not None and (
+            _bytes(self._beside) + member.nbytes > self._budget.bytes
+        ):
+            idle = next((m for m in self._beside if not m.holders), None)
+            if idle is None:
+                return False
+            self._keep_on_host(idle, self._let_go(idle))
+        with torch.inference_mode(False), torch.no_grad():
+            member.slab = slab if member.trains else slab.beside()
+        self._routing.slabs.add(member.slab)
+        self._beside[member] = None
+        self._on_host.pop(member, None)
+        member.on_host = None
+        return True
+
+    def _let_go(self, member: Member) -> Slab | None:
+        """Put it away; a forward that runs keeps what it computes with until its end."""
+        slab, member.slab = member.slab, None
+        self._beside.pop(member, None)
+        if slab is not None:
+            self._routing.drop(slab)
+        return slab
+
+    def _keep_on_host(self, member: Member, slab: Slab | None) -> None:
+        """Keep it in host memory if it has room there, in place of the least recently used.
+
+        One without a file has to stay there.
+        """
+        fits = member.origin is None or member.nbytes <= self._budget.on_host
+        if slab is None or not fits:
+            return
+        with torch.inference_mode(False), torch.no_grad():
+            member.on_host = slab.on_host()
+        self._on_host.pop(member, None)
+        self._on_host[member] = None
+        for oldest in [other for other in self._on_host if other.origin is not None]:
+            if _bytes(self._on_host) <= self._budget.on_host:
+                break
+            del self._on_host[oldest]
+            oldest.on_host = None
+
+
+def _needs(what: str, members: Collection[Member]) -> str:
+    count = len(members)
+    return f"{what} needs " + ("an adapter of" if count == 1 else f"{count} adapters of")
+
+
+def _bytes(members: Iterable[Member]) -> int:
+    return sum(member.nbytes for member in members)
