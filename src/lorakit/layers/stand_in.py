@@ -96,6 +96,7 @@ def stand_in(
     made: Any = kind.__new__(kind)
     attributes = {**module.__dict__, "_host": module}
     attributes.pop("training")
+    attributes.pop("forward", None)  # one on the instance has called the class's, which is here
     if own:
         attributes["_parameters"] = ChainMap(_Rounded(own, module), module._parameters)
     if is_layer:

@@ -5,7 +5,6 @@
 
 from lorakit.losses.config import LossConfig
 from lorakit.losses.divergences import task_loss
-from lorakit.losses.plain import plain_loss
 from lorakit.losses.registry import LOSSES, Loss, register
 
-__all__ = ["LOSSES", "Loss", "LossConfig", "plain_loss", "register", "task_loss"]
+__all__ = ["LOSSES", "Loss", "LossConfig", "register", "task_loss"]

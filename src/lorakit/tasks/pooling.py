@@ -34,7 +34,8 @@ def require_eos(
     if task.auto_class != SEQUENCE_CLASSIFICATION or config.model_type not in READ_AT_EOS:
         return
     eos = config.eos_token_id
-    appended = tokenizer(*[""] * len(task.text))["input_ids"].count(eos)
+    empty = [[""]] * len(task.text)  # as lists: beside a bare "" no second text is read
+    appended = tokenizer(*empty)["input_ids"][0].count(eos)
     if not appended:
         raise ConfigError(
             f"The classification head of {config.model_type} reads a text at its EOS token (id "

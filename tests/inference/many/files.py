@@ -42,13 +42,13 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-def save_bert(minilm: Path, directory: Path) -> Path:
+def save_bert(minilm: Path, directory: Path, seed: int = 0) -> Path:
     """A BERT of one layer with random weights, and the real one's tokenizer."""
     sizes = {"num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 64}
     config = AutoConfig.from_pretrained(
         minilm, num_attention_heads=2, initializer_range=0.3, **sizes
     )
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     AutoModel.from_config(config).save_pretrained(directory)
     AutoTokenizer.from_pretrained(minilm).save_pretrained(directory)
     return directory

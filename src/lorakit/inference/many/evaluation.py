@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from lorakit.inference.many.forward import outputs
+from lorakit.inference.many.forward import Read, outputs
 from lorakit.inference.many.names import Names
-from lorakit.inference.many.parts import parts_of, truncated_rows
+from lorakit.inference.many.parts import parts_of
 from lorakit.inference.many.sessions import Sessions, title_of
 from lorakit.inference.prediction import metric_lines, truncation
 from lorakit.inference.scoring import Scores
+from lorakit.tasks.base import TRUNCATED
 from lorakit.text import plural
 
 
@@ -58,14 +59,18 @@ def evaluate(
     """
     started = time.perf_counter()
     parts = parts_of(sessions, names, table, data, labelled=True)
-    examples = [part.examples(data) for part in parts]
-    scores = [Scores(part.task, read) for part, read in zip(parts, examples, strict=True)]
-    for p, batch in outputs(sessions, parts, examples, progress):
+    reads = [Read(part, part.examples(data)) for part in parts]
+    scores = [Scores(read.part.task, read.examples) for read in reads]
+    for p, batch in outputs(sessions, reads, progress):
         scores[p].add(batch)
-    found = []
-    for part, read, score in zip(parts, examples, scores, strict=True):
-        member, (metrics, _) = part.member, score.found(sessions.model.device)
-        source, task, cut = member.session.source, part.task.name, truncated_rows(read)
-        found.append(AdapterEvaluation(member.name, source, task, len(part.rows), cut, metrics))
+    pairs = zip(reads, scores, strict=True)
+    found = [_evaluation(read, score.found(sessions.model.device)[0]) for read, score in pairs]
     seconds = round(time.perf_counter() - started, 2)
     return Evaluations(sessions.base, data, len(table), found, seconds)
+
+
+def _evaluation(read: Read, metrics: dict[str, float]) -> AdapterEvaluation:
+    member, task = read.part.member, read.part.task.name
+    truncated = sum(bool(example.get(TRUNCATED)) for example in read.examples)
+    rows = len(read.part.rows)
+    return AdapterEvaluation(member.name, member.session.source, task, rows, truncated, metrics)

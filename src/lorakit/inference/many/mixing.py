@@ -22,10 +22,12 @@ fewer labels is one of more."""
 
 def require_one_base(described: Described, tokenizers: Mapping[str, Any]) -> None:
     """Raise ConfigError that lists all by which these adapters cannot share a model."""
-    differing: dict[str, Callable[[str], Any]] = {
+    differing: dict[str, Callable[[str], str]] = {
         "base models": lambda name: _base(described[name]),
         "models": lambda name: _model(described[name].task),
-        "precisions": lambda name: described[name].dtype,
+        "precisions (RUN/adapter in place of RUN computes in fp32)": lambda name: (
+            described[name].dtype
+        ),
         "vocabularies": lambda name: _vocabulary(tokenizers[name]),
     }
     problems = [
@@ -53,11 +55,11 @@ def head_height(task: Task) -> int | None:
     return height
 
 
-def _differences(what: str, values: Mapping[str, Any]) -> Iterator[str]:
+def _differences(what: str, values: Mapping[str, str]) -> Iterator[str]:
     """A sentence with who has which, where not all have the same."""
     who: dict[str, list[str]] = {}
     for name, value in values.items():
-        who.setdefault(str(value), []).append(name)
+        who.setdefault(value, []).append(name)
     if len(who) > 1:
         parts = (f"{value} ({', '.join(names)})" for value, names in who.items())
         yield f"they have different {what}: {', '.join(parts)}"

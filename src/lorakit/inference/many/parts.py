@@ -10,7 +10,7 @@ from lorakit.errors import ConfigError
 from lorakit.inference.many.names import Names, require_names, rows_by_name
 from lorakit.inference.many.sessions import Member, Sessions
 from lorakit.inference.prediction import encode_rows, fitted
-from lorakit.tasks.base import TRUNCATED, Example, Task
+from lorakit.tasks.base import Example, Task
 from lorakit.text import rows_text
 
 
@@ -29,11 +29,6 @@ class Part:
     def examples(self, data: str) -> list[Example]:
         """What the model reads of them."""
         return encode_rows(self.member.session, self.task, self.table, data, self.rows)
-
-
-def truncated_rows(examples: Sequence[Example]) -> int:
-    """How many were longer than the maximum length."""
-    return sum(bool(example.get(TRUNCATED)) for example in examples)
 
 
 def parts_of(sessions: Sessions, names: Names, table: Any, data: str, labelled: bool) -> list[Part]:

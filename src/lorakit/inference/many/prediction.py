@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from lorakit.errors import ConfigError
-from lorakit.inference.many.forward import outputs
+from lorakit.inference.many.forward import Read, outputs
 from lorakit.inference.many.names import Names
-from lorakit.inference.many.parts import parts_of, truncated_rows
+from lorakit.inference.many.parts import parts_of
 from lorakit.inference.many.sessions import Sessions
 from lorakit.inference.prediction import Predictions, answers_of, require_predicting
 from lorakit.inference.scoring import own_logits
@@ -33,20 +33,20 @@ def predict(
     """
     require_predictions(sessions, probabilities)
     parts = parts_of(sessions, names, table, data, labelled=False)
-    examples = [part.examples(data) for part in parts]
-    own: list[dict[int, Tensor]] = [{} for _ in parts]
-    for p, batch in outputs(sessions, parts, examples, progress):
-        logits = own_logits(parts[p].task, batch, [examples[p][i] for i in batch.examples])
-        own[p] |= zip(batch.examples, logits, strict=True)
+    reads = [Read(part, part.examples(data)) for part in parts]
+    own: list[dict[int, Tensor]] = [{} for _ in reads]
+    for p, batch in outputs(sessions, reads, progress):
+        examples = [reads[p].examples[i] for i in batch.examples]
+        own[p] |= zip(batch.examples, own_logits(parts[p].task, batch, examples), strict=True)
     values: list[Any] = [None] * len(table)
     named: list[dict[str, float]] = [{} for _ in values]
-    for part, read, mine in zip(parts, examples, own, strict=True):
-        found = answers_of(part.task, part.table, read, mine, probabilities)
-        for row, value in zip(part.rows, found.values, strict=True):
-            values[row] = value
-        for row, each in zip(part.rows, found.probabilities or (), strict=False):
-            named[row] = each
-    truncated = sum(map(truncated_rows, examples))
+    truncated = 0
+    for part, read, logits in zip(parts, reads, own, strict=True):
+        found = answers_of(part.task, part.table, read.examples, logits, probabilities)
+        truncated += found.truncated_rows
+        for at, row in enumerate(part.rows):
+            values[row] = found.values[at]
+            named[row] = found.probabilities[at] if found.probabilities is not None else {}
     return Predictions(values, truncated, named if probabilities else None)
 
 
