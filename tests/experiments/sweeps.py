@@ -15,6 +15,9 @@ from lorakit.experiments.table import Table
 from lorakit.recipe.yaml_file import load_recipe
 from lorakit.text import to_json
 
+T, U = (str(Path(__file__).with_name(name)) for name in ("t.csv", "u.csv"))
+"""Tables of texts and classes."""
+
 
 def sweep(output: Path, **changes: Any) -> dict[str, Any]:
     """Two methods on two tasks, two seeds each."""
@@ -22,8 +25,8 @@ def sweep(output: Path, **changes: Any) -> dict[str, Any]:
         changes = {"base": str(tiny_base(output)), **changes}
     return {
         "output": str(output),
-        "settings": {"data.train": "t.csv", "training.max_steps": 1},
-        "tasks": {"one": {"data.task": "classification"}, "two": {"data.train": "u.csv"}},
+        "settings": {"data.train": T, "data.task": "classification", "training.max_steps": 1},
+        "tasks": {"one": None, "two": {"data.train": U}},
         "methods": ["head", "lora"],
         "seeds": [0, 1],
         **changes,

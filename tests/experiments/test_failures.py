@@ -18,7 +18,7 @@ from lorakit.experiments.sweep_table import sweep_table
 from lorakit.experiments.table import Column, Table
 from lorakit.pages import Cell
 from lorakit.pages import Table as PageTable
-from tests.experiments.sweeps import Runs, accuracy, run, sweep
+from tests.experiments.sweeps import Runs, U, accuracy, run, sweep
 
 RATES = {"training.learning_rate": [0.1, 0.3, 0.2]}
 
@@ -82,10 +82,10 @@ def test_candidates_that_all_fail_are_a_reason_of_their_own(tmp_path: Path) -> N
 
 
 def test_a_metric_that_no_candidate_has_is_named_with_those_that_are_there(tmp_path) -> None:
-    mapping = one_cell(tmp_path, tasks={"one": {"data.task": None, "metrics": ["f2"]}})
+    mapping = one_cell(tmp_path, tasks={"one": {"metrics": ["f1"]}})
     table, said = told(mapping, Runs())
     assert said[-1].endswith(
-        ": its result has no f2, but accuracy (training.learning_rate=0.1 and 2 others)"
+        ": its result has no f1, but accuracy (training.learning_rate=0.1 and 2 others)"
     )
     assert len(table.failures) == 2
     page = sweep_page(planned(mapping), table)
@@ -132,7 +132,7 @@ def test_an_error_of_several_runs_is_said_once_with_their_number(tmp_path: Path)
 
 def test_a_task_whose_runs_all_failed_has_a_column(tmp_path: Path) -> None:
     def two_fails(recipe: Mapping[str, Any]) -> Mapping[str, float]:
-        return fails(recipe) if recipe["data"]["train"] == "u.csv" else accuracy(recipe)
+        return fails(recipe) if recipe["data"]["train"] == U else accuracy(recipe)
 
     table = run(sweep(tmp_path), Runs(two_fails))
     assert table.columns == (Column("one", "accuracy"), Column("two", ""))

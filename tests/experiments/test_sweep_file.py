@@ -11,7 +11,7 @@ from lorakit import errors
 from lorakit.experiments.sweep_file import load_sweep, planned, runnable, sweep_file
 from lorakit.recipe.yaml_file import mapping_text
 from lorakit.recipe_files import sweep_files
-from tests.experiments.sweeps import sweep, tiny_base
+from tests.experiments.sweeps import T, sweep, tiny_base
 
 
 def problems(mapping) -> tuple[str, ...]:
@@ -77,15 +77,40 @@ BAD = [
         {"tasks": {"one": {"recipe": "review"}}},
         "review is neither a file nor a shipped recipe (did you mean 'reviews'?)",
     ),
-    ({"methods": {"lora": {"lora.rank": 4}}}, "unknown setting lora.rank (did you mean"),
     (
         {"methods": {"lora_prefix": {"lora.r": 4}}},
-        "lora.r is set, and method is lora_prefix; its own is lora_prefix.lora.r (in tiny/one/",
+        "methods.lora_prefix.lora.r is set, and method is lora_prefix; its own is lora_prefix.lora",
     ),
     (
         {"methods": {"pfeiffer": {"choose": {"houlsby.bottleneck": [4, 8]}}}},
-        "houlsby.bottleneck is set, and method is pfeiffer; its own is pfeiffer.bottleneck",
+        "methods.pfeiffer.choose.houlsby.bottleneck is set, and method is pfeiffer; its own is",
     ),
+    (
+        {"methods": {"lora": {"lora.rank": 4}}},
+        "unknown setting methods.lora.lora.rank (did you mean",
+    ),
+    (
+        {"methods": {"lora": {"choose": {"training.learning_rate": [-1.0, 1.0]}}}},
+        "methods.lora.choose.training.learning_rate is -1.0; it must be",
+    ),
+    ({"settings": {1: {"a": 1}}}, "settings has 1, which is not the name of a setting"),
+    ({"settings": {1: 2}}, "settings has 1, which is not the name of a setting"),
+    ({"settings": {"lora.": 2}}, "settings has 'lora.', which is not the name of a setting"),
+    ({"grid": {1: [2]}}, "grid has 1, which is not the name of a setting"),
+    ({"methods": {"x": {"method": ["lora"]}}}, "methods.x: there is no method ['lora'] (did you"),
+    ({"methods": {"": {"method": "lora"}}}, "methods has '', which is no name; name each of them"),
+    ({"methods": {None: {"method": "lora"}}}, "methods has None, which is no name;"),
+    ({"tasks": {" ": None}}, "tasks has ' ', which is no name; name each of them"),
+    ({"tasks": ["", "one"]}, "tasks has '', which is no name; name each of them"),
+    ({"base": None, "bases": {"": {"base": "b"}}}, "bases has '', which is no name;"),
+    ({"base": "."}, "base is '.', which has no name; give it one in bases"),
+    ({"base": None, "bases": {"a": {"base": 3}}}, "bases.a.base is 3; it must be a string"),
+    ({"methods": {1: {"method": "lora"}, "1": {"method": "lora"}}}, "methods has 1 twice"),
+    (
+        {"methods": {"a": {"like": "b"}, "b": {"like": "a"}}},
+        "methods.b.like is 'a', and so each is like the other: a, b",
+    ),
+    ({"methods": {"a": {"like": "lroa"}, "lora": {}}}, "methods.a.like is 'lroa' (did you mean 'l"),
     ({"published": [3]}, "published[1] must be a mapping of method, base, source, values"),
 ]
 
@@ -98,12 +123,12 @@ def test_a_mistake_in_a_sweep_is_named(changes, message: str, tmp_path: Path) ->
 def test_all_mistakes_are_one_error_and_nothing_is_written(tmp_path: Path) -> None:
     output, base = tmp_path / "runs", str(tiny_base(tmp_path))
     mapping = sweep(output, base=base, methods=["lroa", "head"], sedes=[1])
-    mapping["settings"] = {"training.epoch": 3, "data.train": "t.csv"}
+    mapping["settings"] = {"training.epoch": 3, "data.train": T}
     found = problems(mapping)
     assert len(found) == 3
     assert "sedes" in found[0]
     assert "lroa" in found[1]
-    assert found[2].startswith("unknown setting training.epoch (did you mean")
+    assert found[2].startswith("unknown setting settings.training.epoch (did you mean")
     assert found[2].endswith("(in tiny/one/head and 1 other)"), "named once for all runs"
     assert not output.exists()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lorakit.experiments.entries import Entry
+from lorakit.experiments.entry import Entry
 from lorakit.experiments.headlines import headlines
 from lorakit.experiments.plan import Plan, PlannedRun, Variant, settings_text
 from lorakit.experiments.state import error_of, result_of

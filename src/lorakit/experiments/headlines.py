@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
+from lorakit.errors import suggest
 from lorakit.metrics.data_to_text import VIEWS
 from lorakit.metrics.glue import glue_headline
 from lorakit.tasks.glue.benchmark import GLUE
+from lorakit.tasks.registry import task_spec
 
+_LOSS = "loss"
+"""What every run is measured by."""
 _FIRST = (
     "overall_f1",
     "accuracy",
@@ -85,6 +90,14 @@ def shown_metric(name: str) -> ShownMetric:
             f"{of.title} {_VIEWS.get(view, view)}", of.scale, of.decimals, of.lower_is_better
         )
     return _SHOWN.get(name, ShownMetric(name, 1, 3))
+
+
+def metric_problem(task: str, metric: str) -> str | None:
+    """Why a run of the task has no such metric; None if it has, or if that is not known."""
+    known = task_spec(task).metrics
+    if not known or metric == _LOSS or any(fnmatchcase(metric, name) for name in known):
+        return None
+    return f"{metric!r}{suggest(metric, known)}; the task {task} has {', '.join((*known, _LOSS))}"
 
 
 def headlines(

@@ -10,7 +10,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from lorakit.experiments.entries import Entries, Entry, entries_of
+from lorakit.experiments.entries import Entries, entries_of
+from lorakit.experiments.entry import Entry
 from lorakit.experiments.sweep import Settings, Sweep
 from lorakit.foreign_files import local_path
 

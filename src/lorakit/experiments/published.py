@@ -50,7 +50,8 @@ def published_figures(plan: Plan, problems: list[str]) -> Figures:
 
 
 def _base(plan: Plan, entry: Mapping[str, Any]) -> str:
-    return str(entry.get("base", plan.entries.bases[0].name))
+    names = [base.name for base in plan.entries.bases]
+    return str(entry.get("base", next(iter(names), None)))
 
 
 def _name_problems(plan: Plan, place: str, entry: Mapping[str, Any]) -> Iterator[str]:
@@ -60,17 +61,17 @@ def _name_problems(plan: Plan, place: str, entry: Mapping[str, Any]) -> Iterator
     if (name := str(entry.get("method"))) not in names:
         yield f"{place}.method is {name!r}{suggest(name, names)}; it must be a row of the table"
     tasks = [*(task.name for task in plan.entries.tasks), AVERAGE.task]
-    for task in entry["values"]:
+    for task in map(str, entry["values"]):
         if task not in tasks:
-            yield f"{place} has a figure for {task}{suggest(str(task), tasks)}; name a task"
+            yield f"{place} has a figure for {task}{suggest(task, tasks)}; name a task"
     if "base" not in entry and len(plan.entries.bases) > 1:
         yield f"{place}.base is missing; name one of the bases"
 
 
 def _figures(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """(task, metric, figure)"""
-    for task, of in values.items():
+    for task, of in ((str(task), of) for task, of in values.items()):
         if isinstance(of, Mapping):
-            yield from ((task, metric, figure) for metric, figure in of.items())
+            yield from ((task, str(metric), figure) for metric, figure in of.items())
         else:
             yield task, AVERAGE.metric if task == AVERAGE.task else glue_metric(task), of

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lorakit.errors import LorakitError
-from lorakit.experiments.entries import flat
+from lorakit.experiments.places import entries_of_run, placed, setting_places
 from lorakit.experiments.plan import Plan, PlannedRun
 from lorakit.methods.registry import METHODS
 from lorakit.recipe.catalogue import recipe_file
@@ -27,27 +27,31 @@ def recipe_of(plan: Plan, run: PlannedRun) -> Recipe:
     return from_mapping(mapping, [*run.variant.method.settings, *run.variant.varied, *run.chosen])
 
 
-def recipe_problems(plan: Plan, require: Callable[[Recipe], None] | None = None) -> list[str]:
-    """What is wrong with the recipes of all runs that may be made, and with their places.
+Lacking = Callable[[PlannedRun, Recipe], Sequence[str]]
+"""(run, its whole recipe) -> why it cannot be run even so."""
 
-    `require` raises an error for a recipe that is whole and cannot be run even so.
-    """
+
+def recipe_problems(plan: Plan, lacking: Lacking = lambda run, recipe: ()) -> list[str]:
+    """What is wrong with the recipes of all runs that may be made, and with their places."""
     problems: dict[str, list[str]] = {}
     places: dict[str, dict[str, None]] = {}
     for run in _one_of_each(plan):
         places.setdefault(str(run.directory).casefold(), {})[run.name] = None
-        try:
-            recipe = recipe_of(plan, run)
-            if require is not None:
-                require(recipe)
-        except LorakitError as error:
-            for problem in error.problems or [str(error)]:
-                problems.setdefault(problem, []).append(run.place)
+        places_of_run = setting_places(plan, run)
+        for problem in _problems(plan, run, lacking):
+            problems.setdefault(placed(problem, places_of_run), []).append(run.place)
     return [f"{problem} (in {first_of(names)})" for problem, names in problems.items()] + [
         f"{' and '.join(names)} would be written to one directory; rename one of them"
         for names in places.values()
         if len(names) > 1
     ]
+
+
+def _problems(plan: Plan, run: PlannedRun, lacking: Lacking) -> Sequence[str]:
+    try:
+        return lacking(run, recipe_of(plan, run))
+    except LorakitError as error:
+        return error.problems or [str(error)]
 
 
 def _one_of_each(plan: Plan) -> Iterator[PlannedRun]:
@@ -76,10 +80,7 @@ def _begin(plan: Plan, run: PlannedRun) -> Mapping[str, Any]:
 def _with_values(plan: Plan, run: PlannedRun, mapping: Mapping[str, Any]) -> dict[str, Any]:
     variant = run.variant
     values = {
-        **flat(plan.sweep.settings),
-        **variant.base.settings,
-        **run.task.settings,
-        **variant.method.settings,
+        **{n: v for entry in entries_of_run(plan, run) for n, v in entry.settings.items()},
         **variant.varied,
         **run.chosen,
         "training.seed": run.seed,

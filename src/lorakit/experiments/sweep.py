@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lorakit.errors import require
 from lorakit.methods.registry import METHODS
 from lorakit.text import repeated
 
@@ -42,7 +41,8 @@ class Sweep:
     has among its tasks chooses it."""
     methods: Sequence[str] | Mapping[str, Any]
     """The rows: methods, or settings by any name, `method` among them where that is no method's.
-    `choose` and `grid` among them override those below."""
+    `choose` and `grid` among them override those below, of which none is for what a row sets.
+    `like` names another row, all of whose settings and lists it has but for those of its own."""
     base: str | None = None
     """Directory or hub id of the model, if there is one."""
     bases: Mapping[str, Any] = field(default_factory=dict)
@@ -75,33 +75,38 @@ class Sweep:
     if there are several, and `values` by task: a number, or "87.5 ± 0.3", in the table's unit, or a
     mapping of metrics to such values."""
 
-    def __post_init__(self) -> None:
-        again: dict[str, list[Any]] = {}
-        for name in ("tasks", "methods"):
-            entries = getattr(self, name)
-            if not isinstance(entries, Mapping):
-                again[name] = repeated(entries)
-                object.__setattr__(self, name, dict.fromkeys(entries))
-        require(
-            {f"{name} has {names} twice": not names for name, names in again.items()}
-            | {
-                "base is missing; name a model, or several in bases": bool(self.base or self.bases),
-                "base and bases are both given; leave one of them out": not (
-                    self.base and self.bases
-                ),
-                "tasks is empty; name one": bool(self.tasks),
-                "methods is empty; name one": bool(self.methods),
-                "seeds is empty; name one": bool(self.seeds),
-                f"seeds has {repeated(self.seeds)} twice": not repeated(self.seeds),
-                f"validation is {self.validation}; it must be a share or a number of rows": (
-                    self.validation > 0
-                ),
-                "spread is ci95, which is an interval of the mean, and statistic is median; set "
-                "spread to std, or statistic to mean": (
-                    self.spread != "ci95" or self.statistic == "mean"
-                ),
-            }
+
+def mistakes(sweep: Sweep) -> dict[str, str]:
+    """What is wrong with the values of its fields, apart from the entries of bases, tasks, methods.
+
+    By field, so that what does not depend on a wrong one can be read even so.
+    """
+    found = {
+        name: f"{name} has {again} twice"
+        for name in ("tasks", "methods", "seeds")
+        if not isinstance(values := getattr(sweep, name), Mapping) and (again := repeated(values))
+    }
+    found |= {
+        name: f"{name} is empty; name one"
+        for name in ("tasks", "methods", "seeds")
+        if not getattr(sweep, name)
+    }
+    if not sweep.output:
+        found["output"] = "output is empty; name a directory"
+    if not (sweep.base or sweep.bases):
+        found["base"] = "base is missing; name a model, or several in bases"
+    if sweep.base and sweep.bases:
+        found["base"] = "base and bases are both given; leave one of them out"
+    if not sweep.validation > 0:
+        found["validation"] = (
+            f"validation is {sweep.validation}; it must be a share or a number of rows"
         )
+    if sweep.spread == "ci95" and sweep.statistic != "mean":
+        found["spread"] = (
+            f"spread is ci95, which is an interval of the mean, and statistic is "
+            f"{sweep.statistic}; set spread to std, or statistic to mean"
+        )
+    return found
 
 
 def applies(name: str, method: str) -> bool:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.errors import ConfigError
-from lorakit.experiments.fits import Fits
 from lorakit.experiments.plan import Plan, plan_of
 from lorakit.experiments.published import published_figures
 from lorakit.experiments.recipes import recipe_problems
-from lorakit.experiments.sweep import Sweep
+from lorakit.experiments.requirements import Requirements
+from lorakit.experiments.sweep import Sweep, mistakes
 from lorakit.foreign_files import local_path
 from lorakit.recipe.validation import build, unknown_names
 from lorakit.recipe.yaml_file import load_mapping, with_settings
@@ -54,29 +54,46 @@ def runnable(mapping: Mapping[str, Any]) -> Plan:
     Raises ConfigError that lists every mistake in its form, its runs and its published figures.
     """
     plan, problems = _read(mapping)
-    if plan is not None:
-        problems += recipe_problems(plan, Fits().require)
-        published_figures(plan, problems)
+    problems += recipe_problems(plan, Requirements(plan).problems)
+    published_figures(plan, problems)
     return _required(plan, problems)
 
 
-def _read(mapping: Mapping[str, Any]) -> tuple[Plan | None, list[str]]:
+def _read(mapping: Mapping[str, Any]) -> tuple[Plan, list[str]]:
     """The plan of what can be read, and what is wrong with the rest."""
-    names = [field.name for field in dataclasses.fields(Sweep)]
-    problems = unknown_names(mapping, names, "")
-    known = {name: mapping[name] for name in names if name in mapping}
-    sweep: Sweep | None = build(Sweep, known, "", problems)
-    if sweep is None:
-        return None, problems
-    plan = plan_of(sweep, problems)
+    problems: list[str] = []
+    plan = plan_of(_sweep(mapping, problems), problems)
     names = [name for variant in plan.variants for name in variant.names]
-    if sweep.reference is not None and sweep.reference not in names:
+    reference = plan.sweep.reference
+    if names and reference is not None and reference not in names:
         rows = ", ".join(dict.fromkeys(names))
-        problems.append(f"reference is {sweep.reference!r}; it must be one of {rows}")
+        problems.append(f"reference is {reference!r}; it must be one of {rows}")
     return plan, problems
 
 
-def _required(plan: Plan | None, problems: list[str]) -> Plan:
-    if problems or plan is None:
+_EMPTY: Mapping[str, Any] = {"output": "", "tasks": (), "methods": ()}
+"""What has to be given, where it is not or is wrong."""
+
+
+def _sweep(mapping: Mapping[str, Any], problems: list[str]) -> Sweep:
+    """The sweep, in which fields that are wrong are as if they were not given."""
+    names = [field.name for field in dataclasses.fields(Sweep)]
+    problems += unknown_names(mapping, names, "")
+    problems += [f"{name} is missing" for name in _EMPTY if name not in mapping]
+    sound: dict[str, Any] = {}
+    for name in (name for name in names if name in mapping):
+        before = len(problems)
+        found = build(Sweep, {**_EMPTY, name: mapping[name]}, "", problems)
+        if len(problems) == before:
+            sound[name] = getattr(found, name)
+    wrong = mistakes(Sweep(**{**_EMPTY, **sound}))
+    if any(name in mapping and name not in sound for name in ("base", "bases")):
+        wrong.pop("base", None)  # it is not missing
+    problems += [said for name, said in wrong.items() if name in sound or name == "base"]
+    return Sweep(**{**_EMPTY, **{name: v for name, v in sound.items() if name not in wrong}})
+
+
+def _required(plan: Plan, problems: list[str]) -> Plan:
+    if problems:
         raise ConfigError("This sweep cannot be run:", problems)
     return plan

@@ -9,7 +9,7 @@ from typing import Any
 from lorakit import pages
 from lorakit.experiments import figures
 from lorakit.experiments.choosing import choice, headline
-from lorakit.experiments.entries import Entry
+from lorakit.experiments.entry import Entry
 from lorakit.experiments.page import page_of
 from lorakit.experiments.plan import Plan, PlannedRun, Variant, settings_text
 from lorakit.experiments.state import error_of, result_of

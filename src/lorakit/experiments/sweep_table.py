@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from lorakit.experiments.choosing import choice, nothing_to_choose
-from lorakit.experiments.entries import Entry
+from lorakit.experiments.entry import Entry
 from lorakit.experiments.plan import Plan, Variant, settings_text
 from lorakit.experiments.published import published_figures
 from lorakit.experiments.state import error_of, result_of

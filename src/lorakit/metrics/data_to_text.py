@@ -33,6 +33,9 @@ Meter = Callable[[Texts, References], caption.Segmented]
 
 VIEWS = ("all", "unseen", "seen", "six")
 """What metrics are of: all texts, parts of them, and all with six references at most."""
+_TRANSLATED = ("bleu", "meteor", "ter", "chrf++")
+_NAMES = {"e2e": ("bleu", "nist", "nist_mteval", "meteor", "rouge_l", "cider")}
+"""Of each task's metrics, where they are not those above."""
 _SIX = ("webnlg", "dart")  # decoded with --ref_num 6 there
 
 
@@ -58,6 +61,16 @@ def score(
             for suffix, (texts, groups) in _views(task, predictions, references, seen).items()
             for name, value in SUITES[task](texts, groups, meteor).items()
         }
+
+
+def names_of(task: str) -> tuple[str, ...]:
+    """All metrics that a corpus may have, those of views too.
+
+    >>> names_of("dart")[:5]
+    ('bleu', 'meteor', 'ter', 'chrf++', 'bleu_unseen')
+    """
+    names = _NAMES.get(task, _TRANSLATED)
+    return (*names, *(f"{name}_{view}" for view in VIEWS[1:] for name in names))
 
 
 def check_task(task: str) -> None:

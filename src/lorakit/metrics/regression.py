@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+NAMES = ("mse", "pearson", "spearman")
+
 
 def regression_metrics(predicted: Sequence[float], labels: Sequence[float]) -> dict[str, float]:
     """mse, pearson and spearman of `predicted` and `labels`; NaN if a prediction is not finite.
@@ -19,7 +21,7 @@ def regression_metrics(predicted: Sequence[float], labels: Sequence[float]) -> d
     from sklearn.metrics import mean_squared_error
 
     if not all(map(math.isfinite, predicted)):
-        return dict.fromkeys(("mse", "pearson", "spearman"), math.nan)
+        return dict.fromkeys(NAMES, math.nan)
     constant = len(set(predicted)) < 2 or len(set(labels)) < 2
     return {
         "mse": float(mean_squared_error(labels, predicted)),

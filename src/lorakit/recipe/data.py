@@ -152,12 +152,21 @@ def _spec(task: str | None) -> TaskSpec:
     return TASKS["classification" if task is None else task]
 
 
+def columns_of(data: DataConfig) -> Columns:
+    """The task and the columns, those that the recipe leaves open guessed from the table."""
+    return guess(whole_table(_sources(data, _silent)), _given(data), data.train_name)
+
+
+def _given(data: DataConfig) -> Columns:
+    return known_columns(Columns(data.task, tuple(data.text or ()) or None, data.label))
+
+
 def with_guesses(recipe: Recipe, log: Log) -> Recipe:
     """The recipe with what is None in it guessed from the table: task, columns, how to train."""
     data = recipe.data
     sources = _sources(data, log)
     table = whole_table(sources)
-    given = known_columns(Columns(data.task, tuple(data.text or ()) or None, data.label))
+    given = _given(data)
     columns = guess(table, given, data.train_name)
     if columns != given:
         log(f"guessed from {data.train_name}: {in_words(columns, table.column_names)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any
 
 from lorakit.errors import LorakitError, suggest
@@ -23,7 +24,7 @@ def build(cls: type[Any], mapping: Any, path: str, problems: list[str]) -> Any:
         named = path.rstrip(".") or "the recipe"
         problems.append(f"{named} is {mapping!r}; it must be a mapping of settings")
         return None
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # mypy takes a class for unhashable
     known = {spec.name: spec for spec in dataclasses.fields(cls)}
     before = len(problems)
     problems += unknown_names(mapping, known, path)
@@ -42,6 +43,12 @@ def build(cls: type[Any], mapping: Any, path: str, problems: list[str]) -> Any:
             missing |= spec.default is spec.default_factory is dataclasses.MISSING
     instance = None if missing else _made(cls, values, path, problems)
     return instance if len(problems) == before else None
+
+
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """The types of a class's fields, which take longer to find than all else of a recipe."""
+    return typing.get_type_hints(cls)
 
 
 def is_in_size(value: Any) -> bool:

@@ -80,6 +80,21 @@ def read_table(source: str, split: str = "train") -> Any:
     return read_as(_filled(table, source), several(reading for _, reading in found.values()))
 
 
+def absence(source: str) -> str | None:
+    """Why the files that a source names are not there; None if they are, or it may be a name.
+
+    Nothing is read, and nothing is looked for on the Hub.
+    """
+    try:
+        if is_pattern(source):
+            files_of_pattern(source, SUFFIXES)
+        elif kind_of(path := local_path(source)) in SUFFIXES:
+            require_file(path)
+    except (ConfigError, FormatError) as error:
+        return str(error)
+    return None
+
+
 def _files(source: str, split: str) -> list[Path] | None:
     """The files of the source, in their order; None for what `datasets` loads."""
     if is_pattern(source):

@@ -29,6 +29,10 @@ MASKS = ("attention_mask", "decoder_attention_mask")
 _MESSAGES = "is a list, where text is wanted; the task chat reads messages"
 
 
+TOKENS = ("perplexity", "token_accuracy")
+"""The metrics of next-token prediction beside its loss."""
+
+
 @dataclass(frozen=True)
 class CausalTask(Task):
     """What every task of next-token prediction shares."""

@@ -7,9 +7,11 @@ first, so one that was added comes before lorakit's own.
 from __future__ import annotations
 
 from lorakit.errors import ConfigError, require, suggest
+from lorakit.metrics.classification import DEFAULT as CLASSES
+from lorakit.metrics.regression import NAMES as NUMBERS
 from lorakit.tasks.chat import Chat
 from lorakit.tasks.classification import Classification
-from lorakit.tasks.generation import Generation
+from lorakit.tasks.generation import TOKENS, Generation
 from lorakit.tasks.glue.specs import GLUE_TASKS
 from lorakit.tasks.guessing import choice_columns
 from lorakit.tasks.language_modeling import LanguageModeling
@@ -28,15 +30,18 @@ _WORDS = TextColumns(1, 1, "one column of words")
 _PROMPT = TextColumns(1, None, "one or more columns of the prompt")
 _WHOLE = TextColumns(1, 1, "one column of whole texts")
 _LANGUAGE = ("CAUSAL_LM", "SEQ_2_SEQ_LM")
+_LABELS = ("f1_micro", "f1_macro")
+_ENTITIES = ("overall_f1", "overall_precision", "overall_recall", "accuracy",
+             "f1_*", "precision_*", "recall_*")  # fmt: skip
 _MESSAGES = TextColumns(1, None, "a column of messages, or the columns of a prompt")
 
 TASKS: dict[str, TaskSpec] = {
     spec.name: spec
     for spec in (
-        TableTask("classification", Classification, task_types=("SEQ_CLS",)),
-        TableTask("multi_label_classification", MultiLabelClassification),
-        TableTask("regression", Regression),
-        TableTask("multiple_choice", MultipleChoice, _CHOICES, choice_columns),
+        TableTask("classification", Classification, task_types=("SEQ_CLS",), metrics=CLASSES),
+        TableTask("multi_label_classification", MultiLabelClassification, metrics=_LABELS),
+        TableTask("regression", Regression, metrics=NUMBERS),
+        TableTask("multiple_choice", MultipleChoice, _CHOICES, choice_columns, metrics=CLASSES),
         TableTask(
             "token_classification",
             TokenClassification,
@@ -44,6 +49,7 @@ TASKS: dict[str, TaskSpec] = {
             tag_columns,
             task_types=("TOKEN_CLS",),
             reader=read_sentences,
+            metrics=_ENTITIES,
         ),
         TableTask(
             "generation",
@@ -52,9 +58,10 @@ TASKS: dict[str, TaskSpec] = {
             completion_columns,
             task_types=_LANGUAGE,
             in_template=Chat.name,
+            metrics=TOKENS,
         ),
-        TableTask("language_modeling", LanguageModeling, _WHOLE, text_columns),
-        TableTask("chat", Chat, _MESSAGES, chat_columns),
+        TableTask("language_modeling", LanguageModeling, _WHOLE, text_columns, metrics=TOKENS),
+        TableTask("chat", Chat, _MESSAGES, chat_columns, metrics=TOKENS),
         *CORPUS_TASKS,
         *GLUE_TASKS,
     )

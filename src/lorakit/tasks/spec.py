@@ -82,6 +82,9 @@ class TaskSpec(ABC):
     """The task that renders the same rows in a base's chat template."""
     hub: str | None = None
     """The data set on the Hub with the task's own test set."""
+    metrics: tuple[str, ...] = ()
+    """What its runs are measured by beside the loss, as far as it is known before there are data; a
+    `*` stands for what they say. Empty: it is not known."""
     submission: Submission | None = None
     """The files that its benchmark's test server takes; None: there is none."""
 

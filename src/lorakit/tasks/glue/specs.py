@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorakit.errors import ConfigError, MismatchError
+from lorakit.metrics.regression import NAMES as NUMBERS
 from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, BareAdapter, Task
 from lorakit.tasks.class_head import required_head
 from lorakit.tasks.classification import Classification
@@ -84,7 +85,12 @@ class GlueSpec(TaskSpec):
 
 def _spec_of(row: GlueTask) -> GlueSpec:
     learned = Classification if row.labels else Regression
-    return GlueSpec(row.name, learned, hub=HUB, submission=submission_of(row), row=row)
+    metrics = row.metrics if row.labels else NUMBERS
+    further = tuple(f"{part}_{name}" for part in row.parts[1:] for name in metrics)
+    return GlueSpec(
+        row.name, learned,
+        hub=HUB, submission=submission_of(row), row=row, metrics=(*metrics, *further),
+    )  # fmt: skip
 
 
 GLUE_TASKS = tuple(_spec_of(row) for row in GLUE.values())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lorakit.metrics.data_to_text import names_of
+from lorakit.tasks.generation import TOKENS
 from lorakit.tasks.nlg.corpora import read_corpus
 from lorakit.tasks.nlg.inputs import INPUT, REFERENCES
 from lorakit.tasks.nlg.task import E2E, Dart, DataToText, WebNLG
@@ -26,6 +28,7 @@ def _spec_of(corpus: type[DataToText]) -> TableTask:
         corpus,
         TextColumns(1, 1, "the input"),
         decoding=DECODING,
+        metrics=(*TOKENS, *names_of(corpus.name)),
         reader=lambda source, _: read_corpus(source, corpus.name),
         columns=Columns(corpus.name, (INPUT,), REFERENCES),
     )

@@ -1,0 +1,99 @@
+"""One base, task or method of a sweep by its name: what it says, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lorakit.experiments.sweep import Settings
+from lorakit.field_types import fits, type_text
+
+LISTS = ("choose", "grid")
+"""Of methods: values of which the best is chosen, and of which each is a row."""
+LIKE = "like"
+_OWN: dict[str, dict[str, Any]] = {
+    "bases": {"base": str, "recipe": str},
+    "tasks": {"recipe": str, "metrics": Sequence[str]},
+    "methods": {LIKE: str},
+}
+"""What an entry may hold beside settings of recipes; those of methods also `LISTS`."""
+_FIXED = {"output": "output", "base": "bases", "training.seed": "seeds", "tasks": "tasks"}
+OF_METHODS = {"method": "methods"}
+"""What an entry of methods alone may set."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One base, task or method by its name in the sweep."""
+
+    name: str
+    settings: Settings
+    """Of recipes, by dotted names."""
+    own: Mapping[str, Any] = field(default_factory=dict)
+    """What is not a setting of recipes."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Where in the sweep each setting stands, also those that are chosen or varied."""
+
+
+def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by dotted names, of which some may stand in sections.
+
+    >>> flat({"lora": {"r": 4}, "training.seed": 1, "method": "lora"})
+    {'lora.r': 4, 'training.seed': 1, 'method': 'lora'}
+    """
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        section = isinstance(value, Mapping) and "." not in name
+        values |= {f"{name}.{leaf}": v for leaf, v in value.items()} if section else {name: value}
+    return values
+
+
+def named(kind: str, entries: Any, problems: list[str]) -> dict[str, Mapping[str, Any]]:
+    """What entries say, by their names, of which YAML reads some as numbers."""
+    found: dict[str, Mapping[str, Any]] = {}
+    given = entries if isinstance(entries, Mapping) else dict.fromkeys(entries)
+    for name, value in given.items():
+        if name is None or not str(name).strip():
+            problems.append(f"{kind} has {name!r}, which is no name; name each of them")
+            continue
+        if str(name) in found:
+            problems.append(f"{kind} has {name} twice")
+        if value is not None and not isinstance(value, Mapping):
+            problems.append(f"{kind}.{name} is {value!r}; it must be a mapping of settings")
+        found[str(name)] = value if isinstance(value, Mapping) else {}
+    return found
+
+
+def read_entry(kind: str, name: str, value: Mapping[str, Any], problems: list[str]) -> Entry:
+    place, types = f"{kind}.{name}", _OWN[kind]
+    own = {key: value[key] for key in types if key in value}
+    for key in [key for key in own if not fits(types[key], own[key])]:
+        problems.append(f"{place}.{key} is {own.pop(key)!r}; it must be {type_text(types[key])}")
+    is_method = kind == "methods"
+    known = (*types, *LISTS) if is_method else types
+    given = {key: part for key, part in value.items() if key not in known}
+    settings = read_settings(place, given, {} if is_method else OF_METHODS, problems)
+    return Entry(name, settings, own, below(place, settings))
+
+
+def read_settings(
+    place: str, given: Mapping[Any, Any], more: Mapping[str, str], problems: list[str]
+) -> dict[str, Any]:
+    """The settings by dotted names, without those that a sweep says elsewhere: `_FIXED`, `more`."""
+    fixed, found = {**_FIXED, **more}, {}
+    named = {name: value for name, value in given.items() if isinstance(name, str)}
+    nameless = [name for name in given if name not in named]
+    for name, value in flat(named).items():
+        if not all(name.split(".")):
+            nameless.append(name)
+        elif name in fixed:
+            problems.append(f"{place}.{name} is set by the sweep's {fixed[name]}; leave it out")
+        else:
+            found[name] = value
+    problems += [f"{place} has {name!r}, which is not the name of a setting" for name in nameless]
+    return found
+
+
+def below(place: str, settings: Settings) -> dict[str, str]:
+    return {name: f"{place}.{name}" for name in settings}
