@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from lorakit.layers import MergedLinear as MergedLinear
     from lorakit.layers import lora_state_dict as lora_state_dict
     from lorakit.layers import mark_only_lora_as_trainable as mark_only_lora_as_trainable
+    from lorakit.merging import merge_files as merge_files
     from lorakit.methods.files import load_adapter as load_adapter
     from lorakit.methods.files import save_adapter as save_adapter
 
@@ -66,6 +67,7 @@ _HOME = {
     "load_adapter": "lorakit.methods.files",
     "lora_state_dict": "lorakit.layers",
     "mark_only_lora_as_trainable": "lorakit.layers",
+    "merge_files": "lorakit.merging",
     "merged": "lorakit.injection.modes",
     "refresh": "lorakit.injection.modes",
     "resize": "lorakit.algebra",

@@ -14,15 +14,17 @@ import json
 import os
 import shutil
 import socket
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from lorakit.errors import SaveError
-from lorakit.files import directory_for_writing, discard, flush_tree
+from lorakit.errors import LorakitWarning, SaveError
+from lorakit.files import directory_for_writing, discard, flush_directory, flush_tree
 
 LOCK, NOTE = ".lorakit.lock", ".lorakit.lock.json"
+_REPLACED = ".replaced"
 LOCK_FILES = (LOCK, NOTE)
 """The names of the files that stand in a directory while it is held, and after a kill."""
 
@@ -90,32 +92,65 @@ def holder(directory: Path) -> str | None:
 
 
 @contextmanager
-def new_directory(output: Path) -> Iterator[Path]:
+def new_directory(output: Path, replace: bool = False) -> Iterator[Path]:
     """A directory to write into, which becomes `output` when the block ends without an error.
 
     It stands beside `output`, so that the rename is atomic; what a killed process has left of it
-    goes first. Raises SaveError that names the holder if another process makes the same directory,
-    or if it cannot be put into place; `output` may exist if it is empty.
+    goes first, with a LorakitWarning. `output` may exist if it is empty; where `replace`, anything
+    that it holds stays until then.
+
+    Raises SaveError that names the holder if another process makes the same directory, or if it
+    cannot be put into place.
     """
     output = output.absolute()
     workplace = output.with_name(f".{output.name}.new")
     directory = workplace / output.name
     try:
         with exclusive(workplace, output):
-            shutil.rmtree(directory, ignore_errors=True)
+            _clear(workplace, output)
             try:
                 directory.mkdir()
                 yield directory
                 flush_tree(directory)
-                if output.is_dir():
-                    output.rmdir()
-                os.replace(directory, output)
+                _put(directory, output, workplace / _REPLACED if replace else None)
             finally:
+                _put_back(workplace / _REPLACED, output)
                 shutil.rmtree(workplace, ignore_errors=True)
     except SaveError:
         raise
     except OSError as error:
         raise SaveError(f"{output} could not be written: {error}") from error
+
+
+def _clear(workplace: Path, output: Path) -> None:
+    """Remove what a killed process has left; what it was about to replace goes back first."""
+    replaced = workplace / _REPLACED
+    _put_back(replaced, output)
+    left = [path for path in (workplace / output.name, replaced) if path.is_dir()]
+    for path in left:
+        shutil.rmtree(path)
+    if left:
+        warnings.warn(
+            f"An earlier attempt to write {output} was interrupted; what it left is removed.",
+            LorakitWarning,
+            stacklevel=5,
+        )
+
+
+def _put_back(replaced: Path, output: Path) -> None:
+    """Undo the first of the two renames of `_put`, where the second has not happened."""
+    if replaced.is_dir() and not output.exists():
+        os.replace(replaced, output)
+
+
+def _put(directory: Path, output: Path, aside: Path | None) -> None:
+    """Rename `directory` to `output`; what is there goes `aside`, or is empty."""
+    if output.is_dir() and aside is not None:
+        os.replace(output, aside)
+    elif output.is_dir():
+        output.rmdir()
+    os.replace(directory, output)
+    flush_directory(output.parent)
 
 
 def _note() -> bytes:

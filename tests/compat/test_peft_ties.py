@@ -17,7 +17,7 @@ from torch.testing import assert_close
 import lorakit as lora
 from lorakit.checkpoint import read, write
 from lorakit.errors import MismatchError
-from lorakit.inference.merging import merge_to_directory
+from lorakit.merging import merge_files
 from tests.injection import zoo
 from tests.injection.checks import assert_same, outputs, snapshot
 from tests.tolerances import EXACT, MODEL
@@ -100,9 +100,7 @@ def test_weights_trained_apart_are_merged_apart(tmp_path: Path) -> None:
     tied_llama().save_pretrained(tmp_path / "base")
     config = tmp_path / "adapter" / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"made_by": "another tool"}))
-    report = merge_to_directory(
-        str(tmp_path / "adapter"), str(tmp_path / "base"), tmp_path / "merged"
-    )
+    report = merge_files(str(tmp_path / "adapter"), str(tmp_path / "base"), tmp_path / "merged")
     assert "unknown settings of the adapter: made_by='another tool'" in str(report)
     merged = type(tied_llama()).from_pretrained(tmp_path / "merged").eval()
     assert not merged.config.tie_word_embeddings

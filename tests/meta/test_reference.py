@@ -22,7 +22,7 @@ import lorakit
 
 PAGES = sorted((Path(__file__).resolve().parents[2] / "docs" / "reference").glob("*.md"))
 DIRECTIVE = re.compile(r"^\.\. (?:auto\w+|py:data):: (\S+)$", re.MULTILINE)
-INSIDE = {"config"}
+INSIDE = {"base_checkpoints", "config"}
 """Rooms whose names are for other rooms; `LoraConfig` is a name of `lorakit`."""
 
 

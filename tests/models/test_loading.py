@@ -24,7 +24,7 @@ from transformers import (
 
 import lorakit as lora
 from lorakit.checkpoint import read
-from lorakit.inference.merging import merge_to_directory
+from lorakit.merging import merge_files
 from lorakit.models.loading import length_limit, load_base, meta_model
 
 SMALL = {
@@ -171,7 +171,7 @@ def test_head_of_the_adapter_replaces_the_bases(build, targets, head, header, tm
         }
         path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_mapping": mapping}))
     assert read(adapter).num_labels == (5 if header else None)
-    report = merge_to_directory(str(adapter), str(base), tmp_path / "merged")
+    report = merge_files(str(adapter), str(base), tmp_path / "merged")
     assert report.base_verified is (True if header else None)
     merged = type(build(5)).from_pretrained(tmp_path / "merged")
     assert merged.config.num_labels == 5

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from lorakit.inference.merging import merge_to_directory
 from lorakit.inference.prediction import evaluate, predict, run_model
 from lorakit.inference.session import LoadOptions, Session, evaluation_tables, open_session
+from lorakit.merging import merge_files
 from lorakit.runs.next_steps import usage
 from lorakit.training import train
 from tests.training import tiny, tiny_chat, tiny_gpt2
@@ -64,7 +64,7 @@ def test_the_printed_lines_work_on_a_batch(tool, run):
 
 
 def test_a_merged_classifier_names_its_labels_and_pads(run, tmp_path):
-    report = merge_to_directory(str(run / "adapter"), None, tmp_path / "merged")
+    report = merge_files(str(run / "adapter"), None, tmp_path / "merged")
     assert report.tokenizer == str(run / "adapter")
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
     assert model.config.id2label == {0: "neg", 1: "pos"}
@@ -88,7 +88,7 @@ def test_an_adapter_of_peft_on_such_a_decoder_predicts_and_is_merged(tmp_path):
     session = open_session(str(tmp_path / "adapter"), options)
     alone = torch.cat([logits(session, [text]) for text in TEXTS])
     torch.testing.assert_close(logits(session, TEXTS), alone, rtol=1e-4, atol=1e-5)
-    merge_to_directory(str(tmp_path / "adapter"), None, tmp_path / "merged")
+    merge_files(str(tmp_path / "adapter"), None, tmp_path / "merged")
     classify = pipeline("text-classification", str(tmp_path / "merged"), device="cpu")
     wanted = alone.softmax(-1).amax(-1).tolist()
     found = [one["score"] for one in classify(TEXTS, batch_size=3)]
@@ -103,6 +103,6 @@ def test_a_regression_says_so_when_merged(encoder, tmp_path):
     columns = {"task": "regression", "text": ["text"], "label": "score", "test": 4}
     recipe = tiny.recipe(encoder, data, tmp_path / "run", data=columns, training={"max_steps": 1})
     train(recipe, lambda text: None)
-    merge_to_directory(str(tmp_path / "run" / "adapter"), None, tmp_path / "merged")
+    merge_files(str(tmp_path / "run" / "adapter"), None, tmp_path / "merged")
     config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").config
     assert (config.problem_type, config.num_labels) == ("regression", 1)

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as Fast
 
 from lorakit.inference.generation import generate_texts
-from lorakit.inference.merging import merge_to_directory
 from lorakit.inference.session import open_session
+from lorakit.merging import merge_files
 from lorakit.recipe.decoding import DecodingConfig
 from lorakit.runs.next_steps import usage
 from lorakit.training import train
@@ -119,7 +119,7 @@ def test_the_printed_lines_have_new_rows_that_nothing_trained(tmp_path: Path) ->
 
 
 def test_a_merged_run_has_the_new_rows(run: Path, tmp_path: Path) -> None:
-    merge_to_directory(str(run / "adapter"), None, tmp_path / "merged")
+    merge_files(str(run / "adapter"), None, tmp_path / "merged")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     rows = open_session(str(run)).model.lm_head.trainable_tokens_delta
     torch.testing.assert_close(merged.lm_head.weight[ROWS], rows.cpu())

@@ -12,8 +12,8 @@ import transformers
 from safetensors.torch import load_file
 
 from lorakit import errors
-from lorakit.inference.merging import merge_to_directory
 from lorakit.inference.session import open_session
+from lorakit.merging import merge_files
 from lorakit.recipe.schema import Recipe
 from lorakit.training import arguments, callbacks, train
 from tests.training import tiny
@@ -144,7 +144,7 @@ def test_a_baseline_is_opened_and_becomes_a_plain_model(method, encoder, reviews
     stored = load_file(output / "adapter/trained.safetensors")
     state = session.model.state_dict()
     tiny.assert_same({name: state[name] for name in stored}, stored)
-    merged = merge_to_directory(str(output / "adapter"), str(encoder), tmp_path / "merged")
+    merged = merge_files(str(output / "adapter"), str(encoder), tmp_path / "merged")
     assert (merged.folded_layers, merged.base_verified) == (0, None if method == "full" else True)
     kind = transformers.AutoModelForSequenceClassification
     tiny.assert_same(kind.from_pretrained(tmp_path / "merged").state_dict(), state)

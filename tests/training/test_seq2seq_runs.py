@@ -13,9 +13,9 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import lorakit as lora
 from lorakit.inference.generation import DecodingConfig, generate_texts
-from lorakit.inference.merging import merge_to_directory
 from lorakit.inference.prediction import evaluate
 from lorakit.inference.session import LoadOptions, evaluation_tables, open_session
+from lorakit.merging import merge_files
 from lorakit.runs.next_steps import usage
 from lorakit.training import train
 from tests.training import tiny, tiny_seq2seq
@@ -91,7 +91,7 @@ def test_the_printed_lines_complete_a_batch_as_the_run_does(run):
 
 
 def test_a_merged_model_completes_as_the_run_does(run, tmp_path):
-    report = merge_to_directory(str(run / "adapter"), None, tmp_path / "merged")
+    report = merge_files(str(run / "adapter"), None, tmp_path / "merged")
     assert report.model_class.endswith("ForConditionalGeneration")
     model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "merged")
     words = AutoTokenizer.from_pretrained(tmp_path / "merged")

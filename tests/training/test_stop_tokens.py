@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from lorakit.errors import ConfigError, FormatError
 from lorakit.inference.generation import DecodingConfig, generate_texts
-from lorakit.inference.merging import merge_to_directory
 from lorakit.inference.prediction import evaluate
 from lorakit.inference.session import LoadOptions, evaluation_tables, open_session
+from lorakit.merging import merge_files
 from lorakit.runs.next_steps import usage
 from lorakit.training import train
 from tests.training import tiny, tiny_chat
@@ -75,7 +75,7 @@ def test_a_saved_adapter_stops_at_the_end_of_a_turn(run, tmp_path):
 
 
 def test_a_merged_model_stops_at_the_end_of_a_turn(run, tmp_path):
-    merge_to_directory(str(run / "adapter"), None, tmp_path / "merged")
+    merge_files(str(run / "adapter"), None, tmp_path / "merged")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged", padding_side="left")
     assert model.generation_config.eos_token_id == [END_OF_TURN, END_OF_TEXT]
@@ -111,7 +111,7 @@ def test_another_tools_adapter_is_merged_with_the_end_of_its_tokenizer(tmp_path)
     own = tiny_chat.tokenizer()
     own.eos_token = "<|im_end|>"
     own.save_pretrained(tmp_path / "adapter")
-    merge_to_directory(str(tmp_path / "adapter"), None, tmp_path / "merged")
+    merge_files(str(tmp_path / "adapter"), None, tmp_path / "merged")
     config = GenerationConfig.from_pretrained(tmp_path / "merged")
     assert config.eos_token_id == [END_OF_TURN, END_OF_TEXT]
 
@@ -129,7 +129,7 @@ def test_a_base_with_an_inconsistent_generation_config_is_trained_and_merged(cha
     settings = {"do_sample": False, "temperature": 0.9, "eos_token_id": END_OF_TEXT}
     (base / "generation_config.json").write_text(json.dumps(settings))
     train(tiny_chat.recipe(base, chats, tmp_path / "run", 1), lambda text: None)
-    merge_to_directory(str(tmp_path / "run" / "adapter"), None, tmp_path / "merged")
+    merge_files(str(tmp_path / "run" / "adapter"), None, tmp_path / "merged")
     config = GenerationConfig.from_pretrained(tmp_path / "merged")
     assert config.eos_token_id == [END_OF_TURN, END_OF_TEXT]
 

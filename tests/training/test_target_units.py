@@ -12,9 +12,9 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
 
-from lorakit.inference.merging import merge_to_directory
 from lorakit.inference.prediction import evaluate, predict
 from lorakit.inference.session import Session, evaluation_tables, open_session
+from lorakit.merging import merge_files
 from lorakit.recipe.schema import Recipe
 from lorakit.runs.next_steps import usage
 from lorakit.tasks.base import Units
@@ -80,7 +80,7 @@ def test_a_plain_model_gives_the_numbers(encoder, tmp_path):
     train(recipe, lambda text: None)
     session, rows = open_session(recipe.output), rows_of(recipe)
     found = predict(session, rows, "test").values
-    merged = merge_to_directory(f"{recipe.output}/adapter", None, tmp_path / "merged")
+    merged = merge_files(f"{recipe.output}/adapter", None, tmp_path / "merged")
     assert merged.added_mean == 0
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
     assert logits_of(model, session, rows) == pytest.approx(found, abs=0.01)
@@ -94,7 +94,7 @@ def test_a_head_without_a_bias_leaves_the_mean_with_the_task(decoder, tmp_path):
     assert session.task.units == Units(pytest.approx(1216, abs=5), 1.0)
     found = predict(session, rows, "test").values
     assert all(1100 < value < 1300 for value in found)
-    merged = merge_to_directory(f"{recipe.output}/adapter", None, tmp_path / "merged")
+    merged = merge_files(f"{recipe.output}/adapter", None, tmp_path / "merged")
     assert f"the number is the model's logit + {mean}" in str(merged)
     assert f"# the number is the logit + {mean}" in usage(recipe.output)
 

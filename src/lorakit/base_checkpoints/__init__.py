@@ -5,13 +5,13 @@ transformers saves and reads them; config and tokenizer beside them are no conce
 """
 
 from lorakit.base_checkpoints.reading import BaseCheckpoint, open_checkpoint
-from lorakit.base_checkpoints.sharding import Plan, cut_again, cut_alike
+from lorakit.base_checkpoints.sharding import Cut, cut_again, cut_alike
 from lorakit.base_checkpoints.stored import StoredTensor
 from lorakit.base_checkpoints.writing import Progress, write_checkpoint
 
 __all__ = [
     "BaseCheckpoint",
-    "Plan",
+    "Cut",
     "Progress",
     "StoredTensor",
     "cut_again",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,10 @@ class BaseCheckpoint:
     def read_rows(self, name: str, start: int, stop: int) -> Tensor:
         """The rows [start, stop) of a tensor, as a new one."""
         return self._file(name).rows(name, start, stop)
+
+    def read_elements(self, name: str, places: Sequence[int]) -> Tensor:
+        """Its values at these places of the flat tensor."""
+        return self._file(name).elements(name, places)
 
     def blocks(self, name: str, limit: int) -> Iterator[tuple[int, int, Tensor]]:
         """(start, stop, rows) of a tensor from its first row to its last, about `limit` bytes each.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,6 +39,9 @@ class ShardFile(Protocol):
     def whole(self, name: str) -> Tensor:
         """A tensor, as a new one."""
 
+    def elements(self, name: str, places: Sequence[int]) -> Tensor:
+        """Its values at these places of the flat tensor."""
+
     def release(self) -> None:
         """Let go of what is kept for the next tensor."""
 
@@ -63,6 +66,11 @@ class SafetensorsFile:
         height, *rest = self.tensors[name].shape
         row = self.tensors[name].bytes // max(1, height)
         return self._read(name, start * row, (stop - start) * row, (stop - start, *rest))
+
+    def elements(self, name: str, places: Sequence[int]) -> Tensor:
+        width = self.tensors[name].dtype.itemsize
+        read = [self._read(name, place * width, width, (1,)) for place in places]
+        return torch.cat(read) if read else torch.empty(0, dtype=self.tensors[name].dtype)
 
     def release(self) -> None:
         pass
@@ -96,6 +104,9 @@ class PickleFile:
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         return _copy(self._values()[name][start:stop])
+
+    def elements(self, name: str, places: Sequence[int]) -> Tensor:
+        return self._values()[name].detach().reshape(-1)[list(places)]
 
     def release(self) -> None:
         self._loaded = None

@@ -9,7 +9,7 @@ from lorakit.base_checkpoints.layout import SAFETENSORS
 from lorakit.base_checkpoints.reading import BaseCheckpoint
 from lorakit.base_checkpoints.stored import StoredTensor
 
-Plan = Mapping[str, Mapping[str, StoredTensor]]
+Cut = Mapping[str, Mapping[str, StoredTensor]]
 """The tensors of each file, by the file's name and by theirs."""
 
 _PICKLES = "pytorch_model"
@@ -17,7 +17,7 @@ _PICKLES = "pytorch_model"
 
 def cut_alike(
     base: BaseCheckpoint, tensors: Mapping[str, StoredTensor], origins: Mapping[str, str]
-) -> Plan:
+) -> Cut:
     """The tensors in the files of `base`, each in that of its origin, and in the last without one.
 
     `origins` are the names there. A file of torch.save becomes one of safetensors.
@@ -32,7 +32,7 @@ def cut_alike(
     return {file: held for file, held in plan.items() if held}
 
 
-def cut_again(tensors: Mapping[str, StoredTensor], limit: int) -> Plan:
+def cut_again(tensors: Mapping[str, StoredTensor], limit: int) -> Cut:
     """The tensors in their order in files of at most `limit` bytes, or of one tensor.
 
     >>> import torch

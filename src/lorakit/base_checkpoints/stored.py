@@ -47,9 +47,14 @@ class StoredTensor:
     shape: tuple[int, ...]
 
     @property
+    def size(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
+
+    @property
     def bytes(self) -> int:
         """How many it takes in the file."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        return self.size * self.dtype.itemsize
 
     @classmethod
     def of(cls, tensor: Tensor) -> StoredTensor:

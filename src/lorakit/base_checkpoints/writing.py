@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lorakit.base_checkpoints.layout import SAFETENSORS, SAFETENSORS_INDEX
 from lorakit.base_checkpoints.shard_files import LENGTH
-from lorakit.base_checkpoints.sharding import Plan
+from lorakit.base_checkpoints.sharding import Cut
 from lorakit.base_checkpoints.stored import NAMES, StoredTensor
 from lorakit.errors import SaveError
 
@@ -31,22 +31,22 @@ _ALIGNMENT = 8
 
 
 def write_checkpoint(
-    directory: Path, plan: Plan, blocks: Blocks, progress: Progress | None = None
+    directory: Path, cut: Cut, blocks: Blocks, progress: Progress | None = None
 ) -> int:
-    """Write the files of `plan`, and their index if they are several; returns the bytes.
+    """Write the files of `cut`, and their index if they are several; returns the bytes.
 
     The directory is there; give it one of `lorakit.locks.new_directory`, which flushes it and puts
     it into place. Raises SaveError if the disk has not the room, or is full.
     """
-    require_room(directory, sum(map(_file_size, plan.values())))
+    require_room(directory, sum(map(_file_size, cut.values())))
     try:
-        for file, tensors in plan.items():
+        for file, tensors in cut.items():
             _write_shard(directory / file, tensors, blocks, progress)
-        if [*plan] != [SAFETENSORS]:
-            _write_index(directory / SAFETENSORS_INDEX, plan)
+        if [*cut] != [SAFETENSORS]:
+            _write_index(directory / SAFETENSORS_INDEX, cut)
     except OSError as error:
         raise SaveError(f"{directory} could not be written: {error}") from error
-    return sum((directory / file).stat().st_size for file in plan)
+    return sum((directory / file).stat().st_size for file in cut)
 
 
 def require_room(directory: Path, size: int) -> None:
@@ -104,10 +104,10 @@ def _file_size(tensors: Mapping[str, StoredTensor]) -> int:
     return LENGTH.size + len(_header(tensors)) + stored
 
 
-def _write_index(path: Path, plan: Plan) -> None:
-    tensors = [stored for held in plan.values() for stored in held.values()]
+def _write_index(path: Path, cut: Cut) -> None:
+    tensors = [stored for held in cut.values() for stored in held.values()]
     index = {
         "metadata": {"total_size": sum(stored.bytes for stored in tensors)},
-        "weight_map": {name: file for file, held in sorted(plan.items()) for name in sorted(held)},
+        "weight_map": {name: file for file, held in sorted(cut.items()) for name in sorted(held)},
     }
     path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")

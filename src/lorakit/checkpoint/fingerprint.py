@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,12 +23,39 @@ _INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _ROUNDED_TO = {torch.float32: (torch.float32, torch.bfloat16, torch.float16)}
 
 
+@dataclass(frozen=True)
+class Sample:
+    """What is taken of a weight."""
+
+    shape: tuple[int, ...]
+    values: Tensor
+    """At the `places` of the flat weight."""
+
+
+def places(size: int) -> list[int]:
+    """Where the elements of a weight of `size` numbers are taken.
+
+    >>> places(3), len(places(1000)), places(1000)[-1]
+    ([0, 1, 2], 64, 999)
+    """
+    count = min(SAMPLES, size)
+    return [place * (size - 1) // max(1, count - 1) for place in range(count)]
+
+
+def sample(weight: Tensor) -> Sample:
+    """What is taken of a weight in memory."""
+    flat = weight.detach().reshape(-1)
+    taken = flat[torch.tensor(places(flat.numel()), dtype=torch.long, device=flat.device)]
+    return Sample(tuple(weight.shape), taken)
+
+
 def fingerprint(weights: Mapping[str, Tensor]) -> dict[str, str]:
     """Digest by dtype name of the given base weights, by name; empty on the meta device."""
     dtype = _common_dtype(weights)
     if dtype is None:
         return {}
-    return {_name(kind): _digest(weights, kind) for kind in _ROUNDED_TO.get(dtype, (dtype,))}
+    samples = {name: sample(weight) for name, weight in weights.items()}
+    return {_name(kind): _digest(samples, kind) for kind in _ROUNDED_TO.get(dtype, (dtype,))}
 
 
 def compare(stored: Mapping[str, str] | None, weights: Mapping[str, Tensor]) -> bool | None:
@@ -38,11 +66,18 @@ def compare(stored: Mapping[str, str] | None, weights: Mapping[str, Tensor]) -> 
     dtype = _common_dtype(weights)
     if not stored or dtype is None:
         return None
-    if _name(dtype) in stored:
-        return stored[_name(dtype)] == _digest(weights, dtype)
-    for kind in _ROUNDED_TO.get(dtype, ()):
+    return compare_samples(stored, {name: sample(weight) for name, weight in weights.items()})
+
+
+def compare_samples(stored: Mapping[str, str], samples: Mapping[str, Sample]) -> bool | None:
+    """`compare` with what was taken of each weight, by name."""
+    dtypes = {taken.values.dtype for taken in samples.values()}
+    dtype = dtypes.pop() if len(dtypes) == 1 else None
+    if dtype is None:
+        return None
+    for kind in (dtype, *_ROUNDED_TO.get(dtype, ())):
         if _name(kind) in stored:
-            return stored[_name(kind)] == _digest(weights, kind)
+            return stored[_name(kind)] == _digest(samples, kind)
     return None
 
 
@@ -62,15 +97,12 @@ def _common_dtype(weights: Mapping[str, Tensor]) -> torch.dtype | None:
     return dtypes.pop()
 
 
-def _digest(weights: Mapping[str, Tensor], dtype: torch.dtype) -> str:
+def _digest(samples: Mapping[str, Sample], dtype: torch.dtype) -> str:
     digest = hashlib.sha256()
-    for name, weight in sorted(weights.items()):
-        flat = weight.detach().reshape(-1)
-        count = min(SAMPLES, flat.numel())
-        places = torch.arange(count, device=flat.device) * (flat.numel() - 1) // max(1, count - 1)
-        sample = flat[places].to(dtype).cpu()
-        numbers = sample.view(_INTEGER[sample.element_size()]).tolist()
-        digest.update(f"{name} {tuple(weight.shape)} {numbers}\n".encode())
+    for name, taken in sorted(samples.items()):
+        values = taken.values.to(dtype).cpu()
+        numbers = values.view(_INTEGER[values.element_size()]).tolist()
+        digest.update(f"{name} {taken.shape} {numbers}\n".encode())
     return digest.hexdigest()
 
 

@@ -1,18 +1,31 @@
-"""`lorakit merge RUN|ADAPTER --output DIR`."""
+"""`lorakit merge ADAPTER[=WEIGHT] ... --base DIR --output DIR`."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lorakit.cli import options
 from lorakit.cli.output import Json, quiet_libraries, show
 
+if TYPE_CHECKING:
+    from lorakit.base_checkpoints import Progress
+
 
 def merge(
-    source: options.Source,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|ADAPTER[=WEIGHT]...",
+            help="Run directory, or an adapter: directory, file, hub id, or name from "
+            "`lorakit checkpoints list`; several, each with a weight, for their weighted sum.",
+        ),
+    ],
     output: Annotated[
         Path,
         typer.Option(
@@ -25,19 +38,59 @@ def merge(
     lora_alpha: options.Alpha = None,
     check_base: options.CheckBase = True,
     revision: options.Revision = None,
+    max_shard_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Largest file with weights, such as 2GB.",
+            show_default="cut as the base is",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace a model in the output directory, once the new one is whole.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Merge a run or an adapter into its base model, and save a plain transformers model.
+    """Merge adapters into the checkpoint of their base, from file to file.
 
-    The output loads with `from_pretrained`, without lorakit or PEFT. Tokenizer, label names,
-    padding and stop tokens are those of the adapter, else of the base.
+    The model is never built: the base is read and written tensor by tensor, in little memory, with
+    float32 arithmetic and one rounding. The output loads with `from_pretrained`, without lorakit or
+    PEFT. Tokenizer, labels, padding and stop tokens are those of the adapter, else of the base.
 
     Example: `lorakit merge runs/reviews --output ./merged`
     """
-    from lorakit.inference.merging import merge_to_directory
+    from lorakit.cli.sizes import parse_size
+    from lorakit.cli.weighted import parse_weighted
+    from lorakit.merging import merge_files
 
     quiet_libraries(json)
-    report = merge_to_directory(
-        source, base, output, lora_alpha=lora_alpha, check_base=check_base, revision=revision
+    report = merge_files(
+        parse_weighted(sources),
+        base,
+        output,
+        lora_alpha=lora_alpha,
+        check_base=check_base,
+        revision=revision,
+        max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
+        overwrite=overwrite,
+        bar=_bar,
     )
     show(report, json)
+
+
+@contextmanager
+def _bar(size: int) -> Iterator[Progress | None]:
+    """A bar of the bytes that are written, on a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=size, unit="B", unit_scale=True, desc="merging", leave=False) as bar:
+        yield lambda count: bar.update(count) and None

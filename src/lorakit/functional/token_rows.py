@@ -27,11 +27,11 @@ def index(rows: Rows, device: torch.device) -> Tensor:
     To copy them there would wait for the GPU in every forward, and no CUDA graph could hold it.
     """
     if device.type != "cuda" or torch.compiler.is_compiling():
-        return torch.tensor(rows, device=device)
+        return torch.tensor(rows, dtype=torch.long, device=device)
     kept = _indices.get((rows, device))
     if kept is None:
         with torch.inference_mode(False):
-            kept = torch.tensor(rows, device=device)
+            kept = torch.tensor(rows, dtype=torch.long, device=device)
         if not is_fake(kept):
             _indices[rows, device] = kept
     return kept

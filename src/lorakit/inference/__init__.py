@@ -1,10 +1,9 @@
-"""A finished run or an adapter, opened as a session: predict, evaluate, generate, submit; merged.
+"""A finished run or an adapter, opened as a session: predict, evaluate, generate and submit.
 
 `open_session` gives a `Session`, and each of these is a function of it.
 """
 
 from lorakit.inference.generation import generate_rows, generate_texts
-from lorakit.inference.merging import merge_to_directory
 from lorakit.inference.prediction import evaluate, predict
 from lorakit.inference.session import LoadOptions, Session, open_session
 
@@ -14,7 +13,6 @@ __all__ = [
     "evaluate",
     "generate_rows",
     "generate_texts",
-    "merge_to_directory",
     "open_session",
     "predict",
 ]

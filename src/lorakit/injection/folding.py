@@ -43,19 +43,8 @@ def fold(model: nn.Module) -> MergeReport:
     hold.
     """
     require_plain_form(require_whole(model))
+    require_weights_hold(model)
     layers = dict(lora_layers(model))
-    problems = group_layers(
-        (f"{name}.{child}", "is computed beside the weights, and none of them can hold it")
-        for name, owner in owners(model)
-        for child in altered(owner).added
-    )
-    problems += [
-        f"{name} is an embedding with max_norm, which rescales each row before the update is added"
-        for name, layer in layers.items()
-        if isinstance(layer, Embedding) and layer.max_norm is not None
-    ]
-    if problems:
-        raise TargetError("Some of what was learned cannot be merged into weights:", problems)
     report = merge_report(model)
     before = _memory(model, trained_copies.originals(model))
     with torch.no_grad():
@@ -70,6 +59,22 @@ def fold(model: nn.Module) -> MergeReport:
         ]
     )
     return report
+
+
+def require_weights_hold(model: nn.Module) -> None:
+    """Raise TargetError that lists what of an adapted model no weight can hold."""
+    problems = group_layers(
+        (f"{name}.{child}", "is computed beside the weights, and none of them can hold it")
+        for name, owner in owners(model)
+        for child in altered(owner).added
+    )
+    problems += [
+        f"{name} is an embedding with max_norm, which rescales each row before the update is added"
+        for name, layer in lora_layers(model)
+        if isinstance(layer, Embedding) and layer.max_norm is not None
+    ]
+    if problems:
+        raise TargetError("Some of what was learned cannot be merged into weights:", problems)
 
 
 def _folded_weights(layers: Iterable[AdapterLayer]) -> dict[AdapterLayer, nn.Parameter]:

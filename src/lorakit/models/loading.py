@@ -109,16 +109,26 @@ def load_base(
     Raises FormatError if there is no such model, MismatchError if weights are missing in its
     checkpoint, or have another shape there, and the adapter does not contain them.
     """
-    transformers = _transformers()
-    config = load_config(name, revision)
-    model_class = class_of(transformers, config, bundle)
-    labels = head_height(bundle) if bundle is not None else None
-    if labels is not None and labels != config.num_labels:
-        config.num_labels = labels
+    model_class, config = base_class(name, revision, bundle)
     model, info = _pretrained(model_class, name, revision, config=config)
     provided = set(bundle.trained) if bundle is not None else set()
     _require_loaded(model, name, _not_loaded(info, provided))
     return model.eval()  # type: ignore[no-any-return]
+
+
+def base_class(
+    name: str, revision: str | None = None, bundle: AdapterBundle | None = None
+) -> tuple[Any, Any]:
+    """The class of transformers, or auto class, of a base with the labels of `bundle`; its config.
+
+    Raises FormatError if there is no such model, MismatchError if it is of another kind.
+    """
+    config = load_config(name, revision)
+    model_class = class_of(_transformers(), config, bundle)
+    labels = head_height(bundle) if bundle is not None else None
+    if labels is not None and labels != config.num_labels:
+        config.num_labels = labels
+    return model_class, config
 
 
 def load_for_task(

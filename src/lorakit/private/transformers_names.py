@@ -7,6 +7,7 @@ renames a hook, lorakit's override would silently never run, so defining such a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -60,6 +61,12 @@ NAMES = by_name(
         without="the attention stays as it is",
     ),
     PrivateName(
+        "transformers:PreTrainedModel._keys_to_ignore_on_load_missing",
+        since="3.0",
+        why="which weights a checkpoint may lack, as the model computes them itself",
+        without="a base that lacks such a weight is not merged from file to file",
+    ),
+    PrivateName(
         "transformers:PreTrainedModel._is_stateful",
         since="4.45",
         why="a model like Mamba keeps another state than a cache of keys and values",
@@ -95,6 +102,14 @@ def tied_weights(module: nn.Module) -> Mapping[str, str]:
 def declare_ties(module: nn.Module, tied: Mapping[str, str]) -> None:
     """Let these be its tied weights; every other one is saved and loaded by itself."""
     module.all_tied_weights_keys = dict(tied)  # type: ignore[assignment]
+
+
+def may_be_missing(model: nn.Module, name: str) -> bool:
+    """Whether `from_pretrained` does without this tensor of the model in a checkpoint."""
+    if name not in dict(model.named_parameters(remove_duplicate=False)):
+        return True
+    patterns = getattr(model, "_keys_to_ignore_on_load_missing", None) or ()
+    return any(re.search(pattern, name) for pattern in patterns)
 
 
 def attention_of(model: nn.Module) -> str | None:

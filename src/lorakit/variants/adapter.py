@@ -61,6 +61,15 @@ class ModuleAdapter:
         """The same with another A and B, and with other fields changed."""
         return replace(self, tensors={**self.tensors, "lora_A": a, "lora_B": b}, **changes)
 
+    def block(self, start: int, stop: int) -> ModuleAdapter | None:
+        """The adapter of the rows [start, stop) of the weight as it is stored.
+
+        None where they cannot be adapted by themselves: in slices, of a convolution, or where dW
+        depends on all of W. Raises StateError if the site is unknown.
+        """
+        found = self.variant.block(self._site, self.tensors, start, stop)
+        return None if found is None else replace(self, site=found[0], tensors=found[1])
+
     def delta(self, weight: Tensor | None = None) -> Tensor:
         """dW in the layout of the module's weight, in at least float32.
 

@@ -84,6 +84,15 @@ class Variant(ABC):
         """
         return {}
 
+    def block(
+        self, site: Site, tensors: Tensors, start: int, stop: int
+    ) -> tuple[Site, dict[str, Tensor]] | None:
+        """Site and tensors whose dW is the rows [start, stop) of this one's, as W is stored.
+
+        By default None: the rows of dW depend on all of W, or may do.
+        """
+        return None
+
     @abstractmethod
     def delta(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
         """dW, laid out as W is stored, in at least float32."""

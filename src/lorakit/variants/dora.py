@@ -48,6 +48,17 @@ class DoRA(Variant):
         a, b, m = (tensors[name] for name in self.tensor_names)
         return dora.delta(weight, a, b, m, s, _is_transposed(site))
 
+    def block(
+        self, site: Site, tensors: Tensors, start: int, stop: int
+    ) -> tuple[Site, dict[str, Tensor]] | None:
+        """Of a weight stored (out, in), whose rows are those with a norm."""
+        found = None if _is_transposed(site) else site.block(start, stop)
+        if found is None:
+            return None
+        there, of_a, of_b = found
+        a, b, m = (tensors[name] for name in self.tensor_names)
+        return there, {"lora_A": a[of_a], "lora_B": b[of_b], MAGNITUDE: m[start:stop]}
+
     def forward(self, host: Host, x: Tensor, tensors: Tensors, s: float, dropout: float) -> Tensor:
         a, b, m = (tensors[name] for name in self.tensor_names)
         u = host.adapted(x, a, b, s, dropout)

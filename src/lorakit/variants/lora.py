@@ -22,6 +22,15 @@ class LoRA(Variant):
     def delta(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
         return site.product(tensors["lora_A"], tensors["lora_B"], s)
 
+    def block(
+        self, site: Site, tensors: Tensors, start: int, stop: int
+    ) -> tuple[Site, dict[str, Tensor]] | None:
+        found = site.block(start, stop)
+        if found is None:
+            return None
+        there, of_a, of_b = found
+        return there, {"lora_A": tensors["lora_A"][of_a], "lora_B": tensors["lora_B"][of_b]}
+
     def factors(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Iterator[Pair]:
         for a_RI, b_OR in site.pairs(tensors["lora_A"], tensors["lora_B"]):
             yield a_RI, b_OR.to(torch.promote_types(b_OR.dtype, torch.float32)) * s

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -30,6 +30,8 @@ from lorakit.functional.token_rows import Rows
 
 Shape = tuple[int, ...]
 Pair = tuple[Tensor, Tensor]
+Cut = tuple[slice, slice]
+"""The rows and columns of a factor that are kept."""
 Part = tuple[tuple[int, int], Tensor]
 """(first row, last row + 1) of the output, and what stands there."""
 
@@ -94,6 +96,16 @@ class Site(ABC):
         Each is laid out (O, I), or as the matrices of a convolution's products are.
         """
 
+    def block(self, start: int, stop: int) -> tuple[Site, Cut, Cut] | None:
+        """The site of the rows [start, stop) of W as stored, and what they need of A and of B.
+
+        None where they have no site of their own; the change of W is then computed as a whole.
+        """
+        return None
+
+
+_ALL = slice(None)
+
 
 @dataclass(frozen=True)
 class LinearSite(Site):
@@ -130,6 +142,12 @@ class LinearSite(Site):
 
     def parts(self, weight: Tensor) -> Iterator[Part]:
         yield (0, self.out_features), self._as_OI(weight)
+
+    def block(self, start: int, stop: int) -> tuple[Site, Cut, Cut] | None:
+        rows, count = slice(start, stop), stop - start
+        if self.transposed:
+            return replace(self, in_features=count), (_ALL, rows), (_ALL, _ALL)
+        return replace(self, out_features=count), (_ALL, _ALL), (rows, _ALL)
 
     def _as_OI(self, weight: Tensor) -> Tensor:
         """From W's layout to (out, in), and back."""
@@ -170,6 +188,9 @@ class SlicedSite(LinearSite):
     def parts(self, weight: Tensor) -> Iterator[Part]:
         for start, stop in slices.adapted_spans(self.slices):
             yield (start, stop), self._as_OI(weight)[start:stop]
+
+    def block(self, start: int, stop: int) -> tuple[Site, Cut, Cut] | None:
+        return None
 
 
 @dataclass(frozen=True)
@@ -247,3 +268,7 @@ class EmbeddingSite(Site):
 
     def parts(self, weight: Tensor) -> Iterator[Part]:
         yield (0, self.out_features), weight.t()
+
+    def block(self, start: int, stop: int) -> tuple[Site, Cut, Cut] | None:
+        cut = _ALL, slice(start, stop)
+        return replace(self, in_features=stop - start), cut, (_ALL, _ALL)

@@ -59,6 +59,14 @@ class TrainableTokens(Variant):
     def delta(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
         return token_rows.delta(weight, _rows(site), tensors[VALUES])
 
+    def block(
+        self, site: Site, tensors: Tensors, start: int, stop: int
+    ) -> tuple[Site, dict[str, Tensor]] | None:
+        held = [n for n, row in enumerate(_rows(site)) if start <= row < stop]
+        rows = tuple(_rows(site)[n] - start for n in held)
+        there = RowsSite(site.in_features, stop - start, rows=rows)
+        return there, {VALUES: tensors[VALUES][held]}
+
     def factors(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Iterator[Pair]:
         offsets_ND = token_rows.offset(weight, _rows(site), tensors[VALUES])
         places = token_rows.index(_rows(site), weight.device)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -18,9 +20,9 @@ from transformers import (
 )
 
 import lorakit as lora
-from lorakit.inference.merging import merge_to_directory
 from lorakit.inference.session import LoadOptions, open_session
 from lorakit.locks import exclusive
+from lorakit.merging import merge_files
 from lorakit.tasks.classification import Classification
 from lorakit.tasks.task_file import save_task
 from tests.models.test_loading import SMALL, classifier_adapter
@@ -41,7 +43,7 @@ def test_merge_of_tied_embeddings_unties_them_on_disk(tmp_path):
     ids = torch.arange(8)[None]
     with torch.no_grad():
         expected = model(ids).logits
-    merge_to_directory(str(tmp_path / "adapter"), None, tmp_path / "merged")
+    merge_files(str(tmp_path / "adapter"), None, tmp_path / "merged")
     merged = GPT2LMHeadModel.from_pretrained(tmp_path / "merged").eval()
     assert merged.lm_head.weight.data_ptr() != merged.transformer.wte.weight.data_ptr()
     with torch.no_grad():
@@ -53,32 +55,38 @@ def test_merge_needs_a_base(tmp_path):
     lora.inject(model, lora.LoraConfig(r=2, target_modules=["0"]))
     lora.save_adapter(model, tmp_path / "adapter")
     with pytest.raises(lora.errors.ConfigError, match="--base"):
-        merge_to_directory(str(tmp_path / "adapter"), None, tmp_path / "merged")
+        merge_files(str(tmp_path / "adapter"), None, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 
 
-def test_a_failing_save_leaves_nothing_behind(masked_lm, tmp_path, monkeypatch):
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """The operating system refuses larger ones, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_failing_save_leaves_nothing_behind(masked_lm, tmp_path):
+    adapter = classifier_adapter(masked_lm, tmp_path / "adapter")
+    before = sorted(entry.name for entry in tmp_path.iterdir())
+    with files_of_at_most(8192), pytest.raises(lora.errors.SaveError, match="File too large"):
+        merge_files(str(adapter), str(masked_lm), tmp_path / "merged")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == before
+
+
+def test_a_failure_beside_the_weights_is_a_save_error(masked_lm, tmp_path, monkeypatch):
     adapter = classifier_adapter(masked_lm, tmp_path / "adapter")
 
     def full_disk(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(BertForSequenceClassification, "save_pretrained", full_disk)
-    before = sorted(entry.name for entry in tmp_path.iterdir())
+    monkeypatch.setattr(BertConfig, "save_pretrained", full_disk)
     with pytest.raises(lora.errors.SaveError, match="No space left"):
-        merge_to_directory(str(adapter), str(masked_lm), tmp_path / "merged")
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == before
-
-
-def test_a_failure_of_safetensors_is_a_save_error(masked_lm, tmp_path, monkeypatch):
-    adapter = classifier_adapter(masked_lm, tmp_path / "adapter")
-
-    def full_disk(*_: object, **__: object) -> None:
-        raise SafetensorError("I/O error: No space left on device")
-
-    monkeypatch.setattr(BertForSequenceClassification, "save_pretrained", full_disk)
-    with pytest.raises(lora.errors.SaveError, match="No space left"):
-        merge_to_directory(str(adapter), str(masked_lm), tmp_path / "merged")
+        merge_files(str(adapter), str(masked_lm), tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 
 
@@ -89,7 +97,7 @@ def test_a_second_merge_into_one_place_is_told_who_makes_it(masked_lm, tmp_path)
         exclusive(tmp_path / ".merged.new", output),
         pytest.raises(lora.errors.SaveError, match=r"merged is being written by process \d+ on"),
     ):
-        merge_to_directory(str(adapter), str(masked_lm), output)
+        merge_files(str(adapter), str(masked_lm), output)
     assert not output.exists()
 
 
@@ -98,7 +106,8 @@ def test_what_a_killed_merge_left_is_gone_after_the_next(masked_lm, tmp_path):
     left = tmp_path / ".merged.new" / "merged"
     left.mkdir(parents=True)
     (left / "half.safetensors").write_bytes(b"half")
-    merge_to_directory(str(adapter), str(masked_lm), tmp_path / "merged")
+    with pytest.warns(lora.errors.LorakitWarning, match="was interrupted; what it left is removed"):
+        merge_files(str(adapter), str(masked_lm), tmp_path / "merged")
     assert not left.parent.exists()
     assert "half.safetensors" not in {file.name for file in (tmp_path / "merged").iterdir()}
 
@@ -113,7 +122,7 @@ def test_the_adapters_own_tokenizer_and_template_are_merged(masked_lm, minilm, t
     own.add_tokens(["<gene>"])
     own.chat_template = "{{ messages }}"
     own.save_pretrained(adapter)
-    report = merge_to_directory(str(adapter), str(masked_lm), tmp_path / "merged")
+    report = merge_files(str(adapter), str(masked_lm), tmp_path / "merged")
     assert report.tokenizer == str(adapter)
     merged = AutoTokenizer.from_pretrained(tmp_path / "merged")
     assert merged.tokenize("a <gene>") == ["a", "<gene>"]
@@ -125,7 +134,7 @@ def test_an_adapter_without_a_tokenizer_gets_the_bases(masked_lm, minilm, tmp_pa
     base = AutoTokenizer.from_pretrained(minilm)
     base.save_pretrained(masked_lm)
     (masked_lm / "preprocessor_config.json").write_text('{"image_mean": [0.5]}')
-    report = merge_to_directory(str(adapter), str(masked_lm), tmp_path / "merged")
+    report = merge_files(str(adapter), str(masked_lm), tmp_path / "merged")
     assert report.tokenizer == str(masked_lm)
     assert AutoTokenizer.from_pretrained(tmp_path / "merged")("a joy") == base("a joy")
     assert (tmp_path / "merged" / "preprocessor_config.json").read_text() == '{"image_mean": [0.5]}'
@@ -147,7 +156,7 @@ def test_an_adapter_on_the_hub_brings_its_tokenizer_and_labels(
     AutoTokenizer.from_pretrained(minilm).save_pretrained(adapter)
     save_task(Classification(("text",), "label", 40, ("bad", "fair", "good")), adapter)
     put_on_the_hub(adapter, "adapter", monkeypatch, tmp_path)
-    report = merge_to_directory("org/adapter", str(masked_lm), tmp_path / "merged")
+    report = merge_files("org/adapter", str(masked_lm), tmp_path / "merged")
     assert report.tokenizer == "org/adapter"
     config = BertForSequenceClassification.from_pretrained(tmp_path / "merged").config
     assert list(config.id2label.values()) == ["bad", "fair", "good"]
@@ -160,14 +169,14 @@ def test_a_base_on_the_hub_gives_its_tokenizer_too(masked_lm, minilm, tmp_path, 
     adapter = classifier_adapter(masked_lm, tmp_path / "adapter")
     AutoTokenizer.from_pretrained(minilm).save_pretrained(masked_lm)
     put_on_the_hub(masked_lm, "base", monkeypatch, tmp_path)
-    report = merge_to_directory(str(adapter), "org/base", tmp_path / "merged")
+    report = merge_files(str(adapter), "org/base", tmp_path / "merged")
     assert report.tokenizer == "org/base"
     assert AutoTokenizer.from_pretrained(tmp_path / "merged")("a joy")["input_ids"]
 
 
 def test_without_any_tokenizer_the_merged_model_has_none_and_says_so(masked_lm, tmp_path):
     adapter = classifier_adapter(masked_lm, tmp_path / "adapter")
-    report = merge_to_directory(str(adapter), str(masked_lm), tmp_path / "merged")
+    report = merge_files(str(adapter), str(masked_lm), tmp_path / "merged")
     assert report.tokenizer is None
     assert "tokenizer: none" in str(report)
     assert not list((tmp_path / "merged").glob("tokenizer*"))

@@ -1,0 +1,6 @@
+"""Adapters merged into the checkpoint of their base, from file to file, without the model."""
+
+from lorakit.merging.files import merge_files
+from lorakit.merging.report import MergedFiles
+
+__all__ = ["MergedFiles", "merge_files"]

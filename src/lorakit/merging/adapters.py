@@ -1,0 +1,84 @@
+"""The adapters of a merge: what each is, where it stands, and the weight that it is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorakit.checkpoint import AdapterBundle, read
+from lorakit.errors import ConfigError, TargetError
+from lorakit.inference.beside import adapter_directory
+from lorakit.injection.selection.naming import group_layers
+from lorakit.runs.finished import finished_run
+
+Weighted = Sequence[tuple[str | Path, float]]
+"""Adapters, or the runs that made them, and their weights."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An adapter that was read."""
+
+    source: str
+    """The adapter itself: that of a run, where a run was named."""
+    weight: float
+    bundle: AdapterBundle
+    base: str | None
+    """The base that it was trained on, as the run or the files name it."""
+    base_revision: str | None
+    beside: Path | None
+    """The directory with its tokenizer and its task."""
+
+
+def open_adapters(
+    adapters: Weighted, lora_alpha: float | None = None, revision: str | None = None
+) -> list[Opened]:
+    """Read each adapter; raises as `lorakit.checkpoint.read` and `finished_run` do.
+
+    ConfigError for a weight that is no number or 0, TargetError for a sum of what has none.
+    """
+    if not adapters:
+        raise ConfigError("No adapter was given to merge.")
+    wrong = [f"{name}={w}" for name, w in adapters if not math.isfinite(w) or w == 0]
+    if wrong:
+        raise ConfigError(f"Weights must be finite numbers other than 0; got {', '.join(wrong)}.")
+    opened = [_open(str(name), weight, lora_alpha, revision) for name, weight in adapters]
+    if [one.weight for one in opened] != [1.0]:
+        _require_sums(opened)
+    return opened
+
+
+def _open(name: str, weight: float, lora_alpha: float | None, revision: str | None) -> Opened:
+    run = finished_run(name, revision)
+    source = name if run is None else str(run.adapter)
+    bundle = read(source, lora_alpha, revision)
+    return Opened(
+        source,
+        weight,
+        bundle,
+        base=bundle.base_model if run is None else run.recipe.base,
+        base_revision=None if run is None else run.recipe.revision,
+        beside=adapter_directory(source, revision),
+    )
+
+
+def _require_sums(opened: Sequence[Opened]) -> None:
+    """Raise TargetError for adapters whose updates are no sum of the base's and of their own."""
+    problems = [
+        (name, f"{one.source} has {adapter.variant.title}, whose update depends on the base weight")
+        for one in opened
+        for name, adapter in one.bundle.adapters.items()
+        if not adapter.variant.is_low_rank
+    ]
+    problems += [
+        (name, f"{one.source} was trained in full there, which a negative weight cannot take back")
+        for one in opened
+        if one.weight < 0
+        for name in one.bundle.trained
+    ]
+    if problems:
+        raise TargetError(
+            "These adapters can only be merged alone, with the weight 1:", group_layers(problems)
+        )

@@ -1,0 +1,132 @@
+"""What adapters do to one tensor of a base: a change of its rows, or other values in its place.
+
+    W' = round(W + sum of w_i dW_i)        in float32, rounded once to the type of W
+
+Rows are computed a block at a time where a change allows that, so that no tensor is in memory as
+a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lorakit.functional.merge import merge
+from lorakit.variants import ModuleAdapter, SlicedSite
+from lorakit.variants.combination import weighted_sum
+
+
+class Change(Protocol):
+    """One adapter's change of one tensor."""
+
+    @property
+    def is_blockwise(self) -> bool:
+        """Whether some rows can be changed without the others."""
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What it is made of: two changes with the same ones are the same."""
+
+    def merged(self, weight: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """The rows [start, stop) of W', in W's type, and those of dW, from those of W."""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The change that an adapter makes."""
+
+    adapter: ModuleAdapter
+
+    @property
+    def is_blockwise(self) -> bool:
+        return self.adapter.block(0, 1) is not None
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return tuple(self.adapter.tensors.values())
+
+    def merged(self, weight: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        here = self.adapter.block(start, stop) if self.is_blockwise else self.adapter
+        assert here is not None
+        assert here.site is not None
+        delta = here.delta(weight)
+        if here.variant.is_low_rank:
+            return merge(weight, delta), delta
+        s = here.spec.scaling
+        return here.variant.merged(here.site, weight, here.tensors, s), delta
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Other values in place of the base's: of a head, a bias, a norm that was trained."""
+
+    value: Tensor
+    is_blockwise: bool = True
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.value,)
+
+    def merged(self, weight: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        rows = self.value[start:stop] if self.value.ndim else self.value
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        return rows.to(weight.dtype), rows.to(wide) - weight.to(wide)
+
+
+Terms = Sequence[tuple[Change, float]]
+"""Changes and their weights."""
+
+
+@dataclass
+class Rounding:
+    """How much of an update rounding loses, summed over blocks."""
+
+    lost: float = 0.0
+    size: float = 0.0
+
+    def add(self, weight: Tensor, merged: Tensor, delta: Tensor) -> None:
+        """Another block: W, W' in its type, and dW."""
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        delta = delta.to(wide)
+        error = merged.to(wide) - weight.to(wide) - delta
+        self.lost += float(torch.linalg.vector_norm(error, dtype=torch.float64)) ** 2
+        self.size += float(torch.linalg.vector_norm(delta, dtype=torch.float64)) ** 2
+
+    @property
+    def share(self) -> float:
+        """||round(W + dW) - W - dW|| / ||dW||; 0 where there is no update."""
+        return (self.lost / self.size) ** 0.5 if self.size else 0.0
+
+
+@dataclass(frozen=True)
+class Merger:
+    """The rows of one tensor, merged; counts what rounding loses."""
+
+    terms: Terms
+    rounding: Rounding = field(default_factory=Rounding)
+
+    @property
+    def is_blockwise(self) -> bool:
+        """Whether some rows can be merged without the others."""
+        return all(change.is_blockwise for change, _ in self.terms)
+
+    def merged(self, weight: Tensor, start: int, stop: int) -> Tensor:
+        """The rows [start, stop) of W', from those of W."""
+        if [factor for _, factor in self.terms] == [1.0]:
+            result, delta = self.terms[0][0].merged(weight, start, stop)
+        else:
+            parts = [change.merged(weight, start, stop)[1] * w for change, w in self.terms]
+            delta = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+            result = merge(weight, delta)
+        self.rounding.add(weight, result, delta)
+        return result
+
+
+def adapted(adapter: ModuleAdapter) -> Adapted:
+    """The change of an adapter; slices as one adapter of the whole weight, whose rows are alone."""
+    sliced = isinstance(adapter.site, SlicedSite) and adapter.variant.is_low_rank
+    return Adapted(weighted_sum([(adapter, 1.0)]) if sliced else adapter)

@@ -1,0 +1,41 @@
+"""No number of a merged checkpoint is NaN, and no sum leaves the range of its type."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lorakit.errors import FormatError, MismatchError
+
+_CHECKED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def require_finite_base(rows: Tensor, name: str, strictly: bool) -> None:
+    """Raise FormatError for rows of the base with NaN, and `strictly` also for infinite ones.
+
+    Buffers may hold an infinity on purpose, as masks do.
+    """
+    extremes = _extremes(rows)
+    if extremes is None:
+        return
+    if bool(extremes.isnan().any()) or (strictly and not bool(extremes.isfinite().all())):
+        what = "NaN or infinite" if strictly else "NaN"
+        raise FormatError(f"{name} of the base checkpoint contains {what} values.")
+
+
+def require_finite_sum(rows: Tensor, name: str) -> None:
+    """Raise MismatchError for a sum that is infinite in the type of the base."""
+    extremes = _extremes(rows)
+    if extremes is not None and not bool(extremes.isfinite().all()):
+        kind = str(rows.dtype).removeprefix("torch.")
+        raise MismatchError(
+            f"{name} has merged values that {kind} cannot hold; merge into a base in float32 or "
+            "bfloat16, or with a smaller weight."
+        )
+
+
+def _extremes(rows: Tensor) -> Tensor | None:
+    """The smallest and the largest, which are NaN if any is; None for what is not checked."""
+    if rows.dtype not in _CHECKED or not rows.numel():
+        return None
+    return torch.stack(tuple(rows.aminmax()))

@@ -1,0 +1,91 @@
+"""Where a merge reads and writes: the base in a directory or on the Hub, and a place of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lorakit.base_checkpoints.layout import ADAPTER_CONFIG
+from lorakit.errors import ConfigError, FormatError, SaveError
+from lorakit.foreign_files import local_path
+from lorakit.merging.adapters import Opened
+from lorakit.models.small_files import download
+from lorakit.runs.directory import ADAPTER, RECIPE
+
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_PICKLES = ("*.bin", "*.bin.index.json")
+_BESIDE = ("*.json", "*.txt", "*.model", "*.jinja", "LICENSE*", "NOTICE*")
+
+
+def base_of(adapters: Sequence[Opened], base: str | None) -> tuple[str, str | None]:
+    """The base that was given or that the adapters name, and its revision.
+
+    Raises ConfigError if they name none, or several.
+    """
+    if base is not None:
+        return base, None
+    named = dict.fromkeys((one.base, one.base_revision) for one in adapters if one.base)
+    if len(named) == 1:
+        ((found, revision),) = named
+        assert found is not None
+        return found, revision
+    if named:
+        text = ", ".join(str(name) for name, _ in named)
+        raise ConfigError(f"The adapters name several bases, {text}; pass one with --base MODEL.")
+    raise ConfigError(
+        f"The files of {adapters[0].source} do not name the base model; pass it with --base MODEL."
+    )
+
+
+def base_directory(base: str, revision: str | None) -> Path:
+    """The directory of a base, downloaded if it is on the Hub.
+
+    Raises FormatError if it cannot be, and for one that holds an adapter.
+    """
+    directory = local_path(base)
+    if not directory.exists():
+        directory = download(base, (*_BESIDE, *_WEIGHTS), revision)
+        if not any(directory.glob("*.safetensors")):
+            directory = download(base, _PICKLES, revision)
+    if (directory / ADAPTER_CONFIG).is_file():
+        raise FormatError(
+            f"{base} holds an adapter ({ADAPTER_CONFIG}), which would not be applied. Pass its own "
+            "base with --base and merge it by itself first, or copy the base's files to a "
+            "directory without it."
+        )
+    return directory
+
+
+def require_place(
+    output: Path, base: Path, adapters: Sequence[Opened], overwrite: bool = False
+) -> None:
+    """Raise SaveError for an output that is there already, or where something else belongs.
+
+    `overwrite` allows one that holds a model.
+    """
+    if local_path(output).exists() and (not output.is_dir() or any(output.iterdir())):
+        if not overwrite:
+            raise SaveError(
+                f"{output} exists already and is not an empty directory; pass a new directory with "
+                "--output, or --overwrite."
+            )
+        if not (output / "config.json").is_file() or (output / ADAPTER_CONFIG).is_file():
+            raise SaveError(
+                f"{output} is not replaced, as it holds no model (a config.json and no adapter); "
+                "pass a new directory with --output."
+            )
+    if output.name == ADAPTER and (output.parent / RECIPE).is_file():
+        raise SaveError(
+            f"{output} is the place of the adapter of the run in {output.parent}; pass another "
+            "directory with --output."
+        )
+    here = output.resolve()
+    for what, place in (
+        ("the base", base),
+        *(("an adapter", one.beside) for one in adapters if one.beside is not None),
+    ):
+        there = place.resolve()
+        if here == there or here in there.parents:
+            raise SaveError(f"{output} holds {what} that is merged; pass another --output.")
+        if there in here.parents and what == "the base":
+            raise SaveError(f"{output} is inside the base {place}; pass another --output.")

@@ -1,0 +1,58 @@
+"""The model of a base on the meta device: names, shapes, ties and config, and no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.checkpoint import AdapterBundle
+from lorakit.errors import FormatError
+from lorakit.injection.selection.vocabulary import vocabulary_modules
+from lorakit.models.loading import base_class
+from lorakit.surgery.ties import storage_key
+
+
+def weightless_model(
+    name: str, revision: str | None = None, bundle: AdapterBundle | None = None
+) -> Any:
+    """The model that `load_base` would load, on the meta device.
+
+    Raises FormatError if there is no such model, MismatchError if it is of another kind than that
+    of `bundle`.
+    """
+    model_class, config = base_class(name, revision, bundle)
+    make = getattr(model_class, "from_config", model_class)
+    try:
+        with torch.device("meta"):
+            return make(config).eval()
+    except Exception as error:  # a model's constructor raises whatever a broken config leads to
+        raise FormatError(f"No model can be built from the config of {name}: {error}") from error
+
+
+def vocabulary_tensors(model: nn.Module) -> list[str]:
+    """The names of the parameters that have a row for each token, and of the head's bias."""
+    return [
+        f"{name}.{leaf}"
+        for name, m in vocabulary_modules(model).items()
+        for leaf in m._parameters
+        if m._parameters[leaf] is not None
+    ]
+
+
+def give_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Let these parameters have values; what is tied to them is tied to these."""
+    named = dict(model.named_parameters(remove_duplicate=False))
+    made = {storage_key(named[name]): value for name, value in values.items()}
+    parameters = {key: nn.Parameter(value, requires_grad=False) for key, value in made.items()}
+    for name, old in _those(named, parameters):
+        owner, _, leaf = name.rpartition(".")
+        model.get_submodule(owner)._parameters[leaf] = parameters[storage_key(old)]
+
+
+def _those(
+    named: Mapping[str, nn.Parameter], chosen: Mapping[object, object]
+) -> Iterable[tuple[str, nn.Parameter]]:
+    return [(name, p) for name, p in named.items() if storage_key(p) in chosen]
