@@ -13,7 +13,8 @@ from transformers import TrainerCallback
 from lorakit.errors import ConfigError, TrainingError
 from lorakit.training import compile_choice
 from lorakit.training.callbacks import HealthCheck
-from lorakit.training.compilation import Compilation, form_of, without_trace
+from lorakit.training.compilation import Compilation, form_of
+from lorakit.training.substitute import without_trace
 from tests.tolerances import MODEL
 from tests.training import tiny
 from tests.training.test_step_trainer import Smoothed, trainer_of

@@ -117,6 +117,15 @@ class AdapterSet:
         self._require_open()
         return self._intake.add(name, config)
 
+    def share(self, name: str, source: nn.Module, config: LoraConfig) -> Loaded:
+        """Let the adapter of another model of this base, made by `inject`, be one of the set's too.
+
+        Both have its Parameters. Raises StateError for a name that is taken, and TargetError for
+        what cannot differ from row to row.
+        """
+        self._require_open()
+        return self._intake.share(name, source, config)
+
     def named_parameters(self, name: str) -> Iterator[tuple[str, nn.Parameter]]:
         """(name in an adapted model's state_dict, Parameter) of the adapter `name` that trains."""
         require_known([name], self._store.members)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -16,6 +18,7 @@ from lorakit.adapters.member import Member, member_of
 from lorakit.adapters.origin import Origin, read_again
 from lorakit.adapters.place import Place
 from lorakit.adapters.routing import Routing
+from lorakit.adapters.shared import parts_of
 from lorakit.adapters.slab import Slab
 from lorakit.adapters.store import Store
 from lorakit.checkpoint import AdapterBundle
@@ -49,9 +52,16 @@ class Intake:
 
     def add(self, name: str, config: LoraConfig) -> Loaded:
         """Take in a new adapter, which trains."""
+        return self._train(name, config, lambda: fresh(self._model, config))
+
+    def share(self, name: str, source: nn.Module, config: LoraConfig) -> Loaded:
+        """Take in the adapter of another model, which trains."""
+        return self._train(name, config, lambda: parts_of(source, self._model))
+
+    def _train(self, name: str, config: LoraConfig, find: Callable[[], Parts]) -> Loaded:
         with self.store.changed:
             require_new(name, self.store.members)
-            parts = fresh(self._model, config)
+            parts = find()
             loaded = describe(name, None, config, parts)
             self._keep(loaded, parts, Slab(parts))
             self._freeze()

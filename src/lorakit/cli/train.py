@@ -76,14 +76,19 @@ def train(
     columns are guessed if the recipe does not name them. Writes adapter, metrics, predictions and
     learning curve to the run directory. The same command resumes an interrupted run.
 
+    A recipe with `adapters:`, names with settings of their own, trains all of them in one run over
+    one base, each into a run directory of its own under `output`.
+
     Example: `lorakit train --base FacebookAI/roberta-base --data reviews.csv --output runs/reviews`
 
     Look first: the same with `--dry-run`.
     """
     from lorakit import training
+    from lorakit.cli.train_adapters import train_adapters
     from lorakit.models.processes import is_first_process
+    from lorakit.recipe.adapter_recipes import adapter_recipes
     from lorakit.recipe.catalogue import recipe_file
-    from lorakit.recipe.schema import from_mapping
+    from lorakit.recipe.schema import ADAPTERS, from_mapping
     from lorakit.recipe.yaml_file import load_recipe, with_settings, with_values
 
     quiet_libraries(json)
@@ -93,9 +98,12 @@ def train(
         given["training.deterministic"] = True
     mapping = with_settings(mapping, set_ or [])
     mapping = with_values(mapping, {k: v for k, v in given.items() if v is not None})
+    if ADAPTERS in mapping:
+        train_adapters(adapter_recipes(mapping, set_ or []), dry_run, json)
+        return
     checked = from_mapping(mapping, set_ or [])
     if dry_run:
-        _show_preview(checked, json)
+        show_preview(checked, json)
         return
     try:
         result = training.train(checked, log=lambda text: None if json else print(text, flush=True))
@@ -110,7 +118,7 @@ def _one_or_all(files: list[str] | None) -> str | list[str] | None:
     return files[0] if files is not None and len(files) == 1 else files or None
 
 
-def _show_preview(recipe: Recipe, as_json: bool) -> None:
+def show_preview(recipe: Recipe, as_json: bool) -> None:
     from lorakit.cli.preview import print_preview
     from lorakit.models.processes import is_first_process
     from lorakit.training.preview import preview

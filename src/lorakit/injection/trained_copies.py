@@ -100,6 +100,14 @@ def owners(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
+def values(model: nn.Module) -> dict[str, dict[str, Tensor]]:
+    """The trained copies themselves, by module and own name."""
+    return {
+        name: {leaf: slot(module, leaf)[leaf] for leaf in _originals(module)}
+        for name, module in owners(model)
+    }
+
+
 def slots(model: nn.Module) -> set[tuple[int, str]]:
     """(identity of the module, own name) of every trained copy."""
     return {(id(module), leaf) for _, module, leaf in _slots(model)}

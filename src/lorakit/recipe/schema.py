@@ -20,6 +20,8 @@ from lorakit.recipe.training_config import TrainingConfig
 from lorakit.recipe.validation import build, unknown_names
 from lorakit.tasks import registry
 
+ADAPTERS = "adapters"
+"""The section of a file with recipes of several adapters; see `recipe.adapter_recipes`."""
 _SETTINGS = "settings"
 """The field of `Recipe` for which a file has one section for each method."""
 
@@ -112,6 +114,11 @@ def from_mapping(mapping: Mapping[str, Any], settings: Sequence[str] = ()) -> Re
     if TASKS in mapping:
         problems.append(task_choice_problem(mapping))
         mapping = with_first_task(mapping)
+    if ADAPTERS in mapping:
+        mapping = {key: value for key, value in mapping.items() if key != ADAPTERS}
+        problems.append(
+            f"{ADAPTERS} makes it recipes of several runs; lorakit train takes such a file"
+        )
     data, decoding = mapping.get("data"), mapping.get("decoding", {})
     if isinstance(data, Mapping) and isinstance(decoding, Mapping):
         defaults = decoding_defaults(data.get("task"))

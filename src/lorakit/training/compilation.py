@@ -13,7 +13,7 @@ resumed run compiles the same code. Whatever else has to be compiled anew is cou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from time import perf_counter
 from typing import Any
@@ -23,16 +23,13 @@ from torch import Tensor, nn
 
 from lorakit.private.torch_names import compiler_backend
 from lorakit.text import plural
-
-Batch = Mapping[str, Any]
-Compute = Callable[[Any, Batch], Tensor]
-"""(model, micro-batch) -> its loss."""
+from lorakit.training.substitute import Batch, Compute, Substitute, without_trace
 
 MOST = 8
 """Graphs that are compiled; torch would give up in silence after as many of one function."""
 
 
-class Compilation:
+class Compilation(Substitute):
     """A model whose micro-batches run through torch.compile, and how often it has compiled."""
 
     def __init__(
@@ -43,10 +40,10 @@ class Compilation:
         log: Callable[[str], None],
         backend: str = "inductor",
     ) -> None:
-        self.model, self.compute, self.log = model, compute, log
+        super().__init__(model, compute)
+        self.log = log
         self.graphs, self.seconds = 0, 0.0
         self._examples = {form_of(batch): batch for batch in examples}
-        self._seen_by_hooks = False
         self._compiler = compiler_backend(backend)
         torch.compiler.reset()  # its limits hold for a function, in all models of a process
         self._compiled = torch.compile(model, dynamic=True, backend=self._compile)
@@ -58,7 +55,6 @@ class Compilation:
 
     @contextmanager
     def for_batch(self, batch: Batch) -> Iterator[Any]:
-        """The model to compute with, for the forward and backward of this micro-batch inside."""
         example = self._examples.pop(form_of(batch), None)
         if example is not None and example is not batch:
             with without_trace(self.model), self._counted():
@@ -86,16 +82,6 @@ class Compilation:
             more = "; what fits none of these runs uncompiled" if self.graphs >= MOST else ""
             self.log(f"compiled {plural(self.graphs, 'time')} in {self.seconds:.0f} s{more}")
 
-    def show_to_hooks(self, batch: Batch) -> None:
-        """One forward uncompiled: compiled code calls no hook that was not there before it.
-
-        `HealthCheck` learns from hooks which modules run.
-        """
-        if not self._seen_by_hooks:
-            self._seen_by_hooks = True
-            with without_trace(self.model), torch.no_grad():
-                self.compute(self.model, batch)
-
 
 def form_of(batch: Batch) -> object:
     """What compiled code takes for constant: the names, the types, and which sizes are 1."""
@@ -104,26 +90,3 @@ def form_of(batch: Batch) -> object:
         for name, value in batch.items()
         if isinstance(value, Tensor)
     )
-
-
-@contextmanager
-def without_trace(model: nn.Module) -> Iterator[None]:
-    """Inside, a trial: gradients, random numbers and buffers are as before afterwards."""
-    parameters = list(model.parameters())
-    gradients = [parameter.grad for parameter in parameters]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    device = torch.accelerator.current_accelerator(check_available=True)
-    kind, indices = "cuda", []  # no device: the CPU's numbers alone
-    if device is not None:
-        kind, indices = device.type, [torch.accelerator.current_device_index()]
-    for parameter in parameters:
-        parameter.grad = None
-    try:
-        with torch.random.fork_rng(indices, device_type=kind):
-            yield
-    finally:
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient

@@ -24,7 +24,8 @@ from transformers.trainer_callback import ExportableState
 
 from lorakit.errors import TrainingError
 from lorakit.models.processes import total
-from lorakit.training.compilation import Batch, Compilation, without_trace
+from lorakit.training.compilation import Compilation
+from lorakit.training.substitute import Batch, without_trace
 
 Choice = Literal["auto", "on", "off"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -18,17 +18,23 @@ from lorakit.runs.checkpoints import newest_whole
 from lorakit.runs.claim import claimed, require_own
 from lorakit.runs.directory import ADAPTER, CHECKPOINTS, RunResult, missing_adapter, read_result
 from lorakit.training.completion import complete_run
-from lorakit.training.preparation import Workplace, prepare_run
+from lorakit.training.preparation import Prepared, Workplace, prepare_run
 from lorakit.training.remarks import baseline_of
 from lorakit.training.trackers import trackers
 from lorakit.training.trainer import LoraTrainer
 
 
-def train(recipe: Recipe, log: Log = print) -> RunResult:
+def _alone(run: Prepared) -> None:
+    """Nothing is done with a run that is trained by itself."""
+
+
+def train(
+    recipe: Recipe, log: Log = print, *, prepared: Callable[[Prepared], None] = _alone
+) -> RunResult:
     """Train by `recipe`; resumes an interrupted run, and returns the result of a finished one.
 
-    `log` gets each line that is said. Under `torchrun` every process trains on its share, and the
-    first one writes and logs.
+    `log` gets each line that is said, and `prepared` the run before its training begins. Under
+    `torchrun` every process trains on its share, and the first one writes and logs.
 
     Raises ConfigError, FormatError or MismatchError for settings, files or a base that do not fit,
     StateError if the output holds another recipe's run or a finished one without its adapter,
@@ -51,14 +57,16 @@ def train(recipe: Recipe, log: Log = print) -> RunResult:
     with (
         trackers(recipe.training.report_to, output) as reported,
         held as require_held,
-        _determinism(recipe.training.deterministic),
+        determinism(recipe.training.deterministic),
     ):
-        return _train(recipe, Workplace(output, process, require_held, reported, log))
+        place = Workplace(output, process, require_held, reported, log)
+        set_seed(recipe.training.seed)
+        run = prepare_run(recipe, place)
+        prepared(run)
+        return _train(run, place)
 
 
-def _train(recipe: Recipe, place: Workplace) -> RunResult:
-    set_seed(recipe.training.seed)
-    run = prepare_run(recipe, place)
+def _train(run: Prepared, place: Workplace) -> RunResult:
     baseline = baseline_of(run)
     _fit(run.trainer, place)
     return complete_run(run, baseline, place)
@@ -75,7 +83,7 @@ def _fit(trainer: LoraTrainer, place: Workplace) -> None:
 
 
 @contextmanager
-def _determinism(wanted: bool) -> Iterator[None]:
+def determinism(wanted: bool) -> Iterator[None]:
     """Deterministic algorithms inside; the caller's setting is restored afterwards."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(wanted or before)

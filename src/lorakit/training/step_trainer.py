@@ -18,9 +18,10 @@ from transformers import Trainer, TrainerState
 from lorakit.errors import ConfigError
 from lorakit.models.processes import sum_gradients, total
 from lorakit.private.transformers_names import StepHooks
-from lorakit.training.compilation import Batch, Compilation
+from lorakit.training.compilation import Compilation
 from lorakit.training.compile_choice import AtTrainBegin, Choice, CompileChoice, choose
 from lorakit.training.micro_batches import Collate, MicroBatches, StepLoader, StepSampler
+from lorakit.training.substitute import Batch, Substitute
 
 Weight = Callable[[Mapping[str, Any]], float | Tensor]
 
@@ -68,6 +69,8 @@ class StepTrainer(StepHooks, Trainer):
         super().__init__(model=model, data_collator=data_collator, **kwargs)
         self.compile, self.write_log = compile, log
         self.compilation: Compilation | None = None
+        self.shared: Substitute | None = None
+        """A backbone that is shared with other runs."""
         if compile != "off":
             self.add_callback(CompileChoice())
             # before those that add hooks, which would be compiled in
@@ -88,7 +91,7 @@ class StepTrainer(StepHooks, Trainer):
         collator: Any = self.data_collator
         return MicroBatches(collator, self.token_budget)
 
-    # --- compiled
+    # --- what computes
 
     def _begin_compiling(self, state: TrainerState) -> None:
         """Compile the model, if the run has not chosen otherwise; before its first step."""
@@ -105,23 +108,25 @@ class StepTrainer(StepHooks, Trainer):
         examples = [self.train_dataset[i] for i in mine]
         batches = self._cut(examples)["micro_batches"]
         single = self._cut(examples[:1])["micro_batches"]
-        compilation = Compilation(trained, self._loss, [*single, *batches], self.write_log)
+        compilation = Compilation(trained, self.loss_of, [*single, *batches], self.write_log)
         left = state.max_steps - state.global_step
         kept.compiled = choose(self.compile, compilation, batches, left, kept.compiled)
         if kept.compiled:
             self.compilation = compilation
 
-    def _loss(self, model: Any, batch: Batch) -> Tensor:
+    def loss_of(self, model: Any, batch: Batch) -> Tensor:
+        """The mean loss of a micro-batch."""
         with self.compute_loss_context_manager():
             loss: Any = self.compute_loss(model, self.prepare_inputs(batch))
         return cast(Tensor, loss)
 
     def _model_for(self, batch: Batch) -> AbstractContextManager[Any]:
         """The model that computes this micro-batch, forward and backward inside."""
-        if self.compilation is None:
+        substitute = self.shared or self.compilation
+        if substitute is None:
             return nullcontext(self.model)
-        self.compilation.show_to_hooks(batch)
-        return self.compilation.for_batch(batch)
+        substitute.show_to_hooks(batch)
+        return substitute.for_batch(batch)
 
     # --- a step
 
@@ -143,7 +148,7 @@ class StepTrainer(StepHooks, Trainer):
             if weight == 0:
                 continue  # no labels in it
             with self._model_for(batch) as model:
-                loss = self._loss(model, batch) * (weight / whole)
+                loss = self.loss_of(model, batch) * (weight / whole)
                 self.accelerator.backward(loss)
             step_loss += loss.detach()
         return sum_gradients(trained.parameters(), step_loss)

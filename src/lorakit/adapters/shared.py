@@ -1,0 +1,40 @@
+"""The adapter of another model of the same base, to be one of a set's as well."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from lorakit.adapters.by_row import require_by_row
+from lorakit.adapters.entry import Entry, Parts
+from lorakit.errors import TargetError
+from lorakit.injection import trained_copies
+from lorakit.injection.selection.naming import group_layers
+from lorakit.layers.conversion import lora_layers
+from lorakit.layers.readers import reads_weight
+from lorakit.variants import RowsSite
+
+
+def parts_of(source: nn.Module, model: nn.Module) -> Parts:
+    """What `source`, adapted by inject, trains, for the modules of the same names of `model`.
+
+    Nothing is copied. Raises TargetError for what cannot differ from row to row of a batch.
+    """
+    adapters = {name: layer.adapter for name, layer in lora_layers(source)}
+    own = trained_copies.values(source)
+    slots = {
+        f"{n}.{leaf}": (model.get_submodule(n), leaf) for n, part in own.items() for leaf in part
+    }
+    message = "These are one for all rows of a batch, so adapters cannot train there together:"
+    require_by_row(model, slots, message)
+    problems = []
+    for name, adapter in adapters.items():
+        parent, _, child = name.rpartition(".")
+        reader = model.get_submodule(parent)
+        if reads_weight(reader, child):
+            problems.append((name, f"has its weight read by {type(reader).__name__}"))
+        elif isinstance(adapter.site, RowsSite):
+            problems.append((name, "has rows of tokens that train"))
+    if problems:
+        raise TargetError(message, group_layers(problems))
+    names = dict.fromkeys([*adapters, *own])
+    return {name: Entry(adapters.get(name), own.get(name, {}), trains=True) for name in names}
