@@ -108,6 +108,8 @@ def new_directory(output: Path, replace: bool = False) -> Iterator[Path]:
     try:
         with exclusive(workplace, output):
             _clear(workplace, output)
+            if not replace and output.is_dir() and any(output.iterdir()):
+                raise SaveError(f"{output} exists already and is not an empty directory.")
             try:
                 directory.mkdir()
                 yield directory

@@ -1,8 +1,9 @@
 """One file of a checkpoint: what stands in it, and its tensors, or some of their rows, one by one.
 
-A safetensors file is read with plain reads at the places that its header names, as a memory map
-counts every page that was ever looked at. A file of torch.save is mapped, and of an old one (a tar
-or a plain pickle, which cannot be mapped) all tensors are in memory while it is read.
+A safetensors file is read with plain reads at the places that its header names, as every page of a
+memory map that was ever looked at stays in memory. A file of torch.save is mapped, and mapped anew
+when some of it was looked at; of one from before torch 1.6, which cannot be mapped, all tensors are
+in memory while it is read.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,6 +26,8 @@ from lorakit.foreign_files import open_file
 
 LENGTH = struct.Struct("<Q")
 """The first bytes of a safetensors file: the length of the header."""
+_LOOKED_AT = 16 << 20
+"""Bytes of a mapped file after which it is mapped anew."""
 
 
 class ShardFile(Protocol):
@@ -94,16 +98,17 @@ class PickleFile:
     """A file of torch.save with tensors by name; raises FormatError if it holds anything else."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._mapped = path, is_zipfile(path)
         self._loaded: dict[str, Tensor] | None = None
+        self._looked_at = 0
         self.tensors = {name: StoredTensor.of(tensor) for name, tensor in self._values().items()}
         self.release()
 
     def whole(self, name: str) -> Tensor:
-        return _copy(self._values()[name])
+        return self._copy(self._values()[name])
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
-        return _copy(self._values()[name][start:stop])
+        return self._copy(self._values()[name][start:stop])
 
     def elements(self, name: str, places: Sequence[int]) -> Tensor:
         return self._values()[name].detach().reshape(-1)[list(places)]
@@ -111,18 +116,22 @@ class PickleFile:
     def release(self) -> None:
         self._loaded = None
 
+    def _copy(self, tensor: Tensor) -> Tensor:
+        copy = tensor.detach().clone(memory_format=torch.contiguous_format)
+        self._looked_at += copy.nbytes
+        if self._mapped and self._looked_at > _LOOKED_AT:
+            self.release()
+        return copy
+
     def _values(self) -> dict[str, Tensor]:
         if self._loaded is None:
+            self._looked_at = 0
             try:
                 self._loaded = plain_tensors(load_pickle(self._path, mapped=True))
             except FormatError as error:
                 headline = f"{self._path} cannot be read. {error.headline}"
                 raise FormatError(headline, error.problems) from error
         return self._loaded
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 def merge(weight: Tensor, dw: Tensor) -> Tensor:
     """round(W + dW) in the type of W; a new tensor, both inputs stay."""
     wide = torch.promote_types(weight.dtype, torch.float32)
-    return (weight.to(wide) + dw.to(wide)).to(weight.dtype)
+    return (weight + dw.to(wide)).to(weight.dtype)  # the sum is wide, without a wide copy of W
 
 
 def rounding_loss(weight: Tensor, dw: Tensor) -> float:

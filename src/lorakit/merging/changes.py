@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Protocol
 
 import torch
@@ -31,8 +32,11 @@ class Change(Protocol):
     def tensors(self) -> tuple[Tensor, ...]:
         """What it is made of: two changes with the same ones are the same."""
 
-    def merged(self, weight: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """The rows [start, stop) of W', in W's type, and those of dW, from those of W."""
+    def delta(self, weight: Tensor, start: int, stop: int) -> Tensor:
+        """The rows [start, stop) of dW, from those of W; in at least float32."""
+
+    def merged(self, weight: Tensor, delta: Tensor, start: int, stop: int) -> Tensor:
+        """Those of W', in W's type, from those of W and of dW."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +53,18 @@ class Adapted:
     def tensors(self) -> tuple[Tensor, ...]:
         return tuple(self.adapter.tensors.values())
 
-    def merged(self, weight: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        here = self.adapter.block(start, stop) if self.is_blockwise else self.adapter
-        assert here is not None
+    def delta(self, weight: Tensor, start: int, stop: int) -> Tensor:
+        return self._at(start, stop).delta(weight)
+
+    def merged(self, weight: Tensor, delta: Tensor, start: int, stop: int) -> Tensor:
+        if self.adapter.variant.is_low_rank:
+            return merge(weight, delta)
+        here = self._at(start, stop)
         assert here.site is not None
-        delta = here.delta(weight)
-        if here.variant.is_low_rank:
-            return merge(weight, delta), delta
-        s = here.spec.scaling
-        return here.variant.merged(here.site, weight, here.tensors, s), delta
+        return here.variant.merged(here.site, weight, here.tensors, here.spec.scaling)
+
+    def _at(self, start: int, stop: int) -> ModuleAdapter:
+        return self.adapter.block(start, stop) or self.adapter
 
 
 @dataclass(frozen=True)
@@ -71,10 +78,15 @@ class Placed:
     def tensors(self) -> tuple[Tensor, ...]:
         return (self.value,)
 
-    def merged(self, weight: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        rows = self.value[start:stop] if self.value.ndim else self.value
+    def delta(self, weight: Tensor, start: int, stop: int) -> Tensor:
         wide = torch.promote_types(weight.dtype, torch.float32)
-        return rows.to(weight.dtype), rows.to(wide) - weight.to(wide)
+        return self._at(start, stop).to(wide) - weight.to(wide)
+
+    def merged(self, weight: Tensor, delta: Tensor, start: int, stop: int) -> Tensor:
+        return self._at(start, stop).to(weight.dtype)
+
+    def _at(self, start: int, stop: int) -> Tensor:
+        return self.value[start:stop] if self.value.ndim else self.value
 
 
 Terms = Sequence[tuple[Change, float]]
@@ -91,10 +103,9 @@ class Rounding:
     def add(self, weight: Tensor, merged: Tensor, delta: Tensor) -> None:
         """Another block: W, W' in its type, and dW."""
         wide = torch.promote_types(weight.dtype, torch.float32)
-        delta = delta.to(wide)
-        error = merged.to(wide) - weight.to(wide) - delta
-        self.lost += float(torch.linalg.vector_norm(error, dtype=torch.float64)) ** 2
-        self.size += float(torch.linalg.vector_norm(delta, dtype=torch.float64)) ** 2
+        error = merged.to(wide, copy=True).sub_(weight).sub_(delta)
+        self.lost += float(torch.linalg.vector_norm(error)) ** 2
+        self.size += float(torch.linalg.vector_norm(delta)) ** 2
 
     @property
     def share(self) -> float:
@@ -116,11 +127,12 @@ class Merger:
 
     def merged(self, weight: Tensor, start: int, stop: int) -> Tensor:
         """The rows [start, stop) of W', from those of W."""
-        if [factor for _, factor in self.terms] == [1.0]:
-            result, delta = self.terms[0][0].merged(weight, start, stop)
+        change, factor = self.terms[0]
+        if len(self.terms) == 1 and factor == 1:
+            delta = change.delta(weight, start, stop)
+            result = change.merged(weight, delta, start, stop)
         else:
-            parts = [change.merged(weight, start, stop)[1] * w for change, w in self.terms]
-            delta = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+            delta = reduce(torch.add, (c.delta(weight, start, stop) * w for c, w in self.terms))
             result = merge(weight, delta)
         self.rounding.add(weight, result, delta)
         return result

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lorakit.base_checkpoints import BaseCheckpoint
 
-BLOCK = 4 << 20
-"""Bytes of the rows that are merged at a time; in float32 there are some such blocks of them."""
+BLOCK = 2 << 20
+"""Bytes of the rows that are merged at a time, for which a few such float32 tensors are made."""
 
 Blocks = Iterator[tuple[int, int, Tensor]]
 """(first row, last row + 1, rows), from the first row to the last."""
