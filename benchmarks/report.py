@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from benchmarks.tables import markdown
 
 RESULTS = Path(__file__).parent / "results"
 REPORT = "REPORT.md"
+BUSY = 2
+"""A load of so many times the cores is more than the benchmark before this one leaves behind."""
 INTRODUCTION = """\
 Made from the result files in this directory by `python -m benchmarks.report`. How to read the
 numbers: [README](../README.md)."""
@@ -89,10 +92,17 @@ def source(provenance: Mapping[str, Any]) -> str:
         f"`{provenance['command']}`, {provenance['date'][:10]}, commit "
         f"{(provenance['commit'] or 'none')[:12]}"
         f"{' with changes' if provenance['uncommitted_changes'] else ''}, {hardware['cpu']}, "
-        f"{hardware['torch_threads']} threads, load {hardware['load_average_1min']}; "
+        f"{hardware['torch_threads']} threads, load {load(hardware)}; "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + "."
     )
+
+
+def load(hardware: Mapping[str, Any]) -> str:
+    """How busy the machine was when it began, and what that makes of the times."""
+    average = hardware["load_average_1min"]
+    busy = average > BUSY * hardware.get("cores", math.inf)
+    return f"{average} (busy: its times are too long)" if busy else str(average)
 
 
 if __name__ == "__main__":

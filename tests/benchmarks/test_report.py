@@ -22,6 +22,15 @@ PROVENANCE = {
 }
 
 
+@pytest.mark.parametrize(
+    ("average", "text"),
+    [(3.9, "load 3.9;"), (4.9, "load 4.9 (busy: its times are too long);")],
+)
+def test_a_result_of_a_busy_machine_says_that_its_times_are_too_long(average, text):
+    hardware = PROVENANCE["hardware"] | {"load_average_1min": average, "cores": 2}
+    assert text in report.source(PROVENANCE | {"hardware": hardware})
+
+
 def spread(median: float) -> dict[str, float]:
     return {"median": median, "min": median - 0.01, "max": median + 0.01}
 

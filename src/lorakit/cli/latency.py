@@ -53,10 +53,14 @@ def latency(
         typer.Option(help="What frozen weights are stored, and products computed in."),
     ] = "fp32",
     seconds: Annotated[
-        float, typer.Option(metavar="S", help="About how long each batch and length is measured.")
+        float,
+        typer.Option(metavar="S", help="About how long each batch and length is measured."),
     ] = 10.0,
     rounds: Annotated[
-        int, typer.Option(metavar="N", help="How often each candidate is measured at least.")
+        int,
+        typer.Option(
+            metavar="N", help="At least how often, even if that takes more than --seconds."
+        ),
     ] = 5,
     html: Html = None,
     overwrite: options.Overwrite = False,
