@@ -18,7 +18,8 @@ from lorakit.errors import StateError
 from lorakit.functional import initialise
 from lorakit.injection.record import injection_of
 from lorakit.layers.base import AdapterLayer
-from lorakit.layers.conversion import lora_layers, refusal
+from lorakit.layers.conversion import lora_layers
+from lorakit.layers.refusals import refusal
 from tests.injection import zoo
 from tests.injection.checks import (
     assert_same,

@@ -298,7 +298,7 @@ def injected(module: nn.Module, **fields: object) -> nn.Module:
 
 def subclass() -> nn.Module:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conversion, "_ADAPTED", dict(conversion._ADAPTED))
+        patch.setattr(conversion, "ADAPTED", dict(conversion.ADAPTED))
         patch.setattr(conversion, "_REGISTERED", set(conversion._REGISTERED))
         lora.layers.register(Own, lora.Linear)
         return injected(Own(8, 12))

@@ -48,13 +48,13 @@ class Marked(nn.Linear):
 
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
-    before = dict(conversion._ADAPTED), set(conversion._REGISTERED)
+    before = dict(conversion.ADAPTED), set(conversion._REGISTERED)
     for own in (Counting, Marked):
         lora.layers.register(own, lora.Linear)
     lora.layers.register(CountingConv, lora.Conv2d)
     yield
-    conversion._ADAPTED.clear()
-    conversion._ADAPTED.update(before[0])
+    conversion.ADAPTED.clear()
+    conversion.ADAPTED.update(before[0])
     conversion._REGISTERED.clear()
     conversion._REGISTERED.update(before[1])
 

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 import lorakit as lora
 from lorakit.errors import TargetError
-from lorakit.layers import conversion
+from lorakit.layers import refusals
 from lorakit.layers.conversion import adapt
 from lorakit.variants import AdapterSpec
 from tests.tolerances import EXACT
@@ -34,8 +34,8 @@ def test_a_forward_on_the_instance_is_refused() -> None:
     """It would run instead of the adapter's: accelerate's hooks, a patched forward."""
     plain, hooked = nn.Linear(4, 4), nn.Linear(4, 4)
     hooked.forward = lambda x: x  # type: ignore[method-assign]
-    assert conversion.refusal(plain) is None
-    reason = conversion.refusal(hooked)
+    assert refusals.refusal(plain) is None
+    reason = refusals.refusal(hooked)
     assert reason is not None
     assert "device_map" in reason
     assert "remove_hook_from_module" in reason

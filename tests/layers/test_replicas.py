@@ -38,7 +38,7 @@ def attention() -> nn.Module:
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversion, "_ADAPTED", dict(conversion._ADAPTED))
+    monkeypatch.setattr(conversion, "ADAPTED", dict(conversion.ADAPTED))
     monkeypatch.setattr(conversion, "_REGISTERED", set(conversion._REGISTERED))
     lora.layers.register(Own, lora.Linear)
 

@@ -15,6 +15,7 @@ import lorakit as lora
 from lorakit.checkpoint import read, write
 from lorakit.errors import FormatError, MismatchError, StateError
 from lorakit.methods import METHODS, MethodConfig, find, method_of
+from lorakit.methods.adapter_drop import AdapterDropConfig
 from lorakit.methods.last_layers import LastLayersConfig
 from tests.tolerances import EXACT
 
@@ -30,7 +31,11 @@ CONFIGS = {
     "full": find("full").default_config(),
     "head": MethodConfig(modules_to_save=["classifier"]),
 }
-OTHERS = {"lora": lora.LoraConfig(r=2), "last_layers": LastLayersConfig(count=1)}
+OTHERS = {
+    "lora": lora.LoraConfig(r=2),
+    "last_layers": LastLayersConfig(count=1),
+    "adapter_drop": AdapterDropConfig(dropped=0),
+}
 BOTH = pytest.mark.parametrize("name", CONFIGS)
 
 

@@ -36,7 +36,7 @@ def encoder() -> nn.Module:
         num_hidden_layers=2,
         intermediate_size=8,
         vocab_size=10,
-        max_position_embeddings=16,
+        max_position_embeddings=32,
     )
     return BertForSequenceClassification(config)
 

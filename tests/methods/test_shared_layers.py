@@ -31,11 +31,19 @@ def test_adapter_drop_of_shared_layers_is_refused(groups, runs, dropped):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_adapter_drop_that_would_drop_nothing_is_refused(layers):
+@pytest.mark.parametrize(("layers", "dropped"), [(2, 1), (3, 1), (6, 2), (12, 5)])
+def test_adapter_drop_drops_at_least_one_layer(layers, dropped):
     config = type(BERT)(**{**BERT.to_dict(), "num_hidden_layers": layers})
+    model, method = on_meta(config), find("adapter_drop")
+    method.apply(model, method.default_config(), HEAD)
+    adapted = {n.split(".")[3] for n, p in model.named_parameters() if ".adapter." in n}
+    assert adapted == {str(layer) for layer in range(dropped, layers)}
+
+
+def test_adapter_drop_of_one_layer_is_refused():
+    config = type(BERT)(**{**BERT.to_dict(), "num_hidden_layers": 1})
     method = find("adapter_drop")
-    with pytest.raises(TargetError, match=rf"dropped is not set.*bert.encoder.layer has {layers}"):
+    with pytest.raises(TargetError, match="has 1 layers, and one of them has to keep its adapter"):
         method.apply(on_meta(config), method.default_config(), HEAD)
 
 

@@ -139,7 +139,7 @@ def test_one_module_for_both_outputs_is_refused():
         apply(Stack(), attention_output="narrow", mlp_output="narrow")
 
 
-@pytest.mark.parametrize("name", ["houlsby", "pfeiffer", "lin", "adapter_drop"])
+@pytest.mark.parametrize("name", ["houlsby", "pfeiffer", "lin"])
 def test_layers_that_are_one_module_share_their_adapters(name):
     model, x = Stack(), torch.randn(2, 3, 8)
     model.layers[1] = model.layers[0]
@@ -154,6 +154,13 @@ def test_layers_that_are_one_module_share_their_adapters(name):
     adapters[0].register_forward_hook(lambda *_: calls.append(1))
     model(x)
     assert len(calls) == 2
+
+
+def test_adapter_drop_of_layers_that_are_one_module_is_refused():
+    model = Stack()
+    model.layers[1] = model.layers[0]
+    with pytest.raises(TargetError, match=r"layers.0 runs 2 times in a forward"):
+        apply(model, "adapter_drop", **PRE_LN["adapter_drop"])
 
 
 PRE_LN = {name: {"mlp_norm": "pre-ln"} for name in ("pfeiffer", "adapter_drop")}

@@ -10,8 +10,9 @@ from lorakit.errors import TargetError
 from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.layers.base import AdapterLayer
-from lorakit.layers.conversion import lora_class_of, overridden_forward
+from lorakit.layers.conversion import lora_class_of
 from lorakit.layers.readers import reads_weight
+from lorakit.layers.refusals import overridden_forward
 
 
 def require_by_row(model: nn.Module, slots: Mapping[str, Slot], message: str) -> None:

@@ -10,8 +10,9 @@ from lorakit.adapters.routing import Routing
 from lorakit.layers.attention import MultiheadAttention
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.composition import merged_on_read
-from lorakit.layers.conversion import adapt, lora_class_of, refusal, restoration
+from lorakit.layers.conversion import adapt, lora_class_of, restoration
 from lorakit.layers.readers import reads_weight
+from lorakit.layers.refusals import refusal
 from lorakit.surgery.alteration import alteration, altered, forget
 from lorakit.surgery.composition import bases_of, composed
 from lorakit.variants import AdapterSpec, Site

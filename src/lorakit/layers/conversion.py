@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
-from torch.nn.utils.parametrize import is_parametrized
 
 from lorakit.errors import ConfigError, TargetError
 from lorakit.layers.attention import MultiheadAttention
@@ -31,7 +29,7 @@ from lorakit.surgery.split import is_conv1d
 from lorakit.variants import AdapterSpec, LinearSite, OutProjSite, RowsSite, Site
 from lorakit.variants.registry import adapter_names
 
-_ADAPTED: dict[type[nn.Module], type[AdapterLayer]] = {
+ADAPTED: dict[type[nn.Module], type[AdapterLayer]] = {
     nn.Linear: Linear,
     OutProjection: Linear,
     nn.Embedding: Embedding,
@@ -57,7 +55,7 @@ def register(torch_class: type[nn.Module], lora_class: type[AdapterLayer]) -> No
             f"{torch_class.__name__} is not a subclass of {lora_class.torch_class.__name__}, so it "
             f"cannot be adapted as {lora_class.__name__}."
         )
-    _ADAPTED[torch_class] = lora_class
+    ADAPTED[torch_class] = lora_class
     if torch_class is not lora_class.torch_class:
         _REGISTERED.add(torch_class)
 
@@ -68,7 +66,7 @@ def lora_class_of(module: nn.Module, in_rows: bool = False) -> type[AdapterLayer
     `in_rows`: only rows of its weight get other values, which its own forward then reads. So that
     may be any function of the weight, as in transformers' scaled embeddings.
     """
-    found = Linear if is_conv1d(module) else _ADAPTED.get(type(module))
+    found = Linear if is_conv1d(module) else ADAPTED.get(type(module))
     return Embedding if found is None and in_rows and isinstance(module, nn.Embedding) else found
 
 
@@ -91,100 +89,9 @@ def site_of(module: nn.Module) -> Site:
     return site
 
 
-def refusal(module: nn.Module, in_rows: bool = False) -> str | None:
-    """Why this module cannot be adapted, or None if it can; `in_rows` as in `lora_class_of`."""
-    name = type(module).__name__
-    if isinstance(module, AdapterLayer):
-        if not module.is_shared:
-            return "already has an adapter"
-        whole = in_rows or module.site.rows is None
-        return None if whole else "has a forward of its own, so only its rows can be adapted"
-    if any(isinstance(p, UninitializedParameter) for p in module._parameters.values()):
-        return "is a lazy module with uninitialized parameters; run one forward pass first"
-    if reason := overridden_forward(module):
-        return reason
-    if is_parametrized(module):
-        return "is parametrized; call torch.nn.utils.parametrize.remove_parametrizations first"
-    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-        return f"has type {name}; transposed convolutions are not supported"
-    leaf = lora_class_of(module, in_rows)
-    if leaf is None:
-        known = next((c for c in _ADAPTED if isinstance(module, c)), None)
-        if known is None:
-            return f"has type {name}, which is not supported"
-        if reason := _weight_refusal(module._parameters.get(_ADAPTED[known].weight_name)):
-            return reason
-        return (
-            f"has type {name}, an unregistered subclass of {known.__name__}; if its forward "
-            "computes the same function, register the subclass with lorakit.layers.register"
-        )
-    weight = module._parameters.get(leaf.weight_name)
-    if weight is None:
-        return leaf.without_weight
-    return _weight_refusal(weight) or _name_refusal(module, leaf) or _forward_refusal(module)
-
-
-def overridden_forward(module: nn.Module) -> str | None:
-    """Why nothing that is added to the class of this module would run; None if it would."""
-    if "forward" not in module.__dict__ or _is_class_forward(module):
-        return None
-    return (
-        "has a forward overridden on the instance, so its adapter would not run; if that is a hook "
-        "of accelerate, load the model without device_map or offload, or call "
-        "accelerate.hooks.remove_hook_from_module on it first"
-    )
-
-
-def _is_class_forward(module: nn.Module) -> bool:
-    """Whether the instance's forward is its class's, as after removing accelerate's hooks."""
-    own = module.__dict__["forward"]
-    same_function = getattr(own, "__func__", None) is type(module).forward
-    return same_function and getattr(own, "__self__", None) is module
-
-
-def _weight_refusal(weight: Tensor | None) -> str | None:
-    if weight is None:
-        return None
-    if hasattr(weight, "ds_id"):
-        return "has a weight sharded by DeepSpeed ZeRO-3, which is not supported"
-    if type(weight) not in (nn.Parameter, Tensor):
-        kind = type(weight).__name__
-        return f"has a weight of type {kind} (quantised or sharded), which is not supported"
-    if not weight.is_floating_point():
-        return f"has a quantised weight of dtype {weight.dtype}, which is not supported"
-    return None
-
-
-def _name_refusal(module: nn.Module, leaf: type[AdapterLayer]) -> str | None:
-    """Whether the module, or its registered class, means something else by a layer's names."""
-    registered = (module._parameters, module._buffers, module._modules)
-    own, taken = set(module.__dict__).union(*registered), _OWN | adapter_names()
-    if is_conv1d(module):
-        taken |= set(_CONV1D)
-    if _keeps_its_forward(type(module)):
-        classes = [c for c in type(module).__mro__ if not issubclass(leaf.torch_class, c)]
-        own |= {name for c in classes for name in vars(c)}
-        taken |= set(dir(leaf)) - set(dir(leaf.torch_class)) - {"fan_in_fan_out"}
-    if not (both := sorted(own & taken)):
-        return None
-    return f"has its own {', '.join(both)}, a name that adapted layers use; rename it"
-
-
-_CONV1D = ("in_features", "out_features", "fan_in_fan_out")
-"""What an adapted Conv1D adds besides, in the order in which `adapt` gives the values."""
-
-
-def _keeps_its_forward(kind: type[nn.Module]) -> bool:
+def keeps_its_forward(kind: type[nn.Module]) -> bool:
     """Whether a module of this class runs its own forward when it is adapted."""
     return kind in _REGISTERED or (issubclass(kind, nn.Embedding) and kind is not nn.Embedding)
-
-
-def _forward_refusal(module: nn.Module) -> str | None:
-    """Whether a registered class's own forward would write the weight, as torch's does."""
-    own = type(module).forward is not nn.Embedding.forward
-    if own and isinstance(module, nn.Embedding) and module.max_norm is not None:
-        return "has max_norm, with which its own forward writes to its weight"
-    return None
 
 
 def base_weight(module: nn.Module) -> Tensor:
@@ -197,6 +104,10 @@ def base_weight(module: nn.Module) -> Tensor:
 def _weight_name(module: nn.Module) -> str:
     leaf = type(module) if isinstance(module, AdapterLayer) else lora_class_of(module)
     return AdapterLayer.weight_name if leaf is None else leaf.weight_name
+
+
+CONV1D = ("in_features", "out_features", "fan_in_fan_out")
+"""What an adapted Conv1D adds besides, in the order in which `adapt` gives the values."""
 
 
 def adapt(
@@ -221,11 +132,11 @@ def adapt(
         if is_conv1d(module):
             own = Linear.site_of(module)
             values = (own.in_features, own.out_features, True)
-            module.__dict__.update(zip(_CONV1D, values, strict=True))
+            module.__dict__.update(zip(CONV1D, values, strict=True))
         module.__dict__.pop("forward", None)  # the class's own; `refusal` rejects others
         if site is None and tensors is None:
             site = site_of(module)
-        module.__class__ = of_subclass(leaf, original) if _keeps_its_forward(original) else leaf
+        module.__class__ = of_subclass(leaf, original) if keeps_its_forward(original) else leaf
         assert isinstance(module, AdapterLayer)
         module.attach(spec, site, tensors)
         record = altered(module)
@@ -266,10 +177,10 @@ def restoration(module: AdapterLayer, weight: nn.Parameter | None = None) -> Cal
     if weight is not None:
         replaced[name] = weight
     original, names = original_class(module), module.variant.tensor_names
-    return partial(_strip, module, original, names, _OWN | added, replaced)
+    return partial(_strip, module, original, names, OWN | added, replaced)
 
 
-_OWN = {"spec", "site", "variant", "scaling"} | PASSING
+OWN = {"spec", "site", "variant", "scaling"} | PASSING
 """What an adapted layer adds to the `__dict__` of its torch class."""
 
 

@@ -21,7 +21,7 @@ class AdapterDropConfig(PfeifferConfig):
 
     dropped: int | None = None
     """How many of the first layers have no adapter; of an encoder-decoder in each stack. None: 5 of
-    12, as in the paper, in proportion."""
+    12, as in the paper, in proportion, and at least 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -31,7 +31,7 @@ class AdapterDropConfig(PfeifferConfig):
 
     def dropped_of(self, layers: int) -> int:
         """How many of so many layers."""
-        return self.dropped if self.dropped is not None else layers * 5 // 12
+        return self.dropped if self.dropped is not None else max(1, layers * 5 // 12)
 
 
 class AdapterDrop(Additive[AdapterDropConfig]):
@@ -58,10 +58,4 @@ class AdapterDrop(Additive[AdapterDropConfig]):
                     f"{len(stack.blocks)} layers, and one of them has to keep its adapter."
                 )
             adapted += stack.blocks[dropped:]
-        if config.dropped is None and len(adapted) == len(blocks):
-            sizes = ", ".join(f"{stack.name} has {len(stack.blocks)}" for stack in found)
-            raise TargetError(
-                f"dropped is not set, and 5 of 12 layers are none of so few ({sizes}); set it, or "
-                "use pfeiffer."
-            )
         return [pfeiffer_adapter(model, block, config) for block in adapted]

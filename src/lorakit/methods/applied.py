@@ -16,6 +16,7 @@ from torch import nn
 from lorakit.errors import StateError
 from lorakit.injection.record import require_no_set
 from lorakit.layers.conversion import lora_layers
+from lorakit.methods.quantised import require_unquantised
 from lorakit.surgery import alteration as alterations
 from lorakit.surgery.alteration import Alteration, alteration, altered
 from lorakit.surgery.foreign import require_no_peft
@@ -63,7 +64,8 @@ def has_lora(model: nn.Module) -> bool:
 
 
 def require_plain(model: nn.Module) -> None:
-    """Raise StateError for a model that is already prepared for a method, or has PEFT's modules."""
+    """Raise StateError for a model that is already prepared for a method, or has PEFT's modules,
+    and TargetError for a quantised one."""
     require_no_peft(model)
     require_no_set(model)
     kind, note = type(model).__name__, applied_to(model)
@@ -77,6 +79,7 @@ def require_plain(model: nn.Module) -> None:
             f"This {kind} already has adapters. Remove them with lorakit.eject, or merge them into "
             "the weights with lorakit.fold."
         )
+    require_unquantised(model)
 
 
 def _note(record: Alteration) -> Applied | None:

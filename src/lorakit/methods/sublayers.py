@@ -12,8 +12,8 @@ from torch import nn
 
 from lorakit.errors import TargetError, suggest
 from lorakit.layers.bottleneck import CHILD
-from lorakit.layers.conversion import overridden_forward
 from lorakit.layers.readers import is_never_called
+from lorakit.layers.refusals import overridden_forward
 from lorakit.methods.blocks import Block
 from lorakit.methods.layouts import part_of
 

@@ -150,7 +150,8 @@ def test_a_method_that_lengthens_the_text_beyond_the_positions_is_named_before_a
     model_of,
 ):
     said: list[str] = []
-    study = study_of(model_of("bert"), ("lora", "prefix_embedding"), lengths=(4, 16))
+    configs = method_configs(["lora", "prefix_embedding"], ["prefix_embedding.prefix=3"])
+    study = LatencyStudy(model_of("bert"), configs, lengths=(4, 16))
     with pytest.raises(ConfigError, match="do not take the longest text") as error:
         measure_latency(study, said.append)
     (problem,) = error.value.problems

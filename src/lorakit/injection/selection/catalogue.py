@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from lorakit.injection.selection.naming import without_indices
-from lorakit.layers import conversion
+from lorakit.layers import conversion, refusals
 from lorakit.layers.readers import reader_problem
 from lorakit.surgery.foreign import require_no_peft
 from lorakit.text import table
@@ -69,7 +69,7 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
         if not name or not any(map(_is_weight_matrix, module._parameters.values())):
             continue
         parent, _, child = name.rpartition(".")
-        reason = conversion.refusal(module)
+        reason = refusals.refusal(module)
         reason = reason or reader_problem(model.get_submodule(parent), child)
         reason = reason or conversion.site_of(module).rank_problem(r)
         if reason is None:

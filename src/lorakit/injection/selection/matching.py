@@ -39,7 +39,7 @@ from lorakit.injection.selection.selected import Selection, Target
 from lorakit.injection.selection.token_rows import token_targets
 from lorakit.injection.selection.trained_in_full import newly_initialized, tensors_in_full
 from lorakit.injection.selection.vocabulary import new_rows, output_embeddings
-from lorakit.layers import conversion
+from lorakit.layers import conversion, refusals
 from lorakit.layers.readers import reader_problem
 from lorakit.variants import (
     VARIANTS,
@@ -240,7 +240,7 @@ class _Finder:
             return []
         targets, specs = [], adapter_specs(self.config, names)
         for name in names:
-            reason = conversion.refusal(self.modules[name]) or self._reading_problem(name)
+            reason = refusals.refusal(self.modules[name]) or self._reading_problem(name)
             site = None if reason else self._site(name, parts)
             if site is not None:
                 reason = variant.refusal(site) or site.rank_problem(specs[name].r)

@@ -18,7 +18,7 @@ from lorakit.functional.token_rows import Rows
 from lorakit.injection.selection.naming import names_by_suffix, within_any
 from lorakit.injection.selection.selected import Target
 from lorakit.injection.selection.vocabulary import input_embeddings
-from lorakit.layers import conversion
+from lorakit.layers import conversion, refusals
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.readers import reader_problem
 from lorakit.surgery.ties import storage_key
@@ -116,7 +116,7 @@ def rows_refusal(model: nn.Module, name: str) -> str | None:
     module = model.get_submodule(name)
     if isinstance(module, AdapterLayer) and not module.is_shared:
         return None if isinstance(module.site, RowsSite) else "is adapted as a whole"
-    if reason := conversion.refusal(module, in_rows=True):
+    if reason := refusals.refusal(module, in_rows=True):
         return reason
     if not isinstance(module, nn.Embedding | nn.Linear):
         kind = type(module).__name__

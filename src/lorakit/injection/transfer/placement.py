@@ -21,7 +21,7 @@ from lorakit.injection.transfer.resolution import format_shapes, resolve_adapter
 from lorakit.injection.transfer.size_hints import SizeHints
 from lorakit.injection.transfer.token_rows import contrary_rows, with_tied_rows
 from lorakit.injection.transfer.trained_tensors import closest, place_trained
-from lorakit.layers import conversion
+from lorakit.layers import conversion, refusals
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.readers import reader_problem
 from lorakit.variants import ModuleAdapter, RowsSite
@@ -106,7 +106,7 @@ def _place_adapter(
     elif layer is None:
         parent, _, child = name.rpartition(".")
         dropout = _dropout(placement.config, adapter)
-        reason = conversion.refusal(module)
+        reason = refusals.refusal(module)
         reason = reason or reader_problem(model.get_submodule(parent), child, dropout)
         if reason:
             return reason
