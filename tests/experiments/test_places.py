@@ -30,6 +30,7 @@ LORA = {"method": "lora", "lora.r": 0}
         ({"methods": {"lora": {"grid": {"lora.r": [0]}}}}, "methods.lora.grid.lora.r is 0;"),
         ({"choose": {"lora.r": [0, 1]}}, "choose.lora.r is 0;"),
         ({"seeds": [-1]}, "seeds is -1;"),
+        ({"methods": {"head": {"training.learning_rate": 1e30}}}, "methods.head.training.learning"),
         ({"settings": {"init_adapter": 3}}, "settings.init_adapter is 3;"),
         ({"settings": {"trains": {"epochs": 3}}}, "unknown setting trains"),
         (

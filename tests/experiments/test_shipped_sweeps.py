@@ -18,7 +18,9 @@ from transformers import (
 from lorakit.experiments.plan import Plan, PlannedRun
 from lorakit.experiments.published import published_figures
 from lorakit.experiments.recipes import recipe_of, recipe_problems
-from lorakit.experiments.sweep_file import load_sweep, planned
+from lorakit.experiments.sweep_file import load_sweep, planned, runnable
+from lorakit.experiments.sweep_table import sweep_table
+from lorakit.experiments.table import AVERAGE
 from lorakit.methods import METHODS
 from lorakit.recipe_files import sweep_files
 from tests.experiments.published_tables import COLUMNS, SOURCES, SPREADS, TABLES
@@ -205,3 +207,41 @@ def test_which_weights_compares_them_at_an_equal_budget():
 def test_what_is_compared_with_lora_has_about_its_parameters(name, base, rows):
     lora, *others = [parameters(name, base, row) for row in rows]
     assert all(abs(count / lora - 1) < 0.07 for count in others)
+
+
+def test_the_papers_table_is_made_for_a_base_of_six_layers(tmp_path):
+    """AdapterDrop leaves out eight layers of RoBERTa's, and of this one as many as it is for."""
+    CONFIGS["all-MiniLM-L6-v2"].save_pretrained(tmp_path / "minilm")
+    settings = [f"base={tmp_path / 'minilm'}", "tasks=[mrpc]", "output=x"]
+    plan = runnable(load_sweep(sweep_files()["glue-paper"], settings))
+    recipes = {run.variant.name: recipe_of(plan, run) for run in runs_of(plan)}
+    assert len(recipes) == 10
+    assert recipes["AdapterDrop"].method_config.dropped_of(6) == 2
+
+
+def test_a_shipped_sweep_takes_a_part_of_its_tasks_and_methods():
+    plan = plan_of("glue-paper", "tasks=[mrpc]", "methods={LoRA: {method: lora}}")
+    problems: list[str] = []
+    found = published_figures(plan, problems)
+    assert problems == []
+    assert {(row.base, row.name, task) for row, task, _ in found} == {
+        (base, "LoRA", task)
+        for base in ("RoBERTa-base", "RoBERTa-large")
+        for task in ("mrpc", "average")
+    }
+
+
+def test_the_papers_table_shows_its_averages_with_their_source():
+    table = sweep_table(plan_of("glue-paper"))
+    assert table.columns[-1] == AVERAGE
+    published = {(row.base, row.name): row.cells[-1].published for row in table.rows}
+    lora = published["RoBERTa-base", "LoRA"]
+    assert lora is not None
+    assert lora.value == pytest.approx(0.872)
+    assert lora.source == "arXiv 2106.09685, table 2, started from MNLI"
+    assert sum(one is not None for one in published.values()) == 12
+
+
+def test_the_papers_table_says_its_settings_once():
+    text = sweep_files()["glue-paper"].read_text()
+    assert text.count("epochs: 20") == 1

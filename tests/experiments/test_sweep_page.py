@@ -13,7 +13,7 @@ from lorakit.experiments.sweep_table import sweep_table
 from lorakit.pages import Cell, Figure, Listing, Page, Table, write_page
 from tests.browser.assertions import assert_good_page
 from tests.browser.chromium import Browser
-from tests.experiments.sweeps import Runs, accuracy, run, sweep
+from tests.experiments.sweeps import Runs, U, accuracy, run, sweep, tiny_base
 from tests.pages.figures.shapes import marks
 
 GRID = {"lora.r": [1, 4, 16], "lora.target_modules": [["query"], ["query", "value"]]}
@@ -61,6 +61,23 @@ def test_a_grid_without_numbers_has_no_lines(tmp_path: Path) -> None:
     grid = {"lora.target_modules": GRID["lora.target_modules"]}
     page = page_of(sweep(tmp_path, methods={"lora": {"grid": grid}}))
     assert "What varies" not in sections(page)
+
+
+def test_scores_are_drawn_over_the_rows_that_tasks_train_on(tmp_path: Path) -> None:
+    sizes = {"10": {"data.train_rows": 10}, "all": None, "100": {"data.train_rows": 100}}
+    bases = {name: {"base": str(tiny_base(tmp_path))} for name in ("small", "large")}
+    mapping = sweep(tmp_path, tasks=sizes, methods=["head"], base=None, bases=bases)
+    (figure,) = sections(page_of(mapping))["What varies"]
+    assert isinstance(figure, Figure)
+    [panel] = figure.panels
+    assert [key.name for key in panel.keys] == ["head, small", "head, large"]
+    assert marks(panel, "series-1") == 3
+    assert "training rows" in panel.svg
+
+
+def test_tasks_that_differ_otherwise_are_no_line_over_rows(tmp_path: Path) -> None:
+    sizes = {"10": {"data.train_rows": 10}, "all": {"data.train": U}}
+    assert "What varies" not in sections(page_of(sweep(tmp_path, tasks=sizes, methods=["head"])))
 
 
 def test_what_was_tried_stands_with_its_score_and_the_chosen_in_bold(tmp_path: Path) -> None:

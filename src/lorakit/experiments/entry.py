@@ -66,6 +66,7 @@ def named(kind: str, entries: Any, problems: list[str]) -> dict[str, Mapping[str
 
 
 def read_entry(kind: str, name: str, value: Mapping[str, Any], problems: list[str]) -> Entry:
+    """The entry of this name among bases, tasks or methods, without the lists of a method."""
     place, types = f"{kind}.{name}", _OWN[kind]
     own = {key: value[key] for key in types if key in value}
     for key in [key for key in own if not fits(types[key], own[key])]:
@@ -82,9 +83,9 @@ def read_settings(
 ) -> dict[str, Any]:
     """The settings by dotted names, without those that a sweep says elsewhere: `_FIXED`, `more`."""
     fixed, found = {**_FIXED, **more}, {}
-    named = {name: value for name, value in given.items() if isinstance(name, str)}
-    nameless = [name for name in given if name not in named]
-    for name, value in flat(named).items():
+    strings = {name: value for name, value in given.items() if isinstance(name, str)}
+    nameless = [name for name in given if name not in strings]
+    for name, value in flat(strings).items():
         if not all(name.split(".")):
             nameless.append(name)
         elif name in fixed:
@@ -96,4 +97,5 @@ def read_settings(
 
 
 def below(place: str, settings: Settings) -> dict[str, str]:
+    """The place of each setting in a mapping at `place`."""
     return {name: f"{place}.{name}" for name in settings}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from lorakit.experiments.headlines import shown_metric
 from lorakit.experiments.statistics import SPREAD_TITLES
 from lorakit.experiments.table import Cell, Column, Row, Table
 from lorakit.pages import Figure
@@ -65,8 +66,7 @@ def scores_over_setting(
 
     `places` are the name and the value of each row.
     """
-    values = [value for _, value in places if value is not None]
-    x = Axis(setting, log=min(values) > 0 and max(values) >= _LOG_FROM * min(values))
+    x = _axis(setting, [value for _, value in places if value is not None])
     return Figure(
         f"Scores over {setting}.",
         alt=f"The scores of the tables over {setting}.",
@@ -75,6 +75,38 @@ def scores_over_setting(
             for at, column in enumerate(table.columns)
         ],
     )
+
+
+def scores_over_rows(table: Table, rows: Mapping[str, int]) -> Figure:
+    """A panel for each metric: scores over the rows to train on, a line for each method.
+
+    `rows` is how many each task has.
+    """
+    counts = {at: rows[c.task] for at, c in enumerate(table.columns) if c.task in rows}
+    metrics = dict.fromkeys(table.columns[at].metric for at in counts)
+    several = len({row.base for row in table.rows} - {""}) > 1
+
+    def of(row: Row, metric: str) -> Series:
+        own = sorted((n, at) for at, n in counts.items() if table.columns[at].metric == metric)
+        name = f"{row.name}, {row.base}" if several else row.name
+        return Series(name, [_point(n, row.cells[at], table.columns[at]) for n, at in own])
+
+    return Figure(
+        "Scores over the number of rows to train on.",
+        alt="The scores of the tables over the number of rows to train on.",
+        panels=[
+            lines(
+                [of(row, metric) for row in table.rows if row.base],
+                _axis("training rows", list(counts.values())),
+                Axis(shown_metric(metric).title),
+            )
+            for metric in metrics
+        ],
+    )
+
+
+def _axis(title: str, values: Sequence[float]) -> Axis:
+    return Axis(title, log=min(values) > 0 and max(values) >= _LOG_FROM * min(values))
 
 
 def _series(

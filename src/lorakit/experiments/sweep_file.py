@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,33 @@ def load_sweep(file: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
     """The mapping in a file, with settings such as `seeds=[0, 1]` applied.
 
     `base=MODEL` stands in place of all of several bases, without their settings: its runs start
-    from the sweep's `recipe`.
+    from the sweep's `recipe`. Published figures of tasks and methods that settings take away are
+    left out.
     """
     mapping = load_mapping(file, "sweep")
     changed = with_settings(mapping, settings)
     if changed.get("base") != mapping.get("base"):
         changed.pop("bases", None)
+    gone = {name: _names(mapping.get(name)) - _names(changed.get(name)) for name in _NAMED}
+    if any(gone.values()) and isinstance(figures := changed.get("published"), list):
+        changed["published"] = [entry for figure in figures for entry in _left(figure, **gone)]
     return changed
+
+
+_NAMED = ("tasks", "methods")
+
+
+def _names(entries: Any) -> set[str]:
+    return {*map(str, entries)} if isinstance(entries, Mapping | list) else set()
+
+
+def _left(entry: Any, tasks: set[str], methods: set[str]) -> Iterator[Any]:
+    """The entry of published figures without those of these tasks, if it is of no such method."""
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("values"), Mapping):
+        yield entry
+    elif str(entry.get("method")).partition(", ")[0] not in methods:
+        values = {task: of for task, of in entry["values"].items() if str(task) not in tasks}
+        yield from [{**entry, "values": values}] if values else []
 
 
 def planned(mapping: Mapping[str, Any]) -> Plan:

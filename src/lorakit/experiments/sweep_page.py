@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from lorakit import pages
-from lorakit.experiments import figures
 from lorakit.experiments.choosing import choice, headline
 from lorakit.experiments.entry import Entry
 from lorakit.experiments.page import page_of
 from lorakit.experiments.plan import Plan, PlannedRun, Variant, settings_text
 from lorakit.experiments.state import error_of, result_of
 from lorakit.experiments.sweep_file import COPY
-from lorakit.experiments.sweep_table import row_name
 from lorakit.experiments.table import Table
-from lorakit.experiments.tabulation import RowName
+from lorakit.experiments.variation import variations
 
 PAGE = "table.html"
 """The name of the page in a sweep's directory."""
@@ -26,36 +23,10 @@ def sweep_page(plan: Plan, table: Table, provenance: Sequence[tuple[str, str]] =
     """The page of `plan` with its `table`, and what made it."""
     settings = (plan.output / COPY).read_text("utf-8")
     listing = pages.Listing(f"The sweep as it was run, {COPY}.", settings)
-    more = [*_varied(plan, table), *_chosen(plan), pages.Section("Settings", [listing])]
+    pictures = list(variations(plan, table))
+    more = [pages.Section("What varies", pictures)] if pictures else []
+    more += [*_chosen(plan), pages.Section("Settings", [listing])]
     return page_of(replace(table, notes=()), more, provenance)
-
-
-def _varied(plan: Plan, table: Table) -> Iterator[pages.Section]:
-    """Scores over the first setting of the grid whose values are numbers."""
-    variants = plan.variants
-    for setting in dict.fromkeys(name for variant in variants for name in variant.varied):
-        values = {v for variant in variants if _is_number(v := variant.varied.get(setting))}
-        if len(values) > 1:
-            several = len(plan.entries.bases) > 1
-            known = {row_name(v): _place(v, setting, several) for v in variants}
-            places = [known.get(RowName(row.base, row.name), ("", None)) for row in table.rows]
-            yield pages.Section(
-                "What varies", [figures.scores_over_setting(table, setting, places)]
-            )
-            return
-
-
-def _place(variant: Variant, setting: str, with_base: bool) -> tuple[str, float | None]:
-    """The line that a row belongs to, and its place there; those without the setting have none."""
-    others = {name: value for name, value in variant.varied.items() if name != setting}
-    base = variant.base.name if with_base else ""
-    value = variant.varied.get(setting)
-    name = ", ".join(filter(None, [variant.method.name, settings_text(others), base]))
-    return name, value if _is_number(value) else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _chosen(plan: Plan) -> Iterator[pages.Section]:

@@ -51,11 +51,13 @@ def _hints(cls: type[Any]) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-def is_in_size(value: Any) -> bool:
-    """Whether this is no number, or one that is finite and not beyond `LARGEST`; or many such."""
+def _oversized(value: Any, path: str) -> list[str]:
+    """The numbers that are not finite or are beyond `LARGEST`, alone or in mappings, by path."""
     if isinstance(value, Mapping):
-        return all(map(is_in_size, value.values()))
-    return not isinstance(value, int | float) or abs(value) <= LARGEST
+        return [p for name, part in value.items() for p in _oversized(part, f"{path}.{name}")]
+    if not isinstance(value, int | float) or abs(value) <= LARGEST:
+        return []
+    return [f"{path} is {value!r}; it must be a number of at most 2**32 in size"]
 
 
 def unknown_names(mapping: Mapping[Any, Any], known: Collection[str], path: str) -> list[str]:
@@ -90,6 +92,6 @@ def _value(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
         value = [value]  # one column or one threshold may be written without brackets
     if not fits(hint, value):
         problems.append(f"{path} is {value!r}; it must be {type_text(hint)}")
-    elif not is_in_size(value):
-        problems.append(f"{path} is {value!r}; it must be a number of at most 2**32 in size")
+    else:
+        problems += _oversized(value, path)
     return tuple(value) if isinstance(value, list) else value
