@@ -27,6 +27,7 @@ NAMES = (
     "data_to_text",
     "data_to_text_speed",
     "adapter_analysis",
+    "adapter_algebra",
     "many_adapters",
     "section_seven",
 )

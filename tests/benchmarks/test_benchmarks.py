@@ -18,6 +18,7 @@ from lorakit import timing
 QUICK = Settings(quick=True)
 TARGETS = ("q and v", "all linear")
 CHECKED = (
+    "adapter_algebra",
     "adapter_analysis",
     "forward_calls",
     "kept_bytes",

@@ -37,20 +37,24 @@ def approximate(adapter: ModuleAdapter, size: Size | None, dtype: torch.dtype) -
     pairs = list(site.pairs(adapter.tensors["lora_A"], adapter.tensors["lora_B"]))
     parts: list[Svd] = []
     if size is not None and (size.rank is None or size.rank < rank):
-        parts = [svd.decompose(a, b, scale) for a, b in pairs]
+        vectors = None if size.rank is None else site.pair_rank(size.rank)
+        parts = [svd.decompose(a, b, scale, vectors) for a, b in pairs]
     wanted = rank if size is None else size.rank_of(site, [x.values_K for x in parts], rank)
-    within, cut = site.pair_rank(wanted), 0.0
+    within = site.pair_rank(wanted)
     if wanted < rank:
         pairs = [svd.balanced(part, within, scale) for part in parts]
-        cut = math.hypot(*(float(part.values_K[within:].norm()) for part in parts))
+        cut, norm = (
+            math.hypot(*(float(part.values_K[first:].norm()) for part in parts))
+            for first in (within, 0)
+        )
     else:
-        pairs = [_padded(pair, within) for pair in pairs]
-    kept = [abs(scale) * float(svd.product_norm(a, b)) for a, b in pairs]
+        pairs, cut = [_padded(pair, within) for pair in pairs], 0.0
+        norm = abs(scale) * math.hypot(*(float(svd.product_norm(a, b)) for a, b in pairs))
     near = rounded(adapter, pairs, wanted, dtype)
     both = zip(pairs, site.pairs(near.tensors["lora_A"], near.tensors["lora_B"]), strict=True)
     rounding = [abs(scale) * float(_difference(*pair)) for pair in both]
     # The rounding is at a right angle to what was cut, or as good as.
-    return Approximation(near, math.hypot(cut, *rounding), math.hypot(cut, *kept))
+    return Approximation(near, math.hypot(cut, *rounding), norm)
 
 
 def from_matrices(

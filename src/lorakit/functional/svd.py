@@ -33,8 +33,8 @@ class Svd(NamedTuple):
     """Orthonormal columns: directions of the input."""
 
 
-def decompose(a_RI: Tensor, b_OR: Tensor, s: float) -> Svd:
-    """The decomposition of s * B A, in at least float32.
+def decompose(a_RI: Tensor, b_OR: Tensor, s: float, vectors: int | None = None) -> Svd:
+    """The decomposition of s * B A, in at least float32; of the vectors only so many, if stated.
 
     >>> decompose(torch.tensor([[0.0, 3.0]]), torch.tensor([[2.0], [0.0]]), s=0.5).values_K
     tensor([3.])
@@ -42,7 +42,7 @@ def decompose(a_RI: Tensor, b_OR: Tensor, s: float) -> Svd:
     left_OR, upper_b = torch.linalg.qr(_wide(b_OR))
     right_IR, upper_a = torch.linalg.qr(_wide(a_RI).t())
     u, values_K, vt = torch.linalg.svd(upper_b @ upper_a.t() * s, full_matrices=False)
-    return Svd(left_OR @ u, values_K, right_IR @ vt.t())
+    return Svd(left_OR @ u[:, :vectors], values_K, right_IR @ vt[:vectors].t())
 
 
 def singular_values(a_RI: Tensor, b_OR: Tensor, s: float) -> Tensor:
