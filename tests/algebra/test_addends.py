@@ -87,8 +87,8 @@ def test_an_unknown_layer_is_refused_unless_it_stays() -> None:
     unknown = bundle({"q": replace(adapter(SITE, 2), site=None)})
     (problem,) = refused((unknown, 0.5))
     assert problem == (
-        "q: in adapter 1 the type of its layer is unknown; load the adapter onto its model and "
-        "save it from there"
+        "q: of adapter 1: its file does not say the type of its layer; lorakit convert FILE DIR "
+        "--to peft --base MODEL finds it"
     )
 
 

@@ -22,6 +22,7 @@ from transformers import (
 import lorakit as lora
 from lorakit.errors import MismatchError, MissingAlphaError
 from lorakit.injection.transfer.loading import LoadReport
+from lorakit.injection.transfer.saving import bundle_of
 from tests.tolerances import EXACT, MODEL
 
 IDS = torch.arange(3, 27).view(2, 12)
@@ -136,6 +137,25 @@ def test_published_file_folds_to_w_plus_2_b_a(
     found = model.state_dict()
     for name, tensor in by_hand.state_dict().items():
         torch.testing.assert_close(found[name], tensor, **MODEL)
+
+
+def test_published_file_adds_up_with_itself_and_is_resized(
+    loaded: tuple[nn.Module, LoadReport],
+) -> None:
+    model, _ = loaded
+    bundle = bundle_of(model)
+    total = lora.combine([(bundle, 1.5), (bundle, -0.5)], rank=8)
+    assert total.error.whole < 1e-6
+    assert all(torch.equal(total.bundle.trained[n], t) for n, t in bundle.trained.items())
+    small = lora.resize(bundle, rank=4)
+    for found, norm in ((total, 1.0), (small, None)):
+        for name, adapter in found.bundle.adapters.items():
+            dense = bundle.adapters[name].delta().double()
+            missed = float((adapter.delta().double() - dense).norm() / dense.norm())
+            values = torch.linalg.svdvals(dense)
+            best = 0.0 if norm else float(values[4:].norm() / values.norm())
+            assert missed == pytest.approx(best, abs=1e-6)
+            assert found.error.modules[name] == pytest.approx(missed, abs=1e-6)
 
 
 def test_published_file_needs_its_alpha(mnli: Path, base: nn.Module) -> None:

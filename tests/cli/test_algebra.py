@@ -1,4 +1,4 @@
-"""`lorakit combine` and `lorakit resize`: files in, files out, and what goes wrong before that."""
+"""`lorakit combine`, `resize` and `extract`: files in, files out, and what goes wrong before."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import lorakit as lora
 from lorakit.checkpoint import read, write
@@ -119,7 +120,43 @@ def test_bad_input_is_one_message_before_anything_is_written(run, files, tmp_pat
     assert not target.exists()
 
 
-@pytest.mark.parametrize("command", ["combine", "resize"])
+def llama(path: Path, changed: str) -> Path:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "vocab_size": 20}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=1))
+    for name, parameter in model.named_parameters():
+        if changed and changed in name:
+            parameter.data += torch.randn_like(parameter) * 0.1
+    model.save_pretrained(path)
+    return path
+
+
+def test_extract_writes_the_difference(run, tmp_path):
+    base, tuned = llama(tmp_path / "base", ""), llama(tmp_path / "tuned", "q_proj")
+    (tuned / "tokenizer.json").write_text("{}")
+    target = tmp_path / "adapter"
+    code, out, _ = run("extract", base, tuned, "--rank", 4, "--output", target, "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert report["ranks"] == {"model.layers.0.self_attn.q_proj": 4}
+    assert report["error"]["whole"] > 0.1
+    assert (target / "tokenizer.json").is_file()
+    assert read(target).base_model == str(base)
+
+
+def test_extract_says_what_has_no_low_rank_and_writes_nothing(run, tmp_path):
+    base, tuned = llama(tmp_path / "base", ""), llama(tmp_path / "tuned", "norm")
+    target = tmp_path / "adapter"
+    code, _, err = run("extract", base, tuned, "--rank", 4, "--output", target)
+    assert code == 1
+    assert "model.norm.weight has changed" in err
+    assert "--keep-rest" in err
+    assert not target.exists()
+    assert run("extract", base, tuned, "--rank", 4, "--keep-rest", "--output", target)[0] == 0
+    assert "model.norm" in read(target).config.modules_to_save
+
+
+@pytest.mark.parametrize("command", ["combine", "resize", "extract"])
 def test_help_has_an_example(run, command):
     code, out, _ = run(command, "--help")
     assert code == 0

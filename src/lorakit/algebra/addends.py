@@ -101,7 +101,7 @@ def fingerprinted(bundle: AdapterBundle) -> set[str]:
 def _module_problems(terms: Terms, size: Size | None) -> Iterator[str]:
     unknown = [label for label, adapter, _ in terms if adapter.site is None]
     if unknown:
-        yield f"in {_listed(unknown)} {UNKNOWN_LAYER}"
+        yield f"of {_listed(unknown)}: {UNKNOWN_LAYER}"
     for label, adapter, weight in terms:
         if not adapter.variant.is_low_rank:
             yield (

@@ -60,5 +60,6 @@ def _problems(bundle: AdapterBundle, adapters: dict[str, ModuleAdapter], size: S
 
 
 UNKNOWN_LAYER = (
-    "the type of its layer is unknown; load the adapter onto its model and save it from there"
+    "its file does not say the type of its layer; lorakit convert FILE DIR --to peft --base MODEL "
+    "finds it"
 )

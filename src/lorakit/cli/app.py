@@ -16,6 +16,7 @@ from lorakit.cli import (
     compare,
     convert,
     evaluate,
+    extract,
     generate,
     inspect,
     latency,
@@ -63,6 +64,7 @@ app.command("analyze")(analyze.analyze)
 app.command("convert")(convert.convert)
 app.command("combine")(combine.combine)
 app.command("resize")(resize.resize)
+app.command("extract")(extract.extract)
 app.command("merge")(merge.merge)
 app.command("push")(push.push)
 

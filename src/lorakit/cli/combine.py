@@ -69,7 +69,8 @@ def combine(
     outcome = combined(
         list(zip(bundles, weights, strict=True)), rank, energy, method, density, seed
     )
-    show(write_derived(outcome, sources, output), json)
+    directories = [source.directory for source in sources]
+    show(write_derived(outcome, directories, output), json)
 
 
 def _terms(arguments: list[str]) -> list[tuple[str, float]]:

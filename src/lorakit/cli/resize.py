@@ -31,4 +31,5 @@ def resize(
 
     require_free(output, overwrite)
     found = open_source(source, lora_alpha, revision)
-    show(write_derived(resized(found.bundle, rank, energy), [found], output), json)
+    outcome = resized(found.bundle, rank, energy)
+    show(write_derived(outcome, [found.directory], output), json)

@@ -5,7 +5,7 @@ Tokenizer, task and stop tokens come along where all that have such a file have 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,9 +63,9 @@ def require_free(output: Path, overwrite: bool) -> None:
         raise SaveError(f"{output} exists already; pass --overwrite to replace the adapter there.")
 
 
-def write_derived(outcome: Outcome, sources: Sequence[Source], output: Path) -> Derived:
-    """Write the adapter and what stood beside those that it is made of."""
-    common = _common_files(sources)
+def write_derived(outcome: Outcome, directories: Sequence[Path | None], output: Path) -> Derived:
+    """Write the adapter and what stands in the directories of those that it is made of."""
+    common = _common_files(directories)
     path = write(outcome.bundle, output)
     for name in {file.name for file in _beside(path)} - common.keys():
         (path / name).unlink()  # of the adapter that was replaced
@@ -81,11 +81,11 @@ def write_derived(outcome: Outcome, sources: Sequence[Source], output: Path) -> 
     )
 
 
-def _common_files(sources: Sequence[Source]) -> dict[str, bytes]:
+def _common_files(directories: Iterable[Path | None]) -> dict[str, bytes]:
     """The content of each file by its name."""
     found: dict[str, set[bytes]] = {}
-    for source in sources:
-        for file in [] if source.directory is None else _beside(source.directory):
+    for directory in directories:
+        for file in [] if directory is None else _beside(directory):
             found.setdefault(file.name, set()).add(file.read_bytes())
     return {name: contents.pop() for name, contents in found.items() if len(contents) == 1}
 

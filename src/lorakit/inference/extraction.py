@@ -1,0 +1,172 @@
+"""`extract`: an adapter from the difference of two checkpoints, tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from torch import nn
+
+from lorakit.algebra.differences import CheckpointPair, Keys
+from lorakit.algebra.extraction import extract_adapter
+from lorakit.algebra.outcome import Approximation, Deviation, Outcome
+from lorakit.algebra.size import Size
+from lorakit.base_checkpoints import BaseCheckpoint, Progress, open_checkpoint
+from lorakit.checkpoint import AdapterBundle
+from lorakit.checkpoint.settings import with_settings_of
+from lorakit.config import LoraConfig
+from lorakit.errors import MismatchError
+from lorakit.foreign_files import local_path
+from lorakit.inference.kept_whole import KeptWhole, keep_whole
+from lorakit.injection.selection.naming import shortest_suffixes
+from lorakit.injection.transfer.base_facts import base_facts
+from lorakit.layers import conversion
+from lorakit.models.checkpoint_names import CheckpointNames, checkpoint_names
+from lorakit.models.loading import meta_model
+from lorakit.surgery.ties import tied_names
+from lorakit.variants import Site
+
+Bar = Callable[[int], AbstractContextManager[Progress | None]]
+"""From all bytes to a context in which those that are done are told."""
+
+
+def extract(
+    base_dir: str | Path,
+    tuned_dir: str | Path,
+    rank: int | None = None,
+    energy: float | None = None,
+    keep_rest: bool = False,
+    bar: Bar = lambda size: nullcontext(),
+) -> Outcome:
+    """A LoRA whose update is the best of its rank of the difference of two checkpoints.
+
+    `base_dir` and `tuned_dir` are directories of transformers models; one tensor is in memory at a
+    time. Each linear layer and convolution whose weight changed gets an adapter of `rank`, or of
+    the rank that a share `energy` of its difference takes. What else changed (embeddings, norms,
+    biases, a head that only the tuned model has) has no low rank: it is an error that lists it, or
+    with `keep_rest` it is saved whole, as `modules_to_save` and `bias` do. Where one checkpoint is
+    the other in another precision, nothing has changed. `bar` is told the bytes that are done.
+
+    Raises FormatError for damaged checkpoints, MismatchError that lists what differs and cannot be
+    extracted or where nothing does, ConfigError for an invalid size.
+    """
+    size = Size(rank, energy)
+    base, tuned = (open_checkpoint(local_path(directory)) for directory in (base_dir, tuned_dir))
+    model = meta_model(str(tuned_dir))
+    pair, mixed = _pair(model, base, tuned)
+    sites = _sites(model, pair)
+    rest = _rest(pair, [f"{name}.weight" for name in sites], mixed)
+    kept = keep_whole(pair, rest, list(sites)) if keep_rest else KeptWhole(problems=rest)
+    problems = [f"{name} {why}" for name, why in kept.problems.items()]
+    problems += [f"{name} {why}" for name, why in _rank_problems(sites, size)]
+    if problems:
+        raise MismatchError(
+            f"{tuned_dir} differs from {base_dir} in what has no low rank"
+            + (":" if keep_rest else "; --keep-rest (keep_rest=True) saves it whole:"),
+            problems,
+        )
+    parts = _extracted(pair, sites, size, bar)
+    if not parts and not kept.tensors:
+        raise MismatchError(f"{tuned_dir} and {base_dir} have the same weights.")
+    return _outcome(model, str(base_dir), parts, kept)
+
+
+def _pair(
+    model: nn.Module, base: BaseCheckpoint, tuned: BaseCheckpoint
+) -> tuple[CheckpointPair, dict[str, tuple[str, ...]]]:
+    """Both checkpoints by the model's names, and the tensors that are made of several.
+
+    A file has one of the names of a tied weight; here it has all of them.
+    """
+    found = [checkpoint_names(model, checkpoint.tensors) for checkpoint in (base, tuned)]
+    before, after = ({name: key for key, name in names.of_key.items()} for names in found)
+    for group in tied_names(model):
+        for keys_of in (before, after):
+            key = next((keys_of[name] for name in group if name in keys_of), None)
+            keys_of.update({} if key is None else dict.fromkeys(group, key))
+    keys = {name: Keys(before.get(name), after.get(name)) for name in {**after, **before}}
+    mixed = _mixed(found)
+    keys |= {key: Keys(key, key) for parts in mixed.values() for key in parts}
+    return CheckpointPair(base, tuned, keys), mixed
+
+
+def _mixed(found: Iterable[CheckpointNames]) -> dict[str, tuple[str, ...]]:
+    """The keys of what is computed from several tensors of both checkpoints, by its name."""
+    base, tuned = (names.converted for names in found)
+    return {name: parts for name, parts in tuned.items() if base.get(name) == parts}
+
+
+def _sites(model: nn.Module, pair: CheckpointPair) -> dict[str, Site]:
+    """The layers that can have an adapter, with weights of their own that both checkpoints have."""
+    found = {}
+    shared = {name for group in tied_names(model) for name in group}
+    for name, module in model.named_modules():
+        weight = f"{name}.weight"
+        known = weight in pair.keys and weight not in shared and pair.are_alike(weight)
+        if known and conversion.refusal(module) is None:
+            site = conversion.site_of(module)
+            if site.kind in ("linear", "conv"):
+                found[name] = site
+    return found
+
+
+def _rest(
+    pair: CheckpointPair, weights: Iterable[str], mixed: Mapping[str, tuple[str, ...]]
+) -> dict[str, str]:
+    """What else differs, by name, and how."""
+    skipped = {*weights, *(key for parts in mixed.values() for key in parts)}
+    found = {}
+    for name, (base, tuned) in pair.keys.items():
+        if name in skipped or tuned is None:
+            continue
+        if base is None:
+            found[name] = "is not in the base"
+        elif not pair.are_alike(name):
+            shapes = pair.tuned.tensors[tuned].shape, pair.base.tensors[base].shape
+            found[name] = f"has shape {shapes[0]}, and {shapes[1]} in the base"
+        elif pair.is_changed(name):
+            found[name] = "has changed"
+    for name, parts in mixed.items():
+        if any(pair.is_changed(key) for key in parts):
+            found[name] = f"has changed, and is stored in {len(parts)} tensors"
+    return found
+
+
+def _rank_problems(sites: Mapping[str, Site], size: Size) -> list[tuple[str, str]]:
+    if size.rank is None:
+        return []
+    found = {name: site.rank_problem(min(size.rank, site.max_rank)) for name, site in sites.items()}
+    return [(name, problem) for name, problem in found.items() if problem]
+
+
+def _extracted(
+    pair: CheckpointPair, sites: Mapping[str, Site], size: Size, bar: Bar
+) -> dict[str, Approximation]:
+    parts = {}
+    with bar(sum(pair.bytes(f"{name}.weight") for name in sites)) as progress:
+        for name, site in sites.items():
+            weight = f"{name}.weight"
+            if (difference := pair.difference(weight)) is not None:
+                parts[name] = extract_adapter(difference, site, size)
+            if progress is not None:
+                progress(pair.bytes(weight))
+    return parts
+
+
+def _outcome(
+    model: nn.Module, base: str, parts: Mapping[str, Approximation], kept: KeptWhole
+) -> Outcome:
+    adapters = {name: part.adapter for name, part in parts.items()}
+    config = LoraConfig(
+        target_modules=shortest_suffixes(model, list(adapters)) if adapters else None,
+        modules_to_save=kept.modules or None,
+        bias=kept.bias_of(adapters),
+    )
+    bundle = AdapterBundle(
+        config=with_settings_of(config, adapters),
+        adapters=adapters,
+        trained=kept.tensors,
+        **base_facts(model, kept.modules) | {"base_model": base},
+    )
+    return Outcome(bundle, Deviation.of(parts))
