@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from lorakit.layers import lora_state_dict as lora_state_dict
     from lorakit.layers import mark_only_lora_as_trainable as mark_only_lora_as_trainable
     from lorakit.merging import merge_files as merge_files
+    from lorakit.merging import subtract as subtract
     from lorakit.methods.files import load_adapter as load_adapter
     from lorakit.methods.files import save_adapter as save_adapter
 
@@ -74,6 +75,7 @@ _HOME = {
     "refresh": "lorakit.injection.modes",
     "resize": "lorakit.algebra",
     "save_adapter": "lorakit.methods.files",
+    "subtract": "lorakit.merging",
     "targets": "lorakit.injection.selection.catalogue",
 }
 _MODULES = (

@@ -1,4 +1,4 @@
-"""`lorakit combine`, `resize` and `extract`: files in, files out, and what goes wrong before."""
+"""`lorakit combine`, `resize`, `extract` and `subtract`: files in, files out, bad input."""
 
 from __future__ import annotations
 
@@ -102,10 +102,9 @@ def test_nothing_is_written_over_what_is_there(run, files, tmp_path, command):
 
 def test_bad_input_is_one_message_before_anything_is_written(run, files, tmp_path):
     target = tmp_path / "new"
-    code, _, err = run("combine", files["legal"], "=3", "--output", target)
+    code, _, err = run("combine", f"{files['legal']}=x", "--output", target)
     assert code == 1
-    assert f"{files['legal']} has no weight; write ADAPTER=WEIGHT" in err
-    assert "=3 names no adapter" in err
+    assert "A weight is written as ADAPTER=WEIGHT" in err
     for options, message in (
         (["--rank", 2, "--energy", 0.5], "pass rank or energy, one of the two"),
         (["--method", "tie"], "the method 'tie' is unknown"),
@@ -156,7 +155,26 @@ def test_extract_says_what_has_no_low_rank_and_writes_nothing(run, tmp_path):
     assert "model.norm" in read(target).config.modules_to_save
 
 
-@pytest.mark.parametrize("command", ["combine", "resize", "extract"])
+def test_subtract_takes_off_what_was_merged(run, tmp_path):
+    base = llama(tmp_path / "base", "")
+    model = LlamaForCausalLM.from_pretrained(base)
+    lora.inject(model, lora.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    adapter = lora.save_adapter(model, tmp_path / "adapter")
+    merged, off = tmp_path / "merged", tmp_path / "off"
+    assert run("merge", adapter, "--base", base, "--output", merged)[0] == 0
+    code, out, _ = run("subtract", merged, adapter, "--output", off)
+    assert code == 0
+    assert "rounding left" in out.splitlines()[-1]
+    state = LlamaForCausalLM.from_pretrained(off).state_dict()
+    for name, tensor in LlamaForCausalLM.from_pretrained(base).state_dict().items():
+        torch.testing.assert_close(state[name], tensor)
+    code, _, err = run("subtract", merged, adapter, "--output", off)
+    assert (code, "exists already" in err) == (1, True)
+    code, out, _ = run("subtract", merged, adapter, "--output", off, "--overwrite", "--json")
+    assert (code, json.loads(out)["total_rounding"] < 1e-5) == (0, True)
+
+
+@pytest.mark.parametrize("command", ["combine", "resize", "extract", "subtract"])
 def test_help_has_an_example(run, command):
     code, out, _ = run(command, "--help")
     assert code == 0

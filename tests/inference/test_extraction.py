@@ -116,7 +116,7 @@ def test_a_merged_adapter_is_found_again(form: str, tmp_path: Path) -> None:
     assert outcome.bundle.base_model == str(base)
     again = llama()
     write(outcome.bundle, tmp_path / "adapter")
-    lora.load_adapter(again, tmp_path / "adapter")
+    assert lora.load_adapter(again, tmp_path / "adapter").base_verified
     torch.testing.assert_close(again(IDS).logits, model(IDS).logits, **MODEL)
 
 
@@ -279,3 +279,7 @@ def test_bad_input_is_refused_before_a_model_is_built(tmp_path: Path) -> None:
         lora.extract(base, base)
     with pytest.raises(FormatError, match="nowhere is not there"):
         lora.extract(base, tmp_path / "nowhere", rank=4)
+    tuned = save(llama(), tmp_path / "tuned")
+    (tuned / "adapter_config.json").write_text("{}")
+    with pytest.raises(FormatError, match=r"tuned holds an adapter \(adapter_config\.json\)"):
+        lora.extract(base, tuned, rank=4)

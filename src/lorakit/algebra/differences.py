@@ -5,6 +5,7 @@ A tensor is read in blocks of rows of both, so that only its difference is in me
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lorakit.base_checkpoints import BaseCheckpoint
+from lorakit.checkpoint.fingerprint import Sample, places
 from lorakit.errors import FormatError
 
 _BLOCK_BYTES = 64 << 20
@@ -68,6 +70,13 @@ class CheckpointPair:
         key = self.keys[name].tuned
         assert key is not None
         return self.tuned.read(key)
+
+    def sample_of_base(self, name: str) -> Sample:
+        """What a fingerprint takes of the tensor before tuning."""
+        key = self.keys[name].base
+        assert key is not None
+        shape = self.base.tensors[key].shape
+        return Sample(shape, self.base.read_elements(key, places(math.prod(shape))))
 
     def bytes(self, name: str) -> int:
         """How many of the tuned checkpoint it takes."""

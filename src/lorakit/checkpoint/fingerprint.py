@@ -51,10 +51,16 @@ def sample(weight: Tensor) -> Sample:
 
 def fingerprint(weights: Mapping[str, Tensor]) -> dict[str, str]:
     """Digest by dtype name of the given base weights, by name; empty on the meta device."""
-    dtype = _common_dtype(weights)
+    if _common_dtype(weights) is None:
+        return {}
+    return fingerprint_of({name: sample(weight) for name, weight in weights.items()})
+
+
+def fingerprint_of(samples: Mapping[str, Sample]) -> dict[str, str]:
+    """`fingerprint` from what was taken of each weight, by name; empty if their dtypes differ."""
+    dtype = _dtype_of(samples)
     if dtype is None:
         return {}
-    samples = {name: sample(weight) for name, weight in weights.items()}
     return {_name(kind): _digest(samples, kind) for kind in _ROUNDED_TO.get(dtype, (dtype,))}
 
 
@@ -71,8 +77,7 @@ def compare(stored: Mapping[str, str] | None, weights: Mapping[str, Tensor]) -> 
 
 def compare_samples(stored: Mapping[str, str], samples: Mapping[str, Sample]) -> bool | None:
     """`compare` with what was taken of each weight, by name."""
-    dtypes = {taken.values.dtype for taken in samples.values()}
-    dtype = dtypes.pop() if len(dtypes) == 1 else None
+    dtype = _dtype_of(samples)
     if dtype is None:
         return None
     for kind in (dtype, *_ROUNDED_TO.get(dtype, ())):
@@ -95,6 +100,11 @@ def _common_dtype(weights: Mapping[str, Tensor]) -> torch.dtype | None:
     if len(dtypes) != 1 or any(weight.is_meta for weight in weights.values()):
         return None
     return dtypes.pop()
+
+
+def _dtype_of(samples: Mapping[str, Sample]) -> torch.dtype | None:
+    dtypes = {taken.values.dtype for taken in samples.values()}
+    return dtypes.pop() if len(dtypes) == 1 else None
 
 
 def _digest(samples: Mapping[str, Sample], dtype: torch.dtype) -> str:

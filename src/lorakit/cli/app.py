@@ -26,6 +26,7 @@ from lorakit.cli import (
     recipes,
     resize,
     score,
+    subtract,
     targets,
     train,
 )
@@ -66,6 +67,7 @@ app.command("combine")(combine.combine)
 app.command("resize")(resize.resize)
 app.command("extract")(extract.extract)
 app.command("merge")(merge.merge)
+app.command("subtract")(subtract.subtract)
 app.command("push")(push.push)
 
 

@@ -9,7 +9,6 @@ import typer
 from lorakit.cli import options
 from lorakit.cli.derived_options import SIZE, Energy, Output, Overwrite, Rank
 from lorakit.cli.output import Json, show
-from lorakit.errors import ConfigError
 
 
 def combine(
@@ -59,11 +58,12 @@ def combine(
     Example: `lorakit combine a=1 b=1 --method ties --rank 32 --output ./merged`
     """
     from lorakit.algebra import combine as combined
+    from lorakit.cli.weighted import parse_weighted
     from lorakit.inference.derived import open_source, require_free, write_derived
 
     require_free(output, overwrite)
-    terms = _terms(adapters)
-    sources = [open_source(name, lora_alpha) for name, _ in terms]
+    terms = parse_weighted(adapters)
+    sources = [open_source(str(name), lora_alpha) for name, _ in terms]
     bundles = [source.bundle for source in sources]
     weights = [weight for _, weight in terms]
     outcome = combined(
@@ -71,20 +71,3 @@ def combine(
     )
     directories = [source.directory for source in sources]
     show(write_derived(outcome, directories, output), json)
-
-
-def _terms(arguments: list[str]) -> list[tuple[str, float]]:
-    """Names and weights; raises ConfigError that lists what has none."""
-    terms, problems = [], []
-    for argument in arguments:
-        name, _, text = argument.rpartition("=")
-        try:
-            terms.append((name, float(text)))
-        except ValueError:
-            problems.append(f"{argument} has no weight; write ADAPTER=WEIGHT, such as {argument}=1")
-            continue
-        if not name:
-            problems.append(f"{argument} names no adapter; write ADAPTER=WEIGHT")
-    if problems:
-        raise ConfigError("These arguments cannot be used:", problems)
-    return terms

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from lorakit.cli.byte_bar import byte_bar
 from lorakit.cli.derived_options import SIZE, Energy, Output, Overwrite, Rank
 from lorakit.cli.output import Json, quiet_libraries, show
-
-if TYPE_CHECKING:
-    from lorakit.base_checkpoints import Progress
 
 
 def extract(
@@ -53,17 +49,5 @@ def extract(
 
     require_free(output, overwrite)
     quiet_libraries(json)
-    outcome = extracted(base, tuned, rank, energy, keep_rest, _bar)
+    outcome = extracted(base, tuned, rank, energy, keep_rest, partial(byte_bar, what="extracting"))
     show(write_derived(outcome, [tuned], output), json)
-
-
-@contextmanager
-def _bar(size: int) -> Iterator[Progress | None]:
-    """A bar of the bytes that are read, on a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=size, unit="B", unit_scale=True, desc="extracting", leave=False) as bar:
-        yield lambda count: bar.update(count) and None

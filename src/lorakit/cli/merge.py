@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lorakit.cli import options
+from lorakit.cli.byte_bar import byte_bar
 from lorakit.cli.output import Json, quiet_libraries, show
-
-if TYPE_CHECKING:
-    from lorakit.base_checkpoints import Progress
 
 
 def merge(
@@ -79,18 +75,6 @@ def merge(
         revision=revision,
         max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
         overwrite=overwrite,
-        bar=_bar,
+        bar=partial(byte_bar, what="merging"),
     )
     show(report, json)
-
-
-@contextmanager
-def _bar(size: int) -> Iterator[Progress | None]:
-    """A bar of the bytes that are written, on a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=size, unit="B", unit_scale=True, desc="merging", leave=False) as bar:
-        yield lambda count: bar.update(count) and None

@@ -13,10 +13,12 @@ from lorakit.algebra.extraction import extract_adapter
 from lorakit.algebra.outcome import Approximation, Deviation, Outcome
 from lorakit.algebra.size import Size
 from lorakit.base_checkpoints import BaseCheckpoint, Progress, open_checkpoint
+from lorakit.base_checkpoints.layout import ADAPTER_CONFIG
 from lorakit.checkpoint import AdapterBundle
+from lorakit.checkpoint.fingerprint import fingerprint_of
 from lorakit.checkpoint.settings import with_settings_of
 from lorakit.config import LoraConfig
-from lorakit.errors import MismatchError
+from lorakit.errors import FormatError, MismatchError
 from lorakit.foreign_files import local_path
 from lorakit.inference.kept_whole import KeptWhole, keep_whole
 from lorakit.injection.selection.naming import shortest_suffixes
@@ -52,7 +54,7 @@ def extract(
     extracted or where nothing does, ConfigError for an invalid size.
     """
     size = Size(rank, energy)
-    base, tuned = (open_checkpoint(local_path(directory)) for directory in (base_dir, tuned_dir))
+    base, tuned = (_open(local_path(directory)) for directory in (base_dir, tuned_dir))
     model = meta_model(str(tuned_dir))
     pair, mixed = _pair(model, base, tuned)
     sites = _sites(model, pair)
@@ -69,7 +71,17 @@ def extract(
     parts = _extracted(pair, sites, size, bar)
     if not parts and not kept.tensors:
         raise MismatchError(f"{tuned_dir} and {base_dir} have the same weights.")
-    return _outcome(model, str(base_dir), parts, kept)
+    return _outcome(model, str(base_dir), pair, parts, kept)
+
+
+def _open(directory: Path) -> BaseCheckpoint:
+    """Raises FormatError also for a directory whose adapter transformers would apply."""
+    if (directory / ADAPTER_CONFIG).is_file():
+        raise FormatError(
+            f"{directory} holds an adapter ({ADAPTER_CONFIG}), which would be left out; merge it "
+            "first (lorakit merge), or pass a directory without it."
+        )
+    return open_checkpoint(directory)
 
 
 def _pair(
@@ -155,7 +167,11 @@ def _extracted(
 
 
 def _outcome(
-    model: nn.Module, base: str, parts: Mapping[str, Approximation], kept: KeptWhole
+    model: nn.Module,
+    base: str,
+    pair: CheckpointPair,
+    parts: Mapping[str, Approximation],
+    kept: KeptWhole,
 ) -> Outcome:
     adapters = {name: part.adapter for name, part in parts.items()}
     config = LoraConfig(
@@ -167,6 +183,7 @@ def _outcome(
         config=with_settings_of(config, adapters),
         adapters=adapters,
         trained=kept.tensors,
+        fingerprint=fingerprint_of({n: pair.sample_of_base(f"{n}.weight") for n in adapters}),
         **base_facts(model, kept.modules) | {"base_model": base},
     )
     return Outcome(bundle, Deviation.of(parts))

@@ -2,5 +2,6 @@
 
 from lorakit.merging.files import merge_files
 from lorakit.merging.report import MergedFiles
+from lorakit.merging.subtraction import Subtraction, subtract
 
-__all__ = ["MergedFiles", "merge_files"]
+__all__ = ["MergedFiles", "Subtraction", "merge_files", "subtract"]

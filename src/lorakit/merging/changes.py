@@ -8,7 +8,7 @@ a whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Protocol
@@ -111,6 +111,12 @@ class Rounding:
     def share(self) -> float:
         """||round(W + dW) - W - dW|| / ||dW||; 0 where there is no update."""
         return (self.lost / self.size) ** 0.5 if self.size else 0.0
+
+
+def total_share(parts: Iterable[Rounding]) -> float:
+    """The share of all updates together that was lost."""
+    parts = list(parts)
+    return Rounding(sum(x.lost for x in parts), sum(x.size for x in parts)).share
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from lorakit.errors import ConfigError, MismatchError
 from lorakit.inference.beside import load_own_tokenizer
 from lorakit.locks import new_directory
 from lorakit.merging.adapters import Opened, Weighted, open_adapters
+from lorakit.merging.changes import total_share
 from lorakit.merging.companions import Companions, settle
 from lorakit.merging.places import base_directory, base_of, require_place
 from lorakit.merging.plan import Plan, blocks_of, plan_tensors, usual_dtype
@@ -107,8 +108,9 @@ def _report(
         adapters=[(one.source, one.weight) for one in opened],
         model_class=type(companions.model).__name__,
         folded_layers=len(rounding),
-        worst_rounding=max(rounding.values(), default=0.0),
-        rounding=rounding,
+        worst_rounding=max((layer.share for layer in rounding.values()), default=0.0),
+        total_rounding=total_share(rounding.values()),
+        rounding={name: layer.share for name, layer in rounding.items()},
         base_verified=next((found for found in (False, None) if found in verified), True),
         bytes=size,
         shards=shards,

@@ -12,7 +12,7 @@ from torch import Tensor
 from lorakit.base_checkpoints import BaseCheckpoint, StoredTensor
 from lorakit.errors import MismatchError
 from lorakit.injection.selection.naming import group_layers
-from lorakit.merging.changes import Adapted, Merger, Placed, Terms
+from lorakit.merging.changes import Adapted, Merger, Placed, Rounding, Terms
 from lorakit.merging.finite import require_finite_base, require_finite_sum
 from lorakit.merging.preparation import Prepared
 from lorakit.merging.sources import InCheckpoint, InMemory, RowSource
@@ -46,10 +46,10 @@ class Plan:
     """Keys of the base that the merged model has no tensor for: the head of another task."""
 
     @property
-    def rounding(self) -> dict[str, float]:
-        """The share of its update that each adapted layer lost; known when all is written."""
+    def rounding(self) -> dict[str, Rounding]:
+        """What each adapted layer lost of its update; known when all is written."""
         return {
-            written.layer: written.merger.rounding.share
+            written.layer: written.merger.rounding
             for written in self.tensors.values()
             if written.layer is not None and written.merger is not None
         }

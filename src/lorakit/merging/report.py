@@ -29,6 +29,8 @@ class MergedFiles:
     """How many weights adapters have changed."""
     worst_rounding: float
     """The largest of `rounding`."""
+    total_rounding: float
+    """That of all layers together."""
     rounding: Mapping[str, float]
     """||round(W + dW) - W - dW|| / ||dW|| by layer: the share of its update that was lost."""
     base_verified: bool | None

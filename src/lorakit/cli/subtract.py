@@ -1,0 +1,75 @@
+"""`lorakit subtract BASE ADAPTER --output DIR`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lorakit.cli import options
+from lorakit.cli.byte_bar import byte_bar
+from lorakit.cli.output import Json, quiet_libraries, show
+
+
+def subtract(
+    base: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Model that the adapter was merged into: directory or hub id."
+        ),
+    ],
+    adapter: options.Source,
+    output: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="New or empty directory for the model without it.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ],
+    lora_alpha: options.Alpha = None,
+    revision: options.Revision = None,
+    max_shard_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Largest file with weights, such as 2GB.",
+            show_default="cut as the model is",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace a model in the output directory, once the new one is whole.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Take an adapter off a model that it was merged into, from file to file.
+
+    The update is subtracted in float32 and rounded once, tensor by tensor. What rounding left of it
+    is printed; the model before merging is found up to that. DoRA, heads, biases and rows of tokens
+    cannot be taken off.
+
+    Example: `lorakit subtract ./merged ./adapter --output ./base`
+    """
+    from lorakit.cli.sizes import parse_size
+    from lorakit.merging import subtract as subtracted
+
+    quiet_libraries(json)
+    found = subtracted(
+        base,
+        adapter,
+        output,
+        lora_alpha=lora_alpha,
+        revision=revision,
+        max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
+        overwrite=overwrite,
+        bar=partial(byte_bar, what="subtracting"),
+    )
+    show(found.report if json else found, json)
