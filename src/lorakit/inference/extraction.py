@@ -23,7 +23,8 @@ from lorakit.foreign_files import local_path
 from lorakit.inference.kept_whole import KeptWhole, keep_whole
 from lorakit.injection.selection.naming import shortest_suffixes
 from lorakit.injection.transfer.base_facts import base_facts
-from lorakit.layers import conversion
+from lorakit.layers.conversion import site_of
+from lorakit.layers.refusals import refusal
 from lorakit.models.checkpoint_names import CheckpointNames, checkpoint_names
 from lorakit.models.loading import meta_model
 from lorakit.surgery.ties import tied_names
@@ -116,8 +117,8 @@ def _sites(model: nn.Module, pair: CheckpointPair) -> dict[str, Site]:
     for name, module in model.named_modules():
         weight = f"{name}.weight"
         known = weight in pair.keys and weight not in shared and pair.are_alike(weight)
-        if known and conversion.refusal(module) is None:
-            site = conversion.site_of(module)
+        if known and refusal(module) is None:
+            site = site_of(module)
             if site.kind in ("linear", "conv"):
                 found[name] = site
     return found
