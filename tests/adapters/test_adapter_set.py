@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -127,6 +130,35 @@ def test_no_rows_at_all_is_an_error(paths: dict[str, Path]) -> None:
     adapters = loaded_set(zoo.llama(), paths)
     with pytest.raises(StateError, match="names no adapters"), adapters.rows([]):
         pass
+
+
+def test_what_is_no_name_is_an_error(paths: dict[str, Path]) -> None:
+    adapters: Any = loaded_set(zoo.llama(), paths)
+    with (
+        pytest.raises(StateError, match="names 'legal', which is one text"),
+        adapters.rows("legal"),
+    ):
+        pass
+    with pytest.raises(StateError, match="of these names") as caught, adapters.rows([["a"], 3]):
+        pass
+    assert caught.value.problems == ("['a']", "3")
+    for wrong in (None, 5, ["legal"]):
+        with pytest.raises(StateError, match="takes a name, or weights by name"):
+            adapters.activate(wrong)
+
+
+def test_a_set_may_be_closed_within_its_rows(paths: dict[str, Path]) -> None:
+    model = zoo.llama()
+    adapters = loaded_set(model, paths)
+    with adapters.rows(["legal", None]):
+        adapters.close()
+        assert_close(text_of(model), text_of(zoo.llama()), **EXACT)
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_set_is_not_copied(paths: dict[str, Path], again: Any) -> None:
+    with pytest.raises(StateError, match="not copied or pickled"):
+        again(loaded_set(zoo.llama(), paths))
 
 
 def test_an_adapter_in_use_is_not_unloaded(paths: dict[str, Path]) -> None:

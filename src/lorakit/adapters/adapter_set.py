@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from threading import get_ident
+from typing import NoReturn
 
 from torch import nn
 
@@ -209,6 +210,11 @@ class AdapterSet:
         those of DoRA, with heads or biases, or that train.
         """
         self._require_open()
+        if not isinstance(name, str | Mapping):
+            raise StateError(
+                f"activate() takes a name, or weights by name, not {name!r}; deactivate() chooses "
+                "the base."
+            )
         weights = {name: 1.0} if isinstance(name, str) else dict(name)
         require_known(weights, self._store.members)
         is_one = list(weights.values()) == [1.0]
@@ -236,11 +242,13 @@ class AdapterSet:
         forward for another number of rows.
         """
         self._require_open()
-        if len(names) == 0:
+        if isinstance(names, str) or not names:
+            found = "no adapters" if not names else f"{names!r}, which is one text"
             raise StateError(
-                "rows() names no adapters; name one, or None, for each row of a batch."
+                f"rows() names {found}; pass a list with a name, or None, for each row of a batch."
             )
         me, store = get_ident(), self._store
+        require_known(names, store.members)
         with store.holding(names, me, "rows()") as members:
             slabs = [None if name is None else members[name].slab for name in names]
             choice = self._routing.rows(slabs)
@@ -269,6 +277,12 @@ class AdapterSet:
         """What each adapter is, in the order in which they came."""
         members = list(self._store.members.values())
         return [replace(member.loaded, where=member.where) for member in members]
+
+    def __reduce__(self) -> NoReturn:
+        raise StateError(
+            "An AdapterSet is not copied or pickled: the copy of a model computes with what was "
+            "active, and another set of it loads the adapters that save() wrote."
+        )
 
     def _require_open(self) -> None:
         if self._closed:

@@ -23,13 +23,14 @@ def require_new(name: object, known: Collection[str]) -> None:
 
 def require_known(names: Iterable[object], known: Collection[str]) -> None:
     """Raise StateError that lists every name that is none of these; None means the base."""
-    unknown = dict.fromkeys(n for n in names if n is not None and n not in known)
+    asked = (name for name in names if name is not None)
+    unknown = {repr(n): n for n in asked if not (isinstance(n, str) and n in known)}
     if not unknown:
         return
     there = ", ".join(map(repr, known)) if known else "none"
     problems = [
         f"{name!r}{suggest(str(name), known) if at < SUGGESTIONS else ''}"
-        for at, name in enumerate(unknown)
+        for at, name in enumerate(unknown.values())
     ]
     raise StateError(f"No adapters of these names are in this set, which has {there}:", problems)
 

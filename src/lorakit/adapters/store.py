@@ -137,7 +137,7 @@ class Store:
             for member in members:
                 member.holders.remove(holder)
                 if not member.holders:
-                    del self._held[member]
+                    self._held.pop(member, None)  # `clear` has forgotten it
             self.changed.notify_all()
 
     def pin(self, name: str) -> None:
