@@ -51,6 +51,8 @@ class AdapterBundle:
     """The config of a method other than LoRA, in values that JSON has."""
     spelling: Callable[[str], str | None] | None = None
     """For a format with its own module names: how it writes a module's name; see `late_names`."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Name of a module -> the name that its file has, where that is another one."""
     targets_stated: bool = True
     """Whether the file stores `config.target_modules`; if not, they are its tensors' modules."""
     unknown_settings: Mapping[str, Any] = field(default_factory=dict)

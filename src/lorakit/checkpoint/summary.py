@@ -155,8 +155,8 @@ def summarise(
 
 
 def _targets(bundle: AdapterBundle) -> list[str] | str:
-    """The config's targets, or the last parts of the names where the file does not store them."""
+    """The config's targets, or the last parts of the names where these are the modules' own."""
     targets = bundle.config.target_modules
-    if targets is None or not bundle.targets_stated:
+    if targets is None or not bundle.targets_stated or bundle.adapters.keys() >= set(targets):
         return sorted({name.rpartition(".")[2] for name in bundle.adapters})
     return targets if isinstance(targets, str) else list(targets)

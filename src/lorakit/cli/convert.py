@@ -24,7 +24,8 @@ def convert(
         typer.Option(
             metavar="FORMAT",
             help="peft, loralib, portable (what every reader of PEFT's directory computes "
-            "rightly), vllm (that, with what vLLM accepts), gguf (llama.cpp), or lorakit.",
+            "rightly), vllm (that, with what vLLM accepts), gguf (llama.cpp), "
+            "diffusers, kohya, mlx, or lorakit.",
             rich_help_panel=options.OUTPUT,
         ),
     ],

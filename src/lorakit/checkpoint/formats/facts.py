@@ -1,17 +1,19 @@
 """What an adapter says beside its function, as lorakit's header in formats of other tools.
 
     {"version": 1, "base_model": ..., "base_class": [...], "task_type": ..., "fingerprint": {...},
-     "num_labels": ..., "modules": {name in the file: name in the model}, "heads": {name: number}}
+     "num_labels": ..., "modules": {name in the file: name in the model}, "heads": {name: number},
+     "transposed": [name]}
 
-`modules` is there where the format's own names cannot be turned back, `heads` where it has the rows
-of some in another order. Other readers pass it by.
+`modules` is there where the format has other names, `heads` where it has the rows of some in
+another order, `transposed` where it does not say how a weight is stored. Others pass it by.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.header import (
@@ -19,6 +21,7 @@ from lorakit.checkpoint.header import (
     VERSION,
     Check,
     header_text,
+    is_names,
     parse_table,
     require_version,
     table_of,
@@ -26,18 +29,21 @@ from lorakit.checkpoint.header import (
 )
 from lorakit.errors import FormatError
 
+T = TypeVar("T")
+
 _TEXT: Check = ("a string", lambda value: isinstance(value, str))
 _TYPES: dict[str, Check] = {
     "base_model": _TEXT,
     "task_type": _TEXT,
     "modules": ("a dict of strings", table_of(str)),
     "heads": ("a dict of integers", table_of(int)),
+    "transposed": ("a list of names", is_names),
     **BASE_TYPES,
 }
 _FACTS = ("base_model", "base_class", "task_type", "fingerprint", "num_labels")
 
 
-def facts_text(bundle: AdapterBundle, **tables: Mapping[str, Any]) -> dict[str, str]:
+def facts_text(bundle: AdapterBundle, **tables: Any) -> dict[str, str]:
     """The metadata of a file: what is known of the bundle, and these tables."""
     facts = {name: getattr(bundle, name) for name in _FACTS}
     known = {name: value for name, value in facts.items() if value is not None}
@@ -61,3 +67,16 @@ def with_facts(bundle: AdapterBundle, table: Mapping[str, Any]) -> AdapterBundle
     if "base_class" in facts:
         facts["base_class"] = tuple(facts["base_class"])
     return replace(bundle, **facts)
+
+
+def in_own_names(found: Mapping[str, T], table: Mapping[str, Any], file: Path) -> dict[str, T]:
+    """What was found, by the modules' own names where `read_facts` has them.
+
+    Raises FormatError if the header names other modules than were found.
+    """
+    modules = table.get("modules")
+    if modules is None:
+        return dict(found)
+    if modules.keys() != found.keys() or len(set(modules.values())) < len(modules):
+        raise FormatError(f"{file} cannot be loaded: its header names other modules than it has.")
+    return {modules[name]: value for name, value in found.items()}

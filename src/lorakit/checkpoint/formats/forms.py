@@ -80,6 +80,11 @@ def with_one_alpha(
     return {name: scaled_to(x, alpha / x.spec.r) for name, x in adapters.items()}
 
 
+def is_float32(value: float) -> bool:
+    """Whether float32 holds this number exactly."""
+    return float(torch.tensor(value, dtype=torch.float32)) == value
+
+
 def with_adapters(bundle: AdapterBundle, adapters: Adapters) -> AdapterBundle:
     """The bundle with these in place of its adapters; what its config says of all follows them."""
     ranks = Counter(x.spec.r for x in adapters.values())

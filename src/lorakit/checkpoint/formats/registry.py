@@ -7,7 +7,10 @@ from pathlib import Path
 from lorakit.checkpoint.formats.adapterhub import AdapterHub
 from lorakit.checkpoint.formats.codec import Decoder
 from lorakit.checkpoint.formats.gguf.codec import Gguf
+from lorakit.checkpoint.formats.image_models.diffusers import Diffusers
+from lorakit.checkpoint.formats.image_models.kohya import Kohya
 from lorakit.checkpoint.formats.loralib import Loralib
+from lorakit.checkpoint.formats.mlx import Mlx
 from lorakit.checkpoint.formats.native import Native
 from lorakit.checkpoint.formats.peft.codec import Peft
 from lorakit.checkpoint.formats.peft.portable import Portable, Vllm
@@ -68,5 +71,8 @@ for _codec in (
     Portable(),
     Vllm(),
     Gguf(),
+    Diffusers(),
+    Kohya(),
+    Mlx(),
 ):
     register(_codec)

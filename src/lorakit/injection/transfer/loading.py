@@ -22,13 +22,14 @@ from lorakit.injection.record import require_enabled
 from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.selection.selected import Selection, Target
 from lorakit.injection.transfer.placement import Placement, place
+from lorakit.injection.transfer.prefixes import without_prefix_difference
 from lorakit.injection.transfer.pretrained import keep_loadable
 from lorakit.injection.transfer.token_rows import without_tables
 from lorakit.injection.transfer.trained_tensors import without_base_copies
 from lorakit.injection.transfer.untying import trained_as_one, untie
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
-from lorakit.text import settings
+from lorakit.text import plural, settings
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class LoadReport:
     """For a 16-bit base: the largest share of a layer's update that merging would lose."""
     unknown_settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings in the file that lorakit does not know; they could mean another function."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Name of a module -> its name in the file, where that is another one."""
 
     def __str__(self) -> str:
         lines = [str(self.adapter), f"format: {self.format}"]
@@ -53,6 +56,11 @@ class LoadReport:
         if self.unknown_settings:
             text = settings(self.unknown_settings)
             lines.append(f"unknown settings, which could mean another function: {text}")
+        if self.renamed:
+            here, there = next(iter(self.renamed.items()))
+            lines.append(
+                f"renamed: {plural(len(self.renamed), 'module')}, such as {there} to {here}"
+            )
         return "\n".join(lines)
 
 
@@ -76,7 +84,7 @@ def load_bundle(
     mark_training_start(model)
     rounding = _worst_rounding(model)
     verified, unknown = placement.base_verified, bundle.unknown_settings
-    return LoadReport(bundle.format, describe(model), verified, rounding, unknown)
+    return LoadReport(bundle.format, describe(model), verified, rounding, unknown, bundle.renamed)
 
 
 def fit(
@@ -86,8 +94,9 @@ def fit(
 
     Raises MismatchError that lists everything that does not fit.
     """
-    names = (name for name, _ in model.named_modules(remove_duplicate=False))
+    names = [name for name, _ in model.named_modules(remove_duplicate=False)]
     bundle, unexpected = in_model_names(bundle, names)
+    bundle = without_prefix_difference(bundle, names)
     bundle = without_tables(model, without_base_copies(model, bundle))
     placement = place(model, bundle)
     adapted = any(True for _ in lora_layers(model))

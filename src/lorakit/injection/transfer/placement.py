@@ -79,6 +79,9 @@ def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
             if name not in rows
         }
         placement.base_verified = compare(bundle.fingerprint, weights)
+        if bundle.renamed and not placement.base_verified:  # it was taken under the file's names
+            before = {bundle.renamed.get(name, name): weight for name, weight in weights.items()}
+            placement.base_verified = compare(bundle.fingerprint, before)
     return placement
 
 

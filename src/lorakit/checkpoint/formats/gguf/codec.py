@@ -73,7 +73,7 @@ class Gguf(Codec):
 
     def in_form(self, bundle: AdapterBundle) -> AdapterBundle:
         adapters = {name: _in_types(forms.whole(x)) for name, x in bundle.adapters.items()}
-        adapters = forms.with_one_alpha(adapters, lambda alpha: _as_float32(alpha) == alpha)
+        adapters = forms.with_one_alpha(adapters, forms.is_float32)
         return forms.with_adapters(bundle, adapters)
 
     def write(self, bundle: AdapterBundle, path: Path) -> None:
@@ -126,7 +126,3 @@ def _in_types(adapter: ModuleAdapter) -> ModuleAdapter:
         name: t.float() if t.dtype == torch.bfloat16 else t for name, t in adapter.tensors.items()
     }
     return replace(adapter, tensors=wide)
-
-
-def _as_float32(value: float) -> float:
-    return float(torch.tensor(value, dtype=torch.float32))

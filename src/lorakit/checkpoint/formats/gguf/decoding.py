@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.formats import forms
-from lorakit.checkpoint.formats.facts import with_facts
+from lorakit.checkpoint.formats.facts import in_own_names, with_facts
 from lorakit.checkpoint.formats.gguf.architectures import (
     Architecture,
     as_rotated,
@@ -55,8 +55,6 @@ def decode(
     if modules is None and base is not None and base.name != kind:
         problems.append(f"it is for a base of architecture {kind}, and this one is {base.name}")
     pairs = dict(_pairs(tensors, problems))
-    if modules is not None and modules.keys() != pairs.keys():
-        problems.append("its header names other modules than it has tensors of")
     if problems:
         raise FormatError(f"{path} cannot be loaded:", problems)
     if modules is None and base is None:
@@ -68,7 +66,7 @@ def decode(
         name: _adapter(name, pair, alpha, kind, heads.get(name) if modules else _heads(base, name))
         for name, pair in pairs.items()
     }
-    adapters = {(modules or {}).get(name, name): adapter for name, adapter in found.items()}
+    adapters = in_own_names(found, facts, path)
     bundle = AdapterBundle(
         LoraConfig(lora_alpha=alpha, target_modules=list(adapters)),
         adapters,

@@ -9,6 +9,7 @@ from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.checksum import CHECKSUM
 from lorakit.checkpoint.formats.adapterhub import is_of_adapterhub
 from lorakit.checkpoint.formats.codec import Codec
+from lorakit.checkpoint.formats.mlx_directory import is_of_mlx
 from lorakit.checkpoint.formats.peft.decoding import decode
 from lorakit.checkpoint.formats.peft.encoding import encode, has_pefts_variants, unsupported
 from lorakit.checkpoint.formats.peft.layout import (
@@ -25,6 +26,7 @@ from lorakit.checkpoint.formats.peft.layout import (
 from lorakit.checkpoint.formats.peft.model_card import model_card
 from lorakit.checkpoint.formats.peft.prompt_tuning import has_prompt
 from lorakit.checkpoint.formats.peft.writing import write_directory
+from lorakit.checkpoint.formats.pipelines import is_of_image_models
 from lorakit.checkpoint.formats.tensor_files import (
     load_pickle,
     load_safetensors,
@@ -45,8 +47,11 @@ class Peft(Codec):
     def sniff(self, path: Path) -> bool:
         if has_prompt(path):
             return False
+        if path.name != TENSORS_NAME and (is_of_image_models(path) or is_of_mlx(path)):
+            return False
         if path.is_dir():
-            configured = _config_of(path) is not None and not is_of_adapterhub(path)
+            others = is_of_adapterhub(path) or is_of_mlx(path)
+            configured = _config_of(path) is not None and not others
             return (path / TENSORS_NAME).is_file() or configured
         if path.suffix == ".safetensors":
             return path.name == TENSORS_NAME or _has_peft_names(path)
