@@ -58,7 +58,7 @@ TEXT = {
     "rank_pattern": {"fc1": 2},
     "alpha_pattern": {"fc2": 11},
 }
-"""With transformers 5 diffusers 0.42.1 reads none of kohya's names of a text encoder's attention."""
+"""diffusers 0.42.1 reads no attention from kohya's names if the encoder is transformers 5's."""
 
 
 def unet() -> nn.Module:

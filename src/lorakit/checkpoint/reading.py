@@ -18,24 +18,28 @@ def read(
     lora_alpha: float | None = None,
     revision: str | None = None,
     *,
+    subfolder: str | None = None,
     base: Mapping[str, Any] | None = None,
 ) -> AdapterBundle:
     """Read `path`: a file or directory of a format in `FORMATS`, a hub id or a release.
 
     A release is a name in `releases.RELEASES`; it is downloaded when it is first read, and its base
     and alpha are known. Otherwise `lora_alpha` is required where the file does not store it.
-    Pickles are loaded with `weights_only=True`, so no code in them runs.
+    `subfolder` is where in a directory or a repository the adapter is. `base` is the config of the
+    base, for files in whose format names or numbers depend on it (GGUF's, unless lorakit wrote
+    them). Pickles are loaded with `weights_only=True`, so no code in them runs.
 
     Raises FormatError that says what is wrong with the file, MissingAlphaError for a missing
     `lora_alpha`, MissingDependencyError for a hub id without huggingface_hub, ConfigError for a
     `revision` of a local path.
     """
-    return decode(find(path, revision), lora_alpha, base)
+    return decode(find(path, revision, subfolder), lora_alpha, base)
 
 
-def find(path: str | Path, revision: str | None = None) -> Source:
+def find(path: str | Path, revision: str | None = None, subfolder: str | None = None) -> Source:
     """What `read` reads, downloaded if it has to be; raises as that does."""
-    return locate(path, revision, (name for codec in FORMATS.values() for name in codec.files))
+    names = (name for codec in FORMATS.values() for name in codec.files)
+    return locate(path, revision, names, subfolder)
 
 
 def decode(

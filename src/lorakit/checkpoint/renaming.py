@@ -14,6 +14,7 @@ from dataclasses import replace
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.config.bounded import bounded_problem
 from lorakit.errors import ConfigError, FormatError
+from lorakit.text import plural
 
 
 def rename_modules(bundle: AdapterBundle, names: Mapping[str, str]) -> AdapterBundle:
@@ -75,6 +76,12 @@ def renamed_by(bundle: AdapterBundle, rename: Mapping[str, str]) -> AdapterBundl
     if empty := [name for name, new in names.items() if not new]:
         raise ConfigError("Renaming leaves nothing of these names:", empty)
     return rename_modules(bundle, {name: new for name, new in names.items() if new != name})
+
+
+def renaming_text(renamed: Mapping[str, str]) -> str:
+    """What was renamed, in a line of a report; `renamed` is that of a bundle, and not empty."""
+    here, there = next(iter(renamed.items()))
+    return f"renamed: {plural(len(renamed), 'module')}, such as {there} to {here}"
 
 
 def _replacement_problem(pattern: str, text: str) -> str | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from lorakit.checkpoint.releases import RELEASES, fetch, release_of
 from lorakit.errors import ConfigError, FormatError, MissingDependencyError, suggest
@@ -23,12 +23,26 @@ class Source:
     lora_alpha: float | None = None
 
 
-def locate(path: str | Path, revision: str | None, hub_files: Iterable[str]) -> Source:
+def locate(
+    path: str | Path,
+    revision: str | None,
+    hub_files: Iterable[str],
+    subfolder: str | None = None,
+) -> Source:
     """The local path, downloaded if it has to be; of a Hub repository only `hub_files`.
 
+    `subfolder` is where in a directory or a repository they are.
+
     Raises FormatError if there is no such adapter, MissingDependencyError for a Hub id without
-    huggingface_hub, ConfigError for a `revision` of something that is not on the Hub.
+    huggingface_hub, ConfigError for a `revision` of something that is not on the Hub, and for a
+    `subfolder` that is none.
     """
+    if subfolder is not None:
+        _require_within(subfolder)
+        source = locate(path, revision, (f"{subfolder}/{name}" for name in hub_files))
+        if not (source.path / subfolder).is_dir():
+            raise FormatError(f"{path} has no directory {subfolder}.")
+        return replace(source, path=source.path / subfolder)
     local = local_path(path)
     release = release_of(path)
     if revision is not None and (local.exists() or release is not None):
@@ -44,6 +58,13 @@ def locate(path: str | Path, revision: str | None, hub_files: Iterable[str]) -> 
         return Source(_download(str(path), revision, hub_files))
     near = suggest(str(path), RELEASES)
     raise FormatError(f"No adapter found at {path}: no such file or directory{near}.")
+
+
+def _require_within(subfolder: str) -> None:
+    """Raise ConfigError for a subfolder that leads out of its directory."""
+    parts = PurePosixPath(subfolder).parts
+    if not parts or ".." in parts or PurePosixPath(subfolder).is_absolute():
+        raise ConfigError(f"subfolder={subfolder!r} is no directory within another one.")
 
 
 def _download(hub_id: str, revision: str | None, files: Iterable[str]) -> Path:

@@ -9,6 +9,7 @@ import typer
 
 from lorakit.cli import options
 from lorakit.cli.output import Json, quiet_libraries, show
+from lorakit.errors import ConfigError
 
 
 def convert(
@@ -41,6 +42,17 @@ def convert(
     ] = None,
     lora_alpha: options.Alpha = None,
     revision: options.Revision = None,
+    subfolder: options.Subfolder = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="REGEX=REPLACEMENT",
+            help="Other names for modules: what the expression finds in one becomes the "
+            "replacement, as in Python's re.sub. May be repeated; the first that finds something "
+            "is taken.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = None,
     overwrite: options.Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -49,6 +61,8 @@ def convert(
     What the format cannot hold is an error that lists it, and nothing is written then.
 
     Example: `lorakit convert runs/reviews ./for-vllm --to vllm`
+
+    Example: `lorakit convert adapter ./bare --to peft --rename "^model\\.="`
 
     Example: `lorakit convert lora.pt ./adapter --to peft --base FacebookAI/roberta-base
     --lora-alpha 16`
@@ -63,6 +77,18 @@ def convert(
         base=base,
         lora_alpha=lora_alpha,
         revision=revision,
+        subfolder=subfolder,
+        rename=_renaming(rename),
         overwrite=overwrite,
     )
     show(report, json)
+
+
+def _renaming(given: list[str] | None) -> dict[str, str] | None:
+    """The expressions and replacements; raises ConfigError for an option without both."""
+    if not given:
+        return None
+    pairs = [option.rpartition("=") for option in given]
+    if bad := [option for option, (pattern, _, _) in zip(given, pairs, strict=True) if not pattern]:
+        raise ConfigError("--rename takes REGEX=REPLACEMENT, such as '^model\\.=':", bad)
+    return {pattern: text for pattern, _, text in pairs}

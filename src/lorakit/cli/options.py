@@ -113,6 +113,14 @@ Revision = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Subfolder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where in a directory or a repository the adapter is.",
+        rich_help_panel=MODEL,
+    ),
+]
 Column = Annotated[
     list[str] | None,
     typer.Option(

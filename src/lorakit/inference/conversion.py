@@ -7,7 +7,7 @@ refused it before.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lorakit.checkpoint import AdapterBundle, read, vllm, write
 from lorakit.checkpoint.formats.codec import Codec
+from lorakit.checkpoint.renaming import renamed_by, renaming_text
 from lorakit.checkpoint.writing import codec_named
 from lorakit.errors import ConfigError, SaveError
 from lorakit.foreign_files import local_path
@@ -45,6 +46,8 @@ class Conversion:
     """Whether B holds a part of the scale, so that the format computes the same function."""
     not_stored: list[str]
     """What the file does not say of the adapter, and its reader has to know."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Name of a module -> its name in the source, where that is another one."""
     vllm_max_lora_rank: int | None = None
     """For vLLM: the least --max-lora-rank that takes it."""
 
@@ -55,6 +58,8 @@ class Conversion:
         ]
         if self.scale_in_B:
             lines.append(f"lora_alpha is now {self.lora_alpha:g}; the rest of the scale is in B")
+        if self.renamed:
+            lines.append(renaming_text(self.renamed))
         if self.not_stored:
             lines.append(f"not in this format: {', '.join(self.not_stored)}")
         if self.vllm_max_lora_rank is not None:
@@ -70,12 +75,14 @@ def convert(
     base: str | None = None,
     lora_alpha: float | None = None,
     revision: str | None = None,
+    subfolder: str | None = None,
+    rename: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> Conversion:
     """Write the adapter of a run, directory, file or hub id to `target` in another format.
 
     `base` is only read where names or types of layers are the base's to say, and then its config
-    alone.
+    alone. `subfolder` and `rename` are as for `lorakit.load_adapter`.
 
     Raises FormatError for the source, ConfigError for a missing `base`, MismatchError for one that
     the adapter does not fit, SaveError for what the format cannot hold and for a `target` that
@@ -84,7 +91,9 @@ def convert(
     codec = codec_named(format)
     run = finished_run(source, revision)
     config = None if base is None else load_config(base).to_dict()
-    bundle = read(source if run is None else run.adapter, lora_alpha, revision, base=config)
+    adapter = source if run is None else run.adapter
+    bundle = read(adapter, lora_alpha, revision, subfolder=subfolder, base=config)
+    bundle = bundle if rename is None else renamed_by(bundle, rename)
     name = base or bundle.base_model
     if _needs_base(bundle, codec):
         bundle = _on_base(bundle, _required(name, source), source)
@@ -156,6 +165,7 @@ def _report(bundle: AdapterBundle, codec: Codec, target: Path) -> Conversion:
         lora_alpha=expected.config.lora_alpha,
         scale_in_B=_scale_moved(bundle, expected),
         not_stored=lost,
+        renamed=bundle.renamed,
         vllm_max_lora_rank=vllm.max_rank(expected) if codec.name == "vllm" else None,
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from lorakit.checkpoint import AdapterBundle, read, write
+from lorakit.checkpoint.renaming import renamed_by
 from lorakit.errors import FormatError, MismatchError, StateError, suggest
 from lorakit.injection.record import require_no_set
 from lorakit.injection.transfer.loading import LoadReport
@@ -47,6 +48,8 @@ def load_adapter(
     lora_alpha: float | None = None,
     *,
     revision: str | None = None,
+    subfolder: str | None = None,
+    rename: Mapping[str, str] | None = None,
     check_base: bool = True,
 ) -> LoadReport:
     """Load an adapter into `model`, adapting it first if it is not adapted.
@@ -55,7 +58,11 @@ def load_adapter(
     file, a loralib .pt/.bin file, for which `lora_alpha` is required, a name in
     `lorakit checkpoints list`, which is downloaded and whose alpha is known, or what another method
     trained, as saved by `save_adapter`. Afterwards the adapters and what was trained in full
-    require gradients, as after `inject`. A model that is already adapted must have exactly the same
+    require gradients, as after `inject`. `subfolder` is where in a directory or repository it is.
+    `rename` gives modules other names: what a regular expression finds in one becomes the
+    replacement, as in `re.sub`, by the first that finds something. Where a model is a part of the
+    one that the adapter was saved from, or has that as a part, names are moved without it; the
+    report says what was renamed. A model that is already adapted must have exactly the same
     adapted modules. Wrappers of torch.compile and DataParallel are ignored.
 
     Raises FormatError or MissingAlphaError for the file, and MismatchError that lists every
@@ -63,7 +70,9 @@ def load_adapter(
     weights other than those that the adapter was trained on (`check_base=False` allows them);
     StateError for a model with PEFT's modules. Neither the model nor the disk has changed then.
     """
-    bundle = read(path, lora_alpha, revision, base=_config_of(model))
+    config = _config_of(model)
+    bundle = read(path, lora_alpha, revision, subfolder=subfolder, base=config)
+    bundle = bundle if rename is None else renamed_by(bundle, rename)
     return load(model, bundle, str(path), check_base)
 
 

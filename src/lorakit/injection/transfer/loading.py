@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.fingerprint import verdict
 from lorakit.checkpoint.late_names import in_model_names
+from lorakit.checkpoint.renaming import renaming_text
 from lorakit.errors import MismatchError
 from lorakit.injection import trained_copies
 from lorakit.injection.inspection.health import mark_training_start
@@ -29,7 +30,7 @@ from lorakit.injection.transfer.trained_tensors import without_base_copies
 from lorakit.injection.transfer.untying import trained_as_one, untie
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
-from lorakit.text import plural, settings
+from lorakit.text import settings
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,7 @@ class LoadReport:
             text = settings(self.unknown_settings)
             lines.append(f"unknown settings, which could mean another function: {text}")
         if self.renamed:
-            here, there = next(iter(self.renamed.items()))
-            lines.append(
-                f"renamed: {plural(len(self.renamed), 'module')}, such as {there} to {here}"
-            )
+            lines.append(renaming_text(self.renamed))
         return "\n".join(lines)
 
 
