@@ -1,24 +1,22 @@
-"""The base class of adapted layers: settings, tensors, and the forward that all of them share.
+"""The base class of adapted layers: their tensors, and the forward that all of them share.
 
-`merged_weight` has the cache of the merged weight.
+`adapter_settings` has their settings, and `merged_weight` the cache of the merged weight.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from lorakit.config import alpha_for
 from lorakit.errors import ConfigError
 from lorakit.functional.linear import add_scaled
 from lorakit.functional.token_rows import Rows
 from lorakit.functional.token_rows import replace as replace_rows
+from lorakit.layers.adapter_settings import AdapterSettings
 from lorakit.layers.lora_layer import LoRALayer
-from lorakit.layers.merged_weight import MergedWeight
 from lorakit.surgery.disabling import here
 from lorakit.variants import AdapterSpec, ModuleAdapter, Site, Variant
 from lorakit.variants.registry import find
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class AdapterLayer(MergedWeight, LoRALayer):
+class AdapterLayer(AdapterSettings, LoRALayer):
     """An nn.Module with a frozen weight and an adapter's parameters, such as `lora_A`, `lora_B`.
 
     A subclass defines the site of its weight, the base layer's forward and that of B A; the variant
@@ -89,7 +87,7 @@ class AdapterLayer(MergedWeight, LoRALayer):
         dropout = spec.lora_dropout if self.training else 0.0
         return self.variant.forward(self, input, own, self.scaling, dropout)
 
-    # --- settings
+    # --- the adapter
 
     def attach(
         self,
@@ -171,52 +169,6 @@ class AdapterLayer(MergedWeight, LoRALayer):
                 if name in values:
                     parameter.copy_(values[name])
         self.drop_cache()
-
-    @property
-    def r(self) -> int:
-        """The rank. Read-only, since it is the shape of A and B; see `lorakit.inject`."""
-        return self.spec.r
-
-    @property
-    def lora_alpha(self) -> float:
-        """Numerator of the scaling; setting it updates `scaling`."""
-        return self.spec.lora_alpha
-
-    @lora_alpha.setter
-    def lora_alpha(self, value: float) -> None:
-        self.spec = replace(self.spec, lora_alpha=value)
-        self.scaling = self.spec.scaling
-
-    @property
-    def scaled_spec(self) -> AdapterSpec:
-        """`spec`, with the `lora_alpha` that gives a `scaling` that was set by itself.
-
-        Raises ConfigError for a scaling that is not finite.
-        """
-        if not self.r or self.scaling == self.spec.scaling:
-            return self.spec
-        alpha = alpha_for(self.scaling, self.r, self.spec.use_rslora)
-        return replace(self.spec, lora_alpha=alpha)
-
-    @property
-    def lora_dropout(self) -> float:
-        """Probability with which an input of A is zeroed in training."""
-        return self.spec.lora_dropout
-
-    @lora_dropout.setter
-    def lora_dropout(self, value: float) -> None:
-        self.spec = replace(self.spec, lora_dropout=value)
-
-    @property
-    def merge_weights(self) -> bool:
-        """Whether the merged weight may be cached in eval mode."""
-        return self.spec.merge_weights
-
-    @merge_weights.setter
-    def merge_weights(self, value: bool) -> None:
-        self.spec = replace(self.spec, merge_weights=value)
-        if not value:
-            self.drop_cache()
 
     def extra_repr(self) -> str:
         text = super().extra_repr()

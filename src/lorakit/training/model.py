@@ -72,11 +72,12 @@ def adapt_model(recipe: Recipe, model: Any, head: list[str]) -> Report:
 def require_labels(recipe: Recipe, model: Any) -> None:
     """Raise ConfigError if label smoothing takes labels away that this prepared model reads."""
     smoothing = recipe.training.label_smoothing
-    if smoothing and isinstance(model, KnowsPrompts) and model.prefix.infix:
+    infix = model.prefix.infix_length if isinstance(model, KnowsPrompts) else 0
+    if smoothing and infix:
         raise ConfigError(
-            f"training.label_smoothing is {smoothing:g} and {recipe.method}.infix is "
-            f"{model.prefix.infix}: the infix stands before the first label, and label smoothing "
-            "takes the labels from the model; leave one of them out."
+            f"training.label_smoothing is {smoothing:g} and {recipe.method}.infix is {infix}: the "
+            "infix stands before the first label, and label smoothing takes the labels from the "
+            "model; leave one of them out."
         )
 
 

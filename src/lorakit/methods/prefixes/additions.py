@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from lorakit.methods.prefixes.cross_attention import CrossAttention, SeesVirtualTokens
+from lorakit.methods.prefixes.cross_attention import EncodedTokens, SeesVirtualTokens
 from lorakit.methods.prefixes.insertion import Insertion, WithVirtualTokens
 from lorakit.methods.prefixes.places import Places, arguments
 from lorakit.methods.prefixes.prompts import KnowsPrompts, Prompts
@@ -42,7 +42,7 @@ def insertions(
     )
     added = [Addition(found.backbone, CHILD, insertion, WithVirtualTokens)]
     if found.decoder is not None:
-        reader = CrossAttention(prefix, infix, arguments(found.decoder))
+        reader = EncodedTokens(prefix, infix, arguments(found.decoder))
         added.append(Addition(found.decoder, CHILD, reader, SeesVirtualTokens))
     if found.generates:
         prompts = Prompts(arguments(model), infix)

@@ -42,7 +42,7 @@ class Insertion(nn.Module):
         layers: int = 0,
     ) -> None:
         super().__init__()
-        self.prefix, self.infix = prefix, infix
+        self.prefix_length, self.infix_length = prefix, infix
         self.register_buffer("ids", torch.tensor(ids), persistent=False)
         """The ids of the virtual tokens (V,)."""
         self.arguments = tuple(arguments)
@@ -59,7 +59,7 @@ class Insertion(nn.Module):
     @property
     def count(self) -> int:
         """How many virtual tokens there are."""
-        return self.prefix + self.infix
+        return self.prefix_length + self.infix_length
 
     def activations(self, place: Layout | None) -> Activations | None:
         """What the blocks read; None where they take what comes."""
@@ -119,7 +119,7 @@ def _layout(tokens: Insertion, given: Mapping[str, Any]) -> Layout:
     said = here.prompt.ends if tokens.is_causal and here.prompt is not None else None
     if said is not None:
         ends = _prompt_ends(said, tokens, starts, ends, length)
-    return layout(tokens.prefix, tokens.infix, starts, ends, length, tokens.is_causal)
+    return layout(tokens.prefix_length, tokens.infix_length, starts, ends, length, tokens.is_causal)
 
 
 def _prompt_ends(
@@ -127,7 +127,7 @@ def _prompt_ends(
 ) -> Tensor:
     if isinstance(said, Tensor):
         return torch.maximum(said, starts)  # padding may have labels
-    if said > length and (tokens.infix or (starts == length).any()):
+    if said > length and (tokens.infix_length or (starts == length).any()):
         raise StateError(
             "Virtual tokens stand before a prompt, which may begin behind padding, and behind a "
             "whole one; leave prefill_chunk_size out, which cuts it."
@@ -196,11 +196,13 @@ def _continued(
                 "tokens, and the attention mask does not fit that. Begin with an empty dynamic "
                 f"cache that {type(backbone).__name__} fills itself."
             )
-        if tokens.infix and (mask[:, 1:] < mask[:, :-1]).any():
+        if tokens.infix_length and (mask[:, 1:] < mask[:, :-1]).any():
             raise StateError("With an infix, prompts are padded on the left to be continued.")
         starts, ends = real_tokens(mask)
-        place = layout(tokens.prefix, 0, starts, ends, mask.shape[1], tokens.is_causal)
-        before, after = (mask.new_ones(len(mask), n) for n in (tokens.prefix, tokens.infix))
+        place = layout(tokens.prefix_length, 0, starts, ends, mask.shape[1], tokens.is_causal)
+        before, after = (
+            mask.new_ones(len(mask), n) for n in (tokens.prefix_length, tokens.infix_length)
+        )
         longer["attention_mask"] = torch.cat([place.spread(mask, before), after], 1)
     if "position_ids" in given:
         longer["position_ids"] = given["position_ids"] + tokens.count

@@ -25,7 +25,7 @@ class Prompts(nn.Module):
 
     def __init__(self, arguments: Sequence[str], infix: int) -> None:
         super().__init__()
-        self.arguments, self.infix = tuple(arguments), infix
+        self.arguments, self.infix_length = tuple(arguments), infix
 
 
 class KnowsPrompts(Disableable):
@@ -38,7 +38,7 @@ class KnowsPrompts(Disableable):
         if self.is_off() or (before is not None and before.whose is self.prefix):
             return super().__call__(*args, **kwargs)
         labels = (dict(zip(self.prefix.arguments, args, strict=False)) | kwargs).get("labels")
-        if labels is None and self.prefix.infix and self.training:
+        if labels is None and self.prefix.infix_length and self.training:
             raise StateError(
                 "In training the infix stands before the first label, and the model got no labels "
                 "(label smoothing takes them away)."
