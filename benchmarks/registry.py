@@ -29,6 +29,8 @@ NAMES = (
     "adapter_analysis",
     "adapter_algebra",
     "many_adapters",
+    "mixed_training",
+    "four_tasks",
     "section_seven",
 )
 

@@ -23,6 +23,7 @@ CHECKED = (
     "forward_calls",
     "kept_bytes",
     "many_adapters",
+    "mixed_training",
     "operation",
     "training_step",
 )

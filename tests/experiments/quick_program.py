@@ -14,23 +14,24 @@ from pathlib import Path
 import yaml
 from lorakit.locks import exclusive
 
-recipe = yaml.safe_load(Path(sys.argv[4]).read_text())
-output = Path(recipe["output"])
+given = yaml.safe_load(Path(sys.argv[4]).read_text())
 print("threads", os.environ["OMP_NUM_THREADS"], flush=True)
 exec(os.environ.get("BEFORE", ""))
-with exclusive(output):
-    (output / "recipe.yaml").write_text(Path(sys.argv[4]).read_text())
-    with (output.parent / f"{{output.name}}.begun").open("a") as begun:
-        begun.write("x")
-    exec(os.environ.get("PROGRAM", ""))
-    content = {{
-        "method": recipe["method"], "task": "classification", "metrics": {{"accuracy": 0.5}},
-        "trainable_parameters": 1, "adapter_bytes": 1, "examples": {{"test": 1}}, "steps": 1,
-        "seconds": 1.0, "peak_memory_bytes": 1, "seed": recipe["training"]["seed"],
-        "versions": {{}}, "commit": None, "output": recipe["output"], "base": recipe["base"],
-    }}
-    (output / "result.new").write_text(json.dumps(content))
-    os.replace(output / "result.new", output / "result.json")
+for recipe in given.get("adapters", {{"": given}}).values():
+    output = Path(recipe["output"])
+    with exclusive(output):
+        (output / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+        with (output.parent / f"{{output.name}}.begun").open("a") as begun:
+            begun.write("x")
+        exec(os.environ.get("PROGRAM", ""))
+        content = {{
+            "method": recipe["method"], "task": "classification", "metrics": {{"accuracy": 0.5}},
+            "trainable_parameters": 1, "adapter_bytes": 1, "examples": {{"test": 1}}, "steps": 1,
+            "seconds": 1.0, "peak_memory_bytes": 1, "seed": recipe["training"]["seed"],
+            "versions": {{}}, "commit": None, "output": recipe["output"], "base": recipe["base"],
+        }}
+        (output / "result.new").write_text(json.dumps(content))
+        os.replace(output / "result.new", output / "result.json")
 """
 
 

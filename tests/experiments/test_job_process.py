@@ -137,7 +137,7 @@ def test_what_is_left_is_not_begun_when_nobody_wants_the_rest(tmp_path: Path, mo
 
 
 def test_cores_are_divided(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("lorakit.experiments.local_runs._cores", lambda: 6)
+    monkeypatch.setattr("lorakit.experiments.local_runs.cores", lambda: 6)
     run(sweep(tmp_path, tasks=["one"]), local_runs(2))
     assert {log.read_text() for log in tmp_path.rglob("*.log")} == {"threads 3\n"}
 

@@ -8,7 +8,9 @@ import pytest
 
 from lorakit.errors import ConfigError
 from lorakit.recipe.adapter_recipes import adapter_recipes
+from lorakit.recipe.catalogue import recipe_file
 from lorakit.recipe.schema import from_mapping
+from lorakit.recipe.yaml_file import load_recipe, with_settings
 
 
 def file(**adapters: Any) -> dict[str, Any]:
@@ -62,6 +64,15 @@ def test_a_name_is_a_directory(name: Any) -> None:
 def test_settings_of_an_adapter_are_a_mapping() -> None:
     with pytest.raises(ConfigError, match=r"its settings are 3; they must be a mapping"):
         adapter_recipes(file(a=3, b={}))
+
+
+def test_the_shipped_one_is_of_four_tasks() -> None:
+    mapping = load_recipe(recipe_file("four-tasks"))
+    found = adapter_recipes(with_settings(mapping, ["adapters.reviews.data.train=mine.csv"]))
+    assert list(found) == ["reviews", "sst2", "mrpc", "qnli"]
+    assert found["reviews"].data.train == "mine.csv"
+    assert found["mrpc"].training.epochs == 3
+    assert {recipe.training.base_dropout for recipe in found.values()} == {"off"}
 
 
 def test_one_recipe_has_no_adapters() -> None:

@@ -67,6 +67,14 @@ def compare(
             show_default="1",
         ),
     ] = None,
+    together: Annotated[
+        bool,
+        typer.Option(
+            "--together",
+            help="Train the LoRA runs that share a base in one process, up to 8 at once, with one "
+            "forward and backward of the base for the rows of all.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="List the runs, and which are finished; run none."),
@@ -99,7 +107,7 @@ def compare(
     from lorakit.foreign_files import local_path
 
     require_place(html, overwrite)
-    machines = Machines(jobs, ray, cores, runs_per_gpu)
+    machines = Machines(jobs, ray, cores, runs_per_gpu, together)
     files = {source: sweep_file(source) for source in sources}
     found = [file for file in files.values() if file is not None]
     if not found:

@@ -20,12 +20,18 @@ class Machines:
     ray: str | None
     cores: int | None
     runs_per_gpu: int | None
+    together: bool = False
 
     def __post_init__(self) -> None:
         if self.ray is not None and self.jobs is not None:
             raise ConfigError(
                 "--jobs divides this machine, and a Ray cluster is divided by --cores and "
                 "--runs-per-gpu; leave --jobs or --ray out."
+            )
+        if self.ray is not None and self.together:
+            raise ConfigError(
+                "--together makes runs in one process, and on a Ray cluster each has its own; "
+                "leave one of them out."
             )
         if self.ray is None and (names := {"--cores", "--runs-per-gpu"} & self.given.keys()):
             raise ConfigError(f"{', '.join(sorted(names))} needs --ray; here --jobs says it.")
@@ -39,7 +45,8 @@ class Machines:
             "--cores": self.cores,
             "--runs-per-gpu": self.runs_per_gpu,
         }
-        return {name: value for name, value in options.items() if value is not None}
+        given = {name: value for name, value in options.items() if value is not None}
+        return {**given, **({"--together": True} if self.together else {})}
 
     def executor(self) -> AbstractContextManager[tuple[Executor, int]]:
         """What makes the runs, and how many at a time."""
@@ -50,4 +57,9 @@ class Machines:
         from lorakit.experiments.local_runs import default_at_once, local_runs
 
         at_once = self.jobs or default_at_once()
-        return nullcontext((local_runs(at_once), at_once))
+        execute = local_runs(at_once)
+        if self.together:
+            from lorakit.experiments.together_runs import together_runs
+
+            execute = together_runs(execute)
+        return nullcontext((execute, at_once))

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from tempfile import TemporaryFile
 from threading import Event
 from typing import IO
@@ -32,31 +33,51 @@ def run_job(job: Job, variables: Mapping[str, str], stop: Event) -> Outcome:
     A run that another process is still making is waited for, and one that has a result is left as
     it is. When `stop` is set, the process is interrupted, and the job has not failed.
     """
-    since, error = time.monotonic(), None
+    return run_jobs([job], job.recipe, variables, stop)[0]
+
+
+def run_jobs(
+    jobs: Sequence[Job], recipe: Path, variables: Mapping[str, str], stop: Event
+) -> list[Outcome]:
+    """The same of several jobs that one process makes, by a recipe of all; the first has its log.
+
+    Of the time that they took each has its share.
+    """
+    since, errors = time.monotonic(), dict[Job, str]()
     while not stop.is_set():
-        if holder(job.directory) is not None:  # an earlier call started it, and was killed
+        if _are_held(jobs):  # an earlier call started them, and was killed
             stop.wait(_POLL)
             continue
-        error = None if job.is_finished else _train(job, {**os.environ, **variables}, stop)
-        if error is None or holder(job.directory) is None:  # else that was just about to begin
+        errors = _train(jobs, recipe, {**os.environ, **variables}, stop)
+        if not errors or not _are_held(jobs):  # else that was just about to begin
             break
-    if error is not None and not stop.is_set():
+    for job, error in errors.items() if not stop.is_set() else ():
         atomic_write_text(job.error, error)
-    return Outcome(job, error, time.monotonic() - since)
+    seconds = (time.monotonic() - since) / len(jobs)
+    return [Outcome(job, errors.get(job), seconds) for job in jobs]
 
 
-def _train(job: Job, variables: Mapping[str, str], stop: Event) -> str | None:
-    """What went wrong, or None."""
-    job.error.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "lorakit", "train", str(job.recipe)]
-    with job.log.open("ab") as log, TemporaryFile() as errors:  # which outlive this process
+def _are_held(jobs: Sequence[Job]) -> bool:
+    return any(holder(job.directory) is not None for job in jobs)
+
+
+def _train(
+    jobs: Sequence[Job], recipe: Path, variables: Mapping[str, str], stop: Event
+) -> dict[Job, str]:
+    """What went wrong, by job."""
+    if all(job.is_finished for job in jobs):
+        return {}
+    for job in jobs:
+        job.error.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "lorakit", "train", str(recipe)]
+    with jobs[0].log.open("ab") as log, TemporaryFile() as errors:  # which outlive this process
         process = subprocess.Popen(
             command, env=variables, stdout=log, stderr=errors, start_new_session=True
         )
         code = _wait(process, stop)
         text = _text(errors)
         log.write(text.encode())
-    return None if job.is_finished else _reason(code, text)
+    return {job: _reason(code, text) for job in jobs if not job.is_finished}
 
 
 def _wait(process: subprocess.Popen[bytes], stop: Event) -> int:

@@ -33,12 +33,12 @@ def default_at_once() -> int:
 
     if torch.accelerator.is_available():
         return 1
-    return max(1, min(_cores(), int(_memory() // _MEMORY_OF_A_RUN)))
+    return max(1, min(cores(), int(_memory() // _MEMORY_OF_A_RUN)))
 
 
 def _run(jobs: Sequence[Job], started: Callable[[Job], None], at_once: int) -> Outcomes:
     stop = Event()
-    variables = thread_variables(max(1, _cores() // at_once))
+    variables = thread_variables(max(1, cores() // at_once))
 
     def run(job: Job) -> Outcome:
         if not stop.is_set():
@@ -54,7 +54,7 @@ def _run(jobs: Sequence[Job], started: Callable[[Job], None], at_once: int) -> O
             pool.shutdown(cancel_futures=True)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Those that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -5,6 +5,6 @@ clipping, checkpoints, evaluation and early stopping; what they share is the for
 the base.
 """
 
-from lorakit.training.together.runs import require_shareable, train_together
+from lorakit.training.together.runs import require_shareable, sharing_key, train_together
 
-__all__ = ["require_shareable", "train_together"]
+__all__ = ["require_shareable", "sharing_key", "train_together"]

@@ -105,6 +105,13 @@ def require_shareable(recipes: Mapping[str, Recipe]) -> None:
         raise ConfigError("These adapters cannot be trained in one run:", problems)
 
 
+def sharing_key(recipe: Recipe) -> object | None:
+    """Equal for recipes that can share a run; None for one that cannot share any."""
+    if _problems("", recipe):
+        return None
+    return tuple(value(recipe) for value in _SHARED.values())
+
+
 def _problems(name: str, recipe: Recipe) -> list[str]:
     return [
         f"{name}: {setting} is {found!r}; it has to be {wanted!r}, as {why}"
