@@ -41,7 +41,7 @@ from lorakit.functional.dropout import draw_seed, keep_mask
 from lorakit.functional.matmul import matmul
 from lorakit.functional.precision import autocast_is_on, without_autocast
 from lorakit.functional.slices import Slices
-from lorakit.private.torch_names import forward_ad_level, peek_interpreter_stack
+from lorakit.private.torch_names import forward_ad_level, is_fake, peek_interpreter_stack
 
 FEW = 2**16
 """Numbers in x up to which training takes single operations; there the two ways cost the same."""
@@ -128,7 +128,7 @@ def needs_plain_operations(x: Tensor) -> bool:
     """Whether something traces or transforms the single operations (compile, torch.func, jvp)."""
     return (
         torch.compiler.is_compiling()
-        or type(x) not in (Tensor, torch.nn.Parameter)
+        or (type(x) not in (Tensor, torch.nn.Parameter) and not is_fake(x))
         or peek_interpreter_stack() is not None
         or forward_ad_level() >= 0
         or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]

@@ -8,6 +8,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import ADAPTED, CONV1D, OWN, keeps_its_forward, lora_class_of
+from lorakit.private.torch_names import is_fake
 from lorakit.surgery.split import is_conv1d
 from lorakit.variants.registry import adapter_names
 
@@ -69,7 +70,7 @@ def weight_refusal(weight: Tensor | None) -> str | None:
         return None
     if hasattr(weight, "ds_id"):
         return "has a weight sharded by DeepSpeed ZeRO-3, which is not supported"
-    if type(weight) not in (nn.Parameter, Tensor):
+    if type(weight) not in (nn.Parameter, Tensor) and not is_fake(weight):
         kind = type(weight).__name__
         return f"has a weight of type {kind} (quantised or sharded), which is not supported"
     if not weight.is_floating_point() or weight.itemsize == 1:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lorakit.private.torch_names import is_fake
+
 
 def tied_names(model: nn.Module) -> list[tuple[str, ...]]:
     """Groups of names of tied parameters, each group in model order.
@@ -23,6 +25,6 @@ def tied_names(model: nn.Module) -> list[tuple[str, ...]]:
 
 def storage_key(tensor: Tensor) -> object:
     """Equal for tensors in the same memory; a meta tensor equals itself alone."""
-    if tensor.is_meta or tensor.numel() == 0:
+    if tensor.is_meta or is_fake(tensor) or tensor.numel() == 0:
         return id(tensor)
     return tensor.device, tensor.data_ptr()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lorakit.private.torch_names import is_fake
 from lorakit.surgery.additions import added_names, owners
 from lorakit.surgery.alteration import alteration, altered
 
@@ -34,7 +35,7 @@ def mark_training_start(model: nn.Module) -> None:
         {
             name: parameter
             for name, parameter in model.named_parameters()
-            if parameter.requires_grad and not parameter.is_meta
+            if parameter.requires_grad and not (parameter.is_meta or is_fake(parameter))
         }
     )
 

@@ -1,0 +1,99 @@
+"""What lives in memory while code runs: every storage from its birth to its death.
+
+A dispatch mode sees each tensor that an operation returns, real or fake, and follows its storage by
+a weak reference. What a storage is for is often known only later (a gradient becomes one when it is
+accumulated), so births and deaths are kept as events, and bytes are added up at the end.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+BASE, TRAINED, GRADIENTS, STATE, ACTIVATIONS, TEMPORARY = CATEGORIES = (
+    "base weights",
+    "trained weights",
+    "gradients",
+    "optimizer state",
+    "activations",
+    "temporary",
+)
+"""What memory is for, in the order in which it is shown."""
+
+
+@dataclass(eq=False)
+class Block:
+    """One storage: its bytes, what it is for, and the module in whose forward it was born."""
+
+    nbytes: int
+    category: str = TEMPORARY
+    module: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A block that is born, or dies, in a phase of the step."""
+
+    block: Block
+    born: bool
+    phase: str
+
+    @property
+    def change(self) -> int:
+        """What it adds to the live bytes."""
+        return self.block.nbytes if self.born else -self.block.nbytes
+
+
+class Recorder(TorchDispatchMode):
+    """Follows the storages of all tensors that operations return while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Event] = []
+        self.phase, self.module = "", ""
+        self._blocks: dict[int, tuple[Any, Block]] = {}
+        """By the id of a storage that is alive: a weak reference to it, and its block."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for value in tree_iter(out):
+            if isinstance(value, Tensor):
+                self.block(value)
+        return out
+
+    def block(self, tensor: Tensor) -> Block:
+        """The block of the tensor's storage, which is followed from now on."""
+        storage = tensor.untyped_storage()
+        known = self._blocks.get(id(storage))
+        if known is not None:
+            return known[1]
+        block = Block(storage.nbytes(), module=self.module)
+        key = id(storage)
+
+        def die(_: object) -> None:
+            del self._blocks[key]
+            self.events.append(Event(block, False, self.phase))
+
+        self._blocks[key] = weakref.ref(storage, die), block
+        self.events.append(Event(block, True, self.phase))
+        return block
+
+    def mark(self, tensors: Iterable[Tensor], category: str) -> None:
+        """Say what these tensors' storages are for, if nothing has been said yet."""
+        for tensor in tensors:
+            block = self.block(tensor)
+            if block.category == TEMPORARY:
+                block.category = category
+
+    def live(self) -> Iterator[Block]:
+        """The blocks that are alive now."""
+        return (block for _, block in self._blocks.values())
