@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from lorakit.merging import subtract as subtract
     from lorakit.methods.files import load_adapter as load_adapter
     from lorakit.methods.files import save_adapter as save_adapter
+    from lorakit.planner.planning import plan as plan
 
 _HOME = {
     "AdapterBundle": "lorakit.checkpoint",
@@ -72,6 +73,7 @@ _HOME = {
     "mark_only_lora_as_trainable": "lorakit.layers",
     "merge_files": "lorakit.merging",
     "merged": "lorakit.injection.modes",
+    "plan": "lorakit.planner.planning",
     "refresh": "lorakit.injection.modes",
     "resize": "lorakit.algebra",
     "save_adapter": "lorakit.methods.files",

@@ -96,7 +96,7 @@ def lora_linear(
         return definition(x, weight, bias, a, b, Form(s, dropout, transposed, parts))
     if is_captured(x) if dropout else trains and _is_small(x):
         return definition(x, weight, bias, a, b, Form(s, dropout, transposed, parts))
-    form = Form(s, dropout, transposed, parts, draw_seed() if dropout else 0)
+    form = Form(s, dropout, transposed, parts, draw_seed() if dropout and not is_fake(x) else 0)
     if trains:
         adapted: Tensor = _FusedLinear.apply(x, weight, bias, a, b, form)  # type: ignore[no-untyped-call]
         return adapted

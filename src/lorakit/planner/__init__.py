@@ -1,1 +1,1 @@
-"""Memory and parameters of a training step, before a byte of it is allocated."""
+"""The memory of a training step, before a byte of it is allocated."""

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
+
+from lorakit.private.torch_names import TorchDispatchMode
 
 BASE, TRAINED, GRADIENTS, STATE, ACTIVATIONS, TEMPORARY = CATEGORIES = (
     "base weights",
@@ -55,19 +54,16 @@ class Recorder(TorchDispatchMode):
     """Follows the storages of all tensors that operations return while it is entered."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.events: list[Event] = []
         self.phase, self.module = "", ""
         self._blocks: dict[int, tuple[Any, Block]] = {}
         """By the id of a storage that is alive: a weak reference to it, and its block."""
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        for value in tree_iter(out):
-            if isinstance(value, Tensor):
-                self.block(value)
+        for tensor in _tensors(out):
+            self.block(tensor)
         return out
 
     def block(self, tensor: Tensor) -> Block:
@@ -94,6 +90,11 @@ class Recorder(TorchDispatchMode):
             if block.category == TEMPORARY:
                 block.category = category
 
-    def live(self) -> Iterator[Block]:
-        """The blocks that are alive now."""
-        return (block for _, block in self._blocks.values())
+
+def _tensors(out: Any) -> Iterator[Tensor]:
+    """The tensors in what an operation returns."""
+    if isinstance(out, Tensor):
+        yield out
+    elif isinstance(out, list | tuple):
+        for value in out:
+            yield from _tensors(value)

@@ -20,7 +20,7 @@ from lorakit.planner.recording import (
     Recorder,
 )
 
-FORWARD, BACKWARD, CLIPPING, OPTIMIZER = PHASES = ("forward", "backward", "clipping", "optimizer")
+PHASES = ("forward", "backward", "clipping", "optimizer")
 Loss = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
 
 
@@ -49,7 +49,7 @@ def record_step(
                 with torch.autograd.graph.saved_tensors_hooks(_keeper(recorder), _same):
                     value = loss(model, batch)
                 recorder.phase = phases[1]
-                value.backward()  # type: ignore[no-untyped-call]
+                value.backward()
                 del value
             recorder.phase = phases[2]
             if max_norm is not None:

@@ -53,6 +53,18 @@ NAMES = by_name(
         without="an error where a model on which rows() was used computes with gradients",
     ),
     PrivateName(
+        "torch._subclasses.fake_tensor:FakeTensorMode",
+        since="1.13",
+        why="a training step is planned on tensors without memory",
+        without="an error when a plan is asked for",
+    ),
+    PrivateName(
+        "torch.utils._python_dispatch:TorchDispatchMode",
+        since="1.12",
+        why="a plan sees every tensor that an operation returns",
+        without="an error when a plan is asked for",
+    ),
+    PrivateName(
         "torch:Tensor._version",
         since="0.4",
         why="a merged weight is stale when a tensor that it was made from was written to",
@@ -168,17 +180,32 @@ version_of: Callable[[Tensor], int] = (
 """How often a tensor was written to in place: two readings are equal if it was not since."""
 
 
+def _missing(name: str) -> type:
+    """A class that raises the error of a missing name when it is made."""
+
+    def refuse(self: object) -> None:
+        raise NAMES[name].missing()
+
+    return type(name, (), {"__init__": refuse})
+
+
 class _NoSuchModule(nn.Linear):
     """A class that no module has."""
 
 
-# The base of nn.Conv1d, Conv2d and Conv3d, and the class of nn.MultiheadAttention's out_proj.
+# The base of nn.Conv1d, Conv2d and Conv3d, the class of nn.MultiheadAttention's out_proj, and the
+# modes in which operations have no values, and are seen.
 if TYPE_CHECKING:
+    from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
+    from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+
     ConvNd = torch.nn.modules.conv._ConvNd
     OutProjection = torch.nn.modules.linear.NonDynamicallyQuantizableLinear
 else:
     ConvNd = NAMES["_ConvNd"].find(nn.Module)
     OutProjection = NAMES["NonDynamicallyQuantizableLinear"].find(_NoSuchModule)
+    FakeTensorMode = NAMES["FakeTensorMode"].find(_missing("FakeTensorMode"))
+    TorchDispatchMode = NAMES["TorchDispatchMode"].find(_missing("TorchDispatchMode"))
 
 
 def convolve(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

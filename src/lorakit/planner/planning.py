@@ -1,0 +1,125 @@
+"""`lorakit.plan`: the peak of a training step, without allocating it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from lorakit.injection.inspection.report import Report
+from lorakit.methods.registry import METHODS
+from lorakit.models.dtypes import Dtype, compute_in
+from lorakit.models.fp32_head import head_modules
+from lorakit.planner.bases import model_on_meta
+from lorakit.planner.fakes import fake_copy
+from lorakit.planner.inputs import fake_inputs, loss_in
+from lorakit.planner.optimizers import OPTIMIZERS
+from lorakit.planner.settings import StepSettings
+from lorakit.planner.step import record_step
+from lorakit.planner.timeline import Timeline, timeline
+from lorakit.private.torch_names import FakeTensorMode
+from lorakit.text import size_text, table
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training step takes, before a byte of it is allocated."""
+
+    model: str
+    """The model's class."""
+    settings: StepSettings
+    trainable_parameters: int
+    total_parameters: int
+    """Of the base, with its head."""
+    checkpoint_bytes: int
+    """What is saved of what was trained: float32."""
+    memory: Timeline
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most bytes that live at once in a step."""
+        return self.memory.peak.total
+
+    @property
+    def bytes_by(self) -> dict[str, int]:
+        """The bytes at the peak by what they are for."""
+        return dict(self.memory.peak.bytes_by)
+
+    def __str__(self) -> str:
+        one = self.settings
+        rows = [[name, size_text(size)] for name, size in self.bytes_by.items()]
+        return "\n".join(
+            [
+                f"{self.model}, {one.method}, {one.batch} x {one.length} tokens, {one.dtype}, "
+                f"{one.optimizer}{', checkpointing' if one.checkpointing else ''}: "
+                f"{size_text(self.peak_bytes)} at the peak, in the {self.memory.peak.phase}",
+                *table([*rows, ["peak", size_text(self.peak_bytes)]]),
+                f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters train; "
+                f"a checkpoint has {size_text(self.checkpoint_bytes)}",
+            ]
+        )
+
+
+def plan(
+    model_or_config: nn.Module | Any,
+    method: str = "lora",
+    config: Any = None,
+    *,
+    batch: int = 8,
+    length: int = 128,
+    dtype: Dtype = "bf16",
+    optimizer: str = "adamw",
+    checkpointing: bool = False,
+) -> Plan:
+    """The memory of a training step of a model with a method, by running it on fake tensors.
+
+    `model_or_config` is a plain transformers model, on any device or on meta, which is not changed,
+    or its config. `config` is the method's, such as `LoraConfig(...)`; None: its defaults.
+
+    Raises ConfigError that lists every impossible setting, TargetError for a config of the method
+    that does not fit the model, and StateError for a model that is already prepared.
+
+    >>> from transformers import LlamaConfig
+    >>> small = LlamaConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4)
+    >>> plan(small, "lora", LoraConfig(r=8, target_modules=["q_proj"])).trainable_parameters
+    2048
+    """
+    settings = StepSettings(method, config, batch, length, dtype, optimizer, checkpointing)
+    is_model = isinstance(model_or_config, nn.Module)
+    model = model_or_config if is_model else model_on_meta(model_or_config)
+    return plan_step(model, settings)
+
+
+def plan_step(model: nn.Module, settings: StepSettings) -> Plan:
+    """`plan` for a model and settings."""
+    mode = FakeTensorMode()
+    faked: Any = fake_copy(model, mode)
+    with mode:
+        report = prepare(faked, settings)
+        trained = [p for p in faked.parameters() if p.requires_grad]
+        batch = fake_inputs(faked, settings.batch, settings.length)
+        optimizer = OPTIMIZERS[settings.optimizer](trained)
+        loss = loss_in(settings.dtype)
+        events = record_step(faked, [batch], optimizer, loss, settings.max_grad_norm)
+    return Plan(
+        model=type(model).__name__,
+        settings=settings,
+        trainable_parameters=sum(p.numel() for p in trained),
+        total_parameters=report.total_parameters,
+        checkpoint_bytes=4 * (report.trainable_parameters + report.frozen_adapter_parameters),
+        memory=timeline(events),
+    )
+
+
+def prepare(model: Any, settings: StepSettings) -> Report:
+    """Prepare a model as a training does: method, dtypes, checkpointing."""
+    heads = {id(module) for module in head_modules(model)}
+    names = [name for name, module in model.named_children() if id(module) in heads]
+    report = METHODS[settings.method].apply(model, settings.method_config, names)
+    compute_in(model, settings.dtype)
+    if settings.checkpointing:
+        enable = getattr(model, "activation_checkpointing_enable", None)  # since transformers 5.23
+        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    model.train()
+    return report

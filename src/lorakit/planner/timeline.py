@@ -1,0 +1,70 @@
+"""The events of a step as numbers: the peak, what it holds, and the curve over the step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lorakit.planner.recording import CATEGORIES, Event
+
+
+@dataclass(frozen=True)
+class Point:
+    """The live bytes of each category at one moment."""
+
+    phase: str
+    bytes_by: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """All live bytes."""
+        return sum(self.bytes_by.values())
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A step's memory over time."""
+
+    peak: Point
+    at: float
+    """Where in the step the peak is, as a share of its operations."""
+    modules: dict[str, int]
+    """Bytes at the peak by the module in whose forward they were born, the most first."""
+    curve: tuple[Point, ...]
+    """Some of the moments, those with most bytes among them."""
+
+
+def timeline(events: Sequence[Event], points: int = 200) -> Timeline:
+    """The peak and the curve of a recorded step; the curve has the largest of every few moments."""
+    moments = list(_moments(events))
+    top = max(range(len(moments)), key=lambda n: moments[n].total)
+    every = max(1, len(moments) // points)
+    stretches = (moments[n : n + every] for n in range(0, len(moments), every))
+    return Timeline(
+        peak=moments[top],
+        at=top / len(moments),
+        modules=_modules(events, top),
+        curve=tuple(max(some, key=lambda point: point.total) for some in stretches),
+    )
+
+
+def _moments(events: Sequence[Event]) -> Iterator[Point]:
+    """The live bytes after each event of the step; those before it are its start."""
+    live = dict.fromkeys(CATEGORIES, 0)
+    for event in events:
+        live[event.block.category] += event.change
+        if event.phase:
+            yield Point(event.phase, dict(live))
+
+
+def _modules(events: Sequence[Event], top: int) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    left = top + 1
+    for event in events:
+        if event.phase:
+            if left == 0:
+                break
+            left -= 1
+        found[event.block.module] += event.change
+    return {name: size for name, size in found.most_common() if size > 0}

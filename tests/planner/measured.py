@@ -1,0 +1,50 @@
+"""A real training step, its memory counted by torch's own allocator events."""
+
+from __future__ import annotations
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from lorakit.planner.inputs import fake_inputs, loss_in
+from lorakit.planner.optimizers import OPTIMIZERS
+from lorakit.planner.planning import prepare
+
+
+def measured_peak(model, settings) -> int:
+    """The most bytes that torch had allocated at once in the second step, weights included."""
+    prepare(model, settings)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = OPTIMIZERS[settings.optimizer](trained)
+    loss = loss_in(settings.dtype)
+    batch = fake_inputs(model, settings.batch, settings.length)
+
+    def step():
+        loss(model, batch).backward()
+        torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()
+    before = _held([*model.parameters(), *model.buffers(), *batch.values(), *_state(optimizer)])
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    return before + _highest(profiler)
+
+
+def _state(optimizer):
+    for values in optimizer.state.values():
+        yield from (value for value in values.values() if isinstance(value, torch.Tensor))
+
+
+def _held(tensors) -> int:
+    return sum({s._cdata: s.nbytes() for s in (t.untyped_storage() for t in tensors)}.values())
+
+
+def _highest(profiler) -> int:
+    """The highest sum of torch's allocations and frees since the profile began."""
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    live = highest = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        live += event.nbytes()
+        highest = max(highest, live)
+    return highest
