@@ -75,7 +75,11 @@ def plan(
     """The memory of a training step of a model with a method, by running it on fake tensors.
 
     `model_or_config` is a plain transformers model, on any device or on meta, which is not changed,
-    or its config. `config` is the method's, such as `LoraConfig(...)`; None: its defaults.
+    or its config. `method` is a recipe's, and `config` the method's, such as `LoraConfig(...)`;
+    None: its defaults. A micro-batch has `batch` rows of `length` tokens, padding included; `dtype`
+    is what frozen weights are stored and products computed in, while what trains is float32.
+    `optimizer` is one of `lorakit.planner.optimizers.OPTIMIZERS`, and `checkpointing` gradient
+    checkpointing.
 
     Raises ConfigError that lists every impossible setting, TargetError for a config of the method
     that does not fit the model, and StateError for a model that is already prepared.
