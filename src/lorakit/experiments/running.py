@@ -49,7 +49,8 @@ def run_sweep(
     """Run what has no result yet, and write the tables; a run that fails stands there as failed.
 
     `mapping` is the content of a sweep's file. `execute` makes the runs, `at_once` at a time by
-    which `show` is told how long the rest takes; it gets the state and what has happened.
+    which `show` is told how long the rest takes; it gets the state and what has happened. `publish`
+    gets the plan and the table whenever the tables are written, at an interruption too.
 
     Raises ConfigError that lists every mistake, StateError that names the runs that were begun with
     other settings, SaveError if another process runs the sweep or its output cannot be written.
