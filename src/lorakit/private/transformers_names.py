@@ -8,7 +8,7 @@ renames a hook, lorakit's override would silently never run, so defining such a 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,29 @@ NAMES = by_name(
     ),
 )
 
+CONVERSIONS = by_name(
+    PrivateName(
+        "transformers.conversion_mapping:get_model_conversion_mapping",
+        since="5.0",
+        why="the names that modules had in earlier releases, which adapters of that time have",
+        without="such an adapter is refused, unless it is loaded with rename=",
+    ),
+    PrivateName(
+        "transformers.core_model_loading:WeightRenaming",
+        since="5.0",
+        why="which of these conversions are of names alone",
+        without="as without the conversions",
+    ),
+    PrivateName(
+        "transformers.core_model_loading:rename_source_key",
+        since="5.0",
+        why="the name of a weight by these conversions",
+        without="as without the conversions",
+    ),
+)
+"""Public by their names, and of modules that no page of transformers' documents; the core, which
+does not import transformers, finds them here."""
+
 MARKS = {
     "_is_hf_initialized": "since 5.0 on each parameter that from_pretrained has loaded; without it "
     "a newly initialized weight is not reported",
@@ -91,6 +114,27 @@ def is_loaded(parameter: nn.Parameter) -> bool:
 def count_as_loaded(parameter: nn.Parameter) -> None:
     """Let transformers and `is_loaded` take this parameter for one of the checkpoint's."""
     parameter._is_hf_initialized = True  # type: ignore[attr-defined]
+
+
+def present_names(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
+    """Name of a module in an earlier transformers -> its name in this model, where it was renamed.
+
+    A name that no conversion is for stays out. Empty for a model that is not of transformers.
+    """
+    prefix = getattr(model, "base_model_prefix", None)
+    conversions = CONVERSIONS["get_model_conversion_mapping"].find() if prefix is not None else None
+    renaming, rename = CONVERSIONS["WeightRenaming"].find(), CONVERSIONS["rename_source_key"].find()
+    if conversions is None or renaming is None or rename is None:
+        return {}
+    rules = [rule for rule in conversions(model) if isinstance(rule, renaming)]
+    if not rules:
+        return {}
+    here = model.state_dict()
+    found = {}
+    for name in names:
+        key, _ = rename(f"{name}.weight", rules, [], prefix, here)
+        found[name] = key.removesuffix(".weight")
+    return {name: new for name, new in found.items() if new != name}
 
 
 def tied_weights(module: nn.Module) -> Mapping[str, str]:

@@ -22,8 +22,8 @@ from lorakit.injection.modes import merge_report
 from lorakit.injection.record import require_enabled
 from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.selection.selected import Selection, Target
+from lorakit.injection.transfer.moved_names import in_present_names
 from lorakit.injection.transfer.placement import Placement, place
-from lorakit.injection.transfer.prefixes import without_prefix_difference
 from lorakit.injection.transfer.pretrained import keep_loadable
 from lorakit.injection.transfer.token_rows import without_tables
 from lorakit.injection.transfer.trained_tensors import without_base_copies
@@ -94,7 +94,7 @@ def fit(
     """
     names = [name for name, _ in model.named_modules(remove_duplicate=False)]
     bundle, unexpected = in_model_names(bundle, names)
-    bundle = without_prefix_difference(bundle, names)
+    bundle = in_present_names(model, bundle, names)
     bundle = without_tables(model, without_base_copies(model, bundle))
     placement = place(model, bundle)
     adapted = any(True for _ in lora_layers(model))

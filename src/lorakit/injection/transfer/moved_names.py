@@ -1,4 +1,6 @@
-"""An adapter whose modules stand deeper or higher in this model than in the one it was saved from.
+"""An adapter whose modules have other names in this model than in the one it was saved from.
+
+transformers 5 has renamed modules, and has tables of that. Else they stand deeper or higher here:
 
     unet.down_blocks.0...             down_blocks.0...                     a part of a pipeline
     model.layers.0...                 layers.0...                          the bare model
@@ -10,28 +12,50 @@ this gives exactly one place for all of them, that is taken.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Set
+
+from torch import nn
 
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.renaming import rename_modules
 from lorakit.errors import MismatchError
+from lorakit.private.transformers_names import present_names
 
 Names = dict[str, str]
 
 
-def without_prefix_difference(bundle: AdapterBundle, modules: Collection[str]) -> AdapterBundle:
-    """The bundle with the names that these modules have.
+def in_present_names(
+    model: nn.Module, bundle: AdapterBundle, modules: Collection[str]
+) -> AdapterBundle:
+    """The bundle with the names of this model's modules.
 
     Raises MismatchError if they fit in several places.
     """
     known = set(modules)
+    missing = _missing(bundle, known)
+    if not missing:
+        return bundle
+    present = present_names(model, missing)
+    moved = {old: new for old, new in present.items() if new in known}
+    if moved:
+        bundle = rename_modules(bundle, moved)
+    return _without_prefix_difference(bundle, known)
+
+
+def _missing(bundle: AdapterBundle, known: Set[str]) -> list[str]:
+    """The bundle's modules that the model does not have."""
     owners = (name.rpartition(".")[0] for name in bundle.trained)
     names = dict.fromkeys([*bundle.adapters, *filter(None, owners)])
-    missing = [name for name in names if name not in known]
+    return [name for name in names if name not in known]
+
+
+def _without_prefix_difference(bundle: AdapterBundle, known: Set[str]) -> AdapterBundle:
+    """The bundle with other beginnings of names, if that is what differs."""
+    missing = _missing(bundle, known)
     if not missing:
         return bundle
     found: dict[tuple[str, ...], Names] = {}
-    for renamed in _ways(missing, known - names.keys()):
+    for renamed in _ways(missing, known - bundle.adapters.keys()):
         found.setdefault(tuple(renamed.values()), renamed)
     if len(found) > 1:
         raise MismatchError(
@@ -42,7 +66,7 @@ def without_prefix_difference(bundle: AdapterBundle, modules: Collection[str]) -
     return rename_modules(bundle, next(iter(found.values()))) if found else bundle
 
 
-def _ways(missing: list[str], known: set[str]) -> Iterator[Names]:
+def _ways(missing: list[str], known: Set[str]) -> Iterator[Names]:
     """Old name -> new one, for each change of the beginning with which all are known."""
     first = missing[0]
     parts = first.split(".")
