@@ -77,7 +77,7 @@ def test_a_base_that_a_method_cannot_be_used_on_is_named_where_the_task_is_guess
     LlamaConfig(num_attention_heads=2, **sizes).save_pretrained(base)
     tasks = {"one": {"data.task": None}}
     (problem,) = problems(sweep(tmp_path, base=str(base), tasks=tasks, methods=["bitfit", "lora"]))
-    assert problem.startswith(f"method bitfit cannot be used on {base}: ")
+    assert problem.startswith(f"the method bitfit cannot be used on {base}: ")
 
 
 def test_data_that_tell_no_task_are_named(tmp_path: Path) -> None:

@@ -154,9 +154,20 @@ def test_a_method_that_a_base_cannot_take_is_named(tmp_path: Path) -> None:
     tasks = {"one": {"data.task": "classification"}}
     lora, layers = problems(sweep(tmp_path, methods=methods, tasks=tasks))
     base = tmp_path / "models" / "tiny"
-    assert lora.startswith(f"method lora cannot be used on {base}: ")
+    assert lora.startswith(f"the method lora cannot be used on {base}: ")
     assert "c_attn" in lora
-    assert layers.startswith(f"method last_layers cannot be used on {base}: ")
+    assert layers.startswith(f"the method last_layers cannot be used on {base}: ")
+
+
+def test_a_prefix_longer_than_the_base_is_called_as_in_the_sweep(tmp_path: Path) -> None:
+    methods = {"P": {"method": "prefix_layer", "prefix_layer.prefix": 600}}
+    tasks = {"one": {"data.task": "classification"}}
+    (problem,) = problems(sweep(tmp_path, methods=methods, tasks=tasks))
+    base = tmp_path / "models" / "tiny"
+    assert problem.startswith(
+        f"the method prefix_layer cannot be used on {base}: methods.P.prefix_layer.prefix is 600 "
+        "and prefix_layer.infix is 0: they take 600 of the 512 positions"
+    )
 
 
 def test_a_base_that_is_not_there_is_named_once(tmp_path: Path) -> None:

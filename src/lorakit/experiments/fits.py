@@ -52,7 +52,7 @@ def _problem(recipe: Recipe) -> str | None:
         require_labels(recipe, model)
     except LorakitError as error:
         said = " ".join([error.headline, *error.problems])
-        return f"method {recipe.method} cannot be used on {recipe.base}: {said}"
+        return f"the method {recipe.method} cannot be used on {recipe.base}: {said}"
     return None
 
 

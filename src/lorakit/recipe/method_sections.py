@@ -32,12 +32,12 @@ def without_effect(method: str, mapping: Mapping[str, Any], settings: Sequence[s
     """What is set in vain: one of `settings` for another method, and a section that the method has
     a setting of its own for (`lora_prefix.lora`), where only that of the other method is given."""
     known = {spec.name for spec in fields(METHODS[method].config_type)}
-    names = [setting.partition("=")[0] for setting in settings]
-    foreign = {name: METHODS.keys() & {name.partition(".")[0]} - {method} for name in names}
+    others = METHODS.keys() - {method}
+    names = dict.fromkeys(setting.partition("=")[0] for setting in settings)
     problems = [
         f"{name} is set, and method is {method}; {_instead(method, known, name)}"
-        for name, section in foreign.items()
-        if section
+        for name in names
+        if name.partition(".")[0] in others
     ]
     own = mapping.get(method)
     given = own if isinstance(own, Mapping) else {}
