@@ -28,6 +28,7 @@ NAMES = (
     "data_to_text_speed",
     "adapter_analysis",
     "adapter_algebra",
+    "merge_files",
     "many_adapters",
     "mixed_training",
     "four_tasks",
