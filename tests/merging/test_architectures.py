@@ -135,6 +135,19 @@ def test_tied_weights_that_change_alike_stay_tied(tmp_path: Path) -> None:
     assert_close(models.logits(merged), expected, **MODEL)
 
 
+def test_tied_head_that_is_stored_as_it_was_stays_tied(tmp_path: Path) -> None:
+    base = models.save(lambda: models.llama(True), tmp_path / "base")
+    model = LlamaForCausalLM.from_pretrained(base)
+    config = {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}
+    lora.inject(model, lora.LoraConfig(r=2, init_lora_weights=False, **config))
+    adapter = lora.save_adapter(model, tmp_path / "adapter")
+    report = merge_files(adapter, base, tmp_path / "merged")
+    assert not report.untied
+    merged = models.strict(LlamaForCausalLM, tmp_path / "merged")
+    assert merged.config.tie_word_embeddings
+    assert_close(models.logits(merged), models.logits(model), **MODEL)
+
+
 def test_untied_weights_are_untied_in_shards_too(tmp_path: Path) -> None:
     base = models.save(lambda: models.llama(True), tmp_path / "base", shards=True)
     adapter = models.adapt(base, LlamaForCausalLM, tmp_path / "a", target_modules=["lm_head"])

@@ -210,6 +210,16 @@ def test_what_was_trained_in_full_is_not_taken_back(base: Path, tmp_path: Path) 
     refused(TargetError, match, [(whole, -1.0)], base, tmp_path / "merged")
 
 
+def test_adapted_weight_of_a_type_that_is_not_computed_with_is_refused(
+    base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    change(base, "model.layers.0.mlp.up_proj.weight", lambda w: w.to(torch.float8_e4m3fn))
+    match = (
+        r"layers\.0\.mlp\.up_proj\.weight is float8_e4m3fn, and what is merged has to be float64"
+    )
+    refused(MismatchError, match, adapter, base, tmp_path / "merged", check_base=False)
+
+
 @pytest.mark.parametrize("size", [0, -5])
 def test_files_of_no_byte_are_refused(base: Path, adapter: Path, tmp_path: Path, size: int) -> None:
     refused(ConfigError, "one byte", adapter, base, tmp_path / "merged", max_shard_size=size)

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from lorakit.errors import FormatError, MismatchError
 
-_CHECKED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+COMPUTED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+"""The types that weights are added in, and rounded to."""
 
 
 def require_finite_base(rows: Tensor, name: str, strictly: bool) -> None:
@@ -36,6 +37,6 @@ def require_finite_sum(rows: Tensor, name: str) -> None:
 
 def _extremes(rows: Tensor) -> Tensor | None:
     """The smallest and the largest, which are NaN if any is; None for what is not checked."""
-    if rows.dtype not in _CHECKED or not rows.numel():
+    if rows.dtype not in COMPUTED or not rows.numel():
         return None
     return torch.stack(tuple(rows.aminmax()))

@@ -13,7 +13,7 @@ from lorakit.base_checkpoints import BaseCheckpoint, StoredTensor
 from lorakit.errors import MismatchError
 from lorakit.injection.selection.naming import group_layers
 from lorakit.merging.changes import Adapted, Merger, Placed, Rounding, Terms
-from lorakit.merging.finite import require_finite_base, require_finite_sum
+from lorakit.merging.finite import COMPUTED, require_finite_base, require_finite_sum
 from lorakit.merging.preparation import Prepared
 from lorakit.merging.sources import InCheckpoint, InMemory, RowSource
 from lorakit.private.transformers_names import may_be_missing
@@ -136,6 +136,11 @@ class _Planner:
         source = self._source(name)
         adapters = any(isinstance(change, Adapted) for change, _ in terms)
         layer = name.rpartition(".")[0] if adapters else None
+        if terms and dtype not in COMPUTED:
+            kind = str(dtype).removeprefix("torch.")
+            named = ", ".join(str(known).removeprefix("torch.") for known in COMPUTED)
+            self.problems.append((name, f"is {kind}, and what is merged has to be {named}"))
+            return None
         if source is not None:
             return Written(stored, source, Merger(terms) if terms else None, layer)
         if [type(change) for change, _ in terms] == [Placed] and terms[0][1] == 1:

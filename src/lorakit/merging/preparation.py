@@ -68,17 +68,25 @@ def prepare(
     tables = _resized(model, names, checkpoint, one.bundle, tokenizer)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     ties = tied_names(model)
-    method = find(one.bundle.method)
+    method, said = find(one.bundle.method), _said_of_ties(model)
     load(model, one.bundle, one.source, check_base=False)
     if not method.has_plain_form:
         method.fold(model)  # raises what it says of itself
     require_weights_hold(model)
+    for config, tied in said:
+        config.tie_word_embeddings = tied  # whether they still are, the values say
     changes = _changes(model, tables)
     verified = _verified(model, one.bundle, names, checkpoint, tables)
     if check_base and verified is False:
         headline = f"{one.source} does not fit the base {base}:"
         raise MismatchError(headline, [another_base(one.bundle)])
     return Prepared(model, shapes, ties, names, changes, tables, verified)
+
+
+def _said_of_ties(model: nn.Module) -> list[tuple[Any, bool]]:
+    """What each config in the model says of them, which loading may change."""
+    configs: list[Any] = [getattr(module, "config", None) for module in model.modules()]
+    return [(c, c.tie_word_embeddings) for c in configs if hasattr(c, "tie_word_embeddings")]
 
 
 def _resized(
