@@ -155,6 +155,14 @@ def combined(column: str) -> Callable[[list[Any]], Values]:
     return lambda rows: {"lorakit": find(rows, candidate="lorakit")[column]["median"]}
 
 
+def merging(rows: list[Any]) -> Values:
+    """Memory over the largest shard."""
+    column = "of the largest shard"
+    ways = {"lorakit": "lorakit.merge_files", "peft": "peft"}
+    found = {row["way"]: row[column] for row in rows}
+    return {library: found[way] for library, way in ways.items() if way in found}
+
+
 GOALS = (
     Goal("MiniLM, step over floor: q, v, fp32", "training_step", 1.03, step("q and v", "float32")),
     Goal("the same: all linear, fp32", "training_step", 1.12, step("all linear", "float32")),
@@ -186,6 +194,7 @@ GOALS = (
     Goal("E2E decoding: times faster than generate in file order", "data_to_text_speed", 1.3,
          measured("times faster than generate in file order"), at_least=True),
     Goal("seconds to analyse an adapter of a 70 B model", "adapter_analysis", 60, analysed),
+    Goal("memory of a merge over the largest shard", "merge_files", 1.2, merging),
     Goal("combining two adapters: times faster than PEFT's svd", "adapter_algebra", 100,
          combined("times faster"), at_least=True),
 )  # fmt: skip

@@ -232,6 +232,37 @@ def test_head_is_put_in_place_on_the_body_that_the_base_is(tmp_path: Path) -> No
     assert_close(models.logits(merged), models.logits(model), **MODEL)
 
 
+def test_names_of_a_part_of_the_base_are_found_and_said(tmp_path: Path) -> None:
+    """An adapter of the bare model, by another tool, which does not say of which class that was."""
+    base = models.save(models.bert, tmp_path / "base")
+    wrapped = peft.get_peft_model(
+        AutoModel.from_pretrained(base),
+        peft.LoraConfig(r=2, target_modules=["query"], init_lora_weights=False),
+    )
+    wrapped.save_pretrained(tmp_path / "adapter")
+    config = tmp_path / "adapter/adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "auto_mapping": None}))
+    report = merge_files(tmp_path / "adapter", base, tmp_path / "merged")
+    name = "encoder.layer.0.attention.self.query"
+    assert report.renamed_modules[f"bert.{name}"] == name
+    assert f"such as {name} to bert.{name}" in str(report)
+    merged = models.strict(BertForSequenceClassification, tmp_path / "merged")
+    with torch.no_grad():
+        found, expected = merged.eval().bert(models.IDS)[0], wrapped.eval()(models.IDS)[0]
+    assert_close(found, expected, **MODEL)
+
+
+def test_names_that_fit_in_several_places_are_refused_with_them(tmp_path: Path) -> None:
+    base = models.save(models.t5, tmp_path / "base")
+    encoder = T5ForConditionalGeneration.from_pretrained(base).encoder
+    wrapped = peft.get_peft_model(encoder, peft.LoraConfig(r=2, target_modules=["q"]))
+    names = [n for n, m in encoder.named_modules() if n.endswith("SelfAttention.q")]
+    wrapped.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(MismatchError, match="in several places") as raised:
+        merge_files(tmp_path / "adapter", base, tmp_path / "merged")
+    assert all(f"{part}.{names[0]}" in str(raised.value) for part in ("encoder", "decoder"))
+
+
 def test_other_head_of_the_base_is_left_out_and_said(tmp_path: Path) -> None:
     base = models.save(models.bert, tmp_path / "base")
     model = AutoModel.from_pretrained(base)

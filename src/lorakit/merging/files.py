@@ -118,6 +118,7 @@ def _report(
         untied=plan.untied,
         left_out=plan.left_out,
         renamed={key: new for new, key in plan.origins.items() if key != new},
+        renamed_modules={k: v for one in prepared for k, v in one.renamed.items()},
         unknown_settings={k: v for one in opened for k, v in one.bundle.unknown_settings.items()},
         added_mean=0.0 if task is None else task.units.mean,
     )

@@ -48,6 +48,8 @@ class Prepared:
     """Tables of a vocabulary that had to be resized."""
     base_verified: bool | None
     """Whether the base is that of the training."""
+    renamed: Mapping[str, str]
+    """Name of a module -> its name in the adapter's file, where that is another one."""
 
 
 def prepare(
@@ -69,18 +71,19 @@ def prepare(
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     ties = tied_names(model)
     method, said = find(one.bundle.method), _said_of_ties(model)
-    load(model, one.bundle, one.source, check_base=False)
+    report = load(model, one.bundle, one.source, check_base=False)
     if not method.has_plain_form:
         method.fold(model)  # raises what it says of itself
     require_weights_hold(model)
     for config, tied in said:
         config.tie_word_embeddings = tied  # whether they still are, the values say
     changes = _changes(model, tables)
-    verified = _verified(model, one.bundle, names, checkpoint, tables)
+    samples = _samples(model, names, checkpoint, tables)
+    verified = _is_base(one.bundle, samples, report.renamed)
     if check_base and verified is False:
         headline = f"{one.source} does not fit the base {base}:"
         raise MismatchError(headline, [another_base(one.bundle)])
-    return Prepared(model, shapes, ties, names, changes, tables, verified)
+    return Prepared(model, shapes, ties, names, changes, tables, verified, report.renamed)
 
 
 def _said_of_ties(model: nn.Module) -> list[tuple[Any, bool]]:
@@ -127,14 +130,22 @@ def _detached(adapter: ModuleAdapter) -> ModuleAdapter:
     return replace(adapter, tensors={n: tensor.detach() for n, tensor in adapter.tensors.items()})
 
 
-def _verified(
+def _is_base(
+    bundle: AdapterBundle, samples: Mapping[str, Sample], renamed: Mapping[str, str]
+) -> bool | None:
+    """Whether the bundle's fingerprint is of these, by their names here or in the file."""
+    stored = bundle.fingerprint or {}
+    before = {renamed.get(name, name): taken for name, taken in samples.items()}
+    return compare_samples(stored, samples) or compare_samples(stored, before)
+
+
+def _samples(
     model: nn.Module,
-    bundle: AdapterBundle,
     names: CheckpointNames,
     checkpoint: BaseCheckpoint,
     tables: Mapping[str, Tensor],
-) -> bool | None:
-    """Whether the weights that the bundle's fingerprint is of are the checkpoint's."""
+) -> dict[str, Sample]:
+    """Of the weights that a fingerprint is of, in the checkpoint; empty where one is not there."""
     keys = {name: key for key, name in names.of_key.items()}
     samples = {}
     for called, name in _fingerprinted(model).items():
@@ -145,8 +156,8 @@ def _verified(
             taken = checkpoint.read_elements(keys[name], places(stored.size))
             samples[called] = Sample(stored.shape, taken)
         else:
-            return None
-    return compare_samples(bundle.fingerprint or {}, samples)
+            return {}
+    return samples
 
 
 def _fingerprinted(model: nn.Module) -> dict[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorakit.checkpoint.fingerprint import verdict
+from lorakit.checkpoint.renaming import renaming_text
 from lorakit.text import plural, settings, table
 
 _LISTED = 12
@@ -47,6 +48,8 @@ class MergedFiles:
     """Weights of the base that the merged model does not have, such as another head."""
     renamed: Mapping[str, str]
     """Weights whose prefix is not the one that they have in the base."""
+    renamed_modules: Mapping[str, str]
+    """Modules whose name in the adapter's file is another one, which is the value."""
     unknown_settings: Mapping[str, Any]
     """Those in the adapter's file that lorakit does not know; they could mean another function."""
     added_mean: float
@@ -74,6 +77,8 @@ class MergedFiles:
         if self.renamed:
             old, new = next(iter(self.renamed.items()))
             lines.append(f"named as {self.model_class} does: {new} was {old}, and so on")
+        if self.renamed_modules:
+            lines.append(renaming_text(self.renamed_modules))
         if self.unknown_settings:
             lines.append(f"unknown settings of the adapter: {settings(self.unknown_settings)}")
         if self.added_mean:
