@@ -109,7 +109,9 @@ def new_directory(output: Path, replace: bool = False) -> Iterator[Path]:
         with exclusive(workplace, output):
             _clear(workplace, output)
             if not replace and output.is_dir() and any(output.iterdir()):
-                raise SaveError(f"{output} exists already and is not an empty directory.")
+                raise SaveError(
+                    f"{output} could not be written: it exists already and has files in it."
+                )
             try:
                 directory.mkdir()
                 yield directory

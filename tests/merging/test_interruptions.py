@@ -113,7 +113,7 @@ def test_what_was_to_be_replaced_comes_back_after_a_kill_between_the_renames(
     assert not output.exists()
     with (
         pytest.warns(LorakitWarning, match="was interrupted"),
-        pytest.raises(lora.errors.SaveError, match="exists already"),
+        pytest.raises(lora.errors.SaveError, match="it exists already and has files"),
     ):
         lora.merge_files(adapter, base, output)
     assert contents(output) == before
