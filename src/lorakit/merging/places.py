@@ -12,8 +12,8 @@ from lorakit.merging.adapters import Opened
 from lorakit.models.small_files import download
 from lorakit.runs.directory import ADAPTER, RECIPE
 
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-_PICKLES = ("*.bin", "*.bin.index.json")
+_WEIGHTS, _PICKLES = "model*.safetensors", "pytorch_model*.bin"
+"""transformers' names; repositories may hold other copies of the weights beside them."""
 _BESIDE = ("*.json", "*.txt", "*.model", "*.jinja", "LICENSE*", "NOTICE*")
 
 
@@ -44,9 +44,9 @@ def base_directory(base: str, revision: str | None) -> Path:
     """
     directory = local_path(base)
     if not directory.exists():
-        directory = download(base, (*_BESIDE, *_WEIGHTS), revision)
-        if not any(directory.glob("*.safetensors")):
-            directory = download(base, _PICKLES, revision)
+        directory = download(base, (*_BESIDE, _WEIGHTS), revision)
+        if not any(directory.glob(_WEIGHTS)):
+            directory = download(base, (_PICKLES,), revision)
     if (directory / ADAPTER_CONFIG).is_file():
         raise FormatError(
             f"{base} holds an adapter ({ADAPTER_CONFIG}), which would not be applied. Pass its own "
