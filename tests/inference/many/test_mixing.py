@@ -18,9 +18,11 @@ from lorakit.models.loading import load_for_task
 from lorakit.tasks import MultipleChoice, TokenClassification
 from lorakit.tasks.task_file import save_task
 from tests.inference.many.files import CONFIGS, ROWS, TASKS, save_bert, save_trained, table_of
+from tests.inference.many.languages import PLAIN
 from tests.inference.many.test_prediction import NAMES
 
 QV = CONFIGS["mood"]
+QV_OF_LLAMA = {"r": 2, "target_modules": ["q_proj", "v_proj"]}
 
 
 def problems(sources: dict[str, str]) -> tuple[str, ...]:
@@ -65,6 +67,15 @@ def test_a_tokenizer_with_more_tokens_is_another(
     more = save_trained(bert, tmp_path / "more", TASKS["stars"], tokenizer=tokenizer, **QV)
     (found,) = problems({"mood": sources["mood"], "more": str(more)})
     assert "30,523 tokens" in found
+
+
+def test_other_padding_tokens_are_refused(
+    llama: Path, writers: dict[str, str], tmp_path: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(llama, pad_token="<eos>")
+    other = save_trained(llama, tmp_path / "other", PLAIN, 0, tokenizer, **QV_OF_LLAMA)
+    (found,) = problems({"legal": writers["legal"], "other": str(other)})
+    assert found == "they have different padding tokens: '<pad>' (legal), '<eos>' (other)"
 
 
 def test_methods_other_than_lora_are_refused_by_name(

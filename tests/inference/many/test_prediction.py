@@ -81,3 +81,9 @@ def test_the_model_is_the_base_and_one(sessions: many.Sessions) -> None:
     models: set[Any] = {id(member.session.model) for member in sessions.members.values()}
     assert models == {id(sessions.model)}
     assert not any(parameter.requires_grad for parameter in sessions.model.parameters())
+
+
+def test_no_rows_have_no_answers(sessions: many.Sessions) -> None:
+    empty = table_of().select([])
+    assert many.predict(sessions, [], empty, "empty").values == []
+    assert many.evaluate(sessions, [], empty, "empty").adapters == []

@@ -20,7 +20,7 @@ from lorakit.inference.prediction import progress_bar
 from lorakit.inference.scoring import BatchOutput
 from lorakit.losses.plain import plain_loss
 from lorakit.tasks.base import Example
-from lorakit.tasks.batching import batches, length
+from lorakit.tasks.batching import TOKENS, batches, length
 from lorakit.tasks.pooling import READ_AT_EOS
 
 Place = tuple[int, int]
@@ -43,7 +43,7 @@ def outputs(
     There are labels and a loss where the examples have labels.
     """
     places = [(p, i) for p, read in enumerate(reads) for i in range(len(read.examples))]
-    budget = min(read.part.member.session.token_budget for read in reads)
+    budget = min((read.part.member.session.token_budget for read in reads), default=TOKENS)
     with progress_bar(len(places), progress) as shown:
         for alike in _by_form(sessions, reads, places):
             costs = [length(reads[p].examples[i]) for p, i in alike]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,16 @@ def require_one_base(described: Described, tokenizers: Mapping[str, Any]) -> Non
     ]
     for what, of in differing.items():
         problems += _differences(what, {name: of(name) for name in described})
+    _require_none(problems)
+
+
+def require_one_padding(tokenizers: Mapping[str | None, Any]) -> None:
+    """Raise ConfigError for tokenizers that fill a batch up with different tokens."""
+    tokens = {str(name): repr(tokenizer.pad_token) for name, tokenizer in tokenizers.items()}
+    _require_none([*_differences("padding tokens", tokens)])
+
+
+def _require_none(problems: Sequence[str]) -> None:
     if problems:
         raise ConfigError(
             "These adapters cannot share one base; use each by itself, or leave some out:", problems

@@ -15,7 +15,13 @@ from lorakit.digests import tensors_digest
 from lorakit.errors import ConfigError, LorakitError
 from lorakit.inference.description import Description, LoadOptions, describe
 from lorakit.inference.many.heads import with_head_of
-from lorakit.inference.many.mixing import Described, head_height, head_settings, require_one_base
+from lorakit.inference.many.mixing import (
+    Described,
+    head_height,
+    head_settings,
+    require_one_base,
+    require_one_padding,
+)
 from lorakit.inference.session import Session, on_accelerator, settled
 from lorakit.models.dtypes import autocast, compute_in
 from lorakit.models.loading import load_for_task, load_tokenizer
@@ -122,7 +128,10 @@ def _each(sources: Sources, options: LoadOptions, default_task: str | None) -> D
 
 
 def load_many(described: Described, check_base: bool = True) -> Sessions:
-    """Their base with all of them; raises MismatchError for one that does not fit it."""
+    """Their base with all of them.
+
+    Raises MismatchError for one that does not fit it, and ConfigError for other padding tokens.
+    """
     model, height = _load(described)
     adapters = AdapterSet(model)
     for name, found in described.items():
@@ -133,6 +142,7 @@ def load_many(described: Described, check_base: bool = True) -> Sessions:
     members: dict[str | None, Member] = {
         name: _member(name, found, model) for name, found in described.items()
     }
+    require_one_padding({name: m.session.tokenizer for name, m in members.items()})
     if alone := _base_alone(described):
         members[None] = _member(None, alone, model)
     return Sessions(first.base, model, adapters, members)
