@@ -120,3 +120,32 @@ def test_replicas_of_data_parallel_are_refused(paths: dict[str, Path]) -> None:
     layer: Any = model.get_submodule("model.layers.0.self_attn.q_proj")
     with pytest.raises(StateError, match="DataParallel"):
         layer._replicate_for_data_parallel()
+
+
+def test_rows_follow_a_base_that_is_changed_in_place(tmp_path: Path) -> None:
+    """DoRA's norm depends on the weight, and a composition of a batch is kept."""
+    config = {"r": 2, "use_dora": True, "target_modules": ["q_proj"]}
+    paths, model = {"dora": save(zoo.llama, tmp_path, **config)}, zoo.llama()
+    adapters = loaded_set(model, paths)
+
+    def changed(other: nn.Module) -> nn.Module:
+        with torch.no_grad():
+            other.get_submodule("model.layers.0.self_attn.q_proj").weight.mul_(2)
+        return other
+
+    with adapters.rows(["dora", None]):
+        text_of(model)
+        expected = changed(zoo.llama())
+        lorakit.load_adapter(expected, paths["dora"], check_base=False)
+        assert_close(text_of(changed(model))[:1], text_of(expected.eval())[:1], **MODEL)
+
+
+def test_an_input_without_rows_is_an_error(tmp_path: Path) -> None:
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 4))
+
+    model = build()
+    adapters = loaded_set(model, {"a": save(build, tmp_path, r=1, target_modules=["0"])})
+    with adapters.rows(["a", None]), pytest.raises(StateError, match="of one dimension"):
+        model(torch.randn(4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from lorakit.adapters.compiled import number_of
 from lorakit.adapters.entry import Entry
-from lorakit.adapters.plans import ByGroups, ByRows, Counted, kind_of, rows_part
+from lorakit.adapters.plans import ByGroups, ByRows, Counted, Members, in_rows, kind_of, rows_part
 from lorakit.adapters.routing import Plan, Routing
 from lorakit.adapters.trained import Group as TrainingGroup
 from lorakit.adapters.trained import Segments, is_segmented
@@ -91,9 +92,8 @@ class Place:
             return entry and Counted(self.name, len(entries), self.single(entry))
         if any(entry is not None and entry.trains for entry, _ in groups.values()):
             return self._training(len(entries), list(groups.values()))
-        parts = self._parts(groups.values())
-        if parts is not None:
-            return ByRows(self.name, len(entries), self.module, parts)
+        if (kinds := self._kinds(groups.values())) is not None:
+            return ByRows(self.name, len(entries), self.module, partial(self._parts, kinds))
         return self._by_groups(len(entries), groups.values())
 
     def _by_groups(self, rows: int, groups: Iterable[Group]) -> Plan:
@@ -109,7 +109,7 @@ class Place:
         found = [TrainingGroup(adapter, own) for adapter, own in adapters]
         return Segments(self.name, rows, self.module, found)
 
-    def _parts(self, groups: Iterable[Group]) -> list[Part] | None:
+    def _kinds(self, groups: Iterable[Group]) -> list[Members] | None:
         """The adapters by kind, for one product of all rows; None where they have no such form."""
         by_kind: dict[Hashable, list[tuple[ModuleAdapter, Sequence[int]]]] = {}
         for entry, rows in groups:
@@ -117,9 +117,11 @@ class Place:
                 if entry.adapter is None or entry.trains or entry.own:
                     return None
                 by_kind.setdefault(kind_of(entry.adapter), []).append((entry.adapter, rows))
-        parts = [rows_part(self.module, members) for members in by_kind.values()]
-        found = [part for part in parts if part is not None]
-        return found if len(found) == len(parts) else None
+        kinds: list[Members] = [*by_kind.values()]
+        return kinds if all(in_rows(self.module, members[0][0]) for members in kinds) else None
+
+    def _parts(self, kinds: Iterable[Members]) -> list[Part]:
+        return [rows_part(self.module, members) for members in kinds]
 
     def apply(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Move or cast what adapters have here, as the module's own tensors are."""

@@ -10,7 +10,7 @@ A row of a batch may be several rows of the input, one after the other: the beam
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +20,7 @@ from lorakit.errors import StateError
 from lorakit.functional import dora, slices
 from lorakit.functional.rows import Pack, Part, gathered, is_segmented, pack, segmented
 from lorakit.layers.linear import Linear
+from lorakit.private.torch_names import version_of
 from lorakit.variants import LinearSite, ModuleAdapter
 from lorakit.variants.dora import MAGNITUDE
 
@@ -57,10 +58,24 @@ class Counted:
 class ByRows:
     """The low-rank updates of all rows in one operation, `functional.rows`."""
 
-    def __init__(self, place: str, rows: int, module: nn.Module, parts: Sequence[Part]) -> None:
-        self._place, self._rows, self._parts = place, rows, parts
+    def __init__(
+        self, place: str, rows: int, module: nn.Module, make: Callable[[], Sequence[Part]]
+    ) -> None:
+        self._place, self._rows, self._make = place, rows, make
         self._module: Any = module
+        self._begin()
+
+    def _begin(self) -> None:
+        self._parts = self._make()
         self._packs: dict[torch.dtype, Pack] = {}
+        self._beside = self._base()
+
+    def _base(self) -> tuple[int, int] | None:
+        """Address and version of the base's weight, where the parts depend on it."""
+        if all(part.d_SO is None for part in self._parts):
+            return None
+        weight = self._module.base_weight
+        return weight.data_ptr(), version_of(weight)
 
     def __call__(self, input: Tensor) -> Tensor:
         y: Tensor = self._module.plain(input, self._module.base_weight)
@@ -74,7 +89,10 @@ class ByRows:
 
     def _added(self, input: Tensor, y: Tensor) -> Tensor:
         """The output, where y is the base's; without gradients y may be written to."""
-        repeats(self._place, self._rows, input)
+        if repeats(self._place, self._rows, input) and input.ndim == 1:
+            raise StateError(f"{self._place} has an input of one dimension, which has no rows.")
+        if self._base() != self._beside:
+            self._begin()
         bias = self._module.base_bias
         x_NTI = input.reshape(self._rows, -1, input.shape[-1])
         y_NTO = y.view(self._rows, -1, y.shape[-1])
@@ -124,16 +142,20 @@ def kind_of(adapter: ModuleAdapter) -> Hashable:
     return adapter.spec.variant, adapter.spec.r, adapter.site, dtype
 
 
-def rows_part(
-    module: nn.Module, members: Sequence[tuple[ModuleAdapter, Sequence[int]]]
-) -> Part | None:
-    """The `Part` of adapters of one kind, each with its rows; None if they have none."""
-    first = members[0][0]
-    site, variant = first.site, first.spec.variant
-    if not (isinstance(module, Linear) and isinstance(site, LinearSite)):
-        return None
-    if variant not in _IN_ROWS:
-        return None
+Members = Sequence[tuple[ModuleAdapter, Sequence[int]]]
+"""Adapters of one kind, each with its rows."""
+
+
+def in_rows(module: nn.Module, adapter: ModuleAdapter) -> bool:
+    """Whether adapters of this kind have a form for all rows at once."""
+    is_linear = isinstance(module, Linear) and isinstance(adapter.site, LinearSite)
+    return is_linear and adapter.spec.variant in _IN_ROWS
+
+
+def rows_part(module: Any, members: Members) -> Part:
+    """The `Part` of adapters of one kind, which have one."""
+    site, variant = members[0][0].site, members[0][0].spec.variant
+    assert isinstance(site, LinearSite)
     rows = [row for _, own in members for row in own]
     slots = [k for k, (_, own) in enumerate(members) for _ in own]
     a, b = ([adapter.tensors[x] for adapter, _ in members] for x in ("lora_A", "lora_B"))
