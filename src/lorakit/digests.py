@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 SHA256 = "sha256:"
 """How each of these texts begins."""
+Buffer = bytes | memoryview
 
 
 def values_digest(values: Iterable[Any]) -> str:
@@ -31,9 +32,51 @@ def tensors_digest(tensors: Mapping[str, Tensor], heading: str = "") -> str:
 
     The checksums in files are made of it, so what it hashes has to stay what it is.
     """
-    digest = hashlib.sha256(heading.encode())
+    return prepared_digest(tensors, heading)()
+
+
+def prepared_digest(
+    tensors: Mapping[str, Tensor], heading: str = "", content: Mapping[str, Buffer] | None = None
+) -> Callable[[], str]:
+    """`tensors_digest` as a function that does nothing but hash, so other threads run meanwhile.
+
+    `content` has the bytes of each tensor, where they are at hand; they are copied then, since
+    hashing many small ones would ask for the interpreter as often.
+    """
+    batches = _batches(tensors, content or {})
+    if content:
+        batches = iter([[b"".join(pieces)] for pieces in batches])
+
+    def digest() -> str:
+        state = hashlib.sha256(heading.encode())
+        for pieces in batches:
+            state.update(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        return SHA256 + state.hexdigest()
+
+    return digest
+
+
+_AT_ONCE = 2**24
+"""Bytes that are hashed by one call."""
+
+
+def _batches(
+    tensors: Mapping[str, Tensor], content: Mapping[str, Buffer]
+) -> Iterator[Sequence[Buffer]]:
+    """What is hashed, a few tensors or one large one at a time."""
+    pieces: list[Buffer] = []
+    size = 0
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name!r} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
-    return SHA256 + digest.hexdigest()
+        if size > _AT_ONCE:
+            yield pieces
+            pieces, size = [], 0
+        heading = f"{name!r} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
+        pieces += [heading, content[name] if name in content else _bytes_of(tensor)]
+        size += tensor.nbytes
+    yield pieces
+
+
+def _bytes_of(tensor: Tensor) -> Buffer:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    found: memoryview = flat.view(torch.uint8).numpy().data
+    return found

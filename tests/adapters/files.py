@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import lorakit
@@ -43,6 +45,16 @@ def save_all(
         name: save(build, directory / name, seed, **config)
         for seed, (name, config) in enumerate(configs.items())
     }
+
+
+def rewrite(path: Path, dtype: torch.dtype) -> Path:
+    """The same adapter in another type, as another tool would write it."""
+    file = path / "adapter_model.safetensors"
+    with safe_open(file, framework="pt") as opened:
+        tensors = {key: opened.get_tensor(key).to(dtype) for key in opened.keys()}  # noqa: SIM118
+        metadata = {k: v for k, v in opened.metadata().items() if k != "lorakit_checksum"}
+    save_file(tensors, file, metadata)
+    return path
 
 
 def loaded_set(model: nn.Module, paths: Mapping[str, Path]) -> lorakit.AdapterSet:

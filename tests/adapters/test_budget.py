@@ -14,9 +14,8 @@ from lorakit import AdapterSet, LoraConfig
 from lorakit.adapters.budget import size_of
 from lorakit.checkpoint import read
 from lorakit.errors import ConfigError, FormatError, StateError
-from tests.adapters.files import alone, output, save
+from tests.adapters.files import alone, output, rewrite, save
 from tests.adapters.test_rows import TEXT
-from tests.adapters.test_types import rewrite
 from tests.injection import zoo
 from tests.tolerances import MODEL
 

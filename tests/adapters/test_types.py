@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from lorakit.checkpoint import read
-from tests.adapters.files import Build, alone, loaded_set, output, row_by_row, save_all
+from tests.adapters.files import Build, alone, loaded_set, output, rewrite, row_by_row, save_all
 from tests.adapters.test_rows import NAMES, WORLDS, batch_of
 from tests.injection import zoo
 from tests.tolerances import EXACT, MODEL
@@ -27,17 +24,6 @@ TYPES = {
     )
 }
 SOME = ["ranks, scales and targets", "DoRA beside LoRA", "slices of GPT-2's Conv1D"]
-
-
-def rewrite(path: Path, dtype: torch.dtype) -> Path:
-    """The same adapter in another type, as another tool would write it."""
-    file = path / "adapter_model.safetensors"
-    with safe_open(file, framework="pt") as opened:
-        tensors = {key: opened.get_tensor(key).to(dtype) for key in opened.keys()}  # noqa: SIM118
-        metadata = {k: v for k, v in opened.metadata().items() if k != "lorakit_checksum"}
-    table = json.loads(metadata["lorakit"])
-    save_file(tensors, file, {"lorakit": json.dumps(table)})
-    return path
 
 
 def of_type(build: Build, base: torch.dtype) -> Build:

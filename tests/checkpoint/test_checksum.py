@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lorakit.checkpoint import AdapterBundle, read, write
-from lorakit.checkpoint.checksum import CHECKSUM, with_checksum
+from lorakit.checkpoint.checksum import CHECKSUM, checked_beside, with_checksum
 from lorakit.config import LoraConfig
 from lorakit.errors import FormatError
 from lorakit.variants import AdapterSpec, LinearSite, ModuleAdapter
@@ -97,3 +97,32 @@ def test_file_without_a_checksum_is_read(tmp_path: Path) -> None:
     file, whole = tmp_path / FILES["peft"], read(tmp_path)
     save_file(load_file(file), file, metadata={"format": "pt"})
     assert_equal(read(tmp_path), whole)
+
+
+def test_damage_is_the_reason_where_it_also_makes_a_file_unreadable(tmp_path: Path) -> None:
+    """A flipped bit may change the file's own settings as well."""
+    write(small_bundle(), tmp_path, "peft")
+    file = tmp_path / FILES["peft"]
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    changed = {**metadata, "lorakit": metadata["lorakit"].replace('"r": 8', '"r": 9')}
+    assert changed != metadata
+    save_file(load_file(file), file, changed)
+    with pytest.raises(FormatError, match="damaged: its content is not what was saved"):
+        read(tmp_path)
+
+
+def test_a_file_is_checked_while_more_is_done_and_before_it_is_over(tmp_path: Path) -> None:
+    write(small_bundle(), tmp_path, "peft")
+    file = tmp_path / FILES["peft"]
+    file.write_bytes(with_flipped_bit(file.read_bytes(), 8 * file.stat().st_size - 8))
+    done = []
+
+    def work() -> None:
+        with checked_beside():
+            read(tmp_path)
+            done.append("more")
+
+    with pytest.raises(FormatError, match="damaged"):
+        work()
+    assert done == ["more"]

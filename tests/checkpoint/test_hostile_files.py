@@ -225,3 +225,11 @@ def test_broken_file_is_read_rightly_or_refused(kind: str, least: int, tmp_path:
         shutil.rmtree(broken)
     assert sum(counts.values()) >= least, counts
     assert counts["refused"] > counts["right"] / 20, counts
+
+
+@pytest.mark.parametrize("kind", [["LORA"], {}, None, 3])
+def test_a_kind_of_adapter_that_is_no_text_is_refused(kind: object, tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": kind}))
+    with pytest.raises(LorakitError, match="peft_type is"):
+        read(tmp_path)

@@ -20,6 +20,7 @@ from lorakit.adapters.origin import origin_of
 from lorakit.adapters.routing import BASE, One, Routing, Sum
 from lorakit.adapters.saving import bundle_of_parts
 from lorakit.checkpoint import AdapterBundle, write
+from lorakit.checkpoint.checksum import checked_beside
 from lorakit.checkpoint.reading import decode, find
 from lorakit.config import LoraConfig
 from lorakit.errors import StateError
@@ -87,11 +88,13 @@ class AdapterSet:
         self._require_open()
         require_new(name, self._store.members)
         found = find(source, revision)
-        bundle = decode(found, lora_alpha)
+        with checked_beside():
+            bundle = decode(found, lora_alpha)
+            matched = self._intake.matched(name, bundle, str(source), check_base)
         file = None
         if self._store.is_limited:
             file = origin_of(found, lora_alpha, check_base, bundle)
-        return self._intake.load(name, bundle, str(source), check_base, file)
+        return self._intake.keep(matched, file)
 
     def load_bundle(
         self, name: str, bundle: AdapterBundle, origin: str, check_base: bool = True
@@ -103,7 +106,8 @@ class AdapterSet:
         Raises as `load` does for an adapter that does not fit.
         """
         self._require_open()
-        return self._intake.load(name, bundle, origin, check_base)
+        require_new(name, self._store.members)
+        return self._intake.keep(self._intake.matched(name, bundle, origin, check_base))
 
     def add(self, name: str, config: LoraConfig) -> Loaded:
         """Add a new adapter under this `name`, to be trained: what `config` selects, as `inject`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -22,7 +23,16 @@ from lorakit.adapters.shared import parts_of
 from lorakit.adapters.slab import Slab
 from lorakit.adapters.store import Store
 from lorakit.checkpoint import AdapterBundle
+from lorakit.checkpoint.checksum import checked_beside
 from lorakit.config import LoraConfig
+
+
+class Matched(NamedTuple):
+    """An adapter that is not yet in the set."""
+
+    loaded: Loaded
+    parts: Parts
+    slab: Slab
 
 
 class Intake:
@@ -35,19 +45,24 @@ class Intake:
         self._frozen: list[nn.Parameter] = []
         self.store = Store(routing, budget, self._fetch)
 
-    def load(
-        self,
-        name: str,
-        bundle: AdapterBundle,
-        source: str,
-        check_base: bool,
-        origin: Origin | None = None,
-    ) -> Loaded:
-        """Take in an adapter for inference; without an `origin` it cannot be read again."""
+    def matched(self, name: str, bundle: AdapterBundle, source: str, check_base: bool) -> Matched:
+        """What each module gets of a bundle; neither the model nor the store is changed."""
         with self.store.changed:
-            require_new(name, self.store.members)
             loaded, parts = self._loader.fitted(name, bundle, source, check_base)
-            self._keep(loaded, parts, self._packed(parts), origin)
+        with torch.inference_mode(False), torch.no_grad():
+            return Matched(loaded, parts, Slab.packed(parts, self._device_of))
+
+    def keep(self, matched: Matched, origin: Origin | None = None) -> Loaded:
+        """Take in what is matched; without an `origin` it cannot be read again."""
+        loaded, parts, slab = matched
+        with self.store.changed:
+            require_new(loaded.name, self.store.members)
+            self.store.require_fits(loaded)
+            for module, entry in parts.items():
+                if module not in self._places:
+                    site = entry.adapter.site if entry.adapter is not None else None
+                    self._places[module] = route(self._model, module, self._routing, site)
+            self.store.add(member_of(loaded, parts, origin), slab)
         return loaded
 
     def add(self, name: str, config: LoraConfig) -> Loaded:
@@ -62,8 +77,8 @@ class Intake:
         with self.store.changed:
             require_new(name, self.store.members)
             parts = find()
-            loaded = describe(name, None, config, parts)
-            self._keep(loaded, parts, Slab(parts))
+            made = Matched(describe(name, None, config, parts), parts, Slab(parts))
+            loaded = self.keep(made)
             self._freeze()
         return loaded
 
@@ -75,28 +90,18 @@ class Intake:
             parameter.requires_grad_(True)
         self.store.clear()
 
-    def _keep(self, loaded: Loaded, parts: Parts, slab: Slab, origin: Origin | None = None) -> None:
-        self.store.require_fits(loaded)
-        for module, entry in parts.items():
-            if module not in self._places:
-                site = entry.adapter.site if entry.adapter is not None else None
-                self._places[module] = route(self._model, module, self._routing, site)
-        self.store.add(member_of(loaded, parts, origin), slab)
-
-    def _packed(self, parts: Parts) -> Slab:
-        with torch.inference_mode(False), torch.no_grad():
-            return Slab.packed(parts, self._device_of)
-
-    def _device_of(self, module: str) -> torch.device:
-        return next(self._model.get_submodule(module).parameters()).device
+    def _device_of(self, name: str) -> torch.device:
+        place = self._places.get(name)
+        module = self._model.get_submodule(name) if place is None else place.module
+        return next(p.device for p in module._parameters.values() if p is not None)
 
     def _fetch(self, member: Member) -> Slab:
         """What is in the file of an adapter that is in no memory."""
         loaded, origin = member.loaded, member.origin
         assert origin is not None
-        bundle = read_again(loaded, origin)
-        parts = self._loader.fitted(loaded.name, bundle, str(loaded.source), origin.check_base)[1]
-        return self._packed(parts)
+        with checked_beside():
+            bundle = read_again(loaded, origin)
+            return self.matched(loaded.name, bundle, str(loaded.source), origin.check_base).slab
 
     def _freeze(self) -> None:
         """Let the base require no gradients, until `close`."""

@@ -62,13 +62,15 @@ class Slab:
     @classmethod
     def _cut(cls, like: Parts, kinds: Sequence[Kind], pieces: Mapping[Kind, Tensor]) -> Slab:
         """Views of the pieces, in the order and the shapes of these tensors."""
-        following, starts = iter(kinds), dict.fromkeys(pieces, 0)
+        following, sizes = iter(kinds), dict[Kind, list[int]]()
+        tensors = [tensor for entry in like.values() for tensor in entry.tensors]
+        for kind, tensor in zip(kinds, tensors, strict=True):
+            sizes.setdefault(kind, []).append(tensor.numel())
+        cut = {kind: iter(piece.split(sizes[kind])) for kind, piece in pieces.items()}
 
         def view(tensor: Tensor) -> Tensor:
-            kind = next(following)
-            start = starts[kind]
-            starts[kind] = stop = start + tensor.numel()
-            return pieces[kind][start:stop].view(tensor.shape)
+            piece: Tensor = next(cut[next(following)])
+            return piece.view(tensor.shape)
 
         return cls({name: entry.mapped(view) for name, entry in like.items()}, kinds, pieces)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.checkpoint.bundle import AdapterBundle, not_finite
+from lorakit.checkpoint.checksum import checked_beside
 from lorakit.checkpoint.formats.registry import FORMATS, format_of
 from lorakit.checkpoint.source import Source, locate
 from lorakit.errors import FormatError
@@ -49,7 +50,8 @@ def decode(
     alpha = source.lora_alpha if lora_alpha is None else lora_alpha
     codec = format_of(source.path)
     codec = codec if base is None else codec.for_base(base)
-    bundle = codec.decode(source.path, alpha)
+    with checked_beside():
+        bundle = codec.decode(source.path, alpha)
     if broken := not_finite(bundle):
         raise FormatError(f"{source.path} contains NaN or infinite values:", broken)
     return bundle if source.base_model is None else replace(bundle, base_model=source.base_model)

@@ -11,12 +11,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from lorakit.checkpoint.checksum import require_intact, with_checksum
+from lorakit.digests import Buffer
 from lorakit.errors import FormatError
 
+_LARGE = 2**26
+"""Bytes from which on a file is mapped into memory."""
 _SMALL = 2**26
 """Bytes up to which a tensor of a pickle may repeat its numbers."""
 
@@ -47,13 +50,34 @@ def _sort_metadata(file: Path) -> None:
 def load_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Its tensors and its metadata; raises FormatError if it is corrupted."""
     try:
-        with safe_open(file, framework="pt") as opened:
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-            metadata = opened.metadata() or {}
+        read = _read_at_once if file.stat().st_size < _LARGE else _map
+        tensors, metadata, content = read(file)
     except (SafetensorError, OSError) as error:
         raise _corrupted(file, error) from error
-    require_intact(file, metadata, tensors)
+    require_intact(file, metadata, tensors, content)
     return tensors, metadata
+
+
+_Content = tuple[dict[str, Tensor], dict[str, str], dict[str, Buffer]]
+"""Tensors and metadata, and the bytes of each tensor where they are in memory."""
+
+
+def _read_at_once(file: Path) -> _Content:
+    """By one read, which takes half the time that `safe_open` takes for many tensors."""
+    data = file.read_bytes()
+    found = load(data)  # which checks the header
+    tensors = dict(sorted(found.items()))
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    metadata = header.pop("__metadata__", None) or {}
+    body = memoryview(data)[start:]
+    return tensors, metadata, {key: body[slice(*header[key]["data_offsets"])] for key in tensors}
+
+
+def _map(file: Path) -> _Content:
+    with safe_open(file, framework="pt") as opened:
+        tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        return tensors, opened.metadata() or {}, {}
 
 
 def peek_safetensors(file: Path) -> tuple[list[str], dict[str, str]]:

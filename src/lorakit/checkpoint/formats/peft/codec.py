@@ -10,6 +10,7 @@ from lorakit.checkpoint.checksum import CHECKSUM
 from lorakit.checkpoint.formats.adapterhub import is_of_adapterhub
 from lorakit.checkpoint.formats.codec import Codec
 from lorakit.checkpoint.formats.mlx_directory import is_of_mlx
+from lorakit.checkpoint.formats.peft.alike import recall, remember
 from lorakit.checkpoint.formats.peft.decoding import decode
 from lorakit.checkpoint.formats.peft.encoding import encode, has_pefts_variants, unsupported
 from lorakit.checkpoint.formats.peft.layout import (
@@ -60,7 +61,12 @@ class Peft(Codec):
     def decode(self, path: Path, lora_alpha: float | None) -> AdapterBundle:
         file = _tensor_file(path) if path.is_dir() else path
         read = _read_safetensors if file.suffix == ".safetensors" else _read_legacy
-        return decode(read(file), lora_alpha)
+        files = read(file)
+        bundle = recall(files, lora_alpha)
+        if bundle is None:
+            bundle = decode(files, lora_alpha)
+            remember(files, lora_alpha, bundle)
+        return bundle
 
     def is_default_for(self, bundle: AdapterBundle) -> bool:
         return bundle.method == "lora" and has_pefts_variants(bundle)

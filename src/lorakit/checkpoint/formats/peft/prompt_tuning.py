@@ -77,7 +77,7 @@ def has_prompt(path: Path) -> bool:
     config = _directory(path) / CONFIG_NAME
     is_pefts = path.is_dir() or path.name in (TENSORS_NAME, LEGACY_NAME)
     said = read_json(config) if is_pefts and config.is_file() else None
-    return isinstance(said, Mapping) and said.get("peft_type") in _KINDS
+    return isinstance(said, Mapping) and said.get("peft_type") in tuple(_KINDS)
 
 
 def _directory(path: Path) -> Path:
