@@ -15,6 +15,7 @@ import pytest
 from lorakit.recipe.yaml_file import mapping_text
 from tests.cli.files import write_csv
 from tests.experiments import quick_program
+from tests.experiments.quick_program import wait_for
 from tests.experiments.sweeps import sweep
 
 ROWS = [("a joy", "good"), ("a bore", "bad"), ("warm and wise", "good"), ("a mess", "bad")] * 8
@@ -70,6 +71,31 @@ def test_a_run_that_fails_stands_in_the_table_and_the_exit_code_is_1(
     assert "failed: tiny/one/head seed 0 and 1 other: no room" in out
     monkeypatch.setenv("PROGRAM", "")
     assert run("compare", file)[0] == 0
+
+
+def test_ctrl_c_ends_the_runs_leaves_the_tables_and_says_how_to_go_on(
+    run, file: Path, monkeypatch
+) -> None:
+    """As the slow test below, in a process that has imported all, with runs that learn nothing."""
+    waits = "try: time.sleep(60)\n    except KeyboardInterrupt: sys.exit(130)"
+    monkeypatch.setenv("PROGRAM", f"if recipe['training']['seed']:\n    {waits}")
+    said = file.with_name("said")
+    child = os.fork()
+    if child == 0:
+        code, _, err = run("compare", file, "--jobs", 2)
+        said.write_text(err)
+        os._exit(code)
+    wait_for(lambda: len(list(file.parent.rglob("*.begun"))) == 4)
+    os.kill(child, signal.SIGINT)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+    assert said.read_text().endswith("Interrupted; the same command goes on with what is left.\n")
+    assert not list(file.parent.rglob("*.lock.json")), "nothing is left running"
+    assert not list(file.parent.rglob("*.error"))
+    assert "1 to run" in (file.parent / "runs" / "table.html").read_text("utf-8")
+    monkeypatch.setenv("PROGRAM", "")
+    assert run("compare", file)[0] == 0
+    begun = [len(note.read_text()) for note in sorted(file.parent.rglob("*.begun"))]
+    assert begun == [1, 2, 1, 2], "what was finished is not made again"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,11 @@ def install(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.chmod(0o700)
     monkeypatch.setattr("lorakit.experiments.job_process.sys.executable", str(file))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until it holds, at most for a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -18,6 +18,7 @@ from lorakit.experiments.jobs import Job, Outcome, Outcomes
 from lorakit.experiments.local_runs import local_runs
 from lorakit.locks import exclusive
 from tests.experiments import quick_program
+from tests.experiments.quick_program import wait_for
 from tests.experiments.sweeps import Runs, run, sweep, tiny_base
 
 
@@ -103,10 +104,10 @@ def test_a_job_whose_directory_is_taken_while_it_starts_waits_as_well(
     outcomes: list[Outcome] = []
     running = Thread(target=lambda: outcomes.append(run_job(job, {}, Event())))
     running.start()
-    _wait_for(lambda: job.log.exists() and "threads" in job.log.read_text())
+    wait_for(lambda: job.log.exists() and "threads" in job.log.read_text())
     with exclusive(job.directory):
         taken.touch()
-        _wait_for(lambda: job.log.exists() and "is being written" in job.log.read_text())
+        wait_for(lambda: job.log.exists() and "is being written" in job.log.read_text())
         assert not outcomes
     running.join(10)
     assert [outcome.error for outcome in outcomes] == [None]
@@ -119,7 +120,7 @@ def test_a_job_is_interrupted_and_has_not_failed(job: Job, monkeypatch) -> None:
     stop, outcomes = Event(), list[Outcome]()
     running = Thread(target=lambda: outcomes.append(run_job(job, {"OMP_NUM_THREADS": "1"}, stop)))
     running.start()
-    _wait_for(lambda: job.directory.with_name("seed-0.begun").exists())
+    wait_for(lambda: job.directory.with_name("seed-0.begun").exists())
     stop.set()
     running.join(10)
     assert outcomes, "it waits for nothing else"
@@ -151,7 +152,7 @@ def test_kill_9_loses_nothing_and_repeats_no_finished_run(tmp_path, monkeypatch,
         os.setpgid(0, 0)
         run(mapping, local_runs(2))
         os._exit(0)
-    _wait_for(lambda: len(list(tmp_path.rglob("result.json"))) >= 2)
+    wait_for(lambda: len(list(tmp_path.rglob("result.json"))) >= 2)
     running = [int(json.loads(note.read_text())["pid"]) for note in tmp_path.rglob("*.lock.json")]
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -200,19 +201,12 @@ def _stopping(jobs, started) -> Outcomes:
         raise _EnoughError
 
 
-def _wait_for(condition) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def _kill(process: int) -> None:
     try:
         os.kill(process, signal.SIGKILL)
     except ProcessLookupError:
         return
-    _wait_for(lambda: not Path(f"/proc/{process}").exists() or _is_zombie(process))
+    wait_for(lambda: not Path(f"/proc/{process}").exists() or _is_zombie(process))
 
 
 def _is_zombie(process: int) -> bool:

@@ -111,6 +111,10 @@ BAD = [
         "methods.b.like is 'a', and so each is like the other: a, b",
     ),
     ({"methods": {"a": {"like": "lroa"}, "lora": {}}}, "methods.a.like is 'lroa' (did you mean 'l"),
+    (
+        {"recipe": "glue", "tasks": {"one": {"task": ["mrpc"]}}},
+        "task is ['mrpc'] (did you mean 'mrpc'?); it must be one of",
+    ),
     ({"published": [3]}, "published[1] must be a mapping of method, base, source, values"),
 ]
 

@@ -31,6 +31,8 @@ _HEADLINES = {
     "data_to_text": ("bleu", "meteor", "ter", "chrf++"),
 }
 """As the tables of the paper and of microsoft/LoRA's README have them."""
+_PER_CENT = ("webnlg", "dart", "data_to_text")
+"""The tasks whose BLEU is from 0 to 100, as Moses' scripts print it."""
 _VIEWS = {"unseen": "U", "seen": "S", "six": "six references"}
 
 
@@ -60,12 +62,18 @@ _SHOWN = {
     "glue": ShownMetric("GLUE"),
     "f1": ShownMetric("F1"),
     "overall_f1": ShownMetric("F1"),
+    "f1_binary": ShownMetric("F1"),
     "f1_micro": ShownMetric("micro F1"),
+    "f1_macro": ShownMetric("macro F1"),
+    "overall_precision": ShownMetric("precision"),
+    "overall_recall": ShownMetric("recall"),
+    "token_accuracy": ShownMetric("accuracy of tokens"),
     "matthews_correlation": ShownMetric("Matthews corr."),
     "pearson": ShownMetric("Pearson r"),
     "spearman": ShownMetric("Spearman r"),
     "bleu": ShownMetric("BLEU"),
     "nist": ShownMetric("NIST", 1, 2),
+    "nist_mteval": ShownMetric("NIST by mteval", 1, 2),
     "meteor": ShownMetric("METEOR"),
     "rouge_l": ShownMetric("ROUGE-L"),
     "cider": ShownMetric("CIDEr", 1, 2),
@@ -75,6 +83,8 @@ _SHOWN = {
     "loss": ShownMetric("loss", 1, 3, lower_is_better=True),
     "mse": ShownMetric("mean squared error", 1, 3, lower_is_better=True),
 }
+_OF_TYPES = {"f1": "F1", "precision": "precision", "recall": "recall"}
+"""Of the entities of one type, whose name stands behind."""
 
 
 def shown_metric(name: str) -> ShownMetric:
@@ -89,6 +99,9 @@ def shown_metric(name: str) -> ShownMetric:
         return ShownMetric(
             f"{of.title} {_VIEWS.get(view, view)}", of.scale, of.decimals, of.lower_is_better
         )
+    kind, _, of_type = name.partition("_")
+    if kind in _OF_TYPES and name not in _SHOWN:
+        return ShownMetric(f"{_OF_TYPES[kind]} {of_type}")
     return _SHOWN.get(name, ShownMetric(name, 1, 3))
 
 
@@ -103,12 +116,19 @@ def metric_problem(task: str, metric: str) -> str | None:
 def headlines(
     task: str, metrics: Mapping[str, float], wanted: tuple[str, ...] = ()
 ) -> dict[str, float]:
-    """The metrics of a result that a table shows: those wanted, or the task's, if it has them."""
-    if wanted:
-        return {name: metrics[name] for name in wanted if name in metrics}
-    if task in GLUE:
+    """The metrics of a result that a table shows: those wanted, or the task's, if it has them.
+
+    BLEU is a share of 1, also where a corpus' own script gives it in per cent.
+    """
+    if task in GLUE and not wanted:
         return dict([glue_headline(task, metrics)])
-    names = _HEADLINES.get(task) or (
-        next((n for n in _FIRST if n in metrics), next(iter(metrics))),
+    names = (
+        wanted
+        or _HEADLINES.get(task)
+        or (next((n for n in _FIRST if n in metrics), next(iter(metrics))),)
     )
-    return {name: metrics[name] for name in names if name in metrics}
+    return {
+        name: metrics[name] / (100 if task in _PER_CENT and name.startswith("bleu") else 1)
+        for name in names
+        if name in metrics
+    }

@@ -50,7 +50,7 @@ def run_sweep(
 
     `mapping` is the content of a sweep's file. `execute` makes the runs, `at_once` at a time by
     which `show` is told how long the rest takes; it gets the state and what has happened. `publish`
-    gets the plan and the table whenever the tables are written, at an interruption too.
+    gets the plan and the table when the sweep ends or is interrupted.
 
     Raises ConfigError that lists every mistake, StateError that names the runs that were begun with
     other settings, SaveError if another process runs the sweep or its output cannot be written.

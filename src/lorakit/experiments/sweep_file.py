@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lorakit.errors import ConfigError
 from lorakit.experiments.plan import Plan, plan_of
-from lorakit.experiments.published import published_figures
+from lorakit.experiments.published import left_figures, published_figures
 from lorakit.experiments.recipes import recipe_problems
 from lorakit.experiments.requirements import Requirements
 from lorakit.experiments.sweep import Sweep, mistakes
@@ -41,26 +41,9 @@ def load_sweep(file: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
     changed = with_settings(mapping, settings)
     if changed.get("base") != mapping.get("base"):
         changed.pop("bases", None)
-    gone = {name: _names(mapping.get(name)) - _names(changed.get(name)) for name in _NAMED}
-    if any(gone.values()) and isinstance(figures := changed.get("published"), list):
-        changed["published"] = [entry for figure in figures for entry in _left(figure, **gone)]
+    if isinstance(figures := changed.get("published"), list):
+        changed["published"] = left_figures(figures, mapping, changed)
     return changed
-
-
-_NAMED = ("tasks", "methods")
-
-
-def _names(entries: Any) -> set[str]:
-    return {*map(str, entries)} if isinstance(entries, Mapping | list) else set()
-
-
-def _left(entry: Any, tasks: set[str], methods: set[str]) -> Iterator[Any]:
-    """The entry of published figures without those of these tasks, if it is of no such method."""
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("values"), Mapping):
-        yield entry
-    elif str(entry.get("method")).partition(", ")[0] not in methods:
-        values = {task: of for task, of in entry["values"].items() if str(task) not in tasks}
-        yield from [{**entry, "values": values}] if values else []
 
 
 def planned(mapping: Mapping[str, Any]) -> Plan:

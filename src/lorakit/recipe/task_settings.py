@@ -14,7 +14,7 @@ inherits from the name before the dot: `mnli.rdrop` is `mnli` with other setting
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from lorakit.errors import suggest
@@ -26,17 +26,19 @@ _PLACE = "{task}"
 def settings_of(mapping: Mapping[str, Any], name: Any) -> dict[str, Any] | None:
     """The dotted settings of a task of the file; None if it has no such task."""
     tasks = mapping.get(TASKS)
-    if not isinstance(tasks, Mapping) or not isinstance(tasks.get(name), Mapping):
+    if not isinstance(tasks, Mapping) or not isinstance(name, Hashable):
         return None
-    below = settings_of(mapping, name.rpartition(".")[0]) if "." in name else None
+    if not isinstance(tasks.get(name), Mapping):
+        return None
+    below = settings_of(mapping, str(name).rpartition(".")[0]) if "." in str(name) else None
     return {**(below or {}), **tasks[name]}
 
 
-def with_task_name(value: Any, name: str) -> Any:
+def with_task_name(value: Any, name: object) -> Any:
     """The value with `{task}` replaced by the task's name."""
     if isinstance(value, Mapping):
         return {key: with_task_name(part, name) for key, part in value.items()}
-    return value.replace(_PLACE, name) if isinstance(value, str) else value
+    return value.replace(_PLACE, str(name)) if isinstance(value, str) else value
 
 
 def shared(mapping: Mapping[str, Any]) -> dict[str, Any]:
