@@ -188,6 +188,13 @@ def test_a_base_that_cannot_do_a_task_is_named(tmp_path: Path) -> None:
     assert "is a gpt2 model, for which transformers has no class of AutoModelForMultiple" in problem
 
 
+def test_a_task_without_a_name_in_a_file_is_not_taken_for_the_task_to_run(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(mapping_text(sweep(tmp_path, tasks={"one": None, None: {}})))
+    (problem,) = problems(load_sweep(file))
+    assert problem == "tasks has None, which is no name; name each of them"
+
+
 def test_settings_change_the_sweep(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text(mapping_text(sweep(tmp_path)))

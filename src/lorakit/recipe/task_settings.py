@@ -26,7 +26,7 @@ _PLACE = "{task}"
 def settings_of(mapping: Mapping[str, Any], name: Any) -> dict[str, Any] | None:
     """The dotted settings of a task of the file; None if it has no such task."""
     tasks = mapping.get(TASKS)
-    if not isinstance(tasks, Mapping) or not isinstance(name, Hashable):
+    if name is None or not isinstance(tasks, Mapping) or not isinstance(name, Hashable):
         return None
     if not isinstance(tasks.get(name), Mapping):
         return None
