@@ -181,8 +181,8 @@ def test_version_of_sources_that_nothing_installed_is_unknown(run, monkeypatch):
     "command",
     [
         "train", "evaluate", "predict", "generate", "chat", "score", "compare", "recipes list",
-        "recipes show", "checkpoints list", "checkpoints download", "targets", "latency", "inspect",
-        "merge", "push",
+        "recipes show", "checkpoints list", "checkpoints download", "targets", "latency", "plan",
+        "inspect", "merge", "push",
     ],
 )  # fmt: skip
 def test_help_has_an_example(run, command):

@@ -21,6 +21,7 @@ from lorakit.cli import (
     inspect,
     latency,
     merge,
+    plan,
     predict,
     push,
     recipes,
@@ -60,6 +61,7 @@ app.add_typer(recipes.app, name="recipes")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.command("targets")(targets.targets)
 app.command("latency")(latency.latency)
+app.command("plan")(plan.plan)
 app.command("inspect")(inspect.inspect)
 app.command("analyze")(analyze.analyze)
 app.command("convert")(convert.convert)

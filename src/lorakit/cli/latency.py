@@ -83,7 +83,7 @@ def latency(
     """
     from lorakit.experiments.latency import LatencyStudy, measure_latency
     from lorakit.experiments.latency.page import latency_page
-    from lorakit.experiments.latency.study import method_configs
+    from lorakit.recipe.method_configs import method_configs
 
     require_place(html, overwrite)
     quiet_libraries(json)

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
 
-from lorakit.errors import FormatError
+from lorakit.errors import FormatError, suggest
+from lorakit.foreign_files import local_path
 from lorakit.models.buildable import require_buildable
+from lorakit.models.loading import load_config
+from lorakit.planner.cards import CARDS
+
+_CONFIG_FILE = "config.json"
+
+
+def config_of(name: str, revision: str | None = None) -> Any:
+    """transformers' config of a directory, its config.json, a card, or a hub id, in this order.
+
+    Raises FormatError if there is none.
+    """
+    import transformers
+
+    place = local_path(name)
+    if place.name == _CONFIG_FILE and place.is_file():
+        return load_config(str(place.parent))
+    if not place.exists() and name in CARDS:
+        kind, settings = CARDS[name]
+        return transformers.AutoConfig.for_model(kind, **settings)
+    try:
+        return load_config(name, revision)
+    except FormatError as error:
+        cards = f"Cards that need no download{suggest(name, CARDS)}: {', '.join(CARDS)}"
+        raise FormatError(f"{error} {cards}.") from error
 
 
 def model_on_meta(config: Any, name: str | None = None) -> Any:
@@ -19,11 +45,18 @@ def model_on_meta(config: Any, name: str | None = None) -> Any:
 
     name = name or f"a {type(config).__name__}"
     require_buildable(name, config)
+    auto_class = _auto_class(config)
+    if auto_class == _CLASSIFIER:
+        config = copy(config)
+        config.problem_type = "single_label_classification"  # else some look at the labels' values
     try:
         with torch.device("meta"):
-            return getattr(transformers, _auto_class(config)).from_config(config)
+            return getattr(transformers, auto_class).from_config(config)
     except Exception as error:  # a model's constructor raises whatever a broken config leads to
         raise FormatError(f"No model can be built from the config of {name}: {error}") from error
+
+
+_CLASSIFIER = "AutoModelForSequenceClassification"
 
 
 def _auto_class(config: Any) -> str:
@@ -34,8 +67,4 @@ def _auto_class(config: Any) -> str:
     kind = type(config)
     generates = kind in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     fills_blanks = kind in transformers.MODEL_FOR_MASKED_LM_MAPPING
-    return (
-        "AutoModelForCausalLM"
-        if generates and not fills_blanks
-        else "AutoModelForSequenceClassification"
-    )
+    return "AutoModelForCausalLM" if generates and not fills_blanks else _CLASSIFIER

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -45,6 +45,23 @@ class Plan:
     def bytes_by(self) -> dict[str, int]:
         """The bytes at the peak by what they are for."""
         return dict(self.memory.peak.bytes_by)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: its values, without the method's config and the curve."""
+        values = {
+            name: getattr(self, name)
+            for name in (
+                "model",
+                "peak_bytes",
+                "bytes_by",
+                "trainable_parameters",
+                "total_parameters",
+                "checkpoint_bytes",
+            )
+        }
+        settings = asdict(replace(self.settings, config=None))
+        del settings["config"]
+        return {**values, "peak_phase": self.memory.peak.phase, "settings": settings}
 
     def __str__(self) -> str:
         one = self.settings

@@ -13,7 +13,7 @@ from transformers import BartConfig, BertConfig, GPT2Config, ViTConfig
 from lorakit import timing
 from lorakit.errors import ConfigError, FormatError
 from lorakit.experiments.latency import LatencyStudy, measure_latency, measurement
-from lorakit.experiments.latency.study import method_configs
+from lorakit.recipe.method_configs import method_configs
 
 SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
 CONFIGS = {

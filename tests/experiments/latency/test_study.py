@@ -4,7 +4,7 @@ import pytest
 
 from lorakit.errors import ConfigError
 from lorakit.experiments.latency import LatencyStudy
-from lorakit.experiments.latency.study import method_configs
+from lorakit.recipe.method_configs import method_configs
 
 
 def test_methods_have_their_recipes_defaults_and_the_settings_given():

@@ -6,12 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lorakit.errors import ConfigError, require
-from lorakit.methods.registry import METHODS, unknown
+from lorakit.errors import require
 from lorakit.models.dtypes import Dtype
-from lorakit.recipe.method_sections import read_sections
-from lorakit.recipe.validation import unknown_names
-from lorakit.recipe.yaml_file import with_settings
 
 
 @dataclass(frozen=True)
@@ -47,17 +43,3 @@ class LatencyStudy:
             }
             | {f"seconds is {self.seconds}; it must be above 0": self.seconds > 0}
         )
-
-
-def method_configs(names: Sequence[str], settings: Sequence[str] = ()) -> dict[str, Any]:
-    """The config of each method by its name; `settings` are such as `houlsby.bottleneck=64`.
-
-    Raises ConfigError that lists unknown methods, settings of others, and mistakes in settings.
-    """
-    sections = with_settings({}, settings)
-    problems = [problem for name in names if (problem := unknown(name))]
-    problems += unknown_names(sections, names, "")
-    configs = read_sections(sections, problems)
-    if problems:
-        raise ConfigError("These methods cannot be timed:", problems)
-    return {name: configs.get(name) or METHODS[name].default_config() for name in names}

@@ -1,0 +1,78 @@
+"""`lorakit plan BASE`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from lorakit.cli.output import Json, quiet_libraries, show
+
+
+def plan(
+    base: Annotated[
+        str,
+        typer.Argument(
+            metavar="BASE|CARD",
+            help="transformers model: directory, config.json or hub id, of which only the config "
+            "is read; or a card, such as llama-3-8b, which needs no file.",
+        ),
+    ],
+    method: Annotated[
+        str, typer.Option(metavar="NAME,NAME,...", help="Methods, as a recipe's `method` has them.")
+    ] = "lora,full",
+    batch: Annotated[int, typer.Option(metavar="N", help="Rows of a micro-batch.")] = 8,
+    length: Annotated[
+        int, typer.Option(metavar="N", help="Tokens of a row, padding included.")
+    ] = 128,
+    dtype: Annotated[
+        Literal["fp32", "bf16", "fp16"],
+        typer.Option(help="What frozen weights are stored, and products computed in."),
+    ] = "bf16",
+    optimizer: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="adamw, adamw_unfused, adamw_8bit, adafactor, sgd, momentum or rmsprop.",
+        ),
+    ] = "adamw",
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Gradient checkpointing.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A method's setting, such as lora.r=4; may be repeated.",
+        ),
+    ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REVISION",
+            help="Branch, tag or commit of the model on the Hub.",
+            show_default="main",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Predict the memory of a training step, method by method, without allocating it.
+
+    A real step runs on tensors that have shapes and no memory, and every storage is followed from
+    its birth to its death. An encoder is planned as a classifier, a decoder as a language model.
+
+    Example: `lorakit plan llama-3-8b --method lora,full --batch 4 --length 1024 --checkpointing`
+    """
+    from lorakit.planner.bases import config_of, model_on_meta
+    from lorakit.planner.settings import StepSettings
+    from lorakit.planner.table import plan_methods
+    from lorakit.recipe.method_configs import method_configs
+
+    quiet_libraries(json)
+    configs = method_configs([name.strip() for name in method.split(",")], set_ or ())
+    settings = StepSettings(
+        batch=batch, length=length, dtype=dtype, optimizer=optimizer, checkpointing=checkpointing
+    )
+    found = plan_methods(model_on_meta(config_of(base, revision), base), settings, configs)
+    show(found.to_dict() if json else found, json)

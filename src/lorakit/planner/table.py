@@ -1,0 +1,56 @@
+"""Plans of several methods side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from lorakit.planner.planning import Plan, plan_step
+from lorakit.planner.recording import CATEGORIES
+from lorakit.planner.settings import StepSettings
+from lorakit.text import size_text, table
+
+
+@dataclass(frozen=True)
+class PlanTable:
+    """The same step of one model, with each of several methods."""
+
+    plans: Mapping[str, Plan]
+    """By the method's name."""
+
+    def __str__(self) -> str:
+        first = next(iter(self.plans.values()))
+        one = first.settings
+        head = ("method", "trains", "checkpoint", *CATEGORIES, "peak")
+        rows = [
+            (
+                name,
+                f"{plan.trainable_parameters:,}",
+                size_text(plan.checkpoint_bytes),
+                *(size_text(plan.bytes_by[kind]) for kind in CATEGORIES),
+                size_text(plan.peak_bytes),
+            )
+            for name, plan in self.plans.items()
+        ]
+        return "\n".join(
+            [
+                f"{first.model}, {first.total_parameters:,} parameters, a step of {one.batch} x "
+                f"{one.length} tokens in {one.dtype} with {one.optimizer}"
+                f"{', checkpointing' if one.checkpointing else ''}",
+                *table([head, *rows]),
+            ]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: of one method its plan, else the plans by method."""
+        values = {name: plan.to_dict() for name, plan in self.plans.items()}
+        return next(iter(values.values())) if len(values) == 1 else {"plans": values}
+
+
+def plan_methods(model: nn.Module, settings: StepSettings, configs: Mapping[str, Any]) -> PlanTable:
+    """The plan of each method with its config; of the settings all but these two count."""
+    steps = {name: replace(settings, method=name, config=one) for name, one in configs.items()}
+    return PlanTable({name: plan_step(model, step) for name, step in steps.items()})

@@ -1,0 +1,64 @@
+"""`lorakit plan`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from transformers import LlamaConfig
+
+import lorakit as lora
+
+
+@pytest.fixture
+def config() -> LlamaConfig:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return LlamaConfig(vocab_size=64, intermediate_size=64, **sizes)
+
+
+@pytest.fixture
+def base(config, tmp_path):
+    config.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_methods_stand_side_by_side(run, base):
+    code, out, _ = run("plan", base, "--method", "lora,full,prefix_layer", "--length", "16")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[1:]] == [
+        "method", "lora", "full", "prefix_layer",
+    ]  # fmt: skip
+
+
+def test_json_is_what_the_function_gives(run, base, config):
+    options = ("--method", "lora", "--set", "lora.r=4", "--set", "lora.target_modules=[q_proj]")
+    code, out, _ = run("plan", base, *options, "--batch", "2", "--length", "16", "--json")
+    assert code == 0
+    given = lora.LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj"])
+    plan = lora.plan(config, "lora", given, batch=2, length=16)
+    found = json.loads(out)
+    assert found == plan.to_dict()
+    assert found["peak_bytes"] == plan.peak_bytes
+    assert found["trainable_parameters"] == 4 * (32 + 32)
+
+
+def test_json_of_several_methods_has_each(run, base):
+    code, out, _ = run("plan", base, "--method", "lora,full", "--length", "8", "--json")
+    assert code == 0
+    assert set(json.loads(out)["plans"]) == {"lora", "full"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--method", "lorra"), "did you mean 'lora'?"),
+        (("--batch", "0"), "batch is 0; it must be at least 1"),
+        (("--optimizer", "adam"), "optimizer is 'adam'; it must be one of adamw"),
+        (("--length", "4096"), "length is 4096, and LlamaForCausalLM has 2048 positions"),
+        (("--set", "lora.rank=4"), "unknown setting lora.rank"),
+    ],
+)
+def test_plan_names_what_is_wrong(run, base, options, message):
+    code, _, err = run("plan", base, *options)
+    assert code == 1
+    assert message in err
