@@ -120,7 +120,7 @@ def _each(sources: Sources, options: LoadOptions, default_task: str | None) -> D
         try:
             found[name] = describe(source, options, default_task)
         except LorakitError as error:
-            problems.append(f"{name}: {error}")
+            problems.append(f"{name}: {error}".replace("\n", "\n  "))
     if problems or not found:
         problems = problems or ["there are none; name one at least"]
         raise ConfigError("These adapters cannot be opened:", problems)
