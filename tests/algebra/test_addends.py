@@ -102,6 +102,17 @@ def test_other_base_weights_are_refused_and_the_same_ones_may_have_two_names() -
     assert (total.base_model, total.fingerprint) == ("x", {"float32": "a"})
 
 
+def test_names_that_differ_by_a_prefix_are_refused() -> None:
+    names = [f"encoder.layer.{n}.query" for n in range(2)]
+    one = bundle({name: adapter(SITE, 2) for name in names})
+    other = bundle({f"bert.{name}": adapter(SITE, 2) for name in names})
+    (problem,) = refused((one, 0.5), (other, 0.5))
+    assert problem == (
+        "adapter 1 has encoder.layer.0.query, and adapter 2 bert.encoder.layer.0.query, so their "
+        "models name the same modules otherwise; make them alike with lorakit convert --rename"
+    )
+
+
 def test_another_method_is_refused() -> None:
     head = AdapterBundle(method="head", trained={"h": torch.ones(1)}, base_model="org/base")
     assert refused((PLAIN, 0.5), (head, 1.0)) == [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import peft
@@ -21,8 +22,11 @@ from transformers import (
 )
 
 import lorakit as lora
+from lorakit.algebra import differences
+from lorakit.base_checkpoints import BaseCheckpoint
 from lorakit.checkpoint import write
 from lorakit.errors import ConfigError, FormatError, MismatchError
+from tests.merging.models import mixtral
 from tests.tolerances import MODEL
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 40}
@@ -246,6 +250,47 @@ def test_a_classifier_is_found_on_a_base_without_its_head(tmp_path: Path) -> Non
     again = BertForSequenceClassification.from_pretrained(base, num_labels=3).eval()
     lora.load_adapter(again, tmp_path / "adapter")
     torch.testing.assert_close(again(IDS).logits, model(IDS).logits, **MODEL)
+
+
+def test_weights_are_read_some_rows_at_a_time_and_the_bar_sees_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, model = save(llama(), tmp_path / "base"), llama()
+    folded(model, ["q_proj"])
+    tuned = save(model, tmp_path / "tuned")
+    expected = lora.extract(base, tuned, rank=4).bundle.tensors
+    sizes, told = [], []
+    read_rows = BaseCheckpoint.read_rows
+
+    def recorded(checkpoint: BaseCheckpoint, name: str, start: int, stop: int) -> Tensor:
+        rows = read_rows(checkpoint, name, start, stop)
+        sizes.append(rows.nbytes)
+        return rows
+
+    @contextmanager
+    def bar(size: int) -> Iterator[Callable[[int], None]]:
+        told.append(-size)
+        yield told.append
+
+    monkeypatch.setattr(differences, "_BLOCK_BYTES", 1024)
+    monkeypatch.setattr(BaseCheckpoint, "read_rows", recorded)
+    found = lora.extract(base, tuned, rank=4, bar=bar).bundle.tensors
+    assert max(sizes) <= 1024
+    assert sum(told) == 0
+    assert told[0] < -16 * 32 * 32
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_experts_in_one_tensor_are_named_and_never_guessed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = mixtral()
+    base = save(model, tmp_path / "base")
+    tuned = save(disturbed(model, lambda name: "q_proj" in name), tmp_path / "attention")
+    assert len(lora.extract(base, tuned, rank=2).bundle.adapters) == 1
+    tuned = save(disturbed(model, lambda name: "experts" in name), tmp_path / "experts")
+    for keep_rest in (False, True):
+        with pytest.raises(MismatchError, match=r"experts\.\w+ has changed, and is stored in"):
+            lora.extract(base, tuned, rank=2, keep_rest=keep_rest)
 
 
 def test_another_precision_is_no_change(tmp_path: Path) -> None:

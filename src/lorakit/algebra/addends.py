@@ -82,6 +82,23 @@ def _base_problems(addends: Sequence[Addend]) -> Iterator[str]:
                 f"{first.label} names the base {names[0]}, and {other.label} {names[1]}; if they "
                 "are the same, write one name into both configs"
             )
+        if prefixed := _prefixed(first.bundle, other.bundle):
+            yield (
+                f"{first.label} has {prefixed[0]}, and {other.label} {prefixed[1]}, so their "
+                "models name the same modules otherwise; make them alike with lorakit convert "
+                "--rename"
+            )
+
+
+def _prefixed(one: AdapterBundle, other: AdapterBundle) -> tuple[str, str] | None:
+    """A module of each where no names are the same, but for a prefix that one of them has."""
+    if one.adapters.keys() & other.adapters.keys():
+        return None
+    for here in one.adapters:
+        for there in other.adapters:
+            if here.endswith(f".{there}") or there.endswith(f".{here}"):
+                return here, there
+    return None
 
 
 def _same_weights(one: AdapterBundle, other: AdapterBundle) -> bool | None:

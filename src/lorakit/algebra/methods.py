@@ -62,7 +62,7 @@ def trim(update: Tensor, density: float, draws: torch.Generator) -> Tensor:
 
 def drop(update: Tensor, density: float, draws: torch.Generator) -> Tensor:
     """Each number with probability `density`, divided by it: the same in expectation."""
-    kept = torch.rand(update.shape, generator=draws) < density
+    kept = (torch.rand(update.shape, generator=draws) < density).to(update.device)
     return torch.where(kept, update / density, 0)
 
 
