@@ -95,6 +95,17 @@ def test_base_with_an_adapter_in_its_directory_is_refused(
     refused(FormatError, match, adapter, base, tmp_path / "merged")
 
 
+def test_what_is_no_base_is_said_before_anything_is_fetched(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorakit.merging.places.download", lambda *_: pytest.fail("fetched"))
+    (tmp_path / "empty").mkdir()
+    match = "is not a model directory: it has no config.json"
+    refused(FormatError, match, adapter, tmp_path / "empty", tmp_path / "merged")
+    match = "No transformers model found at nowhere: there is no such directory"
+    refused(FormatError, match, adapter, "nowhere", tmp_path / "merged")
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [

@@ -9,6 +9,7 @@ from lorakit.base_checkpoints.layout import ADAPTER_CONFIG
 from lorakit.errors import ConfigError, FormatError, SaveError
 from lorakit.foreign_files import local_path
 from lorakit.merging.adapters import Opened
+from lorakit.models.loading import load_config
 from lorakit.models.small_files import download
 from lorakit.runs.directory import ADAPTER, RECIPE
 
@@ -40,20 +41,28 @@ def base_of(adapters: Sequence[Opened], base: str | None) -> tuple[str, str | No
 def base_directory(base: str, revision: str | None) -> Path:
     """The directory of a base, downloaded if it is on the Hub.
 
-    Raises FormatError if it cannot be, and for one that holds an adapter.
+    Raises FormatError if it cannot be, for what is no model or is quantised, before any weights
+    are fetched, and for a base that holds an adapter.
     """
     directory = local_path(base)
+    if directory.exists():
+        _require_no_adapter(base, directory)
+    load_config(base, revision)
     if not directory.exists():
         directory = download(base, (*_BESIDE, _WEIGHTS), revision)
         if not any(directory.glob(_WEIGHTS)):
             directory = download(base, (_PICKLES,), revision)
+        _require_no_adapter(base, directory)
+    return directory
+
+
+def _require_no_adapter(base: str, directory: Path) -> None:
     if (directory / ADAPTER_CONFIG).is_file():
         raise FormatError(
             f"{base} holds an adapter ({ADAPTER_CONFIG}), which would not be applied. Pass its own "
             "base with --base and merge it by itself first, or copy the base's files to a "
             "directory without it."
         )
-    return directory
 
 
 def require_place(
