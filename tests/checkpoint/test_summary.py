@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import lorakit as lora
-from lorakit.checkpoint import read
+from lorakit.checkpoint import AdapterBundle, read
 from lorakit.checkpoint.summary import Summary, summarise
 from lorakit.methods import METHODS
+from lorakit.variants import LinearSite
+from tests.checkpoint.test_forms import DORA, adapter
 from tests.methods.bottlenecks import HEAD, bert
 
 LORA = {"r": 2, "target_modules": ["query"]}
@@ -33,7 +35,9 @@ def summary_of(name: str, path: Path) -> tuple[Summary, int]:
 
 
 def rows(summary: Summary) -> dict[str, str]:
-    return dict(re.split(r"\s{2,}", line, maxsplit=1) for line in str(summary).splitlines())
+    """The lines before the table of layers."""
+    lines = str(summary).partition("\n\n")[0].splitlines()
+    return dict(re.split(r"\s{2,}", line, maxsplit=1) for line in lines)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -83,3 +87,23 @@ def test_the_weights_that_were_compared_are_named(name, whose, tmp_path):
     summary_of(name, tmp_path)
     summary = summarise(read(tmp_path), "base", True)
     assert rows(summary)["fits"].startswith(f"base (the {whose} weights are those")
+
+
+def test_layers_are_shown_by_kind_with_rank_scale_and_norm(tmp_path):
+    summary, _ = summary_of("lora", tmp_path)
+    bundle = read(tmp_path)
+    assert [layer.name for layer in summary.layers] == list(bundle.adapters)
+    assert [layer.norm for layer in summary.layers] == [0.0, 0.0, 0.0]
+    table = str(summary).partition("\n\n")[2].splitlines()
+    assert re.split(r"\s{2,}", table[0]) == [
+        "layers", "modules", "rank", "scale", "norm of the update",
+    ]  # fmt: skip
+    kind = next(iter(bundle.adapters)).replace(".0.", ".*.")
+    assert table[1].split() == [kind, "3", "2", "4", "0"]
+
+
+def test_norm_of_an_update_is_its_frobenius_norm_or_unknown(tmp_path):
+    pairs = {"a.0.q": adapter(LinearSite(4, 3)), "a.1.q": DORA}
+    found = summarise(AdapterBundle(lora.LoraConfig(target_modules=["q"]), pairs)).layers
+    assert found[0].norm == pytest.approx(float(pairs["a.0.q"].delta().norm()), rel=1e-5)
+    assert found[1].norm is None

@@ -164,3 +164,21 @@ def test_command_converts_and_lists_what_a_format_cannot_hold(
     assert '"vllm_max_lora_rank": 8' in out
     _, error = run("convert", str(adapter), str(tmp_path / "v"), "--to", "portabel")
     assert "'portabel' is unknown (did you mean 'portable'?)" in error
+
+
+def test_renamed_adapter_loads_where_its_names_are(
+    base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    prefix = model(base).base_model_prefix
+    report = convert(str(adapter), tmp_path / "bare", "peft", rename={rf"^{prefix}\.": ""})
+    assert len(report.renamed) == report.adapted_modules
+    assert "renamed: " in str(report)
+    assert report.not_stored == ["the base's fingerprint"]
+    bare = getattr(model(base), prefix)
+    assert lora.load_adapter(bare, tmp_path / "bare").base_verified is None
+    with torch.no_grad():
+        found = bare(IDS).last_hidden_state
+        whole = model(base)
+        lora.load_adapter(whole, adapter)
+        expected = getattr(whole, prefix)(IDS).last_hidden_state
+    assert_close(found, expected, **MODEL)

@@ -10,6 +10,7 @@ from typing import Any
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.fingerprint import verdict
 from lorakit.checkpoint.formats.tensor_files import dtype_names
+from lorakit.checkpoint.layers_summary import LayerSummary, layers_of, layers_table
 from lorakit.text import plural, settings
 from lorakit.variants import VARIANTS
 from lorakit.variants.trainable_tokens import rows_of
@@ -41,6 +42,8 @@ class Summary:
     adapter_parameters: int
     tokens: dict[str, list[int]]
     """Rows of the vocabulary that are trained, by module."""
+    layers: list[LayerSummary]
+    """Rank, scale and norm of each adapted module."""
     trained: dict[str, int]
     """Tensors that were trained in full, or by a method other than LoRA, and their number of
     parameters."""
@@ -69,7 +72,8 @@ class Summary:
         if self.fits is not None:
             rows["fits"] = f"{self.fits} ({verdict(self.base_verified, self.method == _LORA)})"
         width = max(map(len, rows))
-        return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows.items())
+        lines = [f"{name.ljust(width)}  {value}" for name, value in rows.items()]
+        return "\n".join([*lines, *(["", *layers_table(self.layers)] if self.layers else [])])
 
     def _lora(self) -> dict[str, str]:
         targets = self.target_modules
@@ -145,6 +149,7 @@ def summarise(
         ranks=dict(ranks),
         adapter_parameters=sum(adapter.parameters for adapter in bundle.adapters.values()),
         tokens=tokens,
+        layers=layers_of(bundle),
         trained={name: tensor.numel() for name, tensor in bundle.trained.items()},
         dtypes=dtype_names(bundle.tensors),
         fingerprint=next(iter(bundle.fingerprint.values())) if bundle.fingerprint else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def write(
 
     `format` is a name in `FORMATS`; by default, PEFT's directory is written for LoRA and the other
     variants that PEFT supports, and lorakit's own file for everything else. `base` is the config of
-    the base, for a format with its names (GGUF).
+    the base, for a format with its names (GGUF). The fingerprint of an adapter whose modules were
+    renamed is left out, since it holds their names.
 
     Raises ConfigError for a format that cannot be written, and SaveError if the format cannot store
     the bundle, a value is NaN or infinite, another process or thread is saving there, or writing
@@ -51,6 +53,8 @@ def write(
             f"{path} already contains an adapter in another format ({', '.join(others)}), so "
             "loading it would be ambiguous; choose another directory."
         )
+    if bundle.renamed:  # the fingerprint is of weights under the names before
+        bundle = replace(bundle, fingerprint=None, renamed={})
     try:
         codec.write(codec.in_form(bundle), path)
     except SaveError:
