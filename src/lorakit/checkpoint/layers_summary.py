@@ -12,6 +12,8 @@ from lorakit.variants import ModuleAdapter, RowsSite
 
 _INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
 _MOST_ROWS = 40
+_LARGEST = 1e60
+"""The largest number of which products and their squares are taken."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class LayerSummary:
     r: int
     scaling: float
     norm: float | None
-    """||dW||, Frobenius; None where the file alone does not give it: DoRA's depends on the base."""
+    """||dW||, Frobenius; None where the file alone does not give it, as DoRA's, or it is absurd."""
 
 
 def layers_of(bundle: AdapterBundle) -> list[LayerSummary]:
@@ -57,8 +59,13 @@ def layers_table(layers: Sequence[LayerSummary]) -> list[str]:
 
 
 def _norm(adapter: ModuleAdapter) -> float | None:
-    known = adapter.site is not None and adapter.variant.is_low_rank and not adapter.is_meta
-    return adapter.norm() if known else None
+    """In float64, since a file may hold numbers whose products float32 has no place for."""
+    if adapter.site is None or not adapter.variant.is_low_rank or adapter.is_meta:
+        return None
+    a, b = (adapter.tensors[name].double() for name in ("lora_A", "lora_B"))
+    if max(float(t.abs().max()) for t in (a, b)) > _LARGEST:
+        return None
+    return adapter.with_factors(a, b).norm()
 
 
 def _range(values: Iterable[float | None]) -> str:
