@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from lorakit.functional import fused
 from lorakit.functional.dropout import keep_mask
 from lorakit.functional.fused import Form
 from lorakit.functional.rows import Part
 from lorakit.functional.rows import definition as by_row
-from lorakit.functional.trained_rows import Segment, add_segments, definition
+from lorakit.functional.trained_rows import Segment, _are_alike, add_segments, definition
 from tests.tolerances import TOLERANCES
 
 CLOSE = TOLERANCES[torch.float64]
@@ -54,6 +55,42 @@ def test_values_and_gradients_are_those_of_the_definition(
     upstream = torch.randn_like(slow)
     expected = torch.autograd.grad(slow, leaves, upstream)
     assert_close(torch.autograd.grad(fast, leaves, upstream), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("few", [fused.FEW, 0])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_segments_that_are_alike_are_batched(
+    monkeypatch: pytest.MonkeyPatch, transposed: bool, few: int
+) -> None:
+    monkeypatch.setattr(fused, "FEW", few)
+    x, weight, bias = operands((6, 3), transposed)
+    form = Form(0.7, transposed=transposed)
+    segments = [Segment(at, at + 2, *pair(2), form) for at in (0, 2, 4)]
+    assert _are_alike(x, segments) is bool(few)
+    leaves = [x, *(f for s in segments for f in (s.a, s.b))]
+    fast = add_segments(x, weight, bias, transposed, segments)
+    slow = definition(x, weight, bias, transposed, segments)
+    assert_close(fast, slow, **CLOSE)
+    upstream = torch.randn_like(slow)
+    expected = torch.autograd.grad(slow, leaves, upstream)
+    assert_close(torch.autograd.grad(fast, leaves, upstream), expected, **CLOSE)
+
+
+def test_others_are_not() -> None:
+    x, _, _ = operands((6, 3), False)
+    form = Form(0.7)
+    alike = [Segment(at, at + 3, *pair(2), form) for at in (0, 3)]
+    assert _are_alike(x, alike)
+    one, other = alike
+    for wrong in (
+        [one],
+        [one, other._replace(stop=5)],
+        [one, other._replace(form=Form(0.5))],
+        [one, Segment(3, 6, *pair(3), form)],
+        [one, Segment(3, 6, *pair(2, trains=False), form)],
+        [s._replace(form=Form(0.7, 0.1, seed=1)) for s in alike],
+    ):
+        assert not _are_alike(x, wrong)
 
 
 def test_values_are_those_of_rows() -> None:

@@ -7,6 +7,11 @@ for all rows, x is kept once, and each segment adds what is its own to its part 
 A row that no segment has is the base's. `fused.Form` says scale, dropout, and how W is stored and
 cut; of the segments' forms only the scale, dropout and seed may differ.
 
+Where few tokens make calls dear (`fused.FEW`) and the segments are alike in all but their numbers,
+their factors are stacked, (K, R, I) and (K, O, R), and the products of all are batched ones:
+
+    h = x A^T    y += c h B^T     g = G B    dL/dx += c g A    dL/dA = c g^T x    dL/dB = c G^T h
+
 Source: the segmented form of Punica (arXiv 2310.18547), SGMV.
 """
 
@@ -18,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lorakit.functional import linear, slices
+from lorakit.functional import fused, linear, slices
 from lorakit.functional.fused import (
     Form,
     add_update,
@@ -86,8 +91,15 @@ class _Segmented(torch.autograd.Function):
         y = linear.project(x, weight, bias, transposed)
         x_TI, y_TO = x.reshape(-1, x.shape[-1]), y.view(-1, y.shape[-1])
         spans = [_span(segment, x) for segment in segments]
-        for span, (_, _, a, b, form) in zip(spans, segments, strict=True):
-            add_update(y_TO[span], x_TI[span], a, b, form)
+        ctx.alike = _are_alike(x, segments)
+        if ctx.alike:
+            count, (a_KRI, b_KOR) = len(segments), _stacks(factors, y.dtype)
+            h_KMR = torch.bmm(_cut(x_TI.to(y.dtype), count), a_KRI.transpose(1, 2))
+            scale = segments[0].form.scale
+            _cut(y_TO, count).baddbmm_(h_KMR, b_KOR.transpose(1, 2), alpha=scale)
+        else:
+            for span, (_, _, a, b, form) in zip(spans, segments, strict=True):
+                add_update(y_TO[span], x_TI[span], a, b, form)
         ctx.save_for_backward(x, weight, *factors)
         ctx.forms = [(span, s.form) for span, s in zip(spans, segments, strict=True)]
         ctx.transposed = transposed
@@ -114,10 +126,55 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         w = weight.to(dy.dtype)
         dx_TI = matmul(dy_TO, w.t() if ctx.transposed else w)
     found: list[Tensor | None] = []
-    for n, (span, form) in enumerate(ctx.forms):
+    if ctx.alike:
+        found = _batched_gradients(dy_TO, x_TI, factors, ctx.forms[0][1].scale, dx_TI)
+    for n, (span, form) in enumerate(() if ctx.alike else ctx.forms):
         a, b = factors[2 * n : 2 * n + 2]
         needs_ab = needs[2 * n], needs[2 * n + 1]
         part = None if dx_TI is None else dx_TI[span]
         found += update_gradients(dy_TO[span], x_TI[span], None, a, b, form, needs_ab, part)
     dx = None if dx_TI is None else dx_TI.view(x.shape).to(x.dtype)
     return dx, None, dy_TO.sum(0) if needs_bias else None, None, None, *found
+
+
+def _are_alike(x: Tensor, segments: Sequence[Segment]) -> bool:
+    """Whether batched products serve these: few tokens, and nothing but the numbers differs."""
+    first, last = segments[0], segments[-1]
+    rows, form = first.stop - first.start, first.form
+    return (
+        x.numel() <= fused.FEW
+        and len(segments) > 1
+        and (first.start, last.stop) == (0, len(x))
+        and not (form.dropout or form.parts)
+        and all(
+            s.stop - s.start == rows and s.form == form and s.a.shape == first.a.shape
+            for s in segments
+        )
+        and all(factor.requires_grad for s in segments for factor in (s.a, s.b))
+    )
+
+
+def _stacks(factors: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """A (K, R, I) and B (K, O, R)."""
+    return torch.stack([*factors[::2]]).to(dtype), torch.stack([*factors[1::2]]).to(dtype)
+
+
+def _cut(tokens: Tensor, count: int) -> Tensor:
+    return tokens.view(count, -1, tokens.shape[-1])
+
+
+def _batched_gradients(
+    dy_TO: Tensor, x_TI: Tensor, factors: Sequence[Tensor], scale: float, dx_TI: Tensor | None
+) -> list[Tensor | None]:
+    """Of each A and B, in turn; adds to `dx_TI`, in place."""
+    count = len(factors) // 2
+    a_KRI, b_KOR = _stacks(factors, dy_TO.dtype)
+    dy_KMO, x_KMI = _cut(dy_TO, count), _cut(x_TI.to(dy_TO.dtype), count)
+    g_KMR = torch.bmm(dy_KMO, b_KOR)
+    h_KMR = torch.bmm(x_KMI, a_KRI.transpose(1, 2))
+    if dx_TI is not None:
+        _cut(dx_TI, count).baddbmm_(g_KMR, a_KRI, alpha=scale)
+    da_KRI = torch.bmm(g_KMR.transpose(1, 2), x_KMI) * scale
+    db_KOR = torch.bmm(dy_KMO.transpose(1, 2), h_KMR) * scale
+    pairs = zip(da_KRI.to(factors[0].dtype), db_KOR.to(factors[1].dtype), strict=True)
+    return [gradient for pair in pairs for gradient in pair]
