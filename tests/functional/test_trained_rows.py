@@ -85,6 +85,8 @@ def test_others_are_not() -> None:
     for wrong in (
         [one],
         [one, other._replace(stop=5)],
+        [s._replace(stop=s.start + 2) for s in alike],
+        [Segment(0, 2, *pair(2), form), Segment(4, 6, *pair(2), form)],
         [one, other._replace(form=Form(0.5))],
         [one, Segment(3, 6, *pair(3), form)],
         [one, Segment(3, 6, *pair(2, trains=False), form)],

@@ -56,6 +56,11 @@ def test_other_arguments_are_one_for_all() -> None:
         mixed({"a": forward([2], use_cache=False), "b": forward([1], use_cache=True)}, 9, 0)
 
 
+def test_an_argument_that_is_not_by_row_and_token_is_refused() -> None:
+    with pytest.raises(StateError, match=r"a: position_ids has the shape \(1, 2\) beside"):
+        mixed({"a": forward([2, 1], position_ids=torch.zeros(1, 2))}, 99, 0)
+
+
 def test_padding_on_the_left_is_refused() -> None:
     arguments = {name: value.flip(1) for name, value in forward([3, 1]).items()}
     with pytest.raises(StateError, match="a pads its rows on the left"):

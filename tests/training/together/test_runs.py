@@ -15,7 +15,7 @@ from lorakit.recipe.schema import Recipe
 from lorakit.training import train
 from lorakit.training.together import train_together
 from lorakit.training.together.backbone import SharedBackbone
-from tests.training import tiny
+from tests.training import tiny, tiny_seq2seq
 
 STEADY = {"adam_epsilon": 1e-3, "base_dropout": "off", "evaluations": 2}
 """Without noise, and with steps that rounding does not turn around."""
@@ -195,6 +195,14 @@ def test_what_cannot_share_a_run_is_listed(encoder: Path, reviews: Path, tmp_pat
         f"several write to {tmp_path}",
     ):
         assert expected in problems
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_an_encoder_decoder_is_refused(kind: str, dialogues: Path, tmp_path: Path) -> None:
+    base = tiny_seq2seq.save_seq2seq(tmp_path / kind, kind)
+    recipes = {n: recipe(base, dialogues, tmp_path / n) for n in "ab"}
+    with pytest.raises(ConfigError, match=r"a: .* is an encoder-decoder"):
+        train_together(recipes, _silent)
 
 
 def test_another_base_is_refused(encoder: Path, reviews: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_an_error_before_the_first_answer_stops_all() -> None:
     def fails(ask: Ask) -> None:
         raise ConfigError("no such file")
 
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(ConfigError, match="fails: no such file"):
         take_turns({"waits": waits, "fails": fails}, squares)
     assert stopped == ["waits"]
 

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.adapters import AdapterSet
-from lorakit.errors import ConfigError
+from lorakit.errors import ConfigError, StateError
 from lorakit.injection import trained_copies
 from lorakit.injection.adaptation import eject
 from lorakit.injection.selection.architectures import backbone
 from lorakit.recipe.schema import Recipe
 from lorakit.training.substitute import Compute, Substitute
-from lorakit.training.together.mixing import Arguments, Mixed, mixed
+from lorakit.training.together.mixing import IDS, Arguments, Mixed, mixed
 from lorakit.training.together.turns import Ask
 
 Outputs = dict[str, Tensor]
@@ -87,12 +87,10 @@ class SharedBackbone:
         enable({"use_reentrant": False, "context_fn": self.adapters.context_fn})
 
     def answer(self, asked: Mapping[str, Forward | Backward]) -> Mapping[str, Any]:
-        """What the runs ask for: all of them the same, as a run's forward is followed by its
-        backward."""
-        if all(isinstance(request, Forward) for request in asked.values()):
-            return self.forward(
-                {n: r.arguments for n, r in asked.items() if isinstance(r, Forward)}
-            )
+        """What the runs ask for: all the same, as a forward is followed by its backward."""
+        forwards = {n: r.arguments for n, r in asked.items() if isinstance(r, Forward)}
+        if forwards:
+            return self.forward(forwards)
         self.backward()
         return dict.fromkeys(asked)
 
@@ -110,7 +108,7 @@ class SharedBackbone:
             outputs = {key: value for key, value in found.items() if isinstance(value, Tensor)}
             self.batches.append(Batch(batch, outputs))
         for name, arguments in forwards.items():
-            self.leaves[name] = self._leaves(name, *arguments["input_ids"].shape)
+            self.leaves[name] = self._leaves(name, *arguments[IDS].shape)
         return {name: self.kind(**outputs) for name, outputs in self.leaves.items()}
 
     def _leaves(self, name: str, rows: int, tokens: int) -> Outputs:
@@ -119,8 +117,8 @@ class SharedBackbone:
         for batch in self.batches:
             for part, here, there in batch.mixed.parts():
                 for key, value in batch.outputs.items() if part == name else ():
-                    shape = (rows, tokens, *value.shape[2:]) if value.ndim > 2 else value.shape[1:]
-                    shape = shape if value.ndim > 2 else (rows, *shape)
+                    by_token = value.ndim > 2
+                    shape = (rows, tokens, *value.shape[2:]) if by_token else (rows, value.shape[1])
                     leaf = made.setdefault(key, value.new_zeros(shape))
                     _fit(leaf, value)[there] = _fit(value.detach(), leaf)[here]
         return {key: leaf.requires_grad_() for key, leaf in made.items()}
@@ -165,10 +163,16 @@ def _plain(model: nn.Module) -> nn.Module:
 def own_backbone(model: nn.Module) -> nn.Module:
     """The part of a transformers model without its head; raises ConfigError if it has none."""
     name = backbone(model)
-    if name is None:
+    config: Any = model.config
+    if name is None or config.is_encoder_decoder:
+        kind = (
+            "is an encoder-decoder"
+            if config.is_encoder_decoder
+            else "has no backbone apart from its head"
+        )
         raise ConfigError(
-            f"{type(model).__name__} has no backbone apart from its head, so several adapters "
-            "cannot be trained on it in one run; train each in a run of its own."
+            f"{type(model).__name__} {kind}, so several adapters cannot be trained on it in one "
+            "run; train each in a run of its own."
         )
     return model.get_submodule(name)
 
@@ -226,4 +230,9 @@ class OnShared(Substitute):
         for parameter in self._signature.parameters.values():
             if parameter.kind is parameter.VAR_KEYWORD:
                 arguments |= arguments.pop(parameter.name, {})
+        if arguments.get(IDS) is None:
+            raise StateError(
+                f"The head of this {type(self.model).__name__} gives its backbone no {IDS}, so its "
+                "rows cannot be mixed with others; train it in a run of its own."
+            )
         return self._ask(Forward(arguments))

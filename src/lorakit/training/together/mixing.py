@@ -102,8 +102,13 @@ def _joined(
     fill = padding if key == IDS else 0
     parts = []
     for name, value in values.items():
+        ids = forwards[name][IDS]
+        if value is not None and value.shape[:2] != ids.shape:
+            raise StateError(
+                f"{name}: {key} has the shape {tuple(value.shape)} beside {IDS} of "
+                f"{tuple(ids.shape)}, so its rows cannot be mixed with others."
+            )
         if value is None:  # only a mask of ones, or types and positions of zeros, may be left out
-            ids = forwards[name][IDS]
             value = torch.ones_like(ids) if key == MASK else torch.zeros_like(ids)
         own = value[torch.tensor(rows[name], device=value.device), :tokens]
         parts.append(F.pad(own, (0, tokens - own.shape[1]), value=fill))

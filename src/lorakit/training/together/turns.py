@@ -71,6 +71,14 @@ class Turns:
 _MOMENT = 0.1
 
 
+def _begun(name: str, one: Turns) -> Any:
+    """What it asks for first; an error says whose it is."""
+    try:
+        return one.go_on()
+    except LorakitError as error:
+        raise type(error)(f"{name}: {error.headline}", error.problems) from error
+
+
 def take_turns(works: Mapping[str, Work], answer: Answer) -> dict[str, Any]:
     """The result of each, by name; what they ask for is answered once all that go on ask.
 
@@ -81,7 +89,7 @@ def take_turns(works: Mapping[str, Work], answer: Answer) -> dict[str, Any]:
     results: dict[str, Any] = {}
     failed: dict[str, LorakitError] = {}
     try:
-        asked = {name: one.go_on() for name, one in turns.items()}
+        asked = {name: _begun(name, one) for name, one in turns.items()}
         while True:
             results |= {name: asked.pop(name) for name in list(asked) if turns[name].ended}
             if not asked:
