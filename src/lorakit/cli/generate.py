@@ -206,7 +206,6 @@ def _print_result(
     names: Sequence[str | None] | None = None,
 ) -> None:
     """`names` are those of the texts' adapters, where there are several."""
-    from lorakit.inference.many.sessions import title_of
     from lorakit.inference.prediction import truncation
 
     if as_json:
@@ -220,6 +219,8 @@ def _print_result(
     if output is not None:
         print(f"{output}: {len(found.texts):,} rows with their completions")
     elif names is not None:
+        from lorakit.inference.many.sessions import title_of
+
         pairs = zip(map(title_of, names), found.texts, strict=True)
         print(*(f"{title}: {text}" for title, text in pairs), sep="\n\n")
     else:
