@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
+from shutil import copytree
 from statistics import median
 from tempfile import TemporaryDirectory
 from threading import Barrier, Lock
+from time import perf_counter
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import lorakit as lora
@@ -23,6 +27,10 @@ from benchmarks.rounds import over
 from lorakit.timing import Times, interleave
 
 LAYERS, WIDTH, ROWS = 8, 512, 32
+DEEP = 112
+"""Layers of the model into which one more is loaded: seven in each of sixteen blocks."""
+LEAST = 10
+"""Passes of an adapter; the first half is not counted."""
 LOADED, FORWARDS, SECONDS = (64, 512), 10_000, 8.0
 PEFTS_MOST = 64
 """PEFT loads so many; 512 would take it half an hour."""
@@ -31,21 +39,25 @@ CONDITIONS = {
     "managed": f"the same layers; times over those with one adapter, PEFT up to {PEFTS_MOST}",
     "one, the same path": "one adapter in all rows but one, which has none",
     "plain": "one adapter, loaded by lorakit.load_adapter",
-    "bytes": "of the weights and each row's factors, over the weights and one adapter's",
+    "bytes, over plain": "weights and each row's factors, over weights and one adapter's",
+    "read": "safetensors' load_file, each tensor copied",
+    "bytes, hash": "one read of the whole file, and its SHA-256",
     "threads": f"two, each with an adapter of its own, {FORWARDS} forwards on one model",
 }
 
 
-def base(settings: Settings) -> nn.Sequential:
+def base(settings: Settings, count: int = LAYERS) -> nn.Sequential:
     torch.manual_seed(settings.seed)
-    layers = [nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(LAYERS)]
+    layers = [nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(count)]
     return nn.Sequential(*layers).eval().to(settings.device)
 
 
-def write_adapters(settings: Settings, directory: Path, count: int) -> list[Path]:
+def write_adapters(
+    settings: Settings, directory: Path, count: int, layers: int = LAYERS
+) -> list[Path]:
     """Adapters of the base, each with numbers of its own."""
-    model = base(settings)
-    adapter = peers.Adapter(tuple(map(str, range(LAYERS))))
+    model = base(settings, layers)
+    adapter = peers.Adapter(tuple(map(str, range(layers))))
     lora.inject(model, lora.LoraConfig(**adapter.settings))
     paths = []
     for n in range(count):
@@ -139,6 +151,8 @@ def rows(settings: Settings) -> Iterator[Row]:
         for tokens in (1, 32):
             yield mixed(settings, paths, tokens)
         yield threads(settings, paths)
+    with TemporaryDirectory() as directory:
+        yield one_more(settings, Path(directory))
 
 
 def managed(settings: Settings, paths: list[Path], counts: tuple[int, ...]) -> Iterator[Row]:
@@ -148,11 +162,11 @@ def managed(settings: Settings, paths: list[Path], counts: tuple[int, ...]) -> I
         found: dict[str, dict[str, Times]] = {}
         for name in names:
             few, many = (MAKERS[name](settings, paths[:n]) for n in (1, count))
-            found[name] = {
+            found[name] = passes({"few": few, "many": many}, paths[-1], seconds) | {
                 what: interleave({"few": one, "many": other}, settings.device, seconds)
-                for what, one, other in operations(few, many, paths[-1])
+                for what, one, other in switches(few, many)
             }
-        for what in ("load and unload", "activate", "deactivate"):
+        for what in ("load", "unload", "activate", "deactivate"):
             times = {name: found[name][what] for name in names}
             yield {
                 "what": what,
@@ -162,16 +176,62 @@ def managed(settings: Settings, paths: list[Path], counts: tuple[int, ...]) -> I
             }
 
 
-def operations(
-    few: Managed, many: Managed, path: Path
-) -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
-    def pass_through(one: Managed) -> None:
-        one.load("another", path)
-        one.unload("another")
+def passes(sets: dict[str, Managed], path: Path, seconds: float) -> dict[str, Times]:
+    """An adapter comes and goes: each time both sets in turn, timed apart."""
+    times: dict[str, dict[str, list[float]]] = {
+        what: {name: [] for name in sets} for what in ("load", "unload")
+    }
+    end = perf_counter() + seconds
+    while perf_counter() < end or len(times["load"]["few"]) < LEAST:
+        for name, one in sets.items():
+            for what, call in (
+                ("load", partial(one.load, "another", path)),
+                ("unload", partial(one.unload, "another")),
+            ):
+                start = perf_counter()
+                call()
+                times[what][name].append(perf_counter() - start)
+    return {what: {name: t[LEAST // 2 :] for name, t in of.items()} for what, of in times.items()}
 
-    yield "load and unload", partial(pass_through, few), partial(pass_through, many)
+
+def switches(
+    few: Managed, many: Managed
+) -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
     yield "activate", partial(few.activate, "a0"), partial(many.activate, "a0")
     yield "deactivate", few.deactivate, many.deactivate
+
+
+def one_more(settings: Settings, directory: Path) -> Row:
+    """To load one adapter into a model of many layers, over reading its file."""
+    layers = 8 if settings.quick else DEEP
+    model = base(settings, layers)
+    paths = write_adapters(settings, directory, 2, layers)
+    file = paths[1] / "adapter_model.safetensors"
+    foreign = directory / "foreign"
+    copytree(paths[1], foreign)
+    save_file(load_file(file), foreign / file.name)  # as PEFT writes it, without a checksum
+    adapters = lora.AdapterSet(model)
+    adapters.load("a0", paths[0])
+
+    def load(path: Path) -> None:
+        adapters.load("another", path)
+        adapters.unload("another")
+
+    candidates: dict[str, Callable[[], object]] = {
+        "read": lambda: [tensor.clone() for tensor in load_file(file).values()],
+        "bytes": file.read_bytes,
+        "hash": partial(sha256, file.read_bytes()),
+        "load": partial(load, paths[1]),
+        "load, no checksum": partial(load, foreign),
+    }
+    times = interleave(candidates, settings.device, 0.2 if settings.quick else SECONDS)
+    return {
+        "what": f"load into {layers} layers",
+        "MB": file.stat().st_size / 1e6,
+        "lorakit, over read": over(times, "load", "read"),
+        "no checksum, over read": over(times, "load, no checksum", "read"),
+        **{f"{name}, ms": median(times[name]) * 1e3 for name in ("read", "bytes", "hash", "load")},
+    }
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Event, Thread
+from time import sleep
 
 import pytest
 import torch
@@ -81,6 +82,23 @@ def test_rows_wait_for_those_of_another_thread(
     asker.join()
     holder.join()
     assert_close(found[0], expected["c"], **MODEL)
+
+
+def test_a_set_that_is_closed_lets_nobody_wait(paths: dict[str, Path]) -> None:
+    adapters, waits = limited(paths, ONE), Event()
+
+    def ask() -> None:
+        waits.set()
+        with pytest.raises(StateError, match="'b'"), adapters.rows(["b"]):
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        with adapters.rows(["a"]):
+            asked = pool.submit(ask)
+            waits.wait()
+            sleep(0.05)
+            adapters.close()
+        asked.result()
 
 
 def test_rows_inside_of_rows_do_not_wait_for_themselves(paths: dict[str, Path]) -> None:

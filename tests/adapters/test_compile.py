@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch.testing import assert_close
 
 import lorakit
@@ -69,6 +70,48 @@ def test_nothing_is_compiled_anew(tmp_path: Path) -> None:
     with lorakit.disabled(model):
         assert_close(output(compiled, **batch), base, **MODEL)
     assert graphs.count == 1
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_switching_and_mixing_recompile_nothing(world: str, tmp_path: Path) -> None:
+    """DoRA, heads, slices, embeddings; any rank, any number of adapters in a batch."""
+    build, configs = WORLDS[world]
+    paths, batch, model = save_all(build, tmp_path, configs), batch_of(build), build()
+    adapters = loaded_set(model, {"a": paths["a"]})
+    adapters.activate("a")
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    output(compiled, **batch)
+    for name in ("b", "c"):
+        adapters.load(name, paths[name])
+    output(compiled, **batch)  # modules that had no adapter before are traced anew, once
+    adapters.deactivate()
+    output(compiled, **batch)
+    before = counters["stats"]["unique_graphs"]
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for name in configs:
+            adapters.activate(name)
+            assert_close(output(compiled, **batch), output(model, **batch), **MODEL)
+        rows: list[list[str | None]] = [NAMES, ["a"] * 8, ["a", None] * 4, ["c", "b"] * 4]
+        for names in rows:
+            with adapters.rows(names):
+                assert_close(output(compiled, **batch), output(model, **batch), **MODEL)
+    assert counters["stats"]["unique_graphs"] == before
+
+
+def test_an_adapter_of_any_rank_recompiles_nothing(tmp_path: Path) -> None:
+    """There is no maximum: ranks are no part of a graph."""
+    q = {"target_modules": ["q_proj"]}
+    ranks = {f"r{r}": {"r": r, "use_dora": r == 8, **q} for r in (1, 8, 64)}
+    paths, batch, model = save_all(zoo.llama, tmp_path, ranks), batch_of(zoo.llama), zoo.llama()
+    adapters = loaded_set(model, {"r1": paths["r1"]})
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    output(compiled, **batch)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for name, path in paths.items():
+            if name != "r1":
+                adapters.load(name, path)
+            adapters.activate(name)
+            assert_close(output(compiled, **batch), output(model, **batch), **MODEL)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # Dynamo's own

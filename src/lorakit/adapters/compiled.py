@@ -41,7 +41,11 @@ def _write(input: Tensor, output: Tensor, writer: int) -> None:
         _writers[writer].write(input, output)
 
 
-torch.library.define(_NAME, "(Tensor input, Tensor(a!) output, int writer) -> ()")
+torch.library.define(
+    _NAME,
+    "(Tensor input, Tensor(a!) output, int writer) -> ()",
+    tags=(torch.Tag.cudagraph_unsafe,),  # a replay would write the adapter of the recording
+)
 torch.library.impl(_NAME, "CompositeExplicitAutograd", _write)
 torch.library.register_fake(_NAME, lambda input, output, writer: None)  # tracing needs no values
 

@@ -86,6 +86,7 @@ class Store:
             if self._pool is not None:
                 self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
+            self.changed.notify_all()
 
     def slab_of(self, member: Member) -> Slab:
         """What it has, wherever it is; it does not come in for that."""
