@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lorakit.cli.machines import Machines
 from lorakit.errors import ConfigError
 from lorakit.experiments.jobs import Job
 from lorakit.experiments.local_runs import local_runs
@@ -99,8 +100,17 @@ def test_results_are_those_of_one_run_each(tmp_path: Path) -> None:
         assert metrics[0] == pytest.approx(metrics[1], rel=1e-3)
 
 
-def test_together_is_for_this_machine() -> None:
-    from lorakit.cli.machines import Machines
+def test_the_command_makes_them_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick_program.install(tmp_path, monkeypatch)
+    machines = Machines(1, None, None, None, together=True)
+    assert machines.given == {"--jobs": 1, "--together": True}
+    with machines.executor() as (execute, at_once):
+        run(sweep(tmp_path, methods=["lora"], tasks=["one"]), execute)
+    assert at_once == 1
+    assert len(list(tmp_path.rglob("result.json"))) == 2
+    assert len(list(tmp_path.rglob("*.log"))) == 1
 
+
+def test_together_is_for_this_machine() -> None:
     with pytest.raises(ConfigError, match="--together makes runs in one process"):
         Machines(None, "auto", None, None, together=True)
