@@ -8,6 +8,7 @@
     │   └── MissingAlphaError the file does not store lora_alpha, and the caller did not pass it
     ├── MismatchError         an adapter does not fit this model
     ├── TrainingError         training was stopped: a tensor does not change, or it diverged
+    ├── PlanError             a step's memory cannot be predicted
     ├── SaveError             saving failed
     └── MissingDependencyError a package is not installed, or its version is not supported
 
@@ -73,6 +74,10 @@ class MismatchError(LorakitError, ValueError):
 
 class TrainingError(LorakitError, RuntimeError):
     """Training was stopped: a trainable tensor does not change, or a loss is no longer finite."""
+
+
+class PlanError(LorakitError, RuntimeError):
+    """A training step cannot run on tensors without memory, so its memory cannot be predicted."""
 
 
 class SaveError(LorakitError, OSError):

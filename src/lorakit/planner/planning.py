@@ -7,12 +7,14 @@ from typing import Any
 
 from torch import nn
 
+from lorakit.errors import PlanError
 from lorakit.injection.inspection.report import Report
 from lorakit.methods.registry import METHODS
 from lorakit.models.dtypes import Dtype, compute_in
 from lorakit.models.fp32_head import head_modules
 from lorakit.planner.bases import model_on_meta
 from lorakit.planner.fakes import fake_copy
+from lorakit.planner.formula import formula, formula_lines
 from lorakit.planner.inputs import fake_inputs, loss_in
 from lorakit.planner.optimizers import OPTIMIZERS
 from lorakit.planner.settings import StepSettings
@@ -99,7 +101,8 @@ def plan(
     checkpointing.
 
     Raises ConfigError that lists every impossible setting, TargetError for a config of the method
-    that does not fit the model, and StateError for a model that is already prepared.
+    that does not fit the model, StateError for a model that is already prepared, and PlanError for
+    one whose forward depends on values; it says where, and what the step holds by formula.
 
     >>> from transformers import LlamaConfig
     >>> small = LlamaConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4)
@@ -113,7 +116,7 @@ def plan(
 
 
 def plan_step(model: nn.Module, settings: StepSettings) -> Plan:
-    """`plan` for a model and settings."""
+    """`plan` for a model and settings; raises as it does."""
     mode = FakeTensorMode()
     faked: Any = fake_copy(model, mode)
     with mode:
@@ -122,7 +125,11 @@ def plan_step(model: nn.Module, settings: StepSettings) -> Plan:
         batch = fake_inputs(faked, settings.batch, settings.length)
         optimizer = OPTIMIZERS[settings.optimizer](trained)
         loss = loss_in(settings.dtype)
-        events = record_step(faked, [batch], optimizer, loss, settings.max_grad_norm)
+        try:
+            events = record_step(faked, [batch], optimizer, loss, settings.max_grad_norm)
+        except PlanError as error:
+            sizes = formula_lines(formula(faked, optimizer))
+            raise PlanError(error.headline, sizes) from error
     return Plan(
         model=type(model).__name__,
         settings=settings,

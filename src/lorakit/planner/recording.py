@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lorakit.private.torch_names import TorchDispatchMode
+from lorakit.errors import PlanError
+from lorakit.private.torch_names import NEEDS_VALUES, TorchDispatchMode
 
 BASE, TRAINED, GRADIENTS, STATE, ACTIVATIONS, TEMPORARY = CATEGORIES = (
     "base weights",
@@ -61,7 +62,13 @@ class Recorder(TorchDispatchMode):
         """By the id of a storage that is alive: a weak reference to it, and its block."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        try:
+            out = func(*args, **(kwargs or {}))
+        except NEEDS_VALUES as error:
+            place = f"the module {self.module}" if self.module else "the model itself"
+            raise PlanError(
+                f"The operation {func} in {place} needs values, which a plan's tensors do not have."
+            ) from error
         for tensor in _tensors(out):
             self.block(tensor)
         return out

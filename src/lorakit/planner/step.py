@@ -56,7 +56,7 @@ def record_step(
                 clip_grad_norm_(trained, max_norm)
             recorder.phase = phases[3]
             optimizer.step()
-            recorder.mark(_tensors(optimizer.state), STATE)
+            recorder.mark(state_tensors(optimizer), STATE)
             optimizer.zero_grad()
     return recorder.events
 
@@ -73,8 +73,9 @@ def _same(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _tensors(state: Mapping[Any, Mapping[str, Any]]) -> Iterator[Tensor]:
-    for values in state.values():
+def state_tensors(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+    """The tensors that an optimizer keeps from step to step."""
+    for values in optimizer.state.values():
         yield from (value for value in values.values() if isinstance(value, Tensor))
 
 

@@ -59,6 +59,30 @@ NAMES = by_name(
         without="an error when a plan is asked for",
     ),
     PrivateName(
+        "torch._subclasses.fake_tensor:DataDependentOutputException",
+        since="1.13",
+        why="a plan's error names the operation that needs a value",
+        without="the plan's error is torch's own",
+    ),
+    PrivateName(
+        "torch._subclasses.fake_tensor:DynamicOutputShapeException",
+        since="1.13",
+        why="the same of one whose output's shape depends on values",
+        without="the plan's error is torch's own",
+    ),
+    PrivateName(
+        "torch._subclasses.fake_tensor:UnsupportedFakeTensorException",
+        since="2.0",
+        why="the same of a tensor that cannot be without memory",
+        without="the plan's error is torch's own",
+    ),
+    PrivateName(
+        "torch._subclasses.fake_tensor:UnsupportedOperatorException",
+        since="1.13",
+        why="the same of one that knows no tensors without memory",
+        without="the plan's error is torch's own",
+    ),
+    PrivateName(
         "torch.utils._python_dispatch:TorchDispatchMode",
         since="1.12",
         why="a plan sees every tensor that an operation returns",
@@ -156,6 +180,18 @@ _fake_class = NAMES["FakeTensor"].find()
 is_fake: Callable[[Tensor], bool] = _is_fake if _fake_class is not None else _is_subclass
 """Whether a tensor has shape and type and no memory, as in tracing."""
 
+
+NEEDS_VALUES: tuple[type[Exception], ...] = tuple(
+    found
+    for name in (
+        "DataDependentOutputException",
+        "DynamicOutputShapeException",
+        "UnsupportedFakeTensorException",
+        "UnsupportedOperatorException",
+    )
+    if (found := NAMES[name].find()) is not None
+)
+"""What an operation raises that cannot run on tensors without memory."""
 
 _graph_task: Callable[[], int] | None = NAMES["_current_graph_task_id"].find()
 
