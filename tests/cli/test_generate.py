@@ -12,9 +12,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import lorakit as lora
+from lorakit.checkpoint import vllm
 from lorakit.inference.generation import DecodingConfig, generate_texts
 from lorakit.inference.session import LoadOptions, open_session
-from lorakit.runs.next_steps import vllm_obstacles
 
 WORDS = [f"w{i}" for i in range(60)]
 PROMPTS = ["w1 w2 w3 w4 w5 w6", "w7", "w8 w9 w10"]
@@ -150,7 +150,7 @@ def test_vllm_is_offered_only_what_it_takes(base):
         lora.inject(model, lora.LoraConfig(r=4, lora_alpha=8, **settings))
         from lorakit.injection.transfer.saving import bundle_of
 
-        return vllm_obstacles(bundle_of(model))
+        return vllm.obstacles(bundle_of(model))
 
     targets = ["q_proj", "v_proj"]
     assert obstacles(target_modules=targets) == []
