@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from lorakit import AdapterSet, LoraConfig
 from lorakit.adapters.budget import size_of
+from lorakit.adapters.slab import Slab
 from lorakit.checkpoint import read
 from lorakit.errors import ConfigError, FormatError, StateError
 from tests.adapters.files import alone, output, rewrite, save
@@ -247,6 +248,33 @@ def test_an_evicted_one_is_saved(paths: dict[str, Path], tmp_path: Path) -> None
     assert where(adapters)["a"] == "disk"
     other = AdapterSet(zoo.llama())
     assert other.load("a", again).nbytes == ONE
+
+
+def test_one_that_comes_in_may_push_another_out_of_host_memory(
+    paths: dict[str, Path], expected: dict[str, torch.Tensor]
+) -> None:
+    adapters = limited(paths, 2 * ONE, ONE)
+    assert where(adapters) == {"a": "disk", "b": "host", "c": "device", "d": "device"}
+    with adapters.rows(["a", "b"] * 4):
+        mixed = output(adapters.model, **TEXT)
+    assert_close(mixed[1::2], expected["b"][1::2], **MODEL)
+    assert beside(adapters) == {"a", "b"}
+
+
+def test_what_is_held_is_released_where_it_cannot_come_in(
+    paths: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapters = limited(paths, 2 * ONE)
+
+    def fail(self: Slab) -> Slab:
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Slab, "beside", fail)
+        with pytest.raises(torch.OutOfMemoryError), adapters.rows(["a", "b"]):
+            pass
+    with adapters.rows(["c", "d"]):
+        assert beside(adapters) == {"c", "d"}
 
 
 def test_one_without_a_file_stays_in_host_memory(

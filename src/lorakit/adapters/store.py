@@ -125,8 +125,14 @@ class Store:
                         self.release([m for m in self._held if holder in m.holders], holder)
                     for member in members.values():
                         self._hold(member, holder)
-                    for member in away:
-                        self._bring(member, member.on_host or read[member])
+                    # found before one comes in, since what leaves for it may push others out
+                    slabs = [member.on_host or read[member] for member in away]
+                    try:
+                        for member, slab in zip(away, slabs, strict=True):
+                            self._bring(member, slab)
+                    except BaseException:  # out of memory there
+                        self.release(members.values(), holder)
+                        raise
                     yield members
                     return
             for member in missing:
