@@ -77,7 +77,7 @@ class TrainingError(LorakitError, RuntimeError):
 
 
 class PlanError(LorakitError, RuntimeError):
-    """A training step cannot run on tensors without memory, so its memory cannot be predicted."""
+    """A training step's memory cannot be predicted: it depends on values, or takes too long to."""
 
 
 class SaveError(LorakitError, OSError):

@@ -10,7 +10,7 @@ from lorakit.planner.optimizers import OPTIMIZERS
 from lorakit.planner.planning import prepare
 
 
-def measured_peak(model, settings) -> int:
+def measured_peak(model, settings, micro_batches=1) -> int:
     """The most bytes that torch had allocated at once in the second step, weights included."""
     prepare(model, settings)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -19,7 +19,8 @@ def measured_peak(model, settings) -> int:
     batch = fake_inputs(model, settings.batch, settings.length)
 
     def step():
-        loss(model, batch).backward()
+        for _ in range(micro_batches):
+            loss(model, batch).backward()
         torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()

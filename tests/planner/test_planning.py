@@ -13,9 +13,12 @@ from transformers import BertConfig, GPT2Config, LlamaConfig, T5Config
 import lorakit as lora
 from lorakit.errors import ConfigError, StateError
 from lorakit.planner.bases import model_on_meta
+from lorakit.planner.fakes import fake_copy
+from lorakit.planner.inputs import fake_inputs, loss_in
 from lorakit.planner.optimizers import OPTIMIZERS
-from lorakit.planner.planning import plan_step
+from lorakit.planner.planning import plan_prepared, plan_step, prepare
 from lorakit.planner.settings import StepSettings
+from lorakit.private.torch_names import FakeTensorMode
 from tests.planner.measured import measured_peak
 
 SMALL = {
@@ -78,6 +81,19 @@ def test_peak_is_a_real_steps_with_every_optimizer(optimizer):
     assert over_measured("bert", settings) == pytest.approx(1, abs=0.05)
 
 
+def test_gradients_of_other_micro_batches_are_there():
+    settings = StepSettings("full", None, 4, 64, "fp32")
+    meta = model_on_meta(SMALL["bert"])
+    model = fake_copy(meta, mode := FakeTensorMode())
+    with mode:
+        prepare(model, settings)
+        batch, loss = fake_inputs(model, 4, 64), loss_in("fp32")
+        planned = plan_prepared(model, batch, loss, accumulates=True).peak.total
+    measured = measured_peak(type(meta)(SMALL["bert"]), settings, micro_batches=3)
+    assert planned == pytest.approx(measured, rel=0.05)
+    assert planned > 1.1 * plan_step(meta, settings).peak_bytes
+
+
 def test_bytes_by_add_up_to_the_peak():
     plan = lora.plan(SMALL["llama"], "full", dtype="fp32")
     weights = 4 * sum(p.numel() for p in model_on_meta(SMALL["llama"]).parameters())
@@ -121,6 +137,14 @@ def test_plan_leaves_a_model_as_it_is():
     lora.plan(model, "houlsby")
     assert {name: (id(p), p.requires_grad) for name, p in model.named_parameters()} == before
     assert type(next(model.parameters())) is nn.Parameter
+
+
+def test_plan_beside_a_model_with_merged_weights():
+    model = type(model_on_meta(SMALL["llama"]))(SMALL["llama"])
+    lora.inject(model, LORA)
+    with lora.merged(model):
+        model.eval()(torch.zeros(1, 4, dtype=torch.int64))
+        assert lora.plan(SMALL["llama"], "lora", LORA, length=16).peak_bytes > 0
 
 
 def test_plan_keeps_ties():

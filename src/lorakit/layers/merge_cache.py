@@ -186,7 +186,7 @@ def _drop_stepped(optimizer: Optimizer) -> None:
 
 def _memories(optimizer: Optimizer) -> set[tuple[torch.device, int]]:
     tensors = (tensor for group in optimizer.param_groups for tensor in group["params"])
-    return {_memory(tensor.untyped_storage()) for tensor in tensors}
+    return {_memory(tensor.untyped_storage()) for tensor in tensors if not is_fake(tensor)}
 
 
 def _memory(storage: torch.UntypedStorage) -> tuple[torch.device, int]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lorakit.private.torch_names import FakeTensorMode
 
@@ -25,3 +26,8 @@ def fake_copy(model: Model, mode: FakeTensorMode) -> Model:
         is_parameter = isinstance(tensor, nn.Parameter)
         fakes[id(tensor)] = nn.Parameter(fake, tensor.requires_grad) if is_parameter else fake
     return deepcopy(model, fakes)
+
+
+def fake_batch(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Inputs of the same shapes and types, made where fake tensors are."""
+    return {name: torch.zeros(t.shape, dtype=t.dtype) for name, t in batch.items()}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lorakit.errors import PlanError
 from lorakit.injection.inspection.report import Report
@@ -18,7 +20,7 @@ from lorakit.planner.formula import formula, formula_lines
 from lorakit.planner.inputs import fake_inputs, loss_in
 from lorakit.planner.optimizers import OPTIMIZERS
 from lorakit.planner.settings import StepSettings
-from lorakit.planner.step import record_step
+from lorakit.planner.step import Loss, record_step
 from lorakit.planner.timeline import Timeline, timeline
 from lorakit.private.torch_names import FakeTensorMode
 from lorakit.text import size_text, table
@@ -121,23 +123,46 @@ def plan_step(model: nn.Module, settings: StepSettings) -> Plan:
     faked: Any = fake_copy(model, mode)
     with mode:
         report = prepare(faked, settings)
-        trained = [p for p in faked.parameters() if p.requires_grad]
         batch = fake_inputs(faked, settings.batch, settings.length)
-        optimizer = OPTIMIZERS[settings.optimizer](trained)
-        loss = loss_in(settings.dtype)
-        try:
-            events = record_step(faked, [batch], optimizer, loss, settings.max_grad_norm)
-        except PlanError as error:
-            sizes = formula_lines(formula(faked, optimizer))
-            raise PlanError(error.headline, sizes) from error
+        memory = plan_prepared(
+            faked,
+            batch,
+            loss_in(settings.dtype),
+            optimizer=settings.optimizer,
+            max_norm=settings.max_grad_norm,
+        )
     return Plan(
         model=type(model).__name__,
         settings=settings,
-        trainable_parameters=sum(p.numel() for p in trained),
+        trainable_parameters=sum(p.numel() for p in faked.parameters() if p.requires_grad),
         total_parameters=report.total_parameters,
         checkpoint_bytes=4 * (report.trainable_parameters + report.frozen_adapter_parameters),
-        memory=timeline(events),
+        memory=memory,
     )
+
+
+def plan_prepared(
+    model: nn.Module,
+    batch: Mapping[str, Tensor],
+    loss: Loss,
+    *,
+    optimizer: str = "adamw",
+    max_norm: float | None = 1.0,
+    accumulates: bool = False,
+    seconds: float = math.inf,
+) -> Timeline:
+    """The memory of a step of a prepared fake model, as `record_step` has it.
+
+    Raises PlanError with the formula's sizes where the step cannot run, or not in `seconds`.
+    """
+    steps = OPTIMIZERS[optimizer]([p for p in model.parameters() if p.requires_grad])
+    try:
+        events = record_step(
+            model, batch, steps, loss, max_norm, accumulates=accumulates, seconds=seconds
+        )
+    except PlanError as error:
+        raise PlanError(error.headline, formula_lines(formula(model, steps))) from error
+    return timeline(events)
 
 
 def prepare(model: Any, settings: StepSettings) -> Report:
@@ -147,7 +172,12 @@ def prepare(model: Any, settings: StepSettings) -> Report:
     report = METHODS[settings.method].apply(model, settings.method_config, names)
     compute_in(model, settings.dtype)
     if settings.checkpointing:
-        enable = getattr(model, "activation_checkpointing_enable", None)  # since transformers 5.23
-        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+        checkpoint(model)
     model.train()
     return report
+
+
+def checkpoint(model: Any) -> None:
+    """Turn transformers' gradient checkpointing on, as its Trainer does."""
+    enable = getattr(model, "activation_checkpointing_enable", None)  # since transformers 5.23
+    (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})

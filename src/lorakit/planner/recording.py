@@ -7,15 +7,18 @@ accumulated), so births and deaths are kept as events, and bytes are added up at
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from torch import Tensor
 
 from lorakit.errors import PlanError
 from lorakit.private.torch_names import NEEDS_VALUES, TorchDispatchMode
+from lorakit.text import duration_text
 
 BASE, TRAINED, GRADIENTS, STATE, ACTIVATIONS, TEMPORARY = CATEGORIES = (
     "base weights",
@@ -52,10 +55,14 @@ class Event:
 
 
 class Recorder(TorchDispatchMode):
-    """Follows the storages of all tensors that operations return while it is entered."""
+    """Follows the storages of all tensors that operations return while it is entered.
 
-    def __init__(self) -> None:
+    Raises PlanError for an operation that needs values, and when `seconds` have passed.
+    """
+
+    def __init__(self, seconds: float = math.inf) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.seconds, self._end = seconds, perf_counter() + seconds
         self.events: list[Event] = []
         self.phase, self.module = "", ""
         self._blocks: dict[int, tuple[Any, Block]] = {}
@@ -69,6 +76,8 @@ class Recorder(TorchDispatchMode):
             raise PlanError(
                 f"The operation {func} in {place} needs values, which a plan's tensors do not have."
             ) from error
+        if perf_counter() > self._end:
+            raise PlanError(f"Planning takes longer than {duration_text(self.seconds)}.")
         for tensor in _tensors(out):
             self.block(tensor)
         return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -26,38 +27,43 @@ Loss = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
 
 def record_step(
     model: nn.Module,
-    batches: Sequence[Mapping[str, Tensor]],
+    batch: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     loss: Loss,
     max_norm: float | None = 1.0,
+    *,
+    accumulates: bool = False,
+    seconds: float = math.inf,
 ) -> list[Event]:
-    """The events of the second of two training steps on these micro-batches.
+    """The events of the second of two training steps on this micro-batch.
 
     The second is what all later ones are like: the optimizer has its state. Events before it are
-    in the phase "", so the bytes that are alive when it begins are their sum.
+    in the phase "", so the bytes that are alive when it begins are their sum. `accumulates`: it is
+    the last of several micro-batches, so the gradients of the others are there when it begins.
+
+    Raises PlanError for a step that needs values, or whose recording takes longer than `seconds`.
     """
-    recorder = Recorder()
+    recorder = Recorder(seconds)
     trained = [p for p in model.parameters() if p.requires_grad]
     recorder.mark(trained, TRAINED)
     recorder.mark((*model.parameters(), *model.buffers()), BASE)
-    for batch in batches:
-        recorder.mark(batch.values(), ACTIVATIONS)
+    recorder.mark(batch.values(), ACTIVATIONS)
     with _modules(model, recorder), _gradients(trained, recorder), recorder:
         for phases in (("",) * 4, PHASES):
-            for batch in batches:
-                recorder.phase = phases[0]
-                with torch.autograd.graph.saved_tensors_hooks(_keeper(recorder), _same):
-                    value = loss(model, batch)
-                recorder.phase = phases[1]
-                value.backward()
-                del value
+            recorder.phase = phases[0]
+            with torch.autograd.graph.saved_tensors_hooks(_keeper(recorder), _same):
+                value = loss(model, batch)
+            recorder.phase = phases[1]
+            value.backward()
+            del value
             recorder.phase = phases[2]
             if max_norm is not None:
                 clip_grad_norm_(trained, max_norm)
             recorder.phase = phases[3]
             optimizer.step()
             recorder.mark(state_tensors(optimizer), STATE)
-            optimizer.zero_grad()
+            if not accumulates:
+                optimizer.zero_grad()
     return recorder.events
 
 

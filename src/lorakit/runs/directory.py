@@ -60,6 +60,8 @@ class RunResult:
     """lorakit's commit, in a checkout; None elsewhere."""
     output: str
     """The run directory."""
+    planned_peak_bytes: int | None = None
+    """Predicted peak of the tensors of a training step; None where it was not predicted."""
     head_parameters: int = 0
     """Those of them that any method trains in full: of the task's head, of `modules_to_save`."""
     warm_start: dict[str, Any] | None = None

@@ -28,8 +28,10 @@ from lorakit.training.result import run_result
 from lorakit.training.target_units import fold_units
 
 
-def complete_run(run: Prepared, baseline: Baseline | None, place: Workplace) -> RunResult:
-    """Measure what was trained, save it, and write what came of it.
+def complete_run(
+    run: Prepared, baseline: Baseline | None, planned: int | None, place: Workplace
+) -> RunResult:
+    """Measure what was trained, save it, and write what came of it, beside the planned peak.
 
     Raises TrainingError if a test set's loss is not finite, SaveError for what cannot be written.
     """
@@ -58,7 +60,7 @@ def complete_run(run: Prepared, baseline: Baseline | None, place: Workplace) -> 
     place.process.wait_for_everyone()
     place.trackers.close(run.trainer, {f"test_{name}": value for name, value in metrics.items()})
     said = remarks(run.recipe, task, metrics, baseline, predictions, test)
-    result = run_result(run, metrics, baseline, said, seconds, output)
+    result = run_result(run, metrics, baseline, said, seconds, planned, output)
     for sentence in said:
         place.log(sentence)
     if place.process.is_main_process:

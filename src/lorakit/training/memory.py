@@ -1,9 +1,10 @@
-"""The peak of memory, of the accelerator or of this process."""
+"""Memory of the accelerator or of this process: the peak, and what is available."""
 
 from __future__ import annotations
 
 import sys
 
+import psutil
 import torch
 
 
@@ -15,6 +16,13 @@ def peak_memory() -> int:
 def accelerator_peak() -> int:
     """Peak bytes on the accelerator; 0 without one that tells them."""
     return int(torch.accelerator.max_memory_allocated()) if torch.accelerator.is_available() else 0
+
+
+def available_memory() -> int:
+    """Free bytes of the GPU, or without CUDA those that the machine can give."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    return int(psutil.virtual_memory().available)
 
 
 def _process_peak() -> int:

@@ -10,7 +10,8 @@ the time and not the result: each micro-batch's loss counts by its share of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -65,6 +66,20 @@ class MicroBatches:
         examples = sorted(examples, key=length)
         cuts = cut([length(example) for example in examples], self.token_budget)
         return {"micro_batches": [self.collate(examples[i:j]) for i, j in cuts]}
+
+
+def largest_batch(lengths: Sequence[int], rows: int, token_budget: int) -> list[int]:
+    """The examples of the micro-batch with most tokens that a step of `rows` rows could have.
+
+    >>> largest_batch([10, 900, 500, 450], rows=4, token_budget=1000)
+    [2, 3]
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    found = [order[:1]]
+    for count in range(2, rows + 1):
+        first = bisect_left(order, -(token_budget // count), key=lambda i: -lengths[i])
+        found.append(order[first : first + count])
+    return max(found, key=lambda part: len(part) * lengths[part[0]] if part else 0)
 
 
 class StepLoader(DataLoader[Any]):

@@ -23,6 +23,7 @@ def run_result(
     baseline: Baseline | None,
     said: list[str],
     seconds: float,
+    planned: int | None,
     output: Path,
 ) -> RunResult:
     """What is to be said of a run that has ended, with its adapter in place."""
@@ -39,6 +40,7 @@ def run_result(
         steps=run.trainer.state.global_step,
         seconds=round(seconds, 1),
         peak_memory_bytes=peak_memory(),
+        planned_peak_bytes=planned,
         seed=recipe.training.seed,
         dtype=resolve_dtype(recipe.training.dtype),
         versions={m.__name__: m.__version__ for m in (lorakit, torch, transformers)},

@@ -18,6 +18,7 @@ from lorakit.runs.checkpoints import newest_whole
 from lorakit.runs.claim import claimed, require_own
 from lorakit.runs.directory import ADAPTER, CHECKPOINTS, RunResult, missing_adapter, read_result
 from lorakit.training.completion import complete_run
+from lorakit.training.memory_plan import planned_peak
 from lorakit.training.preparation import Prepared, Workplace, prepare_run
 from lorakit.training.remarks import baseline_of
 from lorakit.training.trackers import trackers
@@ -67,9 +68,10 @@ def train(
 
 
 def _train(run: Prepared, place: Workplace) -> RunResult:
+    planned = planned_peak(run, place.log)
     baseline = baseline_of(run)
     _fit(run.trainer, place)
-    return complete_run(run, baseline, place)
+    return complete_run(run, baseline, planned, place)
 
 
 def _fit(trainer: LoraTrainer, place: Workplace) -> None:
