@@ -55,6 +55,7 @@ def test_json_of_several_methods_has_each(run, base):
         (("--batch", "0"), "batch is 0; it must be at least 1"),
         (("--optimizer", "adam"), "optimizer is 'adam'; it must be one of adamw"),
         (("--length", "4096"), "length is 4096, and LlamaForCausalLM has 2048 positions"),
+        (("--claims",), "the claims are of gpt3-175b"),
         (("--set", "lora.rank=4"), "unknown setting lora.rank"),
     ],
 )

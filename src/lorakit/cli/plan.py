@@ -55,6 +55,14 @@ def plan(
             show_default="main",
         ),
     ] = None,
+    claims: Annotated[
+        bool,
+        typer.Option(
+            "--claims",
+            help="For gpt3-175b: the LoRA paper's claims beside the plan's figures, for lora "
+            "with r=4 on query and value and full, in fp16.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Predict the memory of a training step, method by method, without allocating it.
@@ -70,9 +78,30 @@ def plan(
     from lorakit.recipe.method_configs import method_configs
 
     quiet_libraries(json)
+    if claims:
+        _show_claims(base, batch, length, json)
+        return
     configs = method_configs([name.strip() for name in method.split(",")], set_ or ())
     settings = StepSettings(
         batch=batch, length=length, dtype=dtype, optimizer=optimizer, checkpointing=checkpointing
     )
     found = plan_methods(model_on_meta(config_of(base, revision), base), settings, configs)
     show(found.to_dict() if json else found, json)
+
+
+def _show_claims(base: str, batch: int, length: int, json: bool) -> None:
+    from dataclasses import asdict
+
+    from lorakit.errors import ConfigError
+    from lorakit.planner import claims
+    from lorakit.planner.bases import config_of, model_on_meta
+    from lorakit.planner.settings import StepSettings
+    from lorakit.planner.table import plan_methods
+
+    if base != claims.CARD:
+        raise ConfigError(f"--claims is given for {base}; the claims are of {claims.CARD}.")
+    settings = StepSettings(batch=batch, length=length, dtype="fp16")
+    plans = plan_methods(model_on_meta(config_of(base), base), settings, claims.CONFIGS)
+    found = claims.claims(plans)
+    values = {**plans.to_dict(), "claims": [asdict(claim) for claim in found]}
+    show(values if json else f"{plans}\n\n{claims.claims_text(found)}", json)
