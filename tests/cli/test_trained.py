@@ -16,7 +16,8 @@ import lorakit as lora
 import lorakit.training
 from lorakit.checkpoint import read
 from lorakit.cli import train as train_command
-from lorakit.recipe.schema import from_mapping
+from lorakit.recipe.adapter_recipes import adapter_recipes
+from lorakit.recipe.schema import ADAPTERS, from_mapping
 from lorakit.recipe.yaml_file import with_settings
 from lorakit.runs.next_steps import usage
 from lorakit.tasks.task_file import TASK_FILE
@@ -270,7 +271,8 @@ def test_every_shipped_recipe_is_listed_shown_and_valid(run):
         assert recipe["about"]
         shown = json.loads(run("recipes", "show", recipe["name"], "--json")[1])
         for choice in [[f"task={task}"] for task in shown.get("tasks", ())] or [[]]:
-            assert from_mapping(with_settings(shown, choice))
+            settled = with_settings(shown, choice)
+            assert adapter_recipes(settled) if ADAPTERS in settled else from_mapping(settled)
         code, out, _ = run("recipes", "show", recipe["name"])
         assert code == 0
         assert out.rstrip() == Path(recipe["file"]).read_text(encoding="utf-8").rstrip()
