@@ -25,6 +25,7 @@ BUILT_IN = {
     errors.FormatError: ValueError,
     errors.MissingAlphaError: errors.FormatError,
     errors.MismatchError: ValueError,
+    errors.PlanError: RuntimeError,
     errors.TrainingError: RuntimeError,
     errors.SaveError: OSError,
     errors.MissingDependencyError: ImportError,

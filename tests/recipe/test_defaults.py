@@ -11,10 +11,11 @@ import pytest
 from transformers import GPT2Config
 
 from lorakit.methods import METHODS
+from lorakit.recipe.adapter_recipes import adapter_recipes
 from lorakit.recipe.catalogue import shipped_recipes
 from lorakit.recipe.data import with_guesses
 from lorakit.recipe.defaults import step_count, with_defaults
-from lorakit.recipe.schema import Recipe, from_mapping
+from lorakit.recipe.schema import ADAPTERS, Recipe, from_mapping
 from lorakit.recipe.yaml_file import load_recipe, with_settings
 
 OPEN = {"learning_rate": 1e-3}
@@ -126,8 +127,17 @@ FOR_ANY_BASE = ("glue",)
 )
 def test_shipped_recipes_leave_nothing_to_derive(shipped: Any) -> None:
     mapping = load_recipe(Path(shipped.file))
-    for task in mapping.get("tasks", [None]):
-        own = with_settings(mapping, [] if task is None else [f"task={task}"])
-        asked = from_mapping({**own, "base": "b", "data": {"train": "t.csv", **own["data"]}})
+    for asked in _asked(mapping):
         found = with_defaults(asked, 450, lambda text: None).training
         assert found == replace(asked.training, early_stopping=0)
+
+
+def _asked(mapping: dict[str, Any]) -> list[Recipe]:
+    """Each run that a shipped recipe can make, with a base and data."""
+    if ADAPTERS in mapping:
+        return list(adapter_recipes(mapping).values())
+    own = [with_settings(mapping, [f"task={task}"]) for task in mapping.get("tasks", ())]
+    return [
+        from_mapping({**one, "base": "b", "data": {"train": "t.csv", **one["data"]}})
+        for one in own or [mapping]
+    ]

@@ -263,7 +263,7 @@ def test_a_recipe_trains_by_its_groups_and_logs_them(encoder, reviews, tmp_path)
 
 
 def test_a_recipe_whose_method_has_no_adapters_refuses_a_ratio(encoder, reviews, tmp_path):
-    with pytest.raises(ConfigError, match="loraplus_lr_ratio is for adapters, and method full"):
+    with pytest.raises(ConfigError, match="loraplus_lr_ratio is for the adapters of method lora"):
         tiny.recipe(encoder, reviews, tmp_path, method="full", training={"loraplus_lr_ratio": 16})
 
 

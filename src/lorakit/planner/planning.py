@@ -106,6 +106,7 @@ def plan(
     that does not fit the model, StateError for a model that is already prepared, and PlanError for
     one whose forward depends on values; it says where, and what the step holds by formula.
 
+    >>> from lorakit import LoraConfig
     >>> from transformers import LlamaConfig
     >>> small = LlamaConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4)
     >>> plan(small, "lora", LoraConfig(r=8, target_modules=["q_proj"])).trainable_parameters
