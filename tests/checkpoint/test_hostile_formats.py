@@ -46,7 +46,7 @@ def written(format: str, directory: Path) -> tuple[Path, Path]:
     bundle = AdapterBundle(
         LoraConfig(target_modules=list(adapters)), adapters, base_model="org/base"
     )
-    write(bundle, directory / target, format, base=LLAMA if format == "gguf" else None)
+    write(bundle, directory / target, format, base=LLAMA if format in ("gguf", "mlx") else None)
     return directory / file, directory / target
 
 

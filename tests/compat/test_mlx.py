@@ -31,6 +31,7 @@ SIZES = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 64,
 }
+BASE = {"model_type": "llama", "tie_word_embeddings": False}
 IDS = [list(range(1, 13))]
 
 
@@ -81,7 +82,7 @@ def test_mlx_computes_the_same_logits(settings: dict[str, Any], tmp_path: Path) 
     expected = logits(adapted)
     assert (expected - plain).abs().max() > 1e-3
     bundle = bundle_of(adapted)
-    write(bundle, tmp_path / "a", "mlx")
+    write(bundle, tmp_path / "a", "mlx", base=BASE)
     assert_close(logits_in_mlx(None), plain, **MODEL)
     assert_close(logits_in_mlx(tmp_path / "a"), expected, **MODEL)
     again = model()
@@ -92,7 +93,7 @@ def test_mlx_computes_the_same_logits(settings: dict[str, Any], tmp_path: Path) 
     assert {n: x.site for n, x in found.adapters.items()} == {
         n: x.site for n, x in bundle.adapters.items()
     }
-    write(found, tmp_path / "b", "mlx")
+    write(found, tmp_path / "b", "mlx", base=BASE)
     for file in ("adapters.safetensors", "adapter_config.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -132,7 +133,7 @@ def test_what_mlx_cannot_hold_is_refused_by_name(tmp_path: Path) -> None:
     pairs = {"conv": adapter(ConvSite((4, 3, 3, 3)))}
     bad = AdapterBundle(good.config, pairs, {"lm_head.weight": torch.ones(2, 2)})
     with pytest.raises(SaveError) as caught:
-        write(bad, tmp_path / "a", "mlx")
+        write(bad, tmp_path / "a", "mlx", base=BASE)
     text = str(caught.value)
     assert "lm_head.weight is trained in full" in text
     assert "conv is a convolution; mlx-lm adapts linear layers and tables of tokens" in text
@@ -153,7 +154,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_config_that_contradicts_the_tensors_is_refused(
     change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    write(bundle(), tmp_path, "mlx")
+    write(bundle(), tmp_path, "mlx", base=BASE)
     file = tmp_path / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(FormatError, match=message):
@@ -162,7 +163,7 @@ def test_config_that_contradicts_the_tensors_is_refused(
 
 def test_numbers_of_one_scale_stay_as_they_are(tmp_path: Path) -> None:
     given = bundle()
-    found = read(write(given, tmp_path, "mlx"))
+    found = read(write(given, tmp_path, "mlx", base=BASE))
     for name, pair in given.adapters.items():
         assert found.adapters[name].spec.scaling == pair.spec.scaling
         for leaf, tensor in pair.tensors.items():

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from torch import Tensor
 from lorakit.checkpoint.bundle import AdapterBundle, type_problem
 from lorakit.checkpoint.formats import forms
 from lorakit.checkpoint.formats.codec import Codec
-from lorakit.checkpoint.formats.facts import facts_text, read_facts, with_facts
+from lorakit.checkpoint.formats.facts import facts_text, in_own_names, read_facts, with_facts
 from lorakit.checkpoint.formats.mlx_directory import CONFIG_NAME, TENSORS_NAME, is_of_mlx
+from lorakit.checkpoint.formats.mlx_names import MlxNames, names_of
 from lorakit.checkpoint.formats.tensor_files import (
     for_safetensors,
     load_safetensors,
@@ -36,18 +38,25 @@ from lorakit.variants import AdapterSpec, EmbeddingSite, LinearSite, ModuleAdapt
 _A, _B, _M = "lora_a", "lora_b", "m"
 _KINDS = {"lora": "lora", "dora": "dora"}
 """`fine_tune_type` -> variant."""
-_EMBEDDINGS = ("embed_tokens", "wte", "tok_embeddings")
+_EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "tok_embeddings")
 """Last parts of names under which mlx-lm's models have a table of tokens."""
 
 
+@dataclass(frozen=True)
 class Mlx(Codec):
-    """A directory for mlx-lm, of linear layers and tables of tokens."""
+    """A directory for mlx-lm, of linear layers and tables of tokens; `base` has their names."""
+
+    base: MlxNames | None = None
 
     name = "mlx"
     files = (CONFIG_NAME, TENSORS_NAME)
+    needs_base = True
 
     def sniff(self, path: Path) -> bool:
         return is_of_mlx(path)
+
+    def for_base(self, config: Mapping[str, Any]) -> Mlx:
+        return replace(self, base=names_of(config))
 
     def decode(self, path: Path, lora_alpha: float | None) -> AdapterBundle:
         directory = path if path.is_dir() else path.parent
@@ -64,6 +73,9 @@ class Mlx(Codec):
         adapters = _adapters(tensors, variant, settings, facts.get("transposed") or (), problems)
         if problems:
             raise FormatError(f"{directory} cannot be loaded:", problems)
+        if self.base is not None and "modules" not in facts:
+            adapters = {self.base.here(name): adapter for name, adapter in adapters.items()}
+        adapters = in_own_names(adapters, facts, directory)
         config = LoraConfig(
             lora_dropout=settings.get("dropout", 0.0),
             target_modules=list(adapters),
@@ -75,10 +87,14 @@ class Mlx(Codec):
     def problems(self, bundle: AdapterBundle) -> list[str]:
         if bundle.method != "lora":
             return [f"its method is {bundle.method}; the format has LoRA"]
+        if self.base is None:
+            return ["the format has mlx-lm's names of the base: pass --base (base=its config)"]
         found = [f"{name} is trained in full" for name in bundle.trained]
         variants = sorted({x.spec.variant for x in bundle.adapters.values()})
         if len(variants) > 1:
             found.append(f"its modules differ in their variants, {', '.join(variants)}")
+        unknown = dict.fromkeys(self.base.problem(name) for name in bundle.adapters)
+        found += [problem for problem in unknown if problem is not None]
         pairs = bundle.adapters.items()
         return found + [p for name, x in pairs if (p := _problem(name, x)) is not None]
 
@@ -87,15 +103,20 @@ class Mlx(Codec):
         return forms.with_adapters(bundle, forms.with_one_alpha(adapters))
 
     def write(self, bundle: AdapterBundle, path: Path) -> None:
+        assert self.base is not None
+        own = {self.base.there(name): name for name in bundle.adapters}
         tensors = {
             f"{name}.{_LEAVES[leaf]}": tensor.t() if leaf != "lora_magnitude_vector" else tensor
-            for name, adapter in bundle.adapters.items()
+            for name, adapter in zip(own, bundle.adapters.values(), strict=True)
             for leaf, tensor in adapter.tensors.items()
         }
         tensors = for_safetensors(dict(sorted(tensors.items())))
-        turned = [n for n, x in bundle.adapters.items() if getattr(x.site, "transposed", False)]
-        metadata = facts_text(bundle, transposed=turned)
-        text = json.dumps(_config(bundle), indent=4, sort_keys=True)
+        turned = [
+            n for n, m in own.items() if getattr(bundle.adapters[m].site, "transposed", False)
+        ]
+        renamed = {"modules": own} if any(n != module for n, module in own.items()) else {}
+        metadata = facts_text(bundle, transposed=turned, **renamed)
+        text = json.dumps(_config(bundle, own), indent=4, sort_keys=True)
         with (
             exclusive(path),
             atomic_write(path / TENSORS_NAME) as file,
@@ -123,11 +144,11 @@ def _problem(name: str, adapter: ModuleAdapter) -> str | None:
     return None
 
 
-def _config(bundle: AdapterBundle) -> dict[str, Any]:
+def _config(bundle: AdapterBundle, names: Iterable[str]) -> dict[str, Any]:
     """mlx-lm's settings: it adapts the modules with these names in the last so many layers."""
     spec = next(iter(bundle.adapters.values())).spec
     layers, keys = set(), set()
-    for name in bundle.adapters:
+    for name in names:
         parts = name.split(".")
         place = next((n for n, part in enumerate(parts) if part.isdigit()), None)
         keys.add(name if place is None else ".".join(parts[place + 1 :]))
