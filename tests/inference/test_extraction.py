@@ -293,12 +293,31 @@ def test_experts_in_one_tensor_are_named_and_never_guessed(tmp_path: Path) -> No
             lora.extract(base, tuned, rank=2, keep_rest=keep_rest)
 
 
-def test_another_precision_is_no_change(tmp_path: Path) -> None:
+def test_the_base_in_another_precision_is_no_change(tmp_path: Path) -> None:
     base = save(llama(), tmp_path / "base")
-    rounded = save(llama().to(torch.bfloat16), tmp_path / "rounded")
-    for one, other in ((base, rounded), (rounded, base)):
+    rounded = llama().to(torch.bfloat16)
+    narrow = save(rounded, tmp_path / "narrow")
+    wide = save(rounded.float(), tmp_path / "wide")
+    for one, other in ((base, narrow), (narrow, wide), (wide, narrow)):
         with pytest.raises(MismatchError, match="have the same weights"):
             lora.extract(one, other, rank=4)
+
+
+def test_changes_below_the_precision_of_the_base_are_found(tmp_path: Path) -> None:
+    model = llama().to(torch.bfloat16)
+    base = save(model, tmp_path / "base")
+    tuned = model.float()
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if "norm" in name or "q_proj" in name:
+                parameter.mul_(1.001)
+    found = lora.extract(base, save(tuned, tmp_path / "tuned"), rank=32, keep_rest=True).bundle
+    assert len(found.adapters) == 2
+    after = tuned.state_dict()
+    assert {name for name in after if "norm" in name} == found.trained.keys()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in found.trained.items())
+    with pytest.raises(MismatchError, match=r"norm\.weight has changed"):
+        lora.extract(base, tmp_path / "tuned", rank=2)
 
 
 def test_other_shapes_and_values_that_are_not_finite_are_named(tmp_path: Path) -> None:

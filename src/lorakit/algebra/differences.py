@@ -44,11 +44,11 @@ class CheckpointPair:
         return self.base.tensors[base].shape == self.tuned.tensors[tuned].shape
 
     def is_changed(self, name: str) -> bool:
-        """Whether a tensor that both have alike has other values, precision apart."""
-        return not all(_same(here, there) for here, there, _, _ in self._blocks(name))
+        """Whether a tensor that both have alike has other values, and not only rounded ones."""
+        return not all(_is_kept(here, there) for here, there, _, _ in self._blocks(name))
 
     def difference(self, name: str) -> Tensor | None:
-        """tuned - base in float32; None where only the precision differs.
+        """tuned - base in float32; None where it is at most the rounding to tuned's type.
 
         Raises FormatError for values that are NaN or infinite.
         """
@@ -57,7 +57,7 @@ class CheckpointPair:
         found = torch.empty(self.base.tensors[key].shape)
         changed = False
         for here, there, start, stop in self._blocks(name):
-            changed |= not _same(here, there)
+            changed |= not _is_kept(here, there)
             found[start:stop] = there.float() - here.float()
         if not changed:
             return None
@@ -94,6 +94,9 @@ class CheckpointPair:
             yield rows, self.tuned.read_rows(tuned, start, stop), start, stop
 
 
-def _same(here: Tensor, there: Tensor) -> bool:
-    """Whether two tensors are equal, or one is the other, rounded."""
-    return torch.equal(here.to(there.dtype), there) or torch.equal(here, there.to(here.dtype))
+def _is_kept(base: Tensor, tuned: Tensor) -> bool:
+    """Whether the base's values are the tuned ones, in the type of these.
+
+    Tuned values that would only round to the base's are others: steps of training are that small.
+    """
+    return torch.equal(base.to(tuned.dtype), tuned)
