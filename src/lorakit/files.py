@@ -64,6 +64,25 @@ def directory_for_writing(directory: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def undone_on_error(path: Path) -> Iterator[None]:
+    """What the block writes at `path`, a file or files in a directory, is removed if it fails."""
+    missing, before = _missing(path), _stamps(path)
+    try:
+        yield
+    except BaseException:
+        discard(file for file, stamp in _stamps(path).items() if stamp != before.get(file))
+        _remove_empty(missing)
+        raise
+
+
+def _stamps(path: Path) -> dict[Path, tuple[int, int]]:
+    """What tells a file from one that replaces it, for each file in a directory or the one."""
+    files = [path, *(path.iterdir() if path.is_dir() else ())]
+    states = {file: file.stat() for file in files if file.is_file()}
+    return {file: (state.st_ino, state.st_mtime_ns) for file, state in states.items()}
+
+
 def try_directory(directory: Path) -> None:
     """Raise OSError if the directory cannot be created or written, and leave all as it was."""
     missing = _missing(directory)

@@ -105,3 +105,18 @@ def test_values_of_other_methods_are_checked_too(name: str, tmp_path: Path) -> N
     with pytest.raises(SaveError, match=r"3\.weight: 1 of 12 values are NaN or infinite"):
         lora.save_adapter(model, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("alpha", "what"),
+    [(1e42, "12 of 12 values are NaN or infinite"), (1e-46, "12 values become 0")],
+)
+@pytest.mark.parametrize("format", ["portable", "vllm"])
+def test_scale_that_takes_B_out_of_its_range_is_not_saved(
+    format: str, alpha: float, what: str, tmp_path: Path
+) -> None:
+    bundle = bundle_of(adapted(lora_alpha=alpha))
+    with pytest.raises(SaveError, match=rf"0\.lora_B: {what}"):
+        write(bundle, tmp_path / "new", format)
+    assert not (tmp_path / "new").exists()
+    write(bundle, tmp_path / "new", "peft")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 import lorakit as lora
-from lorakit.checkpoint import read
+from lorakit.checkpoint import AdapterBundle, read, write
 from lorakit.cli import main
-from lorakit.errors import ConfigError, MismatchError, SaveError
+from lorakit.errors import ConfigError, FormatError, MismatchError, SaveError
+from lorakit.inference import conversion
 from lorakit.inference.conversion import convert
 from tests.tolerances import MODEL
 
@@ -143,6 +145,25 @@ def test_target_that_exists_is_only_replaced_if_asked_for(adapter: Path, tmp_pat
     assert (tmp_path / "a" / "adapter_config.json").read_bytes() == before
     convert(str(adapter), tmp_path / "a", "peft", overwrite=True)
     assert (tmp_path / "a" / "adapter_config.json").read_bytes() != before
+
+
+def test_what_does_not_read_back_is_removed(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(bundle: AdapterBundle, path: Path, format: str, **options: Any) -> None:
+        write(bundle, path, format, **options)
+        file = path / "adapter_model.safetensors"
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+
+    monkeypatch.setattr(conversion, "write", failing)
+    with pytest.raises(FormatError):
+        convert(str(adapter), tmp_path / "in" / "new", "portable")
+    assert not (tmp_path / "in").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(FormatError):
+        convert(str(adapter), tmp_path / "mine", "portable", overwrite=True)
+    assert os.listdir(tmp_path / "mine") == ["notes.txt"]
 
 
 def test_peft_to_peft_is_the_same_file(adapter: Path, tmp_path: Path) -> None:

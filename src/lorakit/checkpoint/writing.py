@@ -29,9 +29,9 @@ def write(
     renamed is left out, since it holds their names.
 
     Raises ConfigError for a format that cannot be written, and SaveError if the format cannot store
-    the bundle, a value is NaN or infinite, another process or thread is saving there, or writing
-    fails; existing files are then unchanged, unless the error says that the new tensors are in
-    place and only the other files could not be replaced.
+    the bundle, a value is NaN or infinite or becomes so or 0 in the format, another process or
+    thread is saving there, or writing fails; existing files are then unchanged, unless the error
+    says that the new tensors are in place and only the other files could not be replaced.
     """
     try:
         path = local_path(path)
@@ -56,7 +56,14 @@ def write(
     if bundle.renamed:  # the fingerprint is of weights under the names before
         bundle = replace(bundle, fingerprint=None, renamed={})
     try:
-        codec.write(codec.in_form(bundle), path)
+        form = codec.in_form(bundle)
+        if lost := [*not_finite(form), *_vanished(bundle, form)]:
+            raise SaveError(
+                f"The format {codec.name} stores this adapter in other numbers, which leave the "
+                "range of their type; a format that stores each scale (lorakit) holds it:",
+                lost,
+            )
+        codec.write(form, path)
     except SaveError:
         raise
     except Exception as error:  # safetensors' errors are no OSError
@@ -84,6 +91,17 @@ def _problems(codec: Codec, bundle: AdapterBundle) -> list[str]:
             "the model; load it onto one and save it from there"
         ]
     return codec.problems(bundle)
+
+
+def _vanished(bundle: AdapterBundle, form: AdapterBundle) -> list[str]:
+    """How many values of each tensor are 0 in the form alone."""
+    before = bundle.tensors
+    lost = {
+        name: int(before[name].count_nonzero()) - int(tensor.count_nonzero())
+        for name, tensor in form.tensors.items()
+        if tensor is not before[name]
+    }
+    return [f"{name}: {count} values become 0" for name, count in lost.items() if count > 0]
 
 
 def _is_of(other: Decoder, path: Path, codec: Codec) -> bool:

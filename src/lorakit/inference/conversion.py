@@ -1,7 +1,7 @@
 """An adapter from one file format to another; the base's weights are never read.
 
-What is written is read again, and has to be the adapter: a format that would lose something has
-refused it before.
+What is written is read again, and has to be the adapter, or is removed: a format that would lose
+something has refused it before.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from lorakit.checkpoint.formats.codec import Codec
 from lorakit.checkpoint.renaming import renamed_by, renaming_text
 from lorakit.checkpoint.writing import codec_named
 from lorakit.errors import ConfigError, SaveError
+from lorakit.files import undone_on_error
 from lorakit.foreign_files import local_path
 from lorakit.injection.transfer.loading import fit
 from lorakit.models.loading import load_config, meta_model
@@ -102,8 +103,9 @@ def convert(
         codec = codec.for_base(config)
     if not overwrite:
         _require_free(target)
-    write(bundle, target, format, base=config)
-    return _report(bundle, codec, target)
+    with undone_on_error(local_path(target)):
+        write(bundle, target, format, base=config)
+        return _report(bundle, codec, target)
 
 
 def _needs_base(bundle: AdapterBundle, codec: Codec) -> bool:
@@ -179,7 +181,7 @@ def _require_same(
     if others:
         raise SaveError(
             f"{target} was written and does not read back as the adapter, so the disk or another "
-            "process has changed it:",
+            "process has changed it; it was removed:",
             sorted(others),
         )
 

@@ -49,7 +49,8 @@ def extract(
     the rank that a share `energy` of its difference takes. What else changed (embeddings, norms,
     biases, a head that only the tuned model has) has no low rank: it is an error that lists it, or
     with `keep_rest` it is saved whole, as `modules_to_save` and `bias` do. A tuned
-    tensor that is the base's in its own precision has not changed. `bar` is told the bytes that are done.
+    tensor that is the base's in its own precision has not changed. `bar` is told the bytes that are
+    done.
 
     Raises FormatError for damaged checkpoints, MismatchError that lists what differs and cannot be
     extracted or where nothing does, ConfigError for an invalid size.
