@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch._dynamo.utils import counters
 from torch.testing import assert_close
 
@@ -112,6 +113,32 @@ def test_an_adapter_of_any_rank_recompiles_nothing(tmp_path: Path) -> None:
                 adapters.load(name, path)
             adapters.activate(name)
             assert_close(output(compiled, **batch), output(model, **batch), **MODEL)
+
+
+class ByName(nn.Module):
+    """Gives its layer the input by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.linear(input=x)
+        return y
+
+
+def by_name() -> nn.Module:
+    torch.manual_seed(1)
+    return ByName().eval()
+
+
+def test_compiled_inputs_have_names(tmp_path: Path) -> None:
+    path = save(by_name, tmp_path, r=2, target_modules=["linear"])
+    model, x = by_name(), torch.randn(2, 3, 8)
+    adapters = loaded_set(model, {"a": path})
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with adapters.rows(["a", None]):
+        assert_close(output(compiled, x=x), output(model, x=x), **MODEL)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # Dynamo's own

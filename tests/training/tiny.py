@@ -19,6 +19,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    LongformerConfig,
+    LongformerForMaskedLM,
     PreTrainedTokenizerFast,
     set_seed,
 )
@@ -70,6 +72,17 @@ def save_encoder(path: Path, dropout: float = 0.1) -> Path:
         attention_probs_dropout_prob=dropout,
     )
     BertForMaskedLM(config).save_pretrained(path)
+    tokenizer().save_pretrained(path)
+    return path
+
+
+def save_longformer(path: Path) -> Path:
+    """A random Longformer with the same tokenizer."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LongformerConfig(
+        vocab_size=len(WORDS), intermediate_size=16, attention_window=[4], **sizes
+    )
+    LongformerForMaskedLM(config).save_pretrained(path)
     tokenizer().save_pretrained(path)
     return path
 

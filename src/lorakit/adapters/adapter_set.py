@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -13,8 +13,15 @@ from typing import NoReturn
 from torch import nn
 
 from lorakit.adapters.budget import Size, budget_of
-from lorakit.adapters.catalogue import require_known, require_new, require_summable
+from lorakit.adapters.catalogue import (
+    entries_of,
+    require_apart,
+    require_known,
+    require_new,
+    require_summable,
+)
 from lorakit.adapters.intake import Intake
+from lorakit.adapters.layouts import cuts_rows
 from lorakit.adapters.loaded import Loaded
 from lorakit.adapters.origin import origin_of
 from lorakit.adapters.routing import BASE, One, Routing, Sum
@@ -23,7 +30,7 @@ from lorakit.checkpoint import AdapterBundle, write
 from lorakit.checkpoint.checksum import checked_beside
 from lorakit.checkpoint.reading import decode, find
 from lorakit.config import LoraConfig
-from lorakit.errors import StateError
+from lorakit.errors import ConfigError, StateError
 from lorakit.methods.applied import require_plain
 from lorakit.surgery.wrappers import unwrapped
 
@@ -42,7 +49,7 @@ class AdapterSet:
     `host_budget` keeps the last that left, or from their files. Without a budget all stay.
 
     Raises StateError if the model is adapted, prepared for a method, has PEFT's modules or another
-    set, and ConfigError for what is no number of bytes.
+    set, and ConfigError for what is no model, or no number of bytes.
 
     >>> import torch
     >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
@@ -54,13 +61,15 @@ class AdapterSet:
     def __init__(
         self, model: nn.Module, budget: Size | None = None, *, host_budget: Size = 0
     ) -> None:
+        if not isinstance(model, nn.Module):
+            raise ConfigError(f"AdapterSet() takes a model, an nn.Module, not {model!r}.")
         self.model = unwrapped(model)
         require_plain(self.model)
-        self._routing = Routing()
+        self._routing = Routing(cuts_rows(self.model))
         self._intake = Intake(self.model, self._routing, budget_of(budget, host_budget))
         self._store = self._intake.store
         self._hooks = (
-            self.model.register_forward_pre_hook(self._routing.begin),
+            self.model.register_forward_pre_hook(self._routing.begin, with_kwargs=True),
             self.model.register_forward_hook(self._routing.end, always_call=True),
         )
         self._closed = False
@@ -214,7 +223,7 @@ class AdapterSet:
         those of DoRA, with heads or biases, or that train.
         """
         self._require_open()
-        if not isinstance(name, str | Mapping):
+        if not (isinstance(name, str) or (isinstance(name, Mapping) and name)):
             raise StateError(
                 f"activate() takes a name, or weights by name, not {name!r}; deactivate() chooses "
                 "the base."
@@ -235,24 +244,20 @@ class AdapterSet:
             self._routing.default = BASE
 
     @contextmanager
-    def rows(self, names: Sequence[str | None]) -> Iterator[None]:
+    def rows(self, names: Iterable[str | None]) -> Iterator[None]:
         """Inside, row n of a batch has the adapter called names[n], or none.
 
         `names` has an entry for each row. A batch of a multiple of them, such as the beams of
         `generate`, has each row repeated. It holds in this thread or asyncio task alone; a thread
         that is started inside does not inherit it, unless it runs in a copy of the context.
 
-        Raises StateError that lists every unknown name, or for no names at all; and so does a
-        forward for another number of rows.
+        Raises StateError that lists every unknown name, or every module whose input does not begin
+        with the rows, or for no names at all; and so does a forward for another number of rows.
         """
         self._require_open()
-        if isinstance(names, str) or not names:
-            found = "no adapters" if not names else f"{names!r}, which is one text"
-            raise StateError(
-                f"rows() names {found}; pass a list with a name, or None, for each row of a batch."
-            )
-        me, store = get_ident(), self._store
+        names, me, store = entries_of(names), get_ident(), self._store
         require_known(names, store.members)
+        require_apart(names, store.members)
         with store.holding(names, me, "rows()") as members:
             slabs = [None if name is None else members[name].slab for name in names]
             choice = self._routing.rows(slabs)

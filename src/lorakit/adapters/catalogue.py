@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 
 from lorakit.adapters.member import Member
 from lorakit.config import is_number
 from lorakit.errors import SUGGESTIONS, StateError, suggest
+from lorakit.injection.selection.naming import group_layers
 from lorakit.variants import VARIANTS
 
 
@@ -33,6 +34,31 @@ def require_known(names: Iterable[object], known: Collection[str]) -> None:
         for at, name in enumerate(unknown.values())
     ]
     raise StateError(f"No adapters of these names are in this set, which has {there}:", problems)
+
+
+def entries_of(names: Iterable[str | None]) -> tuple[str | None, ...]:
+    """What `rows` was given, each once; raises StateError for what has no order, or nothing."""
+    in_order = isinstance(names, Iterable) and not isinstance(names, str | bytes | Mapping | Set)
+    entries = tuple(names) if in_order else ()
+    if not entries:
+        what = "one text" if isinstance(names, str) else "no list"
+        found = "no adapters" if in_order or not names else f"{names!r}, which is {what}"
+        raise StateError(
+            f"rows() names {found}; pass a list with a name, or None, for each row of a batch."
+        )
+    return entries
+
+
+def require_apart(names: Iterable[str | None], members: Mapping[str, Member]) -> None:
+    """Raise StateError that lists the modules in which rows cannot have adapters of their own."""
+    found = (members.get(name) for name in dict.fromkeys(names) if name is not None)
+    problems = dict.fromkeys(problem for member in found if member for problem in member.mixed_up)
+    if problems:
+        raise StateError(
+            "The rows of a batch cannot have adapters of their own in these modules; choose one "
+            "adapter for all rows with activate(), or load adapters without these modules:",
+            group_layers([*problems]),
+        )
 
 
 def require_summable(weights: Mapping[str, float], members: Mapping[str, Member]) -> None:

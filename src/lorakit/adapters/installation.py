@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from lorakit.adapters.layouts import mixed_up
 from lorakit.adapters.place import Place
 from lorakit.adapters.routed import ATTRIBUTE, Routed, RoutedLayer, RoutedWeight
 from lorakit.adapters.routing import Routing
@@ -40,7 +41,7 @@ def route(model: nn.Module, name: str, routing: Routing, site: Site | None = Non
         _as_layer(model, name, module, site)
     module.__dict__.pop("forward", None)  # the class's own, as `adapt` does; others are refused
     bases = bases_of(type(module))
-    place = Place(module, name, routing, bases)
+    place = Place(module, name, routing, bases, mixed_up(model, name))
     record = altered(module)
     record.shared = routing
     module.__dict__[ATTRIBUTE] = place

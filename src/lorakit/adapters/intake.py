@@ -62,7 +62,9 @@ class Intake:
                 if module not in self._places:
                     site = entry.adapter.site if entry.adapter is not None else None
                     self._places[module] = route(self._model, module, self._routing, site)
-            self.store.add(member_of(loaded, parts, origin), slab)
+            found = [(module, self._places[module].mixed_up) for module in parts]
+            mixed_up = [(module, why) for module, why in found if why is not None]
+            self.store.add(member_of(loaded, parts, origin, mixed_up), slab)
         return loaded
 
     def add(self, name: str, config: LoraConfig) -> Loaded:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -28,6 +28,8 @@ class Member:
     trains: bool
     origin: Origin | None = None
     """Its file; none for one that trains."""
+    mixed_up: Sequence[tuple[str, str]] = ()
+    """Its modules whose input does not begin with the rows of a batch, each with why."""
     slab: Slab | None = None
     """Beside the base, ready to compute with."""
     on_host: Slab | None = None
@@ -57,7 +59,12 @@ class Member:
         return "disk" if self.on_host is None else "host"
 
 
-def member_of(loaded: Loaded, parts: Parts, origin: Origin | None) -> Member:
+def member_of(
+    loaded: Loaded,
+    parts: Parts,
+    origin: Origin | None,
+    mixed_up: Sequence[tuple[str, str]] = (),
+) -> Member:
     """A member that is nowhere yet."""
     adapters = [entry.adapter for entry in parts.values() if entry.adapter is not None]
     return Member(
@@ -66,4 +73,5 @@ def member_of(loaded: Loaded, parts: Parts, origin: Origin | None) -> Member:
         any(entry.own for entry in parts.values()),
         any(entry.trains for entry in parts.values()),
         origin,
+        mixed_up,
     )

@@ -32,8 +32,17 @@ Group = tuple[Entry | None, list[int]]
 class Place:
     """A module, and how it computes with the adapters that a choice has for it."""
 
-    def __init__(self, module: nn.Module, name: str, routing: Routing, bases: Bases) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        name: str,
+        routing: Routing,
+        bases: Bases,
+        mixed_up: str | None = None,
+    ) -> None:
         self.module, self.name, self.routing = module, name, routing
+        self.mixed_up = mixed_up
+        """Why its input does not begin with the rows of a batch, where that is known."""
         self.bases = tuple(bases)
         """Of the module's class without the mixin that asks for this place."""
         self.number = number_of(self)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lorakit.adapters.batch import repeats
 from lorakit.errors import StateError
 from lorakit.functional import dora, slices
 from lorakit.functional.rows import Pack, Part, gathered, is_segmented, pack, segmented
@@ -26,17 +27,6 @@ from lorakit.variants.dora import MAGNITUDE
 
 if TYPE_CHECKING:
     from lorakit.adapters.routing import Plan
-
-
-def repeats(place: str, rows: int, input: Tensor) -> int:
-    """How many rows of the input belong to each of these rows."""
-    count = input.shape[0] if input.ndim else 0
-    if count == 0 or count % rows:
-        raise StateError(
-            f"Wrong number of rows: {place} has an input of {count}, and rows() named {rows} "
-            "adapters; name one for each row of the batch (generate may repeat each row, as beams)."
-        )
-    return count // rows
 
 
 def members_of(rows: Sequence[int], times: int) -> list[int]:

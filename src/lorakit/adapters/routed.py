@@ -38,7 +38,7 @@ class Routed(nn.Module):
         if torch.is_grad_enabled():
             return _outside_of_a_graph(self, *args, **kwargs)
         output = self.base_forward(*args, **kwargs)
-        write_adapter(args[0], output, self._lorakit_place.number)
+        write_adapter((*args, *kwargs.values())[0], output, self._lorakit_place.number)
         return output
 
     def base_forward(self, *args: Any, **kwargs: Any) -> Any:

@@ -14,11 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from lorakit.adapters import batch
 from lorakit.adapters.entry import Entry
 from lorakit.adapters.slab import Slab
 from lorakit.errors import StateError
@@ -52,6 +53,8 @@ class Choice:
 
     weights: Mapping[str, float] = MappingProxyType({})
     """The adapters that a default has chosen, and how much of each."""
+    count: int | None = None
+    """How many rows were named; None where that does not matter."""
 
     def __init__(self, slabs: Sequence[Slab | None] = ()) -> None:
         self._slabs = tuple(slabs)
@@ -87,6 +90,10 @@ class Choice:
 
 class Rows(Choice):
     """Row n of a batch has the adapter slabs[n], or none."""
+
+    def __init__(self, slabs: Sequence[Slab | None]) -> None:
+        super().__init__(slabs)
+        self.count = len(slabs)
 
     def make_plan(self, place: Place) -> Plan | None:
         name = place.name
@@ -138,7 +145,9 @@ _CARRIED: ContextVar[frozenset[int]] = ContextVar("AdapterSet.context_fn", defau
 class Routing:
     """The default choice of a set, and those of contexts."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_pieces: bool = False) -> None:
+        self._in_pieces = in_pieces
+        """Whether the model cuts rows into pieces, see `layouts`."""
         self.default: Choice = BASE
         self.has_rows = False
         """Whether `rows` was ever used, so that a backward pass may not find what forward had."""
@@ -173,14 +182,19 @@ class Routing:
         chosen = _IN_CONTEXT.get()
         return chosen.get(id(self), self.default) if chosen else self.default
 
-    def begin(self, *_: object) -> None:
-        """Before a forward of the model: the default of now is its to the end."""
+    def begin(self, _: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Before a forward of the model: the default of now is its to the end.
+
+        Raises StateError for another number of rows than was named.
+        """
         if torch.compiler.is_compiling():
             return
         chosen = _IN_CONTEXT.get()
         if id(self) not in chosen:
             self.default.let_use()
             _IN_CONTEXT.set({**chosen, id(self): self.default, ~id(self): self.default})
+        elif (count := chosen[id(self)].count) is not None:
+            batch.begin(count, args, kwargs, self._in_pieces)
 
     def end(self, *_: object) -> None:
         """After it."""
@@ -190,6 +204,8 @@ class Routing:
         if ~id(self) in chosen:
             mine = (id(self), ~id(self))
             _IN_CONTEXT.set({key: choice for key, choice in chosen.items() if key not in mine})
+        elif id(self) in chosen and chosen[id(self)].count is not None:
+            batch.end()
 
     @contextmanager
     def held(self, choice: Choice) -> Iterator[None]:
@@ -197,7 +213,8 @@ class Routing:
         choice.let_use()
         before = _IN_CONTEXT.set({**_IN_CONTEXT.get(), id(self): choice})
         try:
-            yield
+            with batch.unknown():
+                yield
         finally:
             _IN_CONTEXT.reset(before)
 

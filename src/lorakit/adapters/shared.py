@@ -6,6 +6,7 @@ from torch import nn
 
 from lorakit.adapters.by_row import require_by_row
 from lorakit.adapters.entry import Entry, Parts
+from lorakit.adapters.layouts import mixed_up
 from lorakit.errors import TargetError
 from lorakit.injection import trained_copies
 from lorakit.injection.selection.naming import group_layers
@@ -34,7 +35,8 @@ def parts_of(source: nn.Module, model: nn.Module) -> Parts:
             problems.append((name, f"has its weight read by {type(reader).__name__}"))
         elif isinstance(adapter.site, RowsSite):
             problems.append((name, "has rows of tokens that train"))
+    names = dict.fromkeys([*adapters, *own])
+    problems += [(name, why) for name in names if (why := mixed_up(model, name)) is not None]
     if problems:
         raise TargetError(message, group_layers(problems))
-    names = dict.fromkeys([*adapters, *own])
     return {name: Entry(adapters.get(name), own.get(name, {}), trains=True) for name in names}

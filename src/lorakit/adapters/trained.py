@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lorakit.adapters.plans import members_of, repeats
+from lorakit.adapters.batch import repeats
+from lorakit.adapters.plans import members_of
 from lorakit.functional import dora
 from lorakit.functional.dropout import draw_seed
 from lorakit.functional.fused import Form

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, LongformerConfig, LongformerModel
 
 import lorakit.methods as methods
-from lorakit.errors import ConfigError, MismatchError
+from lorakit.errors import ConfigError, MismatchError, StateError
 from lorakit.inference import many, open_session, predict
 from lorakit.inference.session import LoadOptions
 from lorakit.models.loading import load_for_task
@@ -151,3 +151,24 @@ def test_names_are_one_for_each_row_and_known(sources: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"'stars': rows 3, 7") as caught:
         many.predict(sessions, NAMES, table_of(ROWS), "mixed")
     assert len(caught.value.problems) == 3
+
+
+def test_modules_whose_rows_cannot_differ_are_refused_when_opened(
+    minilm: Path, tmp_path: Path
+) -> None:
+    """Longformer's attention has the tokens first."""
+    base = save_longformer(minilm, tmp_path / "base")
+    sources = {n: str(save_trained(base, tmp_path / n, TASKS["mood"], **QV)) for n in "ab"}
+    with pytest.raises(StateError, match="is in LongformerSelfAttention"):
+        many.open_many(sources)
+
+
+def save_longformer(minilm: Path, directory: Path) -> Path:
+    sizes = {"num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 16}
+    tokenizer = AutoTokenizer.from_pretrained(minilm)
+    config = LongformerConfig(
+        vocab_size=len(tokenizer), attention_window=[4], num_attention_heads=2, **sizes
+    )
+    LongformerModel(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from lorakit.errors import ConfigError, TrainingError
+from lorakit.errors import ConfigError, TargetError, TrainingError
 from lorakit.recipe.schema import Recipe
 from lorakit.training import train
 from lorakit.training.together import train_together
@@ -219,6 +219,16 @@ def test_another_base_is_refused(encoder: Path, reviews: Path, tmp_path: Path) -
         patch.setattr(SharedBackbone, "join", join)
         with pytest.raises(ConfigError, match=r"b cannot share a run.*word_embeddings"):
             train_together(recipes, _silent)
+
+
+def test_modules_whose_rows_cannot_differ_are_refused_before_a_forward(
+    reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longformer's attention has the tokens first."""
+    monkeypatch.delattr(SharedBackbone, "forward")
+    base = tiny.save_longformer(tmp_path / "base")
+    with pytest.raises(TargetError, match="is in LongformerSelfAttention"):
+        train_together(two(base, reviews, tmp_path), _silent)
 
 
 def _silent(text: str) -> None:

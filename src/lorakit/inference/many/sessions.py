@@ -136,6 +136,8 @@ def load_many(described: Described, check_base: bool = True) -> Sessions:
     adapters = AdapterSet(model)
     for name, found in described.items():
         adapters.load_bundle(name, with_head_of(found.bundle, height), found.file, check_base)
+    with adapters.rows([*described]):
+        pass  # what cannot differ from row to row is refused before any row is read
     first = next(iter(described.values()))
     compute_in(model, first.dtype)
     model = on_accelerator(model)

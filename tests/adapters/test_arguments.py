@@ -1,0 +1,62 @@
+"""What the calls of an AdapterSet take: rows in an order, a model, something to activate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from lorakit import AdapterSet
+from lorakit.errors import ConfigError, StateError
+from tests.adapters.files import loaded_set, output, save
+from tests.injection import zoo
+from tests.tolerances import EXACT
+
+
+def adapted(path: Path) -> Any:
+    model = zoo.llama()
+    return model, loaded_set(model, {"a": save(zoo.llama, path, target_modules=["q_proj"])})
+
+
+@pytest.mark.parametrize(
+    "names",
+    [lambda: (n for n in ["a", None]), lambda: map(str, "a"), lambda: iter([None, "a"])],
+    ids=["generator", "map", "iterator"],
+)
+def test_rows_take_what_can_be_read_once(names: Any, tmp_path: Path) -> None:
+    model, adapters = adapted(tmp_path)
+    batch = zoo.CASES["llama"].batch()
+    with adapters.rows(names()):
+        first = output(model, **batch)
+        assert_close(output(model, **batch), first, **EXACT)
+
+
+@pytest.mark.parametrize("names", [{"a": 1}, {"a"}, b"a", 3])
+def test_rows_refuse_what_has_no_order(names: Any, tmp_path: Path) -> None:
+    _, adapters = adapted(tmp_path)
+    with pytest.raises(StateError, match=r"which is no list"), adapters.rows(names):
+        pass
+
+
+@pytest.mark.parametrize("names", [[], (), {}, None, iter(())])
+def test_rows_refuse_no_names(names: Any, tmp_path: Path) -> None:
+    _, adapters = adapted(tmp_path)
+    with pytest.raises(StateError, match="names no adapters"), adapters.rows(names):
+        pass
+
+
+def test_activate_refuses_no_weights(tmp_path: Path) -> None:
+    _, adapters = adapted(tmp_path)
+    adapters.activate("a")
+    with pytest.raises(StateError, match=r"not \{\}; deactivate\(\) chooses the base"):
+        adapters.activate({})
+    assert adapters.active == {"a": 1.0}
+
+
+@pytest.mark.parametrize("model", ["x", None, torch.zeros(1)])
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    with pytest.raises(ConfigError, match=r"takes a model, an nn\.Module, not "):
+        AdapterSet(model)
