@@ -122,3 +122,53 @@ def test_a_set_without_rows_needs_none() -> None:
     adapters.activate("a")
     loss_of(adapters.model).backward()
     assert all(parameter.grad is not None for parameter in adapters.parameters("a"))
+
+
+def test_another_default_than_that_of_the_forward_raises() -> None:
+    adapters = trained_set(zoo.llama())
+    enable(adapters.model, use_reentrant=False)
+    adapters.activate("a")
+    loss = loss_of(adapters.model)
+    adapters.activate("b")
+    with pytest.raises(StateError, match=r"there were others.*context_fn=adapters\.context_fn"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_no_forward_recomputes_with_the_default_of_a_later_one(together: bool) -> None:
+    """The backward pass of the first comes after the forward of the second, or is that of both."""
+    adapters = trained_set(zoo.llama())
+    enable(adapters.model, use_reentrant=False)
+    adapters.activate("a")
+    first = loss_of(adapters.model)
+    adapters.activate("b")
+    second = loss_of(adapters.model)
+    with pytest.raises(StateError, match="recomputed"):
+        (first + second if together else first).backward()
+
+
+def test_a_default_is_carried_too() -> None:
+    adapters = trained_set(zoo.llama())
+    adapters.activate("a")
+    loss_of(adapters.model).backward()
+    plain = gradients(adapters)
+    for parameter in adapters.parameters("a"):
+        parameter.grad = None
+    enable(adapters.model, use_reentrant=False, context_fn=adapters.context_fn)
+    loss = loss_of(adapters.model)
+    adapters.activate("b")
+    loss.backward()
+    assert_close(gradients(adapters), plain, **MODEL)
+
+
+def test_evaluation_of_others_in_between_needs_no_context() -> None:
+    adapters = trained_set(zoo.llama())
+    enable(adapters.model, use_reentrant=False)
+    for _ in range(2):
+        adapters.activate("a")
+        loss_of(adapters.model.train()).backward()
+        adapters.activate("b")
+        with torch.no_grad():
+            loss_of(adapters.model.eval())
+    assert all(parameter.grad is not None for parameter in adapters.parameters("a"))
+    assert all(parameter.grad is None for parameter in adapters.parameters("b"))

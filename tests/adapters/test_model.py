@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch.testing import assert_close
 import lorakit
 from lorakit.errors import StateError
 from lorakit.layers import Linear
+from lorakit.layers.stand_in import AdapterStandIn
 from tests.adapters.files import alone, loaded_set, output, save, save_all
 from tests.adapters.test_adapter_set import CONFIGS, text_of
 from tests.injection import zoo
@@ -112,6 +114,30 @@ def test_merged_runs_the_active_adapter_from_a_cache(paths: dict[str, Path]) -> 
         assert is_merged()
     assert not is_merged()
     assert_close(text_of(model), expected, **EXACT)
+
+
+@pytest.mark.parametrize("merge_weights", [False, True])
+def test_rows_have_no_merged_weights(tmp_path: Path, merge_weights: bool) -> None:
+    """Those of one adapter for all rows neither, nor those of layers that compute it by itself."""
+    config = {"r": 2, "merge_weights": merge_weights, "target_modules": ["embed_tokens", "q_proj"]}
+    path, model = save(zoo.llama, tmp_path, **config), zoo.llama()
+    adapters = loaded_set(model, {"a": path})
+    expected = text_of(alone(zoo.llama, path))
+    with lorakit.merged(model):
+        for names in (["a", "a"], ["a", None]):
+            with adapters.rows(names):
+                assert_close(text_of(model)[:1], expected[:1], **MODEL)
+        assert not cached_in(adapters)
+        adapters.activate("a")
+        assert_close(text_of(model), expected, **MODEL)
+        assert cached_in(adapters)
+
+
+def cached_in(adapters: lorakit.AdapterSet) -> list[torch.Tensor]:
+    """Merged weights of the layers that compute with its adapters."""
+    layers = [found for found in gc.get_objects() if isinstance(found, AdapterStandIn)]
+    mine = {id(module) for module in adapters.model.modules()}
+    return [x._merged for x in layers if id(x._host) in mine and x._merged is not None]
 
 
 def test_replicas_of_data_parallel_are_refused(paths: dict[str, Path]) -> None:

@@ -127,3 +127,41 @@ def test_rows_nest(paths: dict[str, Path], expected: list[torch.Tensor]) -> None
         with adapters.rows(COMPOSITIONS[3]):
             assert_close(output(model, **BATCH), expected[3], **MODEL)
         assert_close(output(model, **BATCH), expected[2], **MODEL)
+
+
+def test_a_forward_inside_of_a_forward_leaves_the_rows_around_it(
+    paths: dict[str, Path], expected: list[torch.Tensor]
+) -> None:
+    model = zoo.llama()
+    adapters, found = loaded_set(model, paths), []
+    adapters.activate("a")
+
+    def inside(*_: object) -> None:
+        handle.remove()
+        with adapters.rows(COMPOSITIONS[1]):
+            found.extend(output(model, **BATCH) for _ in range(2))
+
+    handle = model.get_submodule("model.layers.1").register_forward_pre_hook(inside)
+    outer = output(model, **BATCH)
+    for result in found:
+        assert_close(result, expected[1], **MODEL)
+    assert_close(outer, expected[0], **MODEL)
+
+
+def test_a_forward_inside_of_a_forward_leaves_the_default_of_that(
+    paths: dict[str, Path], expected: list[torch.Tensor]
+) -> None:
+    model = zoo.llama()
+    adapters, found = loaded_set(model, paths), []
+    adapters.activate("a")
+
+    def inside(*_: object) -> None:
+        handle.remove()
+        found.append(output(model, **BATCH))
+        adapters.activate("b")
+
+    handle = model.get_submodule("model.layers.1").register_forward_pre_hook(inside)
+    found.append(output(model, **BATCH))
+    for result in found:
+        assert_close(result, expected[0], **MODEL)
+    assert_close(output(model, **BATCH), expected[1], **MODEL)

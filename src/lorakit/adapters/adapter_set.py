@@ -7,7 +7,6 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from threading import get_ident
 from typing import NoReturn
 
 from torch import nn
@@ -19,18 +18,22 @@ from lorakit.adapters.catalogue import (
     require_known,
     require_new,
     require_summable,
+    weights_of,
 )
 from lorakit.adapters.intake import Intake
 from lorakit.adapters.layouts import cuts_rows
 from lorakit.adapters.loaded import Loaded
+from lorakit.adapters.member import Use
 from lorakit.adapters.origin import origin_of
 from lorakit.adapters.routing import BASE, One, Routing, Sum
 from lorakit.adapters.saving import bundle_of_parts
+from lorakit.adapters.waiting import entered
 from lorakit.checkpoint import AdapterBundle, write
 from lorakit.checkpoint.checksum import checked_beside
 from lorakit.checkpoint.reading import decode, find
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError, StateError
+from lorakit.injection.record import Claim
 from lorakit.methods.applied import require_plain
 from lorakit.surgery.wrappers import unwrapped
 
@@ -72,7 +75,7 @@ class AdapterSet:
             self.model.register_forward_pre_hook(self._routing.begin, with_kwargs=True),
             self.model.register_forward_hook(self._routing.end, always_call=True),
         )
-        self._closed = False
+        self._claim: Claim | None = Claim(self.model)
 
     # --- adapters in and out
 
@@ -183,7 +186,7 @@ class AdapterSet:
         for hook in self._hooks:
             hook.remove()
         self._intake.close()
-        self._closed = True
+        self._claim = None
 
     # --- with a budget
 
@@ -223,12 +226,7 @@ class AdapterSet:
         those of DoRA, with heads or biases, or that train.
         """
         self._require_open()
-        if not (isinstance(name, str) or (isinstance(name, Mapping) and name)):
-            raise StateError(
-                f"activate() takes a name, or weights by name, not {name!r}; deactivate() chooses "
-                "the base."
-            )
-        weights = {name: 1.0} if isinstance(name, str) else dict(name)
+        weights = weights_of(name)
         require_known(weights, self._store.members)
         is_one = list(weights.values()) == [1.0]
         if not is_one:
@@ -252,26 +250,28 @@ class AdapterSet:
         that is started inside does not inherit it, unless it runs in a copy of the context.
 
         Raises StateError that lists every unknown name, or every module whose input does not begin
-        with the rows, or for no names at all; and so does a forward for another number of rows.
+        with the rows, or for no names at all, or where a budget has no room, however long it would
+        wait; and so does a forward for another number of rows.
         """
         self._require_open()
-        names, me, store = entries_of(names), get_ident(), self._store
+        names, use, store = entries_of(names), Use(), self._store
         require_known(names, store.members)
         require_apart(names, store.members)
-        with store.holding(names, me, "rows()") as members:
+        with store.holding(names, use, "rows()") as members:
             slabs = [None if name is None else members[name].slab for name in names]
             choice = self._routing.rows(slabs)
         try:
-            with self._routing.held(choice):
+            with entered(use), self._routing.held(choice):
                 yield
         finally:
-            store.release(members.values(), me)
+            store.release(members.values(), use)
 
     def context_fn(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """The argument of this name of `torch.utils.checkpoint.checkpoint(use_reentrant=False)`.
 
-        With it a recomputed forward has the rows of the first, wherever backward is called. Without
-        it a layer that is recomputed raises StateError, once `rows` was used.
+        With it a recomputed forward has the adapters of the first, wherever backward is called.
+        Without it a layer that is recomputed raises StateError once `rows` was used, or once
+        forwards in the same mode, as `model.train()`, had others by `activate`.
 
         transformers takes it in its `gradient_checkpointing_kwargs`.
         """
@@ -294,5 +294,5 @@ class AdapterSet:
         )
 
     def _require_open(self) -> None:
-        if self._closed:
+        if self._claim is None:
             raise StateError("This AdapterSet is closed; make another one of the model.")

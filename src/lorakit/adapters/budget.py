@@ -58,7 +58,7 @@ def too_small(what: str, needed: int, budget: int, others: int) -> StateError:
     """The error of a budget without room for what is needed at one time."""
     held = (
         f", of which {others:,} are taken by adapters that are active, pinned, in training or in "
-        "rows() of this thread"
+        "rows() that this thread is in or that wait for room too"
         if others
         else ""
     )

@@ -49,6 +49,17 @@ def entries_of(names: Iterable[str | None]) -> tuple[str | None, ...]:
     return entries
 
 
+def weights_of(name: str | Mapping[str, float]) -> dict[str, float]:
+    """What `activate` was given, as weights by name; raises StateError for what is neither."""
+    if isinstance(name, Mapping) and name:
+        return dict(name)
+    if isinstance(name, str):
+        return {name: 1.0}
+    raise StateError(
+        f"activate() takes a name, or weights by name, not {name!r}; deactivate() chooses the base."
+    )
+
+
 def require_apart(names: Iterable[str | None], members: Mapping[str, Member]) -> None:
     """Raise StateError that lists the modules in which rows cannot have adapters of their own."""
     found = (members.get(name) for name in dict.fromkeys(names) if name is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Lock, get_ident
 
 from lorakit.adapters.entry import Parts
 from lorakit.adapters.loaded import Loaded, Where
@@ -12,8 +12,17 @@ from lorakit.adapters.origin import Origin
 from lorakit.adapters.slab import Slab
 
 STAY = ("active", "pinned", "training")
-Holder = int | str
-"""A thread that uses an adapter by `rows`, or one of the reasons in `STAY`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """One entry into `rows`."""
+
+    thread: int = field(default_factory=get_ident)
+
+
+Holder = Use | str
+"""Who uses an adapter by `rows`, or one of the reasons in `STAY`."""
 
 
 @dataclass(eq=False)
@@ -35,7 +44,7 @@ class Member:
     on_host: Slab | None = None
     """In host memory, while it is not beside the base."""
     holders: list[Holder] = field(default_factory=list)
-    """Why it has to stay beside the base; threads once for each of their `rows` that use it."""
+    """Why it has to stay beside the base."""
     reading: Lock = field(default_factory=Lock)
     """Held while its file is read again."""
     was_read: Callable[[], Slab | None] = lambda: None

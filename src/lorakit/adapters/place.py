@@ -58,9 +58,11 @@ class Place:
         """What runs here and now; None for the base."""
         if here.disabled and is_disabled(self.module):
             return None
-        if self.routing.has_rows and in_backward():
-            self.routing.require_carried(self.name)
-        return self.routing.choice().plan(self)
+        routing = self.routing
+        choice = routing.choice()
+        if routing.varies(choice, self.module.training) and in_backward():
+            routing.require_carried(self.name)
+        return choice.plan(self)
 
     def write(self, input: Tensor, output: Tensor) -> None:
         """Turn the base's output for this input into what runs here and now, in place."""
@@ -86,10 +88,14 @@ class Place:
         # what is loaded does not train, so nothing is dropped from it in training mode either
         return replace(adapter, spec=replace(adapter.spec, lora_dropout=0.0))
 
-    def single(self, entry: Entry) -> Plan:
+    def single(self, entry: Entry, may_merge: bool = True) -> Plan:
         """What runs where all rows have this adapter."""
         adapter = self._as_run(entry)
-        return stand_in(self.module, self.bases, adapter, entry.own)
+        return stand_in(self.module, self.bases, adapter, entry.own, may_merge)
+
+    def _of_rows(self, entry: Entry | None) -> Plan | None:
+        # a merged weight for each batch would take memory that nothing limits
+        return None if entry is None else self.single(entry, may_merge=False)
 
     def mixed(self, entries: Sequence[Entry | None]) -> Plan | None:
         """What runs where row n has the adapter entries[n]."""
@@ -98,7 +104,8 @@ class Place:
             groups.setdefault(id(entry), (entry, []))[1].append(row)
         if len(groups) == 1:
             entry = entries[0]
-            return entry and Counted(self.name, len(entries), self.single(entry))
+            plan = self._of_rows(entry)
+            return plan and Counted(self.name, len(entries), plan)
         if any(entry is not None and entry.trains for entry, _ in groups.values()):
             return self._training(len(entries), list(groups.values()))
         if (kinds := self._kinds(groups.values())) is not None:
@@ -106,7 +113,7 @@ class Place:
         return self._by_groups(len(entries), groups.values())
 
     def _by_groups(self, rows: int, groups: Iterable[Group]) -> Plan:
-        plans = [(entry and self.single(entry), own) for entry, own in groups]
+        plans = [(self._of_rows(entry), own) for entry, own in groups]
         return ByGroups(self.name, rows, self.module, plans)
 
     def _training(self, rows: int, groups: Sequence[Group]) -> Plan:

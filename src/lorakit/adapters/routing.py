@@ -51,12 +51,18 @@ class Place(Protocol):
 class Choice:
     """What each place runs, found when it is first asked; by itself the base everywhere."""
 
-    weights: Mapping[str, float] = MappingProxyType({})
-    """The adapters that a default has chosen, and how much of each."""
     count: int | None = None
     """How many rows were named; None where that does not matter."""
 
-    def __init__(self, slabs: Sequence[Slab | None] = ()) -> None:
+    def __init__(
+        self,
+        slabs: Sequence[Slab | None] = (),
+        weights: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        self.weights = dict(weights)
+        """The adapters that a default has chosen, and how much of each."""
+        self.key = tuple(slab and slab.number for slab in slabs), tuple(weights.values())
+        """What another choice has too that computes the same."""
         self._slabs = tuple(slabs)
         """What it computes with; it stays in memory as long as the choice does."""
         self._plans: dict[Place, Plan | None] = {}
@@ -104,8 +110,7 @@ class One(Choice):
     """One adapter for all rows."""
 
     def __init__(self, name: str, slab: Slab) -> None:
-        super().__init__([slab])
-        self.weights = {name: 1.0}
+        super().__init__([slab], {name: 1.0})
         self._slab = slab
 
     def make_plan(self, place: Place) -> Plan | None:
@@ -117,8 +122,7 @@ class Sum(Choice):
     """A weighted sum of the updates of several adapters, for all rows."""
 
     def __init__(self, weights: Mapping[str, float], slabs: Sequence[Slab]) -> None:
-        super().__init__(slabs)
-        self.weights = dict(weights)
+        super().__init__(slabs, weights)
         self._terms = tuple(zip(slabs, weights.values(), strict=True))
 
     def make_plan(self, place: Place) -> Plan | None:
@@ -130,8 +134,12 @@ class Sum(Choice):
 BASE = Choice()
 _NONE: Mapping[int, Choice] = MappingProxyType({})
 _IN_CONTEXT: ContextVar[Mapping[int, Choice]] = ContextVar("AdapterSet.rows", default=_NONE)
-"""The choices of the sets, by the number of their routing, and by its complement the default that a
-forward began with; replaced and never changed."""
+"""The choices of the sets, by the number of their routing; replaced and never changed."""
+_FORWARDS: ContextVar[tuple[tuple[int, Mapping[int, Choice]], ...]] = ContextVar(
+    "AdapterSet.forwards", default=()
+)
+"""The forwards that run here, each inside of the one before: the number of their routing, and what
+was chosen before."""
 
 
 RECENT = 4
@@ -154,6 +162,8 @@ class Routing:
         self.slabs: set[Slab] = set()
         """What is beside the base, and goes where its modules go."""
         self._recent: dict[tuple[Slab | None, ...], Rows] = {}
+        self._computed: dict[bool, set[object]] = {True: set(), False: set()}
+        """Keys of what forwards have had, in training and in evaluation; two of each are enough."""
 
     def rows(self, slabs: Sequence[Slab | None]) -> Rows:
         """The choice of these adapters for the rows of a batch."""
@@ -189,23 +199,26 @@ class Routing:
         """
         if torch.compiler.is_compiling():
             return
-        chosen = _IN_CONTEXT.get()
-        if id(self) not in chosen:
-            self.default.let_use()
-            _IN_CONTEXT.set({**chosen, id(self): self.default, ~id(self): self.default})
-        elif (count := chosen[id(self)].count) is not None:
+        chosen, me = _IN_CONTEXT.get(), id(self)
+        _FORWARDS.set((*_FORWARDS.get(), (me, chosen)))
+        if me not in chosen:
+            default = self.default
+            default.let_use()
+            _IN_CONTEXT.set({**chosen, me: default})
+        elif (count := chosen[me].count) is not None:
             batch.begin(count, args, kwargs, self._in_pieces)
 
     def end(self, *_: object) -> None:
-        """After it."""
+        """After it: what was chosen before is again."""
         if torch.compiler.is_compiling():
             return
-        chosen = _IN_CONTEXT.get()
-        if ~id(self) in chosen:
-            mine = (id(self), ~id(self))
-            _IN_CONTEXT.set({key: choice for key, choice in chosen.items() if key not in mine})
-        elif id(self) in chosen and chosen[id(self)].count is not None:
-            batch.end()
+        forwards, me = _FORWARDS.get(), id(self)
+        if forwards and forwards[-1][0] == me:
+            before = forwards[-1][1]
+            _FORWARDS.set(forwards[:-1])
+            _IN_CONTEXT.set(before)
+            if me in before and before[me].count is not None:
+                batch.end()
 
     @contextmanager
     def held(self, choice: Choice) -> Iterator[None]:
@@ -222,14 +235,22 @@ class Routing:
         """A context in which what is chosen here and now is chosen in a backward pass."""
         return Carried(self, self.choice())
 
+    def varies(self, choice: Choice, training: bool) -> bool:
+        """Whether the forwards in this mode, with this one, have had several choices, of which a
+        backward pass may not find the right one."""
+        computed = self._computed[training]
+        if not self.has_rows and len(computed) < 2:
+            computed.add(choice.key)
+        return self.has_rows or len(computed) > 1
+
     def require_carried(self, place: str) -> None:
         """Raise StateError if this choice was not carried into the backward pass that asks."""
         if id(self) not in _CARRIED.get():
             raise StateError(
-                f"{place} is recomputed by gradient checkpointing, which does not know the rows "
-                "of its forward. Pass them on: checkpoint(..., use_reentrant=False, context_fn="
-                "adapters.context_fn); transformers takes both in gradient_checkpointing_kwargs. "
-                "The re-entrant kind cannot carry them."
+                f"{place} is recomputed by gradient checkpointing, which does not know the "
+                "adapters of its forward, and there were others. Pass them on: checkpoint(..., "
+                "use_reentrant=False, context_fn=adapters.context_fn); transformers takes both in "
+                "gradient_checkpointing_kwargs. The re-entrant kind cannot carry them."
             )
 
 

@@ -7,6 +7,7 @@ forward that computes with it has ended.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,9 @@ class Kind(NamedTuple):
     """That of the modules beside which they stand."""
 
 
+_numbers = count()
+
+
 class Slab:
     """What one adapter has at each module, as views of a few pieces of memory.
 
@@ -37,6 +41,8 @@ class Slab:
         pieces: Mapping[Kind, Tensor] | None = None,
     ) -> None:
         self.entries: dict[str, Entry] = dict(entries)
+        self.number = next(_numbers)
+        """That of no other, at any time."""
         self._kinds = kinds
         """Of each tensor, in the order of the entries."""
         self._pieces = pieces

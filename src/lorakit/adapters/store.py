@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Condition, RLock, get_ident
+from threading import Condition, RLock
 from weakref import ref
 
 import torch
@@ -21,6 +21,7 @@ from lorakit.adapters.loaded import Loaded
 from lorakit.adapters.member import STAY, Holder, Member
 from lorakit.adapters.routing import Routing
 from lorakit.adapters.slab import Slab
+from lorakit.adapters.waiting import Waiter, never_let_go
 from lorakit.errors import StateError
 
 Fetch = Callable[[Member], Slab]
@@ -39,6 +40,7 @@ class Store:
         self._on_host: dict[Member, None] = {}
         """Both by least recent use."""
         self._held: dict[Member, None] = {}
+        self._waiting: list[Waiter] = []
         self._pool: ThreadPoolExecutor | None = None
 
     @property
@@ -108,7 +110,7 @@ class Store:
         """Let the adapters of these names be beside the base until `release`; inside, locked.
 
         "active" ones take the place of those that were active. Waits while other threads' `rows`
-        take the room.
+        take the room, unless these wait as well.
 
         Raises StateError for unknown names, or if the budget has no room for all of these, and
         FormatError if a file is gone or has changed; nothing is held then.
@@ -187,6 +189,8 @@ class Store:
         member.holders.append(holder)
         self._held[member] = None
         self._touch(member)
+        if holder in STAY:
+            self.changed.notify_all()  # who waits for its room may now wait in vain
 
     def _touch(self, member: Member) -> None:
         """It is the last that was used."""
@@ -196,23 +200,28 @@ class Store:
     def _with_room(self, names: Collection[str], holder: Holder, what: str) -> dict[str, Member]:
         """The adapters of these names, as soon as all can be held.
 
-        Raises StateError where it does not help that other threads leave their `rows`.
+        Raises StateError where it does not help that other threads leave their `rows`, or where
+        they wait for room too.
         """
+        budget = self._budget.bytes
         while True:
             require_known(names, self.members)
             members = {name: self.members[name] for name in names}
-            if self._budget.bytes is None:
+            if budget is None:
                 return members
-            held, fixed = [], []
-            for member in self._held:
-                others = {h for h in member.holders if not h == holder == "active"}
-                held += [member] if others else []
-                fixed += [member] if any(h in (get_ident(), *STAY) for h in others) else []
             wanted = {*members.values()}
-            self._require(_needs(what, wanted), _bytes(wanted), _bytes({*fixed} - wanted))
-            if _bytes({*wanted, *held}) <= self._budget.bytes:
+            held = {m for m in self._held if any(not h == holder == "active" for h in m.holders)}
+            if _bytes(wanted | held) <= budget:
                 return members
-            self.changed.wait()
+            me = Waiter(wanted, holder)
+            stays = never_let_go(me, self._waiting, self._held, budget)
+            if stays is not None:
+                raise too_small(_needs(what, wanted), _bytes(wanted), budget, _bytes(stays))
+            self._waiting.append(me)
+            try:
+                self.changed.wait()
+            finally:
+                self._waiting.remove(me)
 
     def _require(self, what: str, needed: int, others: int) -> None:
         budget = self._budget.bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary, ref
 
 from torch import nn
 
@@ -47,9 +48,24 @@ def shared_modules(model: nn.Module) -> list[nn.Module]:
     return [m for m in model.modules() if (record := alteration(m)) is not None and record.shared]
 
 
+class Claim:
+    """An `AdapterSet` has the modules of this model, before the first adapter runs there too.
+
+    It lasts as long as the set keeps this object.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        for module in model.modules():
+            _CLAIMS[module] = ref(self)
+
+
+_CLAIMS: WeakKeyDictionary[nn.Module, ref[Claim]] = WeakKeyDictionary()
+
+
 def require_no_set(model: nn.Module) -> None:
     """Raises StateError for a model with an `AdapterSet`."""
-    if found := shared_modules(model):
+    found = shared_modules(model)
+    if found or any(m in _CLAIMS and _CLAIMS[m]() is not None for m in model.modules()):
         raise StateError(
             f"This {type(model).__name__} has an AdapterSet, whose adapters run in {len(found)} of "
             "its modules. Load, save and remove them with the methods of the set, or close() it "

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,12 +39,13 @@ class AdapterStandIn(StandIn, AdapterLayer):
     """A layer with an adapter, beside the module that it adapts."""
 
     _tensors: Mapping[str, Tensor]
+    _may_merge: bool
 
     @property
     def _merging(self) -> bool:  # type: ignore[override]
-        """Whether the module may cache a merged weight; see `lorakit.merged`."""
+        """Whether it may cache a merged weight; see `lorakit.merged`."""
         merging: bool = self._host._merging  # type: ignore[assignment]
-        return merging
+        return merging and self._may_merge
 
     @property
     def _own_tensors(self) -> Mapping[str, Tensor]:
@@ -86,10 +88,12 @@ def stand_in(
     bases: Sequence[type[nn.Module]],
     adapter: ModuleAdapter | None = None,
     own: Own | None = None,
+    may_merge: bool = True,
 ) -> nn.Module:
     """A stand-in of the class with these bases for `module`.
 
     It has this adapter, whose site is resolved, and the parameters in `own`; both are not copied.
+    Unless it `may_merge`, it never has a merged weight of its own.
     """
     is_layer = any(issubclass(base, AdapterLayer) for base in bases)
     kind = composed((AdapterStandIn if is_layer else StandIn, *bases))
@@ -101,9 +105,10 @@ def stand_in(
         attributes["_parameters"] = ChainMap(_Rounded(own, module), module._parameters)
     if is_layer:
         spec = AdapterSpec(0) if adapter is None else adapter.spec
+        spec = replace(spec, merge_weights=spec.merge_weights and may_merge)
         tensors = {} if adapter is None else adapter.tensors
         attributes |= {"spec": spec, "scaling": spec.scaling, "_tensors": tensors}
-        attributes["variant"] = find(spec.variant)
+        attributes |= {"variant": find(spec.variant), "_may_merge": may_merge}
         if adapter is not None and adapter.site is not None:
             attributes["site"] = adapter.site
     made.__dict__.update(attributes)
