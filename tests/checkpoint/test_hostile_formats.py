@@ -58,11 +58,11 @@ def said(bundle: AdapterBundle) -> str:
     return repr((numbers, specs, facts))
 
 
-def outcome(path: Path, whole: str) -> str:
+def outcome(path: Path, whole: str, lora_alpha: float | None = None) -> str:
     """ "same" or "refused"; anything else is a failure."""
     start = time.monotonic()
     try:
-        bundle = read(path)
+        bundle = read(path, lora_alpha)
         assert str(summarise(bundle))
     except LorakitError as error:
         found, message = "refused", str(error)

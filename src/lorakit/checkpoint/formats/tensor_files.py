@@ -92,11 +92,13 @@ def peek_safetensors(file: Path) -> tuple[list[str], dict[str, str]]:
 def load_pickle(file: Path, mapped: bool = False) -> Any:
     """The content of a torch.save file; raises FormatError if it is corrupted or could run code.
 
-    Where `mapped`, tensors are read from the file when they are used, unless it is of a form from
-    before torch 1.6.
+    Where `mapped`, tensors are read from the file when they are used, without a look at its
+    checksums, unless it is of a form from before torch 1.6, which has none.
     """
     try:
         mmap = mapped and zipfile.is_zipfile(file)
+        if not mapped and _is_zip(file):
+            _require_checksums(file)
         return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(". ")[0]
@@ -104,8 +106,41 @@ def load_pickle(file: Path, mapped: bool = False) -> Any:
             f"{file} was not loaded: it contains other objects than tensors, which could run code "
             f"({reason})."
         ) from error
-    except Exception as error:  # torch's unpickler may raise anything for a corrupted file
+    except FormatError:
+        raise
+    except (
+        Exception
+    ) as error:  # torch's unpickler and zipfile may raise anything for a corrupted file
         raise FormatError(f"{file} is corrupted or not a file of torch.save: {error}") from error
+
+
+def _is_zip(file: Path) -> bool:
+    """Whether torch reads it as a zip."""
+    with file.open("rb") as opened:
+        return opened.read(len(_ZIP)) == _ZIP
+
+
+_ZIP, _DIRECTORY = b"PK\x03\x04", 0x10
+
+
+def _require_checksums(file: Path) -> None:
+    """Raise FormatError unless each part has the CRC32 that the zip says, which torch passes over.
+
+    Parts that are larger than the file, compressed or laid over each other, are not read.
+    """
+    with zipfile.ZipFile(file) as opened:
+        parts = opened.infolist()
+        is_packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+        if is_packed or sum(part.file_size for part in parts) > file.stat().st_size:
+            raise FormatError(f"{file} is corrupted or not a file of torch.save: it is compressed.")
+        if any(part.external_attr & _DIRECTORY for part in parts):  # of which torch reads nothing
+            raise FormatError(f"{file} is corrupted: a part says that it is a directory.")
+        if (wrong := opened.testzip()) is not None:
+            raise FormatError(
+                f"{file} is corrupted: {wrong} does not have the checksum (CRC32) that the file "
+                "says. Download or copy it again, or save it again if it was saved without "
+                "(torch.serialization.set_crc32_options)."
+            )
 
 
 def plain_tensors(content: Any) -> dict[str, Tensor]:
