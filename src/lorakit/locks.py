@@ -102,7 +102,7 @@ def new_directory(output: Path, replace: bool = False) -> Iterator[Path]:
     Raises SaveError that names the holder if another process makes the same directory, or if it
     cannot be put into place.
     """
-    output = output.absolute()
+    output = output.resolve()  # a link stays one, and what it leads to is written
     workplace = output.with_name(f".{output.name}.new")
     directory = workplace / output.name
     try:

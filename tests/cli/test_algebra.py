@@ -79,6 +79,19 @@ def test_what_stands_beside_an_adapter_comes_along(run, files, tmp_path):
     assert not (target / "tokenizer.json").exists()  # they have two, and this one is neither's
 
 
+@pytest.mark.parametrize("command", ["combine", "resize"])
+def test_model_is_not_replaced_by_an_adapter(run, files, tmp_path, command):
+    (tmp_path / "base").mkdir()
+    names = ("model-00001-of-00001.safetensors", "tokenizer.json", "config.json")
+    for name in names:
+        (tmp_path / "base" / name).write_text(name)
+    path = files["legal"]
+    given = {"combine": [f"{path}=1"], "resize": [path, "--rank", 1]}[command]
+    code, _, err = run(command, *given, "--output", tmp_path / "base", "--overwrite")
+    assert (code, "holds the weights of a model and no adapter" in err) == (1, True)
+    assert {f.name: f.read_text() for f in (tmp_path / "base").iterdir()} == {n: n for n in names}
+
+
 def test_an_adapter_can_be_resized_in_its_place(run, files):
     path = files["legal"]
     (path / "tokenizer.json").write_text("{}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def test_base_of_another_shape_is_refused(adapter: Path, base: Path, tmp_path: P
 def test_target_that_exists_is_only_replaced_if_asked_for(adapter: Path, tmp_path: Path) -> None:
     convert(str(adapter), tmp_path / "a", "portable")
     before = (tmp_path / "a" / "adapter_config.json").read_bytes()
-    with pytest.raises(SaveError, match="already exists; pass --overwrite"):
+    with pytest.raises(SaveError, match="exists already; pass --overwrite"):
         convert(str(adapter), tmp_path / "a", "peft")
     assert (tmp_path / "a" / "adapter_config.json").read_bytes() == before
     convert(str(adapter), tmp_path / "a", "peft", overwrite=True)
@@ -164,6 +165,25 @@ def test_what_does_not_read_back_is_removed(
     with pytest.raises(FormatError):
         convert(str(adapter), tmp_path / "mine", "portable", overwrite=True)
     assert os.listdir(tmp_path / "mine") == ["notes.txt"]
+
+
+@pytest.mark.parametrize("place", [".", "model.safetensors"])
+def test_model_is_not_replaced_by_an_adapter(
+    adapter: Path, base: Path, tmp_path: Path, place: str
+) -> None:
+    copy = shutil.copytree(base, tmp_path / "copy")
+    before = {file.name: file.read_bytes() for file in copy.iterdir()}
+    format = "peft" if place == "." else "kohya"
+    with pytest.raises(SaveError, match="holds the weights of a model and no adapter"):
+        convert(str(adapter), copy / place, format, overwrite=True)
+    assert {file.name: file.read_bytes() for file in copy.iterdir()} == before
+
+
+def test_adapter_beside_a_model_is_replaced(adapter: Path, base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "both")
+    shutil.copytree(adapter, tmp_path / "both", dirs_exist_ok=True)
+    convert(str(adapter), tmp_path / "both", "portable", overwrite=True)
+    assert read(tmp_path / "both").config.alpha_pattern == {}
 
 
 def test_peft_to_peft_is_the_same_file(adapter: Path, tmp_path: Path) -> None:

@@ -78,6 +78,25 @@ def test_output_that_holds_or_is_in_what_is_merged_is_refused(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("kind", ["empty", "dangling"])
+def test_link_stays_and_what_it_leads_to_is_written(
+    base: Path, adapter: Path, tmp_path: Path, kind: str
+) -> None:
+    if kind == "empty":
+        (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    lora.merge_files(adapter, base, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there" / "config.json").is_file()
+    assert not list(tmp_path.glob(".*.new"))
+
+
+def test_link_into_the_base_is_refused(base: Path, adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(base / "merged")
+    refused(SaveError, "is inside the base", adapter, base, tmp_path / "link")
+    assert not (base / "merged").exists()
+
+
 def test_directory_that_holds_no_model_is_not_replaced(
     base: Path, adapter: Path, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from lorakit.checkpoint.writing import codec_named
 from lorakit.errors import ConfigError, SaveError
 from lorakit.files import undone_on_error
 from lorakit.foreign_files import local_path
+from lorakit.inference.derived import require_free
 from lorakit.injection.transfer.loading import fit
 from lorakit.models.loading import load_config, meta_model
 from lorakit.runs.finished import finished_run
@@ -87,7 +88,7 @@ def convert(
 
     Raises FormatError for the source, ConfigError for a missing `base`, MismatchError for one that
     the adapter does not fit, SaveError for what the format cannot hold and for a `target` that
-    exists without `overwrite`.
+    exists without `overwrite`, or holds a model.
     """
     codec = codec_named(format)
     run = finished_run(source, revision)
@@ -101,8 +102,7 @@ def convert(
     if codec.needs_base:
         config = load_config(_required(name, source)).to_dict()
         codec = codec.for_base(config)
-    if not overwrite:
-        _require_free(target)
+    require_free(target, overwrite)
     with undone_on_error(local_path(target)):
         write(bundle, target, format, base=config)
         return _report(bundle, codec, target)
@@ -133,17 +133,6 @@ def _on_base(bundle: AdapterBundle, base: str, source: str) -> AdapterBundle:
         for name, adapter in named.adapters.items()
     }
     return replace(named, adapters=adapters, config=placement.config, base_model=base)
-
-
-def _require_free(target: Path) -> None:
-    """Raise SaveError if something is there."""
-    path = local_path(target)
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if path.exists():
-        raise SaveError(
-            f"{target} already exists; pass --overwrite (overwrite=True) to replace it."
-        )
 
 
 def _report(bundle: AdapterBundle, codec: Codec, target: Path) -> Conversion:

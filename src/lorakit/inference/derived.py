@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from lorakit.algebra import Deviation, Outcome
 from lorakit.algebra.outcome import describe
 from lorakit.checkpoint import AdapterBundle, read, write
+from lorakit.checkpoint.formats.registry import FORMATS
 from lorakit.errors import SaveError
 from lorakit.files import atomic_write
 from lorakit.foreign_files import local_path
@@ -61,6 +63,23 @@ def require_free(output: Path, overwrite: bool) -> None:
     is_empty = place.is_dir() and not any(place.iterdir())
     if place.exists() and not is_empty and not overwrite:
         raise SaveError(f"{output} exists already; pass --overwrite to replace the adapter there.")
+    if _is_model(place):
+        raise SaveError(
+            f"{output} holds the weights of a model and no adapter; pass another place."
+        )
+
+
+def _is_model(place: Path) -> bool:
+    """Whether this is a file with a model's weights, or a directory with one and no adapter's."""
+    files = [place] if place.is_file() else place.glob("*")
+    if not any(fnmatch(file.name, weights) for file in files for weights in _WEIGHTS):
+        return False
+    names = {name for format in FORMATS.values() for name in format.files}
+    return not any((place / name).is_file() for name in names)
+
+
+_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+"""transformers' names."""
 
 
 def write_derived(outcome: Outcome, directories: Sequence[Path | None], output: Path) -> Derived:
