@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
 import lorakit as lora
+from lorakit.checkpoint import read
 from lorakit.errors import (
     ConfigError,
     FormatError,
@@ -219,6 +220,24 @@ def test_weight_that_is_none_is_refused(
     base: Path, adapter: Path, tmp_path: Path, weight: float
 ) -> None:
     refused(ConfigError, "finite", [(adapter, weight)], base, tmp_path / "merged")
+
+
+@pytest.mark.parametrize("weight", ["x", None, True])
+def test_weight_of_another_type_is_refused(
+    base: Path, adapter: Path, tmp_path: Path, weight: object
+) -> None:
+    match = f"finite numbers other than 0; got .*={weight!r}"
+    refused(ConfigError, match, [(adapter, weight)], base, tmp_path / "merged")
+
+
+def test_adapter_that_is_no_path_is_refused(base: Path, adapter: Path, tmp_path: Path) -> None:
+    bundle, match = read(adapter), r"adapter 1 is in memory; .* lorakit\.checkpoint\.write"
+    for wrong in (bundle, [(bundle, 1.0)], [bundle]):
+        refused(ConfigError, match, wrong, base, tmp_path / "merged")
+    refused(ConfigError, r"pass a pair", [adapter, adapter], base, tmp_path / "merged")
+    refused(ConfigError, r"adapter 1 is a int; ", [(7, 1.0)], base, tmp_path / "merged")
+    with pytest.raises(ConfigError, match=match):
+        lora.subtract(base, bundle, tmp_path / "off")  # type: ignore[arg-type]
 
 
 def test_no_adapter_at_all_is_refused(base: Path, tmp_path: Path) -> None:

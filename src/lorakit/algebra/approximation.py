@@ -35,6 +35,9 @@ def approximate(adapter: ModuleAdapter, size: Size | None, dtype: torch.dtype) -
     """The adapter, whose factors are float64, in this size and dtype; its scale stays."""
     site, scale, rank = _site(adapter), adapter.spec.scaling, adapter.spec.r
     pairs = list(site.pairs(adapter.tensors["lora_A"], adapter.tensors["lora_B"]))
+    norm = abs(scale) * math.hypot(*(float(svd.product_norm(a, b)) for a, b in pairs))
+    if not math.isfinite(norm):
+        return Approximation(adapter, math.inf, norm)
     parts: list[Svd] = []
     if size is not None and (size.rank is None or size.rank < rank):
         vectors = None if size.rank is None else site.pair_rank(size.rank)
@@ -43,13 +46,9 @@ def approximate(adapter: ModuleAdapter, size: Size | None, dtype: torch.dtype) -
     within = site.pair_rank(wanted)
     if wanted < rank:
         pairs = [svd.balanced(part, within, scale) for part in parts]
-        cut, norm = (
-            math.hypot(*(float(part.values_K[first:].norm()) for part in parts))
-            for first in (within, 0)
-        )
+        cut = math.hypot(*(float(part.values_K[within:].norm()) for part in parts))
     else:
         pairs, cut = [_padded(pair, within) for pair in pairs], 0.0
-        norm = abs(scale) * math.hypot(*(float(svd.product_norm(a, b)) for a, b in pairs))
     near = rounded(adapter, pairs, wanted, dtype)
     both = zip(pairs, site.pairs(near.tensors["lora_A"], near.tensors["lora_B"]), strict=True)
     rounding = [abs(scale) * float(_difference(*pair)) for pair in both]
@@ -65,6 +64,9 @@ def from_matrices(
     `form` has the site, the scale, and the highest rank that an energy may take.
     """
     site, scale = _site(form), form.spec.scaling
+    norm = math.hypot(*map(_norm, matrices))
+    if not math.isfinite(norm):
+        return Approximation(form, math.inf, norm)
     count = None if size.rank is None else site.pair_rank(size.rank)
     parts = [svd.leading(matrix, count) for matrix in matrices]
     rank = size.rank_of(site, [part.values_K for part in parts], form.spec.r)
@@ -72,8 +74,7 @@ def from_matrices(
     near = rounded(form, pairs, rank, dtype)
     both = zip(matrices, site.pairs(near.tensors["lora_A"], near.tensors["lora_B"]), strict=True)
     missed = [_distance(matrix, pair, near.spec.scaling) for matrix, pair in both]
-    norms = [float(torch.linalg.vector_norm(x, dtype=torch.float64)) for x in matrices]
-    return Approximation(near, math.hypot(*missed), math.hypot(*norms))
+    return Approximation(near, math.hypot(*missed), norm)
 
 
 def rounded(
@@ -92,7 +93,12 @@ def _distance(matrix: Tensor, pair: Pair, scale: float) -> float:
     """||M - s B A||, from some rows at a time."""
     a, b = (factor.to(matrix.dtype) for factor in pair)
     rows = zip(matrix.split(_ROWS), b.split(_ROWS), strict=True)
-    return math.hypot(*(float((part - scale * (some @ a)).norm()) for part, some in rows))
+    return math.hypot(*(_norm(part - scale * (some @ a)) for part, some in rows))
+
+
+def _norm(matrix: Tensor) -> float:
+    """Frobenius; squares of float32 can leave its range."""
+    return float(torch.linalg.vector_norm(matrix, dtype=torch.float64))
 
 
 def _difference(exact: Pair, near: Pair) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from lorakit.algebra.addends import Addend, fingerprinted
-from lorakit.algebra.outcome import Approximation, Deviation, Outcome
+from lorakit.algebra.outcome import Approximation, Deviation, Outcome, require_finite
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.settings import with_settings_of
 from lorakit.config import Bias, LoraConfig, alpha_for
@@ -19,7 +19,11 @@ def assemble(
     computed: Mapping[str, Approximation],
     kept: Mapping[str, ModuleAdapter],
 ) -> Outcome:
-    """The adapter of what was computed and what stays as it is, by module."""
+    """The adapter of what was computed and what stays as it is, by module.
+
+    Raises MismatchError for what was computed and is not finite.
+    """
+    require_finite(computed)
     adapters = {name: part.adapter for name, part in computed.items()}
     adapters |= {name: _without_rslora(adapter) for name, adapter in kept.items()}
     bundles = [addend.bundle for addend in addends]

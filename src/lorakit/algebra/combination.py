@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import reduce
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from lorakit.algebra.addends import Addend, Terms, by_module, is_kept, problems
 from lorakit.algebra.approximation import approximate, exact, from_matrices
 from lorakit.algebra.assembly import assemble
+from lorakit.algebra.given import require_terms
 from lorakit.algebra.methods import DENSITY, LINEAR, METHODS, Elementwise
 from lorakit.algebra.outcome import Approximation, Deviation, Outcome
 from lorakit.algebra.resizing import resize
@@ -44,13 +45,13 @@ def combine(
     What replaces the base's own numbers (heads, biases, rows of tokens) can only be taken whole: it
     has to be the same in all that have it, and their weights have to add up to 1.
 
-    Raises ConfigError for weights, a size or a method that cannot be used; MismatchError that lists
-    all that cannot be added: other bases, sizes or variants, DoRA, heads or rows that differ.
+    Raises ConfigError for what is no adapter, and weights, a size or a method that cannot be used;
+    MismatchError that lists all that cannot be added (other bases, sizes or variants, DoRA, heads
+    or rows that differ), and for NaN or infinite values, in an adapter or in the sum.
     """
-    given = list(terms)
+    given = require_terms(terms)
     size = size_of(rank, energy)
     elementwise = _method(method, density)
-    _require_weights([weight for _, weight in given])
     addends = [
         Addend(f"adapter {n}", bundle, float(weight))
         for n, (bundle, weight) in enumerate(given, 1)
@@ -84,20 +85,6 @@ def _method(name: str, density: float | None) -> Elementwise | None:
     if found:
         raise ConfigError("These adapters cannot be combined:", found)
     return METHODS.get(name)
-
-
-def _require_weights(weights: Sequence[object]) -> None:
-    wrong = [
-        f"the weight of adapter {n} is {weight!r}; it must be a finite number"
-        for n, weight in enumerate(weights, 1)
-        if not is_number(weight)
-    ]
-    if not weights:
-        wrong.append("there are none; pass at least one (adapter, weight)")
-    elif not wrong and not any(weights):
-        wrong.append("every weight is 0, so nothing would be left of them")
-    if wrong:
-        raise ConfigError("These adapters cannot be combined:", wrong)
 
 
 Parts = tuple[dict[str, Approximation], dict[str, ModuleAdapter]]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lorakit.checkpoint import AdapterBundle
+from lorakit.errors import MismatchError
 from lorakit.text import plural, table
 from lorakit.variants import ModuleAdapter
 
@@ -20,6 +21,29 @@ class Approximation(NamedTuple):
     adapter: ModuleAdapter
     missed: float = 0.0
     norm: float = 0.0
+    """Not finite where X is too large to be computed with; the adapter is none then."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is no adapter of finite values."""
+        if not math.isfinite(self.norm):
+            return "its update is too large to be computed"
+        for name, tensor in self.adapter.tensors.items():
+            if not tensor.isfinite().all():
+                dtype = str(tensor.dtype).removeprefix("torch.")
+                return f"{dtype} cannot hold the values of its {name}"
+        return None
+
+
+def require_finite(parts: Mapping[str, Approximation]) -> None:
+    """Raise MismatchError that lists the modules whose adapters are not finite."""
+    problems = [f"{name}: {text}" for name, part in parts.items() if (text := part.problem)]
+    if problems:
+        raise MismatchError(
+            "The result leaves the range of its type; use smaller weights or scales, or adapters "
+            "in float32:",
+            problems,
+        )
 
 
 @dataclass(frozen=True)

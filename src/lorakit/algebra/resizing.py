@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lorakit.algebra.approximation import approximate, exact
-from lorakit.algebra.outcome import Approximation, Deviation, Outcome
+from lorakit.algebra.given import require_adapter
+from lorakit.algebra.outcome import Approximation, Deviation, Outcome, require_finite
 from lorakit.algebra.size import Size
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.settings import with_settings_of
@@ -23,16 +24,19 @@ def resize(bundle: AdapterBundle, rank: int | None = None, energy: float | None 
     are this share of all, and gets no higher rank than it has. The scale stays, alpha follows.
     Rows of tokens, heads and biases have no rank and stay.
 
-    Raises ConfigError unless one of the two is given and valid, MismatchError that lists each
-    module that cannot be resized: DoRA's update depends on the base weight; the layer's type is
-    unknown; the rank is no multiple of a convolution's groups.
+    Raises ConfigError unless one of the two is given and valid, and for what is no adapter;
+    MismatchError that lists each module that cannot be resized: DoRA's update depends on the base
+    weight; the layer's type is unknown; the rank is no multiple of a convolution's groups; its
+    values are NaN or infinite, or become so.
     """
     size = Size(rank, energy)
+    require_adapter(bundle)
     rows = rows_of(bundle.adapters)
     others = {name: x for name, x in bundle.adapters.items() if name not in rows}
     if problems := _problems(bundle, others, size):
         raise MismatchError("This adapter cannot be resized:", problems)
     parts = {name: _resized(adapter, size) for name, adapter in others.items()}
+    require_finite(parts)
     adapters = {n: parts[n].adapter if n in parts else x for n, x in bundle.adapters.items()}
     config = with_settings_of(bundle.config, adapters)
     return Outcome(replace(bundle, config=config, adapters=adapters), Deviation.of(parts))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lorakit.checkpoint import AdapterBundle, read
+from lorakit.config import is_number
 from lorakit.errors import ConfigError, TargetError
 from lorakit.inference.beside import adapter_directory
 from lorakit.injection.selection.naming import group_layers
@@ -37,17 +37,40 @@ def open_adapters(
 ) -> list[Opened]:
     """Read each adapter; raises as `lorakit.checkpoint.read` and `finished_run` do.
 
-    ConfigError for a weight that is no number or 0, TargetError for a sum of what has none.
+    ConfigError for what is no path, and a weight that is no number or 0, TargetError for a sum of
+    what has none.
     """
-    if not adapters:
-        raise ConfigError("No adapter was given to merge.")
-    wrong = [f"{name}={w}" for name, w in adapters if not math.isfinite(w) or w == 0]
+    _require_pairs(adapters)
+    wrong = [f"{name}={w!r}" for name, w in adapters if not is_number(w) or w == 0]
     if wrong:
         raise ConfigError(f"Weights must be finite numbers other than 0; got {', '.join(wrong)}.")
     opened = [_open(str(name), weight, lora_alpha, revision) for name, weight in adapters]
     if [one.weight for one in opened] != [1.0]:
         _require_sums(opened)
     return opened
+
+
+def _require_pairs(adapters: object) -> None:
+    """Raise ConfigError for what are no pairs of a path and something else."""
+    if not isinstance(adapters, list | tuple):
+        adapters = [adapters]
+    if not adapters:
+        raise ConfigError("No adapter was given to merge.")
+    problems = []
+    for n, pair in enumerate(adapters, 1):
+        is_pair = isinstance(pair, list | tuple) and len(pair) == 2
+        source = pair[0] if is_pair else pair
+        if isinstance(source, AdapterBundle):
+            problems.append(
+                f"adapter {n} is in memory; write it to a directory with lorakit.checkpoint.write "
+                "and pass that, or load it onto a model (lorakit.load_adapter) and merge there"
+            )
+        elif not is_pair:
+            problems.append(f"adapter {n} is a {type(pair).__name__}; pass a pair (path, weight)")
+        elif not isinstance(source, str | Path):
+            problems.append(f"adapter {n} is a {type(source).__name__}; pass a path or a hub id")
+    if problems:
+        raise ConfigError("What is merged from file to file are paths with weights:", problems)
 
 
 def _open(name: str, weight: float, lora_alpha: float | None, revision: str | None) -> Opened:
