@@ -13,7 +13,8 @@ from torch import nn
 
 import lorakit as lora
 from lorakit.checkpoint import read
-from lorakit.errors import LorakitError
+from lorakit.config import expressions
+from lorakit.errors import FormatError, LorakitError
 
 NAME = "a" * 60
 FIELDS = {
@@ -32,6 +33,39 @@ def adapter(directory: Path, **fields: object) -> Path:
     tensors = {f"{key}.lora_A.weight": torch.ones(2, 4), f"{key}.lora_B.weight": torch.ones(4, 2)}
     save_file(tensors, directory / "adapter_model.safetensors")
     return directory
+
+
+MANY = {
+    "expressions": ({f"layers.{i}.(q|k)": 4 for i in range(20_000)}, "20,000 keys are regular"),
+    "letters": ({"a(b|c)" * 20_000 + str(i): 4 for i in range(2)}, "2 keys .* 240,002 letters"),
+    "one": ({"a(b|c)" * 200_000: 4}, "1 keys are regular expressions, of 1,200,000 letters"),
+}
+
+
+@pytest.mark.parametrize("field", ["rank_pattern", "alpha_pattern"])
+@pytest.mark.parametrize(("keys", "message"), MANY.values(), ids=MANY)
+def test_keys_that_take_long_to_read_are_refused(
+    field: str, keys: dict[str, int], message: str, tmp_path: Path
+) -> None:
+    path = adapter(tmp_path, **{field: keys})
+    start = time.process_time()
+    with pytest.raises(FormatError, match=f"{field}: {message}"):
+        read(path)
+    assert time.process_time() - start < 2
+
+
+def test_names_as_keys_are_read_in_little_time(tmp_path: Path) -> None:
+    path = adapter(tmp_path, rank_pattern={f"layers.{i}.q": 4 for i in range(100_000)})
+    start = time.process_time()
+    assert list(read(path).adapters) == [NAME]
+    assert time.process_time() - start < 5
+
+
+def test_expression_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {f"read_once.{i}.(q|k)": 4 for i in range(500)}
+    config = lora.LoraConfig(rank_pattern=keys)
+    monkeypatch.setattr(expressions, "_Reader", lambda _: pytest.fail("read again"))
+    assert config.replace(r=2).ranks_of(["x.read_once.3.q"]) == {"x.read_once.3.q": 4}
 
 
 @pytest.mark.parametrize("field", FIELDS)

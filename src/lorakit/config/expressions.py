@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 import warnings
+from functools import lru_cache
 
 from lorakit.config.places import Chain, Choice, Edge, Letter, Look, Part, Repeat, Run, Word
 from lorakit.errors import ConfigError
 
 _DEEPEST = 50
-_LONGEST = 1_000_000
+_LONGEST = 200_000
+_KEPT = 100
+"""Letters up to which an expression that was read is kept: a config is read again by each copy."""
 _SHOWN = 200
 
 _CLASS = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
@@ -36,14 +39,21 @@ def parse(pattern: str) -> Part:
     try:
         if len(pattern) > _LONGEST:
             raise _Unsupported(f"it has {len(pattern):,} letters; the limit is {_LONGEST:,}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python warns about what other syntaxes mean by `[[`
-            re.compile(pattern)
-        return _Reader(pattern).whole()
+        return _kept(pattern) if len(pattern) <= _KEPT else _read(pattern)
     except _Unsupported as error:
         raise ConfigError(f"the regular expression {shown} is not supported: {error}") from error
     except (re.error, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{shown} is not a valid regular expression ({error})") from error
+
+
+def _read(pattern: str) -> Part:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python warns about what other syntaxes mean by `[[`
+        re.compile(pattern)
+    return _Reader(pattern).whole()
+
+
+_kept = lru_cache(maxsize=8_192)(_read)
 
 
 class _Reader:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from lorakit.config.attention import roles_problem
-from lorakit.config.patterns import Pattern, key_problem, pattern_problem
+from lorakit.config.patterns import Pattern, key_problems, pattern_problem
 from lorakit.config.plain_keys import is_plain
 from lorakit.config.slices import Slice, normalised_slices
 from lorakit.config.token_rows import normalised_rows
@@ -268,6 +268,6 @@ class LoraConfig:
             for name in ("target_modules", "exclude_modules")
             if isinstance(value := getattr(self, name), str)
         ]
-        patterns += [("rank_pattern", key_problem(key)) for key in self.rank_pattern]
-        patterns += [("alpha_pattern", key_problem(key)) for key in self.alpha_pattern]
+        patterns += [("rank_pattern", problem) for problem in key_problems(self.rank_pattern)]
+        patterns += [("alpha_pattern", problem) for problem in key_problems(self.alpha_pattern)]
         return problems + [f"{name}: {problem}" for name, problem in patterns if problem]

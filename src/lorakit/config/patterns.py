@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from lorakit.config.expressions import parse
@@ -64,9 +64,25 @@ def key_regex(key: str) -> str:
     return rf"(.*\.)?({key})"
 
 
+def key_problems(keys: Collection[str]) -> list[str]:
+    """Why keys cannot be used: each has a `key_problem`, or they take too long to be read."""
+    expressions = [key for key in keys if not is_plain(key) and exact_name(key) is None]
+    letters = sum(map(len, expressions))
+    if len(expressions) > _MOST or letters > _LETTERS:
+        return [
+            f"{len(expressions):,} keys are regular expressions, of {letters:,} letters together; "
+            f"the limits are {_MOST:,} and {_LETTERS:,}. Names of modules have no limit"
+        ]
+    return [problem for key in expressions if (problem := key_problem(key)) is not None]
+
+
+_MOST, _LETTERS = 2_000, 200_000
+"""Reading as many takes about a second."""
+
+
 def key_problem(key: str) -> str | None:
     """Why a key cannot be used: it has to be an expression alone, and in the one for full names."""
-    if exact_name(key) is not None:
+    if is_plain(key) or exact_name(key) is not None:
         return None
     return pattern_problem(key) or pattern_problem(key_regex(key))
 
