@@ -11,7 +11,8 @@ from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.renaming import renamed_by
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError, FormatError
-from lorakit.variants import LinearSite
+from lorakit.variants import InProjSite, LinearSite, OutProjSite
+from tests.algebra.adapters import tokens
 from tests.checkpoint.test_forms import adapter
 
 
@@ -27,6 +28,19 @@ def test_first_expression_that_finds_something_renames() -> None:
     assert list(found.adapters) == ["h.0.q", "h.1.q", "o.q"]
     assert found.renamed["h.1.q"] == "model.layers.1.q"
     assert found.config.target_modules == ("h.0.q", "h.1.q", "o.q")
+
+
+def test_rows_of_tokens_and_attentions_are_no_targets_by_these_names() -> None:
+    adapters = {
+        "model.embed": tokens([1, 3]),
+        "model.attn": adapter(InProjSite(4, 12)),
+        "model.attn.out_proj": adapter(OutProjSite(4, 4)),
+        "model.q": adapter(LinearSite(4, 3)),
+    }
+    given = AdapterBundle(LoraConfig(target_modules=["q", "attn"]), adapters)
+    assert renamed_by(given, {r"^model\.": ""}).config.target_modules == ("attn", "q")
+    only = AdapterBundle(LoraConfig(), {"model.embed": tokens([1, 3])})
+    assert renamed_by(only, {r"^model\.": ""}).config.target_modules is None
 
 
 def test_heads_are_renamed_with_their_tensors() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.testing import assert_close
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
+from transformers import AutoModel, AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 import lorakit as lora
 from lorakit.checkpoint import AdapterBundle, read, write
@@ -223,3 +224,28 @@ def test_renamed_adapter_loads_where_its_names_are(
         lora.load_adapter(whole, adapter)
         expected = getattr(whole, prefix)(IDS).last_hidden_state
     assert_close(found, expected, **MODEL)
+
+
+def test_renamed_rows_of_tokens_load_in_peft(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    body = AutoModel.from_config(LLAMA).eval()
+    adapted = nn.ModuleDict({"model": copy.deepcopy(body)})
+    config = lora.LoraConfig(
+        r=2,
+        target_modules=["q_proj"],
+        trainable_token_indices={"embed_tokens": [1, 3]},
+        init_lora_weights=False,
+    )
+    lora.inject(adapted, config)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "embed_tokens" in name and parameter.requires_grad:
+                parameter.add_(0.5)
+    lora.save_adapter(adapted, tmp_path / "adapter")
+    convert(str(tmp_path / "adapter"), tmp_path / "bare", "peft", rename={r"^model\.": ""})
+    expected = adapted["model"](IDS).last_hidden_state
+    theirs = peft.PeftModel.from_pretrained(copy.deepcopy(body), tmp_path / "bare")
+    assert_close(theirs(IDS).last_hidden_state, expected, **MODEL)
+    assert (body(IDS).last_hidden_state - expected).abs().max() > 0.1
+    lora.load_adapter(body, tmp_path / "bare")
+    assert_close(body(IDS).last_hidden_state, expected, **MODEL)

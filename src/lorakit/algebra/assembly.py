@@ -9,7 +9,7 @@ from typing import Any
 from lorakit.algebra.addends import Addend, fingerprinted
 from lorakit.algebra.outcome import Approximation, Deviation, Outcome, require_finite
 from lorakit.checkpoint import AdapterBundle
-from lorakit.checkpoint.settings import with_settings_of
+from lorakit.checkpoint.settings import targets_of, with_settings_of
 from lorakit.config import Bias, LoraConfig, alpha_for
 from lorakit.variants import ModuleAdapter
 
@@ -66,7 +66,7 @@ def _config(
 ) -> LoraConfig:
     """Selects the modules as one of `whole` does, which adapt all of them, else by their names."""
     stated = [bundle.config for bundle in whole if bundle.targets_stated]
-    config = stated[0] if stated else LoraConfig(target_modules=_targets(adapters))
+    config = stated[0] if stated else LoraConfig(target_modules=targets_of(adapters))
     saved = dict.fromkeys(x for b in bundles for x in b.config.modules_to_save or ())
     return config.replace(
         modules_to_save=list(saved) or None,
@@ -75,13 +75,3 @@ def _config(
 
 
 _BREADTH: tuple[Bias, ...] = ("none", "lora_only", "all")
-
-
-def _targets(adapters: Mapping[str, ModuleAdapter]) -> list[str] | None:
-    """Whole names; an attention's output projection goes by the name of the attention."""
-    names = [
-        name.removesuffix(".out_proj") if x.site is not None and x.site.kind == "out_proj" else name
-        for name, x in adapters.items()
-        if x.site is None or x.site.kind != "rows"
-    ]
-    return list(dict.fromkeys(names)) or None

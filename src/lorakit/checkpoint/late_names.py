@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from lorakit.checkpoint.bundle import AdapterBundle
+from lorakit.checkpoint.settings import targets_of
 from lorakit.errors import SUGGESTIONS, suggest
 
 
@@ -39,7 +40,7 @@ def in_model_names(
     }
     config = bundle.config
     if adapters and not bundle.targets_stated:
-        config = config.replace(target_modules=list(adapters))
+        config = config.replace(target_modules=targets_of(adapters))
     named = replace(bundle, config=config, adapters=adapters, trained=trained, spelling=None)
     return named, _problems([name for name in owners if name not in found], meant)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from lorakit.checkpoint.bundle import AdapterBundle
+from lorakit.checkpoint.settings import targets_of
 from lorakit.config.bounded import bounded_problem
 from lorakit.errors import ConfigError, FormatError
 from lorakit.text import plural
@@ -32,7 +33,7 @@ def rename_modules(bundle: AdapterBundle, names: Mapping[str, str]) -> AdapterBu
         raise FormatError("Renaming gives two modules one name:", twice)
     adapters = {new[name]: adapter for name, adapter in bundle.adapters.items()}
     config = bundle.config.replace(
-        target_modules=list(adapters) or None,
+        target_modules=targets_of(adapters),
         exclude_modules=None,
         layers_to_transform=None,
         layers_pattern=None,

@@ -35,6 +35,20 @@ def with_settings_of(config: LoraConfig, adapters: Mapping[str, ModuleAdapter]) 
     )
 
 
+def targets_of(adapters: Mapping[str, ModuleAdapter]) -> list[str] | None:
+    """`target_modules` by whole names: not the rows of tokens, which have a setting of their own.
+
+    An attention's output projection goes by the name of the attention.
+    """
+    rows = rows_of(adapters)
+    names = [
+        name.removesuffix(".out_proj") if x.site is not None and x.site.kind == "out_proj" else name
+        for name, x in adapters.items()
+        if name not in rows
+    ]
+    return list(dict.fromkeys(names)) or None
+
+
 def _exactly(name: str) -> str:
     """A pattern's key for this module alone."""
     return f"^{re.escape(name)}"

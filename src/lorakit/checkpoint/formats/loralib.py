@@ -23,6 +23,7 @@ from lorakit.checkpoint.formats.codec import Codec
 from lorakit.checkpoint.formats.peft.layout import PREFIX
 from lorakit.checkpoint.formats.raw_keys import plain_keys, renamed
 from lorakit.checkpoint.formats.tensor_files import load_pickle, plain_tensors
+from lorakit.checkpoint.settings import targets_of
 from lorakit.config import LoraConfig
 from lorakit.errors import FormatError, MissingAlphaError
 from lorakit.variants import VARIANTS, AdapterSpec, ModuleAdapter
@@ -101,7 +102,7 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
     config = LoraConfig(
         r=min(adapter.spec.r for adapter in adapters.values()),
         lora_alpha=lora_alpha,
-        target_modules=list(adapters),
+        target_modules=targets_of(adapters),
         variant=next(name for name in reversed(VARIANTS) if name in variants),
     )
     return AdapterBundle(config, adapters, trained, targets_stated=False, format=Loralib.name)

@@ -28,6 +28,7 @@ from lorakit.checkpoint.formats.tensor_files import (
     load_safetensors,
     save_safetensors,
 )
+from lorakit.checkpoint.settings import targets_of
 from lorakit.config import LARGEST_RANK, LoraConfig, alpha_for, is_number
 from lorakit.errors import FormatError
 from lorakit.files import atomic_write
@@ -78,7 +79,7 @@ class Mlx(Codec):
         adapters = in_own_names(adapters, facts, directory)
         config = LoraConfig(
             lora_dropout=settings.get("dropout", 0.0),
-            target_modules=list(adapters),
+            target_modules=targets_of(adapters),
             variant=variant,
         )
         bundle = AdapterBundle(config, format=self.name)

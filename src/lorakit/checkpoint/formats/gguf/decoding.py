@@ -16,6 +16,7 @@ from lorakit.checkpoint.formats.gguf.architectures import (
     as_rotated,
     is_transposed,
 )
+from lorakit.checkpoint.settings import targets_of
 from lorakit.config import LARGEST_RANK, LoraConfig, is_number
 from lorakit.errors import FormatError
 from lorakit.variants import AdapterSpec, EmbeddingSite, LinearSite, ModuleAdapter
@@ -68,7 +69,7 @@ def decode(
     }
     adapters = in_own_names(found, facts, path)
     bundle = AdapterBundle(
-        LoraConfig(lora_alpha=alpha, target_modules=list(adapters)),
+        LoraConfig(lora_alpha=alpha, target_modules=targets_of(adapters)),
         adapters,
         spelling=None if modules is not None or base is None else base.tensor_of,
         targets_stated=False,

@@ -34,6 +34,7 @@ from lorakit.checkpoint.formats.pipelines import (
     unnamed,
 )
 from lorakit.checkpoint.formats.tensor_files import load_safetensors, save_safetensors
+from lorakit.checkpoint.settings import targets_of
 from lorakit.config import LoraConfig
 from lorakit.errors import FormatError, MissingAlphaError
 from lorakit.files import atomic_write
@@ -102,7 +103,7 @@ def _split(bundle: AdapterBundle, names: Mapping[str, str]) -> Iterator[tuple[st
         by_part.setdefault(part, {})[rest] = bundle.adapters[name]
     for part, adapters in by_part.items():
         config = bundle.config.replace(
-            target_modules=list(adapters),
+            target_modules=targets_of(adapters),
             exclude_modules=None,
             layers_to_transform=None,
             layers_pattern=None,
@@ -178,7 +179,7 @@ def _joined(parts: Mapping[str, AdapterBundle]) -> AdapterBundle:
     adapters = {f"{part}.{n}": x for part, own in parts.items() for n, x in own.adapters.items()}
     first = next(iter(parts.values()))
     config = LoraConfig(
-        target_modules=list(adapters),
+        target_modules=targets_of(adapters),
         variant=first.config.variant,
         use_rslora=first.config.use_rslora,
         lora_dropout=first.config.lora_dropout,

@@ -34,6 +34,7 @@ from lorakit.checkpoint.formats.tensor_files import (
     load_safetensors,
     save_safetensors,
 )
+from lorakit.checkpoint.settings import targets_of
 from lorakit.config import LARGEST_RANK, LoraConfig
 from lorakit.errors import FormatError
 from lorakit.files import atomic_write, directory_for_writing
@@ -62,7 +63,7 @@ class Kohya(Codec):
             raise FormatError(f"{path} cannot be loaded:", problems)
         adapters = in_own_names(pairs, facts, path)
         bundle = AdapterBundle(
-            LoraConfig(target_modules=list(adapters)),
+            LoraConfig(target_modules=targets_of(adapters)),
             spelling=_spelling(pairs) if "modules" not in facts else None,
             targets_stated=False,
             format=self.name,

@@ -25,6 +25,7 @@ from lorakit.checkpoint.formats.peft.layout import (
 )
 from lorakit.checkpoint.formats.peft.token_rows import FIELD, decode_rows, split_tensors
 from lorakit.checkpoint.formats.raw_keys import plain_keys
+from lorakit.checkpoint.settings import targets_of
 from lorakit.errors import ConfigError, FormatError
 from lorakit.variants import adapter_specs
 
@@ -71,7 +72,7 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
     # PEFT then adapts what is tied to a target as well, without naming it.
     adapts_ties = bool(files.config.get("ensure_weight_tying"))
     return AdapterBundle(
-        config=config.replace(target_modules=list(adapters)) if adapts_ties else config,
+        config=config.replace(target_modules=targets_of(adapters)) if adapts_ties else config,
         adapters=adapters,
         trained=trained,
         base_model=files.config.get("base_model_name_or_path"),
