@@ -32,14 +32,7 @@ def latency(
     length: Annotated[
         str, typer.Option(metavar="N,N,...", help="Numbers of tokens in a text.")
     ] = "64,128,256",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="A method's setting, such as lora.r=4; may be repeated.",
-        ),
-    ] = None,
+    set_: options.MethodSettings = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -64,14 +57,7 @@ def latency(
     ] = 5,
     html: Html = None,
     overwrite: options.Overwrite = False,
-    revision: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REVISION",
-            help="Branch, tag or commit of the model on the Hub.",
-            show_default="main",
-        ),
-    ] = None,
+    revision: options.ModelRevision = None,
     json: Json = False,
 ) -> None:
     """Time a forward of each method over that of the base, by batch and length.

@@ -34,23 +34,8 @@ def merge(
     lora_alpha: options.Alpha = None,
     check_base: options.CheckBase = True,
     revision: options.Revision = None,
-    max_shard_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Largest file with weights, such as 2GB.",
-            show_default="cut as the base is",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite",
-            help="Replace a model in the output directory, once the new one is whole.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = False,
+    max_shard_size: options.MaxShardSize = None,
+    overwrite: options.ReplaceModel = False,
     json: Json = False,
 ) -> None:
     """Merge adapters into the checkpoint of their base, from file to file.

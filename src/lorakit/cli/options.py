@@ -113,6 +113,39 @@ Revision = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+ModelRevision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REVISION",
+        help="Branch, tag or commit of the model on the Hub.",
+        show_default="main",
+    ),
+]
+MethodSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A method's setting, such as lora.r=4; may be repeated.",
+    ),
+]
+MaxShardSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Largest file with weights, such as 2GB.",
+        show_default="cut as the model's are",
+        rich_help_panel=OUTPUT,
+    ),
+]
+ReplaceModel = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace a model in the output directory, once the new one is whole.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Subfolder = Annotated[
     str | None,
     typer.Option(

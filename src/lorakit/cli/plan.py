@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lorakit.cli import options
 from lorakit.cli.output import Json, quiet_libraries, show
 
 
@@ -39,22 +40,8 @@ def plan(
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Gradient checkpointing.")
     ] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="A method's setting, such as lora.r=4; may be repeated.",
-        ),
-    ] = None,
-    revision: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REVISION",
-            help="Branch, tag or commit of the model on the Hub.",
-            show_default="main",
-        ),
-    ] = None,
+    set_: options.MethodSettings = None,
+    revision: options.ModelRevision = None,
     claims: Annotated[
         bool,
         typer.Option(

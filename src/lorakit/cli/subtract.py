@@ -31,23 +31,8 @@ def subtract(
     ],
     lora_alpha: options.Alpha = None,
     revision: options.Revision = None,
-    max_shard_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Largest file with weights, such as 2GB.",
-            show_default="cut as the model is",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite",
-            help="Replace a model in the output directory, once the new one is whole.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = False,
+    max_shard_size: options.MaxShardSize = None,
+    overwrite: options.ReplaceModel = False,
     json: Json = False,
 ) -> None:
     """Take an adapter off a model that it was merged into, from file to file.

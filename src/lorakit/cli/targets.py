@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from lorakit.cli import options
 from lorakit.cli.output import Json, quiet_libraries, show
 
 
@@ -17,14 +18,7 @@ def targets(
         int,
         typer.Option("--rank", "-r", metavar="R", min=1, help="Rank to count parameters for."),
     ] = 8,
-    revision: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REVISION",
-            help="Branch, tag or commit of the model on the Hub.",
-            show_default="main",
-        ),
-    ] = None,
+    revision: options.ModelRevision = None,
     json: Json = False,
 ) -> None:
     """List the layers of a model that LoRA can adapt: names, count, shape, LoRA parameters.

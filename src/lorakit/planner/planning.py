@@ -68,12 +68,10 @@ class Plan:
         return {**values, "peak_phase": self.memory.peak.phase, "settings": settings}
 
     def __str__(self) -> str:
-        one = self.settings
         rows = [[name, size_text(size)] for name, size in self.bytes_by.items()]
         return "\n".join(
             [
-                f"{self.model}, {one.method}, {one.batch} x {one.length} tokens, {one.dtype}, "
-                f"{one.optimizer}{', checkpointing' if one.checkpointing else ''}: "
+                f"{self.model}, {self.settings.method}, {self.settings.step}: "
                 f"{size_text(self.peak_bytes)} at the peak, in the {self.memory.peak.phase}",
                 *table([*rows, ["peak", size_text(self.peak_bytes)]]),
                 f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters train; "
@@ -130,7 +128,7 @@ def plan_step(model: nn.Module, settings: StepSettings) -> Plan:
             batch,
             loss_in(settings.dtype),
             optimizer=settings.optimizer,
-            max_norm=settings.max_grad_norm,
+            max_norm=settings.max_grad_norm or None,
         )
     return Plan(
         model=type(model).__name__,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lorakit.errors import require, suggest
@@ -29,7 +29,7 @@ class StepSettings:
     """A name of `OPTIMIZERS`."""
     checkpointing: bool = False
     """Gradient checkpointing: activations inside a block are computed again in the backward."""
-    max_grad_norm: float = field(default=1.0)
+    max_grad_norm: float = 1.0
     """Gradient clipping; 0: none."""
 
     def __post_init__(self) -> None:
@@ -48,6 +48,14 @@ class StepSettings:
                 f"config is a {type(self.config).__name__}; {self.method} takes a {kind.__name__}"
             ] = isinstance(self.config, kind)
         require(checks, "This step cannot be planned:")
+
+    @property
+    def step(self) -> str:
+        """The step in words, whatever the method."""
+        return (
+            f"{self.batch} x {self.length} tokens in {self.dtype} with {self.optimizer}"
+            f"{', checkpointing' if self.checkpointing else ''}"
+        )
 
     @property
     def method_config(self) -> Any:

@@ -23,7 +23,6 @@ class PlanTable:
 
     def __str__(self) -> str:
         first = next(iter(self.plans.values()))
-        one = first.settings
         head = ("method", "trains", "checkpoint", *CATEGORIES, "peak")
         rows = [
             (
@@ -37,9 +36,8 @@ class PlanTable:
         ]
         return "\n".join(
             [
-                f"{first.model}, {first.total_parameters:,} parameters, a step of {one.batch} x "
-                f"{one.length} tokens in {one.dtype} with {one.optimizer}"
-                f"{', checkpointing' if one.checkpointing else ''}",
+                f"{first.model}, {first.total_parameters:,} parameters, a step of "
+                f"{first.settings.step}",
                 *table([head, *rows]),
             ]
         )
