@@ -86,12 +86,13 @@ class AdapterSet:
         lora_alpha: float | None = None,
         *,
         revision: str | None = None,
+        subfolder: str | None = None,
         check_base: bool = True,
     ) -> Loaded:
         """Load the adapter in `source` for inference, under this `name`.
 
-        `source`, `lora_alpha`, `revision` and `check_base` are those of `lorakit.load_adapter`,
-        which is as strict.
+        `source`, `lora_alpha`, `revision`, `subfolder` and `check_base` are those of
+        `lorakit.load_adapter`, which is as strict.
 
         Raises StateError for a name that is taken; FormatError, MissingAlphaError and MismatchError
         as `load_adapter`, and TargetError for tensors that cannot differ by row. Nothing has
@@ -99,7 +100,7 @@ class AdapterSet:
         """
         self._require_open()
         require_new(name, self._store.members)
-        found = find(source, revision)
+        found = find(source, revision, subfolder)
         with checked_beside():
             bundle = decode(found, lora_alpha)
             matched = self._intake.matched(name, bundle, str(source), check_base)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from lorakit.analysis.overview import Adapters, Track
     from lorakit.checkpoint import AdapterBundle
+    from lorakit.runs.adapter_place import AdapterPlace
 
 
 def analyze(
@@ -51,6 +52,7 @@ def analyze(
     lora_alpha: options.Alpha = None,
     check_base: options.CheckBase = True,
     revision: options.Revision = None,
+    subfolder: options.Subfolder = None,
     json: Json = False,
 ) -> None:
     """Show what an adapter has learned: its updates' spectra, and which rank would have done.
@@ -64,14 +66,15 @@ def analyze(
     """
     from lorakit.analysis import analysis_page
     from lorakit.analysis import analyze as analyze_adapters
+    from lorakit.runs.adapter_place import place_of
 
     names = None if modules is None else [name.strip() for name in modules.split(",")]
     require_place(html, overwrite)
     if base is not None:
         quiet_libraries(json)
     loading = _Loading(base, lora_alpha, check_base, names, several=bool(against))
-    adapters, weights = _values(source, revision, loading)
-    others = {other: _values(other, None, loading)[0] for other in against or ()}
+    adapters, weights = _values(place_of(source, revision, subfolder), loading)
+    others = {other: _values(place_of(other), loading)[0] for other in against or ()}
     found = analyze_adapters(adapters, weights, others, track=_bar(json))
     show(found, json)
     write_html(html, lambda provenance: analysis_page(found, source, provenance))
@@ -88,35 +91,28 @@ class _Loading:
     several: bool
 
 
-def _values(
-    source: str, revision: str | None, loading: _Loading
-) -> tuple[Adapters, dict[str, Tensor]]:
+def _values(place: AdapterPlace, loading: _Loading) -> tuple[Adapters, dict[str, Tensor]]:
     """The adapters by module, and the base's weights by the same names where there is a base."""
     from lorakit.analysis import adapted_values
     from lorakit.analysis.readiness import chosen
-    from lorakit.runs.finished import finished_run
 
-    run = finished_run(source, revision)
-    adapter = source if run is None else str(run.adapter)
-    bundle = _read(adapter, revision, loading)
-    adapters = chosen(bundle, source, loading.modules)
+    bundle = _read(place, loading)
+    adapters = chosen(bundle, place.source, loading.modules)
     if loading.base is None:
         return adapters, {}
     from lorakit.inference.on_base import load_onto_base
 
-    model, _ = load_onto_base(loading.base, bundle, adapter, revision, loading.check_base)
+    model, _ = load_onto_base(loading.base, bundle, place, loading.check_base)
     adapters, weights = adapted_values(model)
-    return chosen(replace(bundle, adapters=adapters), source, loading.modules), weights
+    return chosen(replace(bundle, adapters=adapters), place.source, loading.modules), weights
 
 
-def _read(adapter: str, revision: str | None, loading: _Loading) -> AdapterBundle:
+def _read(place: AdapterPlace, loading: _Loading) -> AdapterBundle:
     """With `lora_alpha`; of several adapters for those alone whose files do not have it."""
-    from lorakit.checkpoint import read
-
     try:
-        return read(adapter, None if loading.several else loading.lora_alpha, revision)
+        return place.read(None if loading.several else loading.lora_alpha)
     except MissingAlphaError:
-        return read(adapter, loading.lora_alpha, revision)
+        return place.read(loading.lora_alpha)
 
 
 def _bar(as_json: bool) -> Track:

@@ -43,6 +43,7 @@ def chat(
     task: options.TaskName = None,
     check_base: options.CheckBase = True,
     revision: options.Revision = None,
+    subfolder: options.Subfolder = None,
     json: Json = False,
 ) -> None:
     """Talk with a language model and its adapter, in the chat template of its tokenizer.
@@ -61,7 +62,7 @@ def chat(
         max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
     )
     quiet_libraries(json)
-    loading = options.load_options(base, lora_alpha, revision, check_base, task, None)
+    loading = options.load_options(base, lora_alpha, revision, subfolder, check_base, task, None)
     session = open_session(source, loading, default_task="generation")
     decoding = replace(decoding_of(session), **settings)
     with dialogue(session, decoding, system, in_template=task is None) as talk:
@@ -72,7 +73,7 @@ def chat(
             print(note, file=sys.stderr)
         said = _converse(talk, shown=not json)
         if json:
-            show({"source": source, "messages": said}, json)
+            show({"source": session.source, "messages": said}, json)
 
 
 def _converse(talk: Dialogue, shown: bool) -> list[dict[str, Any]]:

@@ -45,6 +45,8 @@ def combine(
     ] = 0,
     overwrite: Overwrite = False,
     lora_alpha: options.Alpha = None,
+    revision: options.Revision = None,
+    subfolder: options.Subfolder = None,
     json: Json = False,
 ) -> None:
     """Add adapters up with weights, as one adapter: exactly, or cut to a rank.
@@ -63,7 +65,7 @@ def combine(
 
     require_free(output, overwrite)
     terms = parse_weighted(adapters)
-    sources = [open_source(str(name), lora_alpha) for name, _ in terms]
+    sources = [open_source(str(name), lora_alpha, revision, subfolder) for name, _ in terms]
     bundles = [source.bundle for source in sources]
     weights = [weight for _, weight in terms]
     outcome = combined(

@@ -34,6 +34,7 @@ def evaluate(
     thresholds: options.Thresholds = None,
     check_base: options.CheckBase = True,
     revision: options.Revision = None,
+    subfolder: options.Subfolder = None,
     json: Json = False,
 ) -> None:
     """Compute the metrics of a run or an adapter on labelled rows.
@@ -52,7 +53,7 @@ def evaluate(
     many.require_source(source, adapter, adapter_column)
     quiet_libraries(json)
     loading = options.load_options(
-        base, lora_alpha, revision, check_base, task, column, label, labels, thresholds
+        base, lora_alpha, revision, subfolder, check_base, task, column, label, labels, thresholds
     )
     if adapter:
         of_one = {"--labels": labels, "--thresholds": thresholds, "--revision": revision}

@@ -82,6 +82,7 @@ def generate(
     task: options.TaskName = None,
     check_base: options.CheckBase = True,
     revision: options.Revision = None,
+    subfolder: options.Subfolder = None,
     json: Json = False,
 ) -> None:
     """Generate completions of prompts with a language model and its adapter.
@@ -118,7 +119,7 @@ def generate(
     if output is not None:
         check_output(output, overwrite)
     quiet_libraries(json)
-    loading = options.load_options(base, lora_alpha, revision, check_base, task, column)
+    loading = options.load_options(base, lora_alpha, revision, subfolder, check_base, task, column)
     if adapter:
         of_one = {"--revision": revision}
         several = many.read_adapters(adapter, source, loading, adapter_column, of_one, "generation")
@@ -163,7 +164,7 @@ def _generate(
     if output is not None:
         write_predictions(output, table, found.texts)
         remove_partial(output)
-    _print_result({"source": source}, output, found, as_json, streams)
+    _print_result({"source": session.source}, output, found, as_json, streams)
 
 
 def _generate_many(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lorakit.cli import options
 from lorakit.cli.output import Json, quiet_libraries, show
 from lorakit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lorakit.runs.adapter_place import AdapterPlace
 
 
 def inspect(
@@ -32,6 +35,7 @@ def inspect(
     ] = None,
     lora_alpha: options.Alpha = None,
     revision: options.Revision = None,
+    subfolder: options.Subfolder = None,
     json: Json = False,
 ) -> None:
     """Show what an adapter contains and whether it fits a base model, or what is in a data file.
@@ -44,9 +48,10 @@ def inspect(
     Example: `lorakit inspect runs/reviews --base FacebookAI/roberta-base`
     """
     from lorakit.inference.source_kind import holds_rows
+    from lorakit.runs.adapter_place import place_of
 
-    if not holds_rows(source):
-        _inspect_adapter(source, base, lora_alpha, revision, json)
+    if subfolder is not None or not holds_rows(source):
+        _inspect_adapter(place_of(source, revision, subfolder), base, lora_alpha, json)
     elif lora_alpha is None and revision is None:
         _inspect_data(source, base, json)
     else:
@@ -69,21 +74,17 @@ def _inspect_data(source: str, base: str | None, json: bool) -> None:
 
 
 def _inspect_adapter(
-    source: str, base: str | None, lora_alpha: float | None, revision: str | None, json: bool
+    place: AdapterPlace, base: str | None, lora_alpha: float | None, json: bool
 ) -> None:
-    from lorakit.checkpoint import read
     from lorakit.checkpoint.summary import summarise
-    from lorakit.runs.finished import finished_run
 
-    run = finished_run(source, revision)
-    adapter = source if run is None else str(run.adapter)
     if base is None:
-        show(summarise(read(adapter, lora_alpha, revision)), json)
+        show(summarise(place.read(lora_alpha)), json)
         return
     from lorakit.inference.on_base import load_onto_base
     from lorakit.models.loading import load_config
 
-    bundle = read(adapter, lora_alpha, revision, base=load_config(base).to_dict())
+    bundle = place.read(lora_alpha, load_config(base).to_dict())
     quiet_libraries(json)
-    _, report = load_onto_base(base, bundle, adapter, revision)
+    _, report = load_onto_base(base, bundle, place)
     show(summarise(bundle, base, report.base_verified), json)

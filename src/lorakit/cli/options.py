@@ -182,6 +182,7 @@ def load_options(
     base: str | None,
     lora_alpha: float | None,
     revision: str | None,
+    subfolder: str | None,
     check_base: bool,
     task: str | None,
     column: list[str] | None,
@@ -195,7 +196,16 @@ def load_options(
     names = tuple(name.strip() for name in labels.split(",")) if labels else None
     columns = tuple(column) if column else None
     return LoadOptions(
-        base, lora_alpha, revision, check_base, task, columns, label, names, _numbers(thresholds)
+        base,
+        lora_alpha,
+        revision,
+        subfolder,
+        check_base,
+        task,
+        columns,
+        label,
+        names,
+        _numbers(thresholds),
     )
 
 

@@ -71,6 +71,7 @@ def predict(
     thresholds: options.Thresholds = None,
     check_base: options.CheckBase = True,
     revision: options.Revision = None,
+    subfolder: options.Subfolder = None,
     json: Json = False,
 ) -> None:
     """Predict a label, a number, a choice or tags of words for every row of a file, or for texts.
@@ -88,7 +89,7 @@ def predict(
 
     many.require_source(source, adapter, adapter_column)
     loading = options.load_options(
-        base, lora_alpha, revision, check_base, task, column, None, labels, thresholds
+        base, lora_alpha, revision, subfolder, check_base, task, column, None, labels, thresholds
     )
     if glue is not None and not adapter and not text and output is None and not probabilities:
         assert source is not None
@@ -138,7 +139,7 @@ def _predict(
     found = predict(session, rows, data or "--text", progress, probabilities)
     if output is not None:
         write_predictions(output, rows, found.values, found.probabilities)
-    print_predictions({"source": source}, output, texts, found, as_json)
+    print_predictions({"source": session.source}, output, texts, found, as_json)
 
 
 def _predict_many(

@@ -15,6 +15,7 @@ def resize(
     overwrite: Overwrite = False,
     lora_alpha: options.Alpha = None,
     revision: options.Revision = None,
+    subfolder: options.Subfolder = None,
     json: Json = False,
 ) -> None:
     """Give an adapter another rank, or each module the rank that a share of its norm takes.
@@ -30,6 +31,6 @@ def resize(
     from lorakit.inference.derived import open_source, require_free, write_derived
 
     require_free(output, overwrite)
-    found = open_source(source, lora_alpha, revision)
+    found = open_source(source, lora_alpha, revision, subfolder)
     outcome = resized(found.bundle, rank, energy)
     show(write_derived(outcome, [found.directory], output), json)

@@ -5,22 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lorakit.checkpoint.source import locate
 from lorakit.models.loading import load_tokenizer
 from lorakit.models.stop_tokens import load_generation_config, set_stop_tokens
-from lorakit.runs.directory import BESIDE
 from lorakit.tasks.base import Task
 from lorakit.tasks.padding import settle_padding
 from lorakit.tasks.task_file import load_task
-
-
-def adapter_directory(adapter: str, revision: str | None = None) -> Path | None:
-    """The directory of these files, downloaded if it is on the Hub; None for a file alone.
-
-    Raises as `lorakit.checkpoint.read` does for an adapter that is not there.
-    """
-    path = locate(adapter, revision, BESIDE).path
-    return path if path.is_dir() else None
 
 
 def stored_task(directory: Path | None) -> Task | None:

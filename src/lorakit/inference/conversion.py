@@ -23,7 +23,7 @@ from lorakit.foreign_files import local_path
 from lorakit.inference.derived import require_free
 from lorakit.injection.transfer.loading import fit
 from lorakit.models.loading import load_config, meta_model
-from lorakit.runs.finished import finished_run
+from lorakit.runs.adapter_place import place_of
 
 _FACTS = {
     "base_model": "the base's name",
@@ -91,10 +91,9 @@ def convert(
     exists without `overwrite`, or holds a model.
     """
     codec = codec_named(format)
-    run = finished_run(source, revision)
+    place = place_of(source, revision, subfolder)
     config = None if base is None else load_config(base).to_dict()
-    adapter = source if run is None else run.adapter
-    bundle = read(adapter, lora_alpha, revision, subfolder=subfolder, base=config)
+    bundle = place.read(lora_alpha, config)
     bundle = bundle if rename is None else renamed_by(bundle, rename)
     name = base or bundle.base_model
     if _needs_base(bundle, codec):

@@ -12,14 +12,13 @@ from pathlib import Path
 
 from lorakit.algebra import Deviation, Outcome
 from lorakit.algebra.outcome import describe
-from lorakit.checkpoint import AdapterBundle, read, write
+from lorakit.checkpoint import AdapterBundle, write
 from lorakit.checkpoint.formats.registry import FORMATS
 from lorakit.errors import SaveError
 from lorakit.files import atomic_write
 from lorakit.foreign_files import local_path
-from lorakit.inference.beside import adapter_directory
+from lorakit.runs.adapter_place import place_of
 from lorakit.runs.directory import ADAPTER, BESIDE, RECIPE
-from lorakit.runs.finished import finished_run
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,15 @@ class Derived:
         return f"{self.output}: {self.parameters:,} parameters, " + describe(self.error, self.ranks)
 
 
-def open_source(name: str, lora_alpha: float | None = None, revision: str | None = None) -> Source:
+def open_source(
+    name: str,
+    lora_alpha: float | None = None,
+    revision: str | None = None,
+    subfolder: str | None = None,
+) -> Source:
     """A run's adapter, or that of a directory, a file or the Hub; raises what reading raises."""
-    run = finished_run(name, revision)
-    adapter = name if run is None else str(run.adapter)
-    return Source(read(adapter, lora_alpha, revision), adapter_directory(adapter, revision))
+    place = place_of(name, revision, subfolder)
+    return Source(place.read(lora_alpha), place.directory())
 
 
 def require_free(output: Path, overwrite: bool) -> None:

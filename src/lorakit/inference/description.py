@@ -10,17 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lorakit.checkpoint import AdapterBundle, read
+from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.releases import release_of
 from lorakit.errors import ConfigError
-from lorakit.inference.beside import adapter_directory, load_own_tokenizer, stored_task
+from lorakit.inference.beside import load_own_tokenizer, stored_task
 from lorakit.methods import find
 from lorakit.models.dtypes import Dtype, inference_dtype
 from lorakit.models.heads import head_height, output_layer
 from lorakit.models.loading import load_config, load_tokenizer
 from lorakit.recipe.data import prepare, split, text_limit
 from lorakit.recipe.schema import Recipe
-from lorakit.runs.finished import FinishedRun, finished_run
+from lorakit.runs.adapter_place import place_of
+from lorakit.runs.finished import FinishedRun
 from lorakit.tasks.base import BareAdapter, Task
 from lorakit.tasks.registry import TASKS, task_of_type, task_problem, task_spec
 from lorakit.tasks.spec import Columns, TaskSpec
@@ -37,6 +38,8 @@ class LoadOptions:
     """For files that do not store it (loralib's)."""
     revision: str | None = None
     """Branch, tag or commit of the adapter on the Hub."""
+    subfolder: str | None = None
+    """Where in a directory or a repository it is."""
     check_base: bool = True
     """Raise MismatchError for a base whose weights are not those of the training."""
     task: str | None = None
@@ -86,11 +89,13 @@ def describe(
     none. Raises ConfigError that lists what is missing, FormatError for damaged files.
     """
     options = options or LoadOptions()
-    if run := finished_run(source, options.revision):
-        return _of_run(source, run, options)
-    bundle = read(source, options.lora_alpha, options.revision)
+    place = place_of(source, options.revision, options.subfolder)
+    source = place.source
+    bundle = place.read(options.lora_alpha)
+    if place.run is not None:
+        return _of_run(source, place.run, bundle, options)
     base = options.base or bundle.base_model
-    directory = adapter_directory(source, options.revision)
+    directory = place.directory()
     stored = stored_task(directory)
     named = options.task or _own_task(source, stored, bundle) or default_task
     _require(source, base, named)
@@ -104,10 +109,11 @@ def describe(
     )
 
 
-def _of_run(source: str, run: FinishedRun, options: LoadOptions) -> Description:
+def _of_run(
+    source: str, run: FinishedRun, bundle: AdapterBundle, options: LoadOptions
+) -> Description:
     adapter, base = run.adapter, options.base or run.recipe.base
     recipe = replace(run.recipe, base=base)
-    bundle = read(adapter, options.lora_alpha)
     stored = load_task(adapter) or _task_again(recipe, bundle)
     task = _deciding(_adopted(stored, options, source), options)
     own = load_own_tokenizer(adapter)

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorakit.checkpoint import AdapterBundle, read
+from lorakit.checkpoint import AdapterBundle
 from lorakit.config import is_number
 from lorakit.errors import ConfigError, TargetError
-from lorakit.inference.beside import adapter_directory
 from lorakit.injection.selection.naming import group_layers
-from lorakit.runs.finished import finished_run
+from lorakit.runs.adapter_place import AdapterPlace, place_of
 
 Weighted = Sequence[tuple[str | Path, float]]
 """Adapters, or the runs that made them, and their weights."""
@@ -33,9 +32,12 @@ class Opened:
 
 
 def open_adapters(
-    adapters: Weighted, lora_alpha: float | None = None, revision: str | None = None
+    adapters: Weighted,
+    lora_alpha: float | None = None,
+    revision: str | None = None,
+    subfolder: str | None = None,
 ) -> list[Opened]:
-    """Read each adapter; raises as `lorakit.checkpoint.read` and `finished_run` do.
+    """Read each adapter; raises as `lorakit.checkpoint.read` and `place_of` do.
 
     ConfigError for what is no path, and a weight that is no number or 0, TargetError for a sum of
     what has none.
@@ -44,7 +46,9 @@ def open_adapters(
     wrong = [f"{name}={w!r}" for name, w in adapters if not is_number(w) or w == 0]
     if wrong:
         raise ConfigError(f"Weights must be finite numbers other than 0; got {', '.join(wrong)}.")
-    opened = [_open(str(name), weight, lora_alpha, revision) for name, weight in adapters]
+    opened = [
+        _open(place_of(name, revision, subfolder), weight, lora_alpha) for name, weight in adapters
+    ]
     if [one.weight for one in opened] != [1.0]:
         _require_sums(opened)
     return opened
@@ -73,17 +77,15 @@ def _require_pairs(adapters: object) -> None:
         raise ConfigError("What is merged from file to file are paths with weights:", problems)
 
 
-def _open(name: str, weight: float, lora_alpha: float | None, revision: str | None) -> Opened:
-    run = finished_run(name, revision)
-    source = name if run is None else str(run.adapter)
-    bundle = read(source, lora_alpha, revision)
+def _open(place: AdapterPlace, weight: float, lora_alpha: float | None) -> Opened:
+    bundle, run = place.read(lora_alpha), place.run
     return Opened(
-        source,
+        str(place),
         weight,
         bundle,
         base=bundle.base_model if run is None else run.recipe.base,
         base_revision=None if run is None else run.recipe.revision,
-        beside=adapter_directory(source, revision),
+        beside=place.directory(),
     )
 
 

@@ -44,6 +44,7 @@ def merge_files(
     lora_alpha: float | None = None,
     check_base: bool = True,
     revision: str | None = None,
+    subfolder: str | None = None,
     max_shard_size: int | None = None,
     overwrite: bool = False,
     bar: Bar = lambda size: nullcontext(),
@@ -60,7 +61,8 @@ def merge_files(
     back. `base` is a directory or a hub id, by default the one that they name. Heads, biases and
     rows of tokens are put in place, and the tokenizer, labels, stop tokens and configs of the first
     adapter. A weight that was tied to one that now differs becomes one of its own, and the config
-    says so. `lora_alpha`, `check_base` and `revision` are those of `lorakit.load_adapter`.
+    says so. `lora_alpha`, `check_base`, `revision` and `subfolder` are those of
+    `lorakit.load_adapter`, for each adapter.
 
     `output` must not exist or be empty; with `overwrite` it may hold a model, which stays until the
     new one is whole. It appears complete or not at all. `bar` shows the bytes that are written.
@@ -72,7 +74,7 @@ def merge_files(
     output = Path(output)
     _require_size(max_shard_size)
     weighted = [(adapters, 1.0)] if isinstance(adapters, str | Path) else adapters
-    opened = open_adapters(weighted, lora_alpha, revision)
+    opened = open_adapters(weighted, lora_alpha, revision, subfolder)
     name, base_revision = base_of(opened, None if base is None else str(base))
     directory = base_directory(name, base_revision)
     require_place(output, directory, opened, overwrite)

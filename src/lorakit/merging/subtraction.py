@@ -40,6 +40,7 @@ def subtract(
     *,
     lora_alpha: float | None = None,
     revision: str | None = None,
+    subfolder: str | None = None,
     max_shard_size: int | None = None,
     overwrite: bool = False,
     bar: Bar = lambda size: nullcontext(),
@@ -50,12 +51,13 @@ def subtract(
 
     `adapter` had been merged into that model (a directory or hub id), which therefore no longer has
     the weights that its fingerprint is of. Everything else is as for a merge: `lora_alpha`,
-    `revision`, `max_shard_size`, `overwrite` and `bar` are those of `lorakit.merging.merge_files`.
+    `revision`, `subfolder`, `max_shard_size`, `overwrite` and `bar` are those of
+    `lorakit.merging.merge_files`.
 
     Raises what merging raises; TargetError that lists what no subtraction takes back: DoRA, and
     heads, biases and rows of tokens, which had replaced the base's own.
     """
-    (opened,) = open_adapters([(adapter, -1.0)], lora_alpha, revision)
+    (opened,) = open_adapters([(adapter, -1.0)], lora_alpha, revision, subfolder)
     report = merge_files(
         [(adapter, -1.0)],
         base_dir,
@@ -63,6 +65,7 @@ def subtract(
         lora_alpha=lora_alpha,
         check_base=False,
         revision=revision,
+        subfolder=subfolder,
         max_shard_size=max_shard_size,
         overwrite=overwrite,
         bar=bar,
