@@ -166,12 +166,13 @@ def test_bad_rows_are_listed_by_adapter_and_by_their_number_in_the_file(run, sou
     ("call", "message"),
     [
         (("--text", "x", "--adapter-column", "who"), "name them with --adapter"),
-        (("--glue", "here"), "Pass --data FILE with --output FILE"),
+        (("--glue", "here"), "is not known as an adapter for a task of GLUE"),
+        (("--glue", "here", "--adapter-column", "who"), "names a column of --data FILE"),
         (("--data", "m.jsonl"), "Pass --data FILE with --output FILE"),
     ],
 )
 def test_predict_refuses_what_several_cannot_do(run, sources, call, message):
-    adapters = [sources["mood"]] if "--adapter-column" in call else named(sources)
+    adapters = [sources["mood"]] if "--text" in call else named(sources)
     code, _, err = run("predict", *adapters, *call)
     assert code == 1
     assert message in err
@@ -182,11 +183,3 @@ def test_no_adapter_at_all_is_wrong_usage(run, command):
     code, out, _ = run(command, "--json")
     assert code == 2
     assert "name several with --adapter NAME=PATH" in json.loads(out)["error"]
-
-
-@pytest.mark.parametrize("command", ["evaluate", "generate"])
-def test_several_need_a_file(run, sources, tmp_path, command):
-    output = ("--output", tmp_path / "out.jsonl") if command == "generate" else ()
-    code, _, err = run(command, *named(sources), *output)
-    assert code == 1
-    assert "pass --data FILE" in err

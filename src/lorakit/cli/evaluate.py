@@ -8,7 +8,6 @@ import typer
 
 from lorakit.cli import many, options
 from lorakit.cli.output import Json, quiet_libraries, show
-from lorakit.errors import ConfigError
 
 
 def evaluate(
@@ -40,8 +39,8 @@ def evaluate(
     """Compute the metrics of a run or an adapter on labelled rows.
 
     A run, or an adapter that lorakit trained, knows its base model, task and columns; for other
-    adapters pass them. With --adapter several of one base are evaluated in one pass over a file
-    whose column says each row's adapter.
+    adapters pass them. With --adapter several of one base are evaluated in one pass: over a file
+    whose column says each row's adapter, or without --data each on its own test set.
 
     Example: `lorakit evaluate runs/reviews --data new-reviews.csv`
 
@@ -57,6 +56,8 @@ def evaluate(
     )
     if adapter:
         of_one = {"--labels": labels, "--thresholds": thresholds, "--revision": revision}
+        if data is None:
+            many.refuse_column(adapter_column)
         several = many.read_adapters(adapter, source, loading, adapter_column, of_one)
         _evaluate_many(several, data, json)
         return
@@ -69,10 +70,13 @@ def evaluate(
 
 
 def _evaluate_many(several: many.Many, data: str | None, as_json: bool) -> None:
-    from lorakit.inference.many import evaluate
+    from lorakit.inference.many import evaluate, evaluate_own
 
-    if data is None:
-        raise ConfigError("Several adapters are evaluated on one file; pass --data FILE.")
-    _, rows, names = several.rows(data, as_json)
     progress = options.shows_progress(as_json)
-    show(evaluate(several.load(), names, rows, data, progress), as_json)
+    if data is None:
+        tables = several.own_tables()
+        found = evaluate_own(several.load(), tables, progress)
+    else:
+        _, rows, names = several.rows(data, as_json)
+        found = evaluate(several.load(), names, rows, data, progress)
+    show(found, as_json)

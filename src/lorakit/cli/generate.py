@@ -92,7 +92,8 @@ def generate(
     dart or data_to_text, to microsoft/LoRA's. On a terminal the completion of one prompt appears
     word by word. With --output and without sampling, the same command
     resumes an interrupted generation. With --adapter several of one base generate together: each
-    row of a file with the adapter that its column names, each --prompt with all of them.
+    row of a file with the adapter that its column names, each --prompt with all of them, or with
+    --output alone each the test set of its run.
 
     Example: `lorakit generate ./adapter --base HuggingFaceTB/SmolLM2-135M --prompt "Once upon"`
     """
@@ -175,27 +176,28 @@ def _generate_many(
     settings: dict[str, Any],
     as_json: bool,
 ) -> None:
-    from lorakit.inference.many import generate_rows, generate_texts
+    from lorakit.inference.many import generate_own, generate_rows, generate_texts
     from lorakit.inference.partial_outputs import remove_partial
     from lorakit.runs.prediction_files import check_columns, write_predictions
 
-    progress, content = options.shows_progress(as_json), several.content()
+    progress = options.shows_progress(as_json)
+    names: Names | None = None
     if prompts:
         asked = [(name, prompt) for prompt in prompts for name in several.names]
-        names: Names = [name for name, _ in asked]
-        found = generate_texts(
-            several.load(), names, [prompt for _, prompt in asked], settings, progress
-        )
-    else:
-        if data is None:
-            raise ConfigError("Several adapters read one file; pass --data FILE, or --prompt TEXT.")
+        names, texts = [name for name, _ in asked], [prompt for _, prompt in asked]
+        found = generate_texts(several.load(), names, texts, settings, progress)
+    elif data is not None:
         table, rows, names = several.rows(data, as_json)
         check_columns(table.column_names)
         found = generate_rows(several.load(), names, rows, data, settings, progress, output)
-        if output is not None:
-            write_predictions(output, table, found.texts)
-            remove_partial(output)
-    _print_result(content, output, found, as_json, names=names)
+    else:
+        own, table = several.own_rows()
+        check_columns(table.column_names)
+        found = generate_own(several.load(), own, settings, progress, output)
+    if output is not None:
+        write_predictions(output, table, found.texts)
+        remove_partial(output)
+    _print_result(several.content(), output, found, as_json, names=names)
 
 
 def _print_result(

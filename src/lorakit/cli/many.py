@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lorakit.inference.description import LoadOptions
     from lorakit.inference.many.mixing import Described
     from lorakit.inference.many.names import Names
+    from lorakit.inference.many.own_tables import Tables
     from lorakit.inference.many.sessions import Sessions
 
 COLUMN = "adapter"
@@ -44,6 +45,19 @@ class Many:
         say_reading(table, data, as_json)
         names = names_by_row(table, self.column, self.names, data)
         return table, table.remove_columns([self.column]), names
+
+    def own_tables(self) -> Tables:
+        """The test sets of each."""
+        from lorakit.inference.many import own_tables
+
+        return own_tables(self.described)
+
+    def own_rows(self) -> tuple[Tables, Any]:
+        """The first test set of each, and all of them as one table with the column of adapters."""
+        from lorakit.inference.many.own_tables import in_one
+
+        tables = {name: {"test": own["test"]} for name, own in self.own_tables().items()}
+        return tables, in_one(tables, self.column)
 
     def answer_names(self) -> list[str]:
         """The answers of all of them, each once."""
@@ -76,6 +90,14 @@ def require_source(source: str | None, adapters: Sequence[str] | None, column: s
         raise ConfigError(
             "--adapter-column says which of several adapters a row has; name them with --adapter "
             "NAME=PATH, in place of RUN|ADAPTER."
+        )
+
+
+def refuse_column(column: str | None) -> None:
+    """Raise ConfigError for a column of adapters where each has rows of its own."""
+    if column is not None:
+        raise ConfigError(
+            "--adapter-column names a column of --data FILE; each adapter's own rows have none."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from lorakit.cli.predictions import print_predictions
 from lorakit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from lorakit.inference.glue_submission import ServerFile
     from lorakit.inference.session import LoadOptions
 
 
@@ -79,7 +81,7 @@ def predict(
     Needs --data with --output, or --text; --probabilities adds that of every label. With --glue DIR
     it predicts GLUE's test sets instead and writes the files for its test server. With --adapter
     several of one base predict together: each row of a file with the adapter that its column names,
-    each --text with all of them.
+    each --text with all of them, each test set of GLUE with the adapter for its task.
 
     Example: `lorakit predict runs/reviews --data new.csv --output predictions.csv`
 
@@ -91,9 +93,16 @@ def predict(
     loading = options.load_options(
         base, lora_alpha, revision, subfolder, check_base, task, column, None, labels, thresholds
     )
-    if glue is not None and not adapter and not text and output is None and not probabilities:
-        assert source is not None
-        _write_submission(source, loading, data, glue, overwrite, json)
+    of_one = {"--labels": labels, "--thresholds": thresholds, "--revision": revision}
+    if glue is not None and not text and output is None and not probabilities:
+        quiet_libraries(json)
+        if adapter:
+            many.refuse_column(adapter_column)
+            several = many.read_adapters(adapter, source, loading, None, of_one)
+            _write_submission_of_many(several, data, glue, overwrite, json)
+        else:
+            assert source is not None
+            _write_submission(source, loading, data, glue, overwrite, json)
         return
     if glue is not None or (data is None) == (not text) or (data is not None and output is None):
         raise ConfigError(
@@ -106,7 +115,6 @@ def predict(
         check_output(output, overwrite)
     quiet_libraries(json)
     if adapter:
-        of_one = {"--labels": labels, "--thresholds": thresholds, "--revision": revision}
         several = many.read_adapters(adapter, source, loading, adapter_column, of_one)
         _predict_many(several, data, text or [], output, probabilities, json)
     else:
@@ -176,17 +184,30 @@ def _write_submission(
     data: str | None,
     directory: Path,
     overwrite: bool,
-    json: bool,
+    as_json: bool,
 ) -> None:
     from lorakit.inference.glue_submission import write_server_files
     from lorakit.inference.session import open_session
     from lorakit.tasks.glue.benchmark import HUB
 
-    quiet_libraries(json)
-    progress = options.shows_progress(json)
+    progress = options.shows_progress(as_json)
     session = open_session(source, loading)
-    files = write_server_files(session, data or HUB, directory, overwrite, progress)
-    show([asdict(file) for file in files] if json else "\n".join(map(str, files)), json)
+    _print_files(write_server_files(session, data or HUB, directory, overwrite, progress), as_json)
+
+
+def _write_submission_of_many(
+    several: many.Many, data: str | None, directory: Path, overwrite: bool, as_json: bool
+) -> None:
+    from lorakit.inference.many.submission import read_server_sets, write_server_files
+    from lorakit.tasks.glue.benchmark import HUB
+
+    sets = read_server_sets(several.described, data or HUB, directory, overwrite)
+    progress = options.shows_progress(as_json)
+    _print_files(write_server_files(several.load(), sets, progress), as_json)
+
+
+def _print_files(files: Sequence[ServerFile], as_json: bool) -> None:
+    show([asdict(file) for file in files] if as_json else "\n".join(map(str, files)), as_json)
 
 
 def _from_texts(task: Any, texts: list[str]) -> Any:

@@ -5,13 +5,15 @@ Source: https://gluebenchmark.com/faq (the sample submission).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lorakit.errors import ConfigError, SaveError
 from lorakit.files import atomic_write_text, directory_for_writing
-from lorakit.inference.prediction import predict
+from lorakit.inference.description import Description
+from lorakit.inference.prediction import Predictions, predict
 from lorakit.inference.session import Session
 from lorakit.runs.prediction_files import check_output
 from lorakit.tasks.glue.benchmark import GLUE
@@ -29,35 +31,60 @@ class ServerFile:
         return f"{self.file}: {self.rows:,} predictions"
 
 
-def write_server_files(
-    session: Session, source: str, directory: Path, overwrite: bool = False, progress: bool = False
-) -> list[ServerFile]:
-    """Predict the test sets in `source` (GLUE's folder, or its name on the Hub); MNLI has two.
+@dataclass(frozen=True)
+class ServerSet:
+    """One test set of GLUE, which has no labels."""
+
+    split: str
+    table: Any
+    data: str
+    """What messages call it."""
+    file: Path
+    """Where its predictions go."""
+    text: Callable[[Any], str]
+    """A prediction as the server expects it."""
+
+    def write(self, found: Predictions) -> ServerFile:
+        """Write the predictions of its rows; raises SaveError if that cannot be done."""
+        _write(self.file, [self.text(value) for value in found.values])
+        return ServerFile(str(self.file), len(found.values), found.truncated_rows)
+
+
+def server_sets(
+    opened: Session | Description, source: str, directory: Path, overwrite: bool = False
+) -> list[ServerSet]:
+    """The test sets in `source`, GLUE's folder or its name on the Hub; MNLI has two.
 
     Raises ConfigError if the model's task is none of GLUE's, FormatError for missing or damaged
-    files, SaveError if a file exists already or cannot be written.
+    files, SaveError if a file exists already or could not be written in this directory.
     """
-    submission = session.spec.submission
+    submission, name = opened.spec.submission, opened.spec.name
     if submission is None:
         raise ConfigError(
-            f"{session.source} is not known as an adapter for a task of GLUE (its task is "
-            f"{session.spec.name}); pass --task with one of {', '.join(GLUE)}."
+            f"{opened.source} is not known as an adapter for a task of GLUE (its task is {name}); "
+            f"pass --task with one of {', '.join(GLUE)}."
         )
     if Path(source).is_file() and len(submission.files) > 1:
-        name = session.spec.name
         raise ConfigError(
             f"{source} is a single file, and {name} has two test sets; pass GLUE's folder."
         )
-    files = {split: directory / name for split, name in submission.files.items()}
+    files = {split: directory / file for split, file in submission.files.items()}
     for file in files.values():
         check_output(file, overwrite)
-    tables = {split: submission.read(source, split) for split in files}
-    written = []
-    for split, file in files.items():
-        found = predict(session, tables[split], f"{source} ({split})", progress)
-        _write(file, [submission.text(value) for value in found.values])
-        written.append(ServerFile(str(file), len(found.values), found.truncated_rows))
-    return written
+    return [
+        ServerSet(
+            split, submission.read(source, split), f"{source} ({split})", file, submission.text
+        )
+        for split, file in files.items()
+    ]
+
+
+def write_server_files(
+    session: Session, source: str, directory: Path, overwrite: bool = False, progress: bool = False
+) -> list[ServerFile]:
+    """Predict the test sets of the session's task; raises as `server_sets` does."""
+    sets = server_sets(session, source, directory, overwrite)
+    return [one.write(predict(session, one.table, one.data, progress)) for one in sets]
 
 
 def _write(file: Path, predictions: Sequence[str]) -> None:

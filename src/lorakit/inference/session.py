@@ -67,20 +67,20 @@ def open_session(
     return settled(described, on_accelerator(model))
 
 
-def evaluation_tables(session: Session, data: str | None) -> dict[str, Any]:
+def evaluation_tables(opened: Session | Description, data: str | None) -> dict[str, Any]:
     """The tables to evaluate on: `data`, else a run's test rows, else the task's own test set.
 
     Raises ConfigError for an adapter alone whose task has no test set.
     """
-    if data is None and session.recipe is not None:
-        return tested(split(session.recipe.data))
-    source = data or session.spec.hub
+    if data is None and opened.recipe is not None:
+        return tested(split(opened.recipe.data))
+    source = data or opened.spec.hub
     if source is None:
         raise ConfigError(
-            f"{session.source} is an adapter, and its task {session.spec.name} has no test set of "
+            f"{opened.source} is an adapter, and its task {opened.spec.name} has no test set of "
             "its own; pass --data FILE."
         )
-    return session.spec.read(source, "test")
+    return opened.spec.read(source, "test")
 
 
 def on_accelerator(model: Any) -> Any:

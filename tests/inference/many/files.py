@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 import lorakit
@@ -67,6 +69,15 @@ def save_trained(
     tokenizer = AutoTokenizer.from_pretrained(base) if tokenizer is None else tokenizer
     tokenizer.save_pretrained(path)
     return path
+
+
+def save_run(source: str, run: Path, base: Path, **sections: Any) -> str:
+    """A finished run with this adapter and these sections of a recipe."""
+    run.mkdir()
+    recipe = {"base": str(base), "data": {"train": "x.csv"}, "output": str(run), **sections}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    shutil.copytree(source, run / "adapter")
+    return str(run)
 
 
 def save_all(base: Path, directory: Path, names: Sequence[str] = tuple(TASKS)) -> dict[str, str]:

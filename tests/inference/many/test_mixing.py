@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from transformers import AutoTokenizer, LongformerConfig, LongformerModel
 
 import lorakit.methods as methods
@@ -17,7 +15,15 @@ from lorakit.inference.session import LoadOptions
 from lorakit.models.loading import load_for_task
 from lorakit.tasks import MultipleChoice, TokenClassification
 from lorakit.tasks.task_file import save_task
-from tests.inference.many.files import CONFIGS, ROWS, TASKS, save_bert, save_trained, table_of
+from tests.inference.many.files import (
+    CONFIGS,
+    ROWS,
+    TASKS,
+    save_bert,
+    save_run,
+    save_trained,
+    table_of,
+)
 from tests.inference.many.languages import PLAIN
 from tests.inference.many.test_prediction import NAMES
 
@@ -29,15 +35,6 @@ def problems(sources: dict[str, str]) -> tuple[str, ...]:
     with pytest.raises(ConfigError, match="cannot share one base") as caught:
         many.open_many(sources)
     return caught.value.problems
-
-
-def save_run(source: str, run: Path, base: Path, dtype: str) -> str:
-    """A finished run with this adapter, trained in this dtype."""
-    run.mkdir()
-    recipe = {"base": str(base), "data": {"train": "x.csv"}, "training": {"dtype": dtype}}
-    (run / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "output": str(run)}))
-    shutil.copytree(source, run / "adapter")
-    return str(run)
 
 
 def test_other_bases_models_and_vocabularies_are_one_message(
@@ -100,7 +97,10 @@ def test_methods_other_than_lora_are_refused_by_name(
 def test_a_run_in_16_bits_answers_as_it_does_alone_and_is_not_mixed_with_32(
     bert: Path, sources: dict[str, str], tmp_path: Path
 ) -> None:
-    runs = {n: save_run(path, tmp_path / n, bert, "bf16") for n, path in sources.items()}
+    runs = {
+        n: save_run(path, tmp_path / n, bert, training={"dtype": "bf16"})
+        for n, path in sources.items()
+    }
     (found,) = problems({"mood": runs["mood"], "stars": sources["stars"]})
     assert found.startswith("they have different precisions (RUN/adapter in place of RUN computes")
     assert found.endswith(": bf16 (mood), fp32 (stars)")

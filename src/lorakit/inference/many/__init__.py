@@ -4,20 +4,29 @@
 each row's adapter.
 """
 
-from lorakit.inference.many.evaluation import evaluate
-from lorakit.inference.many.generation import generate_rows, generate_texts, stream_text
+from lorakit.inference.many.evaluation import evaluate, evaluate_own
+from lorakit.inference.many.generation import (
+    generate_own,
+    generate_rows,
+    generate_texts,
+    stream_text,
+)
 from lorakit.inference.many.names import names_by_row
+from lorakit.inference.many.own_tables import own_tables
 from lorakit.inference.many.prediction import predict
 from lorakit.inference.many.sessions import Sessions, load_many, open_many, read_many
 
 __all__ = [
     "Sessions",
     "evaluate",
+    "evaluate_own",
+    "generate_own",
     "generate_rows",
     "generate_texts",
     "load_many",
     "names_by_row",
     "open_many",
+    "own_tables",
     "predict",
     "read_many",
     "stream_text",

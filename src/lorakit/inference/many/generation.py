@@ -6,7 +6,7 @@ a completion. The adapters in it may be any.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,8 @@ from lorakit.inference.generation import (
     search_settings,
 )
 from lorakit.inference.many.names import Names, require_names, rows_by_name
-from lorakit.inference.many.parts import parts_of
+from lorakit.inference.many.own_tables import Tables
+from lorakit.inference.many.parts import Part, own_parts, parts_of
 from lorakit.inference.many.sessions import Member, Sessions
 from lorakit.inference.partial_outputs import PartialOutputs
 from lorakit.inference.prediction import columns_read, progress_bar
@@ -46,7 +47,7 @@ class _Work:
 
     member: Member
     rows: Sequence[int]
-    """Of the whole table."""
+    """Among those of all."""
     prompts: Prompts
 
     @cached_property
@@ -80,13 +81,23 @@ def generate_rows(
     """
     require_texts(sessions)
     parts = parts_of(sessions, names, table, data, labelled=False)
-    work = []
+    return _of_parts(sessions, [(part, part.rows) for part in parts], decoding, progress, output)
+
+
+def generate_own(
+    sessions: Sessions,
+    tables: Tables,
+    decoding: Decoding | None = None,
+    progress: bool = False,
+    output: Path | None = None,
+) -> Generated:
+    """`generate_rows` for each row of each adapter's own `tables`, one after the other."""
+    require_texts(sessions)
+    parts, placed, start = own_parts(sessions, tables, labelled=False), [], 0
     for part in parts:
-        task = require_generating(part.task, part.member.session.source)
-        cells = columns_read(task, part.table)
-        work.append(_work(part.member, part.rows, task, cells, decoding or {}))
-    texts = _completions(sessions, work, progress, _partial(sessions, work, output))
-    return _generated(work, texts, len(table))
+        placed.append((part, range(start, start + len(part.rows))))
+        start += len(part.rows)
+    return _of_parts(sessions, placed, decoding, progress, output)
 
 
 def generate_texts(
@@ -104,7 +115,7 @@ def generate_texts(
         member = sessions.members[name]
         task, cells = of_prompts(member.session, [prompts[row] for row in rows])
         work.append(_work(member, rows, task, cells, decoding or {}))
-    return _generated(work, _completions(sessions, work, progress, None), len(prompts))
+    return _generated(work, _completions(sessions, work, progress, None))
 
 
 def stream_text(
@@ -125,6 +136,24 @@ def stream_text(
     work = _work(member, [0], task, cells, decoding or {})
     torch.manual_seed(work.prompts.decoding.seed)
     return work.prompts.generated(_batch(sessions, [(work, work.prompts.ids[0])], say))
+
+
+def _of_parts(
+    sessions: Sessions,
+    placed: Iterable[tuple[Part, Sequence[int]]],
+    decoding: Decoding | None,
+    progress: bool,
+    output: Path | None,
+) -> Generated:
+    """The completions of parts, each in its places among the rows of all."""
+    work = []
+    for part, places in placed:
+        task = require_generating(part.task, part.member.session.source)
+        cells = columns_read(task, part.table)
+        work.append(_work(part.member, places, task, cells, decoding or {}))
+    return _generated(
+        work, _completions(sessions, work, progress, _partial(sessions, work, output))
+    )
 
 
 def require_texts(sessions: Sessions) -> None:
@@ -158,9 +187,9 @@ def _work(
     return _Work(member, rows, encode_prompts(member.session, task, cells, settings))
 
 
-def _generated(work: Sequence[_Work], texts: Sequence[Sequence[str]], rows: int) -> Generated:
+def _generated(work: Sequence[_Work], texts: Sequence[Sequence[str]]) -> Generated:
     """The completions of each one's distinct prompts, as those of the rows."""
-    found = [""] * rows
+    found = [""] * sum(len(one.rows) for one in work)
     for one, own in zip(work, texts, strict=True):
         for row, text in zip(one.rows, one.prompts.generated(own).texts, strict=True):
             found[row] = text

@@ -1,13 +1,17 @@
-"""The rows of each adapter, read as its own task reads them, and checked all together."""
+"""The rows of each adapter, read as its own task reads them, and checked all together.
+
+They are those of one table in which each row names its adapter, or each adapter's own test sets.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lorakit.errors import ConfigError
 from lorakit.inference.many.names import Names, require_names, rows_by_name
+from lorakit.inference.many.own_tables import Tables
 from lorakit.inference.many.sessions import Member, Sessions
 from lorakit.inference.prediction import encode_rows, fitted
 from lorakit.tasks.base import Example, Task
@@ -16,19 +20,28 @@ from lorakit.text import rows_text
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of one adapter."""
+    """Rows of one adapter."""
 
     member: Member
     task: Task
-    """With the columns of this table."""
+    """With the columns of this table, once they are checked."""
     rows: Sequence[int]
     """Their numbers in the whole table."""
     table: Any
     """They alone."""
+    data: str
+    """What messages call the whole table."""
+    set: str = "test"
+    """Which test set of the adapter they are, where it has several."""
 
-    def examples(self, data: str) -> list[Example]:
+    @property
+    def title(self) -> str:
+        """What messages call them."""
+        return self.member.title if self.set == "test" else f"{self.member.title} ({self.set})"
+
+    def examples(self) -> list[Example]:
         """What the model reads of them."""
-        return encode_rows(self.member.session, self.task, self.table, data, self.rows)
+        return encode_rows(self.member.session, self.task, self.table, self.data, self.rows)
 
 
 def parts_of(sessions: Sessions, names: Names, table: Any, data: str, labelled: bool) -> list[Part]:
@@ -38,23 +51,53 @@ def parts_of(sessions: Sessions, names: Names, table: Any, data: str, labelled: 
     """
     require_names(names, len(table), sessions.members, data)
     order = {name: place for place, name in enumerate([*sessions.members, None])}
-    parts, problems = [], []
+    given, problems = [], []
     for name, numbers in sorted(rows_by_name(names).items(), key=lambda item: order[item[0]]):
         if name not in sessions.members:
             problems.append(_without_adapter(sessions, numbers))
-            continue
-        member, own = sessions.members[name], table.select(numbers)
+        else:
+            given.append(_part(sessions, name, numbers, table.select(numbers), data))
+    return _checked(given, labelled, f"{data} cannot be used with these adapters:", problems)
+
+
+def own_parts(sessions: Sessions, tables: Tables, labelled: bool) -> list[Part]:
+    """The rows of all `tables`, table by table; raises as `parts_of` does."""
+    given = [
+        _part(sessions, name, range(len(table)), table, f"the test set of {name}", which)
+        for name, own in tables.items()
+        for which, table in own.items()
+    ]
+    return _checked(given, labelled, "The adapters cannot use their own test sets:")
+
+
+def _part(
+    sessions: Sessions,
+    name: str | None,
+    rows: Sequence[int],
+    table: Any,
+    data: str,
+    which: str = "test",
+) -> Part:
+    member = sessions.members[name]
+    return Part(member, member.session.task, rows, table, data, which)
+
+
+def _checked(
+    given: Iterable[Part], labelled: bool, message: str, problems: Iterable[str] = ()
+) -> list[Part]:
+    parts, problems = [], [*problems]
+    for part in given:
         try:
-            task = fitted(member.session.task, own, data, labelled)
+            task = fitted(part.task, part.table, part.data, labelled)
         except ConfigError as error:
-            problems += [f"{member.title}: {text}" for text in error.problems or [error.headline]]
+            problems += [f"{part.title}: {text}" for text in error.problems or [error.headline]]
             continue
         task = task if labelled else replace(task, label=None)
-        found = task.table_problems(own, labelled, numbers)
-        problems += [f"{member.title}: {problem}" for problem in found]
-        parts.append(Part(member, task, numbers, own))
+        found = task.table_problems(part.table, labelled, part.rows)
+        problems += [f"{part.title}: {problem}" for problem in found]
+        parts.append(replace(part, task=task))
     if problems:
-        raise ConfigError(f"{data} cannot be used with these adapters:", problems)
+        raise ConfigError(message, problems)
     return parts
 
 

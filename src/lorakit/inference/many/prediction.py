@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from lorakit.errors import ConfigError
 from lorakit.inference.many.forward import Read, outputs
 from lorakit.inference.many.names import Names
-from lorakit.inference.many.parts import parts_of
+from lorakit.inference.many.parts import Part, parts_of
 from lorakit.inference.many.sessions import Sessions
 from lorakit.inference.prediction import Predictions, answers_of, require_predicting
 from lorakit.inference.scoring import own_logits
@@ -33,21 +34,30 @@ def predict(
     """
     require_predictions(sessions, probabilities)
     parts = parts_of(sessions, names, table, data, labelled=False)
-    reads = [Read(part, part.examples(data)) for part in parts]
+    values: list[Any] = [None] * len(table)
+    named: list[dict[str, float]] = [{} for _ in values]
+    found = predict_parts(sessions, parts, progress, probabilities)
+    for part, own in zip(parts, found, strict=True):
+        for at, row in enumerate(part.rows):
+            values[row] = own.values[at]
+            named[row] = own.probabilities[at] if own.probabilities is not None else {}
+    truncated = sum(own.truncated_rows for own in found)
+    return Predictions(values, truncated, named if probabilities else None)
+
+
+def predict_parts(
+    sessions: Sessions, parts: Sequence[Part], progress: bool = False, probabilities: bool = False
+) -> list[Predictions]:
+    """The predictions of each part, from batches of all."""
+    reads = [Read(part, part.examples()) for part in parts]
     own: list[dict[int, Tensor]] = [{} for _ in reads]
     for p, batch in outputs(sessions, reads, progress):
         examples = [reads[p].examples[i] for i in batch.examples]
         own[p] |= zip(batch.examples, own_logits(parts[p].task, batch, examples), strict=True)
-    values: list[Any] = [None] * len(table)
-    named: list[dict[str, float]] = [{} for _ in values]
-    truncated = 0
-    for part, read, logits in zip(parts, reads, own, strict=True):
-        found = answers_of(part.task, part.table, read.examples, logits, probabilities)
-        truncated += found.truncated_rows
-        for at, row in enumerate(part.rows):
-            values[row] = found.values[at]
-            named[row] = found.probabilities[at] if found.probabilities is not None else {}
-    return Predictions(values, truncated, named if probabilities else None)
+    return [
+        answers_of(part.task, part.table, read.examples, logits, probabilities)
+        for part, read, logits in zip(parts, reads, own, strict=True)
+    ]
 
 
 def require_predictions(sessions: Sessions, probabilities: bool = False) -> None:
