@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lorakit.algebra import resize as resize
     from lorakit.checkpoint import AdapterBundle as AdapterBundle
     from lorakit.config import LoraConfig as LoraConfig
-    from lorakit.inference.extraction import extract as extract
+    from lorakit.derivation import extract as extract
     from lorakit.injection.adaptation import eject as eject
     from lorakit.injection.adaptation import inject as inject
     from lorakit.injection.folding import fold as fold
@@ -65,7 +65,7 @@ _HOME = {
     "combine": "lorakit.algebra",
     "disabled": "lorakit.injection.modes",
     "eject": "lorakit.injection.adaptation",
-    "extract": "lorakit.inference.extraction",
+    "extract": "lorakit.derivation",
     "fold": "lorakit.injection.folding",
     "inject": "lorakit.injection.adaptation",
     "load_adapter": "lorakit.methods.files",

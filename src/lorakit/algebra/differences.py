@@ -16,6 +16,7 @@ from torch import Tensor
 from lorakit.base_checkpoints import BaseCheckpoint
 from lorakit.checkpoint.fingerprint import Sample, places
 from lorakit.errors import FormatError
+from lorakit.functional.finite import is_finite
 
 _BLOCK_BYTES = 64 << 20
 
@@ -61,7 +62,7 @@ class CheckpointPair:
             found[start:stop] = there.float() - here.float()
         if not changed:
             return None
-        if not found.isfinite().all():
+        if not is_finite(found):
             raise FormatError(f"{name} has NaN or infinite values, or its difference has.")
         return found
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from lorakit.checkpoint import AdapterBundle
 from lorakit.errors import MismatchError
+from lorakit.functional.finite import is_finite
 from lorakit.text import plural, table
 from lorakit.variants import ModuleAdapter
 
@@ -29,7 +30,7 @@ class Approximation(NamedTuple):
         if not math.isfinite(self.norm):
             return "its update is too large to be computed"
         for name, tensor in self.adapter.tensors.items():
-            if not tensor.isfinite().all():
+            if not is_finite(tensor):
                 dtype = str(tensor.dtype).removeprefix("torch.")
                 return f"{dtype} cannot hold the values of its {name}"
         return None

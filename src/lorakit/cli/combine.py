@@ -61,7 +61,7 @@ def combine(
     """
     from lorakit.algebra import combine as combined
     from lorakit.cli.weighted import parse_weighted
-    from lorakit.inference.derived import open_source, require_free, write_derived
+    from lorakit.derivation.derived import open_source, require_free, write_derived
 
     require_free(output, overwrite)
     terms = parse_weighted(adapters)

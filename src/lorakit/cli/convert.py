@@ -67,7 +67,7 @@ def convert(
     Example: `lorakit convert lora.pt ./adapter --to peft --base FacebookAI/roberta-base
     --lora-alpha 16`
     """
-    from lorakit.inference.conversion import convert as write_converted
+    from lorakit.derivation.conversion import convert as write_converted
 
     quiet_libraries(json)
     report = write_converted(

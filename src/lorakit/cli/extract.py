@@ -44,8 +44,8 @@ def extract(
 
     Example: `lorakit extract ./base ./tuned --energy 0.9 --keep-rest --output ./adapter`
     """
-    from lorakit.inference.derived import require_free, write_derived
-    from lorakit.inference.extraction import extract as extracted
+    from lorakit.derivation.derived import require_free, write_derived
+    from lorakit.derivation.extraction import extract as extracted
 
     require_free(output, overwrite)
     quiet_libraries(json)

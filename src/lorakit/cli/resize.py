@@ -28,7 +28,7 @@ def resize(
     Example: `lorakit resize runs/reviews --energy 0.99 --output ./small`
     """
     from lorakit.algebra import resize as resized
-    from lorakit.inference.derived import open_source, require_free, write_derived
+    from lorakit.derivation.derived import open_source, require_free, write_derived
 
     require_free(output, overwrite)
     found = open_source(source, lora_alpha, revision, subfolder)

@@ -13,7 +13,6 @@ from typing import Any
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.releases import release_of
 from lorakit.errors import ConfigError
-from lorakit.inference.beside import load_own_tokenizer, stored_task
 from lorakit.methods import find
 from lorakit.models.dtypes import Dtype, inference_dtype
 from lorakit.models.heads import head_height, output_layer
@@ -21,6 +20,7 @@ from lorakit.models.loading import load_config, load_tokenizer
 from lorakit.recipe.data import prepare, split, text_limit
 from lorakit.recipe.schema import Recipe
 from lorakit.runs.adapter_place import place_of
+from lorakit.runs.beside import load_own_tokenizer, stored_task
 from lorakit.runs.finished import FinishedRun
 from lorakit.tasks.base import BareAdapter, Task
 from lorakit.tasks.registry import TASKS, task_of_type, task_problem, task_spec

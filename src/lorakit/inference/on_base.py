@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import nn
 
 from lorakit.checkpoint import AdapterBundle
-from lorakit.inference.beside import load_own_tokenizer
 from lorakit.injection.transfer.loading import LoadReport
 from lorakit.methods import load
 from lorakit.models.loading import load_base
 from lorakit.models.vocabulary import fit_vocabulary
 from lorakit.runs.adapter_place import AdapterPlace
+from lorakit.runs.beside import load_own_tokenizer
 
 
 def load_onto_base(

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from lorakit.errors import ConfigError
-from lorakit.inference.beside import settle_tokens
 from lorakit.inference.description import Description, LoadOptions, describe
 from lorakit.methods import load
 from lorakit.models.dtypes import Dtype, compute_in
@@ -16,6 +15,7 @@ from lorakit.models.loading import load_for_task, load_tokenizer
 from lorakit.models.vocabulary import fit_vocabulary
 from lorakit.recipe.data import split, tested
 from lorakit.recipe.schema import Recipe
+from lorakit.runs.beside import settle_tokens
 from lorakit.tasks.base import Task
 from lorakit.tasks.batching import TOKENS
 from lorakit.tasks.padding import require_padding

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from lorakit.inference.beside import settle_tokens, stored_task
 from lorakit.injection.declared_ties import take_back
 from lorakit.models.loading import load_tokenizer
 from lorakit.models.small_files import TEMPLATES, TOKENIZER, small_files
@@ -23,6 +22,7 @@ from lorakit.models.stop_tokens import (
     save_generation_config,
     set_stop_tokens,
 )
+from lorakit.runs.beside import settle_tokens, stored_task
 from lorakit.tasks.base import Task
 from lorakit.tasks.padding import settle_padding
 

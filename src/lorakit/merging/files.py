@@ -22,7 +22,6 @@ from lorakit.base_checkpoints import (
     write_checkpoint,
 )
 from lorakit.errors import ConfigError, MismatchError
-from lorakit.inference.beside import load_own_tokenizer
 from lorakit.locks import new_directory
 from lorakit.merging.adapters import Opened, Weighted, open_adapters
 from lorakit.merging.changes import total_share
@@ -31,6 +30,7 @@ from lorakit.merging.places import base_directory, base_of, require_place
 from lorakit.merging.plan import Plan, blocks_of, plan_tensors, usual_dtype
 from lorakit.merging.preparation import Prepared, prepare
 from lorakit.merging.report import MergedFiles
+from lorakit.runs.beside import load_own_tokenizer
 
 Bar = Callable[[int], AbstractContextManager[Progress | None]]
 """From all bytes to a context in which those that are written are told."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lorakit.errors import FormatError, MismatchError
+from lorakit.functional.finite import has_nan, is_finite
 
 COMPUTED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """The types that weights are added in, and rounded to."""
@@ -16,27 +17,16 @@ def require_finite_base(rows: Tensor, name: str, strictly: bool) -> None:
 
     Buffers may hold an infinity on purpose, as masks do.
     """
-    extremes = _extremes(rows)
-    if extremes is None:
-        return
-    if bool(extremes.isnan().any()) or (strictly and not bool(extremes.isfinite().all())):
+    if not is_finite(rows) if strictly else has_nan(rows):
         what = "NaN or infinite" if strictly else "NaN"
         raise FormatError(f"{name} of the base checkpoint contains {what} values.")
 
 
 def require_finite_sum(rows: Tensor, name: str) -> None:
     """Raise MismatchError for a sum that is infinite in the type of the base."""
-    extremes = _extremes(rows)
-    if extremes is not None and not bool(extremes.isfinite().all()):
+    if not is_finite(rows):
         kind = str(rows.dtype).removeprefix("torch.")
         raise MismatchError(
             f"{name} has merged values that {kind} cannot hold; merge into a base in float32 or "
             "bfloat16, or with a smaller weight."
         )
-
-
-def _extremes(rows: Tensor) -> Tensor | None:
-    """The smallest and the largest, which are NaN if any is; None for what is not checked."""
-    if rows.dtype not in COMPUTED or not rows.numel():
-        return None
-    return torch.stack(tuple(rows.aminmax()))

@@ -58,6 +58,13 @@ class Codec(Decoder):
     needs_base: bool = False
     """Whether it writes only what it is made `for_base`."""
 
+    def reader_options(self, form: AdapterBundle) -> Mapping[str, float]:
+        """What has to be passed to whatever reads the file, by its name there; by default nothing.
+
+        `form` is the bundle `in_form`.
+        """
+        return {}
+
     def is_default_for(self, bundle: AdapterBundle) -> bool:
         """Whether such a bundle is written in this format where none is asked for.
 

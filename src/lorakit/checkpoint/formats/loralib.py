@@ -59,6 +59,9 @@ class Loralib(Codec):
     def in_form(self, bundle: AdapterBundle) -> AdapterBundle:
         return loralib_writing.in_form(bundle)
 
+    def reader_options(self, form: AdapterBundle) -> Mapping[str, float]:
+        return {"lora_alpha": form.config.lora_alpha}
+
     def write(self, bundle: AdapterBundle, path: Path) -> None:
         loralib_writing.save(bundle, path)
 

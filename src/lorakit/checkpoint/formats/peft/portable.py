@@ -7,7 +7,7 @@ vLLM applies one scale to all layers, and llama.cpp's converter passes over `use
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from lorakit.checkpoint import vllm
@@ -50,6 +50,10 @@ class Vllm(Portable):
     def problems(self, bundle: AdapterBundle) -> list[str]:
         found = super().problems(bundle)
         return found or vllm.obstacles(self.in_form(bundle))
+
+    def reader_options(self, form: AdapterBundle) -> Mapping[str, float]:
+        rank = vllm.max_rank(form)
+        return {} if rank is None else {"max_lora_rank": rank}
 
 
 def _not_portable(bundle: AdapterBundle, heads: Collection[str]) -> Iterator[str]:

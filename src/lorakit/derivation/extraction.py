@@ -18,9 +18,9 @@ from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.fingerprint import fingerprint_of
 from lorakit.checkpoint.settings import with_settings_of
 from lorakit.config import LoraConfig
+from lorakit.derivation.kept_whole import KeptWhole, keep_whole
 from lorakit.errors import FormatError, MismatchError
 from lorakit.foreign_files import local_path
-from lorakit.inference.kept_whole import KeptWhole, keep_whole
 from lorakit.injection.selection.naming import shortest_suffixes
 from lorakit.injection.transfer.base_facts import base_facts
 from lorakit.layers.conversion import site_of

@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lorakit.checkpoint import AdapterBundle, read, vllm, write
+from lorakit.checkpoint import AdapterBundle, read, write
 from lorakit.checkpoint.formats.codec import Codec
 from lorakit.checkpoint.renaming import renamed_by, renaming_text
 from lorakit.checkpoint.writing import codec_named
+from lorakit.derivation.derived import require_free
 from lorakit.errors import ConfigError, SaveError
 from lorakit.files import undone_on_error
 from lorakit.foreign_files import local_path
-from lorakit.inference.derived import require_free
 from lorakit.injection.transfer.loading import fit
 from lorakit.models.loading import load_config, meta_model
 from lorakit.runs.adapter_place import place_of
@@ -39,19 +39,25 @@ class Conversion:
     """The report of a conversion."""
 
     output: str
+    """What was written."""
     format: str
+    """Its format."""
     source_format: str
+    """That of the source."""
     adapted_modules: int
+    """How many there are."""
     bytes: int
+    """The size of the tensors' file."""
     lora_alpha: float
+    """As it is in the new file."""
     scale_in_B: bool
     """Whether B holds a part of the scale, so that the format computes the same function."""
     not_stored: list[str]
-    """What the file does not say of the adapter, and its reader has to know."""
+    """What the file does not say of the adapter."""
+    reader_options: Mapping[str, float] = field(default_factory=dict)
+    """What has to be passed to whatever reads it, by its name there."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Name of a module -> its name in the source, where that is another one."""
-    vllm_max_lora_rank: int | None = None
-    """For vLLM: the least --max-lora-rank that takes it."""
 
     def __str__(self) -> str:
         lines = [
@@ -64,8 +70,9 @@ class Conversion:
             lines.append(renaming_text(self.renamed))
         if self.not_stored:
             lines.append(f"not in this format: {', '.join(self.not_stored)}")
-        if self.vllm_max_lora_rank is not None:
-            lines.append(f"vLLM takes it with --max-lora-rank {self.vllm_max_lora_rank}")
+        if self.reader_options:
+            options = ", ".join(f"{name} {value:g}" for name, value in self.reader_options.items())
+            lines.append(f"to be passed to whatever reads it: {options}")
         return "\n".join(lines)
 
 
@@ -81,10 +88,11 @@ def convert(
     rename: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> Conversion:
-    """Write the adapter of a run, directory, file or hub id to `target` in another format.
+    """Write the adapter of `source`, a run, directory, file or hub id, to `target`.
 
-    `base` is only read where names or types of layers are the base's to say, and then its config
-    alone. `subfolder` and `rename` are as for `lorakit.load_adapter`.
+    `format` is a name of `lorakit.checkpoint.FORMATS`. `base` is only read where names or types of
+    layers are the base's to say, and then its config alone. `lora_alpha`, `revision`, `subfolder`
+    and `rename` are as for `lorakit.load_adapter`.
 
     Raises FormatError for the source, ConfigError for a missing `base`, MismatchError for one that
     the adapter does not fit, SaveError for what the format cannot hold and for a `target` that
@@ -136,16 +144,14 @@ def _on_base(bundle: AdapterBundle, base: str, source: str) -> AdapterBundle:
 
 def _report(bundle: AdapterBundle, codec: Codec, target: Path) -> Conversion:
     expected = codec.in_form(bundle)
-    alpha = expected.config.lora_alpha if codec.name == "loralib" else None
-    found = read(target, alpha)
+    options = codec.reader_options(expected)
+    found = read(target, options.get("lora_alpha"))
     _require_same(found.tensors, expected.tensors, target)
     lost = [
         text
         for name, text in _FACTS.items()
         if getattr(found, name) is None and getattr(bundle, name) is not None
     ]
-    if alpha is not None:
-        lost.insert(0, f"lora_alpha: pass {alpha:g} to whatever reads it")
     return Conversion(
         output=str(target),
         format=codec.name,
@@ -155,8 +161,8 @@ def _report(bundle: AdapterBundle, codec: Codec, target: Path) -> Conversion:
         lora_alpha=expected.config.lora_alpha,
         scale_in_B=_scale_moved(bundle, expected),
         not_stored=lost,
+        reader_options=options,
         renamed=bundle.renamed,
-        vllm_max_lora_rank=vllm.max_rank(expected) if codec.name == "vllm" else None,
     )
 
 
@@ -182,8 +188,5 @@ def _scale_moved(bundle: AdapterBundle, form: AdapterBundle) -> bool:
 
 
 def _size(target: Path) -> int:
-    files = target.iterdir() if target.is_dir() else [target]
-    return sum(file.stat().st_size for file in files if file.suffix in (".safetensors", *_SINGLE))
-
-
-_SINGLE = (".pt", ".pth", ".bin", ".ckpt", ".gguf")
+    files = target.glob("*.safetensors") if target.is_dir() else [target]
+    return sum(file.stat().st_size for file in files)

@@ -19,9 +19,9 @@ from transformers import AutoModel, AutoModelForCausalLM, GPT2Config, LlamaConfi
 import lorakit as lora
 from lorakit.checkpoint import AdapterBundle, read, write
 from lorakit.cli import main
+from lorakit.derivation import conversion
+from lorakit.derivation.conversion import convert
 from lorakit.errors import ConfigError, FormatError, MismatchError, SaveError
-from lorakit.inference import conversion
-from lorakit.inference.conversion import convert
 from tests.tolerances import MODEL
 
 LLAMA = LlamaConfig(
@@ -100,8 +100,8 @@ def test_portable_is_the_same_function_for_a_reader_of_r_and_alpha_alone(
 
 def test_vllm_form_says_the_rank_to_serve_it_with(adapter: Path, tmp_path: Path) -> None:
     report = convert(str(adapter), tmp_path / "vllm", "vllm")
-    assert report.vllm_max_lora_rank == 8
-    assert "vLLM takes it with --max-lora-rank 8" in str(report)
+    assert report.reader_options == {"max_lora_rank": 8}
+    assert "to be passed to whatever reads it: max_lora_rank 8" in str(report)
 
 
 def test_loralib_and_back_needs_the_bases_config_alone(
@@ -109,7 +109,8 @@ def test_loralib_and_back_needs_the_bases_config_alone(
 ) -> None:
     report = convert(str(adapter), tmp_path / "lora.pt", "loralib")
     expected, alpha = with_adapter(base, adapter), report.lora_alpha
-    assert f"lora_alpha: pass {alpha:g} to whatever reads it" in report.not_stored
+    assert report.reader_options == {"lora_alpha": alpha}
+    assert f"to be passed to whatever reads it: lora_alpha {alpha:g}" in str(report)
     assert_close(with_adapter(base, tmp_path / "lora.pt", lora_alpha=alpha), expected, **MODEL)
     there = str(tmp_path / "lora.pt")
     with pytest.raises(ConfigError, match="pass it with --base"):
@@ -203,7 +204,7 @@ def test_command_converts_and_lists_what_a_format_cannot_hold(
         return capsys.readouterr()
 
     out, _ = run("convert", str(adapter), str(tmp_path / "v"), "--to", "vllm", "--json")
-    assert '"vllm_max_lora_rank": 8' in out
+    assert '"max_lora_rank": 8' in out
     _, error = run("convert", str(adapter), str(tmp_path / "v"), "--to", "portabel")
     assert "'portabel' is unknown (did you mean 'portable'?)" in error
 
