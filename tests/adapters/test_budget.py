@@ -212,36 +212,6 @@ def test_a_file_that_has_changed_is_refused(
     adapters.unload("a")
 
 
-def test_prefetched_ones_are_there(
-    paths: dict[str, Path], expected: dict[str, torch.Tensor]
-) -> None:
-    adapters = limited(paths, 2 * ONE)
-    adapters.prefetch(["a", "b"]).result()
-    assert beside(adapters) == {"a", "b"}
-    adapters.activate("a")
-    assert_close(output(adapters.model, **TEXT), expected["a"], **MODEL)
-    adapters.prefetch(["c"]).result()
-    assert beside(adapters) == {"a", "c"}
-    with adapters.rows(["a", "c"]):
-        adapters.prefetch(["d"]).result()
-        assert where(adapters)["d"] == "disk"
-
-
-def test_prefetching_reads_a_file_once(
-    paths: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    adapters, reads = limited(paths, 2 * ONE), []
-    fetch = adapters._store._fetch
-    monkeypatch.setattr(adapters._store, "_fetch", lambda m: reads.append(m.name) or fetch(m))
-    for _ in range(20):
-        adapters.prefetch(["a", "b"])
-        with adapters.rows(["a", "b"]):
-            pass
-        with adapters.rows(["c", "d"]):
-            pass
-    assert len(reads) == 80
-
-
 def test_an_evicted_one_is_saved(paths: dict[str, Path], tmp_path: Path) -> None:
     adapters = limited(paths, ONE)
     again = adapters.save("a", tmp_path / "again")

@@ -41,6 +41,8 @@ class Member:
     """Its modules whose input does not begin with the rows of a batch, each with why."""
     slab: Slab | None = None
     """Beside the base, ready to compute with."""
+    arrivals: int = 0
+    """How often it has come there."""
     on_host: Slab | None = None
     """In host memory, while it is not beside the base."""
     holders: list[Holder] = field(default_factory=list)

@@ -93,13 +93,16 @@ class Store:
     def slab_of(self, member: Member) -> Slab:
         """What it has, wherever it is; it does not come in for that."""
         with member.reading:
-            with self.changed:
-                found = member.slab or member.on_host
-            found = found or member.was_read()
-            if found is None:
-                found = self._fetch(member)
-                member.was_read = ref(found)
-            return found
+            return self._slab_of(member)
+
+    def _slab_of(self, member: Member) -> Slab:
+        with self.changed:
+            found = member.slab or member.on_host
+        found = found or member.was_read()
+        if found is None:
+            found = self._fetch(member)
+            member.was_read = ref(found)
+        return found
 
     # --- hold
 
@@ -170,17 +173,22 @@ class Store:
             self._require(_needs("prefetch()", members), _bytes(members), 0)
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(1, "lorakit-prefetch")
-            return self._pool.submit(self._prefetch, members)
+            return self._pool.submit(self._prefetch, [(m, m.arrivals) for m in members])
 
-    def _prefetch(self, members: Collection[Member]) -> None:
-        for member in members:
-            slab = None if member.slab is not None else self.slab_of(member)
+    def _prefetch(self, asked: Iterable[tuple[Member, int]]) -> None:
+        """Bring these in, but for those that have come in since they were asked for: who needed one
+        was faster, and it may have left again for others."""
+        for member, arrivals in asked:
+            with member.reading:  # who reads it just now is waited for
+                slab = self._slab_of(member) if member.arrivals == arrivals else None
             with self.changed:
+                if slab is None or member.arrivals != arrivals:
+                    continue
                 if self.members.get(member.name) is not member:
                     continue
                 if member.slab is not None:
                     self._touch(member)
-                elif slab is not None and not self._bring(member, slab):
+                elif not self._bring(member, slab):
                     self._keep_on_host(member, slab)
 
     # --- under the lock
@@ -239,6 +247,7 @@ class Store:
             self._keep_on_host(idle, self._let_go(idle))
         with torch.inference_mode(False), torch.no_grad():
             member.slab = slab if member.trains else slab.beside()
+        member.arrivals += 1
         self._routing.slabs.add(member.slab)
         self._beside[member] = None
         self._on_host.pop(member, None)

@@ -1,0 +1,80 @@
+"""Adapters that come in by a thread of the set, before they are needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from lorakit import AdapterSet
+from tests.adapters.files import output
+from tests.adapters.test_budget import ONE, beside, expected, limited, paths, where
+from tests.adapters.test_rows import TEXT
+from tests.tolerances import MODEL
+
+__all__ = ["expected", "paths"]  # fixtures
+
+
+def read_by(adapters: AdapterSet, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the adapters whose files are read from now on."""
+    reads: list[str] = []
+    fetch = adapters._store._fetch
+
+    def counted(member: Any) -> Any:
+        reads.append(member.name)
+        return fetch(member)
+
+    monkeypatch.setattr(adapters._store, "_fetch", counted)
+    return reads
+
+
+def test_prefetched_ones_are_there(
+    paths: dict[str, Path], expected: dict[str, torch.Tensor]
+) -> None:
+    adapters = limited(paths, 2 * ONE)
+    adapters.prefetch(["a", "b"]).result()
+    assert beside(adapters) == {"a", "b"}
+    adapters.activate("a")
+    assert_close(output(adapters.model, **TEXT), expected["a"], **MODEL)
+    adapters.prefetch(["c"]).result()
+    assert beside(adapters) == {"a", "c"}
+    with adapters.rows(["a", "c"]):
+        adapters.prefetch(["d"]).result()
+        assert where(adapters)["d"] == "disk"
+
+
+def test_prefetching_reads_a_file_once(
+    paths: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapters = limited(paths, 2 * ONE)
+    reads = read_by(adapters, monkeypatch)
+    for _ in range(20):
+        adapters.prefetch(["a", "b"])
+        with adapters.rows(["a", "b"]):
+            pass
+        with adapters.rows(["c", "d"]):
+            pass
+    assert len(reads) == 80
+
+
+def test_a_prefetch_that_comes_late_moves_nothing(
+    paths: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever needed the adapter was faster, and others have taken its place since."""
+    adapters, go = limited(paths, 2 * ONE), Event()
+    adapters.prefetch(["c"]).result()
+    pool: Any = adapters._store._pool
+    pool.submit(go.wait, 30)
+    reads = read_by(adapters, monkeypatch)
+    late = adapters.prefetch(["a", "b"])
+    for names in (["a", "b"], ["c", "d"]):
+        with adapters.rows(names):
+            pass
+    go.set()
+    late.result()
+    assert beside(adapters) == {"c", "d"}
+    assert reads == ["a", "b", "c", "d"]
