@@ -60,6 +60,18 @@ def test_only_an_adapter_unlike_those_before_is_matched(tmp_path: Path, matched:
     assert all(loaded.base_verified for loaded in adapters.list())
 
 
+def test_only_so_many_ways_of_placing_are_remembered(
+    tmp_path: Path, matched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "REMEMBERED", 2)
+    paths = {f"r{r}": save(zoo.llama, tmp_path / f"r{r}", **{**QV, "r": r}) for r in (1, 2, 3)}
+    adapters = loaded_set(zoo.llama(), {n: paths[n] for n in ("r1", "r2")})
+    for again, name in (("x", "r1"), ("y", "r3"), ("z", "r1"), ("u", "r3"), ("v", "r2")):
+        adapters.load(again, paths[name])
+    assert matched == ["r1", "r2", "r3", "r2"]
+    assert len(adapters._intake._loader._known) == 2
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -67,6 +79,7 @@ def test_only_an_adapter_unlike_those_before_is_matched(tmp_path: Path, matched:
         lambda model: model.load_state_dict(
             {k: v * 2 for k, v in model.state_dict().items()}, assign=True
         ),
+        lambda model: [parameter.data.mul_(2) for parameter in model.parameters()],
     ],
 )
 def test_a_base_that_has_changed_is_matched_again(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 import lorakit
@@ -148,15 +150,30 @@ def test_replicas_of_data_parallel_are_refused(paths: dict[str, Path]) -> None:
         layer._replicate_for_data_parallel()
 
 
-def test_rows_follow_a_base_that_is_changed_in_place(tmp_path: Path) -> None:
-    """DoRA's norm depends on the weight, and a composition of a batch is kept."""
+def twice(weight: Tensor) -> None:
+    with torch.no_grad():
+        weight.mul_(2)
+
+
+def twice_by_numpy(weight: Tensor) -> None:
+    array = weight.detach().numpy()
+    np.multiply(array, 2, out=array)
+
+
+@pytest.mark.parametrize("change", [twice, lambda w: w.data.mul_(2), twice_by_numpy])
+def test_rows_follow_a_base_that_is_changed_in_place(
+    tmp_path: Path, change: Callable[[Tensor], object]
+) -> None:
+    """DoRA's norm depends on the weight, and a composition of a batch is kept.
+
+    No version counter tells of `.data` and of numpy.
+    """
     config = {"r": 2, "use_dora": True, "target_modules": ["q_proj"]}
     paths, model = {"dora": save(zoo.llama, tmp_path, **config)}, zoo.llama()
     adapters = loaded_set(model, paths)
 
     def changed(other: nn.Module) -> nn.Module:
-        with torch.no_grad():
-            other.get_submodule("model.layers.0.self_attn.q_proj").weight.mul_(2)
+        change(other.get_parameter("model.layers.0.self_attn.q_proj.weight"))
         return other
 
     with adapters.rows(["dora", None]):

@@ -23,7 +23,7 @@ from torch.testing import assert_close
 import lorakit as lora
 from lorakit.layers import merged_weight
 from lorakit.layers.base import AdapterLayer
-from lorakit.layers.merge_cache import sample
+from lorakit.layers.weight_mark import sample
 from tests.layers.test_cache import example, slow_forward
 from tests.layers.test_cache_writes import (
     MovingAverage,

@@ -17,7 +17,7 @@ from torch.testing import assert_close
 
 import lorakit as lora
 from lorakit.layers.base import AdapterLayer
-from lorakit.layers.merge_cache import sample
+from lorakit.layers.weight_mark import sample
 from tests.tolerances import EXACT, TOLERANCES
 
 QV = [True, False, True]

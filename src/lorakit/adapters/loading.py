@@ -6,7 +6,7 @@ was: to match names, shapes and base weights takes several times as long as to r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.injection.transfer.loading import fit
 from lorakit.injection.transfer.placement import Placement
 from lorakit.layers.conversion import base_weight
-from lorakit.private.torch_names import version_of
+from lorakit.layers.weight_mark import WeightMark
 from lorakit.variants import AdapterSpec, ModuleAdapter, Site
 from lorakit.variants.site import Shape
 from lorakit.variants.trainable_tokens import rows_of
@@ -44,9 +44,17 @@ class Known(NamedTuple):
     config: LoraConfig
     base_verified: bool | None
     modules: Mapping[str, tuple[AdapterSpec, Site | None, torch.dtype]]
-    beside: Sequence[nn.Module]
-    base: Sequence[tuple[int, int]]
-    """Address and version of the weight of each of these modules."""
+    beside: Sequence[tuple[nn.Module, WeightMark]]
+    """The modules with these base weights."""
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the base weights are still the same."""
+        return all(mark.matches(base_weight(module)) for module, mark in self.beside)
+
+
+REMEMBERED = 16
+"""How many ways of placing a bundle a set remembers: those that were used last."""
 
 
 class Loader:
@@ -82,7 +90,7 @@ class Loader:
             parts = _parts(placement, bundle)
             config, verified = placement.config, placement.base_verified
             if alike is not None and verified is not False:
-                self._known.append((alike, self._as_known(placement)))
+                self._remember(alike, self._as_known(placement))
         else:
             parts, config, verified = _placed_as(known, bundle), known.config, known.base_verified
         loaded = describe(name, origin, config, parts)
@@ -91,8 +99,18 @@ class Loader:
 
     def _find(self, alike: Likeness) -> Known | None:
         """How a bundle like this was placed, if the base weights are still the same."""
-        known = next((known for other, known in self._known if other == alike), None)
-        return known if known is not None and known.base == _marks(known.beside) else None
+        at = next((n for n, (other, _) in enumerate(self._known) if other == alike), None)
+        if at is None:
+            return None
+        known = self._known.pop(at)[1]
+        if not known.is_valid:
+            return None
+        self._remember(alike, known)
+        return known
+
+    def _remember(self, alike: Likeness, known: Known) -> None:
+        self._known.append((alike, known))
+        del self._known[:-REMEMBERED]
 
     def _as_known(self, placement: Placement) -> Known:
         modules = {}
@@ -100,13 +118,8 @@ class Loader:
             master = next(iter(adapter.tensors.values())).dtype
             modules[name] = adapter.spec, adapter.site, master
         beside = [self._model.get_submodule(name) for name in modules]
-        return Known(placement.config, placement.base_verified, modules, beside, _marks(beside))
-
-
-def _marks(modules: Iterable[nn.Module]) -> list[tuple[int, int]]:
-    """Address and version of each base weight."""
-    weights = map(base_weight, modules)
-    return [(weight.data_ptr(), version_of(weight)) for weight in weights]
+        marks = [(module, WeightMark.of(base_weight(module))) for module in beside]
+        return Known(placement.config, placement.base_verified, modules, marks)
 
 
 def likeness(bundle: AdapterBundle) -> Likeness | None:

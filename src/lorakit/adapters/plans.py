@@ -21,7 +21,7 @@ from lorakit.errors import StateError
 from lorakit.functional import dora, slices
 from lorakit.functional.rows import Pack, Part, gathered, is_segmented, pack, segmented
 from lorakit.layers.linear import Linear
-from lorakit.private.torch_names import version_of
+from lorakit.layers.weight_mark import WeightMark
 from lorakit.variants import LinearSite, ModuleAdapter
 from lorakit.variants.dora import MAGNITUDE
 
@@ -58,14 +58,8 @@ class ByRows:
     def _begin(self) -> None:
         self._parts = self._make()
         self._packs: dict[torch.dtype, Pack] = {}
-        self._beside = self._base()
-
-    def _base(self) -> tuple[int, int] | None:
-        """Address and version of the base's weight, where the parts depend on it."""
-        if all(part.d_SO is None for part in self._parts):
-            return None
-        weight = self._module.base_weight
-        return weight.data_ptr(), version_of(weight)
+        needs_weight = any(part.d_SO is not None for part in self._parts)
+        self._beside = WeightMark.of(self._module.base_weight) if needs_weight else None
 
     def __call__(self, input: Tensor) -> Tensor:
         y: Tensor = self._module.plain(input, self._module.base_weight)
@@ -81,7 +75,7 @@ class ByRows:
         """The output, where y is the base's; without gradients y may be written to."""
         if repeats(self._place, self._rows, input) and input.ndim == 1:
             raise StateError(f"{self._place} has an input of one dimension, which has no rows.")
-        if self._base() != self._beside:
+        if self._beside is not None and not self._beside.matches(self._module.base_weight):
             self._begin()
         bias = self._module.base_bias
         x_NTI = input.reshape(self._rows, -1, input.shape[-1])

@@ -25,6 +25,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from lorakit.layers.weight_mark import sample
 from lorakit.private.torch_names import is_fake, peek_interpreter_stack, version_of
 
 
@@ -75,16 +76,6 @@ class MergeCacheKey(NamedTuple):
 
 _pointer = Tensor.data_ptr
 _storage = Tensor.untyped_storage
-
-SAMPLES = 16
-
-
-def sample(weight: Tensor) -> Tensor:
-    """A view of some numbers spread over W; the last one, which a write reaches last, is one."""
-    if not weight.is_contiguous():
-        return weight.diagonal()
-    apart = max(1, weight.numel() // SAMPLES)
-    return weight.view(-1)[(weight.numel() - 1) % apart :: apart]
 
 
 def _as_words(tensor: Tensor, copy: Tensor) -> tuple[Tensor, Tensor]:
