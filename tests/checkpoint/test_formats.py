@@ -239,7 +239,7 @@ def test_attention_projection_that_is_not_adapted_gets_zeros(there: str) -> None
         ({"lora_bias": True}, "lora_bias=True is not supported"),
         (
             {"target_parameters": ["experts.w"]},
-            r"target_parameters=\['experts.w'\] is not supported",
+            r"target_parameters=\['experts.w'\], and it has no adapter of one of them",
         ),
         (
             {"trainable_token_indices": [1]},
@@ -284,7 +284,7 @@ def test_config_that_cannot_be_is_refused(change: dict[str, Any], message: str) 
 
 
 def test_unknown_features_are_listed_together() -> None:
-    config = CONFIG | {"use_qalora": True, "lora_bias": True, "target_parameters": ["w"]}
+    config = CONFIG | {"use_qalora": True, "lora_bias": True, "layer_replication": [[0, 2]]}
     with pytest.raises(FormatError) as caught:
         decode(PeftFiles(config, tensors(), None))
     assert len(caught.value.problems) == 3

@@ -13,6 +13,7 @@ from lorakit.variants import (
     InProjSite,
     LinearSite,
     ModuleAdapter,
+    ParameterSite,
     RowsSite,
     Site,
     SlicedSite,
@@ -26,6 +27,9 @@ CASES = [
     (LinearSite(9, 5, transposed=True), SPEC),
     (InProjSite(3, 9), SPEC),
     (EmbeddingSite(9, 4), SPEC),
+    (ParameterSite(5, 3, 9), SPEC),
+    (ParameterSite(5, 3, 9, transposed=True), SPEC),
+    (ParameterSite(5, 9), SPEC),
     (LinearSite(5, 9), AdapterSpec(2, lora_alpha=3, variant="dora")),
     (RowsSite(4, 9, rows=(0, 3, 4, 8)), rows_spec((0, 3, 4, 8))),
 ]

@@ -20,6 +20,7 @@ from lorakit.variants import (
     LinearSite,
     ModuleAdapter,
     OutProjSite,
+    ParameterSite,
     Site,
     SlicedSite,
 )
@@ -38,6 +39,9 @@ SITES: dict[str, Site] = {
     "square": ConvSite((6, 4, 3, 3), square=True),
     "in_proj": InProjSite(4, 12),
     "out_proj": OutProjSite(4, 4),
+    "experts": ParameterSite(7, 5, 3),
+    "transposed experts": ParameterSite(7, 5, 3, transposed=True),
+    "parameter": ParameterSite(7, 5),
 }
 
 

@@ -13,11 +13,18 @@ from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_class_of
 from lorakit.layers.readers import reads_weight
 from lorakit.layers.refusals import overridden_forward
+from lorakit.variants.parameter_site import parameters_of
+from lorakit.variants.site import Sited
 
 
-def require_by_row(model: nn.Module, slots: Mapping[str, Slot], message: str) -> None:
-    """Raise TargetError with this message for tensors, by name, that are one for all rows."""
-    problems = []
+def require_by_row(
+    model: nn.Module, slots: Mapping[str, Slot], adapters: Mapping[str, Sited], message: str
+) -> None:
+    """Raise TargetError with this message for tensors, by name, that are one for all rows.
+
+    `slots` are what is trained in full, `adapters` those of LoRA.
+    """
+    problems = [(name, _OF_ITS_MODULE) for name in parameters_of(adapters)]
     for key, (module, leaf) in slots.items():
         parent, _, child = key.rpartition(".")[0].rpartition(".")
         reader = model.get_submodule(parent)
@@ -28,6 +35,9 @@ def require_by_row(model: nn.Module, slots: Mapping[str, Slot], message: str) ->
             problems.append((key, problem))
     if problems:
         raise TargetError(message, group_layers(problems))
+
+
+_OF_ITS_MODULE = "is a parameter that its module reads itself, for the tokens of all rows"
 
 
 def _not_by_row(module: nn.Module, leaf: str) -> str | None:

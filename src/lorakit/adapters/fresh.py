@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -32,22 +32,24 @@ def fresh(model: nn.Module, config: LoraConfig) -> Parts:
             "cannot be added to one. Train such an adapter with lorakit.inject, and load it."
         )
     selection = select(model, config)
-    adapters = {target.name: _initial(target) for target in selection.targets}
-    own = _copies(model, selection.trained)
-    names = dict.fromkeys([*adapters, *own])
-    return {name: Entry(adapters.get(name), own.get(name, {}), trains=True) for name in names}
-
-
-def _copies(model: nn.Module, slots: Iterable[Slot]) -> dict[str, dict[str, Tensor]]:
-    """Trainable copies of these tensors, in at least float32, by module."""
     names = {id(module): name for name, module in model.named_modules()}
-    found = {f"{names[id(module)]}.{leaf}": (module, leaf) for module, leaf in slots}
-    require_by_row(model, found, "An AdapterSet cannot train these, one for each adapter:")
+    slots = {f"{names[id(module)]}.{leaf}": (module, leaf) for module, leaf in selection.trained}
+    targets = {target.name: target for target in selection.targets}
+    message = "An AdapterSet cannot train these, one for each adapter:"
+    require_by_row(model, slots, targets, message)
+    adapters = {name: _initial(target) for name, target in targets.items()}
+    own = _copies(slots)
+    both = dict.fromkeys([*adapters, *own])
+    return {name: Entry(adapters.get(name), own.get(name, {}), trains=True) for name in both}
+
+
+def _copies(slots: Mapping[str, Slot]) -> dict[str, dict[str, Tensor]]:
+    """Trainable copies of these tensors, in at least float32, by module."""
     own: dict[str, dict[str, Tensor]] = {}
-    for module, leaf in found.values():
+    for name, (module, leaf) in slots.items():
         original = module.get_parameter(leaf).detach()
         copy = nn.Parameter(original.clone().to(adapter_dtype(original.dtype)))
-        own.setdefault(names[id(module)], {})[leaf] = copy
+        own.setdefault(name.rpartition(".")[0], {})[leaf] = copy
     return own
 
 

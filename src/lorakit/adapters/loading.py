@@ -84,6 +84,7 @@ class Loader:
             require_by_row(
                 self._model,
                 placement.trained,
+                placement.adapters,
                 f"{origin} trains tensors that cannot differ from row to row, so it cannot be one "
                 "of a set; load it onto a base of its own with lorakit.load_adapter:",
             )

@@ -26,7 +26,7 @@ def parts_of(source: nn.Module, model: nn.Module) -> Parts:
         f"{n}.{leaf}": (model.get_submodule(n), leaf) for n, part in own.items() for leaf in part
     }
     message = "These are one for all rows of a batch, so adapters cannot train there together:"
-    require_by_row(model, slots, message)
+    require_by_row(model, slots, adapters, message)
     problems = []
     for name, adapter in adapters.items():
         parent, _, child = name.rpartition(".")

@@ -13,7 +13,7 @@ from torch import Tensor
 from lorakit.algebra.resizing import UNKNOWN_LAYER
 from lorakit.algebra.size import Size
 from lorakit.checkpoint import AdapterBundle
-from lorakit.variants import ConvSite, ModuleAdapter, RowsSite, Site
+from lorakit.variants import ConvSite, ModuleAdapter, ParameterSite, RowsSite, Site
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,8 @@ def _geometry(site: Site) -> str:
     """What two sites of one weight have in common, whatever else their files say."""
     if isinstance(site, ConvSite):
         return f"{site.shape}" + (f" in {site.groups} groups" if site.groups > 1 else "")
+    if isinstance(site, ParameterSite):
+        return f"{site.count} x ({site.out_features}, {site.in_features})"
     kind = "embedding" if site.kind == "embedding" else "linear"
     return f"{kind} ({site.out_features}, {site.in_features})"
 

@@ -66,7 +66,7 @@ def _config(
 ) -> LoraConfig:
     """Selects the modules as one of `whole` does, which adapt all of them, else by their names."""
     stated = [bundle.config for bundle in whole if bundle.targets_stated]
-    config = stated[0] if stated else LoraConfig(target_modules=targets_of(adapters))
+    config = stated[0] if stated else LoraConfig(**targets_of(adapters))
     saved = dict.fromkeys(x for b in bundles for x in b.config.modules_to_save or ())
     return config.replace(
         modules_to_save=list(saved) or None,

@@ -40,7 +40,7 @@ def in_model_names(
     }
     config = bundle.config
     if adapters and not bundle.targets_stated:
-        config = config.replace(target_modules=targets_of(adapters))
+        config = config.replace(**targets_of(adapters))
     named = replace(bundle, config=config, adapters=adapters, trained=trained, spelling=None)
     return named, _problems([name for name in owners if name not in found], meant)
 

@@ -33,7 +33,7 @@ def rename_modules(bundle: AdapterBundle, names: Mapping[str, str]) -> AdapterBu
         raise FormatError("Renaming gives two modules one name:", twice)
     adapters = {new[name]: adapter for name, adapter in bundle.adapters.items()}
     config = bundle.config.replace(
-        target_modules=targets_of(adapters),
+        **targets_of(adapters),
         exclude_modules=None,
         layers_to_transform=None,
         layers_pattern=None,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from lorakit.config import LoraConfig
 from lorakit.variants import ModuleAdapter
+from lorakit.variants.parameter_site import parameters_of
 from lorakit.variants.trainable_tokens import rows_of
 
 
@@ -35,18 +37,24 @@ def with_settings_of(config: LoraConfig, adapters: Mapping[str, ModuleAdapter]) 
     )
 
 
-def targets_of(adapters: Mapping[str, ModuleAdapter]) -> list[str] | None:
-    """`target_modules` by whole names: not the rows of tokens, which have a setting of their own.
+def targets_of(adapters: Mapping[str, ModuleAdapter]) -> dict[str, Any]:
+    """The fields `target_modules` and `target_parameters` of a config, by whole names.
 
-    An attention's output projection goes by the name of the attention.
+    Rows of tokens have a setting of their own, and an attention's output projection goes by the
+    name of the attention.
     """
-    rows = rows_of(adapters)
+    parameters = parameters_of(adapters)
+    apart = {*rows_of(adapters), *parameters}
     names = [
         name.removesuffix(".out_proj") if x.site is not None and x.site.kind == "out_proj" else name
         for name, x in adapters.items()
-        if name not in rows
+        if name not in apart
     ]
-    return list(dict.fromkeys(names)) or None
+    modules = list(dict.fromkeys(names))
+    return {
+        "target_modules": modules or ([] if parameters else None),
+        "target_parameters": parameters or None,
+    }
 
 
 def _exactly(name: str) -> str:

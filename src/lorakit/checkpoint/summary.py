@@ -164,4 +164,5 @@ def _targets(bundle: AdapterBundle) -> list[str] | str:
     targets = bundle.config.target_modules
     if targets is None or not bundle.targets_stated or bundle.adapters.keys() >= set(targets):
         return sorted({name.rpartition(".")[2] for name in bundle.adapters})
-    return targets if isinstance(targets, str) else list(targets)
+    parameters = bundle.config.target_parameters or ()
+    return targets if isinstance(targets, str) else [*targets, *parameters]

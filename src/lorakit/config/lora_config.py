@@ -35,7 +35,9 @@ class _AsVariant:
 
 _AS_VARIANT: Any = _AsVariant()
 
-_NAME_LISTS = ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern")
+_NAME_LISTS = (
+    "target_modules", "target_parameters", "exclude_modules", "modules_to_save", "layers_pattern",
+)  # fmt: skip
 """Fields of which each may list names."""
 
 
@@ -64,7 +66,8 @@ class LoraConfig:
     """Names or dotted suffixes; one string is a regular expression for the whole name, or
     "all-linear" (every linear layer of the backbone), or "attention:" with the letters of some of
     attention's projections, q, k, v and o, by their roles in the architectures that lorakit knows.
-    None: the paper's query and value there, "attention:qv"."""
+    None: the paper's query and value there, "attention:qv". An empty list: none, where
+    `target_parameters` has what is adapted."""
 
     exclude_modules: str | Sequence[str] | None = None
     """Left out of what `target_modules` matched; suffixes or a regular expression."""
@@ -118,6 +121,12 @@ class LoraConfig:
     """Tokens, such as added ones, whose rows of the vocabulary are trained and saved: of the input
     embeddings, and of the head where it is tied to them. A dict names modules, by their name or
     dotted suffix, and the tokens of each."""
+
+    target_parameters: Sequence[str] | None = None
+    """Names or dotted suffixes of parameters that are adapted by themselves, in two or three
+    dimensions: the experts of a mixture, `["experts.gate_up_proj", "experts.down_proj"]`, each
+    expert with its own A and B. `exclude_modules` and `layers_to_transform` do not apply to them,
+    as in PEFT, and `lora_dropout` has to be 0."""
 
     def __post_init__(self) -> None:
         problems = self._normalise() + self._variant_problems()
@@ -250,12 +259,15 @@ class LoraConfig:
         problems = []
         for name in _NAME_LISTS:
             value = getattr(self, name)
+            if value == () and name == "target_modules" and self.target_parameters:
+                continue
             if isinstance(value, tuple) and (not value or not all(map(is_name, value))):
                 problems.append(f"{name} is {value!r}; it must be None or list at least one name")
-        if isinstance(self.modules_to_save, str):
-            problems.append(
-                f"modules_to_save is a string; it must be a list: [{self.modules_to_save!r}]"
-            )
+        problems += [
+            f"{name} is a string; it must be a list: [{value!r}]"
+            for name in ("modules_to_save", "target_parameters")
+            if isinstance(value := getattr(self, name), str)
+        ]
         lists = self.layers_pattern or ()
         if not all(is_plain(name) for name in lists if is_name(name)):
             problems.append(f"layers_pattern is {lists!r}; it must list names such as 'layers'")

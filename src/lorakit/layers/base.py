@@ -50,6 +50,22 @@ class AdapterLayer(AdapterSettings, LoRALayer):
     # --- what a subclass defines
 
     @classmethod
+    def weight_of(cls, module: nn.Module) -> nn.Parameter | None:
+        """The weight of a module of `torch_class`, adapted or not; None if it has none."""
+        return module._parameters.get(cls.weight_name)
+
+    @classmethod
+    def weight_path(cls, name: str) -> str:
+        """The full name of the weight of the module called `name`."""
+        return f"{name}.{cls.weight_name}"
+
+    @classmethod
+    def give_back(cls, module: nn.Module, weight: nn.Parameter | None) -> None:
+        """After `module` has its own class again: `weight` replaces its own, if there is one."""
+        if weight is not None:
+            module._parameters[cls.weight_name] = weight
+
+    @classmethod
     def site_of(cls, module: nn.Module) -> Site:
         """The geometry of a module of `torch_class`, adapted or not."""
         raise NotImplementedError

@@ -21,6 +21,7 @@ from lorakit.layers.embedding import Embedding
 from lorakit.layers.linear import Linear, MergedLinear
 from lorakit.layers.merge_cache import unwatch
 from lorakit.layers.merged_weight import PASSING
+from lorakit.layers.parameter import ModuleParameter, ParameterLayer
 from lorakit.private.torch_names import OutProjection
 from lorakit.surgery.alteration import NAME as ALTERATION
 from lorakit.surgery.alteration import alteration, altered
@@ -37,6 +38,7 @@ ADAPTED: dict[type[nn.Module], type[AdapterLayer]] = {
     nn.Conv2d: Conv2d,
     nn.Conv3d: Conv3d,
     nn.MultiheadAttention: MultiheadAttention,
+    ModuleParameter: ParameterLayer,
 }
 _REGISTERED: set[type[nn.Module]] = set()
 """Subclasses of these that a user has registered."""
@@ -96,14 +98,10 @@ def keeps_its_forward(kind: type[nn.Module]) -> bool:
 
 def base_weight(module: nn.Module) -> Tensor:
     """The weight that an adapter of this module adapts."""
-    weight = module._parameters[_weight_name(module)]
+    leaf = type(module) if isinstance(module, AdapterLayer) else lora_class_of(module)
+    weight = (leaf or AdapterLayer).weight_of(module)
     assert weight is not None
     return weight
-
-
-def _weight_name(module: nn.Module) -> str:
-    leaf = type(module) if isinstance(module, AdapterLayer) else lora_class_of(module)
-    return AdapterLayer.weight_name if leaf is None else leaf.weight_name
 
 
 CONV1D = ("in_features", "out_features", "fan_in_fan_out")
@@ -144,7 +142,7 @@ def adapt(
         record.attributes = frozenset(set(module.__dict__) - before - {ALTERATION})
     except BaseException:
         added = set(module.__dict__) - before
-        complete([partial(_strip, module, original, adapter_names(), added, {})])
+        complete([partial(_strip, module, original, adapter_names(), added, leaf, None)])
         raise
     return module
 
@@ -171,13 +169,10 @@ def restoration(module: AdapterLayer, weight: nn.Parameter | None = None) -> Cal
     `weight` replaces the layer's parameter. Raises TargetError if the layer has no plain form.
     """
     require_plain_form([module])
-    record, name = alteration(module), _weight_name(module)
+    record = alteration(module)
     added = record.attributes if record is not None else frozenset()
-    replaced = {}
-    if weight is not None:
-        replaced[name] = weight
     original, names = original_class(module), module.variant.tensor_names
-    return partial(_strip, module, original, names, OWN | added, replaced)
+    return partial(_strip, module, original, names, OWN | added, type(module), weight)
 
 
 OWN = {"spec", "site", "variant", "scaling"} | PASSING
@@ -189,16 +184,20 @@ def _strip(
     original: type[nn.Module],
     names: Iterable[str],
     attributes: Iterable[str],
-    replaced: Mapping[str, nn.Parameter],
+    leaf: type[AdapterLayer],
+    weight: nn.Parameter | None,
 ) -> None:
-    """Restore the class; remove the adapter and the attributes that were added with it."""
+    """Restore the class; remove the adapter and the attributes that were added with it.
+
+    `leaf` is the class of the layer; `weight` replaces its parameter, if there is one.
+    """
     unwatch(module)
     for name in names:
         module._parameters.pop(name, None)
     for name in attributes:
         module.__dict__.pop(name, None)
-    module._parameters.update(replaced)
     module.__class__ = original
+    leaf.give_back(module, weight)
     record = alteration(module)
     if record is not None:
         record.original_class, record.attributes = None, frozenset()

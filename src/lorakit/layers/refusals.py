@@ -8,6 +8,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import ADAPTED, CONV1D, OWN, keeps_its_forward, lora_class_of
+from lorakit.layers.parameter import ModuleParameter
 from lorakit.private.torch_names import is_fake
 from lorakit.surgery.split import is_conv1d
 from lorakit.variants.registry import adapter_names
@@ -29,21 +30,36 @@ def refusal(module: nn.Module, in_rows: bool = False) -> str | None:
         return "is parametrized; call torch.nn.utils.parametrize.remove_parametrizations first"
     if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         return f"has type {name}; transposed convolutions are not supported"
+    if isinstance(module, ModuleParameter) and (reason := _owner_refusal(module)):
+        return reason
     leaf = lora_class_of(module, in_rows)
     if leaf is None:
         known = next((c for c in ADAPTED if isinstance(module, c)), None)
         if known is None:
             return f"has type {name}, which is not supported"
-        if reason := weight_refusal(module._parameters.get(ADAPTED[known].weight_name)):
+        if reason := weight_refusal(ADAPTED[known].weight_of(module)):
             return reason
         return (
             f"has type {name}, an unregistered subclass of {known.__name__}; if its forward "
             "computes the same function, register the subclass with lorakit.layers.register"
         )
-    weight = module._parameters.get(leaf.weight_name)
+    weight = leaf.weight_of(module)
     if weight is None:
         return leaf.without_weight
     return weight_refusal(weight) or _name_refusal(module, leaf) or _forward_refusal(module)
+
+
+def _owner_refusal(module: ModuleParameter) -> str | None:
+    """Why its module cannot read this parameter adapted."""
+    owner, parameter = module.owner, module.parameter
+    if isinstance(owner, AdapterLayer):
+        return f"is a parameter of a {type(owner).__name__} that is adapted itself"
+    if is_parametrized(owner):
+        return "is a parameter of a parametrized module, which is not supported"
+    if parameter is not None and parameter.ndim not in (2, 3):
+        shape = tuple(parameter.shape)
+        return f"has the shape {shape}; target_parameters is for two or three dimensions"
+    return overridden_forward(owner)
 
 
 def overridden_forward(module: nn.Module) -> str | None:

@@ -6,6 +6,7 @@ adapter = (variant, spec, tensors), for the weight that a site describes
 from lorakit.variants.adapter import ModuleAdapter
 from lorakit.variants.base import Host, Tensors, Variant
 from lorakit.variants.conv_site import ConvSite
+from lorakit.variants.parameter_site import ParameterSite
 from lorakit.variants.registry import VARIANTS, register
 from lorakit.variants.site import (
     EmbeddingSite,
@@ -28,6 +29,7 @@ __all__ = [
     "LinearSite",
     "ModuleAdapter",
     "OutProjSite",
+    "ParameterSite",
     "RowsSite",
     "Site",
     "SlicedSite",

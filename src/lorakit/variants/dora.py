@@ -52,12 +52,12 @@ class DoRA(Variant):
         self, site: Site, tensors: Tensors, start: int, stop: int
     ) -> tuple[Site, dict[str, Tensor]] | None:
         """Of a weight stored (out, in), whose rows are those with a norm."""
-        found = None if _is_transposed(site) else site.block(start, stop)
+        a, b, m = (tensors[name] for name in self.tensor_names)
+        found = None if _is_transposed(site) else site.block(a, b, start, stop)
         if found is None:
             return None
-        there, of_a, of_b = found
-        a, b, m = (tensors[name] for name in self.tensor_names)
-        return there, {"lora_A": a[of_a], "lora_B": b[of_b], MAGNITUDE: m[start:stop]}
+        there, (a, b) = found
+        return there, {"lora_A": a, "lora_B": b, MAGNITUDE: m[start:stop]}
 
     def forward(self, host: Host, x: Tensor, tensors: Tensors, s: float, dropout: float) -> Tensor:
         a, b, m = (tensors[name] for name in self.tensor_names)

@@ -25,11 +25,11 @@ class LoRA(Variant):
     def block(
         self, site: Site, tensors: Tensors, start: int, stop: int
     ) -> tuple[Site, dict[str, Tensor]] | None:
-        found = site.block(start, stop)
+        found = site.block(tensors["lora_A"], tensors["lora_B"], start, stop)
         if found is None:
             return None
-        there, of_a, of_b = found
-        return there, {"lora_A": tensors["lora_A"][of_a], "lora_B": tensors["lora_B"][of_b]}
+        there, (a, b) = found
+        return there, {"lora_A": a, "lora_B": b}
 
     def factors(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Iterator[Pair]:
         for a_RI, b_OR in site.pairs(tensors["lora_A"], tensors["lora_B"]):

@@ -11,6 +11,7 @@ once, for live layers, for files and for sums of adapters.
     EmbeddingSite   (V, O)                     (R, V)                 (O, R)
     ConvSite        (O, I/G, *kernel)          (R, I/G, *kernel)      (O, R/G, 1, ...)
     ConvSite, square  loralib's matrix form    (R * k, I * k)         (O/G * k, R * k)
+    ParameterSite   (E, O, I), transposed (E, I, O), or (O, I)   (E * R, I)   (O, R * E)
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -30,8 +31,6 @@ from lorakit.functional.token_rows import Rows
 
 Shape = tuple[int, ...]
 Pair = tuple[Tensor, Tensor]
-Cut = tuple[slice, slice]
-"""The rows and columns of a factor that are kept."""
 Part = tuple[tuple[int, int], Tensor]
 """(first row, last row + 1) of the output, and what stands there."""
 
@@ -96,7 +95,7 @@ class Site(ABC):
         Each is laid out (O, I), or as the matrices of a convolution's products are.
         """
 
-    def block(self, start: int, stop: int) -> tuple[Site, Cut, Cut] | None:
+    def block(self, a: Tensor, b: Tensor, start: int, stop: int) -> tuple[Site, Pair] | None:
         """The site of the rows [start, stop) of W as stored, and what they need of A and of B.
 
         None where they have no site of their own; the change of W is then computed as a whole.
@@ -104,7 +103,11 @@ class Site(ABC):
         return None
 
 
-_ALL = slice(None)
+class Sited(Protocol):
+    """An adapter, or a layer that has one."""
+
+    @property
+    def site(self) -> Site | None: ...
 
 
 @dataclass(frozen=True)
@@ -143,11 +146,10 @@ class LinearSite(Site):
     def parts(self, weight: Tensor) -> Iterator[Part]:
         yield (0, self.out_features), self._as_OI(weight)
 
-    def block(self, start: int, stop: int) -> tuple[Site, Cut, Cut] | None:
-        rows, count = slice(start, stop), stop - start
+    def block(self, a: Tensor, b: Tensor, start: int, stop: int) -> tuple[Site, Pair] | None:
         if self.transposed:
-            return replace(self, in_features=count), (_ALL, rows), (_ALL, _ALL)
-        return replace(self, out_features=count), (_ALL, _ALL), (rows, _ALL)
+            return replace(self, in_features=stop - start), (a[:, start:stop], b)
+        return replace(self, out_features=stop - start), (a, b[start:stop])
 
     def _as_OI(self, weight: Tensor) -> Tensor:
         """From W's layout to (out, in), and back."""
@@ -189,7 +191,7 @@ class SlicedSite(LinearSite):
         for start, stop in slices.adapted_spans(self.slices):
             yield (start, stop), self._as_OI(weight)[start:stop]
 
-    def block(self, start: int, stop: int) -> tuple[Site, Cut, Cut] | None:
+    def block(self, a: Tensor, b: Tensor, start: int, stop: int) -> tuple[Site, Pair] | None:
         return None
 
 
@@ -269,6 +271,5 @@ class EmbeddingSite(Site):
     def parts(self, weight: Tensor) -> Iterator[Part]:
         yield (0, self.out_features), weight.t()
 
-    def block(self, start: int, stop: int) -> tuple[Site, Cut, Cut] | None:
-        cut = _ALL, slice(start, stop)
-        return replace(self, in_features=stop - start), cut, (_ALL, _ALL)
+    def block(self, a: Tensor, b: Tensor, start: int, stop: int) -> tuple[Site, Pair] | None:
+        return replace(self, in_features=stop - start), (a[:, start:stop], b)

@@ -10,7 +10,6 @@ https://github.com/huggingface/peft/blob/v0.21.2/src/peft/tuners/trainable_token
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
 
 from torch import Tensor
 
@@ -19,17 +18,10 @@ from lorakit.functional.initialise import adapter_dtype
 from lorakit.functional.merge import rounding_loss
 from lorakit.functional.token_rows import Rows
 from lorakit.variants.base import Host, Tensors, Variant
-from lorakit.variants.site import Pair, RowsSite, Shape, Site
+from lorakit.variants.site import Pair, RowsSite, Shape, Site, Sited
 from lorakit.variants.spec import AdapterSpec
 
 VALUES = "trainable_tokens_delta"
-
-
-class _Sited(Protocol):
-    """An adapter, or a layer that has one."""
-
-    @property
-    def site(self) -> Site | None: ...
 
 
 class TrainableTokens(Variant):
@@ -92,7 +84,7 @@ def rows_spec(rows: Rows, merge_weights: bool = True) -> AdapterSpec:
     return AdapterSpec(count, lora_alpha=count, merge_weights=merge_weights, variant=name)
 
 
-def rows_of(adapters: Mapping[str, _Sited]) -> dict[str, Rows]:
+def rows_of(adapters: Mapping[str, Sited]) -> dict[str, Rows]:
     """The rows of each adapter that is one of rows, by name."""
     sites = {name: adapter.site for name, adapter in adapters.items()}
     return {name: site.rows for name, site in sites.items() if isinstance(site, RowsSite)}

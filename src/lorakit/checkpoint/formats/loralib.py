@@ -105,7 +105,7 @@ def decode(content: Any, lora_alpha: float | None) -> AdapterBundle:
     config = LoraConfig(
         r=min(adapter.spec.r for adapter in adapters.values()),
         lora_alpha=lora_alpha,
-        target_modules=targets_of(adapters),
+        **targets_of(adapters),
         variant=next(name for name in reversed(VARIANTS) if name in variants),
     )
     return AdapterBundle(config, adapters, trained, targets_stated=False, format=Loralib.name)

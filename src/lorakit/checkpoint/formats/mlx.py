@@ -79,7 +79,7 @@ class Mlx(Codec):
         adapters = in_own_names(adapters, facts, directory)
         config = LoraConfig(
             lora_dropout=settings.get("dropout", 0.0),
-            target_modules=targets_of(adapters),
+            **targets_of(adapters),
             variant=variant,
         )
         bundle = AdapterBundle(config, format=self.name)

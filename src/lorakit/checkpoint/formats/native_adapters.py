@@ -26,13 +26,15 @@ from lorakit.variants import (
     LinearSite,
     ModuleAdapter,
     OutProjSite,
+    ParameterSite,
     RowsSite,
     Site,
     SlicedSite,
 )
 from lorakit.variants.registry import VARIANTS, variant_problem
 
-_CLASSES = (LinearSite, SlicedSite, InProjSite, OutProjSite, RowsSite, EmbeddingSite, ConvSite)
+_LINEAR = (LinearSite, SlicedSite, InProjSite, OutProjSite, RowsSite)
+_CLASSES = (*_LINEAR, EmbeddingSite, ConvSite, ParameterSite)
 _SITES: dict[str, type[Site]] = {kind.__name__: kind for kind in _CLASSES}
 
 _FLAG: Check = ("true or false", lambda value: isinstance(value, bool))
@@ -50,6 +52,7 @@ _SITE: dict[str, Check] = {
     "in_features": _SIZE,
     "out_features": _SIZE,
     "transposed": _FLAG,
+    "experts": ("an integer >= 0", is_index),
     "rows": ("a list of row numbers in ascending order", lambda value: _is_ascending(value)),
     "slices": ("a list of (height, true or false)", lambda value: _is_slices(value)),
     "shape": (

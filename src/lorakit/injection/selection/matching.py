@@ -18,7 +18,6 @@ from lorakit.config.attention import attention_roles
 from lorakit.config.expressions import parse
 from lorakit.config.places import Text
 from lorakit.errors import SUGGESTIONS, TargetError, suggest
-from lorakit.functional import slices
 from lorakit.injection.selection.architectures import (
     Parts,
     attention_targets,
@@ -29,26 +28,21 @@ from lorakit.injection.selection.naming import (
     ending_in_any,
     group_layers,
     layer_index,
-    matches_suffix,
     names_by_suffix,
     within,
     within_any,
     without_indices,
 )
+from lorakit.injection.selection.parameters import parameter_targets, twice
 from lorakit.injection.selection.selected import Selection, Target
+from lorakit.injection.selection.sites import site_of
 from lorakit.injection.selection.token_rows import token_targets
 from lorakit.injection.selection.trained_in_full import newly_initialized, tensors_in_full
 from lorakit.injection.selection.vocabulary import new_rows, output_embeddings
 from lorakit.layers import conversion, refusals
+from lorakit.layers.parameter import ModuleParameter
 from lorakit.layers.readers import reader_problem
-from lorakit.variants import (
-    VARIANTS,
-    InProjSite,
-    LinearSite,
-    Site,
-    SlicedSite,
-    adapter_specs,
-)
+from lorakit.variants import VARIANTS, adapter_specs
 from lorakit.variants.registry import variant_problem
 
 
@@ -107,7 +101,8 @@ class _Finder:
     """The names that `modules_to_save` matches, once `target_names` has run."""
 
     def __post_init__(self) -> None:
-        self.modules = {n: m for n, m in self.model.named_modules(remove_duplicate=False) if n}
+        everything = self.model.named_modules(remove_duplicate=False)
+        self.modules = {n: m for n, m in everything if n and not isinstance(m, ModuleParameter)}
         given = self.config.target_modules
         roles = attention_roles(given)
         self.by_role = given is None or roles is not None
@@ -135,7 +130,15 @@ class _Finder:
             names = [name for name in names if name not in excluded]
         if self.config.layers_to_transform is not None:
             names = self._in_layers(names, self.config.layers_to_transform)
-        return self._distinct(names)
+        return self._distinct(names) + self._parameters()
+
+    def _parameters(self) -> list[str]:
+        """The names that `target_parameters` matches; from here on they are modules, too."""
+        endings = self.config.target_parameters or ()
+        found, problems = parameter_targets(self.model, endings)
+        self.problems += problems
+        self.modules |= found
+        return list(found)
 
     def _included(self) -> list[str]:
         patterns = self.config.target_modules
@@ -143,6 +146,8 @@ class _Finder:
             return self._all_linear()
         if patterns is not None and not self.by_role:
             return self._matching("target_modules", patterns, list(self.modules))
+        if self.attention is None and self.config.target_parameters:
+            return []
         if self.attention is None:
             kind = getattr(getattr(self.model, "config", None), "model_type", None)
             what = f"model_type {kind!r}" if kind else "a model without a transformers config"
@@ -239,15 +244,19 @@ class _Finder:
             self.problems.append(str(variant_problem(self.config.variant)))
             return []
         targets, specs = [], adapter_specs(self.config, names)
+        adapted = {id(self.modules[name]) for name in names}
         for name in names:
-            reason = refusals.refusal(self.modules[name]) or self._reading_problem(name)
-            site = None if reason else self._site(name, parts)
+            site, module = None, self.modules[name]
+            reason = refusals.refusal(module) or twice(module, adapted)
+            reason = reason or self._reading_problem(name)
+            if reason is None:
+                site, reason = site_of(name, module, parts)
             if site is not None:
                 reason = variant.refusal(site) or site.rank_problem(specs[name].r)
             if reason is not None:
                 self.module_problems.append((name, reason))
             elif site is not None:
-                targets.append(Target(name, self.modules[name], specs[name], site))
+                targets.append(Target(name, module, specs[name], site))
         return targets
 
     def _reading_problem(self, name: str) -> str | None:
@@ -256,31 +265,13 @@ class _Finder:
         if dropout and isinstance(self.modules[name], nn.MultiheadAttention):
             text = "is an nn.MultiheadAttention, which does not support dropout"
             return f"{text}; lora_dropout must be 0"
+        if dropout and isinstance(self.modules[name], ModuleParameter):
+            return "has no input that could be dropped; lora_dropout must be 0"
         if dropout and not VARIANTS[self.config.variant].takes_dropout:
             text = f"has variant {self.config.variant}, which does not support dropout"
             return f"{text}; lora_dropout must be 0"
         parent, _, child = name.rpartition(".")
         return reader_problem(self.model.get_submodule(parent), child, dropout)
-
-    def _site(self, name: str, parts: Mapping[str, Parts]) -> Site | None:
-        """The site of this module; None, and a problem, if its slices are wrong."""
-        module = self.modules[name]
-        site = conversion.site_of(module)
-        part = next((p for suffix, p in parts.items() if matches_suffix(name, suffix)), None)
-        if part is None:
-            return site
-        if not isinstance(site, LinearSite) or isinstance(site, InProjSite):
-            text = f"has type {type(module).__name__}; slices are for linear layers only"
-            self.module_problems.append((name, text))
-            return None
-        resolved = slices.resolve(part, site.out_features)
-        if resolved is None:
-            text = (
-                f"has out_features={site.out_features}; its {len(part)} slices do not add up to it"
-            )
-            self.module_problems.append((name, text))
-            return None
-        return SlicedSite(site.in_features, site.out_features, site.transposed, resolved)
 
     # --- modules_to_save
 

@@ -31,6 +31,7 @@ from lorakit.injection.transfer.untying import trained_as_one, untie
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
 from lorakit.text import settings
+from lorakit.variants.parameter_site import parameters_of
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def fit(
     Raises MismatchError that lists everything that does not fit.
     """
     names = [name for name, _ in model.named_modules(remove_duplicate=False)]
+    if parameters_of(bundle.adapters):
+        names += [name for name, _ in model.named_parameters(remove_duplicate=False)]
     bundle, unexpected = in_model_names(bundle, names)
     bundle = in_present_names(model, bundle, names)
     bundle = without_tables(model, without_base_copies(model, bundle))
@@ -121,7 +124,7 @@ def _selection(model: nn.Module, placement: Placement) -> Selection:
     targets = []
     for name, adapter in placement.adapters.items():
         assert adapter.site is not None
-        targets.append(Target(name, model.get_submodule(name), adapter.spec, adapter.site))
+        targets.append(Target(name, placement.modules[name], adapter.spec, adapter.site))
     return Selection(tuple(targets), tuple(placement.trained.values()))
 
 

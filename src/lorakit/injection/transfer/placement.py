@@ -15,6 +15,7 @@ from lorakit.injection import trained_copies
 from lorakit.injection.selection.architectures import unloaded
 from lorakit.injection.selection.matching import target_names
 from lorakit.injection.selection.naming import without_indices
+from lorakit.injection.selection.parameters import as_layers
 from lorakit.injection.selection.token_rows import rows_refusal
 from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.injection.transfer.resolution import format_shapes, resolve_adapter
@@ -24,7 +25,8 @@ from lorakit.injection.transfer.trained_tensors import closest, place_trained
 from lorakit.layers import conversion, refusals
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.readers import reader_problem
-from lorakit.variants import ModuleAdapter, RowsSite
+from lorakit.variants import ModuleAdapter, ParameterSite, RowsSite
+from lorakit.variants.parameter_site import parameters_of
 from lorakit.variants.trainable_tokens import rows_of
 
 _MISSING = "is a target module, but missing from the file"
@@ -42,12 +44,15 @@ class Placement:
     problems: list[tuple[str, str]] = field(default_factory=list)
     """(name, what is wrong with it) pairs."""
     base_verified: bool | None = None
+    modules: dict[str, nn.Module] = field(default_factory=dict)
+    """The module of each adapter, by name."""
 
 
 def place(model: nn.Module, bundle: AdapterBundle) -> Placement:
     """Match the bundle to the model without changing it."""
     bundle = replace(bundle, adapters=with_tied_rows(model, bundle.adapters))
     modules = dict(model.named_modules(remove_duplicate=False))
+    modules |= as_layers(model, parameters_of(bundle.adapters))
     adapted = dict(conversion.lora_layers(model))
     placement, sizes = Placement(bundle.config), SizeHints(model)
     missing = []
@@ -130,15 +135,17 @@ def _place_adapter(
             f"has a size mismatch: expected {format_shapes(expected)} (rank {spec.r}, weight "
             f"{weight}), got {format_shapes(adapter.shapes)}{hint}"
         )
-    dropout = _dropout(placement.config, adapter)
+    dropout = _dropout(placement.config, adapter_here)
     spec = replace(spec, lora_dropout=dropout, merge_weights=placement.config.merge_weights)
     tensors = {leaf: _master(module, tensor) for leaf, tensor in adapter.tensors.items()}
+    placement.modules[name] = module
     placed = placement.adapters[name] = replace(adapter_here, spec=spec, tensors=tensors)
     return _difference(layer, placed) if layer is not None else None
 
 
 def _dropout(config: LoraConfig, adapter: ModuleAdapter) -> float:
-    return config.lora_dropout if adapter.variant.takes_dropout else 0.0
+    takes_dropout = adapter.variant.takes_dropout and not isinstance(adapter.site, ParameterSite)
+    return config.lora_dropout if takes_dropout else 0.0
 
 
 def _difference(layer: AdapterLayer, placed: ModuleAdapter) -> str | None:
@@ -198,10 +205,11 @@ def _against_config(model: nn.Module, bundle: AdapterBundle) -> list[tuple[str, 
     """
     meant = dict.fromkeys(target_names(model, bundle.config)[0])
     modules, rows = dict(model.named_modules()), rows_of(bundle.adapters)
+    parameters = set(parameters_of(bundle.adapters))
     return [(name, _MISSING) for name in meant if name not in bundle.adapters] + [
         (name, "is in the file, but not a target module of its config")
         for name in bundle.adapters
-        if name in modules and name not in meant and name not in rows
+        if (name in modules or name in parameters) and name not in meant and name not in rows
     ]
 
 

@@ -27,6 +27,7 @@ from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
 from lorakit.variants import LinearSite, ModuleAdapter, OutProjSite
+from lorakit.variants.parameter_site import parameters_of
 from lorakit.variants.trainable_tokens import rows_of
 
 
@@ -218,10 +219,13 @@ def config_of(
     trained: Mapping[str, Tensor],
 ) -> LoraConfig:
     """`config`, which selects exactly these adapters of the model's modules again."""
-    rows = rows_of(adapters)
-    sites = [name for name in adapters if name not in rows]
+    parameters = parameters_of(adapters)
+    apart = {*rows_of(adapters), *parameters}
+    sites = [name for name in adapters if name not in apart]
+    none = () if parameters else None
     return with_settings_of(config, adapters).replace(
-        target_modules=_target_modules(model, sites) if sites else None,
+        target_modules=_target_modules(model, sites) if sites else none,
+        target_parameters=_target_parameters(model, parameters) if parameters else None,
         exclude_modules=None,
         layers_to_transform=None,
         layers_pattern=None,
@@ -249,3 +253,15 @@ def _target_modules(model: nn.Module, layers: Iterable[str]) -> list[str] | str:
         for name in parents
     ]
     return shortest_suffixes(model, list(dict.fromkeys(names)))
+
+
+def _target_parameters(model: nn.Module, names: list[str]) -> list[str]:
+    """`target_parameters` that match these and no others: the shortest endings, or their names."""
+    everything = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    endings = list(dict.fromkeys(_of_owner(name) for name in names))
+    return endings if set(ending_in_any(everything, endings)) == set(names) else names
+
+
+def _of_owner(name: str) -> str:
+    """The end of a parameter's name with its module's: `experts.down_proj`."""
+    return ".".join(name.split(".")[-2:])

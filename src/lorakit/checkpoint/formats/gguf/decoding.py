@@ -69,7 +69,7 @@ def decode(
     }
     adapters = in_own_names(found, facts, path)
     bundle = AdapterBundle(
-        LoraConfig(lora_alpha=alpha, target_modules=targets_of(adapters)),
+        LoraConfig(lora_alpha=alpha, **targets_of(adapters)),
         adapters,
         spelling=None if modules is not None or base is None else base.tensor_of,
         targets_stated=False,

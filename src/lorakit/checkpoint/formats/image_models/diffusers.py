@@ -40,6 +40,8 @@ from lorakit.errors import FormatError, MissingAlphaError
 from lorakit.files import atomic_write
 from lorakit.foreign_files import parse_json
 from lorakit.locks import exclusive
+from lorakit.variants import ParameterSite
+from lorakit.variants.parameter_site import parameters_of
 
 
 class Diffusers(Codec):
@@ -70,6 +72,7 @@ class Diffusers(Codec):
 
     def problems(self, bundle: AdapterBundle) -> list[str]:
         trained = [f"{name} is trained in full" for name in bundle.trained]
+        trained += [f"{n} {ParameterSite.description}" for n in parameters_of(bundle.adapters)]
         return [*unsupported(bundle), *trained, *unnamed(names_in_pipeline(bundle))]
 
     def in_form(self, bundle: AdapterBundle) -> AdapterBundle:
@@ -103,7 +106,7 @@ def _split(bundle: AdapterBundle, names: Mapping[str, str]) -> Iterator[tuple[st
         by_part.setdefault(part, {})[rest] = bundle.adapters[name]
     for part, adapters in by_part.items():
         config = bundle.config.replace(
-            target_modules=targets_of(adapters),
+            **targets_of(adapters),
             exclude_modules=None,
             layers_to_transform=None,
             layers_pattern=None,
@@ -179,7 +182,7 @@ def _joined(parts: Mapping[str, AdapterBundle]) -> AdapterBundle:
     adapters = {f"{part}.{n}": x for part, own in parts.items() for n, x in own.adapters.items()}
     first = next(iter(parts.values()))
     config = LoraConfig(
-        target_modules=targets_of(adapters),
+        **targets_of(adapters),
         variant=first.config.variant,
         use_rslora=first.config.use_rslora,
         lora_dropout=first.config.lora_dropout,

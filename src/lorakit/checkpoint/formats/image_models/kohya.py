@@ -63,7 +63,7 @@ class Kohya(Codec):
             raise FormatError(f"{path} cannot be loaded:", problems)
         adapters = in_own_names(pairs, facts, path)
         bundle = AdapterBundle(
-            LoraConfig(target_modules=targets_of(adapters)),
+            LoraConfig(**targets_of(adapters)),
             spelling=_spelling(pairs) if "modules" not in facts else None,
             targets_stated=False,
             format=self.name,

@@ -17,6 +17,7 @@ from lorakit.variants import (
     LinearSite,
     ModuleAdapter,
     OutProjSite,
+    ParameterSite,
     Site,
     SlicedSite,
 )
@@ -36,7 +37,7 @@ def decode_adapter(
 ) -> ModuleAdapter:
     """One module's adapter in lorakit's shapes; raises FormatError if it contradicts the config.
 
-    `transposed` says how the weight of a linear layer is stored.
+    `transposed` says how the weight of a linear layer or of experts is stored.
     """
     a, b = tensors["lora_A"], tensors["lora_B"]
     if a.ndim != b.ndim or a.ndim < 2 or 0 in (*a.shape, *b.shape):
@@ -44,6 +45,8 @@ def decode_adapter(
             "lora_A and lora_B must both be matrices or both be convolution kernels, got shapes "
             f"{tuple(a.shape)} and {tuple(b.shape)}"
         )
+    if kind == "parameter":
+        return _decode_parameter(tensors, spec, transposed)
     groups = a.shape[0] // max(1, b.shape[1]) if kind == "conv" else 1
     if a.shape[0] != spec.r or b.shape[1] * groups != spec.r:
         raise FormatError(
@@ -65,6 +68,21 @@ _SITES: dict[str, Callable[[int, int], Site]] = {
     "out_proj": OutProjSite,
     "embedding": EmbeddingSite,
 }
+
+
+def _decode_parameter(
+    tensors: Mapping[str, Tensor], spec: AdapterSpec, transposed: bool
+) -> ModuleAdapter:
+    """A pair for each expert, whose number is that of the rows over the rank."""
+    a, b = tensors["lora_A"], tensors["lora_B"]
+    experts, rest = divmod(a.shape[0], spec.r)
+    if rest or a.ndim != 2 or b.shape[1] != a.shape[0]:
+        raise FormatError(
+            f"size mismatch: the config says rank {spec.r} for each expert, got lora_A "
+            f"{tuple(a.shape)} and lora_B {tuple(b.shape)}"
+        )
+    site = ParameterSite(a.shape[1], b.shape[0], experts if experts > 1 else 0, transposed)
+    return ModuleAdapter(spec, tensors, site)
 
 
 def _decode_conv(tensors: Mapping[str, Tensor], spec: AdapterSpec, groups: int) -> ModuleAdapter:

@@ -13,7 +13,7 @@ from lorakit.errors import ConfigError, FormatError
 _READ = {
     "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform", "rank_pattern",
     "layers_pattern", "alpha_pattern", "modules_to_save", "bias", "use_rslora", "use_dora",
-    "trainable_token_indices",
+    "trainable_token_indices", "target_parameters",
 }  # fmt: skip
 _IGNORED = {
     "auto_mapping", "base_model_name_or_path", "corda_config", "eva_config", "fan_in_fan_out",
@@ -24,13 +24,13 @@ _IGNORED = {
 """Fields about how an adapter was trained, not what it computes."""
 _UNSUPPORTED = {
     "alora_invocation_tokens", "arrow_config", "kasa_config", "layer_replication", "lora_bias",
-    "megatron_config", "target_parameters", "use_bdlora", "use_qalora",
+    "megatron_config", "use_bdlora", "use_qalora",
 }  # fmt: skip
 """Fields of PEFT about what an adapter computes, which lorakit does not compute."""
 _OFF: tuple[Any, ...] = (None, False, {}, [], "")
 _LISTS = (
     "exclude_modules", "layers_pattern", "layers_to_transform", "modules_to_save",
-    "trainable_token_indices",
+    "trainable_token_indices", "target_parameters",
 )  # fmt: skip
 """Fields for which PEFT takes an empty list as none."""
 
@@ -60,6 +60,7 @@ _TYPES: dict[str, Check] = {
     "target_modules": _NAMES,
     "exclude_modules": _NAMES,
     "modules_to_save": _NAMES,
+    "target_parameters": _NAMES,
 }
 """Types of fields that `LoraConfig` does not check or does not have."""
 

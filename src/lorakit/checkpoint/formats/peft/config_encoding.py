@@ -44,6 +44,7 @@ def encode_config(
         "rank_pattern": _pattern(ranks, r),
         "alpha_pattern": _pattern(alphas, alpha),
         "target_modules": _plain(config.target_modules),
+        "target_parameters": _plain(config.target_parameters),
         "task_type": bundle.task_type,
         "use_dora": config.use_dora,
         "use_rslora": config.use_rslora,

@@ -23,6 +23,7 @@ from lorakit.checkpoint.formats.peft.layout import (
     TRANSPOSED,
     PeftFiles,
 )
+from lorakit.checkpoint.formats.peft.parameters import parameter_names
 from lorakit.checkpoint.formats.peft.token_rows import FIELD, decode_rows, split_tensors
 from lorakit.checkpoint.formats.raw_keys import plain_keys
 from lorakit.checkpoint.settings import targets_of
@@ -46,8 +47,13 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
     tensors, key_problems = plain_keys(files.tensors)
     rows, tensors, twice = split_tensors(tensors)
     pairs, trained, tensor_problems = _decode_tensors(tensors, config.modules_to_save or ())
+    parameters, unclear = parameter_names(pairs, config)
+    pairs = {
+        parameters.get(name, name): (factors, "parameter" if name in parameters else kind)
+        for name, (factors, kind) in pairs.items()
+    }
     adapters, row_problems = decode_rows(rows, files.config)
-    problems += [*key_problems, *twice, *tensor_problems, *row_problems]
+    problems += [*key_problems, *twice, *tensor_problems, *unclear, *row_problems]
     modules = (files.header or {}).get("modules") or {}
     known = {name: named_in_config(name, kind) for name, (_, kind) in pairs.items()}
     try:
@@ -57,7 +63,7 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
     for name, (factors, kind) in pairs.items():
         try:
             spec, saved = specs[known[name]], modules.get(name, {})
-            turned = kind == "linear" and _is_transposed(name, files)
+            turned = kind in _TURNED and _is_transposed(name, kind, files)
             adapters[name] = decode_adapter(factors, kind, spec, saved, turned)
         except FormatError as error:
             problems.append(f"{name}: {error.headline}")
@@ -72,7 +78,7 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
     # PEFT then adapts what is tied to a target as well, without naming it.
     adapts_ties = bool(files.config.get("ensure_weight_tying"))
     return AdapterBundle(
-        config=config.replace(target_modules=targets_of(adapters)) if adapts_ties else config,
+        config=config.replace(**targets_of(adapters)) if adapts_ties else config,
         adapters=adapters,
         trained=trained,
         base_model=files.config.get("base_model_name_or_path"),
@@ -86,13 +92,19 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
     )
 
 
-def _is_transposed(module: str, files: PeftFiles) -> bool:
-    """Whether the weight of a linear layer is stored (in, out), as GPT-2's is.
+def _is_transposed(module: str, kind: str, files: PeftFiles) -> bool:
+    """Whether a weight is stored (in, out), as GPT-2's linear layers and gpt-oss' experts are.
 
-    PEFT has one value for all modules; lorakit's header lists them where it wrote the file.
+    PEFT has one value for all linear layers, and none for experts; lorakit's header lists all of
+    them where it wrote the file.
     """
     listed = (files.header or {}).get(TRANSPOSED)
-    return bool(files.config.get("fan_in_fan_out")) if listed is None else module in listed
+    if listed is not None:
+        return module in listed
+    return kind == "linear" and bool(files.config.get("fan_in_fan_out"))
+
+
+_TURNED = ("linear", "parameter")
 
 
 def _header_problems(files: PeftFiles) -> list[str]:
@@ -100,7 +112,10 @@ def _header_problems(files: PeftFiles) -> list[str]:
     header = (files.header or {}).get("config")
     if header is None:
         return []
-    names = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", FIELD)
+    names = (
+        "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", FIELD,
+        "target_parameters",
+    )  # fmt: skip
     here, there = ({n: c.get(n, DEFAULTS.get(n)) for n in names} for c in (files.config, header))
     return [
         f"adapter_config.json says {name}={here[name]!r}, but the tensors were saved with "

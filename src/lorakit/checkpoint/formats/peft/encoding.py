@@ -10,7 +10,7 @@ import torch
 
 from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.formats.peft import trained_names
-from lorakit.checkpoint.formats.peft.config_encoding import encode_config, is_transposed
+from lorakit.checkpoint.formats.peft.config_encoding import encode_config
 from lorakit.checkpoint.formats.peft.endings import Endings
 from lorakit.checkpoint.formats.peft.layout import (
     EMBEDDING_FACTORS,
@@ -20,6 +20,7 @@ from lorakit.checkpoint.formats.peft.layout import (
     TRANSPOSED,
     PeftFiles,
 )
+from lorakit.checkpoint.formats.peft.parameters import file_names, unordered
 from lorakit.checkpoint.formats.peft.token_rows import FIELD, encode_rows, outer_names, split_rows
 from lorakit.checkpoint.formats.tensor_files import dtype_names, for_safetensors
 from lorakit.checkpoint.header import VERSION
@@ -31,6 +32,7 @@ from lorakit.variants import (
     InProjSite,
     ModuleAdapter,
     OutProjSite,
+    ParameterSite,
     Site,
 )
 
@@ -43,7 +45,7 @@ def encode(bundle: AdapterBundle) -> PeftFiles:
     portable = {name: _portable(adapter) for name, adapter in others.items()}
     portable |= _attention_partners(portable)
     kinds = {name: _kind(adapter) for name, adapter in portable.items()}
-    outer = _outer_names(portable) | outer_names(rows)
+    outer = _outer_names(portable) | file_names(portable) | outer_names(rows)
     tensors, listed = encode_rows(rows)
     for name, adapter in portable.items():
         suffixes = EMBEDDING_FACTORS if kinds[name] == "embedding" else FACTORS
@@ -64,6 +66,7 @@ def unsupported(bundle: AdapterBundle) -> list[str]:
     _, others = split_rows(bundle.adapters)
     return [
         *_unsupported_adapters(others),
+        *unordered(others),
         *_mixed_settings(others, bundle.config),
         *_misread_names(bundle, others),
     ]
@@ -103,7 +106,8 @@ def _unsupported_adapters(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str
 
 def _misread_names(bundle: AdapterBundle, adapters: Mapping[str, ModuleAdapter]) -> Iterator[str]:
     """Trained tensors that PEFT or `decode` would take for something else."""
-    outer, saved = _outer_names(adapters), Endings(bundle.config.modules_to_save or ())
+    outer = _outer_names(adapters) | file_names(adapters)
+    saved = Endings(bundle.config.modules_to_save or ())
     for name in bundle.trained:
         if trained_names.misread(name, outer, saved):
             yield (
@@ -133,6 +137,8 @@ def _mixed_settings(adapters: Mapping[str, ModuleAdapter], config: LoraConfig) -
 def _portable(adapter: ModuleAdapter) -> ModuleAdapter:
     """The same update in PEFT's shapes, with the same scaling."""
     site, spec = adapter.site, adapter.spec
+    if isinstance(site, ParameterSite):
+        return adapter
     a, b = adapter.tensors["lora_A"], adapter.tensors["lora_B"]
     if site is not None and site.slices is not None:
         a, b = slices.as_block(a, b, site.slices)
@@ -185,7 +191,7 @@ def _encode_header(bundle: AdapterBundle, config: dict[str, Any]) -> dict[str, A
         for name, x in bundle.adapters.items()
         if x.site is not None and x.site.slices is not None
     }
-    turned = [n for n, x in bundle.adapters.items() if is_transposed(x)]
+    turned = [n for n, x in bundle.adapters.items() if getattr(x.site, "transposed", False)]
     return {
         **({TRANSPOSED: turned} if turned else {}),
         "version": VERSION,

@@ -8,13 +8,14 @@ Tensor names are `base_model.model.` + module + suffix:
     convolution         .lora_A.weight (R, I, *kernel)    .lora_B.weight (O, R/G, 1, ...)
     bias of an adapted module                             .base_layer.bias
     attention's out_proj                                  .base_layer.out_proj + as linear
+    parameter of a module, E matrices  .lora_A.weight (E * R, I)  .lora_B.weight (O, R * E)
     what is trained in full                               its own name
 
-Fused slices are written as one LoRA of the summed rank with a block-shaped B, a grouped
-convolution's A with zeros between the groups, and loralib's matrix form of a convolution in kernel
-form, so every reader computes the same function. What is needed to restore the original form, the
-base's fingerprint and the config itself are stored in the safetensors header under `lorakit`, which
-PEFT ignores.
+Several parameters of one module nest (`parameters`). Fused slices are written as one LoRA of the
+summed rank with a block-shaped B, a grouped convolution's A with zeros between the groups, and
+loralib's matrix form of a convolution in kernel form, so every reader computes the same function.
+What is needed to restore the original form, the base's fingerprint and the config itself are stored
+in the safetensors header under `lorakit`, which PEFT ignores.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ DEFAULTS: dict[str, Any] = {
     "lora_dropout": 0.0,
     "modules_to_save": None,
     "rank_pattern": {},
+    "target_parameters": None,
     "task_type": None,
     "use_dora": False,
     "use_rslora": False,
