@@ -20,12 +20,13 @@ from lorakit.adapters.catalogue import (
     require_summable,
     weights_of,
 )
+from lorakit.adapters.choices import BASE, One, Sum
 from lorakit.adapters.intake import Intake
 from lorakit.adapters.layouts import cuts_rows
 from lorakit.adapters.loaded import Loaded
 from lorakit.adapters.member import Use
 from lorakit.adapters.origin import origin_of
-from lorakit.adapters.routing import BASE, One, Routing, Sum
+from lorakit.adapters.routing import Routing
 from lorakit.adapters.saving import bundle_of_parts
 from lorakit.adapters.waiting import entered
 from lorakit.checkpoint import AdapterBundle, write

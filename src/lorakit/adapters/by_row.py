@@ -11,7 +11,7 @@ from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_class_of
-from lorakit.layers.readers import reads_weight
+from lorakit.layers.readers import reader_of
 from lorakit.layers.refusals import overridden_forward
 from lorakit.variants.parameter_site import parameters_of
 from lorakit.variants.site import Sited
@@ -26,9 +26,7 @@ def require_by_row(
     """
     problems = [(name, _OF_ITS_MODULE) for name in parameters_of(adapters)]
     for key, (module, leaf) in slots.items():
-        parent, _, child = key.rpartition(".")[0].rpartition(".")
-        reader = model.get_submodule(parent)
-        if reads_weight(reader, child):
+        if (reader := reader_of(model, key.rpartition(".")[0])) is not None:
             reads = f"is read by {type(reader).__name__}, which never calls its module's forward"
             problems.append((key, reads))
         elif problem := _not_by_row(module, leaf) or overridden_forward(module):

@@ -12,7 +12,7 @@ from lorakit.layers.attention import MultiheadAttention
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.composition import merged_on_read
 from lorakit.layers.conversion import adapt, lora_class_of, restoration
-from lorakit.layers.readers import reads_weight
+from lorakit.layers.readers import reader_of
 from lorakit.layers.refusals import refusal
 from lorakit.surgery.alteration import alteration, altered, forget
 from lorakit.surgery.composition import bases_of, composed
@@ -51,8 +51,7 @@ def route(model: nn.Module, name: str, routing: Routing, site: Site | None = Non
 
 def _as_layer(model: nn.Module, name: str, module: nn.Module, site: Site | None) -> None:
     adapt(module, AdapterSpec(0, merge_weights=False), site)
-    parent, _, child = name.rpartition(".")
-    if reads_weight(model.get_submodule(parent), child):
+    if reader_of(model, name) is not None:
         layer: type[AdapterLayer] = type(module)  # type: ignore[assignment]
         module.__class__ = merged_on_read(layer)
 

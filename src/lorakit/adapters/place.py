@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorakit.adapters.choices import Plan
 from lorakit.adapters.compiled import number_of
 from lorakit.adapters.entry import Entry
 from lorakit.adapters.plans import ByGroups, ByRows, Counted, Members, in_rows, kind_of, rows_part
-from lorakit.adapters.routing import Plan, Routing
+from lorakit.adapters.routing import Routing
 from lorakit.adapters.trained import Group as TrainingGroup
 from lorakit.adapters.trained import Segments, is_segmented
 from lorakit.functional.initialise import adapter_dtype

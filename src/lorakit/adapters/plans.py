@@ -18,15 +18,14 @@ from torch import Tensor, nn
 
 from lorakit.adapters.batch import repeats
 from lorakit.errors import StateError
-from lorakit.functional import dora, slices
+from lorakit.functional import slices
 from lorakit.functional.rows import Pack, Part, gathered, is_segmented, pack, segmented
 from lorakit.layers.linear import Linear
 from lorakit.layers.weight_mark import WeightMark
 from lorakit.variants import LinearSite, ModuleAdapter
-from lorakit.variants.dora import MAGNITUDE
 
 if TYPE_CHECKING:
-    from lorakit.adapters.routing import Plan
+    from lorakit.adapters.choices import Plan
 
 
 def members_of(rows: Sequence[int], times: int) -> list[int]:
@@ -132,13 +131,12 @@ Members = Sequence[tuple[ModuleAdapter, Sequence[int]]]
 
 def in_rows(module: nn.Module, adapter: ModuleAdapter) -> bool:
     """Whether adapters of this kind have a form for all rows at once."""
-    is_linear = isinstance(module, Linear) and isinstance(adapter.site, LinearSite)
-    return is_linear and adapter.spec.variant in _IN_ROWS
+    return isinstance(module, Linear) and adapter.has_row_form
 
 
 def rows_part(module: Any, members: Members) -> Part:
     """The `Part` of adapters of one kind, which have one."""
-    site, variant = members[0][0].site, members[0][0].spec.variant
+    site = members[0][0].site
     assert isinstance(site, LinearSite)
     rows = [row for _, own in members for row in own]
     slots = [k for k, (_, own) in enumerate(members) for _ in own]
@@ -147,18 +145,7 @@ def rows_part(module: Any, members: Members) -> Part:
     if site.slices is not None:
         blocks = [slices.as_block(*pair, site.slices) for pair in zip(a, b, strict=True)]
         a, b = ([pair[n] for pair in blocks] for n in range(2))
-    d = None
-    if variant == "dora":
-        d = torch.stack([_offset(module.base_weight, x, site.transposed) for x, _ in members])
-    return Part(a, b, s, slots, rows, d)
-
-
-_IN_ROWS = ("lora", "dora")
-"""Variants that have a form for all rows at once."""
-
-
-def _offset(weight: Tensor, adapter: ModuleAdapter, transposed: bool) -> Tensor:
-    """DoRA's d of one adapter, which depends on the weight."""
-    a, b, m = (adapter.tensors[name] for name in ("lora_A", "lora_B", MAGNITUDE))
     with torch.inference_mode(False), torch.no_grad():
-        return dora.magnitude_offset(weight, a, b, m, adapter.spec.scaling, transposed)
+        offsets = [adapter.row_offset(module.base_weight) for adapter, _ in members]
+    d = [offset for offset in offsets if offset is not None]
+    return Part(a, b, s, slots, rows, torch.stack(d) if d else None)

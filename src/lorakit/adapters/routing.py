@@ -4,8 +4,6 @@ Every module of a set asks one object, so a switch is one assignment. The defaul
 threads. What `rows` sets is in a context variable: of the thread, or of the asyncio task, that
 entered it. A task begins with the context of what created it; a thread begins with none, unless it
 is run in a copy (`contextvars.copy_context().run`).
-
-A *choice* says for each module what runs there, its plan, and remembers it.
 """
 
 from __future__ import annotations
@@ -14,124 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from lorakit.adapters import batch
-from lorakit.adapters.entry import Entry
+from lorakit.adapters.choices import BASE, Choice, Place, Rows
 from lorakit.adapters.slab import Slab
 from lorakit.errors import StateError
-from lorakit.variants import ModuleAdapter
-from lorakit.variants.combination import weighted_sum
 
-
-class Plan(Protocol):
-    """What runs in the place of a module's forward."""
-
-    def __call__(self, input: Tensor) -> Tensor: ...
-
-
-class Place(Protocol):
-    """One module of a set."""
-
-    name: str
-
-    def wide(self, adapter: ModuleAdapter) -> ModuleAdapter:
-        """The adapter in a type in which it can be scaled without rounding anew."""
-
-    def single(self, entry: Entry) -> Plan:
-        """The plan where all rows have this adapter."""
-
-    def mixed(self, entries: Sequence[Entry | None]) -> Plan | None:
-        """The plan where row n has the adapter entries[n]."""
-
-
-class Choice:
-    """What each place runs, found when it is first asked; by itself the base everywhere."""
-
-    count: int | None = None
-    """How many rows were named; None where that does not matter."""
-
-    def __init__(
-        self,
-        slabs: Sequence[Slab | None] = (),
-        weights: Mapping[str, float] = MappingProxyType({}),
-    ) -> None:
-        self.weights = dict(weights)
-        """The adapters that a default has chosen, and how much of each."""
-        self.key = tuple(slab and slab.number for slab in slabs), tuple(weights.values())
-        """What another choice has too that computes the same."""
-        self._slabs = tuple(slabs)
-        """What it computes with; it stays in memory as long as the choice does."""
-        self._plans: dict[Place, Plan | None] = {}
-
-    def let_use(self) -> None:
-        """Let the current CUDA streams compute with it."""
-        for slab in self._slabs:
-            if slab is not None:
-                slab.let_use()
-
-    def plan(self, place: Place) -> Plan | None:
-        """What runs at this place; None for the base."""
-        try:
-            return self._plans[place]
-        except KeyError:
-            plan = self._plans[place] = self.make_plan(place)
-            return plan
-
-    def make_plan(self, place: Place) -> Plan | None:
-        """The plan of a place that was not asked before."""
-        return None
-
-    def forget(self, place: Place) -> None:
-        """Find this plan anew: the module has changed."""
-        self._plans.pop(place, None)
-
-    def __getstate__(self) -> dict[str, object]:
-        """For copy and pickle: plans are found again."""
-        return {**self.__dict__, "_plans": {}}
-
-
-class Rows(Choice):
-    """Row n of a batch has the adapter slabs[n], or none."""
-
-    def __init__(self, slabs: Sequence[Slab | None]) -> None:
-        super().__init__(slabs)
-        self.count = len(slabs)
-
-    def make_plan(self, place: Place) -> Plan | None:
-        name = place.name
-        return place.mixed([None if s is None else s.entries.get(name) for s in self._slabs])
-
-
-class One(Choice):
-    """One adapter for all rows."""
-
-    def __init__(self, name: str, slab: Slab) -> None:
-        super().__init__([slab], {name: 1.0})
-        self._slab = slab
-
-    def make_plan(self, place: Place) -> Plan | None:
-        entry = self._slab.entries.get(place.name)
-        return None if entry is None else place.single(entry)
-
-
-class Sum(Choice):
-    """A weighted sum of the updates of several adapters, for all rows."""
-
-    def __init__(self, weights: Mapping[str, float], slabs: Sequence[Slab]) -> None:
-        super().__init__(slabs, weights)
-        self._terms = tuple(zip(slabs, weights.values(), strict=True))
-
-    def make_plan(self, place: Place) -> Plan | None:
-        found = [(s.entries[place.name], w) for s, w in self._terms if place.name in s.entries]
-        values = [(place.wide(e.adapter), w) for e, w in found if e.adapter is not None]
-        return place.single(Entry(weighted_sum(values))) if values else None
-
-
-BASE = Choice()
 _NONE: Mapping[int, Choice] = MappingProxyType({})
 _IN_CONTEXT: ContextVar[Mapping[int, Choice]] = ContextVar("AdapterSet.rows", default=_NONE)
 """The choices of the sets, by the number of their routing; replaced and never changed."""
@@ -140,14 +29,11 @@ _FORWARDS: ContextVar[tuple[tuple[int, Mapping[int, Choice]], ...]] = ContextVar
 )
 """The forwards that run here, each inside of the one before: the number of their routing, and what
 was chosen before."""
-
+_CARRIED: ContextVar[frozenset[int]] = ContextVar("AdapterSet.context_fn", default=frozenset())
+"""The routings whose choice gradient checkpointing has carried here."""
 
 RECENT = 4
 """Compositions of a batch whose plans are kept, so that a loop over batches finds them again."""
-
-
-_CARRIED: ContextVar[frozenset[int]] = ContextVar("AdapterSet.context_fn", default=frozenset())
-"""The routings whose choice gradient checkpointing has carried here."""
 
 
 class Routing:

@@ -11,7 +11,7 @@ from lorakit.errors import TargetError
 from lorakit.injection import trained_copies
 from lorakit.injection.selection.naming import group_layers
 from lorakit.layers.conversion import lora_layers
-from lorakit.layers.readers import reads_weight
+from lorakit.layers.readers import reader_of
 from lorakit.variants import RowsSite
 
 
@@ -29,9 +29,7 @@ def parts_of(source: nn.Module, model: nn.Module) -> Parts:
     require_by_row(model, slots, adapters, message)
     problems = []
     for name, adapter in adapters.items():
-        parent, _, child = name.rpartition(".")
-        reader = model.get_submodule(parent)
-        if reads_weight(reader, child):
+        if (reader := reader_of(model, name)) is not None:
             problems.append((name, f"has its weight read by {type(reader).__name__}"))
         elif isinstance(adapter.site, RowsSite):
             problems.append((name, "has rows of tokens that train"))

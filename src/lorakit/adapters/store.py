@@ -1,8 +1,8 @@
-"""Where the adapters of a set are: beside the base, in host memory, or on disk alone.
+"""The adapters of a set by name, and who holds them.
 
-With a budget only so many bytes are beside the base. Whoever computes with an adapter *holds* it:
-it comes in, in place of what was not used for longest, and stays until it is released. What is held
-at one time never takes more than the budget, so there is always something to be let go of.
+Whoever computes with an adapter *holds* it: it comes in, from host memory or its file, and stays
+until it is released. What is held at one time never takes more than the budget, so there is always
+something in `memory` to be let go of.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from contextlib import contextmanager
 from threading import Condition, RLock
 from weakref import ref
 
-import torch
-
 from lorakit.adapters.budget import Budget, too_small
 from lorakit.adapters.catalogue import require_known
 from lorakit.adapters.loaded import Loaded
 from lorakit.adapters.member import STAY, Holder, Member
+from lorakit.adapters.memory import Memory, bytes_of
 from lorakit.adapters.routing import Routing
 from lorakit.adapters.slab import Slab
 from lorakit.adapters.waiting import Waiter, never_let_go
@@ -29,16 +28,14 @@ Fetch = Callable[[Member], Slab]
 
 
 class Store:
-    """The adapters of a set by name, and where each one is."""
+    """The adapters of a set, and what makes them come in and stay."""
 
     def __init__(self, routing: Routing, budget: Budget, fetch: Fetch) -> None:
         self.members: dict[str, Member] = {}
         self.changed = Condition(RLock())
         """Held while names come and go and adapters move; forwards need it not."""
-        self._routing, self._budget, self._fetch = routing, budget, fetch
-        self._beside: dict[Member, None] = {}
-        self._on_host: dict[Member, None] = {}
-        """Both by least recent use."""
+        self._budget, self._fetch = budget, fetch
+        self._memory = Memory(routing, budget)
         self._held: dict[Member, None] = {}
         self._waiting: list[Waiter] = []
         self._pool: ThreadPoolExecutor | None = None
@@ -62,8 +59,7 @@ class Store:
             self.members[member.name] = member
             if member.trains:
                 self._hold(member, "training")
-            if not self._bring(member, slab):
-                self._keep_on_host(member, slab)
+            self._memory.put(member, slab)
 
     def remove(self, name: str) -> None:
         """Forget the adapter called `name`; raises StateError while `rows` use it."""
@@ -73,18 +69,16 @@ class Store:
                 raise StateError(f"The adapter {name!r} is in use by rows(); leave it first.")
             del self.members[name]
             self._held.pop(member, None)
-            self._let_go(member)
-            self._on_host.pop(member, None)
-            member.on_host = None
+            self._memory.forget(member)
             self.changed.notify_all()
 
     def clear(self) -> None:
         """Forget all."""
         with self.changed:
             for member in self.members.values():
-                self._let_go(member)
-            for table in (self.members, self._beside, self._on_host, self._held):
-                table.clear()
+                self._memory.forget(member)
+            self.members.clear()
+            self._held.clear()
             if self._pool is not None:
                 self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
@@ -134,7 +128,7 @@ class Store:
                     slabs = [member.on_host or read[member] for member in away]
                     try:
                         for member, slab in zip(away, slabs, strict=True):
-                            self._bring(member, slab)
+                            self._memory.bring(member, slab)
                     except BaseException:  # out of memory there
                         self.release(members.values(), holder)
                         raise
@@ -170,7 +164,7 @@ class Store:
         with self.changed:
             require_known(names, self.members)
             members = [self.members[name] for name in dict.fromkeys(names)]
-            self._require(_needs("prefetch()", members), _bytes(members), 0)
+            self._require(_needs("prefetch()", members), bytes_of(members), 0)
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(1, "lorakit-prefetch")
             return self._pool.submit(self._prefetch, [(m, m.arrivals) for m in members])
@@ -187,23 +181,18 @@ class Store:
                 if self.members.get(member.name) is not member:
                     continue
                 if member.slab is not None:
-                    self._touch(member)
-                elif not self._bring(member, slab):
-                    self._keep_on_host(member, slab)
+                    self._memory.touch(member)
+                else:
+                    self._memory.put(member, slab)
 
     # --- under the lock
 
     def _hold(self, member: Member, holder: Holder) -> None:
         member.holders.append(holder)
         self._held[member] = None
-        self._touch(member)
+        self._memory.touch(member)
         if holder in STAY:
             self.changed.notify_all()  # who waits for its room may now wait in vain
-
-    def _touch(self, member: Member) -> None:
-        """It is the last that was used."""
-        if member in self._beside:
-            self._beside[member] = self._beside.pop(member)
 
     def _with_room(self, names: Collection[str], holder: Holder, what: str) -> dict[str, Member]:
         """The adapters of these names, as soon as all can be held.
@@ -219,12 +208,12 @@ class Store:
                 return members
             wanted = {*members.values()}
             held = {m for m in self._held if any(not h == holder == "active" for h in m.holders)}
-            if _bytes(wanted | held) <= budget:
+            if bytes_of(wanted | held) <= budget:
                 return members
             me = Waiter(wanted, holder)
             stays = never_let_go(me, self._waiting, self._held, budget)
             if stays is not None:
-                raise too_small(_needs(what, wanted), _bytes(wanted), budget, _bytes(stays))
+                raise too_small(_needs(what, wanted), bytes_of(wanted), budget, bytes_of(stays))
             self._waiting.append(me)
             try:
                 self.changed.wait()
@@ -236,55 +225,7 @@ class Store:
         if budget is not None and needed + others > budget:
             raise too_small(what, needed, budget, others)
 
-    def _bring(self, member: Member, slab: Slab) -> bool:
-        """Put it beside the base, in place of the least recently used; False without room."""
-        while self._budget.bytes is not None and (
-            _bytes(self._beside) + member.nbytes > self._budget.bytes
-        ):
-            idle = next((m for m in self._beside if not m.holders), None)
-            if idle is None:
-                return False
-            self._keep_on_host(idle, self._let_go(idle))
-        with torch.inference_mode(False), torch.no_grad():
-            member.slab = slab if member.trains else slab.beside()
-        member.arrivals += 1
-        self._routing.slabs.add(member.slab)
-        self._beside[member] = None
-        self._on_host.pop(member, None)
-        member.on_host = None
-        return True
-
-    def _let_go(self, member: Member) -> Slab | None:
-        """Put it away; a forward that runs keeps what it computes with until its end."""
-        slab, member.slab = member.slab, None
-        self._beside.pop(member, None)
-        if slab is not None:
-            self._routing.drop(slab)
-        return slab
-
-    def _keep_on_host(self, member: Member, slab: Slab | None) -> None:
-        """Keep it in host memory if it has room there, in place of the least recently used.
-
-        One without a file has to stay there.
-        """
-        fits = member.origin is None or member.nbytes <= self._budget.on_host
-        if slab is None or not fits:
-            return
-        with torch.inference_mode(False), torch.no_grad():
-            member.on_host = slab.on_host()
-        self._on_host.pop(member, None)
-        self._on_host[member] = None
-        for oldest in [other for other in self._on_host if other.origin is not None]:
-            if _bytes(self._on_host) <= self._budget.on_host:
-                break
-            del self._on_host[oldest]
-            oldest.on_host = None
-
 
 def _needs(what: str, members: Collection[Member]) -> str:
     count = len(members)
     return f"{what} needs " + ("an adapter of" if count == 1 else f"{count} adapters of")
-
-
-def _bytes(members: Iterable[Member]) -> int:
-    return sum(member.nbytes for member in members)

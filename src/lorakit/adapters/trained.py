@@ -14,15 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.adapters.batch import repeats
-from lorakit.adapters.plans import members_of
+from lorakit.adapters.plans import in_rows, members_of
 from lorakit.functional import dora
 from lorakit.functional.dropout import draw_seed
 from lorakit.functional.fused import Form
 from lorakit.functional.trained_rows import Segment, add_segments
 from lorakit.layers.composition import OwnForward
-from lorakit.layers.linear import Linear
 from lorakit.variants import LinearSite, ModuleAdapter
-from lorakit.variants.dora import MAGNITUDE
 
 
 class Group(NamedTuple):
@@ -34,15 +32,8 @@ class Group(NamedTuple):
 
 def is_segmented(module: nn.Module, adapters: Sequence[ModuleAdapter | None]) -> bool:
     """Whether these have the form that `Segments` computes."""
-    return (
-        isinstance(module, Linear)
-        and not isinstance(module, OwnForward)
-        and all(
-            adapter is None
-            or (isinstance(adapter.site, LinearSite) and adapter.spec.variant in ("lora", "dora"))
-            for adapter in adapters
-        )
-    )
+    known = all(adapter is None or in_rows(module, adapter) for adapter in adapters)
+    return known and not isinstance(module, OwnForward)
 
 
 class Segments:
@@ -64,13 +55,13 @@ class Segments:
     def _together(self, x: Tensor, times: int) -> Tensor:
         """The output for inputs in the order of the groups."""
         module, segments, offsets, start = self._module, [], [], 0
+        weight, bias = module.base_weight, module.base_bias
         for adapter, rows in self._groups:
             stop = start + len(rows) * times
             if adapter is not None:
                 segments.append(self._segment(adapter, start, stop))
-            offsets.append(self._offset(adapter))
+            offsets.append(None if adapter is None else adapter.row_offset(weight))
             start = stop
-        weight, bias = module.base_weight, module.base_bias
         u = add_segments(x, weight, bias, module.fan_in_fan_out, segments)
         if all(offset is None for offset in offsets):
             return u
@@ -86,11 +77,3 @@ class Segments:
         parts = adapter.site.slices if isinstance(adapter.site, LinearSite) else None
         form = Form(spec.scaling, dropout, transposed, parts, draw_seed() if dropout else 0)
         return Segment(start, stop, adapter.tensors["lora_A"], adapter.tensors["lora_B"], form)
-
-    def _offset(self, adapter: ModuleAdapter | None) -> Tensor | None:
-        """DoRA's d."""
-        if adapter is None or MAGNITUDE not in adapter.tensors:
-            return None
-        a, b, m = (adapter.tensors[name] for name in ("lora_A", "lora_B", MAGNITUDE))
-        weight, transposed = self._module.base_weight, self._module.fan_in_fan_out
-        return dora.magnitude_offset(weight, a, b, m, adapter.spec.scaling, transposed)

@@ -78,6 +78,13 @@ def reads_weight(parent: nn.Module, child: str) -> bool:
     return _reads(_IN_TRAINING, parent, child) or _reads(_SOMETIMES, parent, child)
 
 
+def reader_of(model: nn.Module, name: str) -> nn.Module | None:
+    """The parent that may compute with the weight of the module of this name, if it does."""
+    parent, _, child = name.rpartition(".")
+    found = model.get_submodule(parent)
+    return found if reads_weight(found, child) else None
+
+
 def is_never_called(parent: nn.Module, child: str) -> bool:
     """Whether `parent` may train without ever calling its `child`."""
     return _reads(_IN_TRAINING, parent, child)

@@ -17,7 +17,7 @@ from lorakit.errors import StateError
 from lorakit.functional import svd
 from lorakit.variants.base import Variant
 from lorakit.variants.registry import VARIANTS
-from lorakit.variants.site import Pair, Shape, Site
+from lorakit.variants.site import LinearSite, Pair, Shape, Site
 from lorakit.variants.spec import AdapterSpec
 
 
@@ -87,6 +87,16 @@ class ModuleAdapter:
         """
         weight = self._weight(weight)
         return self.variant.factors(self._site, weight, self.tensors, self.spec.scaling)
+
+    @property
+    def has_row_form(self) -> bool:
+        """Whether `functional.rows` computes it, for rows of a batch with one of their own each."""
+        is_one = self.variant.is_low_rank or self.variant.scales_rows
+        return is_one and isinstance(self.site, LinearSite)
+
+    def row_offset(self, weight: Tensor) -> Tensor | None:
+        """d of the variant's output u + d * (u - b), where u is LoRA's own; None for 0."""
+        return self.variant.row_offset(self._site, weight, self.tensors, self.spec.scaling)
 
     @property
     def is_meta(self) -> bool:

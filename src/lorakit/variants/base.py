@@ -58,6 +58,8 @@ class Variant(ABC):
     """Whether dW is s * B A and nothing else, so that its norm and rank follow from A and B."""
     needs_weight: ClassVar[bool] = False
     """Whether dW depends on W."""
+    scales_rows: ClassVar[bool] = False
+    """Whether W + dW is W + s * B A with row o, of (out, in), times 1 + d[o]; see `row_offset`."""
     takes_dropout: ClassVar[bool] = False
     """Whether `forward` supports dropout."""
     is_worth_merging: ClassVar[bool] = True
@@ -91,6 +93,10 @@ class Variant(ABC):
 
         By default None: the rows of dW depend on all of W, or may do.
         """
+        return None
+
+    def row_offset(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor | None:
+        """d (O,) of a variant that `scales_rows`, differentiable in what trains; None for 0."""
         return None
 
     @abstractmethod

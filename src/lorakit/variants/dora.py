@@ -24,6 +24,7 @@ class DoRA(Variant):
     title = "DoRA"
     tensor_names = ("lora_A", "lora_B", MAGNITUDE)
     needs_weight = True
+    scales_rows = True
     takes_dropout = True
 
     def refusal(self, site: Site) -> str | None:
@@ -48,6 +49,10 @@ class DoRA(Variant):
         a, b, m = (tensors[name] for name in self.tensor_names)
         return dora.delta(weight, a, b, m, s, _is_transposed(site))
 
+    def row_offset(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
+        a, b, m = (tensors[name] for name in self.tensor_names)
+        return dora.magnitude_offset(weight, a, b, m, s, _is_transposed(site))
+
     def block(
         self, site: Site, tensors: Tensors, start: int, stop: int
     ) -> tuple[Site, dict[str, Tensor]] | None:
@@ -60,9 +65,8 @@ class DoRA(Variant):
         return there, {"lora_A": a, "lora_B": b, MAGNITUDE: m[start:stop]}
 
     def forward(self, host: Host, x: Tensor, tensors: Tensors, s: float, dropout: float) -> Tensor:
-        a, b, m = (tensors[name] for name in self.tensor_names)
-        u = host.adapted(x, a, b, s, dropout)
-        d = dora.magnitude_offset(host.base_weight, a, b, m, s, _is_transposed(host.site))
+        u = host.adapted(x, tensors["lora_A"], tensors["lora_B"], s, dropout)
+        d = self.row_offset(host.site, host.base_weight, tensors, s)
         return dora.apply_magnitude(u, host.base_bias, d)
 
 
