@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lorakit.algebra.bases import base_problems, listed
 from lorakit.algebra.resizing import UNKNOWN_LAYER
 from lorakit.algebra.size import Size
 from lorakit.checkpoint import AdapterBundle
@@ -46,7 +47,7 @@ def is_kept(terms: Terms) -> bool:
 
 def problems(addends: Sequence[Addend], size: Size | None, computed: bool) -> list[str]:
     """Why these cannot be added; `computed` says that no module stays as it is."""
-    found = [*_bundle_problems(addends), *_base_problems(addends)]
+    found = [*_bundle_problems(addends), *base_problems({a.label: a.bundle for a in addends})]
     for name, terms in by_module(addends).items():
         if any(isinstance(adapter.site, RowsSite) for _, adapter, _ in terms):
             found += [f"{name}: {why}" for why in _row_problems(terms)]
@@ -66,59 +67,10 @@ def _bundle_problems(addends: Iterable[Addend]) -> Iterator[str]:
             )
 
 
-def _base_problems(addends: Sequence[Addend]) -> Iterator[str]:
-    """Different bases, by the fingerprints of the same weights or else by name."""
-    first = addends[0]
-    for other in addends[1:]:
-        same = _same_weights(first.bundle, other.bundle)
-        names = first.bundle.base_model, other.bundle.base_model
-        if same is False:
-            yield (
-                f"{first.label} and {other.label} were trained on different base weights "
-                f"({names[0] or 'unnamed'} and {names[1] or 'unnamed'})"
-            )
-        elif same is None and None not in names and names[0] != names[1]:
-            yield (
-                f"{first.label} names the base {names[0]}, and {other.label} {names[1]}; if they "
-                "are the same, write one name into both configs"
-            )
-        if prefixed := _prefixed(first.bundle, other.bundle):
-            yield (
-                f"{first.label} has {prefixed[0]}, and {other.label} {prefixed[1]}, so their "
-                "models name the same modules otherwise; make them alike with lorakit convert "
-                "--rename"
-            )
-
-
-def _prefixed(one: AdapterBundle, other: AdapterBundle) -> tuple[str, str] | None:
-    """A module of each where no names are the same, but for a prefix that one of them has."""
-    if one.adapters.keys() & other.adapters.keys():
-        return None
-    for here in one.adapters:
-        for there in other.adapters:
-            if here.endswith(f".{there}") or there.endswith(f".{here}"):
-                return here, there
-    return None
-
-
-def _same_weights(one: AdapterBundle, other: AdapterBundle) -> bool | None:
-    """Whether the fingerprints are of the same weights; None if they cannot be compared."""
-    here, there = one.fingerprint or {}, other.fingerprint or {}
-    common = here.keys() & there.keys()
-    if not common or fingerprinted(one) != fingerprinted(other):
-        return None
-    return any(here[dtype] == there[dtype] for dtype in common)
-
-
-def fingerprinted(bundle: AdapterBundle) -> set[str]:
-    """The modules whose weights a fingerprint is of."""
-    return {name for name, x in bundle.adapters.items() if not isinstance(x.site, RowsSite)}
-
-
 def _module_problems(terms: Terms, size: Size | None) -> Iterator[str]:
     unknown = [label for label, adapter, _ in terms if adapter.site is None]
     if unknown:
-        yield f"of {_listed(unknown)}: {UNKNOWN_LAYER}"
+        yield f"of {listed(unknown)}: {UNKNOWN_LAYER}"
     for label, adapter, weight in terms:
         if not adapter.variant.is_low_rank:
             yield (
@@ -144,7 +96,7 @@ def _geometry(site: Site) -> str:
 
 
 def _row_problems(terms: Terms) -> Iterator[str]:
-    labels = _listed(label for label, _, _ in terms)
+    labels = listed(label for label, _, _ in terms)
     first = terms[0][1]
     if any(not isinstance(adapter.site, RowsSite) for _, adapter, _ in terms):
         yield f"some of {labels} train rows of it, others adapt it as a whole"
@@ -177,7 +129,7 @@ def _trained_problems(addends: Iterable[Addend]) -> list[str]:
             owners[name].append(addend)
     found = []
     for name, those in owners.items():
-        labels = _listed(addend.label for addend in those)
+        labels = listed(addend.label for addend in those)
         first = those[0].bundle.trained[name]
         if not all(_equal({"": x.bundle.trained[name]}, {"": first}) for x in those):
             found.append(f"{name} differs between {labels}; {_REPLACED}")
@@ -205,7 +157,3 @@ def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
         x.dtype == y.dtype and x.shape == y.shape and torch.equal(x, y)
         for x, y in zip(one.values(), other.values(), strict=True)
     )
-
-
-def _listed(labels: Iterable[str]) -> str:
-    return " and ".join(labels)

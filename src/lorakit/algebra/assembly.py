@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lorakit.algebra.addends import Addend, fingerprinted
+from lorakit.algebra.addends import Addend
+from lorakit.algebra.bases import fingerprinted
 from lorakit.algebra.outcome import Approximation, Deviation, Outcome, require_finite
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.settings import targets_of, with_settings_of

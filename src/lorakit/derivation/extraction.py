@@ -19,14 +19,16 @@ from lorakit.checkpoint.fingerprint import fingerprint_of
 from lorakit.checkpoint.settings import with_settings_of
 from lorakit.config import LoraConfig
 from lorakit.derivation.kept_whole import KeptWhole, keep_whole
+from lorakit.derivation.structure import Names, require_one_architecture
 from lorakit.errors import FormatError, MismatchError
 from lorakit.foreign_files import local_path
 from lorakit.injection.selection.naming import shortest_suffixes
 from lorakit.injection.transfer.base_facts import base_facts
 from lorakit.layers.conversion import site_of
 from lorakit.layers.refusals import refusal
-from lorakit.models.checkpoint_names import CheckpointNames, checkpoint_names
+from lorakit.models.checkpoint_names import checkpoint_names
 from lorakit.models.loading import meta_model
+from lorakit.models.weightless import counterpart
 from lorakit.surgery.ties import tied_names
 from lorakit.variants import Site
 
@@ -52,13 +54,16 @@ def extract(
     tensor that is the base's in its own precision has not changed. `bar` is told the bytes that are
     done.
 
-    Raises FormatError for damaged checkpoints, MismatchError that lists what differs and cannot be
-    extracted or where nothing does, ConfigError for an invalid size.
+    Raises FormatError for damaged checkpoints, MismatchError that lists by what tensors their
+    architectures differ, before a value is read, what differs and cannot be extracted, or where
+    nothing does, ConfigError for an invalid size.
     """
     size = Size(rank, energy)
     base, tuned = (_open(local_path(directory)) for directory in (base_dir, tuned_dir))
     model = meta_model(str(tuned_dir))
-    pair, mixed = _pair(model, base, tuned)
+    names = checkpoint_names(model, base.tensors), checkpoint_names(model, tuned.tensors)
+    pair, mixed = _pair(model, base, tuned, names)
+    require_one_architecture(model, counterpart(model, str(base_dir)), pair.keys, names)
     sites = _sites(model, pair)
     rest = _rest(pair, [f"{name}.weight" for name in sites], mixed)
     kept = keep_whole(pair, rest, list(sites)) if keep_rest else KeptWhole(problems=rest)
@@ -87,13 +92,12 @@ def _open(directory: Path) -> BaseCheckpoint:
 
 
 def _pair(
-    model: nn.Module, base: BaseCheckpoint, tuned: BaseCheckpoint
+    model: nn.Module, base: BaseCheckpoint, tuned: BaseCheckpoint, found: Names
 ) -> tuple[CheckpointPair, dict[str, tuple[str, ...]]]:
     """Both checkpoints by the model's names, and the tensors that are made of several.
 
     A file has one of the names of a tied weight; here it has all of them.
     """
-    found = [checkpoint_names(model, checkpoint.tensors) for checkpoint in (base, tuned)]
     before, after = ({name: key for key, name in names.of_key.items()} for names in found)
     for group in tied_names(model):
         for keys_of in (before, after):
@@ -105,7 +109,7 @@ def _pair(
     return CheckpointPair(base, tuned, keys), mixed
 
 
-def _mixed(found: Iterable[CheckpointNames]) -> dict[str, tuple[str, ...]]:
+def _mixed(found: Names) -> dict[str, tuple[str, ...]]:
     """The keys of what is computed from several tensors of both checkpoints, by its name."""
     base, tuned = (names.converted for names in found)
     return {name: parts for name, parts in tuned.items() if base.get(name) == parts}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lorakit.checkpoint import AdapterBundle
-from lorakit.errors import FormatError
+from lorakit.errors import FormatError, MismatchError
 from lorakit.injection.selection.vocabulary import vocabulary_modules
-from lorakit.models.loading import base_class
+from lorakit.models.loading import base_class, load_config
 from lorakit.surgery.ties import storage_key
 
 
@@ -24,7 +24,25 @@ def weightless_model(
     of `bundle`.
     """
     model_class, config = base_class(name, revision, bundle)
-    make = getattr(model_class, "from_config", model_class)
+    return _built(getattr(model_class, "from_config", model_class), config, name)
+
+
+def counterpart(model: Any, name: str) -> Any:
+    """The model of another base in the class of this one and with its labels, on the meta device.
+
+    Raises FormatError if there is no such model, MismatchError if it is of another kind.
+    """
+    config = load_config(name)
+    if not isinstance(config, model.config_class):
+        raise MismatchError(
+            f"{name} is a {config.model_type} model, which cannot be a {type(model).__name__}."
+        )
+    if config.num_labels != model.config.num_labels:
+        config.num_labels = model.config.num_labels
+    return _built(type(model), config, name)
+
+
+def _built(make: Callable[[Any], Any], config: Any, name: str) -> Any:
     try:
         with torch.device("meta"):
             return make(config).eval()

@@ -40,6 +40,18 @@ def ending_in_any(names: Iterable[str], suffixes: Iterable[str]) -> list[str]:
     return [name for name in names if name in matched]
 
 
+def same_but_for_prefix(names: Iterable[str], others: Iterable[str]) -> tuple[str, str] | None:
+    """A name of each, one of which is the end of the other after a dot; in linear time, too.
+
+    >>> same_but_for_prefix(["0.k", "0.q"], ["model.0.q"])
+    ('0.q', 'model.0.q')
+    """
+    here, there = dict.fromkeys(names), dict.fromkeys(others)
+    ends = ((name, end) for name in here for end in _suffixes(name) if end in there)
+    begun = ((end, name) for name in there for end in _suffixes(name) if end in here)
+    return next(chain(ends, begun), None)
+
+
 def within_any(name: str, containers: Container[str]) -> bool:
     """Whether this is one of the containers or something in one of them; in linear time, too."""
     while name:
