@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -93,6 +93,15 @@ CONVERSIONS = by_name(
         why="the name of a weight by these conversions",
         without="as without the conversions",
     ),
+    *(
+        PrivateName(
+            f"transformers.core_model_loading:{name}",
+            since="5.0",
+            why="which parameters are the weights of earlier releases' experts, stacked",
+            without="an adapter of these experts is refused",
+        )
+        for name in ("WeightConverter", "MergeModulelist", "Concatenate")
+    ),
 )
 """Public by their names, and of modules that no page of transformers' documents; the core, which
 does not import transformers, finds them here."""
@@ -135,6 +144,50 @@ def present_names(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
         key, _ = rename(f"{name}.weight", rules, [], prefix, here)
         found[name] = key.removesuffix(".weight")
     return {name: new for name, new in found.items() if new != name}
+
+
+class Stacked(NamedTuple):
+    """The parameter that holds the weight of an earlier release's module, one of a stack."""
+
+    parameter: str
+    part: int
+    """Which of the weights that stand above one another in each matrix of the stack it is."""
+    parts: int
+    """Their number."""
+
+
+def stacked_weights(model: nn.Module, names: Iterable[str]) -> dict[str, Stacked | None]:
+    """Name of a module in an earlier transformers -> where its weight is in this model.
+
+    None where transformers does more with the weight than to stack it. Names whose weights are by
+    themselves stay out.
+    """
+    conversions = CONVERSIONS["get_model_conversion_mapping"].find()
+    classes = [CONVERSIONS[name].find() for name in ("WeightRenaming", "WeightConverter")]
+    rename = CONVERSIONS["rename_source_key"].find()
+    if None in (conversions, rename, *classes) or not hasattr(model, "base_model_prefix"):
+        return {}
+    rules = conversions(model)
+    renamings, converters = ([r for r in rules if isinstance(r, kind)] for kind in classes)
+    here, found = model.state_dict(), {}
+    for name in names:
+        key, pattern = rename(
+            f"{name}.weight", renamings, converters, model.base_model_prefix, here
+        )
+        rule = next((r for r in converters if pattern in r.source_patterns), None)
+        if rule is not None:
+            sources = rule.source_patterns
+            place = Stacked(key, sources.index(pattern), len(sources))
+            found[name] = place if _only_stacks(rule) and key in here else None
+    return found
+
+
+def _only_stacks(rule: Any) -> bool:
+    """Whether it stacks weights, of which each may be several above one another."""
+    stack, above = (CONVERSIONS[name].find() for name in ("MergeModulelist", "Concatenate"))
+    steps = [(type(step), getattr(step, "dim", None)) for step in rule.operations]
+    several = len(rule.source_patterns) > 1
+    return len(rule.target_patterns) == 1 and steps == [(stack, 0), (above, 1)][: 1 + several]
 
 
 def tied_weights(module: nn.Module) -> Mapping[str, str]:

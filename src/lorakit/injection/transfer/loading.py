@@ -25,6 +25,7 @@ from lorakit.injection.selection.selected import Selection, Target
 from lorakit.injection.transfer.moved_names import in_present_names
 from lorakit.injection.transfer.placement import Placement, place
 from lorakit.injection.transfer.pretrained import keep_loadable
+from lorakit.injection.transfer.stacked_experts import with_routers, with_stacked_experts
 from lorakit.injection.transfer.token_rows import without_tables
 from lorakit.injection.transfer.trained_tensors import without_base_copies
 from lorakit.injection.transfer.untying import trained_as_one, untie
@@ -94,10 +95,11 @@ def fit(
     Raises MismatchError that lists everything that does not fit.
     """
     names = [name for name, _ in model.named_modules(remove_duplicate=False)]
+    bundle, unexpected = in_model_names(bundle, names)
+    bundle = with_stacked_experts(model, bundle)
     if parameters_of(bundle.adapters):
         names += [name for name, _ in model.named_parameters(remove_duplicate=False)]
-    bundle, unexpected = in_model_names(bundle, names)
-    bundle = in_present_names(model, bundle, names)
+    bundle = with_routers(model, in_present_names(model, bundle, names))
     bundle = without_tables(model, without_base_copies(model, bundle))
     placement = place(model, bundle)
     adapted = any(True for _ in lora_layers(model))

@@ -1,0 +1,99 @@
+"""Adapters of experts that were modules of their own, on a model that has them stacked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.testing import assert_close
+
+import lorakit as lora
+from lorakit.errors import MismatchError
+from tests.injection import moe
+from tests.tolerances import MODEL
+
+pytestmark = (
+    pytest.mark.filterwarnings(  # PEFT looks for them among modules alone, and applies them
+        "ignore:The following (rank|alpha)_pattern keys did not match:RuntimeWarning"
+    )
+)
+
+OLD = {
+    "mixtral": ("model.layers.{}.block_sparse_moe.", ("w1", "w3", "w2"), 4, 24),
+    "qwen3_moe": ("model.layers.{}.mlp.", ("gate_proj", "up_proj", "down_proj"), 3, 12),
+}
+"""What transformers 4 called experts and their layers, their number, and their inner width."""
+
+
+def written(name: str, path: Path, but: str = "\0", **fields: Any) -> Path:
+    """An adapter as PEFT wrote it then, without the keys that contain `but`."""
+    torch.manual_seed(3)
+    prefix, leaves, experts, inner = OLD[name]
+    tensors = {}
+    for layer in range(2):
+        sizes = {f"model.layers.{layer}.self_attn.q_proj": (16, 16)}
+        sizes[f"{prefix.format(layer)}gate"] = 16, experts
+        for expert in range(experts):
+            for leaf, size in zip(leaves, ((16, inner), (16, inner), (inner, 16)), strict=True):
+                sizes[f"{prefix.format(layer)}experts.{expert}.{leaf}"] = size
+        for module, (width, height) in sizes.items():
+            key = f"base_model.model.{module}"
+            tensors[f"{key}.lora_A.weight"] = torch.randn(2, width)
+            tensors[f"{key}.lora_B.weight"] = torch.randn(height, 2)
+    path.mkdir()
+    save_file(
+        {k: t for k, t in tensors.items() if but not in k}, path / "adapter_model.safetensors"
+    )
+    config = {
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 6,
+        "target_modules": [*leaves, "gate", "q_proj"],
+    }
+    (path / "adapter_config.json").write_text(json.dumps(config | fields))
+    return path
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_adapter_of_single_experts_computes_what_peft_makes_of_it(
+    name: str, tmp_path: Path
+) -> None:
+    path = written(name, tmp_path / "old")
+    theirs = peft.PeftModel.from_pretrained(moe.model_of(name), str(path))
+    ours = moe.model_of(name)
+    report = lora.load_adapter(ours, path)
+    assert_close(moe.logits(ours), moe.logits(theirs), **MODEL)
+    assert not torch.allclose(moe.logits(ours), moe.logits(moe.model_of(name)), atol=1e-3)
+    prefix, leaves, experts, _ = OLD[name]
+    inside = f"{prefix.format(0)}experts.{{0-{experts - 1}}}."
+    assert report.renamed["model.layers.0.mlp.experts.gate_up_proj"] == ", ".join(
+        inside + leaf for leaf in leaves[:2]
+    )
+    assert report.renamed["model.layers.1.mlp.gate.weight"] == f"{prefix.format(1)}gate"
+    assert "renamed: " in str(report)
+
+
+def test_what_was_loaded_is_saved_in_the_names_of_today(tmp_path: Path) -> None:
+    ours = moe.model_of("mixtral")
+    lora.load_adapter(ours, written("mixtral", tmp_path / "old", lora_dropout=0.1))
+    lora.save_adapter(ours, tmp_path / "new")
+    theirs = peft.PeftModel.from_pretrained(moe.model_of("mixtral"), str(tmp_path / "new"))
+    assert_close(moe.logits(theirs), moe.logits(ours), **MODEL)
+
+
+REFUSED = {
+    "experts.3": r"gate_up_proj: it has 4 experts of 2 weights each, and the file adapts 3 and 3",
+    ".w3.": r"gate_up_proj: it has 4 experts of 2 weights each, and the file adapts 4 and 0",
+}
+
+
+@pytest.mark.parametrize("but", REFUSED)
+def test_a_part_of_the_experts_is_refused_by_name(but: str, tmp_path: Path) -> None:
+    path = written("mixtral", tmp_path / "old", but)
+    with pytest.raises(MismatchError, match=REFUSED[but]):
+        lora.load_adapter(moe.model_of("mixtral"), path)
