@@ -48,9 +48,32 @@ def test_json_of_several_methods_has_each(run, base):
     assert set(json.loads(out)["plans"]) == {"lora", "full"}
 
 
+def test_devices_have_a_table_of_their_own_by_formula(run, base):
+    options = ("--method", "lora,full", "--length", "16", "--devices", "2", "--parallel", "fsdp")
+    code, out, _ = run("plan", base, *options)
+    assert code == 0
+    _, devices = out.split("\n\n")
+    assert devices.startswith("On each of 2 devices with fsdp, by formula:")
+    head, *rows = devices.splitlines()[1:4]
+    assert head.split()[-2:] == ["communication", "peak"]
+    assert [row.split()[0] for row in rows] == ["lora", "full"]
+    assert "torch.distributed.fsdp.fully_shard" in devices
+
+
+def test_json_of_devices_is_the_functions(run, base, config):
+    options = ("--method", "full", "--length", "8", "--devices", "2", "--parallel", "tp", "--json")
+    code, out, _ = run("plan", base, *options)
+    assert code == 0
+    plan = lora.plan(config, "full", length=8, devices=2, parallel="tp")
+    assert json.loads(out)["device"] == plan.device.to_dict()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--devices", "0"), "devices is 0; it must be at least 1"),
+        (("--devices", "3", "--parallel", "tp"), "num_attention_heads 2 is not divisible"),
+        (("--devices", "2", "--parallel", "zero"), "must be one of ddp, fsdp, tp"),
         (("--method", "lorra"), "did you mean 'lora'?"),
         (("--batch", "0"), "batch is 0; it must be at least 1"),
         (("--optimizer", "adam"), "optimizer is 'adam'; it must be one of adamw"),

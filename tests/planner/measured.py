@@ -27,9 +27,14 @@ def measured_peak(model, settings, micro_batches=1) -> int:
 
     step()
     before = _held([*model.parameters(), *model.buffers(), *batch.values(), *_state(optimizer)])
+    return before + highest_of(step)
+
+
+def highest_of(step) -> int:
+    """The most bytes that torch had allocated at once in a call, above what was there before."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
-    return before + _highest(profiler)
+    return _highest(profiler)
 
 
 def _state(optimizer):

@@ -40,6 +40,24 @@ def plan(
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Gradient checkpointing.")
     ] = False,
+    devices: Annotated[
+        int, typer.Option(metavar="N", help="What each of several devices holds, by formula.")
+    ] = 1,
+    parallel: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How they share the step: ddp (rows), fsdp (rows and shards) or tp (heads).",
+            show_default="ddp",
+        ),
+    ] = None,
+    reshard_after_forward: Annotated[
+        bool,
+        typer.Option(
+            "--reshard-after-forward/--no-reshard-after-forward",
+            help="With fsdp: free a block's gathered weights after its forward.",
+        ),
+    ] = True,
     set_: options.MethodSettings = None,
     revision: options.ModelRevision = None,
     claims: Annotated[
@@ -70,7 +88,14 @@ def plan(
         return
     configs = method_configs([name.strip() for name in method.split(",")], set_ or ())
     settings = StepSettings(
-        batch=batch, length=length, dtype=dtype, optimizer=optimizer, checkpointing=checkpointing
+        batch=batch,
+        length=length,
+        dtype=dtype,
+        optimizer=optimizer,
+        checkpointing=checkpointing,
+        devices=devices,
+        parallel=parallel,
+        reshard_after_forward=reshard_after_forward,
     )
     found = plan_methods(model_on_meta(config_of(base, revision), base), settings, configs)
     show(found.to_dict() if json else found, json)

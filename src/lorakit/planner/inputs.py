@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorakit.errors import ConfigError
 from lorakit.models.dtypes import Dtype, autocast
 
 
@@ -17,22 +16,22 @@ def fake_inputs(model: Any, batch: int, length: int) -> dict[str, Tensor]:
 
     The first row is a token shorter: with no padding at all transformers drops the mask, and most
     batches have some.
-
-    Raises ConfigError for a model that reads no tokens, and for more tokens than it has positions.
     """
-    config = model.config.get_text_config()
-    if getattr(config, "vocab_size", None) is None:
-        raise ConfigError(f"{type(model).__name__} reads no tokens; planning is for text models.")
-    limit = getattr(config, "max_position_embeddings", None)
-    if isinstance(limit, int) and limit > 0 and length > limit:
-        raise ConfigError(
-            f"length is {length}, and {type(model).__name__} has {limit} positions; plan at most "
-            f"{limit}."
-        )
     ids = torch.zeros(batch, length, dtype=torch.int64)
     mask = torch.ones_like(ids)
     mask[0, length - 1 :] = 0 if length > 1 else 1
     return {"input_ids": ids, "attention_mask": mask, "labels": _labels(model, ids)}
+
+
+def input_problems(model: Any, length: int) -> list[str]:
+    """Why a model cannot read rows of this many tokens."""
+    config, kind = model.config.get_text_config(), type(model).__name__
+    if getattr(config, "vocab_size", None) is None:
+        return [f"{kind} reads no tokens; planning is for text models"]
+    limit = getattr(config, "max_position_embeddings", None)
+    if isinstance(limit, int) and 0 < limit < length:
+        return [f"length is {length}, and {kind} has {limit} positions; plan at most {limit}"]
+    return []
 
 
 def _labels(model: Any, ids: Tensor) -> Tensor:

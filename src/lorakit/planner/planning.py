@@ -9,16 +9,19 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lorakit.errors import PlanError
+from lorakit.errors import ConfigError, PlanError
 from lorakit.injection.inspection.report import Report
 from lorakit.methods.registry import METHODS
 from lorakit.models.dtypes import Dtype, compute_in
 from lorakit.models.fp32_head import head_modules
 from lorakit.planner.bases import model_on_meta
+from lorakit.planner.device_plan import DevicePlan, plan_device
+from lorakit.planner.devices.parallels import PARALLELS
 from lorakit.planner.fakes import fake_copy
 from lorakit.planner.formula import formula, formula_lines
-from lorakit.planner.inputs import fake_inputs, loss_in
+from lorakit.planner.inputs import fake_inputs, input_problems, loss_in
 from lorakit.planner.optimizers import OPTIMIZERS
+from lorakit.planner.recording import Event
 from lorakit.planner.settings import StepSettings
 from lorakit.planner.step import Loss, record_step
 from lorakit.planner.timeline import Timeline, timeline
@@ -39,6 +42,8 @@ class Plan:
     checkpoint_bytes: int
     """What is saved of what was trained: float32."""
     memory: Timeline
+    device: DevicePlan | None = None
+    """What each of several devices holds, by formula."""
 
     @property
     def peak_bytes(self) -> int:
@@ -65,19 +70,26 @@ class Plan:
         }
         settings = asdict(replace(self.settings, config=None))
         del settings["config"]
-        return {**values, "peak_phase": self.memory.peak.phase, "settings": settings}
+        device = {"device": self.device.to_dict()} if self.device else {}
+        return {**values, "peak_phase": self.memory.peak.phase, **device, "settings": settings}
 
     def __str__(self) -> str:
-        rows = [[name, size_text(size)] for name, size in self.bytes_by.items()]
+        device = self.device
         return "\n".join(
             [
                 f"{self.model}, {self.settings.method}, {self.settings.step}: "
                 f"{size_text(self.peak_bytes)} at the peak, in the {self.memory.peak.phase}",
-                *table([*rows, ["peak", size_text(self.peak_bytes)]]),
+                *_sizes(self.bytes_by),
                 f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters train; "
                 f"a checkpoint has {size_text(self.checkpoint_bytes)}",
+                *([device.headline, *_sizes(device.bytes_by)] if device else []),
             ]
         )
+
+
+def _sizes(bytes_by: Mapping[str, int]) -> list[str]:
+    sizes = {**bytes_by, "peak": sum(bytes_by.values())}
+    return table([[name, size_text(size)] for name, size in sizes.items()])
 
 
 def plan(
@@ -90,6 +102,9 @@ def plan(
     dtype: Dtype = "bf16",
     optimizer: str = "adamw",
     checkpointing: bool = False,
+    devices: int = 1,
+    parallel: str | None = None,
+    reshard_after_forward: bool = True,
 ) -> Plan:
     """The memory of a training step of a model with a method, by running it on fake tensors.
 
@@ -98,7 +113,8 @@ def plan(
     None: its defaults. A micro-batch has `batch` rows of `length` tokens, padding included; `dtype`
     is what frozen weights are stored and products computed in, while what trains is float32.
     `optimizer` is one of `lorakit.planner.optimizers.OPTIMIZERS`, and `checkpointing` gradient
-    checkpointing.
+    checkpointing. With several `devices` the plan's `device` says what each holds, by formula:
+    `parallel` is ddp, fsdp (with `reshard_after_forward`, as torch's) or tp.
 
     Raises ConfigError that lists every impossible setting, TargetError for a config of the method
     that does not fit the model, StateError for a model that is already prepared, and PlanError for
@@ -110,7 +126,18 @@ def plan(
     >>> plan(small, "lora", LoraConfig(r=8, target_modules=["q_proj"])).trainable_parameters
     2048
     """
-    settings = StepSettings(method, config, batch, length, dtype, optimizer, checkpointing)
+    settings = StepSettings(
+        method,
+        config,
+        batch,
+        length,
+        dtype,
+        optimizer,
+        checkpointing,
+        devices=devices,
+        parallel=parallel,
+        reshard_after_forward=reshard_after_forward,
+    )
     is_model = isinstance(model_or_config, nn.Module)
     model = model_or_config if is_model else model_on_meta(model_or_config)
     return plan_step(model, settings)
@@ -118,29 +145,47 @@ def plan(
 
 def plan_step(model: nn.Module, settings: StepSettings) -> Plan:
     """`plan` for a model and settings; raises as it does."""
+    _require_fit(model, settings)
     mode = FakeTensorMode()
     faked: Any = fake_copy(model, mode)
     with mode:
         report = prepare(faked, settings)
         batch = fake_inputs(faked, settings.batch, settings.length)
-        memory = plan_prepared(
+        events = record_prepared(
             faked,
             batch,
             loss_in(settings.dtype),
             optimizer=settings.optimizer,
             max_norm=settings.max_grad_norm or None,
         )
+        device = plan_device(faked, settings, events)
     return Plan(
         model=type(model).__name__,
         settings=settings,
         trainable_parameters=sum(p.numel() for p in faked.parameters() if p.requires_grad),
         total_parameters=report.total_parameters,
         checkpoint_bytes=4 * (report.trainable_parameters + report.frozen_adapter_parameters),
-        memory=memory,
+        memory=timeline(events),
+        device=device,
     )
 
 
+def _require_fit(model: Any, settings: StepSettings) -> None:
+    problems = input_problems(model, settings.length)
+    if settings.devices > 1:
+        problems += PARALLELS[settings.parallelism].problems(model, settings.devices)
+    if problems:
+        raise ConfigError(f"This step of {type(model).__name__} cannot be planned:", problems)
+
+
 def plan_prepared(
+    model: nn.Module, batch: Mapping[str, Tensor], loss: Loss, **options: Any
+) -> Timeline:
+    """The memory of a step, of which `record_prepared` has what happens; it raises the same."""
+    return timeline(record_prepared(model, batch, loss, **options))
+
+
+def record_prepared(
     model: nn.Module,
     batch: Mapping[str, Tensor],
     loss: Loss,
@@ -149,19 +194,18 @@ def plan_prepared(
     max_norm: float | None = 1.0,
     accumulates: bool = False,
     seconds: float = math.inf,
-) -> Timeline:
-    """The memory of a step of a prepared fake model, as `record_step` has it.
+) -> list[Event]:
+    """What happens in memory in a step of a prepared fake model, as `record_step` has it.
 
     Raises PlanError with the formula's sizes where the step cannot run, or not in `seconds`.
     """
     steps = OPTIMIZERS[optimizer]([p for p in model.parameters() if p.requires_grad])
     try:
-        events = record_step(
+        return record_step(
             model, batch, steps, loss, max_norm, accumulates=accumulates, seconds=seconds
         )
     except PlanError as error:
         raise PlanError(error.headline, formula_lines(formula(model, steps))) from error
-    return timeline(events)
 
 
 def prepare(model: Any, settings: StepSettings) -> Report:

@@ -29,8 +29,7 @@ class PlanTable:
                 name,
                 f"{plan.trainable_parameters:,}",
                 size_text(plan.checkpoint_bytes),
-                *(size_text(plan.bytes_by[kind]) for kind in CATEGORIES),
-                size_text(plan.peak_bytes),
+                *_sizes(plan.bytes_by),
             )
             for name, plan in self.plans.items()
         ]
@@ -39,8 +38,23 @@ class PlanTable:
                 f"{first.model}, {first.total_parameters:,} parameters, a step of "
                 f"{first.settings.step}",
                 *table([head, *rows]),
+                *self._devices(),
             ]
         )
+
+    def _devices(self) -> list[str]:
+        """What each of several devices holds."""
+        found = {name: plan.device for name, plan in self.plans.items() if plan.device}
+        if not found:
+            return []
+        first = next(iter(found.values()))
+        rows = [(name, *_sizes(device.bytes_by)) for name, device in found.items()]
+        return [
+            "",
+            first.headline,
+            *table([("method", *first.bytes_by, "peak"), *rows]),
+            *(f"{one.text} ({one.source})" for one in first.formulas),
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: of one method its plan, else the plans by method."""
@@ -52,3 +66,8 @@ def plan_methods(model: nn.Module, settings: StepSettings, configs: Mapping[str,
     """The plan of each method with its config; of the settings all but these two count."""
     steps = {name: replace(settings, method=name, config=one) for name, one in configs.items()}
     return PlanTable({name: plan_step(model, step) for name, step in steps.items()})
+
+
+def _sizes(bytes_by: Mapping[str, int]) -> list[str]:
+    """The sizes, and their sum, as text."""
+    return [*map(size_text, bytes_by.values()), size_text(sum(bytes_by.values()))]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lorakit.planner.recording import CATEGORIES, Event
+from lorakit.planner.recording import CATEGORIES, Block, Event
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,34 @@ class Timeline:
 
 def timeline(events: Sequence[Event], points: int = 200) -> Timeline:
     """The peak and the curve of a recorded step; the curve has the largest of every few moments."""
-    moments = list(_moments(events))
-    top = max(range(len(moments)), key=lambda n: moments[n].total)
-    every = max(1, len(moments) // points)
-    stretches = (moments[n : n + every] for n in range(0, len(moments), every))
+    steps = list(moments(events))
+    top = max(range(len(steps)), key=lambda n: steps[n].total)
+    every = max(1, len(steps) // points)
+    stretches = (steps[n : n + every] for n in range(0, len(steps), every))
     return Timeline(
-        peak=moments[top],
-        at=top / len(moments),
+        peak=steps[top],
+        at=top / len(steps),
         modules=_modules(events, top),
         curve=tuple(max(some, key=lambda point: point.total) for some in stretches),
     )
 
 
-def _moments(events: Sequence[Event]) -> Iterator[Point]:
-    """The live bytes after each event of the step; those before it are its start."""
+def _nbytes(event: Event) -> int:
+    return event.block.nbytes
+
+
+def moments(events: Sequence[Event], size: Callable[[Event], int] = _nbytes) -> Iterator[Point]:
+    """The live bytes after each event of the step; those before it are its start.
+
+    `size` is what a block counts for, asked at its birth.
+    """
     live = dict.fromkeys(CATEGORIES, 0)
+    sizes: dict[Block, int] = {}
     for event in events:
-        live[event.block.category] += event.change
+        if event.born:
+            live[event.block.category] += sizes.setdefault(event.block, size(event))
+        else:
+            live[event.block.category] -= sizes.pop(event.block)
         if event.phase:
             yield Point(event.phase, dict(live))
 

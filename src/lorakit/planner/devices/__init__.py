@@ -1,0 +1,1 @@
+"""How several devices share the training step of one, by formula."""

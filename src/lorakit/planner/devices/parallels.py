@@ -1,0 +1,32 @@
+"""The kinds of parallelism that are planned, by the names that transformers and accelerate use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from lorakit.planner.devices.ddp import ddp
+from lorakit.planner.devices.division import Division
+from lorakit.planner.devices.fsdp import fsdp
+from lorakit.planner.devices.tp import tp, tp_problems
+
+
+def _none(_: Any, __: int) -> list[str]:
+    return []
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """A kind of parallelism."""
+
+    divide: Callable[[nn.Module, int, bool], Division]
+    """From the prepared model, the number of devices, and whether to reshard after forward."""
+    problems: Callable[[Any, int], list[str]] = _none
+    """Why this model cannot be divided over so many devices."""
+
+
+PARALLELS = {"ddp": Parallel(ddp), "fsdp": Parallel(fsdp), "tp": Parallel(tp, tp_problems)}
+"""By name."""
