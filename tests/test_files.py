@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from lorakit.files import atomic_write, atomic_write_text, directory_for_writing, sha256_of
+from lorakit.files import (
+    atomic_write,
+    atomic_write_text,
+    directory_for_writing,
+    sha256_of,
+    undone_on_error,
+)
 
 
 class Crash(BaseException):
@@ -101,3 +107,37 @@ def test_sha256_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, B.1
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_of(tmp_path / "abc") == expected
+
+
+@pytest.mark.parametrize("has_links", [True, False], ids=["links", "no links"])
+def test_what_a_failing_block_replaced_is_there_again(
+    has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", fail)
+    for name in ("replaced", "removed", "kept"):
+        (tmp_path / name).write_text(name)
+
+    def change_and_crash() -> None:
+        with undone_on_error(tmp_path):
+            atomic_write_text(tmp_path / "replaced", "new")
+            atomic_write_text(tmp_path / "added", "new")
+            (tmp_path / "removed").unlink()
+            raise Crash
+
+    with pytest.raises(Crash):
+        change_and_crash()
+    stays = ["kept", "replaced", "removed"] if has_links else ["kept"]
+    found = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert found == {name: name for name in stays}
+
+
+def test_what_a_whole_block_replaced_is_new(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_text("old")
+    with undone_on_error(file):
+        atomic_write_text(file, "new")
+    assert (os.listdir(tmp_path), file.read_text()) == (["a"], "new")

@@ -66,14 +66,26 @@ def directory_for_writing(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def undone_on_error(path: Path) -> Iterator[None]:
-    """What the block writes at `path`, a file or files in a directory, is removed if it fails."""
+    """What is at `path`, a file or files in a directory, is as before if the block fails.
+
+    The block replaces files, as `atomic_write` does: what they were has a second name meanwhile.
+    """
     missing, before = _missing(path), _stamps(path)
+    kept = {file: temporary_path(file.with_name(f"{file.name}.before")) for file in before}
     try:
+        for file, name in kept.items():
+            with suppress(OSError):  # not all file systems give a file two names
+                os.link(file, name)
         yield
     except BaseException:
-        discard(file for file, stamp in _stamps(path).items() if stamp != before.get(file))
+        now = _stamps(path)
+        discard(now.keys() - before.keys() - set(kept.values()))
+        for file in (file for file, stamp in before.items() if now.get(file) != stamp):
+            os.replace(kept[file], file) if kept[file].is_file() else discard([file])
         _remove_empty(missing)
         raise
+    finally:
+        discard(kept.values())
 
 
 def _stamps(path: Path) -> dict[Path, tuple[int, int]]:

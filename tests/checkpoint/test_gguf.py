@@ -213,4 +213,22 @@ HOSTILE = {
 def test_hostile_file_is_one_error(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(content)
     with pytest.raises(FormatError, match="is corrupted or not a GGUF file"):
+        read_gguf(tmp_path / "a.gguf")
+    with pytest.raises(FormatError):
         read(tmp_path / "a.gguf")
+
+
+def test_model_is_refused_before_its_tensors_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
+    writer.add_type(gguf.GGUFType.MODEL)
+    writer.add_tensor("blk.0.attn_q.weight", torch.ones(8, 8).numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    monkeypatch.setattr(torch, "frombuffer", lambda *_, **__: pytest.fail("a tensor was read"))
+    with pytest.raises(FormatError, match="holds no adapter of LoRA") as caught:
+        read(tmp_path / "model.gguf")
+    assert caught.value.problems[0] == "general.type is 'model', not 'adapter'"

@@ -109,7 +109,7 @@ def convert(
     if codec.needs_base:
         config = load_config(_required(name, source)).to_dict()
         codec = codec.for_base(config)
-    require_free(target, overwrite)
+    require_free(target, overwrite, config)
     with undone_on_error(local_path(target)):
         write(bundle, target, format, base=config)
         return _report(bundle, codec, target)

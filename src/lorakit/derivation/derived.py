@@ -9,12 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from lorakit.algebra import Deviation, Outcome
 from lorakit.algebra.outcome import describe
 from lorakit.checkpoint import AdapterBundle, write
 from lorakit.checkpoint.formats.registry import FORMATS
-from lorakit.errors import SaveError
+from lorakit.checkpoint.reading import decode
+from lorakit.checkpoint.source import Source as FoundSource
+from lorakit.errors import FormatError, MissingAlphaError, SaveError
 from lorakit.files import atomic_write
 from lorakit.foreign_files import local_path
 from lorakit.runs.adapter_place import place_of
@@ -55,8 +58,11 @@ def open_source(
     return Source(place.read(lora_alpha), place.directory())
 
 
-def require_free(output: Path, overwrite: bool) -> None:
-    """Raise SaveError if something is there, unless it is an adapter to be replaced."""
+def require_free(output: Path, overwrite: bool, base: Mapping[str, Any] | None = None) -> None:
+    """Raise SaveError if something is there, unless it is an adapter to be replaced.
+
+    A file is read to know that; `base` is the config that formats with names of a base take.
+    """
     place = local_path(output)
     if place.name == ADAPTER and (place.parent / RECIPE).is_file():
         raise SaveError(
@@ -70,6 +76,22 @@ def require_free(output: Path, overwrite: bool) -> None:
         raise SaveError(
             f"{output} holds the weights of a model and no adapter; pass another place."
         )
+    if place.is_file():
+        _require_adapter(output, place, base)
+
+
+def _require_adapter(output: Path, place: Path, base: Mapping[str, Any] | None) -> None:
+    """Raise SaveError for a file that is none, so that nothing else is lost."""
+    try:
+        decode(FoundSource(place), base=base)
+    except MissingAlphaError:
+        return  # an adapter of loralib's, whose file does not say it
+    except FormatError as error:
+        raise SaveError(
+            f"{output} is not replaced, as it cannot be read as an adapter; remove it, or pass "
+            f"another place. {error.headline}",
+            error.problems,
+        ) from error
 
 
 def _is_model(place: Path) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,15 @@ from lorakit.checkpoint.formats.gguf.architectures import (
     architecture_of,
     interleaved,
 )
-from lorakit.checkpoint.formats.gguf.decoding import ALPHA, KINDS, TABLE, A, B, decode
+from lorakit.checkpoint.formats.gguf.decoding import (
+    ALPHA,
+    KINDS,
+    TABLE,
+    A,
+    B,
+    decode,
+    require_adapter,
+)
 from lorakit.checkpoint.formats.gguf.reading import MAGIC, read_gguf
 from lorakit.checkpoint.formats.gguf.writing import write_gguf
 from lorakit.checkpoint.formats.tensor_files import for_safetensors
@@ -57,7 +66,7 @@ class Gguf(Codec):
         return replace(self, base=architecture_of(config))
 
     def decode(self, path: Path, lora_alpha: float | None) -> AdapterBundle:
-        metadata, tensors = read_gguf(path)
+        metadata, tensors = read_gguf(path, partial(require_adapter, path))
         texts = {key: str(value) for key, value in metadata.items()}
         require_intact(path, texts, tensors)
         return decode(path, metadata, read_facts(texts), tensors, self.base, lora_alpha)

@@ -29,6 +29,17 @@ KINDS: Mapping[str, str] = {"general.type": "adapter", "adapter.type": "lora"}
 Pairs = Mapping[str, tuple[Tensor, Tensor]]
 
 
+def require_adapter(path: Path, metadata: Mapping[str, Any]) -> None:
+    """Raise FormatError for a file of something else, such as a model."""
+    problems = [
+        f"{key} is {metadata.get(key)!r}, not {value!r}"
+        for key, value in KINDS.items()
+        if metadata.get(key) != value
+    ]
+    if problems:
+        raise FormatError(f"{path} holds no adapter of LoRA:", problems)
+
+
 def decode(
     path: Path,
     metadata: Mapping[str, Any],
@@ -43,11 +54,7 @@ def decode(
     """
     alpha: Any = metadata.get(ALPHA)
     kind = str(metadata.get("general.architecture"))
-    problems = [
-        f"{key} is {metadata.get(key)!r}, not {value!r}"
-        for key, value in KINDS.items()
-        if metadata.get(key) != value
-    ]
+    problems = []
     if not is_number(alpha) or alpha <= 0:
         problems.append(f"{ALPHA} is {alpha!r}; it must be a number > 0")
     elif lora_alpha not in (None, alpha):

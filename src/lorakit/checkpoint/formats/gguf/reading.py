@@ -12,7 +12,10 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from __future__ import annotations
 
 import math
+import os
 import struct
+from collections.abc import Callable
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ import torch
 from torch import Tensor
 
 from lorakit.errors import FormatError
-from lorakit.foreign_files import read_bytes
+from lorakit.foreign_files import open_file
 
 MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -37,14 +40,23 @@ class _Damaged(ValueError):
     """What of the file cannot be."""
 
 
-def read_gguf(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Its metadata and its tensors; raises FormatError if it is damaged, or its numbers are packed.
+def read_gguf(
+    file: Path, require: Callable[[dict[str, Any]], None] = lambda metadata: None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Its metadata and its tensors; of an array in the metadata only the length is kept.
 
-    Of an array in the metadata only the length is kept.
+    `require` raises for metadata whose tensors are not wanted, before one of them is in memory.
+    Raises FormatError if the file is damaged, or its numbers are packed.
     """
     try:
-        reader = _Reader(read_bytes(file))
-        return reader.whole()
+        with open_file(file) as opened:
+            if not os.fstat(opened.fileno()).st_size:
+                raise _Damaged("it is empty")
+            with mmap(opened.fileno(), 0, access=ACCESS_READ) as content:
+                reader = _Reader(content)
+                metadata, infos = reader.header()
+                require(metadata)
+                return metadata, reader.tensors(metadata, infos)
     except (_Damaged, OSError, struct.error, UnicodeDecodeError) as error:
         raise FormatError(f"{file} is corrupted or not a GGUF file: {error}") from error
 
@@ -52,23 +64,27 @@ def read_gguf(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 class _Reader:
     """Reads the bytes of a file from their beginning."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: mmap) -> None:
         self.content = content
         self.at = 0
 
-    def whole(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def header(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The metadata, and the shape, type and offset of each tensor."""
         if self._bytes(4) != MAGIC:
             raise _Damaged("it does not begin with GGUF")
         version, tensors, values = self._numbers("IQQ")
         if version not in _VERSIONS:
             raise _Damaged(f"its version is {version}, not 2 or 3")
         metadata = self._unique((self._text(), self._value()) for _ in self._counted(values))
-        infos = self._unique((self._text(), self._info()) for _ in self._counted(tensors))
+        return metadata, self._unique((self._text(), self._info()) for _ in self._counted(tensors))
+
+    def tensors(self, metadata: dict[str, Any], infos: dict[str, Any]) -> dict[str, Tensor]:
+        """Those of the header, which ends here."""
         alignment = metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 1:
             raise _Damaged(f"its alignment is {alignment!r}")
         start = -(-self.at // alignment) * alignment
-        return metadata, {name: self._tensor(name, start, *info) for name, info in infos.items()}
+        return {name: self._tensor(name, start, *info) for name, info in infos.items()}
 
     def _unique(self, pairs: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
