@@ -17,6 +17,8 @@ from transformers import (
 
 IDS = torch.arange(12).view(2, 6)
 EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+ALONE: dict[str, Any] = {"target_modules": [], "target_parameters": EXPERTS}
+"""Of a LoraConfig that adapts nothing else."""
 _SIZES: dict[str, Any] = {
     "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
     "num_key_value_heads": 2, "vocab_size": 50, "num_experts_per_tok": 2, "head_dim": 8,

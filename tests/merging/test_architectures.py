@@ -9,11 +9,13 @@ from typing import Any
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import (
     AutoModel,
     BertForSequenceClassification,
     GPT2LMHeadModel,
+    GptOssForCausalLM,
     LlamaForCausalLM,
     MixtralForCausalLM,
     T5ForConditionalGeneration,
@@ -22,6 +24,8 @@ from transformers import (
 import lorakit as lora
 from lorakit.errors import MismatchError, TargetError
 from lorakit.merging import merge_files
+from lorakit.private import transformers_names
+from tests.injection import moe
 from tests.merging import models
 from tests.tolerances import MODEL
 
@@ -279,7 +283,7 @@ def test_other_head_of_the_base_is_left_out_and_said(tmp_path: Path) -> None:
 def test_what_the_model_does_not_load_stays_in_a_checkpoint_of_its_class(tmp_path: Path) -> None:
     """Other tools may: DeepSeek's checkpoints have layers that transformers passes over."""
     base = models.save(models.llama, tmp_path / "base")
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     more = {**load_file(base / "model.safetensors"), "mtp.extra.weight": torch.ones(3)}
     save_file(more, base / "model.safetensors", metadata={"format": "pt"})
@@ -288,7 +292,48 @@ def test_what_the_model_does_not_load_stays_in_a_checkpoint_of_its_class(tmp_pat
     assert "mtp.extra.weight" in load_file(tmp_path / "merged/model.safetensors")
 
 
-def test_experts_that_the_file_stores_apart_are_refused_by_name(tmp_path: Path) -> None:
+EXPERTS = ["experts.gate_up_proj", "experts.down_proj"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"target_modules": ["q_proj"], "target_parameters": EXPERTS},
+        {"target_modules": ["q_proj"], "modules_to_save": ["experts"]},
+    ],
+    ids=["adapted", "trained in full"],
+)
+def test_experts_that_the_file_stores_apart_are_merged_there(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    """The file has w1, w3 and w2 of each expert, the model all of them in two parameters."""
+    base = models.save(models.mixtral, tmp_path / "base")
+    adapter = models.adapt(base, MixtralForCausalLM, tmp_path / "adapter", **config)
+    report = merge_files(adapter, base, tmp_path / "merged")
+    merged = models.strict(MixtralForCausalLM, tmp_path / "merged")
+    expected = models.adapted_logits(base, MixtralForCausalLM, adapter)
+    assert_close(models.logits(merged), expected, **MODEL)
+    there = load_file(tmp_path / "merged/model.safetensors")
+    assert list(there) == list(load_file(base / "model.safetensors"))
+    named = {name for name in report.rounding if "experts" in name}
+    assert named == {f"model.layers.0.mlp.{end}" for end in config.get("target_parameters", ())}
+
+
+def test_experts_that_are_stacked_in_the_file_are_merged_block_by_block(tmp_path: Path) -> None:
+    base = moe.model_of("gpt_oss")
+    base.save_pretrained(tmp_path / "base")
+    lora.inject(base, lora.LoraConfig(r=2, **moe.ALONE, init_lora_weights=False))
+    adapter = lora.save_adapter(base, tmp_path / "adapter")
+    merge_files(adapter, tmp_path / "base", tmp_path / "merged")
+    merged = models.strict(GptOssForCausalLM, tmp_path / "merged")
+    assert_close(moe.logits(merged), moe.logits(base), **MODEL)
+
+
+def test_experts_that_the_file_has_in_another_form_are_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where transformers does more than to stack them."""
+    monkeypatch.setattr(transformers_names, "_only_stacks", lambda rule: False)
     base = models.save(models.mixtral, tmp_path / "base")
     model = MixtralForCausalLM.from_pretrained(base)
     config = {"target_modules": ["q_proj"], "modules_to_save": ["experts"]}

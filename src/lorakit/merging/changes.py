@@ -44,6 +44,8 @@ class Adapted:
     """The change that an adapter makes."""
 
     adapter: ModuleAdapter
+    layer: str
+    """The name of what it adapts, for the report."""
 
     @property
     def is_blockwise(self) -> bool:
@@ -144,7 +146,7 @@ class Merger:
         return result
 
 
-def adapted(adapter: ModuleAdapter) -> Adapted:
+def adapted(adapter: ModuleAdapter, layer: str) -> Adapted:
     """The change of an adapter; slices as one adapter of the whole weight, whose rows are alone."""
     sliced = isinstance(adapter.site, SlicedSite) and adapter.variant.is_low_rank
-    return Adapted(weighted_sum([(adapter, 1.0)]) if sliced else adapter)
+    return Adapted(weighted_sum([(adapter, 1.0)]) if sliced else adapter, layer)

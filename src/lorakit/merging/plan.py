@@ -16,6 +16,7 @@ from lorakit.merging.changes import Adapted, Merger, Placed, Rounding, Terms
 from lorakit.merging.finite import COMPUTED, require_finite_base, require_finite_sum
 from lorakit.merging.preparation import Prepared
 from lorakit.merging.sources import InCheckpoint, InMemory, RowSource
+from lorakit.merging.stacked import stacked_changes
 from lorakit.private.transformers_names import may_be_missing
 from lorakit.surgery.ties import storage_key
 
@@ -78,6 +79,8 @@ class _Planner:
         for one, weight in zip(prepared, weights, strict=True):
             for name, change in one.changes.items():
                 self.terms[name] = [*self.terms.get(name, ()), (change, weight)]
+        converted = self.names.converted
+        self.stacked = stacked_changes(self.model, checkpoint, converted, self.shapes, self.terms)
         self.problems: list[tuple[str, str]] = []
 
     def plan(self) -> Plan:
@@ -102,6 +105,12 @@ class _Planner:
         for key, stored in self.checkpoint.tensors.items():
             if (name := self.names.of_key.get(key)) is not None:
                 written = self._written(name, stored.dtype)
+            elif key in self.stacked:
+                parameter, merger = self.stacked[key]
+                source = InCheckpoint(self.checkpoint, key)
+                if not self._is_computed(parameter, stored.dtype):
+                    continue
+                written = Written(stored, source, merger, _layer(merger.terms))
             elif key in self.names.unknown and not (own or self._is_nameless()):
                 plan.left_out.append(key)
                 continue
@@ -134,19 +143,24 @@ class _Planner:
         """What becomes of one tensor of the model; None with a problem noted."""
         stored, terms = StoredTensor(dtype, self.shapes[name]), self.terms.get(name, ())
         source = self._source(name)
-        adapters = any(isinstance(change, Adapted) for change, _ in terms)
-        layer = name.rpartition(".")[0] if adapters else None
-        if terms and dtype not in COMPUTED:
-            kind = str(dtype).removeprefix("torch.")
-            named = ", ".join(str(known).removeprefix("torch.") for known in COMPUTED)
-            self.problems.append((name, f"is {kind}, and what is merged has to be {named}"))
+        if terms and not self._is_computed(name, dtype):
             return None
         if source is not None:
-            return Written(stored, source, Merger(terms) if terms else None, layer)
+            merger = Merger(terms) if terms else None
+            return Written(stored, source, merger, _layer(terms))
         if [type(change) for change, _ in terms] == [Placed] and terms[0][1] == 1:
             return Written(stored, InMemory(terms[0][0].tensors[0].to(dtype)))
         self.problems.append((name, self._without_source(name, terms)))
         return None
+
+    def _is_computed(self, name: str, dtype: torch.dtype) -> bool:
+        """Whether sums are computed in this type; notes the problem if not."""
+        if dtype in COMPUTED:
+            return True
+        kind, *named = (str(known).removeprefix("torch.") for known in (dtype, *COMPUTED))
+        text = f"is {kind}, and what is merged has to be {', '.join(named)}"
+        self.problems.append((name, text))
+        return False
 
     def _source(self, name: str) -> RowSource | None:
         """Where the base's values are; None if they are nowhere in this shape."""
@@ -173,7 +187,7 @@ class _Planner:
         )
 
     def _refuse_converted(self, name: str) -> None:
-        if name in self.terms:
+        if name in self.terms and name not in {parameter for parameter, _ in self.stacked.values()}:
             count = len(self.names.converted[name])
             self.problems.append(
                 (
@@ -206,6 +220,11 @@ class _Planner:
 
     def _is_nameless(self) -> bool:
         return not self.model.config.architectures
+
+
+def _layer(terms: Terms) -> str | None:
+    """The adapted module or parameter that these change."""
+    return next((change.layer for change, _ in terms if isinstance(change, Adapted)), None)
 
 
 def _equal(value: Tensor, block: tuple[int, int, Tensor]) -> bool:

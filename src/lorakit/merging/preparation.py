@@ -118,7 +118,7 @@ def _changes(model: nn.Module, tables: Mapping[str, Tensor]) -> dict[str, Change
     for name, layer in lora_layers(model):
         factors |= {f"{name}.{leaf}" for leaf in layer.tensor_names}
         if layer.tensor_names:
-            changes[layer.weight_path(name)] = adapted(_detached(layer.adapter))
+            changes[layer.weight_path(name)] = adapted(_detached(layer.adapter), name)
     for name, tensor in model.state_dict().items():
         kept = name in tables and storage_key(tables[name]) == storage_key(tensor)
         if not (tensor.is_meta or kept or name in factors):

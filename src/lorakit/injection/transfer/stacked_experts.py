@@ -42,20 +42,12 @@ def with_stacked_experts(model: nn.Module, bundle: AdapterBundle) -> AdapterBund
     Raises MismatchError where that is not exact.
     """
     there = dict(model.named_modules(remove_duplicate=False))
-    missing = [name for name in bundle.adapters if name not in there]
-    places = stacked_weights(model, missing) if missing else {}
-    if not places:
+    groups, others = stacks_of(model, [name for name in bundle.adapters if name not in there])
+    if not groups and not others:
         return bundle
-    groups: dict[str, Parts] = {}
-    for name in sorted(places, key=_naturally):
-        place = places[name]
-        if place is not None:
-            parts = groups.setdefault(place.parameter, [[] for _ in range(place.parts)])
-            parts[place.part].append(name)
     problems = [
         f"{name} is part of a parameter here that transformers computes otherwise"
-        for name, place in places.items()
-        if place is None
+        for name in others
     ]
     layers, made = as_layers(model, groups), {}
     for parameter, parts in groups.items():
@@ -74,6 +66,22 @@ def with_stacked_experts(model: nn.Module, bundle: AdapterBundle) -> AdapterBund
             problems,
         )
     return _with(bundle, made, groups)
+
+
+def stacks_of(model: nn.Module, names: Sequence[str]) -> tuple[dict[str, Parts], list[str]]:
+    """The parameters that hold the weights of earlier modules, with these modules' names.
+
+    Also returns those of the names whose weights are in a parameter that does not just stack them.
+    Names whose weights are by themselves are in neither.
+    """
+    places = stacked_weights(model, names) if names else {}
+    groups: dict[str, Parts] = {}
+    for name in sorted(places, key=_naturally):
+        place = places[name]
+        if place is not None:
+            parts = groups.setdefault(place.parameter, [[] for _ in range(place.parts)])
+            parts[place.part].append(name)
+    return groups, [name for name, place in places.items() if place is None]
 
 
 def _naturally(name: str) -> list[tuple[int, str]]:
