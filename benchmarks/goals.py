@@ -163,6 +163,47 @@ def merging(rows: list[Any]) -> Values:
     return {library: found[way] for library, way in ways.items() if way in found}
 
 
+def with_many(what: str, loaded: int) -> Callable[[list[Any]], Values]:
+    """Time with so many adapters loaded over that with one."""
+
+    def values(rows: list[Any]) -> Values:
+        row = find([r for r in rows if "loaded" in r], what=what, loaded=loaded)
+        return over(row, "over 1")
+
+    return values
+
+
+def over(row: Any, what: str) -> Values:
+    """The ratios of a row, by library."""
+    names = {"peft": f"peft, {what}", "lorakit": f"lorakit, {what}"}
+    return {name: row[column]["median"] for name, column in names.items() if column in row}
+
+
+def mixed_batch(tokens: int) -> Callable[[list[Any]], Values]:
+    def values(rows: list[Any]) -> Values:
+        cells = [row for row in rows if "tokens" in row]
+        return over(find(cells, tokens=tokens), "over one")
+
+    return values
+
+
+def wrong_rows(rows: list[Any]) -> Values:
+    row = next(row for row in rows if "forwards" in row)
+    return {
+        name: row[column] for name in ("peft", "lorakit") if (column := f"{name}, wrong") in row
+    }
+
+
+def deep_load(rows: list[Any]) -> Values:
+    row = next(row for row in rows if "read, ms" in row)
+    return {"lorakit": row["lorakit, over read"]["median"]}
+
+
+def trained_together(count: int, tokens: int) -> Callable[[list[Any]], Values]:
+    wanted = {"rows of each": count, "tokens": tokens}
+    return lambda rows: {"lorakit": find(rows, **wanted)["over one after another"]["median"]}
+
+
 GOALS = (
     Goal("MiniLM, step over floor: q, v, fp32", "training_step", 1.03, step("q and v", "float32")),
     Goal("the same: all linear, fp32", "training_step", 1.12, step("all linear", "float32")),
@@ -194,6 +235,23 @@ GOALS = (
     Goal("E2E decoding: times faster than generate in file order", "data_to_text_speed", 1.3,
          measured("times faster than generate in file order"), at_least=True),
     Goal("seconds to analyse an adapter of a 70 B model", "adapter_analysis", 60, analysed),
+    *(
+        Goal(f"{what} an adapter with {n} loaded, over with one", "many_adapters", 1.2,
+             with_many(what, n))
+        for n in (64, 512) for what in ("load", "unload", "activate", "deactivate")
+    ),
+    *(
+        Goal(f"32 rows of 32 adapters over 32 of one, tokens {n}", "many_adapters", 1.2,
+             mixed_batch(n))
+        for n in (1, 32)
+    ),
+    Goal("wrong rows of 10,000 forwards in two threads", "many_adapters", 0, wrong_rows),
+    Goal("loading into 112 layers over reading the file", "many_adapters", 3, deep_load),
+    *(
+        Goal(f"four adapters in one batch over one after another, {n} x {tokens} tokens each",
+             "mixed_training", 0.7, trained_together(n, tokens))
+        for n, tokens in ((2, 1), (2, 8), (8, 8), (8, 32))
+    ),
     Goal("memory of a merge over the largest shard", "merge_files", 1.2, merging),
     Goal("combining two adapters: times faster than PEFT's svd", "adapter_algebra", 100,
          combined("times faster"), at_least=True),
