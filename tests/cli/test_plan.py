@@ -68,6 +68,19 @@ def test_json_of_devices_is_the_functions(run, base, config):
     assert json.loads(out)["device"] == plan.device.to_dict()
 
 
+def test_step_is_what_the_options_say(run, base, config):
+    options = ("--method", "prefix_layer", "--batch", "4", "--length", "16", "--dtype", "fp32")
+    kinds = ("--reentrant", "--token-budget", "32", "--quantised", "nf4")
+    code, out, _ = run("plan", base, *options, *kinds, "--json")
+    assert code == 0
+    step = {"checkpointing": "reentrant", "token_budget": 32, "quantised": "nf4"}
+    plan = lora.plan(config, "prefix_layer", batch=4, length=16, dtype="fp32", **step)
+    assert json.loads(out) == plan.to_dict()
+    _, out, _ = run("plan", base, *options, *kinds)
+    words = "micro-batches of 2 rows, reentrant checkpointing, base in nf4 by formula"
+    assert words in out
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -78,6 +91,7 @@ def test_json_of_devices_is_the_functions(run, base, config):
         (("--batch", "0"), "batch is 0; it must be at least 1"),
         (("--optimizer", "adam"), "optimizer is 'adam'; it must be one of adamw"),
         (("--length", "4096"), "length is 4096, and LlamaForCausalLM has 2048 positions"),
+        (("--method", "full", "--quantised", "nf4"), "there are none with full"),
         (("--claims",), "the claims are of gpt3-175b"),
         (("--set", "lora.rank=4"), "unknown setting lora.rank"),
     ],

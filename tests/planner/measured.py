@@ -10,23 +10,31 @@ from lorakit.planner.optimizers import OPTIMIZERS
 from lorakit.planner.planning import prepare
 
 
-def measured_peak(model, settings, micro_batches=1) -> int:
-    """The most bytes that torch had allocated at once in the second step, weights included."""
+def measured_peak(model, settings, change=lambda model: None) -> int:
+    """The most bytes that torch had allocated at once in the second step, weights included.
+
+    The prepared model is changed by `change` before the first.
+    """
     prepare(model, settings)
+    change(model)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = OPTIMIZERS[settings.optimizer](trained)
     loss = loss_in(settings.dtype)
-    batch = fake_inputs(model, settings.batch, settings.length)
+    rows = [settings.rows] * (settings.batch // settings.rows)
+    rows += [rest] if (rest := settings.batch % settings.rows) else []
+    batches = [fake_inputs(model, count, settings.length) for count in rows]
 
     def step():
-        for _ in range(micro_batches):
+        for batch in batches:
             loss(model, batch).backward()
         torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
 
     step()
-    before = _held([*model.parameters(), *model.buffers(), *batch.values(), *_state(optimizer)])
+    before = _held(
+        [*model.parameters(), *model.buffers(), *batches[0].values(), *_state(optimizer)]
+    )
     return before + highest_of(step)
 
 

@@ -13,12 +13,9 @@ from transformers import BertConfig, GPT2Config, LlamaConfig, T5Config
 import lorakit as lora
 from lorakit.errors import ConfigError, StateError
 from lorakit.planner.bases import model_on_meta
-from lorakit.planner.fakes import fake_copy
-from lorakit.planner.inputs import fake_inputs, loss_in
 from lorakit.planner.optimizers import OPTIMIZERS
-from lorakit.planner.planning import plan_prepared, plan_step, prepare
+from lorakit.planner.planning import plan_step
 from lorakit.planner.settings import StepSettings
-from lorakit.private.torch_names import FakeTensorMode
 from tests.planner.measured import measured_peak
 
 SMALL = {
@@ -92,17 +89,35 @@ def test_peak_is_a_real_steps_with_every_optimizer(optimizer):
     assert over_measured("bert", settings) == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.parametrize(("name", "method"), [("bert", "lora"), ("llama", "full"), ("t5", "lora")])
+def test_peak_is_a_real_steps_with_reentrant_checkpointing(name, method):
+    config = LORA if method == "lora" else None
+    settings = StepSettings(method, config, 8, 64, "fp32", checkpointing="reentrant")
+    assert over_measured(name, settings) == pytest.approx(1, abs=0.05)
+
+
+def test_checkpointing_is_of_the_non_reentrant_kind():
+    plans = [
+        lora.plan(SMALL["llama"], "full", checkpointing=kind)
+        for kind in (True, "non_reentrant", False)
+    ]
+    assert plans[0].bytes_by == plans[1].bytes_by
+    assert plans[0].peak_bytes < plans[2].peak_bytes
+
+
+@pytest.mark.parametrize(("batch", "budget", "rows"), [(8, 512, 8), (8, 200, 3), (8, 10, 1)])
+def test_micro_batch_is_the_largest_of_a_token_budget(batch, budget, rows):
+    settings = StepSettings("full", None, batch, 64, "fp32", token_budget=budget)
+    assert settings.rows == rows
+    assert over_measured("bert", settings) == pytest.approx(1, abs=0.05)
+
+
 def test_gradients_of_other_micro_batches_are_there():
-    settings = StepSettings("full", None, 4, 64, "fp32")
-    meta = model_on_meta(SMALL["bert"])
-    model = fake_copy(meta, mode := FakeTensorMode())
-    with mode:
-        prepare(model, settings)
-        batch, loss = fake_inputs(model, 4, 64), loss_in("fp32")
-        planned = plan_prepared(model, batch, loss, accumulates=True).peak.total
-    measured = measured_peak(type(meta)(SMALL["bert"]), settings, micro_batches=3)
-    assert planned == pytest.approx(measured, rel=0.05)
-    assert planned > 1.1 * plan_step(meta, settings).peak_bytes
+    whole = lora.plan(SMALL["bert"], "full", batch=4, length=64, dtype="fp32").peak_bytes
+    several = lora.plan(
+        SMALL["bert"], "full", batch=12, length=64, dtype="fp32", token_budget=256
+    ).peak_bytes
+    assert several > 1.1 * whole
 
 
 def test_bytes_by_add_up_to_the_peak():
@@ -172,9 +187,24 @@ def test_curve_holds_the_peak_and_modules_their_share():
 
 def test_impossible_settings_are_listed_at_once():
     with pytest.raises(ConfigError, match="batch is 0") as error:
-        lora.plan(SMALL["llama"], "lora", LORA, batch=0, length=0, optimizer="adam")
-    assert "length is 0" in str(error.value)
-    assert "optimizer is 'adam'" in str(error.value)
+        lora.plan(
+            SMALL["llama"],
+            batch=0,
+            length=0,
+            optimizer="adam",
+            checkpointing="twice",
+            token_budget=0,
+            quantised="nf3",
+        )
+    for part in ("length is 0", "optimizer is 'adam'", "checkpointing is 'twice'"):
+        assert part in str(error.value)
+    assert "token_budget is 0" in str(error.value)
+    assert "quantised is 'nf3'; it must be one of int8, nf4, nf4_double" in str(error.value)
+
+
+def test_quantised_base_on_several_devices_is_refused():
+    with pytest.raises(ConfigError, match="quantised is nf4, and devices is 2"):
+        lora.plan(SMALL["llama"], quantised="nf4", devices=2)
 
 
 def test_config_of_another_method_is_refused():

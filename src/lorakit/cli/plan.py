@@ -22,7 +22,7 @@ def plan(
     method: Annotated[
         str, typer.Option(metavar="NAME,NAME,...", help="Methods, as a recipe's `method` has them.")
     ] = "lora,full",
-    batch: Annotated[int, typer.Option(metavar="N", help="Rows of a micro-batch.")] = 8,
+    batch: Annotated[int, typer.Option(metavar="N", help="Rows of a step.")] = 8,
     length: Annotated[
         int, typer.Option(metavar="N", help="Tokens of a row, padding included.")
     ] = 128,
@@ -58,6 +58,19 @@ def plan(
             help="With fsdp: free a block's gathered weights after its forward.",
         ),
     ] = True,
+    reentrant: Annotated[
+        bool, typer.Option("--reentrant", help="Gradient checkpointing of the re-entrant kind.")
+    ] = False,
+    token_budget: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Tokens of a micro-batch at most, as in a recipe; else a step is one."
+        ),
+    ] = None,
+    quantised: Annotated[
+        Literal["int8", "nf4", "nf4_double"] | None,
+        typer.Option(help="How the base's linear layers are stored, by formula."),
+    ] = None,
     set_: options.MethodSettings = None,
     revision: options.ModelRevision = None,
     claims: Annotated[
@@ -92,7 +105,9 @@ def plan(
         length=length,
         dtype=dtype,
         optimizer=optimizer,
-        checkpointing=checkpointing,
+        checkpointing="reentrant" if reentrant else checkpointing,
+        token_budget=token_budget,
+        quantised=quantised,
         devices=devices,
         parallel=parallel,
         reshard_after_forward=reshard_after_forward,

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
-from lorakit.errors import ConfigError, PlanError
+from lorakit.errors import ConfigError, PlanError, require
 from lorakit.injection.inspection.report import Report
 from lorakit.methods.registry import METHODS
 from lorakit.models.dtypes import Dtype, compute_in
 from lorakit.models.fp32_head import head_modules
 from lorakit.planner.bases import model_on_meta
+from lorakit.planner.checkpointing import Checkpointing, checkpoint
 from lorakit.planner.device_plan import DevicePlan, plan_device
 from lorakit.planner.devices.parallels import PARALLELS
 from lorakit.planner.fakes import fake_copy
 from lorakit.planner.formula import formula, formula_lines
 from lorakit.planner.inputs import fake_inputs, input_problems, loss_in
 from lorakit.planner.optimizers import OPTIMIZERS
+from lorakit.planner.quantised import Quantised, linear_weights, quantisable, quantise
 from lorakit.planner.recording import Event
 from lorakit.planner.settings import StepSettings
 from lorakit.planner.step import Loss, record_step
@@ -101,7 +102,9 @@ def plan(
     length: int = 128,
     dtype: Dtype = "bf16",
     optimizer: str = "adamw",
-    checkpointing: bool = False,
+    checkpointing: Checkpointing = False,
+    token_budget: int | None = None,
+    quantised: Quantised | None = None,
     devices: int = 1,
     parallel: str | None = None,
     reshard_after_forward: bool = True,
@@ -110,11 +113,14 @@ def plan(
 
     `model_or_config` is a plain transformers model, on any device or on meta, which is not changed,
     or its config. `method` is a recipe's, and `config` the method's, such as `LoraConfig(...)`;
-    None: its defaults. A micro-batch has `batch` rows of `length` tokens, padding included; `dtype`
-    is what frozen weights are stored and products computed in, while what trains is float32.
-    `optimizer` is one of `lorakit.planner.optimizers.OPTIMIZERS`, and `checkpointing` gradient
-    checkpointing. With several `devices` the plan's `device` says what each holds, by formula:
-    `parallel` is ddp, fsdp (with `reshard_after_forward`, as torch's) or tp.
+    None: its defaults. A step has `batch` rows of `length` tokens, padding included, in one
+    micro-batch, or in several of at most `token_budget` tokens; `dtype` is what frozen weights are
+    stored and products computed in, while what trains is float32. `optimizer` is one of
+    `lorakit.planner.optimizers.OPTIMIZERS`; `checkpointing` is gradient checkpointing, of the
+    non-reentrant kind or "reentrant". `quantised`, "int8", "nf4" or "nf4_double", is how the frozen
+    weights of linear layers are stored, by formula: lorakit itself trains no quantised base. With
+    several `devices` the plan's `device` says what each holds, by formula: `parallel` is ddp, fsdp
+    (with `reshard_after_forward`, as torch's) or tp.
 
     Raises ConfigError that lists every impossible setting, TargetError for a config of the method
     that does not fit the model, StateError for a model that is already prepared, and PlanError for
@@ -134,6 +140,8 @@ def plan(
         dtype,
         optimizer,
         checkpointing,
+        token_budget=token_budget,
+        quantised=quantised,
         devices=devices,
         parallel=parallel,
         reshard_after_forward=reshard_after_forward,
@@ -143,31 +151,63 @@ def plan(
     return plan_step(model, settings)
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """A recorded step, of which plans with the base stored in any way are made."""
+
+    model: str
+    report: Report
+    trainable_parameters: int
+    events: Sequence[Event]
+    can_be_quantised: bool
+    device: DevicePlan | None
+
+    def plan(self, settings: StepSettings) -> Plan:
+        """The plan of the settings that were recorded, or of these with `quantised`.
+
+        Raises ConfigError if there is nothing to quantise.
+        """
+        nothing = "it quantises the frozen weights of linear layers, and there are none"
+        fits = settings.quantised is None or self.can_be_quantised
+        require({f"quantised is {settings.quantised}; {nothing} with {settings.method}": fits})
+        saved = self.report.trainable_parameters + self.report.frozen_adapter_parameters
+        return Plan(
+            model=self.model,
+            settings=settings,
+            trainable_parameters=self.trainable_parameters,
+            total_parameters=self.report.total_parameters,
+            checkpoint_bytes=4 * saved,
+            memory=timeline(quantise(self.events, settings.quantised)),
+            device=self.device,
+        )
+
+
 def plan_step(model: nn.Module, settings: StepSettings) -> Plan:
     """`plan` for a model and settings; raises as it does."""
+    return record(model, settings).plan(settings)
+
+
+def record(model: nn.Module, settings: StepSettings) -> Recorded:
+    """A step of a plain model with these settings, whatever they say of `quantised`."""
     _require_fit(model, settings)
     mode = FakeTensorMode()
     faked: Any = fake_copy(model, mode)
+    weights = linear_weights(faked)
     with mode:
         report = prepare(faked, settings)
-        batch = fake_inputs(faked, settings.batch, settings.length)
+        frozen = quantisable(weights)
         events = record_prepared(
             faked,
-            batch,
+            fake_inputs(faked, settings.rows, settings.length),
             loss_in(settings.dtype),
             optimizer=settings.optimizer,
             max_norm=settings.max_grad_norm or None,
+            accumulates=settings.rows < settings.batch,
+            quantisable=frozen,
         )
         device = plan_device(faked, settings, events)
-    return Plan(
-        model=type(model).__name__,
-        settings=settings,
-        trainable_parameters=sum(p.numel() for p in faked.parameters() if p.requires_grad),
-        total_parameters=report.total_parameters,
-        checkpoint_bytes=4 * (report.trainable_parameters + report.frozen_adapter_parameters),
-        memory=timeline(events),
-        device=device,
-    )
+    trains = sum(p.numel() for p in faked.parameters() if p.requires_grad)
+    return Recorded(type(model).__name__, report, trains, events, bool(frozen), device)
 
 
 def _require_fit(model: Any, settings: StepSettings) -> None:
@@ -192,18 +232,15 @@ def record_prepared(
     *,
     optimizer: str = "adamw",
     max_norm: float | None = 1.0,
-    accumulates: bool = False,
-    seconds: float = math.inf,
+    **options: Any,
 ) -> list[Event]:
-    """What happens in memory in a step of a prepared fake model, as `record_step` has it.
+    """The events of a step of a prepared fake model; `options` are those of `record_step`.
 
     Raises PlanError with the formula's sizes where the step cannot run, or not in `seconds`.
     """
     steps = OPTIMIZERS[optimizer]([p for p in model.parameters() if p.requires_grad])
     try:
-        return record_step(
-            model, batch, steps, loss, max_norm, accumulates=accumulates, seconds=seconds
-        )
+        return record_step(model, batch, steps, loss, max_norm, **options)
     except PlanError as error:
         raise PlanError(error.headline, formula_lines(formula(model, steps))) from error
 
@@ -215,12 +252,6 @@ def prepare(model: Any, settings: StepSettings) -> Report:
     report = METHODS[settings.method].apply(model, settings.method_config, names)
     compute_in(model, settings.dtype)
     if settings.checkpointing:
-        checkpoint(model)
+        checkpoint(model, settings.checkpointing)
     model.train()
     return report
-
-
-def checkpoint(model: Any) -> None:
-    """Turn transformers' gradient checkpointing on, as its Trainer does."""
-    enable = getattr(model, "activation_checkpointing_enable", None)  # since transformers 5.23
-    (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -31,6 +31,16 @@ BASE, TRAINED, GRADIENTS, STATE, ACTIVATIONS, TEMPORARY = CATEGORIES = (
 """What memory is for, in the order in which it is shown."""
 
 
+@dataclass(frozen=True)
+class LinearWeight:
+    """A frozen weight of a linear layer, which could be stored quantised."""
+
+    parameters: int
+    outputs: int
+    nbytes: int
+    """As it is stored without that."""
+
+
 @dataclass(eq=False)
 class Block:
     """One storage: its bytes, what it is for, and the module in whose forward it was born."""
@@ -38,6 +48,9 @@ class Block:
     nbytes: int
     category: str = TEMPORARY
     module: str = ""
+    weight: LinearWeight | None = None
+    """Of a weight that could be quantised, and of what an operation that reads it would then need
+    for a moment: that block has no bytes."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,8 @@ class Recorder(TorchDispatchMode):
         self.phase, self.module = "", ""
         self._blocks: dict[int, tuple[Any, Block]] = {}
         """By the id of a storage that is alive: a weak reference to it, and its block."""
+        self._weights: dict[int, LinearWeight] = {}
+        """By the id of their storage, what could be quantised."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         try:
@@ -78,9 +93,21 @@ class Recorder(TorchDispatchMode):
             ) from error
         if perf_counter() > self._end:
             raise PlanError(f"Planning takes longer than {duration_text(self.seconds)}.")
+        reads = self._reads(args, out)
+        self.events += (Event(block, True, self.phase) for block in reads)
         for tensor in _tensors(out):
             self.block(tensor)
+        self.events += (Event(block, False, self.phase) for block in reads)
         return out
+
+    def _reads(self, args: Any, out: Any) -> list[Block]:
+        """A block for each of the `quantisable` that an operation reads; a view reads nothing."""
+        if not self._weights:
+            return []
+        read = {id(tensor.untyped_storage()) for tensor in _tensors(args)}
+        read &= self._weights.keys()
+        viewed = {id(tensor.untyped_storage()) for tensor in _tensors(out)} if read else set()
+        return [Block(0, module=self.module, weight=self._weights[key]) for key in read - viewed]
 
     def block(self, tensor: Tensor) -> Block:
         """The block of the tensor's storage, which is followed from now on."""
@@ -105,6 +132,12 @@ class Recorder(TorchDispatchMode):
             block = self.block(tensor)
             if block.category == TEMPORARY:
                 block.category = category
+
+    def quantisable(self, weights: Mapping[Tensor, LinearWeight]) -> None:
+        """Say which tensors could be stored quantised; they live as long as the recorder."""
+        for tensor, weight in weights.items():
+            self.block(tensor).weight = weight
+            self._weights[id(tensor.untyped_storage())] = weight
 
 
 def _tensors(out: Any) -> Iterator[Tensor]:

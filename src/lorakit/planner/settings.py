@@ -8,8 +8,12 @@ from typing import Any
 from lorakit.errors import require, suggest
 from lorakit.methods.registry import METHODS, unknown
 from lorakit.models.dtypes import Dtype
+from lorakit.planner.checkpointing import KINDS, Checkpointing, kind_of
 from lorakit.planner.devices.parallels import PARALLELS
 from lorakit.planner.optimizers import OPTIMIZERS
+from lorakit.planner.quantised import QUANTISATIONS, Quantised
+from lorakit.tasks.batching import cut
+from lorakit.text import plural
 
 
 @dataclass(frozen=True)
@@ -21,15 +25,21 @@ class StepSettings:
     config: Any = None
     """The method's config. None: its defaults."""
     batch: int = 8
-    """Rows of a micro-batch."""
+    """Rows of a step."""
     length: int = 128
     """Tokens of a row, padding included."""
     dtype: Dtype = "bf16"
     """What frozen weights are stored, and products computed in; what trains is float32."""
     optimizer: str = "adamw"
     """A name of `OPTIMIZERS`."""
-    checkpointing: bool = False
-    """Gradient checkpointing: activations inside a block are computed again in the backward."""
+    checkpointing: Checkpointing = False
+    """Gradient checkpointing: activations inside a block are computed again in the backward. True:
+    the non-reentrant kind."""
+    token_budget: int | None = None
+    """Tokens of a micro-batch at most, as in a recipe; a longer row is one of its own. None: a step
+    is one micro-batch."""
+    quantised: Quantised | None = None
+    """How the frozen weights of linear layers are stored, by formula."""
     max_grad_norm: float = 1.0
     """Gradient clipping; 0: none."""
     devices: int = 1
@@ -48,6 +58,13 @@ class StepSettings:
             in ("fp32", "bf16", "fp16"),
             f"optimizer is {self.optimizer!r}; it must be one of {', '.join(OPTIMIZERS)}"
             f"{suggest(self.optimizer, OPTIMIZERS)}": self.optimizer in OPTIMIZERS,
+            f"checkpointing is {self.checkpointing!r}; it must be True, False or one of "
+            f"{', '.join(map(str, KINDS))}": kind_of(self.checkpointing) in (False, *KINDS),
+            f"token_budget is {self.token_budget}; it must be at least 1": self.token_budget is None
+            or self.token_budget >= 1,
+            f"quantised is {self.quantised!r}; it must be one of {', '.join(QUANTISATIONS)}": (
+                self.quantised is None or self.quantised in QUANTISATIONS
+            ),
         }
         checks |= self._devices()
         if self.config is not None and self.method in METHODS:
@@ -67,6 +84,8 @@ class StepSettings:
             or self.parallel is None,
             "reshard_after_forward is false, which fsdp alone knows": fsdp
             or self.reshard_after_forward,
+            f"quantised is {self.quantised}, and devices is {self.devices}; formulas of several "
+            "devices have no quantised base": self.quantised is None or self.devices == 1,
         }
 
     @property
@@ -75,11 +94,27 @@ class StepSettings:
         return self.parallel or "ddp"
 
     @property
+    def rows(self) -> int:
+        """Of the largest micro-batch."""
+        if self.token_budget is None:
+            return self.batch
+        cuts = cut([self.length] * self.batch, self.token_budget)
+        return max(stop - start for start, stop in cuts)
+
+    @property
     def step(self) -> str:
         """The step in words, whatever the method."""
-        return (
-            f"{self.batch} x {self.length} tokens in {self.dtype} with {self.optimizer}"
-            f"{', checkpointing' if self.checkpointing else ''}"
+        kind = kind_of(self.checkpointing)
+        parts = {
+            f"micro-batches of {plural(self.rows, 'row')}": self.rows < self.batch,
+            f"{kind} checkpointing": kind is not False,
+            f"base in {self.quantised} by formula": self.quantised is not None,
+        }
+        return ", ".join(
+            [
+                f"{self.batch} x {self.length} tokens in {self.dtype} with {self.optimizer}",
+                *(part for part, said in parts.items() if said),
+            ]
         )
 
     @property

@@ -18,6 +18,7 @@ from lorakit.planner.recording import (
     STATE,
     TRAINED,
     Event,
+    LinearWeight,
     Recorder,
 )
 
@@ -33,6 +34,7 @@ def record_step(
     max_norm: float | None = 1.0,
     *,
     accumulates: bool = False,
+    quantisable: Mapping[Tensor, LinearWeight] | None = None,
     seconds: float = math.inf,
 ) -> list[Event]:
     """The events of the second of two training steps on this micro-batch.
@@ -40,6 +42,7 @@ def record_step(
     The second is what all later ones are like: the optimizer has its state. Events before it are
     in the phase "", so the bytes that are alive when it begins are their sum. `accumulates`: it is
     the last of several micro-batches, so the gradients of the others are there when it begins.
+    Where `quantisable` weights are read is recorded too.
 
     Raises PlanError for a step that needs values, or whose recording takes longer than `seconds`.
     """
@@ -48,6 +51,7 @@ def record_step(
     recorder.mark(trained, TRAINED)
     recorder.mark((*model.parameters(), *model.buffers()), BASE)
     recorder.mark(batch.values(), ACTIVATIONS)
+    recorder.quantisable(quantisable or {})
     with _modules(model, recorder), _gradients(trained, recorder), recorder:
         for phases in (("",) * 4, PHASES):
             recorder.phase = phases[0]

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from lorakit.errors import PlanError
 from lorakit.models.dtypes import autocast, resolve_dtype
+from lorakit.planner.checkpointing import checkpoint
 from lorakit.planner.fakes import fake_batch, fake_copy
-from lorakit.planner.planning import checkpoint, plan_prepared
+from lorakit.planner.planning import plan_prepared
 from lorakit.planner.recording import BASE, TRAINED
 from lorakit.planner.timeline import Timeline
 from lorakit.private.torch_names import FakeTensorMode
