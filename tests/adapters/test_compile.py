@@ -139,14 +139,3 @@ def test_compiled_inputs_have_names(tmp_path: Path) -> None:
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     with adapters.rows(["a", None]):
         assert_close(output(compiled, x=x), output(model, x=x), **MODEL)
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # Dynamo's own
-def test_compiled_with_gradients_is_eager(tmp_path: Path) -> None:
-    path = save(zoo.sequential, tmp_path, r=2, target_modules=["0", "3"])
-    model, x = zoo.sequential(), torch.randn(2, 3, 8, requires_grad=True)
-    adapters = loaded_set(model, {"a": path})
-    compiled = torch.compile(model, backend="aot_eager")
-    with adapters.rows(["a", None]):
-        expected = torch.autograd.grad(model(x).sum(), x)
-        assert_close(torch.autograd.grad(compiled(x).sum(), x), expected, **MODEL)

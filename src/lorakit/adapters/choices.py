@@ -74,7 +74,12 @@ class Choice:
 
     def make_plan(self, place: Place) -> Plan | None:
         """The plan of a place that was not asked before."""
-        return None
+        entry = next(iter(self.entries(place)), None)
+        return None if entry is None else place.single(entry)
+
+    def entries(self, place: Place) -> Sequence[Entry | None]:
+        """What each row has at this place, or what all have; nothing for the base."""
+        return ()
 
     def forget(self, place: Place) -> None:
         """Find this plan anew: the module has changed."""
@@ -93,8 +98,10 @@ class Rows(Choice):
         self.count = len(slabs)
 
     def make_plan(self, place: Place) -> Plan | None:
-        name = place.name
-        return place.mixed([None if s is None else s.entries.get(name) for s in self._slabs])
+        return place.mixed(self.entries(place))
+
+    def entries(self, place: Place) -> Sequence[Entry | None]:
+        return [None if slab is None else slab.entries.get(place.name) for slab in self._slabs]
 
 
 class One(Choice):
@@ -104,9 +111,8 @@ class One(Choice):
         super().__init__([slab], {name: 1.0})
         self._slab = slab
 
-    def make_plan(self, place: Place) -> Plan | None:
-        entry = self._slab.entries.get(place.name)
-        return None if entry is None else place.single(entry)
+    def entries(self, place: Place) -> Sequence[Entry | None]:
+        return (self._slab.entries.get(place.name),)
 
 
 class Sum(Choice):
@@ -116,10 +122,10 @@ class Sum(Choice):
         super().__init__(slabs, weights)
         self._terms = tuple(zip(slabs, weights.values(), strict=True))
 
-    def make_plan(self, place: Place) -> Plan | None:
+    def entries(self, place: Place) -> Sequence[Entry | None]:
         found = [(s.entries[place.name], w) for s, w in self._terms if place.name in s.entries]
         values = [(place.wide(e.adapter), w) for e, w in found if e.adapter is not None]
-        return place.single(Entry(weighted_sum(values))) if values else None
+        return (Entry(weighted_sum(values)),) if values else ()
 
 
 BASE = Choice()

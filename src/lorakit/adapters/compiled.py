@@ -3,7 +3,7 @@
 A graph computes the base's output, and the operation writes the chosen adapter into it. Which
 adapter that is, and how many there are, it finds when it runs: nothing of it is in a graph or its
 guards, so switching, loading and other rows of a batch compile nothing anew. It has no gradient;
-with gradients the module leaves the graph.
+that of `compiled_training` has one.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ def number_of(writer: Writer) -> int:
     number = next(_numbers)
     _writers[number] = writer
     return number
+
+
+def writer_of(number: int) -> Writer:
+    """The module with this number."""
+    return _writers[number]
 
 
 def _write(input: Tensor, output: Tensor, writer: int) -> None:

@@ -82,6 +82,7 @@ class Intake:
             made = Matched(describe(name, None, config, parts), parts, Slab(parts))
             loaded = self.keep(made)
             self._freeze()
+            self._routing.trains = True
         return loaded
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorakit.adapters.choices import Plan
+from lorakit.adapters.choices import Choice, Plan
 from lorakit.adapters.compiled import number_of
 from lorakit.adapters.entry import Entry
 from lorakit.adapters.plans import ByGroups, ByRows, Counted, Members, in_rows, kind_of, rows_part
@@ -28,6 +28,13 @@ from lorakit.variants import LinearSite, ModuleAdapter
 Bases = Sequence[type[nn.Module]]
 Group = tuple[Entry | None, list[int]]
 """An adapter, or none, and its rows."""
+
+
+def _grouped(entries: Sequence[Entry | None]) -> list[Group]:
+    groups: dict[int, Group] = {}
+    for row, entry in enumerate(entries):
+        groups.setdefault(id(entry), (entry, []))[1].append(row)
+    return [*groups.values()]
 
 
 class Place:
@@ -57,13 +64,26 @@ class Place:
 
     def plan(self) -> Plan | None:
         """What runs here and now; None for the base."""
+        choice = self._choice()
+        return None if choice is None else choice.plan(self)
+
+    def plan_in_graph(self) -> Segments | Plan | None:
+        """The same for compiled code with gradients: `Segments` where it has that form."""
+        choice = self._choice()
+        if choice is None:
+            return None
+        entries = choice.entries(self)
+        return self._segments(len(entries), _grouped(entries)) or choice.plan(self)
+
+    def _choice(self) -> Choice | None:
+        """What is chosen here and now; None where the module is disabled."""
         if here.disabled and is_disabled(self.module):
             return None
         routing = self.routing
         choice = routing.choice()
         if routing.varies(choice, self.module.training) and in_backward():
             routing.require_carried(self.name)
-        return choice.plan(self)
+        return choice
 
     def write(self, input: Tensor, output: Tensor) -> None:
         """Turn the base's output for this input into what runs here and now, in place."""
@@ -100,29 +120,28 @@ class Place:
 
     def mixed(self, entries: Sequence[Entry | None]) -> Plan | None:
         """What runs where row n has the adapter entries[n]."""
-        groups: dict[int, Group] = {}
-        for row, entry in enumerate(entries):
-            groups.setdefault(id(entry), (entry, []))[1].append(row)
+        rows, groups = len(entries), _grouped(entries)
         if len(groups) == 1:
-            entry = entries[0]
-            plan = self._of_rows(entry)
-            return plan and Counted(self.name, len(entries), plan)
-        if any(entry is not None and entry.trains for entry, _ in groups.values()):
-            return self._training(len(entries), list(groups.values()))
-        if (kinds := self._kinds(groups.values())) is not None:
-            return ByRows(self.name, len(entries), self.module, partial(self._parts, kinds))
-        return self._by_groups(len(entries), groups.values())
+            plan = self._of_rows(entries[0])
+            return plan and Counted(self.name, rows, plan)
+        if any(entry is not None and entry.trains for entry, _ in groups):
+            return self._segments(rows, groups) or self._by_groups(rows, groups)
+        if (kinds := self._kinds(groups)) is not None:
+            return ByRows(self.name, rows, self.module, partial(self._parts, kinds))
+        return self._by_groups(rows, groups)
 
     def _by_groups(self, rows: int, groups: Iterable[Group]) -> Plan:
         plans = [(self._of_rows(entry), own) for entry, own in groups]
         return ByGroups(self.name, rows, self.module, plans)
 
-    def _training(self, rows: int, groups: Sequence[Group]) -> Plan:
-        """What runs where some of the adapters train."""
+    def _segments(self, rows: int, groups: Sequence[Group]) -> Segments | None:
+        """What runs where some of the adapters train, in one operation; None if it has no such
+        form."""
+        if not groups or any(entry is not None and entry.own for entry, _ in groups):
+            return None
         adapters = [(entry and self._as_run(entry, wide=True), own) for entry, own in groups]
-        heads = any(entry is not None and entry.own for entry, _ in groups)
-        if heads or not is_segmented(self.module, [adapter for adapter, _ in adapters]):
-            return self._by_groups(rows, groups)
+        if not is_segmented(self.module, [adapter for adapter, _ in adapters]):
+            return None
         found = [TrainingGroup(adapter, own) for adapter, own in adapters]
         return Segments(self.name, rows, self.module, found)
 

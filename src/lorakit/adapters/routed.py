@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.adapters.compiled import write_adapter
+from lorakit.adapters.compiled_training import with_adapter
 from lorakit.adapters.place import Place
 from lorakit.errors import StateError
 from lorakit.layers.base import AdapterLayer
@@ -35,10 +36,11 @@ class Routed(nn.Module):
         return self.base_forward(*args, **kwargs) if plan is None else plan(*args, **kwargs)
 
     def _compiled_forward(self, *args: Any, **kwargs: Any) -> Any:
-        if torch.is_grad_enabled():
-            return _outside_of_a_graph(self, *args, **kwargs)
         output = self.base_forward(*args, **kwargs)
-        write_adapter((*args, *kwargs.values())[0], output, self._lorakit_place.number)
+        input, place = (*args, *kwargs.values())[0], self._lorakit_place
+        if torch.is_grad_enabled():
+            return with_adapter(input, output, place.number, place.routing.trains)
+        write_adapter(input, output, place.number)
         return output
 
     def base_forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -56,9 +58,6 @@ class Routed(nn.Module):
         self._lorakit_place.apply(fn)
         self._lorakit_place.routing.forget(self._lorakit_place)
         return self
-
-
-_outside_of_a_graph: Any = torch.compiler.disable(Routed.forward)
 
 
 class RoutedWeight(AdapterLayer):

@@ -45,6 +45,8 @@ class Routing:
         self.default: Choice = BASE
         self.has_rows = False
         """Whether `rows` was ever used, so that a backward pass may not find what forward had."""
+        self.trains = False
+        """Whether an adapter that trains ever came."""
         self.slabs: set[Slab] = set()
         """What is beside the base, and goes where its modules go."""
         self._recent: dict[tuple[Slab | None, ...], Rows] = {}

@@ -18,7 +18,7 @@ from lorakit.adapters.plans import in_rows, members_of
 from lorakit.functional import dora
 from lorakit.functional.dropout import draw_seed
 from lorakit.functional.fused import Form
-from lorakit.functional.trained_rows import Segment, add_segments
+from lorakit.functional.trained_rows import Segment, add_segments, add_to
 from lorakit.layers.composition import OwnForward
 from lorakit.variants import LinearSite, ModuleAdapter
 
@@ -46,30 +46,34 @@ class Segments:
         self._order = None if order == [*range(rows)] else order
 
     def __call__(self, input: Tensor) -> Tensor:
-        times = repeats(self._place, self._rows, input)
-        if self._order is None:
-            return self._together(input, times)
-        order = torch.tensor(members_of(self._order, times), device=input.device)
-        return self._together(input[order], times).index_select(0, order.argsort())
+        module, (order, segments) = self._module, self._laid_out(input)
+        x, weight, bias = _taken(input, order), module.base_weight, module.base_bias
+        u = add_segments(x, weight, bias, module.fan_in_fan_out, segments)
+        return _given_back(self._scaled(u), order)
 
-    def _together(self, x: Tensor, times: int) -> Tensor:
-        """The output for inputs in the order of the groups."""
-        module, segments, offsets, start = self._module, [], [], 0
-        weight, bias = module.base_weight, module.base_bias
+    def added(self, input: Tensor, output: Tensor) -> Tensor:
+        """The same from the base's output, in operations that each have a gradient of their own."""
+        order, segments = self._laid_out(input)
+        u = add_to(_taken(input, order), _taken(output, order), segments)
+        return _given_back(self._scaled(u), order)
+
+    @property
+    def scales_rows(self) -> bool:
+        """Whether a gradient of `added` depends on the base's output."""
+        return any(adapter and adapter.variant.scales_rows for adapter, _ in self._groups)
+
+    def _laid_out(self, input: Tensor) -> tuple[Tensor | None, list[Segment]]:
+        """The order of the input's rows by groups, None if they have it, and the segments then."""
+        times, order = repeats(self._place, self._rows, input), None
+        if self._order is not None:
+            order = torch.tensor(members_of(self._order, times), device=input.device)
+        segments, start = [], 0
         for adapter, rows in self._groups:
             stop = start + len(rows) * times
             if adapter is not None:
                 segments.append(self._segment(adapter, start, stop))
-            offsets.append(None if adapter is None else adapter.row_offset(weight))
             start = stop
-        u = add_segments(x, weight, bias, module.fan_in_fan_out, segments)
-        if all(offset is None for offset in offsets):
-            return u
-        zeros = torch.zeros(u.shape[-1], device=u.device)
-        d_KO = torch.stack([zeros if offset is None else offset for offset in offsets])
-        counts = torch.tensor([len(g.rows) * times for g in self._groups], device=u.device)
-        d_NO = d_KO.to(u.dtype).repeat_interleave(counts, 0, output_size=len(u))
-        return dora.apply_magnitude(u, bias, d_NO.view(len(u), *[1] * (u.ndim - 2), -1))
+        return order, segments
 
     def _segment(self, adapter: ModuleAdapter, start: int, stop: int) -> Segment:
         spec, transposed = adapter.spec, self._module.fan_in_fan_out
@@ -77,3 +81,24 @@ class Segments:
         parts = adapter.site.slices if isinstance(adapter.site, LinearSite) else None
         form = Form(spec.scaling, dropout, transposed, parts, draw_seed() if dropout else 0)
         return Segment(start, stop, adapter.tensors["lora_A"], adapter.tensors["lora_B"], form)
+
+    def _scaled(self, u: Tensor) -> Tensor:
+        """LoRA's own output u of rows in the order of the groups, with the d of each."""
+        weight, times = self._module.base_weight, len(u) // self._rows
+        offsets = [None if a is None else a.row_offset(weight) for a, _ in self._groups]
+        if all(offset is None for offset in offsets):
+            return u
+        zeros = torch.zeros(u.shape[-1], device=u.device)
+        d_KO = torch.stack([zeros if offset is None else offset for offset in offsets])
+        counts = torch.tensor([len(g.rows) * times for g in self._groups], device=u.device)
+        d_NO = d_KO.to(u.dtype).repeat_interleave(counts, 0, output_size=len(u))
+        d = d_NO.view(len(u), *[1] * (u.ndim - 2), -1)
+        return dora.apply_magnitude(u, self._module.base_bias, d)
+
+
+def _taken(tensor: Tensor, order: Tensor | None) -> Tensor:
+    return tensor if order is None else tensor[order]
+
+
+def _given_back(tensor: Tensor, order: Tensor | None) -> Tensor:
+    return tensor if order is None else tensor.index_select(0, order.argsort())

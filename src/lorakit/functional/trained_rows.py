@@ -18,6 +18,7 @@ Source: the segmented form of Punica (arXiv 2310.18547), SGMV.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -48,15 +49,21 @@ def definition(
     x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool, segments: Sequence[Segment]
 ) -> Tensor:
     """Segment by segment, in operations that each have a gradient of their own."""
-    y = linear.project(x, weight, bias, transposed)
-    parts, done = [], 0
-    for start, stop, a, b, form in segments:
+    return add_to(x, linear.project(x, weight, bias, transposed), segments)
+
+
+def add_to(x: Tensor, y: Tensor, segments: Sequence[Segment]) -> Tensor:
+    """`definition` where y, the base's output, is at hand; y is kept for no gradient."""
+    bounds = [bound for segment in segments for bound in (segment.start, segment.stop)]
+    sizes = [stop - start for start, stop in pairwise([0, *bounds, len(x)])]
+    inputs, outputs = x.split(sizes), [*y.split(sizes)]
+    for n, (_, _, a, b, form) in enumerate(segments):
         if form.parts is not None:
             a, b = slices.as_block(a, b, form.parts)
-        update = linear.low_rank(x[start:stop], a, b, form.dropout).to(y.dtype)
-        parts += [y[done:start], linear.add_scaled(y[start:stop], update, form.s)]
-        done = stop
-    return torch.cat([*parts, y[done:]])
+        own = 2 * n + 1  # before it are the rows without a segment
+        update = linear.low_rank(inputs[own], a, b, form.dropout).to(y.dtype)
+        outputs[own] = linear.add_scaled(outputs[own], update, form.s)
+    return torch.cat(outputs)
 
 
 def add_segments(
