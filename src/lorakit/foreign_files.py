@@ -18,7 +18,7 @@ from typing import IO, Any
 from lorakit.errors import FormatError
 
 LARGEST_JSON = 64 * 2**20
-"""Bytes of a JSON file that is read: a hundred times the config of the largest adapter."""
+"""Bytes of a JSON file, or letters of a header: a hundred times the largest adapter's config."""
 _DEEPEST = 64
 _EFFECTIVE = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
 _SHOWN = 100
@@ -82,6 +82,8 @@ def read_json(path: Path) -> Any:
 
 def parse_json(text: str, source: str) -> Any:
     """The value, in which every number is finite; FormatError that names the source."""
+    if len(text) > LARGEST_JSON:
+        raise FormatError(f"{source} has more than {LARGEST_JSON:,} letters, the limit for JSON.")
     try:
         value = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_no_number)
     except RecursionError as error:
