@@ -62,6 +62,7 @@ def test_every_problem_is_listed_at_once():
             rank_pattern={"a": 0, "(": 4},
             alpha_pattern={"b": 0},
             modules_to_save="head",
+            target_parameters="experts",
             bias="some",
             init_lora_weights="best",
             variant="",
@@ -69,7 +70,7 @@ def test_every_problem_is_listed_at_once():
             trainable_token_indices=[],
         )
     named = "\n".join(caught.value.problems)
-    assert len(caught.value.problems) == 17
+    assert len(caught.value.problems) == 18
     for field in dataclasses.fields(LoraConfig):
         if field.name not in ("use_rslora", "use_dora", "merge_weights"):
             assert field.name in named, field.name

@@ -236,7 +236,7 @@ def test_attention_projection_that_is_not_adapted_gets_zeros(there: str) -> None
         ({"bias": "some"}, "bias is 'some'"),
         ({"use_dora": True}, "q: lora_magnitude_vector is missing; the config says use_dora=True"),
         ({"use_dora": 1}, "use_dora is 1; it must be true or false"),
-        ({"lora_bias": True}, "lora_bias=True is not supported"),
+        ({"lora_bias": True}, "q: lora_B.bias is missing; the config says lora_bias=True"),
         (
             {"target_parameters": ["experts.w"]},
             r"target_parameters=\['experts.w'\], and it has no adapter of one of them",
@@ -284,7 +284,7 @@ def test_config_that_cannot_be_is_refused(change: dict[str, Any], message: str) 
 
 
 def test_unknown_features_are_listed_together() -> None:
-    config = CONFIG | {"use_qalora": True, "lora_bias": True, "layer_replication": [[0, 2]]}
+    config = CONFIG | {"use_qalora": True, "use_bdlora": True, "layer_replication": [[0, 2]]}
     with pytest.raises(FormatError) as caught:
         decode(PeftFiles(config, tensors(), None))
     assert len(caught.value.problems) == 3
@@ -354,7 +354,7 @@ def test_alpha_that_peft_may_leave_out_is_its_default() -> None:
         ),
         (
             tensors() | {"base_model.model.q.lora_B.bias": torch.ones(4)},
-            "unexpected key: .*q.lora_B.bias",
+            "q: lora_B.bias is unexpected; the config says lora_bias=False",
         ),
         (
             {

@@ -74,8 +74,9 @@ def _module_problems(terms: Terms, size: Size | None) -> Iterator[str]:
     for label, adapter, weight in terms:
         if not adapter.variant.is_low_rank:
             yield (
-                f"{adapter.variant.title} of {label} changes the base weight itself, so its update "
-                f"cannot be added, weighted or resized (weight {weight:g}, {len(terms)} adapters)"
+                f"{adapter.variant.title} of {label} {adapter.variant.beyond_product}, so its "
+                "update cannot be added, weighted or resized "
+                f"(weight {weight:g}, {len(terms)} adapters)"
             )
     shapes = {_geometry(x.site): label for label, x, _ in terms if x.site is not None}
     if len(shapes) > 1:

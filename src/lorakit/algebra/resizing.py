@@ -53,8 +53,9 @@ def _problems(bundle: AdapterBundle, adapters: dict[str, ModuleAdapter], size: S
     for name, adapter in adapters.items():
         if not adapter.variant.is_low_rank:
             problems.append(
-                f"{name} is adapted by {adapter.variant.title}, whose update depends on the base "
-                "weight; merge it and extract an adapter of the rank instead"
+                f"{name} is adapted by {adapter.variant.title}, which "
+                f"{adapter.variant.beyond_product}; merge it and extract an adapter of the rank "
+                "instead"
             )
         elif adapter.site is None:
             problems.append(f"{name}: {UNKNOWN_LAYER}")

@@ -111,7 +111,8 @@ class LoraConfig:
     height None for an equal slice."""
 
     variant: str = "lora"
-    """The adapter variant: "lora", "dora", or one registered with `lorakit.variants.register`."""
+    """The adapter variant: "lora", "dora", "lora_bias" (a bias beside A and B, PEFT's `lora_bias`),
+    or one registered with `lorakit.variants.register`."""
 
     layers_pattern: str | Sequence[str] | None = None
     """The names of the lists of layers ("layers", "h"): `layers_to_transform` then means the first

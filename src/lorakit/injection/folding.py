@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.errors import TargetError
+from lorakit.functional.merge import merge
 from lorakit.injection import trained_copies
 from lorakit.injection.declared_ties import take_back
 from lorakit.injection.installation import close
@@ -49,9 +50,11 @@ def fold(model: nn.Module) -> MergeReport:
     before = _memory(model, trained_copies.originals(model))
     with torch.no_grad():
         weights = _folded_weights(layers.values())
+        biases = _folded_biases(layers.values())
     complete(
         [
             *(restoration(layer, weight) for layer, weight in weights.items()),
+            *(partial(layer._parameters.update, bias=bias) for layer, bias in biases.items()),
             partial(store, rounded_parameters(model)),
             partial(trained_copies.forget, model),
             partial(close, model),
@@ -73,6 +76,11 @@ def require_weights_hold(model: nn.Module) -> None:
         for name, layer in lora_layers(model)
         if isinstance(layer, Embedding) and layer.max_norm is not None
     ]
+    problems += group_layers(
+        (name, f"has {layer.variant.title}, and no bias of its own that could hold it")
+        for name, layer in lora_layers(model)
+        if layer.variant.changes_bias and layer.base_bias is None
+    )
     if problems:
         raise TargetError("Some of what was learned cannot be merged into weights:", problems)
 
@@ -88,6 +96,16 @@ def _folded_weights(layers: Iterable[AdapterLayer]) -> dict[AdapterLayer, nn.Par
             made[sources] = parameter_like(old, layer.folded_weight().contiguous())
         weights[layer] = made[sources]
     return weights
+
+
+def _folded_biases(layers: Iterable[AdapterLayer]) -> dict[AdapterLayer, nn.Parameter]:
+    """The new bias of each layer whose adapter changes it."""
+    biases = {}
+    for layer in layers:
+        delta, old = layer.bias_delta(), layer.base_bias
+        if delta is not None and old is not None:
+            biases[layer] = parameter_like(old, merge(old, delta))
+    return biases
 
 
 def _memory(model: nn.Module, instead: Mapping[str, Tensor]) -> dict[str, object]:

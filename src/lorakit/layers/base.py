@@ -260,6 +260,12 @@ class AdapterLayer(AdapterSettings, LoRALayer):
         """W + dW, a new tensor in the type of W."""
         return self.variant.merged(self.site, self.base_weight, self._own_tensors, self.scaling)
 
+    def bias_delta(self) -> Tensor | None:
+        """What the adapter adds to the output, in at least float32; None if it adds nothing."""
+        if not self.r or not self.variant.changes_bias:
+            return None
+        return self.variant.bias_delta(self._own_tensors, self.scaling)
+
     def rounding_loss(self) -> float:
         """The share of dW that `folded_weight` loses to rounding."""
         tensors = {name: tensor.detach() for name, tensor in self.adapter.tensors.items()}

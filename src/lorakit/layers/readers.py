@@ -90,13 +90,17 @@ def is_never_called(parent: nn.Module, child: str) -> bool:
     return _reads(_IN_TRAINING, parent, child)
 
 
-def reader_problem(parent: nn.Module, child: str, dropout: float = 0) -> str | None:
-    """Why the child cannot be adapted (with this dropout), since its weight is read; or None."""
+def reader_problem(
+    parent: nn.Module, child: str, dropout: float = 0, changes_bias: bool = False
+) -> str | None:
+    """Why the child cannot be adapted (with this dropout, or a bias), since its weight is read."""
     if not reads_weight(parent, child):
         return None
     reads = f"has its weight read by {type(parent).__name__}, which never calls its forward"
     if not isinstance(parent._modules.get(child), nn.Linear):
         return f"{reads}, so an adapter would have no effect"
+    if changes_bias:
+        return f"{reads}, so the bias of lora_bias would have no effect"
     if dropout and _reads(_IN_TRAINING, parent, child):
         return f"{reads}, so lora_dropout must be 0"
     return None
@@ -113,7 +117,8 @@ def watch_parents(layer: AdapterLayer) -> None:
 def merge_on_read(parent: nn.Module, name: str, child: nn.Module | None) -> None:
     """Let the weight of an adapted `child` read as W + dW if `parent` reads it."""
     if isinstance(child, AdapterLayer) and child.r and reads_weight(parent, name):
-        problem = reader_problem(parent, name, child.lora_dropout)
+        changes_bias = child.variant.changes_bias
+        problem = reader_problem(parent, name, child.lora_dropout, changes_bias)
         if problem:
             raise ConfigError(f"{name} cannot be adapted:", [f"it {problem}"])
         child.__class__ = merged_on_read(type(child))

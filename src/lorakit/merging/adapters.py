@@ -92,7 +92,10 @@ def _open(place: AdapterPlace, weight: float, lora_alpha: float | None) -> Opene
 def _require_sums(opened: Sequence[Opened]) -> None:
     """Raise TargetError for adapters whose updates are no sum of the base's and of their own."""
     problems = [
-        (name, f"{one.source} has {adapter.variant.title}, whose update depends on the base weight")
+        (
+            name,
+            f"{one.source} has {adapter.variant.title}, which {adapter.variant.beyond_product}",
+        )
         for one in opened
         for name, adapter in one.bundle.adapters.items()
         if not adapter.variant.is_low_rank

@@ -91,6 +91,24 @@ class Placed:
         return self.value[start:stop] if self.value.ndim else self.value
 
 
+@dataclass(frozen=True)
+class Added:
+    """A vector that is added to a layer's bias."""
+
+    value: Tensor
+    is_blockwise: bool = True
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.value,)
+
+    def delta(self, weight: Tensor, start: int, stop: int) -> Tensor:
+        return self.value[start:stop]
+
+    def merged(self, weight: Tensor, delta: Tensor, start: int, stop: int) -> Tensor:
+        return merge(weight, delta)
+
+
 Terms = Sequence[tuple[Change, float]]
 """Changes and their weights."""
 

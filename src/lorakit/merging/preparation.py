@@ -21,7 +21,7 @@ from lorakit.injection.folding import require_weights_hold
 from lorakit.injection.transfer.loading import another_base
 from lorakit.layers.conversion import lora_layers
 from lorakit.merging.adapters import Opened
-from lorakit.merging.changes import Change, Placed, adapted
+from lorakit.merging.changes import Added, Change, Placed, adapted
 from lorakit.methods import find, load
 from lorakit.models.checkpoint_names import CheckpointNames, checkpoint_names
 from lorakit.models.vocabulary import fit_vocabulary, new_size
@@ -114,16 +114,18 @@ def _resized(
 def _changes(model: nn.Module, tables: Mapping[str, Tensor]) -> dict[str, Change]:
     """What the loaded adapter changes: where it has values, and the base's are not there."""
     changes: dict[str, Change] = {}
-    factors = set()
+    factors, added = set(), {}
     for name, layer in lora_layers(model):
         factors |= {f"{name}.{leaf}" for leaf in layer.tensor_names}
         if layer.tensor_names:
             changes[layer.weight_path(name)] = adapted(_detached(layer.adapter), name)
+        if (offset := layer.bias_delta()) is not None:
+            added[f"{name}.bias"] = Added(offset.detach())
     for name, tensor in model.state_dict().items():
         kept = name in tables and storage_key(tables[name]) == storage_key(tensor)
         if not (tensor.is_meta or kept or name in factors):
             changes[name] = Placed(tensor)
-    return changes
+    return changes | added
 
 
 def _detached(adapter: ModuleAdapter) -> ModuleAdapter:

@@ -56,12 +56,16 @@ class Variant(ABC):
     """Those of them that are frozen."""
     is_low_rank: ClassVar[bool] = False
     """Whether dW is s * B A and nothing else, so that its norm and rank follow from A and B."""
+    beyond_product: ClassVar[str] = "changes the base weight itself"
+    """What it does where it is not `is_low_rank`, for messages."""
     needs_weight: ClassVar[bool] = False
     """Whether dW depends on W."""
     scales_rows: ClassVar[bool] = False
     """Whether W + dW is W + s * B A with row o, of (out, in), times 1 + d[o]; see `row_offset`."""
     takes_dropout: ClassVar[bool] = False
     """Whether `forward` supports dropout."""
+    changes_bias: ClassVar[bool] = False
+    """Whether it adds a vector to the output, too, which the layer's bias can hold."""
     is_worth_merging: ClassVar[bool] = True
     """Whether `forward` costs more than a cached merged weight, which takes W's memory again."""
 
@@ -102,6 +106,10 @@ class Variant(ABC):
     @abstractmethod
     def delta(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Tensor:
         """dW, laid out as W is stored, in at least float32."""
+
+    def bias_delta(self, tensors: Tensors, s: float) -> Tensor:
+        """What is added to the output, in at least float32, where it `changes_bias`."""
+        raise NotImplementedError
 
     def factors(self, site: Site, weight: Tensor, tensors: Tensors, s: float) -> Iterator[Pair]:
         """A (R, I) and B (O, R), whose products are the parts of dW; by default of its full rank.

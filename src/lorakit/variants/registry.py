@@ -6,10 +6,11 @@ from lorakit.errors import ConfigError, suggest
 from lorakit.variants.base import Variant
 from lorakit.variants.dora import DoRA
 from lorakit.variants.lora import LoRA
+from lorakit.variants.lora_bias import LoRABias
 from lorakit.variants.trainable_tokens import TrainableTokens
 
 VARIANTS: dict[str, Variant] = {
-    variant.name: variant for variant in (LoRA(), DoRA(), TrainableTokens())
+    variant.name: variant for variant in (LoRA(), DoRA(), LoRABias(), TrainableTokens())
 }
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from lorakit.private.torch_names import COMPILED_CHILD
 
 _NAMED = (
-    re.compile(r"(\.lora_[AB])\.([^.]+)(\.weight)$"),
+    re.compile(r"(\.lora_[AB])\.([^.]+)(\.weight|\.bias)$"),
     re.compile(r"(\.lora_embedding_[AB]|\.trainable_tokens_delta)\.([^.]+)()$"),
     re.compile(r"(\.lora_magnitude_vector)\.(?!weight$)([^.]+)(?:\.weight)?()$"),
 )

@@ -271,7 +271,8 @@ class _Finder:
             text = f"has variant {self.config.variant}, which does not support dropout"
             return f"{text}; lora_dropout must be 0"
         parent, _, child = name.rpartition(".")
-        return reader_problem(self.model.get_submodule(parent), child, dropout)
+        changes_bias = VARIANTS[self.config.variant].changes_bias
+        return reader_problem(self.model.get_submodule(parent), child, dropout, changes_bias)
 
     # --- modules_to_save
 

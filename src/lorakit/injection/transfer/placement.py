@@ -115,7 +115,8 @@ def _place_adapter(
         parent, _, child = name.rpartition(".")
         dropout = _dropout(placement.config, adapter)
         reason = refusals.refusal(module)
-        reason = reason or reader_problem(model.get_submodule(parent), child, dropout)
+        owner, changes_bias = model.get_submodule(parent), adapter.variant.changes_bias
+        reason = reason or reader_problem(owner, child, dropout, changes_bias)
         if reason:
             return reason
     adapter_here = resolve_adapter(model, name, module, adapter)

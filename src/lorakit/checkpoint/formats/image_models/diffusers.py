@@ -72,6 +72,11 @@ class Diffusers(Codec):
 
     def problems(self, bundle: AdapterBundle) -> list[str]:
         trained = [f"{name} is trained in full" for name in bundle.trained]
+        trained += [
+            f"{name} has {adapter.variant.title}"
+            for name, adapter in bundle.adapters.items()
+            if adapter.variant.changes_bias
+        ]
         trained += [f"{n} {ParameterSite.description}" for n in parameters_of(bundle.adapters)]
         return [*unsupported(bundle), *trained, *unnamed(names_in_pipeline(bundle))]
 

@@ -9,11 +9,12 @@ from lorakit.checkpoint.formats.peft.layout import CLASS_FIELDS
 from lorakit.checkpoint.header import Check, type_problems
 from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError, FormatError
+from lorakit.variants.lora_bias import LoRABias
 
 _READ = {
     "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform", "rank_pattern",
     "layers_pattern", "alpha_pattern", "modules_to_save", "bias", "use_rslora", "use_dora",
-    "trainable_token_indices", "target_parameters",
+    "trainable_token_indices", "target_parameters", "lora_bias",
 }  # fmt: skip
 _IGNORED = {
     "auto_mapping", "base_model_name_or_path", "corda_config", "eva_config", "fan_in_fan_out",
@@ -23,7 +24,7 @@ _IGNORED = {
 }  # fmt: skip
 """Fields about how an adapter was trained, not what it computes."""
 _UNSUPPORTED = {
-    "alora_invocation_tokens", "arrow_config", "kasa_config", "layer_replication", "lora_bias",
+    "alora_invocation_tokens", "arrow_config", "kasa_config", "layer_replication",
     "megatron_config", "use_bdlora", "use_qalora",
 }  # fmt: skip
 """Fields of PEFT about what an adapter computes, which lorakit does not compute."""
@@ -56,6 +57,7 @@ _TYPES: dict[str, Check] = {
     "bias": _TEXT,
     "use_rslora": _FLAG,
     "use_dora": _FLAG,
+    "lora_bias": _FLAG,
     "fan_in_fan_out": _FLAG,
     "target_modules": _NAMES,
     "exclude_modules": _NAMES,
@@ -99,6 +101,8 @@ def decode_config(raw: Mapping[str, Any]) -> LoraConfig:
     values = {n: value for n, value in values.items() if n not in _LISTS or value not in ([], "")}
     if "layers_to_transform" not in values:
         values.pop("layers_pattern", None)
+    if values.pop("lora_bias", False):
+        values["variant"] = LoRABias.name
     try:
         return LoraConfig(r=raw["r"], lora_alpha=raw.get("lora_alpha", 8), **values)
     except (ConfigError, TypeError) as error:

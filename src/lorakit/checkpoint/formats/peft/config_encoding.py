@@ -14,6 +14,7 @@ from lorakit.checkpoint.bundle import AdapterBundle
 from lorakit.checkpoint.formats.peft.layout import DEFAULTS
 from lorakit.config import Pattern, is_plain
 from lorakit.variants import LinearSite, ModuleAdapter
+from lorakit.variants.lora_bias import LoRABias
 
 T = TypeVar("T", int, float)
 
@@ -38,6 +39,7 @@ def encode_config(
         "layers_to_transform": _plain(config.layers_to_transform),
         "lora_alpha": alpha,
         "lora_dropout": config.lora_dropout,
+        "lora_bias": config.variant == LoRABias.name,
         "modules_to_save": _plain(config.modules_to_save),
         "peft_type": "LORA",
         "r": r,

@@ -29,6 +29,7 @@ from lorakit.checkpoint.formats.raw_keys import plain_keys
 from lorakit.checkpoint.settings import targets_of
 from lorakit.errors import ConfigError, FormatError
 from lorakit.variants import adapter_specs
+from lorakit.variants.lora_bias import OFFSET, LoRABias
 
 
 def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
@@ -68,6 +69,7 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
         except FormatError as error:
             problems.append(f"{name}: {error.headline}")
     problems += _magnitude_problems(pairs, modules, config.use_dora)
+    problems += _offset_problems(pairs, config.variant == LoRABias.name)
     if not files.tensors:
         problems.append("it contains no tensors")
     if problems:
@@ -114,7 +116,7 @@ def _header_problems(files: PeftFiles) -> list[str]:
         return []
     names = (
         "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", FIELD,
-        "target_parameters",
+        "target_parameters", "lora_bias",
     )  # fmt: skip
     here, there = ({n: c.get(n, DEFAULTS.get(n)) for n in names} for c in (files.config, header))
     return [
@@ -180,6 +182,22 @@ def _split_factors(
             kinds[module] = "conv"
         factors.setdefault(module, {})[ALL_FACTORS[suffix]] = tensor
     return factors, kinds, rest
+
+
+def _offset_problems(
+    pairs: Mapping[str, tuple[Mapping[str, Tensor], str]], lora_bias: bool
+) -> Iterator[str]:
+    """Biases of B that are missing, unexpected, or of another length than its rows."""
+    for name, (tensors, kind) in pairs.items():
+        offset = tensors.get(OFFSET)
+        if kind != "linear" and (lora_bias or offset is not None):
+            yield f"{name}: lora_bias is supported for linear layers, and this is {kind}"
+        elif (offset is not None) != lora_bias:
+            wrong = "is missing" if lora_bias else "is unexpected"
+            yield f"{name}: lora_B.bias {wrong}; the config says lora_bias={lora_bias}"
+        elif offset is not None and offset.shape != tensors["lora_B"].shape[:1]:
+            rows = tuple(tensors["lora_B"].shape[:1])
+            yield f"{name}: lora_B.bias has the shape {tuple(offset.shape)}, and lora_B {rows} rows"
 
 
 def _magnitude_problems(

@@ -75,7 +75,7 @@ def unsupported(bundle: AdapterBundle) -> list[str]:
 def has_pefts_variants(bundle: AdapterBundle) -> bool:
     """Whether PEFT supports the variants of all adapters."""
     _, others = split_rows(bundle.adapters)
-    return all(adapter.spec.variant in USE_DORA for adapter in others.values())
+    return all(adapter.spec.variant in _SAID for adapter in others.values())
 
 
 def _unsupported_adapters(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str]:
@@ -87,7 +87,7 @@ def _unsupported_adapters(adapters: Mapping[str, ModuleAdapter]) -> Iterator[str
                 f"{name}: the type of its layer is unknown; load the adapter onto its model and "
                 "save it from there"
             )
-        elif adapter.spec.variant not in USE_DORA:
+        elif adapter.spec.variant not in _SAID:
             yield f"{name} has variant {adapter.spec.variant}, which PEFT does not support"
         elif isinstance(site, ConvSite) and site.square and site.groups != 1:
             yield (
@@ -116,18 +116,22 @@ def _misread_names(bundle: AdapterBundle, adapters: Mapping[str, ModuleAdapter])
             )
 
 
-USE_DORA = {"lora": False, "dora": True}
+_SAID: dict[str, dict[str, bool]] = {
+    "lora": {"use_dora": False, "lora_bias": False},
+    "dora": {"use_dora": True, "lora_bias": False},
+    "lora_bias": {"use_dora": False, "lora_bias": True},
+}
 """The variants that PEFT has, and what its config says of them."""
 
 
 def _mixed_settings(adapters: Mapping[str, ModuleAdapter], config: LoraConfig) -> Iterator[str]:
-    """Modules that differ from the config in `use_dora` or `use_rslora`."""
+    """Modules that differ from the config in the variant or in `use_rslora`."""
+    common = {**_SAID.get(config.variant, {}), "use_rslora": config.use_rslora}
     for name, adapter in adapters.items():
-        for field, own, others in (
-            ("use_dora", USE_DORA.get(adapter.spec.variant), config.use_dora),
-            ("use_rslora", adapter.spec.use_rslora, config.use_rslora),
-        ):
-            if own not in (None, others):
+        said = {**_SAID.get(adapter.spec.variant, {}), "use_rslora": adapter.spec.use_rslora}
+        for field, own in said.items():
+            others = common.get(field, own)
+            if own != others:
                 yield (
                     f"{name} has {field}={own}, but others have {field}={others}; PEFT's format "
                     "stores one value for all modules"

@@ -3,6 +3,7 @@
 Tensor names are `base_model.model.` + module + suffix:
 
     linear, attention   .lora_A.weight (R, I)             .lora_B.weight (O, R)
+    linear, lora_bias   the same, and .lora_B.bias (O,)
     linear with DoRA    the same, and .lora_magnitude_vector (O,)
     embedding           .lora_embedding_A (R, V)          .lora_embedding_B (O, R)
     convolution         .lora_A.weight (R, I, *kernel)    .lora_B.weight (O, R/G, 1, ...)
@@ -36,6 +37,7 @@ from lorakit.checkpoint.header import (
     type_problems,
 )
 from lorakit.errors import FormatError
+from lorakit.variants.lora_bias import OFFSET
 
 CONFIG_NAME = "adapter_config.json"
 TENSORS_NAME = "adapter_model.safetensors"
@@ -53,6 +55,7 @@ DEFAULTS: dict[str, Any] = {
     "layers_pattern": None,
     "layers_to_transform": None,
     "lora_dropout": 0.0,
+    "lora_bias": False,
     "modules_to_save": None,
     "rank_pattern": {},
     "target_parameters": None,
@@ -72,7 +75,12 @@ OUT_PROJ = ".base_layer.out_proj"
 TRANSPOSED = "transposed"
 """The header's list of modules whose weights are (in, out), where there is one."""
 MAGNITUDE = ".lora_magnitude_vector"
-FACTORS = {".lora_A.weight": "lora_A", ".lora_B.weight": "lora_B", MAGNITUDE: MAGNITUDE[1:]}
+FACTORS = {
+    ".lora_A.weight": "lora_A",
+    ".lora_B.weight": "lora_B",
+    ".lora_B.bias": OFFSET,
+    MAGNITUDE: MAGNITUDE[1:],
+}
 EMBEDDING_FACTORS = {".lora_embedding_A": "lora_A", ".lora_embedding_B": "lora_B"}
 ALL_FACTORS = FACTORS | EMBEDDING_FACTORS
 """Suffix of a module's name -> the tensor's name in a layer."""
