@@ -204,6 +204,26 @@ def trained_together(count: int, tokens: int) -> Callable[[list[Any]], Values]:
     return lambda rows: {"lorakit": find(rows, **wanted)["over one after another"]["median"]}
 
 
+def plans_off(rows: list[Any]) -> list[float]:
+    """By how much of the measured peak each plan is off."""
+    return [abs(row["predicted / measured"] - 1) for row in rows]
+
+
+def plans_within(share: float) -> Callable[[list[Any]], Values]:
+    """The share of the cells whose plan is off by no more than this."""
+
+    def values(rows: list[Any]) -> Values:
+        off = plans_off(rows)
+        return {"lorakit": sum(value <= share for value in off) / len(off)}
+
+    return values
+
+
+def worst_plan(rows: list[Any]) -> Values:
+    """In percent."""
+    return {"lorakit": 100 * max(plans_off(rows))}
+
+
 GOALS = (
     Goal("MiniLM, step over floor: q, v, fp32", "training_step", 1.03, step("q and v", "float32")),
     Goal("the same: all linear, fp32", "training_step", 1.12, step("all linear", "float32")),
@@ -255,4 +275,7 @@ GOALS = (
     Goal("memory of a merge over the largest shard", "merge_files", 1.2, merging),
     Goal("combining two adapters: times faster than PEFT's svd", "adapter_algebra", 100,
          combined("times faster"), at_least=True),
+    Goal("plans within 5% of a real step's peak: share of the cells", "planned_peaks", 1.0,
+         plans_within(0.05), at_least=True),
+    Goal("the worst of them: off by %", "planned_peaks", 5, worst_plan),
 )  # fmt: skip

@@ -33,6 +33,7 @@ NAMES = (
     "mixed_training",
     "four_tasks",
     "section_seven",
+    "planned_peaks",
 )
 
 

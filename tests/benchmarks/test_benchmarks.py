@@ -25,6 +25,7 @@ CHECKED = (
     "many_adapters",
     "mixed_training",
     "operation",
+    "planned_peaks",
     "training_step",
 )
 

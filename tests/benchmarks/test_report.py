@@ -71,11 +71,20 @@ def review_rows() -> list[dict[str, Any]]:
     return [{"variant": n, "mean accuracy": m, **common} for n, m in zip(names, means, strict=True)]
 
 
+def plan_rows(predicted: float) -> list[dict[str, Any]]:
+    others = {"measured": 100.0, "estimate-memory": 363.0, "4 x weights": 363.0}
+    return [
+        {"predicted": value, "predicted / measured": value / 100, **others}
+        for value in (99.0, 101.0, 100.0, predicted)
+    ]
+
+
 ROWS = {
     "training_step": step_rows(1.02),
     "operation": operation_rows(),
     "kept_bytes": kept_rows(),
     "reviews": review_rows(),
+    "planned_peaks": plan_rows(104.0),
 }
 
 
@@ -175,3 +184,9 @@ def test_decoding_has_two_goals():
     names = ("one row a reference padded to 512", "generate in file order")
     rows = [{"measure": f"times faster than {name}", "value": 2.0} for name in names]
     assert list(verdicts({"data_to_text_speed": {"rows": rows}}).values()) == ["no", "yes"]
+
+
+def test_plans_are_judged_by_how_many_hold_and_by_the_worst():
+    found = list(goals.table({"planned_peaks": {"rows": plan_rows(94.0)}}))
+    assert [row["lorakit"] for row in found] == [0.75, pytest.approx(6)]
+    assert [row["reached"] for row in found] == ["no", "no"]

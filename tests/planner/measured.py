@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.allocations import held, highest
 from lorakit.planner.inputs import fake_inputs, loss_in
 from lorakit.planner.optimizers import OPTIMIZERS
 from lorakit.planner.planning import prepare
@@ -32,33 +32,10 @@ def measured_peak(model, settings, change=lambda model: None) -> int:
         optimizer.zero_grad()
 
     step()
-    before = _held(
-        [*model.parameters(), *model.buffers(), *batches[0].values(), *_state(optimizer)]
-    )
-    return before + highest_of(step)
-
-
-def highest_of(step) -> int:
-    """The most bytes that torch had allocated at once in a call, above what was there before."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
-    return _highest(profiler)
+    before = held([*model.parameters(), *model.buffers(), *batches[0].values(), *_state(optimizer)])
+    return before + highest(step)
 
 
 def _state(optimizer):
     for values in optimizer.state.values():
         yield from (value for value in values.values() if isinstance(value, torch.Tensor))
-
-
-def _held(tensors) -> int:
-    return sum({s._cdata: s.nbytes() for s in (t.untyped_storage() for t in tensors)}.values())
-
-
-def _highest(profiler) -> int:
-    """The highest sum of torch's allocations and frees since the profile began."""
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    live = highest = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        live += event.nbytes()
-        highest = max(highest, live)
-    return highest

@@ -64,10 +64,11 @@ def test_peak_is_a_real_steps(name, method, dtype, checkpointing):
 
 
 MISSES = {
-    ("bert", "prefix_layer", "fp32", True, 16, 32): "5.2% too high",
-    ("bert", "lora", "bf16", True, 16, 32): "5.5% too low",
+    ("bert", "lora", "bf16", True, 16, 32): "5.5% too low: half a MB inside torch.ge",
 }
-"""Cells that are off by more than 5%, a few hundred kB of these small models; not explained yet."""
+"""The adapter's dropout draws its mask by `torch.ge` of 16-bit integers into bfloat16. On a CPU
+torch compares into a copy in their type, which lives inside that one operation and is no tensor of
+the step; a GPU converts in the kernel."""
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ def record_step(
 def _keeper(recorder: Recorder) -> Callable[[Tensor], Tensor]:
     def keep(tensor: Tensor) -> Tensor:
         recorder.mark([tensor], ACTIVATIONS)
-        return tensor
+        return tensor.detach()  # an output that its own graph keeps would outlive the step
 
     return keep
 

@@ -16,6 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from benchmarks.allocations import held, highest
 from lorakit.methods.blocks import stacks
 from lorakit.planner.bases import model_on_meta
 from lorakit.planner.inputs import fake_inputs, loss_in
@@ -25,7 +26,6 @@ from lorakit.planner.recording import BASE, GRADIENTS, STATE, TRAINED
 from lorakit.planner.settings import StepSettings
 from lorakit.planner.step import state_tensors
 from tests.planner.devices.models import SMALL, cells
-from tests.planner.measured import highest_of
 
 
 def _fsdp(reshard: bool, model: nn.Module) -> nn.Module:
@@ -40,8 +40,7 @@ def _wrapper(settings: StepSettings):
 
 
 def _held(tensors) -> int:
-    local = (t.to_local() if isinstance(t, DTensor) else t for t in tensors)
-    return sum({s._cdata: s.nbytes() for s in (t.untyped_storage() for t in local)}.values())
+    return held(t.to_local() if isinstance(t, DTensor) else t for t in tensors)
 
 
 def measured(settings: StepSettings) -> dict[str, int]:
@@ -68,7 +67,7 @@ def measured(settings: StepSettings) -> dict[str, int]:
         TRAINED: _held(trained),
         STATE: _held(state_tensors(optimizer)),
     }
-    peak = sum(found.values()) + _held(batch.values()) + highest_of(step)
+    peak = sum(found.values()) + _held(batch.values()) + highest(step)
     return found | {GRADIENTS: gradients[0], "peak": peak}
 
 
