@@ -29,18 +29,26 @@ class WeightMark(NamedTuple):
 
     address: int
     version: int
+    shape: torch.Size
     numbers: Tensor | None
     """A copy of a sample; None where that is not compared."""
+    strided: tuple[tuple[int, ...], tuple[int, ...], int]
+    """Size, stride and offset of the sample."""
 
     @classmethod
     def of(cls, weight: Tensor) -> WeightMark:
-        numbers = sample(weight.detach()).clone() if weight.is_cpu else None
-        return cls(weight.data_ptr(), version_of(weight), numbers)
+        part = sample(weight.detach())
+        numbers = part.clone() if weight.is_cpu else None
+        strided = tuple(part.shape), part.stride(), int(part.storage_offset())
+        return cls(weight.data_ptr(), version_of(weight), weight.shape, numbers, strided)
 
     def matches(self, weight: Tensor) -> bool:
         """Whether nothing has changed, as far as can be seen."""
-        return (
+        is_same = (
             self.address == weight.data_ptr()
             and self.version == version_of(weight)
-            and (self.numbers is None or torch.equal(self.numbers, sample(weight.detach())))
+            and self.shape == weight.shape
         )
+        if not is_same or self.numbers is None:
+            return is_same
+        return torch.equal(self.numbers, weight.detach().as_strided(*self.strided))
