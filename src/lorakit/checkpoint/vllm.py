@@ -1,7 +1,15 @@
 """What vLLM asks of an adapter, by its own rules.
 
-Source: vLLM 0.33.0, `lora/peft_helper.py` (settings that it refuses, the scale that it computes),
-`config/lora.py` (its ranks) and `lora/lora_model.py` (heads, names of tensors).
+Source, in vLLM 0.33.0:
+the settings that it refuses,
+https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/lora/peft_helper.py#L53-L87, L188-L202;
+the scale of each layer, of which releases before 0.32 read one alone,
+https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/lora/peft_helper.py#L117-L153;
+the ranks that it accepts,
+https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/config/lora.py#L27;
+the names of tensors, and that it has one head,
+https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/lora/utils.py#L180-L233,
+https://github.com/vllm-project/vllm/blob/v0.33.0/vllm/lora/lora_model.py#L178-L192.
 """
 
 from __future__ import annotations
@@ -22,8 +30,8 @@ HEADS = {"classifier", "score"}
 def obstacles(bundle: AdapterBundle) -> list[str]:
     """Why vLLM would refuse this adapter or compute something else; empty if it serves it.
 
-    vLLM supports one r and one lora_alpha for all layers, no biases and no DoRA; of modules to save
-    it supports heads named classifier or score.
+    vLLM supports no biases and no DoRA, and of modules to save one head named classifier or score;
+    not every release reads other ranks or alphas than r and lora_alpha.
     """
     return list(_obstacles(bundle))
 
@@ -40,6 +48,8 @@ def _obstacles(bundle: AdapterBundle) -> Iterator[str]:
         yield "it trains biases"
     elif others:
         yield f"it contains fully trained modules ({', '.join(others)})"
+    elif len({name.rpartition(".")[0] for name in bundle.trained}) > 1:
+        yield "it contains two heads, classifier and score"
     if config.variant != "lora":
         yield f"it uses {VARIANTS[config.variant].title}"
     if config.trainable_token_indices is not None:
@@ -47,7 +57,10 @@ def _obstacles(bundle: AdapterBundle) -> Iterator[str]:
         return
     one = scaling(config.r, config.lora_alpha, config.use_rslora)
     if any(not math.isclose(x.spec.scaling, one) for x in bundle.adapters.values()):
-        yield "its layers differ in their scaling (lora_alpha / r)"
+        yield (
+            "its layers differ in their scaling (lora_alpha / r), which not every release of vLLM "
+            "reads (lorakit convert --to vllm gives them one)"
+        )
     if any(x.site is not None and x.site.kind != "linear" for x in bundle.adapters.values()):
         yield "it adapts layers that are not linear"
     if max_rank(bundle) is None:

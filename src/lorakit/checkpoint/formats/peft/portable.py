@@ -1,8 +1,8 @@
 """PEFT's directory in the form that every reader computes rightly, however little it reads of it.
 
 One rank, alpha = r, so that the scale is 1 by any formula; only lora_A and lora_B of linear layers.
-vLLM applies one scale to all layers, and llama.cpp's converter passes over `use_rslora` and
-`alpha_pattern`: here both are right. What is no such pair is refused by name.
+Releases of vLLM before 0.32 apply one scale to all layers, and llama.cpp's converter passes over
+`use_rslora` and `alpha_pattern`: here both are right. What is no such pair is refused by name.
 """
 
 from __future__ import annotations
