@@ -13,12 +13,10 @@ from typing import Any
 
 from lorakit.algebra import Deviation, Outcome
 from lorakit.algebra.outcome import describe
-from lorakit.checkpoint import AdapterBundle, write
+from lorakit.checkpoint import AdapterBundle, read, write
 from lorakit.checkpoint.formats.registry import FORMATS
-from lorakit.checkpoint.reading import decode
-from lorakit.checkpoint.source import Source as FoundSource
 from lorakit.errors import FormatError, MissingAlphaError, SaveError
-from lorakit.files import atomic_write
+from lorakit.files import atomic_write, undone_on_error
 from lorakit.foreign_files import local_path
 from lorakit.runs.adapter_place import place_of
 from lorakit.runs.directory import ADAPTER, BESIDE, RECIPE
@@ -83,7 +81,7 @@ def require_free(output: Path, overwrite: bool, base: Mapping[str, Any] | None =
 def _require_adapter(output: Path, place: Path, base: Mapping[str, Any] | None) -> None:
     """Raise SaveError for a file that is none, so that nothing else is lost."""
     try:
-        decode(FoundSource(place), base=base)
+        read(place, base=base)
     except MissingAlphaError:
         return  # an adapter of loralib's, whose file does not say it
     except FormatError as error:
@@ -110,12 +108,13 @@ _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 def write_derived(outcome: Outcome, directories: Sequence[Path | None], output: Path) -> Derived:
     """Write the adapter and what stands in the directories of those that it is made of."""
     common = _common_files(directories)
-    path = write(outcome.bundle, output)
-    for name in {file.name for file in _beside(path)} - common.keys():
-        (path / name).unlink()  # of the adapter that was replaced
-    for name, content in common.items():
-        with atomic_write(path / name) as file:
-            file.write_bytes(content)
+    with undone_on_error(local_path(output)):
+        path = write(outcome.bundle, output)
+        for name in {file.name for file in _beside(path)} - common.keys():
+            (path / name).unlink()  # of the adapter that was replaced
+        for name, content in common.items():
+            with atomic_write(path / name) as file:
+                file.write_bytes(content)
     adapters = outcome.bundle.adapters
     return Derived(
         output=str(output),
