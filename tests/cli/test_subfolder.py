@@ -166,6 +166,13 @@ def test_subfolder_that_is_none_is_named(source) -> None:
         read_many({"a": source}, LoadOptions(subfolder="new"))
 
 
+def test_folder_of_adapters_is_no_data_and_says_what_it_has(run: Run, places) -> None:
+    code, out, err = run("inspect", places[1])
+    assert (code, out) == (1, "")
+    assert "is not an adapter in a known format" in err
+    assert f"; of those in {SUBFOLDER}, name one with subfolder (--subfolder)" in err
+
+
 def test_subfolder_of_a_run_may_be_its_adapter_or_another_run(tmp_path: Path) -> None:
     run = tmp_path / "sweep" / "seed-1"
     (run / "adapter").mkdir(parents=True)

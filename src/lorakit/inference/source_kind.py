@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lorakit.checkpoint.formats.registry import FORMATS
+from lorakit.checkpoint.formats.registry import FORMATS, adapters_within
 from lorakit.checkpoint.releases import release_of
 from lorakit.errors import FormatError
 from lorakit.foreign_files import local_path
@@ -29,6 +29,8 @@ def holds_rows(source: str) -> bool:
         return True
     if (path / RECIPE).is_file() or any(codec.sniff(path) for codec in FORMATS.values()):
         return False
+    if adapters_within(path):
+        return False  # whose configs are no rows
     if path.is_dir() and _has_rows(path):
         return True
     raise FormatError(

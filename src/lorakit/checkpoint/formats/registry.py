@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from lorakit.checkpoint.formats.adapterhub import AdapterHub
@@ -21,6 +22,7 @@ FORMATS: dict[str, Decoder] = {}
 """In the order in which `write` asks them whether a bundle of its kind is theirs."""
 NATIVE = Native()
 """What is written where none of them says so."""
+_DEEPEST, _SHOWN = 3, 8
 
 
 def register(codec: Decoder) -> None:
@@ -59,7 +61,25 @@ def _found(path: Path) -> str:
     wanted = ", ".join(dict.fromkeys(n for codec in FORMATS.values() for n in codec.files))
     entries = path.iterdir() if path.is_dir() else ()  # a Hub repository may have no matching file
     there = ", ".join(sorted(entry.name for entry in entries)) or "nothing"
-    return f"expected one of {wanted}, found {there} (formats: {names})"
+    found = f"expected one of {wanted}, found {there} (formats: {names})"
+    if inside := adapters_within(path):
+        more = f" and {len(inside) - _SHOWN} more" if len(inside) > _SHOWN else ""
+        those = ", ".join(inside[:_SHOWN]) + more
+        found += f"; of those in {those}, name one with subfolder (--subfolder)"
+    return found
+
+
+def adapters_within(directory: Path) -> list[str]:
+    """The folders in a directory, at most three deep, that have files of adapters."""
+    names = {name for codec in FORMATS.values() for name in codec.files}
+    found = []
+    for place, folders, files in os.walk(directory):
+        parts = Path(place).relative_to(directory).parts
+        if parts and not names.isdisjoint(files):
+            found.append("/".join(parts))
+        if len(parts) == _DEEPEST:
+            folders.clear()
+    return sorted(found)
 
 
 for _codec in (
