@@ -201,3 +201,18 @@ def test_target_modules_may_be_empty_where_parameters_are_named() -> None:
         lora.LoraConfig(target_modules=[])
     with pytest.raises(ConfigError, match="target_parameters is a string"):
         lora.LoraConfig(target_parameters="w")
+
+
+def test_targets_lists_experts_for_target_parameters() -> None:
+    found = lora.targets(moe.model_of("gpt_oss"), r=2)
+    experts = [group for group in found.groups if group.setting == "target_parameters"]
+    assert [(g.suffix, g.count, g.type, g.in_features, g.out_features) for g in experts] == [
+        ("experts.gate_up_proj", 2, "GptOssExperts", 16, 48),
+        ("experts.down_proj", 2, "GptOssExperts", 24, 16),
+    ]
+    model = moe.model_of("gpt_oss")
+    config = lora.LoraConfig(r=2, target_modules=[], target_parameters=[g.suffix for g in experts])
+    counted = sum(group.parameters for group in experts)
+    assert lora.inject(model, config).trainable_parameters == counted
+    assert "for target_parameters:" in str(found)
+    assert not any("Experts" in why for why in found.refused.values())
