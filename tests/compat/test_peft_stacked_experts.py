@@ -86,6 +86,18 @@ def test_what_was_loaded_is_saved_in_the_names_of_today(tmp_path: Path) -> None:
     assert_close(moe.logits(theirs), moe.logits(ours), **MODEL)
 
 
+def test_what_peft_saves_of_it_loads_too(tmp_path: Path) -> None:
+    """Its target_parameters are `gate_up_proj` and `down_proj`, without the module's name."""
+    path = written("mixtral", tmp_path / "old")
+    theirs = peft.PeftModel.from_pretrained(moe.model_of("mixtral"), str(path))
+    theirs.save_pretrained(tmp_path / "new")
+    said = json.loads((tmp_path / "new" / "adapter_config.json").read_text())
+    assert set(said["target_parameters"]) == {"gate_up_proj", "down_proj", "gate.weight"}
+    ours = moe.model_of("mixtral")
+    lora.load_adapter(ours, tmp_path / "new")
+    assert_close(moe.logits(ours), moe.logits(theirs), **MODEL)
+
+
 REFUSED = {
     "experts.3": r"gate_up_proj: it has 4 experts of 2 weights each, and the file adapts 3 and 3",
     ".w3.": r"gate_up_proj: it has 4 experts of 2 weights each, and the file adapts 4 and 0",

@@ -49,6 +49,10 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
     rows, tensors, twice = split_tensors(tensors)
     pairs, trained, tensor_problems = _decode_tensors(tensors, config.modules_to_save or ())
     parameters, unclear = parameter_names(pairs, config)
+    unclear += [
+        f"{name} is adapted twice, as a module and as a parameter"
+        for name in pairs.keys() & set(parameters.values())
+    ]
     pairs = {
         parameters.get(name, name): (factors, "parameter" if name in parameters else kind)
         for name, (factors, kind) in pairs.items()

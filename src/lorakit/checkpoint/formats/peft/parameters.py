@@ -13,9 +13,13 @@ Without the module, that is known of the names that experts have in transformers
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 
-from lorakit.config import LoraConfig
+from lorakit.checkpoint.formats.peft.endings import Endings
+from lorakit.config import ALL_LINEAR, LoraConfig
+from lorakit.config.expressions import parse
+from lorakit.config.places import Text
 from lorakit.variants import ModuleAdapter
 from lorakit.variants.parameter_site import parameters_of
 
@@ -49,33 +53,74 @@ def parameter_names(
     wrappers: Iterable[str], config: LoraConfig
 ) -> tuple[dict[str, str], list[str]]:
     """The parameter that each wrapper in a file is for, and what cannot be told."""
-    meant = [target.rpartition(".") for target in config.target_parameters or ()]
+    if not config.target_parameters:
+        return {}, []
     levels: dict[str, list[str]] = {}
-    for wrapper in wrappers if meant else ():
+    for wrapper in wrappers:
         levels.setdefault(_owner_of(wrapper), []).append(wrapper)
+    modules, meant = _targeted(levels, config.target_modules), _Meant(config.target_parameters)
     names: dict[str, str] = {}
     problems = []
     for owner, found in levels.items():
-        leaves = list(dict.fromkeys(leaf for end, _, leaf in meant if _ends_in(owner, end)))
+        named, alone = meant.of(owner), meant.alone
+        leaves = named if len(named) == len(found) else {**named, **alone}
         order = in_order(leaves)
-        if not leaves:
-            continue
-        if len(leaves) != len(found):
+        if not leaves or (not named and len(found) == 1 and owner in modules):
+            continue  # a name without its module's could be one of each module
+        if len(leaves) != len(found) or set(found) != _levels(owner, len(found)):
             problems.append(
                 f"{owner} has {len(found)} adapters, and target_parameters names "
-                f"{len(leaves)} of its parameters ({', '.join(leaves)})"
+                f"{len(leaves)} of its parameters ({', '.join(islice(leaves, _NAMED))})"
             )
         elif order is None:
             problems.append(_is_unknown(owner, leaves))
         else:
             outermost = sorted(found, key=len)
             names |= {w: f"{owner}.{leaf}" for w, leaf in zip(outermost, order[::-1], strict=True)}
-    if meant and not names and not problems:
-        problems.append(
-            f"target_parameters={list(config.target_parameters or ())}, and it has no adapter of "
-            "one of them"
-        )
+    if not names and not problems:
+        first = list(islice(config.target_parameters, _NAMED))
+        problems.append(f"target_parameters={first}, and it has no adapter of one of them")
     return names, problems
+
+
+_NAMED = 5
+"""So many names are in a message."""
+
+
+class _Meant:
+    """The parameters that a config names, by how the names of their modules end."""
+
+    def __init__(self, targets: Iterable[str]) -> None:
+        by_end: dict[str, dict[str, None]] = {}
+        for end, _, leaf in (target.rpartition(".") for target in targets):
+            by_end.setdefault(end, {})[leaf] = None
+        self.alone = by_end.pop("", {})
+        """Those that are named without their module."""
+        self._by_end, self._endings = by_end, Endings(by_end)
+
+    def of(self, owner: str) -> dict[str, None]:
+        """Those of the module of this name."""
+        found = [self._by_end[end] for end in _ends_of(owner, self._endings)]
+        return found[0] if len(found) == 1 else {leaf: None for some in found for leaf in some}
+
+
+def _levels(owner: str, count: int) -> set[str]:
+    return {owner + LEVEL * at for at in range(count)}
+
+
+def _targeted(owners: Collection[str], targets: str | Sequence[str] | None) -> Collection[str]:
+    """Those of the modules that `target_modules` names, or may name."""
+    if targets is None or targets == ALL_LINEAR:
+        return owners
+    if isinstance(targets, str):
+        return set(Text(list(owners)).fitting(parse(targets)))
+    endings = Endings(targets)
+    return {owner for owner in owners if _ends_of(owner, endings)}
+
+
+def _ends_of(owner: str, endings: Endings) -> list[str]:
+    """The listed names that this one ends in, after a dot or as a whole."""
+    return [end for end in endings.of(owner) if f".{owner}".endswith(f".{end}")]
 
 
 def in_order(leaves: Collection[str]) -> list[str] | None:
@@ -104,8 +149,3 @@ def _owner_of(wrapper: str) -> str:
     while wrapper.endswith(LEVEL):
         wrapper = wrapper.removesuffix(LEVEL)
     return wrapper
-
-
-def _ends_in(owner: str, end: str) -> bool:
-    """Whether a module's name ends in what a target has before the parameter's name."""
-    return not end or owner == end or owner.endswith(f".{end}")
