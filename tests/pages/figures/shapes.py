@@ -25,5 +25,15 @@ def marks(panel: Panel, colour: str) -> int:
     )
 
 
+def fillings(panel: Panel) -> list[list[tuple[float, float]]]:
+    """The corners of each filled area, in the order they were drawn in."""
+    found = []
+    for path in _elements(panel, "path"):
+        if "fill: var(--series" in path.attrib.get("style", ""):
+            numbers = [float(one) for one in re.findall(r"-?[\d.]+", path.attrib["d"])]
+            found.append(list(zip(numbers[::2], numbers[1::2], strict=True)))
+    return found
+
+
 def _elements(panel: Panel, name: str) -> list[ElementTree.Element]:
     return list(ElementTree.fromstring(panel.svg).iter(f"{_SVG}{name}"))

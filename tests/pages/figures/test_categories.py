@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from lorakit.pages.figures import Axis, Point, Series, bars, dots
-from tests.pages.figures.shapes import marks, texts
+from lorakit.pages.figures import Axis, Point, Series, bars, dots, stacked_bars
+from tests.pages.figures.shapes import fillings, marks, texts
 
 NAMES = ("full", "lora", "a method whose words go on and on")
 
@@ -56,3 +56,16 @@ def test_samples_are_drawn_small() -> None:
 def test_bars_say_their_values() -> None:
     shown = texts(bars([series("ours", NAMES)], Axis("seconds"), form="{:.2f} s".format))
     assert {"0.80 s", "0.90 s", "1.00 s"} <= set(shown)
+
+
+def test_stacked_bars_begin_where_those_before_end_and_say_their_sum() -> None:
+    kinds = [
+        Series("weights", [Point("full", 2.0), Point("lora", 3.0)]),
+        Series("state", [Point("full", 4.0)]),
+    ]
+    drawn = stacked_bars(kinds, Axis("GB"), form="{:.1f} GB".format)
+    assert {"6.0 GB", "3.0 GB"} <= set(texts(drawn))
+    weights, _, state = fillings(drawn)
+    assert max(x for x, _ in weights) == min(x for x, _ in state)
+    assert {round(y, 3) for _, y in weights} == {round(y, 3) for _, y in state}
+    assert [key.name for key in drawn.keys] == ["weights", "state"]

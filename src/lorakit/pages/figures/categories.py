@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from lorakit.pages.figures.marks import fitted, set_axis, set_title, style_of
+from lorakit.pages.figures.marks import filling_of, fitted, set_axis, set_title, style_of
 from lorakit.pages.figures.palette import INK, MUTED, SERIES, colour_number
 from lorakit.pages.figures.panel import Panel, keys_of
 from lorakit.pages.figures.series import Axis, Point, Series
@@ -51,15 +51,7 @@ def bars(
     def paint(axes: Any) -> None:
         for at, position, point in _placed(series, axis):
             axes.barh(position, point.value, _share(series), color=SERIES[colour_number(at)])
-            axes.annotate(
-                form(point.value),
-                (point.value, position),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                size=8,
-                color=INK,
-            )
+            _write_at(axes, position, point.value, form)
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.18)  # room for the values
         set_axis(axes.xaxis, axis)
@@ -67,7 +59,53 @@ def bars(
     return _panel(series, paint, title)
 
 
-def _panel(series: Sequence[Series], paint: Callable[[Any], None], title: str) -> Panel:
+def stacked_bars(
+    series: Sequence[Series],
+    axis: Axis,
+    title: str = "",
+    form: Callable[[float], str] = "{:g}".format,
+) -> Panel:
+    """A bar for each name, with a part for each series, and their sum at its end.
+
+    Values are not negative; a name that a series lacks has nothing of it.
+    """
+
+    def paint(axes: Any) -> None:
+        names = _names(series)
+        ends = dict.fromkeys(names, 0.0)
+        for at, one in enumerate(series):
+            for point in (point for point in one.points if axis.has(point.value)):
+                name = str(point.at)
+                axes.barh(
+                    names.index(name),
+                    point.value,
+                    _FILLED,
+                    ends[name],
+                    **filling_of(at),
+                )
+                ends[name] += point.value
+        for at, end in enumerate(ends.values()):
+            _write_at(axes, at, end, form)
+        axes.grid(axis="y", visible=False)
+        axes.margins(x=0.18)  # room for the sums
+        set_axis(axes.xaxis, axis)
+
+    return _panel(series, paint, title, rows_each=1)
+
+
+def _write_at(axes: Any, at: float, value: float, form: Callable[[float], str]) -> None:
+    """A value at the end of its bar."""
+    axes.annotate(
+        form(value), (value, at), (4, 0), textcoords="offset points", va="center", size=8, color=INK
+    )
+
+
+def _panel(
+    series: Sequence[Series],
+    paint: Callable[[Any], None],
+    title: str,
+    rows_each: int | None = None,
+) -> Panel:
     names = _names(series)
 
     def whole(axes: Any) -> None:
@@ -78,7 +116,7 @@ def _panel(series: Sequence[Series], paint: Callable[[Any], None], title: str) -
         axes.spines["left"].set_visible(False)
         set_title(axes, title)
 
-    rows = len(names) * (0.65 + 0.35 * len(series))
+    rows = len(names) * (0.65 + 0.35 * (rows_each or len(series)))
     return Panel(draw(whole, _WIDTH, _FRAME + _ROW * rows), keys_of(series))
 
 

@@ -29,6 +29,12 @@ def style_of(at: int, hollow: bool = False) -> dict[str, Any]:
     }
 
 
+def filling_of(at: int) -> dict[str, Any]:
+    """matplotlib's words for an area of the series at this place; of those of a colour one is bare."""
+    bare = {"facecolor": SERIES[colour_number(at)], "edgecolor": PAPER, "linewidth": 0}
+    return bare if at < len(SERIES) else {**bare, "hatch": "xx"}
+
+
 def set_axis(ruled: Any, axis: Axis, ticks: Sequence[float] = ()) -> None:
     """Label and scale matplotlib's axis; a few `ticks` on a logarithmic one replace its own."""
     ruled.set_label_text(fitted(axis.label, _LONGEST_LABEL))
