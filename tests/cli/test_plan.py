@@ -25,9 +25,29 @@ def base(config, tmp_path):
 def test_methods_stand_side_by_side(run, base):
     code, out, _ = run("plan", base, "--method", "lora,full,prefix_layer", "--length", "16")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()[1:]] == [
+    methods, _ = out.split("\n\n")
+    assert [line.split()[0] for line in methods.splitlines()[1:]] == [
         "method", "lora", "full", "prefix_layer",
     ]  # fmt: skip
+
+
+def test_modules_that_hold_most_stand_below(run, base):
+    code, out, _ = run("plan", base, "--method", "lora,full", "--length", "16")
+    assert code == 0
+    head, *rows = out.split("\n\n")[1].splitlines()
+    assert head.split()[-3:] == ["modules", "lora", "full"]
+    assert {"model.layers.*.mlp.up_proj", "model.embed_tokens"} <= {row.split()[0] for row in rows}
+
+
+def test_page_is_written_and_none_is_replaced(run, base, tmp_path):
+    page = tmp_path / "plan.html"
+    command = ("plan", base, "--method", "lora", "--length", "8", "--html", page)
+    assert run(*command)[0] == 0
+    assert "The memory of a step of LlamaForCausalLM" in page.read_text()
+    code, out, err = run(*command)
+    assert (code, out) == (1, "")
+    assert "plan.html exists already" in err
+    assert run(*command, "--overwrite")[0] == 0
 
 
 def test_json_is_what_the_function_gives(run, base, config):
@@ -52,7 +72,7 @@ def test_devices_have_a_table_of_their_own_by_formula(run, base):
     options = ("--method", "lora,full", "--length", "16", "--devices", "2", "--parallel", "fsdp")
     code, out, _ = run("plan", base, *options)
     assert code == 0
-    _, devices = out.split("\n\n")
+    _, _, devices = out.split("\n\n")
     assert devices.startswith("On each of 2 devices with fsdp, by formula:")
     head, *rows = devices.splitlines()[1:4]
     assert head.split()[-2:] == ["communication", "peak"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 import typer
 
 from lorakit.cli import options
+from lorakit.cli.html_page import Html, require_place, write_html
 from lorakit.cli.output import Json, quiet_libraries, show
 
 
@@ -81,6 +83,8 @@ def plan(
             "with r=4 on query and value and full, in fp16.",
         ),
     ] = False,
+    html: Html = None,
+    overwrite: options.Overwrite = False,
     json: Json = False,
 ) -> None:
     """Predict the memory of a training step, method by method, without allocating it.
@@ -91,10 +95,12 @@ def plan(
     Example: `lorakit plan llama-3-8b --method lora,full --batch 4 --length 1024 --checkpointing`
     """
     from lorakit.planner.bases import config_of, model_on_meta
+    from lorakit.planner.page import plan_page
     from lorakit.planner.settings import StepSettings
     from lorakit.planner.table import plan_methods
     from lorakit.recipe.method_configs import method_configs
 
+    require_place(html, overwrite)
     quiet_libraries(json)
     if claims:
         _show_claims(base, batch, length, json)
@@ -114,6 +120,7 @@ def plan(
     )
     found = plan_methods(model_on_meta(config_of(base, revision), base), settings, configs)
     show(found.to_dict() if json else found, json)
+    write_html(html, partial(plan_page, found))
 
 
 def _show_claims(base: str, batch: int, length: int, json: bool) -> None:

@@ -20,6 +20,7 @@ from lorakit.planner.devices.parallels import PARALLELS
 from lorakit.planner.fakes import fake_copy
 from lorakit.planner.formula import formula, formula_lines
 from lorakit.planner.inputs import fake_inputs, input_problems, loss_in
+from lorakit.planner.module_kinds import module_kinds
 from lorakit.planner.optimizers import OPTIMIZERS
 from lorakit.planner.quantised import Quantised, linear_weights, quantisable, quantise
 from lorakit.planner.recording import Event
@@ -72,7 +73,13 @@ class Plan:
         settings = asdict(replace(self.settings, config=None))
         del settings["config"]
         device = {"device": self.device.to_dict()} if self.device else {}
-        return {**values, "peak_phase": self.memory.peak.phase, **device, "settings": settings}
+        return {
+            **values,
+            "peak_phase": self.memory.peak.phase,
+            "modules": [kind.to_dict() for kind in module_kinds(self.memory.modules)],
+            **device,
+            "settings": settings,
+        }
 
     def __str__(self) -> str:
         device = self.device

@@ -43,7 +43,11 @@ class LinearWeight:
 
 @dataclass(eq=False)
 class Block:
-    """One storage: its bytes, what it is for, and the module in whose forward it was born."""
+    """One storage: its bytes, what it is for, and the module whose it is.
+
+    That is the one that has the weight, the gradient's or the state's too, or in whose forward it
+    was born.
+    """
 
     nbytes: int
     category: str = TEMPORARY
@@ -126,12 +130,13 @@ class Recorder(TorchDispatchMode):
         self.events.append(Event(block, True, self.phase))
         return block
 
-    def mark(self, tensors: Iterable[Tensor], category: str) -> None:
-        """Say what these tensors' storages are for, if nothing has been said yet."""
+    def mark(self, tensors: Iterable[Tensor], category: str, module: str | None = None) -> None:
+        """Say what these tensors' storages are for, and whose, if nothing has been said yet."""
         for tensor in tensors:
             block = self.block(tensor)
             if block.category == TEMPORARY:
                 block.category = category
+                block.module = block.module if module is None else module
 
     def quantisable(self, weights: Mapping[Tensor, LinearWeight]) -> None:
         """Say which tensors could be stored quantised; they live as long as the recorder."""

@@ -48,11 +48,11 @@ def record_step(
     """
     recorder = Recorder(seconds)
     trained = [p for p in model.parameters() if p.requires_grad]
-    recorder.mark(trained, TRAINED)
-    recorder.mark((*model.parameters(), *model.buffers()), BASE)
+    owners = _owners(model)
+    _mark_weights(model, recorder)
     recorder.mark(batch.values(), ACTIVATIONS)
     recorder.quantisable(quantisable or {})
-    with _modules(model, recorder), _gradients(trained, recorder), recorder:
+    with _modules(model, recorder), _gradients(trained, recorder, owners), recorder:
         for phases in (("",) * 4, PHASES):
             recorder.phase = phases[0]
             with torch.autograd.graph.saved_tensors_hooks(_keeper(recorder), _same):
@@ -65,7 +65,8 @@ def record_step(
                 clip_grad_norm_(trained, max_norm)
             recorder.phase = phases[3]
             optimizer.step()
-            recorder.mark(state_tensors(optimizer), STATE)
+            for parameter, values in optimizer.state.items():
+                recorder.mark(_tensors_in(values), STATE, owners[id(parameter)])
             if not accumulates:
                 optimizer.zero_grad()
     return recorder.events
@@ -86,14 +87,32 @@ def _same(tensor: Tensor) -> Tensor:
 def state_tensors(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
     """The tensors that an optimizer keeps from step to step."""
     for values in optimizer.state.values():
-        yield from (value for value in values.values() if isinstance(value, Tensor))
+        yield from _tensors_in(values)
+
+
+def _tensors_in(values: Mapping[str, Any]) -> Iterator[Tensor]:
+    return (value for value in values.values() if isinstance(value, Tensor))
+
+
+def _owners(model: nn.Module) -> dict[int, str]:
+    """The name of the module that has a parameter, by its id; the first of several."""
+    return {id(p): name.rpartition(".")[0] for name, p in model.named_parameters()}
+
+
+def _mark_weights(model: nn.Module, recorder: Recorder) -> None:
+    for kind, trains in ((TRAINED, True), (BASE, False)):
+        for name, module in model.named_modules():
+            own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+            recorder.mark((t for t in own if t.requires_grad is trains), kind, name)
 
 
 @contextmanager
-def _gradients(trained: Sequence[Tensor], recorder: Recorder) -> Iterator[None]:
+def _gradients(
+    trained: Sequence[Tensor], recorder: Recorder, owners: Mapping[int, str]
+) -> Iterator[None]:
     def accumulated(parameter: Tensor) -> None:
         if parameter.grad is not None:
-            recorder.mark([parameter.grad], GRADIENTS)
+            recorder.mark([parameter.grad], GRADIENTS, owners[id(parameter)])
 
     handles = [p.register_post_accumulate_grad_hook(accumulated) for p in trained]
     try:

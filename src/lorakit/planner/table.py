@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from lorakit.planner.module_kinds import kinds_lines
 from lorakit.planner.planning import Plan, plan_step
 from lorakit.planner.recording import CATEGORIES
 from lorakit.planner.settings import StepSettings
@@ -38,6 +39,8 @@ class PlanTable:
                 f"{first.model}, {first.total_parameters:,} parameters, a step of "
                 f"{first.settings.step}",
                 *table([head, *rows]),
+                "",
+                *kinds_lines({name: plan.memory.modules for name, plan in self.plans.items()}),
                 *self._devices(),
             ]
         )

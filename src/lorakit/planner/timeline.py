@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -29,8 +29,9 @@ class Timeline:
     peak: Point
     at: float
     """Where in the step the peak is, as a share of its operations."""
-    modules: dict[str, int]
-    """Bytes at the peak by the module in whose forward they were born, the most first."""
+    modules: dict[str, dict[str, int]]
+    """Bytes at the peak by the module that has them, or in whose forward they were born, and
+    category; "" is what belongs to none."""
     curve: tuple[Point, ...]
     """Some of the moments, those with most bytes among them."""
 
@@ -69,13 +70,13 @@ def moments(events: Sequence[Event], size: Callable[[Event], int] = _nbytes) -> 
             yield Point(event.phase, dict(live))
 
 
-def _modules(events: Sequence[Event], top: int) -> dict[str, int]:
-    found: Counter[str] = Counter()
+def _modules(events: Sequence[Event], top: int) -> dict[str, dict[str, int]]:
+    found: dict[str, Counter[str]] = defaultdict(Counter)
     left = top + 1
     for event in events:
         if event.phase:
             if left == 0:
                 break
             left -= 1
-        found[event.block.module] += event.change
-    return {name: size for name, size in found.most_common() if size > 0}
+        found[event.block.module][event.block.category] += event.change
+    return {name: dict(+of) for name, of in found.items() if +of}

@@ -40,16 +40,8 @@ def areas(
             floor = top
         for name, start in spans:
             axes.axvline(start, color=MUTED, linewidth=0.7, linestyle=(0, (2, 2)))
-            axes.annotate(
-                fitted(name, _LONGEST_NAME),
-                (start, 1.0),
-                (3, -2),
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-                va="top",
-                size=8,
-                color=INK,
-            )
+            below_top: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "va": "top"}
+            _write(axes, fitted(name, _LONGEST_NAME), (start, 1.0), -2, **below_top)
         if peak is not None and sums:
             _mark(axes, peak, places, sums)
         axes.margins(x=0, y=0.25)  # room for the names of spans
@@ -70,14 +62,14 @@ def _mark(
     """A mark at the sum, its text towards the middle."""
     at, text = peak
     height = sums[places.index(at)]
-    right = at > (places[0] + places[-1]) / 2
     axes.plot(at, height, linestyle="none", marker="v", markersize=6, color=INK)
-    axes.annotate(
-        text,
-        (at, height),
-        (-5 if right else 5, 5),
-        textcoords="offset points",
-        ha="right" if right else "left",
-        size=8,
-        color=INK,
-    )
+    _write(axes, text, (at, height), 5, right=at > (places[0] + places[-1]) / 2)
+
+
+def _write(
+    axes: Any, text: str, place: tuple[float, float], up: float, right: bool = False, **how: Any
+) -> None:
+    """A text beside a place, to its left or right, some points above it."""
+    side: dict[str, Any] = {"ha": "right" if right else "left", "size": 8, "color": INK}
+    beside = (-5 if right else 4, up)
+    axes.annotate(text, place, beside, textcoords="offset points", **side, **how)

@@ -30,7 +30,7 @@ def style_of(at: int, hollow: bool = False) -> dict[str, Any]:
 
 
 def filling_of(at: int) -> dict[str, Any]:
-    """matplotlib's words for an area of the series at this place; of those of a colour one is bare."""
+    """matplotlib's words for an area of the series at this place, hatched from the seventh on."""
     bare = {"facecolor": SERIES[colour_number(at)], "edgecolor": PAPER, "linewidth": 0}
     return bare if at < len(SERIES) else {**bare, "hatch": "xx"}
 
