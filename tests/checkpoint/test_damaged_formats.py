@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lorakit.checkpoint.formats.registry import FORMATS
 from lorakit.errors import FormatError
 from tests.checkpoint.format_files import (
     FILES,
     WITHOUT_CHECKSUM,
+    Written,
     flips,
     outcome,
     place_of,
@@ -56,6 +59,33 @@ def test_flipped_byte_is_found(format: str, count: int, tmp_path: Path) -> None:
         assert found["another"] == 0
     if written.file.suffix in (".safetensors", ".gguf") and format not in WITHOUT_CHECKSUM:
         assert found["same"] <= count // 50, found  # what pads the file
+
+
+@pytest.fixture(scope="module")
+def whole_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Written, bytes, str]]:
+    """Of each format: where one is, its bytes, and what it says."""
+    found = {}
+    for format, write in FILES.items():
+        written = write(tmp_path_factory.mktemp("whole"))
+        found[format] = written, written.file.read_bytes(), said(written.read())
+    return found
+
+
+@pytest.mark.parametrize("format", FILES)
+@given(share=st.floats(0, 1), tail=st.binary(max_size=64), middle=st.binary(max_size=64))
+@settings(max_examples=20)
+def test_file_with_anything_in_it_is_the_same_or_refused(
+    format: str,
+    whole_files: dict[str, tuple[Written, bytes, str]],
+    share: float,
+    tail: bytes,
+    middle: bytes,
+) -> None:
+    written, content, whole = whole_files[format]
+    at = int(share * len(content))
+    for broken in (content[:at] + tail, content[:at] + middle + content[at + len(middle) :]):
+        written.file.write_bytes(broken)
+        assert outcome(written, whole) in ("same", "refused") or format in WITHOUT_CHECKSUM
 
 
 @pytest.mark.parametrize("format", [name for name in FILES if name not in WITHOUT_CHECKSUM])
