@@ -166,11 +166,14 @@ def test_subfolder_that_is_none_is_named(source) -> None:
         read_many({"a": source}, LoadOptions(subfolder="new"))
 
 
-def test_folder_of_adapters_is_no_data_and_says_what_it_has(run: Run, places) -> None:
-    code, out, err = run("inspect", places[1])
+def test_folder_of_adapters_is_no_data_and_says_what_it_has(run: Run, source) -> None:
+    code, out, err = run("inspect", source)
     assert (code, out) == (1, "")
     assert "is not an adapter in a known format" in err
-    assert f"; of those in {SUBFOLDER}, name one with subfolder (--subfolder)" in err
+    hint = "where it is in a folder of a repository, name that with subfolder (--subfolder)"
+    if source != HUB_ID:
+        hint = f"of those in {SUBFOLDER}, name one with subfolder (--subfolder)"
+    assert f"; {hint}" in err
 
 
 def test_subfolder_of_a_run_may_be_its_adapter_or_another_run(tmp_path: Path) -> None:

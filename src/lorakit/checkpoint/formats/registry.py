@@ -59,13 +59,14 @@ def _found(path: Path) -> str:
     if path.is_file():
         return f"neither its name nor its header matches any of {names}"
     wanted = ", ".join(dict.fromkeys(n for codec in FORMATS.values() for n in codec.files))
-    entries = path.iterdir() if path.is_dir() else ()  # a Hub repository may have no matching file
-    there = ", ".join(sorted(entry.name for entry in entries)) or "nothing"
-    found = f"expected one of {wanted}, found {there} (formats: {names})"
+    there = ", ".join(sorted(entry.name for entry in path.iterdir())) if path.is_dir() else ""
+    found = f"expected one of {wanted}, found {there or 'nothing'} (formats: {names})"
     if inside := adapters_within(path):
         more = f" and {len(inside) - _SHOWN} more" if len(inside) > _SHOWN else ""
         those = ", ".join(inside[:_SHOWN]) + more
         found += f"; of those in {those}, name one with subfolder (--subfolder)"
+    elif not there:  # of a repository on the Hub, nothing else is downloaded
+        found += "; where it is in a folder of a repository, name that with subfolder (--subfolder)"
     return found
 
 
