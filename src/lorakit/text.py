@@ -41,6 +41,18 @@ def size_text(size: int) -> str:
     return f"{size / 1e6:,.2f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
 
 
+def count_text(count: float) -> str:
+    """A large number in thousands, millions, ..., as SI writes them.
+
+    >>> count_text(999), count_text(66_123_456), count_text(1.05e12)
+    ('999 ', '66.1 M', '1.05 T')
+    """
+    for power, letter in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if count >= 10**power:
+            return f"{count / 10**power:.3g} {letter}"
+    return f"{count:.3g} "
+
+
 def duration_text(seconds: float) -> str:
     """
     >>> duration_text(0.234), duration_text(72), duration_text(600), duration_text(9000)

@@ -25,7 +25,8 @@ from transformers import (
 import lorakit as lora
 from lorakit.checkpoint import read
 from lorakit.merging import merge_files
-from lorakit.models.loading import length_limit, load_base, meta_model
+from lorakit.models.loading import load_base, meta_model
+from lorakit.models.positions import length_limit
 
 SMALL = {
     "vocab_size": 50,

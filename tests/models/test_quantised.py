@@ -10,7 +10,8 @@ import pytest
 from transformers import LlamaConfig
 
 from lorakit.errors import FormatError
-from lorakit.models.loading import length_limit, load_base, load_for_task, meta_model
+from lorakit.models.loading import load_base, load_for_task, meta_model
+from lorakit.models.positions import length_limit
 from tests.training import tiny
 
 LOADERS = {

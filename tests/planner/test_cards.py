@@ -16,6 +16,8 @@ MILLIONS = {
     "gpt2-medium": 354.8,
     "gpt2-large": 774.0,
     "gpt2-xl": 1558,
+    "minilm-l6": 22.7,
+    "smollm2-135m": 134.5,
     "gpt3-175b": 174_600,
     "llama-3-8b": 8030,
     "llama-3-70b": 70_550,

@@ -33,6 +33,24 @@ def test_claims_are_computed_from_the_plans():
     assert "r=4 on query and value" in text
 
 
+def test_speed_is_the_ratio_of_the_arithmetic():
+    config = GPT2Config(n_embd=512, n_layer=2, n_head=4, vocab_size=50_000)
+    found, text = claims_of(config)
+    settings = StepSettings(batch=1, length=16, dtype="fp16")
+    plans = plan_methods(model_on_meta(config), settings, CONFIGS).plans
+    ratio = plans["full"].flops_per_token / plans["lora"].flops_per_token
+    assert found["speed"] == f"{ratio - 1:.0%} faster by arithmetic"
+    assert 1.4 < ratio < 1.6
+    assert "25% faster" in text
+
+
+def test_rule_of_4_4_8_says_where_it_is_wrong():
+    _, text = claims_of(GPT2Config(n_embd=64, n_layer=1, n_head=2, vocab_size=500))
+    assert "4 + 4 + 8 bytes for each trained parameter" in text
+    assert "right for full fine-tuning but for activations" in text
+    assert "of LoRA it leaves out the frozen weights" in text
+
+
 @pytest.mark.slow
 def test_claims_of_gpt3():
     found, _ = claims_of(config_of(CARD))

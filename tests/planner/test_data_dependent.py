@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
 import pytest
+import torch
 from transformers import LlamaConfig
 
 import lorakit as lora
@@ -18,10 +22,19 @@ CONFIG = LlamaConfig(
     intermediate_size=64,
 )
 LOOKS = {
-    "_local_scalar_dense": lambda x: x if x.sum().item() > 0 else -x,
-    "index": lambda x: x + x[x > 0].sum(),
+    "item": ("aten._local_scalar_dense", lambda x: x if x.sum().item() > 0 else -x),
+    "bool": ("aten._local_scalar_dense", lambda x: x if x.sum() > 0 else -x),
+    "tolist": ("aten._local_scalar_dense", lambda x: x + x.sum((0, 1)).tolist()[0]),
+    "numpy": ("torch.Tensor.numpy", lambda x: x + x.detach().numpy().sum()),
+    "asarray": ("torch.Tensor.__array__", lambda x: x + np.asarray(x.detach()).sum()),
+    "from_dlpack": ("torch.Tensor.__dlpack__", lambda x: x + torch.from_dlpack(x.detach())),
+    "format": ("torch.Tensor.__format__", lambda x: x + len(f"{x.sum():.2f}")),
+    "nonzero": ("aten.nonzero", lambda x: x + x.nonzero().sum()),
+    "index": ("aten.index", lambda x: x + x[x > 0].sum()),
+    "masked_select": ("aten.masked_select", lambda x: x + x.masked_select(x > 0).sum()),
+    "unique": ("aten._unique2", lambda x: x + x.unique().sum()),
 }
-"""By the operation that needs values."""
+"""By what they do: the operation that needs values, and how."""
 
 
 def looking(look):
@@ -37,12 +50,13 @@ def looking(look):
     return model
 
 
-@pytest.mark.parametrize("operation", LOOKS)
-def test_error_names_module_and_operation(operation):
-    with pytest.raises(
-        PlanError, match=rf"aten\.{operation}.* in the module model\.layers\.1\.mlp "
-    ):
-        lora.plan(looking(LOOKS[operation]), "full", length=8)
+@pytest.mark.parametrize("way", LOOKS)
+def test_error_names_module_and_operation(way):
+    operation, look = LOOKS[way]
+    place = rf"{re.escape(operation)}\S* in the module model\.layers\.1\.mlp "
+    with pytest.raises(PlanError, match=place) as error:
+        lora.plan(looking(look), "full", length=8, dtype="fp32")
+    assert error.value.problems[-1].startswith("sum, by formula, without activations: ")
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -50,7 +64,7 @@ def test_error_has_the_weights_gradients_and_state_by_formula(method):
     settings = {"batch": 2, "length": 8, "dtype": "fp32"}
     config = lora.LoraConfig(target_modules=["q_proj"]) if method == "lora" else None
     with pytest.raises(PlanError) as error:
-        lora.plan(looking(LOOKS["index"]), method, config, **settings)
+        lora.plan(looking(LOOKS["index"][1]), method, config, **settings)
     known = lora.plan(CONFIG, method, config, **settings).bytes_by
     lines = [line for line in error.value.problems if not line.startswith("sum")]
     found = {line.split(", by formula: ")[0]: line.split(": ")[1] for line in lines}

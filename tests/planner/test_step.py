@@ -16,6 +16,6 @@ def test_output_that_its_own_graph_keeps_dies_with_it():
         model(batch["x"])  # an output that no backward reaches
         return model(batch["x"]).sum()
 
-    events = record_step(model, {"x": x}, torch.optim.SGD(model.parameters()), loss)
+    events = record_step(model, {"x": x}, torch.optim.SGD(model.parameters()), loss).events
     weights = sum(p.nbytes for p in model.parameters())
     assert sum(event.change for event in events if not event.phase) == weights + x.nbytes

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import BertConfig, BloomConfig, T5Config, XLNetConfig
 
-from lorakit.models.loading import UNLIMITED
+from lorakit.models.positions import UNLIMITED
 from lorakit.recipe.data import text_limit
 from tests.training import tiny
 

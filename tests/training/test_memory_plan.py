@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from lorakit.training import memory_plan, train
+from lorakit.training import largest_step, memory_plan, train
 from lorakit.training.micro_batches import largest_batch
 from tests.training import tiny
 
@@ -57,7 +57,7 @@ def test_run_whose_plan_takes_too_long_trains_and_says_so(run, monkeypatch):
 
 
 def test_run_that_cannot_be_planned_trains_and_says_so(run, monkeypatch):
-    monkeypatch.setattr(memory_plan, "fake_batch", lambda batch: batch)  # values among fakes
+    monkeypatch.setattr(largest_step, "fake_batch", lambda batch: batch)  # values among fakes
     result, (line,) = run()
     assert line.startswith("memory: not predicted, as a step cannot run without values")
     assert result.planned_peak_bytes is None
@@ -65,13 +65,13 @@ def test_run_that_cannot_be_planned_trains_and_says_so(run, monkeypatch):
 
 def test_planning_draws_no_random_number(run, monkeypatch):
     before = []
-    planned = memory_plan.plan_prepared
+    planned = largest_step.record_prepared
 
     def seen(*args, **kwargs):
         before.append(torch.get_rng_state())
         return planned(*args, **kwargs)
 
-    monkeypatch.setattr(memory_plan, "plan_prepared", seen)
+    monkeypatch.setattr(largest_step, "record_prepared", seen)
     monkeypatch.setattr(
         "lorakit.training.run.baseline_of", lambda run: before.append(torch.get_rng_state())
     )

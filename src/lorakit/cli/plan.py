@@ -1,4 +1,4 @@
-"""`lorakit plan BASE`."""
+"""`lorakit plan BASE` or `lorakit plan RECIPE`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,28 @@ import typer
 from lorakit.cli import options
 from lorakit.cli.html_page import Html, require_place, write_html
 from lorakit.cli.output import Json, quiet_libraries, show
+from lorakit.cli.plan_recipe import is_recipe, plan_recipe
 
 
 def plan(
+    context: typer.Context,
     base: Annotated[
         str,
         typer.Argument(
-            metavar="BASE|CARD",
+            metavar="BASE|CARD|RECIPE",
             help="transformers model: directory, config.json or hub id, of which only the config "
-            "is read; or a card, such as llama-3-8b, which needs no file.",
+            "is read; a card, such as llama-3-8b, which needs no file; or a recipe of `lorakit "
+            "train`, YAML file or name, whose settings and data count.",
         ),
     ],
     method: Annotated[
-        str, typer.Option(metavar="NAME,NAME,...", help="Methods, as a recipe's `method` has them.")
-    ] = "lora,full",
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME,...",
+            help="Methods, as a recipe's `method` has them.",
+            show_default="lora,full; a recipe's own",
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(metavar="N", help="Rows of a step.")] = 8,
     length: Annotated[
         int, typer.Option(metavar="N", help="Tokens of a row, padding included.")
@@ -73,7 +81,14 @@ def plan(
         Literal["int8", "nf4", "nf4_double"] | None,
         typer.Option(help="How the base's linear layers are stored, by formula."),
     ] = None,
-    set_: options.MethodSettings = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A method's setting, such as lora.r=4, or any of a recipe; may be repeated.",
+        ),
+    ] = None,
     revision: options.ModelRevision = None,
     claims: Annotated[
         bool,
@@ -87,7 +102,7 @@ def plan(
     overwrite: options.Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Predict the memory of a training step, method by method, without allocating it.
+    """Predict the memory and time of a training step, method by method, without allocating it.
 
     A real step runs on tensors that have shapes and no memory, and every storage is followed from
     its birth to its death. An encoder is planned as a classifier, a decoder as a language model.
@@ -102,23 +117,27 @@ def plan(
 
     require_place(html, overwrite)
     quiet_libraries(json)
-    if claims:
+    methods = [name.strip() for name in (method or "").split(",") if name.strip()]
+    if is_recipe(base):
+        found = plan_recipe(context, base, methods, set_ or (), json)
+    elif claims:
         _show_claims(base, batch, length, json)
         return
-    configs = method_configs([name.strip() for name in method.split(",")], set_ or ())
-    settings = StepSettings(
-        batch=batch,
-        length=length,
-        dtype=dtype,
-        optimizer=optimizer,
-        checkpointing="reentrant" if reentrant else checkpointing,
-        token_budget=token_budget,
-        quantised=quantised,
-        devices=devices,
-        parallel=parallel,
-        reshard_after_forward=reshard_after_forward,
-    )
-    found = plan_methods(model_on_meta(config_of(base, revision), base), settings, configs)
+    else:
+        configs = method_configs(methods or ("lora", "full"), set_ or ())
+        settings = StepSettings(
+            batch=batch,
+            length=length,
+            dtype=dtype,
+            optimizer=optimizer,
+            checkpointing="reentrant" if reentrant else checkpointing,
+            token_budget=token_budget,
+            quantised=quantised,
+            devices=devices,
+            parallel=parallel,
+            reshard_after_forward=reshard_after_forward,
+        )
+        found = plan_methods(model_on_meta(config_of(base, revision), base), settings, configs)
     show(found.to_dict() if json else found, json)
     write_html(html, partial(plan_page, found))
 

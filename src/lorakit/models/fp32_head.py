@@ -26,6 +26,12 @@ def head_modules(model: Any) -> list[nn.Module]:
     return [m for m in model.children() if m is not body and next(m.parameters(), None) is not None]
 
 
+def head_names(model: Any) -> list[str]:
+    """The names of `head_modules`."""
+    heads = set(head_modules(model))
+    return [name for name, module in model.named_children() if module in heads]
+
+
 def keep_in_float32(module: nn.Module) -> None:
     """Let a module whose parameters are float32 compute in float32 under autocast too."""
     module.__dict__["forward"] = _Float32Forward(module)

@@ -27,9 +27,6 @@ WITHOUT_ADAPTER = {"subfolder": "none"}
 
 _USUAL_WIDTH = 768
 
-UNLIMITED = 1 << 20
-"""The sequence length used for no limit."""
-
 
 def meta_model(
     name: str,
@@ -68,35 +65,10 @@ def untrained_model(
         raise FormatError(f"No model can be built from the config of {name}: {error}") from error
 
 
-def length_limit(name: str, revision: str | None = None) -> int | None:
-    """The maximum sequence length by the model's positions; None where its config states no limit.
-
-    RoBERTa and its relatives count positions from the padding's index + 1 on, so that they never
-    use the first rows of their table: of 514 positions 512 are left.
-
-    Raises FormatError if there is no such model.
-    """
-    limit = stated_limit(getattr(load_config(name, revision), "max_position_embeddings", None))
-    if limit is None:
-        return None
-    tables = [
-        module
-        for path, module in meta_model(name, revision).named_modules()
-        if path.endswith("position_embeddings") and isinstance(module, nn.Embedding)
-    ]
-    used = [t.num_embeddings - t.padding_idx - 1 for t in tables if t.padding_idx is not None]
-    return min([limit, *used])
-
-
 def width_of(config: Any) -> int:
     """The width of a model's hidden states, by its config; 768 where that does not say it."""
     own = getattr(config, "hidden_size", None)
     return int(own or getattr(config.get_text_config(), "hidden_size", None) or _USUAL_WIDTH)
-
-
-def stated_limit(length: float | None) -> int | None:
-    """A maximum length as a config states it; None for no limit, which is -1 in XLNet's."""
-    return int(min(length, UNLIMITED)) if length is not None and length > 0 else None
 
 
 def load_base(
@@ -149,12 +121,7 @@ def load_for_task(
     Raises FormatError if there is no such model, or none with that head, MismatchError for newly
     initialized weights that the adapter does not contain.
     """
-    transformers = _transformers()
-    config = load_config(name, revision)
-    require_class(transformers, config, auto_class, name)
-    for key, value in head.items():
-        setattr(config, key, value)
-    model_class = getattr(transformers, auto_class)
+    model_class, config = class_for_task(name, auto_class, head, revision)
     model, info = _pretrained(model_class, name, revision, config=config, dtype="float32")
     if provided is None and auto_class in LANGUAGE_MODELS:
         provided = ()
@@ -163,6 +130,21 @@ def load_for_task(
     mismatched = {entry[0] for entry in info["mismatched_keys"]}
     new = dict.fromkeys(k.rpartition(".")[0] for k in sorted({*info["missing_keys"], *mismatched}))
     return model, list(new)
+
+
+def class_for_task(
+    name: str, auto_class: str, head: Mapping[str, Any], revision: str | None = None
+) -> tuple[Any, Any]:
+    """The auto class of `load_for_task`, and the base's config with the settings of the head.
+
+    Raises FormatError if there is no such model, or none with that head.
+    """
+    transformers = _transformers()
+    config = load_config(name, revision)
+    require_class(transformers, config, auto_class, name)
+    for key, value in head.items():
+        setattr(config, key, value)
+    return getattr(transformers, auto_class), config
 
 
 def holds_adapter(name: str, revision: str | None = None) -> bool:
@@ -227,8 +209,12 @@ def _require_loaded(model: nn.Module, name: str, problems: list[str]) -> None:
 
 def without_dropout(name: str, revision: str | None = None) -> dict[str, float]:
     """The dropout probabilities in a base's config, each set to 0."""
-    config = load_config(name, revision).to_dict()
-    return {key: 0.0 for key, value in config.items() if _is_dropout(key) and value}
+    return dropout_off(load_config(name, revision))
+
+
+def dropout_off(config: Any) -> dict[str, float]:
+    """The dropout probabilities in a config, each set to 0."""
+    return {key: 0.0 for key, value in config.to_dict().items() if _is_dropout(key) and value}
 
 
 def _is_dropout(key: str) -> bool:

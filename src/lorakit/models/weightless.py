@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lorakit.checkpoint import AdapterBundle
 from lorakit.errors import FormatError, MismatchError
 from lorakit.injection.selection.vocabulary import vocabulary_modules
-from lorakit.models.loading import base_class, load_config
+from lorakit.models.loading import base_class, class_for_task, load_config
 from lorakit.surgery.ties import storage_key
 
 
@@ -25,6 +25,14 @@ def weightless_model(
     """
     model_class, config = base_class(name, revision, bundle)
     return _built(getattr(model_class, "from_config", model_class), config, name)
+
+
+def weightless_for_task(
+    name: str, auto_class: str, head: Mapping[str, Any], revision: str | None = None
+) -> Any:
+    """The model that `load_for_task` would load, on the meta device; raises FormatError as it."""
+    model_class, config = class_for_task(name, auto_class, head, revision)
+    return _built(model_class.from_config, config, name)
 
 
 def counterpart(model: Any, name: str) -> Any:

@@ -1,1 +1,1 @@
-"""The memory of a training step, before a byte of it is allocated."""
+"""The memory and the time of a training step, before a byte of it is allocated."""

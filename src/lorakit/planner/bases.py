@@ -11,13 +11,15 @@ from lorakit.errors import FormatError, suggest
 from lorakit.foreign_files import local_path
 from lorakit.models.buildable import require_buildable
 from lorakit.models.loading import load_config
-from lorakit.planner.cards import CARDS
+from lorakit.planner.cards import CARDS, HUB_IDS
 
 _CONFIG_FILE = "config.json"
 
 
 def config_of(name: str, revision: str | None = None) -> Any:
     """transformers' config of a directory, its config.json, a card, or a hub id, in this order.
+
+    Where the Hub does not answer, a card of that very model does.
 
     Raises FormatError if there is none.
     """
@@ -32,6 +34,8 @@ def config_of(name: str, revision: str | None = None) -> Any:
     try:
         return load_config(name, revision)
     except FormatError as error:
+        if revision is None and name in HUB_IDS:
+            return config_of(HUB_IDS[name])
         cards = f"Cards that need no download{suggest(name, CARDS)}: {', '.join(CARDS)}"
         raise FormatError(f"{error} {cards}.") from error
 

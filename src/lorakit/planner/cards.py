@@ -41,8 +41,7 @@ def _decoder(
         "num_attention_heads": heads[0],
         "num_key_value_heads": heads[1],
         "intermediate_size": inner,
-        "tie_word_embeddings": False,
-        **more,
+        **{"tie_word_embeddings": False, **more},
     }
 
 
@@ -69,6 +68,17 @@ CARDS: dict[str, Card] = {
     "gpt2-medium": _gpt2(1024, 24, 16),
     "gpt2-large": _gpt2(1280, 36, 20),
     "gpt2-xl": _gpt2(1600, 48, 25),
+    "minilm-l6": _bert_like("bert", 384, 6, 12, vocab_size=30522, max_position_embeddings=512),
+    "smollm2-135m": _decoder(
+        "llama",
+        576,
+        30,
+        (9, 3),
+        1536,
+        vocab_size=49152,
+        max_position_embeddings=8192,
+        tie_word_embeddings=True,
+    ),
     "gpt3-175b": _gpt2(12288, 96, 96, 2048),
     "llama-3-8b": _decoder("llama", 4096, 32, (32, 8), 14336, **_LLAMA3),
     "llama-3-70b": _decoder("llama", 8192, 80, (64, 8), 28672, **_LLAMA3),
@@ -80,3 +90,20 @@ CARDS: dict[str, Card] = {
     ),
 }
 """By name."""
+
+HUB_IDS = {
+    "FacebookAI/roberta-base": "roberta-base",
+    "FacebookAI/roberta-large": "roberta-large",
+    "microsoft/deberta-v2-xxlarge": "deberta-v2-xxlarge",
+    "openai-community/gpt2": "gpt2",
+    "openai-community/gpt2-medium": "gpt2-medium",
+    "openai-community/gpt2-large": "gpt2-large",
+    "openai-community/gpt2-xl": "gpt2-xl",
+    "sentence-transformers/all-MiniLM-L6-v2": "minilm-l6",
+    "HuggingFaceTB/SmolLM2-135M-Instruct": "smollm2-135m",
+    "meta-llama/Meta-Llama-3-8B": "llama-3-8b",
+    "meta-llama/Meta-Llama-3-70B": "llama-3-70b",
+    "Qwen/Qwen2.5-7B": "qwen2.5-7b",
+    "mistralai/Mixtral-8x7B-v0.1": "mixtral-8x7b",
+}
+"""The cards of models on the Hub, by id."""

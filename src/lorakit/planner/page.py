@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from lorakit.pages import Cell, Note, Page, Section, Table, number
 from lorakit.planner.module_kinds import module_kinds
 from lorakit.planner.pictures import curves, peaks
-from lorakit.planner.planning import Plan
+from lorakit.planner.plan import Plan
 from lorakit.planner.table import PlanTable
 from lorakit.text import size_text
 
@@ -22,7 +22,7 @@ def plan_page(table: PlanTable, provenance: tuple[tuple[str, str], ...]) -> Page
     found = "; ".join(f"{name} {size_text(plan.peak_bytes)}" for name, plan in plans.items())
     return Page(
         title=f"The memory of a step of {first.model}",
-        lead=f"{first.total_parameters:,} parameters, a step of {first.settings.step}. At the "
+        lead=f"{first.total_parameters:,} parameters, a step of {table.step}. At the "
         f"peak: {found}.",
         sections=[
             Section(
@@ -54,7 +54,7 @@ def _methods(plans: Mapping[str, Plan]) -> Table:
         columns=[
             *("method", "peak", "in the"),
             *there,
-            *("trains", "checkpoint"),
+            *("trains", "checkpoint", "MFLOP/token", "s/step (estimate)"),
         ],
         rows=[
             [
@@ -64,6 +64,8 @@ def _methods(plans: Mapping[str, Plan]) -> Table:
                 *(_megabytes(plan.bytes_by[category]) for category in there),
                 number(plan.trainable_parameters, ","),
                 _megabytes(plan.checkpoint_bytes),
+                number(plan.flops_per_token / 1e6, ",.4g"),
+                number(plan.seconds_per_step, ",.2g"),
             ]
             for name, plan in plans.items()
         ],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from lorakit.errors import ConfigError, PlanError, require
 from lorakit.injection.inspection.report import Report
 from lorakit.methods.registry import METHODS
 from lorakit.models.dtypes import Dtype, compute_in
-from lorakit.models.fp32_head import head_modules
+from lorakit.models.fp32_head import head_names
 from lorakit.planner.bases import model_on_meta
 from lorakit.planner.checkpointing import Checkpointing, checkpoint
 from lorakit.planner.device_plan import DevicePlan, plan_device
@@ -20,84 +20,14 @@ from lorakit.planner.devices.parallels import PARALLELS
 from lorakit.planner.fakes import fake_copy
 from lorakit.planner.formula import formula, formula_lines
 from lorakit.planner.inputs import fake_inputs, input_problems, loss_in
-from lorakit.planner.module_kinds import module_kinds
 from lorakit.planner.optimizers import OPTIMIZERS
+from lorakit.planner.plan import Plan
 from lorakit.planner.quantised import Quantised, linear_weights, quantisable, quantise
-from lorakit.planner.recording import Event
+from lorakit.planner.recording import Recording
 from lorakit.planner.settings import StepSettings
 from lorakit.planner.step import Loss, record_step
-from lorakit.planner.timeline import Timeline, timeline
+from lorakit.planner.timeline import timeline
 from lorakit.private.torch_names import FakeTensorMode
-from lorakit.text import size_text, table
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a training step takes, before a byte of it is allocated."""
-
-    model: str
-    """The model's class."""
-    settings: StepSettings
-    trainable_parameters: int
-    total_parameters: int
-    """Of the base, with its head."""
-    checkpoint_bytes: int
-    """What is saved of what was trained: float32."""
-    memory: Timeline
-    device: DevicePlan | None = None
-    """What each of several devices holds, by formula."""
-
-    @property
-    def peak_bytes(self) -> int:
-        """The most bytes that live at once in a step."""
-        return self.memory.peak.total
-
-    @property
-    def bytes_by(self) -> dict[str, int]:
-        """The bytes at the peak by what they are for."""
-        return dict(self.memory.peak.bytes_by)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON: its values, without the method's config and the curve."""
-        values = {
-            name: getattr(self, name)
-            for name in (
-                "model",
-                "peak_bytes",
-                "bytes_by",
-                "trainable_parameters",
-                "total_parameters",
-                "checkpoint_bytes",
-            )
-        }
-        settings = asdict(replace(self.settings, config=None))
-        del settings["config"]
-        device = {"device": self.device.to_dict()} if self.device else {}
-        return {
-            **values,
-            "peak_phase": self.memory.peak.phase,
-            "modules": [kind.to_dict() for kind in module_kinds(self.memory.modules)],
-            **device,
-            "settings": settings,
-        }
-
-    def __str__(self) -> str:
-        device = self.device
-        return "\n".join(
-            [
-                f"{self.model}, {self.settings.method}, {self.settings.step}: "
-                f"{size_text(self.peak_bytes)} at the peak, in the {self.memory.peak.phase}",
-                *_sizes(self.bytes_by),
-                f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters train; "
-                f"a checkpoint has {size_text(self.checkpoint_bytes)}",
-                *([device.headline, *_sizes(device.bytes_by)] if device else []),
-            ]
-        )
-
-
-def _sizes(bytes_by: Mapping[str, int]) -> list[str]:
-    sizes = {**bytes_by, "peak": sum(bytes_by.values())}
-    return table([[name, size_text(size)] for name, size in sizes.items()])
 
 
 def plan(
@@ -116,7 +46,7 @@ def plan(
     parallel: str | None = None,
     reshard_after_forward: bool = True,
 ) -> Plan:
-    """The memory of a training step of a model with a method, by running it on fake tensors.
+    """The memory and arithmetic of a training step of a model with a method, on fake tensors.
 
     `model_or_config` is a plain transformers model, on any device or on meta, which is not changed,
     or its config. `method` is a recipe's, and `config` the method's, such as `LoraConfig(...)`;
@@ -165,7 +95,7 @@ class Recorded:
     model: str
     report: Report
     trainable_parameters: int
-    events: Sequence[Event]
+    recording: Recording
     can_be_quantised: bool
     device: DevicePlan | None
 
@@ -184,7 +114,8 @@ class Recorded:
             trainable_parameters=self.trainable_parameters,
             total_parameters=self.report.total_parameters,
             checkpoint_bytes=4 * saved,
-            memory=timeline(quantise(self.events, settings.quantised)),
+            memory=timeline(quantise(self.recording.events, settings.quantised)),
+            work=self.recording.work,
             device=self.device,
         )
 
@@ -203,7 +134,7 @@ def record(model: nn.Module, settings: StepSettings) -> Recorded:
     with mode:
         report = prepare(faked, settings)
         frozen = quantisable(weights)
-        events = record_prepared(
+        recording = record_prepared(
             faked,
             fake_inputs(faked, settings.rows, settings.length),
             loss_in(settings.dtype),
@@ -212,9 +143,9 @@ def record(model: nn.Module, settings: StepSettings) -> Recorded:
             accumulates=settings.rows < settings.batch,
             quantisable=frozen,
         )
-        device = plan_device(faked, settings, events)
+        device = plan_device(faked, settings, recording.events)
     trains = sum(p.numel() for p in faked.parameters() if p.requires_grad)
-    return Recorded(type(model).__name__, report, trains, events, bool(frozen), device)
+    return Recorded(type(model).__name__, report, trains, recording, bool(frozen), device)
 
 
 def _require_fit(model: Any, settings: StepSettings) -> None:
@@ -225,13 +156,6 @@ def _require_fit(model: Any, settings: StepSettings) -> None:
         raise ConfigError(f"This step of {type(model).__name__} cannot be planned:", problems)
 
 
-def plan_prepared(
-    model: nn.Module, batch: Mapping[str, Tensor], loss: Loss, **options: Any
-) -> Timeline:
-    """The memory of a step, of which `record_prepared` has what happens; it raises the same."""
-    return timeline(record_prepared(model, batch, loss, **options))
-
-
 def record_prepared(
     model: nn.Module,
     batch: Mapping[str, Tensor],
@@ -240,8 +164,8 @@ def record_prepared(
     optimizer: str = "adamw",
     max_norm: float | None = 1.0,
     **options: Any,
-) -> list[Event]:
-    """The events of a step of a prepared fake model; `options` are those of `record_step`.
+) -> Recording:
+    """A step of a prepared fake model; `options` are those of `record_step`.
 
     Raises PlanError with the formula's sizes where the step cannot run, or not in `seconds`.
     """
@@ -254,9 +178,7 @@ def record_prepared(
 
 def prepare(model: Any, settings: StepSettings) -> Report:
     """Prepare a model as a training does: method, dtypes, checkpointing."""
-    heads = {id(module) for module in head_modules(model)}
-    names = [name for name, module in model.named_children() if id(module) in heads]
-    report = METHODS[settings.method].apply(model, settings.method_config, names)
+    report = METHODS[settings.method].apply(model, settings.method_config, head_names(model))
     compute_in(model, settings.dtype)
     if settings.checkpointing:
         checkpoint(model, settings.checkpointing)

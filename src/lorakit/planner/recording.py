@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 from torch import Tensor
 
 from lorakit.errors import PlanError
+from lorakit.planner.arithmetic import Work, tensors
+from lorakit.planner.stand_ins import run
 from lorakit.private.torch_names import NEEDS_VALUES, TorchDispatchMode
 from lorakit.text import duration_text
 
@@ -71,8 +74,19 @@ class Event:
         return self.block.nbytes if self.born else -self.block.nbytes
 
 
+@dataclass(frozen=True)
+class Recording:
+    """A recorded step."""
+
+    events: Sequence[Event]
+    work: Mapping[str, Work]
+    """By phase."""
+
+
 class Recorder(TorchDispatchMode):
     """Follows the storages of all tensors that operations return while it is entered.
+
+    Of operations in a phase it also counts the work.
 
     Raises PlanError for an operation that needs values, and when `seconds` have passed.
     """
@@ -81,6 +95,7 @@ class Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.seconds, self._end = seconds, perf_counter() + seconds
         self.events: list[Event] = []
+        self.work: defaultdict[str, Work] = defaultdict(Work)
         self.phase, self.module = "", ""
         self._blocks: dict[int, tuple[Any, Block]] = {}
         """By the id of a storage that is alive: a weak reference to it, and its block."""
@@ -89,17 +104,16 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         try:
-            out = func(*args, **(kwargs or {}))
+            out = run(func, args, kwargs or {})
         except NEEDS_VALUES as error:
-            place = f"the module {self.module}" if self.module else "the model itself"
-            raise PlanError(
-                f"The operation {func} in {place} needs values, which a plan's tensors do not have."
-            ) from error
+            raise self.needs_values(func) from error
         if perf_counter() > self._end:
             raise PlanError(f"Planning takes longer than {duration_text(self.seconds)}.")
         reads = self._reads(args, out)
         self.events += (Event(block, True, self.phase) for block in reads)
-        for tensor in _tensors(out):
+        if self.phase:
+            self.work[self.phase].add(func, args, kwargs or {}, out)
+        for tensor in tensors(out):
             self.block(tensor)
         self.events += (Event(block, False, self.phase) for block in reads)
         return out
@@ -108,10 +122,18 @@ class Recorder(TorchDispatchMode):
         """A block for each of the `quantisable` that an operation reads; a view reads nothing."""
         if not self._weights:
             return []
-        read = {id(tensor.untyped_storage()) for tensor in _tensors(args)}
+        read = {id(tensor.untyped_storage()) for tensor in tensors(args)}
         read &= self._weights.keys()
-        viewed = {id(tensor.untyped_storage()) for tensor in _tensors(out)} if read else set()
+        viewed = {id(tensor.untyped_storage()) for tensor in tensors(out)} if read else set()
         return [Block(0, module=self.module, weight=self._weights[key]) for key in read - viewed]
+
+    def needs_values(self, operation: object) -> PlanError:
+        """The error of an operation that cannot run on tensors without memory."""
+        place = f"the module {self.module}" if self.module else "the model itself"
+        return PlanError(
+            f"The operation {operation} in {place} needs values, which a plan's tensors do not "
+            "have."
+        )
 
     def block(self, tensor: Tensor) -> Block:
         """The block of the tensor's storage, which is followed from now on."""
@@ -143,12 +165,3 @@ class Recorder(TorchDispatchMode):
         for tensor, weight in weights.items():
             self.block(tensor).weight = weight
             self._weights[id(tensor.untyped_storage())] = weight
-
-
-def _tensors(out: Any) -> Iterator[Tensor]:
-    """The tensors in what an operation returns."""
-    if isinstance(out, Tensor):
-        yield out
-    elif isinstance(out, list | tuple):
-        for value in out:
-            yield from _tensors(value)

@@ -17,12 +17,15 @@ from lorakit.planner.recording import (
     GRADIENTS,
     STATE,
     TRAINED,
-    Event,
     LinearWeight,
     Recorder,
+    Recording,
 )
+from lorakit.planner.values import NoReaders
 
 PHASES = ("forward", "backward", "clipping", "optimizer")
+EACH_BATCH = PHASES[:2]
+"""What is done for each micro-batch."""
 Loss = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
 
 
@@ -36,8 +39,8 @@ def record_step(
     accumulates: bool = False,
     quantisable: Mapping[Tensor, LinearWeight] | None = None,
     seconds: float = math.inf,
-) -> list[Event]:
-    """The events of the second of two training steps on this micro-batch.
+) -> Recording:
+    """The events and the work of the second of two training steps on this micro-batch.
 
     The second is what all later ones are like: the optimizer has its state. Events before it are
     in the phase "", so the bytes that are alive when it begins are their sum. `accumulates`: it is
@@ -52,7 +55,9 @@ def record_step(
     _mark_weights(model, recorder)
     recorder.mark(batch.values(), ACTIVATIONS)
     recorder.quantisable(quantisable or {})
-    with _modules(model, recorder), _gradients(trained, recorder, owners), recorder:
+    no_readers = NoReaders(recorder.needs_values)
+    gradients = _gradients(trained, recorder, owners)
+    with _modules(model, recorder), gradients, recorder, no_readers:
         for phases in (("",) * 4, PHASES):
             recorder.phase = phases[0]
             with torch.autograd.graph.saved_tensors_hooks(_keeper(recorder), _same):
@@ -69,7 +74,7 @@ def record_step(
                 recorder.mark(_tensors_in(values), STATE, owners[id(parameter)])
             if not accumulates:
                 optimizer.zero_grad()
-    return recorder.events
+    return Recording(recorder.events, recorder.work)
 
 
 def _keeper(recorder: Recorder) -> Callable[[Tensor], Tensor]:

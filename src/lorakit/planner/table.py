@@ -9,35 +9,47 @@ from typing import Any
 from torch import nn
 
 from lorakit.planner.module_kinds import kinds_lines
-from lorakit.planner.planning import Plan, plan_step
+from lorakit.planner.plan import Plan
+from lorakit.planner.planning import plan_step
 from lorakit.planner.recording import CATEGORIES
 from lorakit.planner.settings import StepSettings
-from lorakit.text import size_text, table
+from lorakit.text import count_text, size_text, table
+
+_SPEED = ("FLOP/token", "s/step (estimate)")
 
 
 @dataclass(frozen=True)
 class PlanTable:
-    """The same step of one model, with each of several methods."""
+    """A step of one model, with each of several methods."""
 
     plans: Mapping[str, Plan]
-    """By the method's name."""
+    """By the name of the method, or of the adapter."""
+
+    @property
+    def step(self) -> str:
+        """The step of all plans in words; "each" where they differ."""
+        steps = {plan.settings.step for plan in self.plans.values()}
+        return steps.pop() if len(steps) == 1 else "each"
 
     def __str__(self) -> str:
         first = next(iter(self.plans.values()))
-        head = ("method", "trains", "checkpoint", *CATEGORIES, "peak")
+        differ = self.step != first.settings.step
+        head = ("method", *["step"] * differ, "trains", "checkpoint", *CATEGORIES, "peak", *_SPEED)
         rows = [
             (
                 name,
+                *[plan.settings.step] * differ,
                 f"{plan.trainable_parameters:,}",
                 size_text(plan.checkpoint_bytes),
                 *_sizes(plan.bytes_by),
+                count_text(plan.flops_per_token),
+                _seconds(plan.seconds_per_step),
             )
             for name, plan in self.plans.items()
         ]
         return "\n".join(
             [
-                f"{first.model}, {first.total_parameters:,} parameters, a step of "
-                f"{first.settings.step}",
+                f"{first.model}, {first.total_parameters:,} parameters, a step of {self.step}",
                 *table([head, *rows]),
                 "",
                 *kinds_lines({name: plan.memory.modules for name, plan in self.plans.items()}),
@@ -69,6 +81,16 @@ def plan_methods(model: nn.Module, settings: StepSettings, configs: Mapping[str,
     """The plan of each method with its config; of the settings all but these two count."""
     steps = {name: replace(settings, method=name, config=one) for name, one in configs.items()}
     return PlanTable({name: plan_step(model, step) for name, step in steps.items()})
+
+
+def _seconds(seconds: float) -> str:
+    """Two digits of an estimate.
+
+    >>> _seconds(0.01234), _seconds(7.46), _seconds(12_345)
+    ('0.012', '7.5', '12,000')
+    """
+    rounded = float(f"{seconds:.2g}")
+    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
 
 
 def _sizes(bytes_by: Mapping[str, int]) -> list[str]:

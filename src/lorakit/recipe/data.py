@@ -13,6 +13,7 @@ from lorakit.errors import ConfigError
 from lorakit.methods import find
 from lorakit.models import loading
 from lorakit.models.known_words import unknown_text
+from lorakit.models.positions import UNLIMITED, length_limit, stated_limit
 from lorakit.recipe.blanks import without_blanks
 from lorakit.recipe.data_config import DataConfig, split_size
 from lorakit.recipe.defaults import remaining_rows, with_defaults
@@ -220,9 +221,9 @@ def prepare(recipe: Recipe, train: Any) -> tuple[Any, Task]:
 
 def text_limit(tokenizer: Any, base: str, revision: str | None = None) -> int:
     """The maximum sequence length, of the tokenizer and of the positions of the base."""
-    positions = loading.length_limit(base, revision)
-    stated = loading.stated_limit(tokenizer.model_max_length)
-    return min(stated or loading.UNLIMITED, positions or loading.UNLIMITED)
+    positions = length_limit(base, revision)
+    stated = stated_limit(tokenizer.model_max_length)
+    return min(stated or UNLIMITED, positions or UNLIMITED)
 
 
 def encode(task: Task, tokenizer: Any, table: Any, name: str, log: Log) -> tuple[Any, Truncation]:

@@ -35,10 +35,17 @@ class RunArguments(TrainingArguments):
     """transformers' arguments, which tell trackers the recipe's settings too."""
 
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    places_model: bool = True
+    """False: a model without memory, which stays where it is."""
+
+    @property
+    def place_model_on_device(self) -> bool:
+        return self.places_model and bool(super().place_model_on_device)
 
     def to_dict(self) -> dict[str, Any]:
         told: dict[str, Any] = super().to_dict()  # type: ignore[no-untyped-call]
         told |= told.pop("recipe")
+        del told["places_model"]
         return told
 
 
@@ -51,6 +58,7 @@ def make_trainer(
     output: Path,
     log: Callable[[str], None] = print,
     callbacks: Sequence[Any] = (),
+    places_model: bool = True,
 ) -> LoraTrainer:
     """A LoraTrainer with the recipe's settings, checks and checkpoints, and with these callbacks.
 
@@ -74,6 +82,7 @@ def make_trainer(
         output_dir=str(output / CHECKPOINTS),
         run_name=output.name,
         recipe=flat_settings(recipe, [recipe.method]),
+        places_model=places_model,
         **_optimisation(training, steps),
         **_events(training, steps, task, "validation" in data),
         **_computation(training),

@@ -7,6 +7,8 @@ import sys
 import psutil
 import torch
 
+from lorakit.training.container_memory import container_room
+
 
 def peak_memory() -> int:
     """Peak bytes on the accelerator if it tells them, else of this process since it began."""
@@ -19,10 +21,11 @@ def accelerator_peak() -> int:
 
 
 def available_memory() -> int:
-    """Free bytes of the GPU, or without CUDA those that the machine can give."""
+    """Free bytes of the GPU, or without CUDA those that the machine or its container can give."""
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
-    return int(psutil.virtual_memory().available)
+    here, left = int(psutil.virtual_memory().available), container_room()
+    return here if left is None else min(here, left)
 
 
 def _process_peak() -> int:

@@ -13,6 +13,7 @@ from lorakit.methods.prefixes.prompts import KnowsPrompts
 from lorakit.models import loading
 from lorakit.models.dtypes import compute_in, resolve_dtype
 from lorakit.models.vocabulary import resize
+from lorakit.models.weightless import weightless_for_task
 from lorakit.recipe.data import Log
 from lorakit.recipe.schema import Recipe
 from lorakit.tasks.base import SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, Task
@@ -26,27 +27,44 @@ _HEAD_DROPOUT = {
 
 def load_model(recipe: Recipe, task: Task) -> tuple[Any, list[str]]:
     """The base with the task's head, and the modules that are new in it."""
+    settings = _head_settings(recipe, task)
+    return loading.load_for_task(recipe.base, task.auto_class, settings, recipe.revision)
+
+
+def model_on_meta(recipe: Recipe, task: Task) -> Any:
+    """The same base with the task's head, without weights."""
+    settings = _head_settings(recipe, task)
+    return weightless_for_task(recipe.base, task.auto_class, settings, recipe.revision)
+
+
+def _head_settings(recipe: Recipe, task: Task) -> dict[str, Any]:
     settings = task.head()
     if recipe.training.base_dropout == "off":
         settings |= loading.without_dropout(recipe.base, recipe.revision)
     if recipe.training.classifier_dropout is not None:
         settings[_dropout_setting(recipe, task)] = recipe.training.classifier_dropout
-    return loading.load_for_task(recipe.base, task.auto_class, settings, recipe.revision)
+    return settings
 
 
 def grow_vocabulary(model: Any, tokenizer: Any, encoded: Mapping[str, Any], log: Log) -> None:
     """Resize the vocabulary if the encoded tables have tokens that the base has no rows for."""
-    embeddings = input_embeddings(model)
-    rows = None if embeddings is None else height(embeddings)
-    if rows is None or len(tokenizer) <= rows:
-        return
-    columns = (table[n] for table in encoded.values() for n in _IDS if n in table.column_names)
-    if max(map(_largest, columns)) >= rows:
+    rows = too_few_rows(model, tokenizer, encoded)
+    if rows is not None:
         log(
             f"the tokenizer has {len(tokenizer):,} tokens and the base {rows:,} rows: "
             f"{len(tokenizer) - rows:,} new rows"
         )
         resize(model, len(tokenizer))
+
+
+def too_few_rows(model: Any, tokenizer: Any, encoded: Mapping[str, Any]) -> int | None:
+    """The rows of the vocabulary, if the encoded tables have tokens beyond them; else None."""
+    embeddings = input_embeddings(model)
+    rows = None if embeddings is None else height(embeddings)
+    if rows is None or len(tokenizer) <= rows:
+        return None
+    columns = (table[n] for table in encoded.values() for n in _IDS if n in table.column_names)
+    return rows if max(map(_largest, columns)) >= rows else None
 
 
 _IDS = ("input_ids", "labels")

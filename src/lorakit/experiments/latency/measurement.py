@@ -28,6 +28,7 @@ from lorakit.methods.base import Method
 from lorakit.methods.registry import METHODS
 from lorakit.models import loading
 from lorakit.models.dtypes import autocast, compute_in
+from lorakit.models.positions import stated_limit
 from lorakit.timing import Times, interleave
 
 AGAIN = f"{BASE} again"
@@ -103,7 +104,7 @@ def _require_fitting(study: LatencyStudy, base: nn.Module) -> None:
     config: Any = base.config
     if getattr(config.get_text_config(), "vocab_size", None) is None:
         raise ConfigError(f"{study.model} is a {type(base).__name__}, which reads no tokens.")
-    limit = loading.stated_limit(getattr(config, "max_position_embeddings", None))
+    limit = stated_limit(getattr(config, "max_position_embeddings", None))
     require(
         {
             f"length is {length}, and {study.model} has {limit} positions": (

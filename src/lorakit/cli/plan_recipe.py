@@ -1,0 +1,86 @@
+"""`lorakit plan RECIPE`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from lorakit.planner.table import PlanTable
+
+_OF_A_RECIPE = {
+    "batch": "training.total_batch",
+    "length": "data.max_length",
+    "dtype": "training.dtype",
+    "checkpointing": "training.gradient_checkpointing",
+    "token_budget": "training.token_budget",
+    "revision": "revision",
+}
+"""Options by what a recipe has in their place."""
+_TAKEN = ("base", "method", "set_", "html", "overwrite", "json")
+
+
+def is_recipe(name: str) -> bool:
+    """Whether the argument is a recipe's file, or the name of a shipped one and no directory."""
+    from lorakit.foreign_files import local_path
+    from lorakit.recipe_files import recipe_files
+
+    place = local_path(name)
+    return place.suffix in (".yaml", ".yml") or (not place.exists() and name in recipe_files())
+
+
+def plan_recipe(
+    context: typer.Context,
+    name: str,
+    methods: Sequence[str],
+    settings: Sequence[str],
+    json: bool,
+) -> PlanTable:
+    """The plans of a recipe with these methods, or its own; says how data was read.
+
+    A recipe with `adapters:` is planned adapter by adapter. Raises ConfigError for options that a
+    recipe has settings for, or cannot be planned with.
+    """
+    from lorakit.errors import ConfigError
+    from lorakit.recipe.adapter_recipes import adapter_recipes
+    from lorakit.recipe.catalogue import recipe_file
+    from lorakit.recipe.method_recipes import method_recipes
+    from lorakit.recipe.schema import ADAPTERS
+    from lorakit.recipe.yaml_file import load_recipe, with_settings
+    from lorakit.training import recipe_plan
+
+    _require_no_options(context)
+    mapping = with_settings(load_recipe(recipe_file(name)), settings)
+
+    def log(text: str) -> None:
+        if not json:
+            print(text)
+
+    if ADAPTERS not in mapping:
+        return recipe_plan.plan_recipes(method_recipes(mapping, methods, settings), log)
+    if methods:
+        raise ConfigError(f"--method is given, and {name} has a method for each of its adapters.")
+    log("Each adapter by itself; in one run they share the base's frozen weights.")
+    return recipe_plan.plan_recipes(adapter_recipes(mapping, settings), log)
+
+
+def _require_no_options(context: typer.Context) -> None:
+    from lorakit.errors import ConfigError
+
+    given = [name for name in context.params if name not in _TAKEN and _is_given(context, name)]
+    if given:
+        raise ConfigError(
+            "With a recipe these options are its own settings, or have no effect:",
+            [
+                f"--{name.replace('_', '-')}"
+                + (f"; set --set {_OF_A_RECIPE[name]}=..." if name in _OF_A_RECIPE else "")
+                for name in given
+            ],
+        )
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -1,0 +1,78 @@
+"""The step of a run that takes most memory: its largest micro-batch, on tensors without memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorakit.models.dtypes import autocast, resolve_dtype
+from lorakit.planner.checkpointing import checkpoint
+from lorakit.planner.fakes import fake_batch
+from lorakit.planner.planning import record_prepared
+from lorakit.planner.recording import Recording
+from lorakit.private.torch_names import FakeTensorMode
+from lorakit.recipe.training_config import TrainingConfig
+from lorakit.tasks.batching import length
+from lorakit.training.micro_batches import largest_batch
+from lorakit.training.trainer import LoraTrainer
+
+_LENGTHS = ("input_ids", "decoder_attention_mask")
+
+
+@dataclass(frozen=True)
+class LargestStep:
+    """A micro-batch with as many tokens as the budget and the data allow, recorded."""
+
+    shape: tuple[int, ...]
+    """Of the token ids: (rows, length), or (rows, choices, length)."""
+    rows: int
+    """Of the step, in this process; as many micro-batches as it takes."""
+    recording: Recording
+
+
+def record_largest_step(
+    model: Any,
+    mode: FakeTensorMode,
+    trainer: LoraTrainer,
+    training: TrainingConfig,
+    seconds: float = math.inf,
+) -> LargestStep:
+    """The run's largest step, with its own loss, uncompiled, of a prepared fake model in its mode.
+
+    Raises PlanError as `record_prepared` does, and whatever the model has against fake tensors.
+    """
+    rows = math.ceil(trainer.total_batch / trainer.args.world_size)
+    examples = _largest(trainer, rows)
+    batch = trainer.data_collator(examples)
+    dtype = resolve_dtype(training.dtype)
+
+    def loss_of(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        with autocast(torch.device("cpu"), dtype):
+            loss: Tensor = trainer.compute_loss(model, dict(batch))  # which may take labels out
+        return loss
+
+    with torch.random.fork_rng(devices=[]), mode:
+        model.train()
+        if training.gradient_checkpointing:
+            checkpoint(model)
+        recording = record_prepared(
+            model,
+            fake_batch(batch),
+            loss_of,
+            max_norm=training.max_grad_norm or None,
+            accumulates=len(examples) < rows,
+            seconds=seconds,
+        )
+    return LargestStep(tuple(batch["input_ids"].shape), rows, recording)
+
+
+def _largest(trainer: LoraTrainer, rows: int) -> list[dict[str, Any]]:
+    table: Any = trainer.train_dataset
+    columns = [name for name in _LENGTHS if name in table.column_names]
+    lengths = [length(row) for row in table.select_columns(columns)]
+    return [table[i] for i in largest_batch(lengths, rows, trainer.token_budget)]
