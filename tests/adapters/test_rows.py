@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ WORLDS: dict[str, tuple[Build, dict[str, dict[str, object]]]] = {
         },
     ),
     "heads and biases": (
-        lambda: zoo.bert("BertForSequenceClassification", num_labels=3),
+        partial(zoo.bert, "BertForSequenceClassification", num_labels=3),
         {
             "a": {"r": 2, "target_modules": ["query"], "modules_to_save": ["classifier"]},
             "b": {"r": 2, "target_modules": ["query"], "bias": "all"},

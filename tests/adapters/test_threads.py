@@ -43,7 +43,7 @@ def test_each_thread_has_the_rows_that_it_entered(
     def work(n: int) -> list[torch.Tensor]:
         start.wait()
         results = []
-        for _ in range(40):
+        for _ in range(15):
             with adapters.rows(COMPOSITIONS[n]):
                 results.append(output(model, **BATCH))
         return results
