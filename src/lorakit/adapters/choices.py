@@ -38,6 +38,9 @@ class Place(Protocol):
     def mixed(self, entries: Sequence[Entry | None]) -> Plan | None:
         """The plan where row n has the adapter entries[n]."""
 
+    def in_graph(self, entries: Sequence[Entry | None]) -> Plan | None:
+        """The one that compiled code with gradients has for these, if it is another."""
+
 
 class Choice:
     """What each place runs, found when it is first asked; by itself the base everywhere."""
@@ -57,6 +60,7 @@ class Choice:
         self._slabs = tuple(slabs)
         """What it computes with; it stays in memory as long as the choice does."""
         self._plans: dict[Place, Plan | None] = {}
+        self._in_graph: dict[Place, Plan | None] = {}
 
     def let_use(self) -> None:
         """Let the current CUDA streams compute with it."""
@@ -72,6 +76,13 @@ class Choice:
             plan = self._plans[place] = self.make_plan(place)
             return plan
 
+    def plan_in_graph(self, place: Place) -> Plan | None:
+        """The same for compiled code with gradients."""
+        if place not in self._in_graph:
+            found = place.in_graph(self.entries(place))
+            self._in_graph[place] = self.plan(place) if found is None else found
+        return self._in_graph[place]
+
     def make_plan(self, place: Place) -> Plan | None:
         """The plan of a place that was not asked before."""
         entry = next(iter(self.entries(place)), None)
@@ -84,10 +95,11 @@ class Choice:
     def forget(self, place: Place) -> None:
         """Find this plan anew: the module has changed."""
         self._plans.pop(place, None)
+        self._in_graph.pop(place, None)
 
     def __getstate__(self) -> dict[str, object]:
         """For copy and pickle: plans are found again."""
-        return {**self.__dict__, "_plans": {}}
+        return {**self.__dict__, "_plans": {}, "_in_graph": {}}
 
 
 class Rows(Choice):

@@ -8,18 +8,24 @@ that of `compiled_training` has one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _NAME = "lorakit::write_adapter"
 
 
 class Writer(Protocol):
     """A module of a set."""
+
+    module: nn.Module
+
+    def plan_in_graph(self) -> Callable[[Tensor], Tensor] | None:
+        """What runs here and now where there are gradients; None for the base."""
 
     def write(self, input: Tensor, output: Tensor) -> None:
         """Turn the base's output for this input into that of the chosen adapter, in place."""

@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from lorakit.adapters.compiled import writer_of
+from lorakit.adapters.compiled import Writer, writer_of
 from lorakit.adapters.trained import Segments
 
 _FORWARD, _BACKWARD = "lorakit::with_adapter", "lorakit::with_adapter_backward"
@@ -34,9 +34,10 @@ needs no gradient. Its own gradient is 0."""
 class Step(bytearray):
     """One forward of one module, as its backward has to know it; its bytes are its number."""
 
-    def __init__(self, number: int, place: Any, device: torch.device) -> None:
+    def __init__(self, number: int, place: Writer, device: torch.device) -> None:
         super().__init__(number.to_bytes(8, sys.byteorder, signed=True))
-        self._module, self._plan = place.module, place.plan_in_graph()
+        self._module: Any = place.module
+        self._plan = place.plan_in_graph()
         self._random = _random_state(device) if place.module.training else None
 
     def output(self, input: Tensor, base: Tensor) -> Tensor:

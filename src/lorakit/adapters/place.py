@@ -67,13 +67,10 @@ class Place:
         choice = self._choice()
         return None if choice is None else choice.plan(self)
 
-    def plan_in_graph(self) -> Segments | Plan | None:
-        """The same for compiled code with gradients: `Segments` where it has that form."""
+    def plan_in_graph(self) -> Plan | None:
+        """The same for compiled code with gradients."""
         choice = self._choice()
-        if choice is None:
-            return None
-        entries = choice.entries(self)
-        return self._segments(len(entries), _grouped(entries)) or choice.plan(self)
+        return None if choice is None else choice.plan_in_graph(self)
 
     def _choice(self) -> Choice | None:
         """What is chosen here and now; None where the module is disabled."""
@@ -129,6 +126,10 @@ class Place:
         if (kinds := self._kinds(groups)) is not None:
             return ByRows(self.name, rows, self.module, partial(self._parts, kinds))
         return self._by_groups(rows, groups)
+
+    def in_graph(self, entries: Sequence[Entry | None]) -> Plan | None:
+        """What differs from the base by operations that each have a gradient, where it has them."""
+        return self._segments(len(entries), _grouped(entries))
 
     def _by_groups(self, rows: int, groups: Iterable[Group]) -> Plan:
         plans = [(self._of_rows(entry), own) for entry, own in groups]
