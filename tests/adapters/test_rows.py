@@ -74,7 +74,12 @@ WORLDS: dict[str, tuple[Build, dict[str, dict[str, object]]]] = {
         {
             "a": {"r": 2, "target_modules": ["query"], "modules_to_save": ["classifier"]},
             "b": {"r": 2, "target_modules": ["query"], "bias": "all"},
-            "c": {"r": 3, "target_modules": ["value"], "modules_to_save": ["LayerNorm", "pooler"]},
+            "c": {
+                "r": 3,
+                "target_modules": ["value"],
+                "variant": "lora_bias",
+                "modules_to_save": ["LayerNorm", "pooler"],
+            },
         },
     ),
     "trainable tokens": (

@@ -8,33 +8,23 @@ from torch import nn
 
 from lorakit.errors import TargetError
 from lorakit.injection.selection.naming import group_layers
-from lorakit.injection.selection.selected import Target
 from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_class_of
 from lorakit.layers.readers import reader_of
 from lorakit.layers.refusals import overridden_forward
-from lorakit.variants import VARIANTS, ModuleAdapter
 from lorakit.variants.parameter_site import parameters_of
+from lorakit.variants.site import Sited
 
 
 def require_by_row(
-    model: nn.Module,
-    slots: Mapping[str, Slot],
-    adapters: Mapping[str, ModuleAdapter | Target],
-    message: str,
+    model: nn.Module, slots: Mapping[str, Slot], adapters: Mapping[str, Sited], message: str
 ) -> None:
     """Raise TargetError with this message for tensors, by name, that are one for all rows.
 
     `slots` are what is trained in full, `adapters` those of LoRA.
     """
     problems = [(name, _OF_ITS_MODULE) for name in parameters_of(adapters)]
-    variants = {name: VARIANTS[adapter.spec.variant] for name, adapter in adapters.items()}
-    problems += [
-        (name, f"has {variant.title}, which a set does not compute")
-        for name, variant in variants.items()
-        if variant.changes_bias
-    ]
     for key, (module, leaf) in slots.items():
         if (reader := reader_of(model, key.rpartition(".")[0])) is not None:
             reads = f"is read by {type(reader).__name__}, which never calls its module's forward"
