@@ -117,3 +117,20 @@ def test_a_column_of_adapters_is_none_of_the_test_sets(run, runs, writers, tmp_p
     code, _, err = run(*write, "--adapter-column", "who")
     assert code == 0, err
     assert [row["who"] for row in lines_of(output)] == [n for n in writers for _ in range(2)]
+
+
+@pytest.mark.parametrize("data", [(), ("--data", "gone.jsonl")])
+def test_adapters_of_another_command_are_refused_before_rows_are_read(
+    run, runs, writers, tmp_path, monkeypatch, data
+):
+    monkeypatch.setattr("lorakit.inference.many.sessions.load_for_task", None)
+    output = ("--output", tmp_path / "out.jsonl")
+    code, _, err = run("generate", *named(runs), *output, *data)
+    assert code == 1
+    assert "These adapters generate no text" in err
+    assert "pairs was trained for classification" in err
+    if data:
+        code, _, err = run("predict", *named(writers), *output, *data)
+        assert code == 1
+        assert "legal: " in err
+        assert "use lorakit generate" in err

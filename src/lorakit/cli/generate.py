@@ -176,10 +176,16 @@ def _generate_many(
     settings: dict[str, Any],
     as_json: bool,
 ) -> None:
-    from lorakit.inference.many import generate_own, generate_rows, generate_texts
+    from lorakit.inference.many import (
+        generate_own,
+        generate_rows,
+        generate_texts,
+        require_texts,
+    )
     from lorakit.inference.partial_outputs import remove_partial
     from lorakit.runs.prediction_files import check_columns, write_predictions
 
+    require_texts(several.described)
     progress = options.shows_progress(as_json)
     names: Names | None = None
     if prompts:

@@ -158,9 +158,10 @@ def _predict_many(
     probabilities: bool,
     as_json: bool,
 ) -> None:
-    from lorakit.inference.many import predict
+    from lorakit.inference.many import predict, require_predictions
     from lorakit.runs.prediction_files import added_columns, check_columns, write_predictions
 
+    require_predictions(several.described, probabilities)
     if data is not None:
         table, rows, names = several.rows(data, as_json)
         texts = []

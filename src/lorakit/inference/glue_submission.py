@@ -12,9 +12,8 @@ from typing import Any
 
 from lorakit.errors import ConfigError, SaveError
 from lorakit.files import atomic_write_text, directory_for_writing
-from lorakit.inference.description import Description
 from lorakit.inference.prediction import Predictions, predict
-from lorakit.inference.session import Session
+from lorakit.inference.session import Opened, Session
 from lorakit.runs.prediction_files import check_output
 from lorakit.tasks.glue.benchmark import GLUE
 
@@ -51,7 +50,7 @@ class ServerSet:
 
 
 def server_sets(
-    opened: Session | Description, source: str, directory: Path, overwrite: bool = False
+    opened: Opened, source: str, directory: Path, overwrite: bool = False
 ) -> list[ServerSet]:
     """The test sets in `source`, GLUE's folder or its name on the Hub; MNLI has two.
 

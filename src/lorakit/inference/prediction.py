@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from lorakit.errors import ConfigError
 from lorakit.inference.scoring import BatchOutput, joined, model_outputs, own_logits, scores
-from lorakit.inference.session import Session
+from lorakit.inference.session import Opened, Session
 from lorakit.methods import method_of
 from lorakit.models.dtypes import autocast
 from lorakit.tasks.base import TRUNCATED, Example, Task
@@ -136,15 +136,15 @@ def _named(task: Task, outputs: Any) -> list[dict[str, float]]:
     return [dict(zip(task.answer_names, row, strict=True)) for row in rows]
 
 
-def require_predicting(session: Session, probabilities: bool = False) -> None:
+def require_predicting(opened: Opened, probabilities: bool = False) -> None:
     """Raise ConfigError if the task generates text, or has no probabilities that are wanted."""
-    if session.task.generates:
+    if opened.task.generates:
         raise ConfigError(
-            f"{session.source} was trained for text generation ({session.task.name}) and has no "
+            f"{opened.source} was trained for text generation ({opened.task.name}) and has no "
             "labels to predict; use lorakit generate."
         )
     if probabilities:
-        session.task.require_probabilities()
+        opened.task.require_probabilities()
 
 
 def encode_rows(

@@ -21,7 +21,7 @@ from lorakit.tasks.batching import TOKENS
 from lorakit.tasks.padding import require_padding
 from lorakit.tasks.spec import TaskSpec
 
-__all__ = ["LoadOptions", "Session", "evaluation_tables", "open_session"]
+__all__ = ["LoadOptions", "Opened", "Session", "evaluation_tables", "open_session"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,10 @@ class Session:
         return TOKENS if self.recipe is None else self.recipe.training.token_budget
 
 
+Opened = Session | Description
+"""A run or an adapter, with its model or without."""
+
+
 def open_session(
     source: str, options: LoadOptions | None = None, default_task: str | None = None
 ) -> Session:
@@ -67,7 +71,7 @@ def open_session(
     return settled(described, on_accelerator(model))
 
 
-def evaluation_tables(opened: Session | Description, data: str | None) -> dict[str, Any]:
+def evaluation_tables(opened: Opened, data: str | None) -> dict[str, Any]:
     """The tables to evaluate on: `data`, else a run's test rows, else the task's own test set.
 
     Raises ConfigError for an adapter alone whose task has no test set.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -29,6 +28,7 @@ from lorakit.recipe.sources import (
     without_trained,
 )
 from lorakit.tables.joining import alike
+from lorakit.tables.progress import progress_bars
 from lorakit.tables.readings import reading_text
 from lorakit.tasks.base import Task
 from lorakit.tasks.columns import guess, known_columns, make_task
@@ -228,24 +228,10 @@ def text_limit(tokenizer: Any, base: str, revision: str | None = None) -> int:
 
 def encode(task: Task, tokenizer: Any, table: Any, name: str, log: Log) -> tuple[Any, Truncation]:
     """The table as token ids, with a progress bar; logs what was truncated or is unknown."""
-    with _bars(sys.stderr.isatty()):
+    with progress_bars(sys.stderr.isatty()):
         encoded, truncated = encode_table(task, tokenizer, table, name)
     if truncated.rows:
         log(truncation_text(truncated, len(encoded), name, task.max_length))
     if unknown := unknown_text(tokenizer, encoded["input_ids"], name):
         log(unknown)
     return encoded, truncated
-
-
-@contextmanager
-def _bars(wanted: bool) -> Iterator[None]:
-    import datasets
-
-    before = datasets.are_progress_bars_disabled()
-    if not wanted:
-        datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not wanted and not before:
-            datasets.enable_progress_bars()

@@ -9,11 +9,12 @@ from lorakit.inference.many.generation import (
     generate_own,
     generate_rows,
     generate_texts,
+    require_texts,
     stream_text,
 )
 from lorakit.inference.many.names import names_by_row
 from lorakit.inference.many.own_tables import own_tables
-from lorakit.inference.many.prediction import predict
+from lorakit.inference.many.prediction import predict, require_predictions
 from lorakit.inference.many.sessions import Sessions, load_many, open_many, read_many
 
 __all__ = [
@@ -29,5 +30,7 @@ __all__ = [
     "own_tables",
     "predict",
     "read_many",
+    "require_predictions",
+    "require_texts",
     "stream_text",
 ]

@@ -29,9 +29,10 @@ from lorakit.inference.generation import (
 from lorakit.inference.many.names import Names, require_names, rows_by_name
 from lorakit.inference.many.own_tables import Tables
 from lorakit.inference.many.parts import Part, own_parts, parts_of
-from lorakit.inference.many.sessions import Member, Sessions
+from lorakit.inference.many.sessions import Member, Sessions, title_of
 from lorakit.inference.partial_outputs import PartialOutputs
 from lorakit.inference.prediction import columns_read, progress_bar
+from lorakit.inference.session import Opened
 from lorakit.inference.streaming import Say
 from lorakit.models.processes import process_number
 from lorakit.tasks.batching import batches
@@ -79,7 +80,7 @@ def generate_rows(
     Raises ConfigError that lists what any adapter cannot read, for a task that generates no text,
     and if max_new_tokens leaves no room for a prompt.
     """
-    require_texts(sessions)
+    require_texts(sessions.opened)
     parts = parts_of(sessions, names, table, data, labelled=False)
     return _of_parts(sessions, [(part, part.rows) for part in parts], decoding, progress, output)
 
@@ -92,7 +93,7 @@ def generate_own(
     output: Path | None = None,
 ) -> Generated:
     """`generate_rows` for each row of each adapter's own `tables`, one after the other."""
-    require_texts(sessions)
+    require_texts(sessions.opened)
     parts, placed, start = own_parts(sessions, tables, labelled=False), [], 0
     for part in parts:
         placed.append((part, range(start, start + len(part.rows))))
@@ -108,7 +109,7 @@ def generate_texts(
     progress: bool = False,
 ) -> Generated:
     """`generate_rows` of prompts, each by the adapter of its name; for chat they are messages."""
-    require_texts(sessions)
+    require_texts(sessions.opened)
     _require_members(sessions, names, len(prompts))
     work = []
     for name, rows in rows_by_name(names).items():
@@ -129,7 +130,7 @@ def stream_text(
 
     Raises as `generate_rows` does. Threads may do so at once, each with its own adapter.
     """
-    require_texts(sessions)
+    require_texts(sessions.opened)
     _require_members(sessions, [name], 1)
     member = sessions.members[name]
     task, cells = of_prompts(member.session, [prompt])
@@ -156,12 +157,12 @@ def _of_parts(
     )
 
 
-def require_texts(sessions: Sessions) -> None:
+def require_texts(opened: Mapping[Any, Opened]) -> None:
     """Raise ConfigError that lists the adapters which generate no text."""
     problems = [
-        f"{member.title} was trained for {member.session.task.name}"
-        for member in sessions.members.values()
-        if not member.session.task.generates
+        f"{title_of(name)} was trained for {one.task.name}"
+        for name, one in opened.items()
+        if not one.task.generates
     ]
     if problems:
         raise ConfigError("These adapters generate no text; use lorakit predict:", problems)

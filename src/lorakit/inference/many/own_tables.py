@@ -9,6 +9,7 @@ from lorakit.errors import ConfigError, LorakitError
 from lorakit.inference.many.mixing import Described
 from lorakit.inference.session import evaluation_tables
 from lorakit.tables.joining import joined
+from lorakit.tables.progress import progress_bars
 
 Tables = Mapping[str, Mapping[str, Any]]
 """By the name of the adapter, and of the set: "test", and further ones."""
@@ -46,5 +47,6 @@ def in_one(tables: Tables, column: str) -> Any:
         for name, own in tables.items()
         for which, table in own.items()
     }
-    found = joined(named, may_lack=True)
+    with progress_bars(False):
+        found = joined(named, may_lack=True)
     return found.select_columns([column, *(c for c in found.column_names if c != column)])

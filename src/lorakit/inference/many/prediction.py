@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -11,9 +11,10 @@ from lorakit.errors import ConfigError
 from lorakit.inference.many.forward import Read, outputs
 from lorakit.inference.many.names import Names
 from lorakit.inference.many.parts import Part, parts_of
-from lorakit.inference.many.sessions import Sessions
+from lorakit.inference.many.sessions import Sessions, title_of
 from lorakit.inference.prediction import Predictions, answers_of, require_predicting
 from lorakit.inference.scoring import own_logits
+from lorakit.inference.session import Opened
 
 
 def predict(
@@ -32,7 +33,7 @@ def predict(
     Raises ConfigError that lists what any adapter cannot read, for a task that generates text, and
     for one that has no probabilities.
     """
-    require_predictions(sessions, probabilities)
+    require_predictions(sessions.opened, probabilities)
     parts = parts_of(sessions, names, table, data, labelled=False)
     values: list[Any] = [None] * len(table)
     named: list[dict[str, float]] = [{} for _ in values]
@@ -60,13 +61,13 @@ def predict_parts(
     ]
 
 
-def require_predictions(sessions: Sessions, probabilities: bool = False) -> None:
+def require_predictions(opened: Mapping[Any, Opened], probabilities: bool = False) -> None:
     """Raise ConfigError that lists the adapters which predict nothing, or no probabilities."""
     problems = []
-    for member in sessions.members.values():
+    for name, one in opened.items():
         try:
-            require_predicting(member.session, probabilities)
+            require_predicting(one, probabilities)
         except ConfigError as error:
-            problems.append(f"{member.title}: {error}")
+            problems.append(f"{title_of(name)}: {error}")
     if problems:
         raise ConfigError("These adapters cannot predict that:", problems)

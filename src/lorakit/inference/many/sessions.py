@@ -75,6 +75,11 @@ class Sessions:
     members: Mapping[str | None, Member]
     """By name; None for the base alone, where that has an answer."""
 
+    @property
+    def opened(self) -> Mapping[str | None, Session]:
+        """The session of each."""
+        return {name: member.session for name, member in self.members.items()}
+
     @contextmanager
     def rows(self, names: Sequence[str | None]) -> Iterator[None]:
         """Inside, row n of a batch has the adapter names[n], in the dtype of their training."""

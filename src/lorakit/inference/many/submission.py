@@ -46,7 +46,7 @@ def write_server_files(
     Raises ConfigError for an adapter that predicts nothing, and SaveError for a file that cannot be
     written.
     """
-    require_predictions(sessions)
+    require_predictions(sessions.opened)
     tables = {name: {one.split: one.table for one in own} for name, own in sets.items()}
     parts = own_parts(sessions, tables, labelled=False)
     found = predict_parts(sessions, parts, progress)
