@@ -183,6 +183,24 @@ def test_rows_follow_a_base_that_is_changed_in_place(
         assert_close(text_of(changed(model))[:1], text_of(expected.eval())[:1], **MODEL)
 
 
+def test_refresh_has_rows_follow_a_write_that_nothing_can_see(tmp_path: Path) -> None:
+    config = {"r": 2, "use_dora": True, "target_modules": ["q_proj"]}
+    path, model = save(zoo.llama, tmp_path, **config), zoo.llama()
+    adapters = loaded_set(model, {"dora": path})
+
+    def changed(other: nn.Module) -> nn.Module:
+        other.get_parameter("model.layers.0.self_attn.q_proj.weight").data[0, 0] += 5
+        return other
+
+    expected = changed(zoo.llama())
+    lorakit.load_adapter(expected, path, check_base=False)
+    with adapters.rows(["dora", None]):
+        text_of(model)
+        changed(model)
+        lorakit.refresh(model)
+        assert_close(text_of(model)[:1], text_of(expected.eval())[:1], **MODEL)
+
+
 def test_an_input_without_rows_is_an_error(tmp_path: Path) -> None:
     def build() -> nn.Module:
         torch.manual_seed(0)
