@@ -17,7 +17,7 @@ import lorakit
 from tests.adapters.files import Build, loaded_set, output, save, save_all
 from tests.adapters.test_rows import NAMES, WORLDS, batch_of, mixed
 from tests.injection import zoo
-from tests.tolerances import MODEL
+from tests.tolerances import MODEL, TOLERANCES
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +55,17 @@ def test_compiled_rows_are_eagers_in_one_graph(world: str, tmp_path: Path) -> No
     for name in configs:
         adapters.activate(name)
         assert_close(output(compiled, **batch), output(model, **batch), **MODEL)
+
+
+def test_autocast_is_as_it_was_where_the_model_was_traced(tmp_path: Path) -> None:
+    """A graph has its casts in it; heads and norms are computed outside of it."""
+    build, configs = world_of("heads and biases")
+    paths, batch, model = save_all(build, tmp_path, configs), batch_of(build), build()
+    adapters = loaded_set(model, paths)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch.autocast("cpu", torch.bfloat16), adapters.rows(NAMES):
+        expected = output(model, **batch)
+        assert_close(output(compiled, **batch), expected, **TOLERANCES[torch.bfloat16])
 
 
 def test_nothing_is_compiled_anew(tmp_path: Path) -> None:

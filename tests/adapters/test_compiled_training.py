@@ -78,6 +78,28 @@ def test_each_gradient_is_eagers_in_one_graph(rows: list[str | None]) -> None:
     assert_close(found, expected, **MODEL)
 
 
+def test_under_autocast_the_gradients_are_eagers_there() -> None:
+    adapters, found = set_of(["a", "b", "head"]), []
+    for model in (adapters.model, compiled_of(adapters)):
+        with adapters.rows(["a", "head", "b", None]), torch.autocast("cpu", torch.bfloat16):
+            found.append(gradients(adapters, model))
+    assert_close(found[1], found[0], rtol=0.05, atol=0.05)
+
+
+def test_inputs_and_outputs_have_any_layout() -> None:
+    """A transposed input, whose gradient is, too."""
+    adapters, x = set_of(["a"]), torch.randn(8, 3, 2, requires_grad=True)
+    layer: Any = adapters.model.get_submodule("0")
+
+    def run(x: Tensor) -> Any:
+        return layer(x.transpose(0, 2)).sum()
+
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    with adapters.rows(["a", None]):
+        expected = torch.autograd.grad(run(x), x)
+        assert_close(torch.autograd.grad(compiled(x), x), expected, **MODEL)
+
+
 def test_a_language_model_learns_in_one_graph() -> None:
     config = {"target_modules": ["q_proj", "down_proj"]}
     build, ids = partial(zoo.llama, num_hidden_layers=1), torch.arange(3, 15).reshape(2, 6)

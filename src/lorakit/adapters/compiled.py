@@ -9,6 +9,7 @@ that of `compiled_training` has one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -48,8 +49,24 @@ def writer_of(number: int) -> Writer:
 
 
 def _write(input: Tensor, output: Tensor, writer: int) -> None:
-    with torch.no_grad():
-        _writers[writer].write(input, output)
+    place = _writers[writer]
+    with torch.no_grad(), as_traced(place.module, input, output):
+        place.write(input, output)
+
+
+def as_traced(module: nn.Module, input: Tensor, output: Tensor) -> AbstractContextManager[object]:
+    """Inside, autocast is as it was where the module was traced, with this input and output.
+
+    A graph has the casts in it and turns autocast off, so only types tell: 16 bits beside weights
+    of 32.
+    """
+    narrow = (t.dtype for t in (output, input) if t.dtype in (torch.bfloat16, torch.float16))
+    weights = (weight for weight in module._parameters.values() if weight is not None)
+    dtype = next(narrow, None)
+    if dtype is None or all(weight.dtype != torch.float32 for weight in weights):
+        return nullcontext()
+    # no cache: what is cast in a forward without gradients would have none in backward
+    return torch.autocast(output.device.type, dtype, cache_enabled=False)
 
 
 torch.library.define(

@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from lorakit.adapters.compiled import Writer, writer_of
+from lorakit.adapters.compiled import Writer, as_traced, writer_of
 from lorakit.adapters.trained import Segments
 
 _FORWARD, _BACKWARD = "lorakit::with_adapter", "lorakit::with_adapter_backward"
@@ -36,7 +36,7 @@ class Step(bytearray):
 
     def __init__(self, number: int, place: Writer, device: torch.device) -> None:
         super().__init__(number.to_bytes(8, sys.byteorder, signed=True))
-        self._module: Any = place.module
+        self.module: Any = place.module
         self._plan = place.plan_in_graph()
         self._random = _random_state(device) if place.module.training else None
 
@@ -52,10 +52,11 @@ class Step(bytearray):
             return torch.zeros_like(input), gradient.clone()
         x = input.detach().requires_grad_(input.is_floating_point())
         base = gradient.new_zeros(()).expand_as(gradient)
-        if isinstance(self._plan, Segments) and self._plan.scales_rows:
-            base = self._module.base_forward(x.detach()).to(gradient.dtype).requires_grad_()
-        with torch.enable_grad(), _again(self._random, input.device):
-            output = self.output(x, base)
+        with as_traced(self.module, input, gradient):
+            if isinstance(self._plan, Segments) and self._plan.scales_rows:
+                base = self.module.base_forward(x.detach()).requires_grad_()
+            with torch.enable_grad(), _again(self._random, input.device):
+                output = self.output(x, base)
         if output.requires_grad:
             torch.autograd.backward(output, gradient)
         to_base = base.grad
@@ -82,13 +83,14 @@ def with_adapter(input: Tensor, base: Tensor, writer: int, learns: bool) -> Tens
 def _forward(input: Tensor, base: Tensor, anchor: Tensor, writer: int) -> tuple[Tensor, Tensor]:
     step = Step(number := next(_numbers), writer_of(writer), input.device)
     _steps[number] = step
-    with torch.no_grad():
-        return step.output(input, base), torch.frombuffer(step, dtype=torch.int64)
+    with torch.no_grad(), as_traced(step.module, input, base):
+        output = step.output(input, base).contiguous()
+    return output, torch.frombuffer(step, dtype=torch.int64)
 
 
 def _backward(gradient: Tensor, input: Tensor, ticket: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     to_input, to_base = _steps[int(ticket)].backward(gradient, input)
-    return to_input, to_base, torch.zeros(())
+    return to_input.contiguous(), to_base.contiguous(), torch.zeros(())
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Any) -> None:
@@ -99,6 +101,10 @@ def _differentiate(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | None, .
     input, ticket = ctx.saved_tensors
     found = torch.ops.lorakit.with_adapter_backward(gradient, input, ticket)
     return found[0] if input.is_floating_point() else None, found[1], found[2], None
+
+
+def _empty_like(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
 
 
 def _define(name: str, schema: str, run: Any, fake: Any) -> None:
@@ -112,7 +118,7 @@ _define(
     "(Tensor input, Tensor base, Tensor anchor, int writer) -> (Tensor, Tensor)",
     _forward,
     lambda input, base, anchor, writer: (
-        torch.empty_like(base),
+        _empty_like(base),
         torch.empty(1, dtype=torch.int64, device="cpu"),
     ),
 )
@@ -121,8 +127,8 @@ _define(
     "(Tensor gradient, Tensor input, Tensor ticket) -> (Tensor, Tensor, Tensor)",
     _backward,
     lambda gradient, input, ticket: (
-        torch.empty_like(input),
-        torch.empty_like(gradient),
+        _empty_like(input),
+        _empty_like(gradient),
         torch.empty((), device="cpu"),
     ),
 )
