@@ -53,6 +53,10 @@ class Known(NamedTuple):
         return all(mark.matches(base_weight(module)) for module, mark in self.beside)
 
 
+COMPARED = 8
+"""Of so many base weights, spread over the model, numbers are compared too: each is far from the
+next in memory, and to load an adapter is to cost little more than to read its file."""
+
 REMEMBERED = 16
 """How many ways of placing a bundle a set remembers: those that were used last."""
 
@@ -119,7 +123,11 @@ class Loader:
             master = next(iter(adapter.tensors.values())).dtype
             modules[name] = adapter.spec, adapter.site, master
         beside = [self._model.get_submodule(name) for name in modules]
-        marks = [(module, WeightMark.of(base_weight(module))) for module in beside]
+        apart = max(1, len(beside) // COMPARED)
+        marks = [
+            (module, WeightMark.of(base_weight(module), with_numbers=n % apart == 0))
+            for n, module in enumerate(beside)
+        ]
         return Known(placement.config, placement.base_verified, modules, marks)
 
 

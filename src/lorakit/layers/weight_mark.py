@@ -36,9 +36,9 @@ class WeightMark(NamedTuple):
     """Size, stride and offset of the sample."""
 
     @classmethod
-    def of(cls, weight: Tensor) -> WeightMark:
+    def of(cls, weight: Tensor, with_numbers: bool = True) -> WeightMark:
         part = sample(weight.detach())
-        numbers = part.clone() if weight.is_cpu else None
+        numbers = part.clone() if with_numbers and weight.is_cpu else None
         strided = tuple(part.shape), part.stride(), int(part.storage_offset())
         return cls(weight.data_ptr(), version_of(weight), weight.shape, numbers, strided)
 
