@@ -9,11 +9,13 @@ from typing import Any
 import peft
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import lorakit as lora
 from lorakit.errors import MismatchError
+from lorakit.injection.transfer.stacked_experts import stacks_of
 from tests.injection import moe
 from tests.tolerances import MODEL
 
@@ -109,3 +111,58 @@ def test_a_part_of_the_experts_is_refused_by_name(but: str, tmp_path: Path) -> N
     path = written("mixtral", tmp_path / "old", but)
     with pytest.raises(MismatchError, match=REFUSED[but]):
         lora.load_adapter(moe.model_of("mixtral"), path)
+
+
+def test_experts_that_are_adapted_twice_are_refused_by_name(tmp_path: Path) -> None:
+    old = lora.checkpoint.read(written("mixtral", tmp_path / "old"))
+    model = moe.model_of("mixtral")
+    lora.inject(model, lora.LoraConfig(r=2, **moe.ALONE))
+    new = lora.checkpoint.read(lora.save_adapter(model, tmp_path / "new"))
+    lora.eject(model)
+    both = lora.combine([(old, 1.0), (new, 1.0)]).bundle
+    lora.checkpoint.write(both, tmp_path / "both.safetensors", format="lorakit")
+    with pytest.raises(MismatchError, match="the file adapts it as well, beside its experts"):
+        lora.load_adapter(model, tmp_path / "both.safetensors")
+
+
+def test_a_merge_of_files_puts_it_where_the_base_has_the_experts(tmp_path: Path) -> None:
+    path = written("mixtral", tmp_path / "old")
+    model = moe.model_of("mixtral")
+    model.save_pretrained(tmp_path / "base")
+    report = lora.merge_files(path, tmp_path / "base", tmp_path / "merged")
+    lora.load_adapter(model, path)
+    merged = type(model).from_pretrained(tmp_path / "merged")
+    assert_close(moe.logits(merged), moe.logits(model), **MODEL)
+    assert "model.layers.0.mlp.experts.down_proj" in report.rounding
+
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "qwen2_moe": {"shared_expert_intermediate_size": 12},
+    "olmoe": {"eos_token_id": 1},
+    "jamba": {},
+    "deepseek_v3": {
+        "first_k_dense_replace": 0, "n_group": 1, "topk_group": 1, "kv_lora_rank": 8,
+        "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_experts_of_every_family_are_found_by_the_names_of_its_checkpoints(
+    name: str, tmp_path: Path
+) -> None:
+    sizes = {
+        "hidden_size": 16, "intermediate_size": 12, "moe_intermediate_size": 12,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
+        "vocab_size": 20, "num_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2,
+        "pad_token_id": 0,
+    }  # fmt: skip
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **sizes | FAMILIES[name]))
+    model.save_pretrained(tmp_path)
+    keys = load_file(tmp_path / "model.safetensors")
+    found, others = stacks_of(model, [key.removesuffix(".weight") for key in keys])
+    stacks = [name for name, p in model.named_parameters() if p.ndim == 3 and "experts" in name]
+    assert not others
+    assert found.keys() == set(stacks) != set()
+    for parameter, parts in found.items():
+        assert [len(part) for part in parts] == [4] * (2 if "gate_up" in parameter else 1)

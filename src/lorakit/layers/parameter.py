@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from lorakit.errors import StateError
-from lorakit.functional import experts
 from lorakit.layers.base import AdapterLayer
+from lorakit.layers.recomputed import Recipe, recomputed
 from lorakit.surgery.composition import mix_in, mix_out
 from lorakit.variants import ParameterSite
 
@@ -99,14 +99,18 @@ class ParameterLayer(AdapterLayer, ModuleParameter):
         return tensors
 
     def effective_weight(self) -> Tensor:
-        """W + dW, in the type of W; the cache where it may be used."""
+        return self.read()[0]
+
+    def read(self) -> tuple[Tensor, Recipe | None]:
+        """W + dW, in the type of W, or the cache where it may be used; and how to compute it."""
         weight = self.base_or_merged_weight()
         if weight is not None:
-            return weight
+            return weight, None
         if not self.variant.is_low_rank:
-            return self.folded_weight()
+            return self.folded_weight(), None
         a, b = self.adapter_tensors()
-        return experts.updated(self.base_weight, a, b, self.scaling, self.site.transposed)
+        recipe = Recipe(self.base_weight, a, b, self.scaling, self.site)
+        return recipe.computed(), recipe
 
 
 class ReadsAdapted(nn.Module):
@@ -114,10 +118,12 @@ class ReadsAdapted(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         before = _here.weights
-        own = {(id(self), name): layer.effective_weight() for name, layer in _layers(self).items()}
-        _here.weights = {**before, **own}
+        own = {(id(self), name): layer.read() for name, layer in _layers(self).items()}
+        _here.weights = {**before, **{place: weight for place, (weight, _) in own.items()}}
+        made = [(weight, recipe) for weight, recipe in own.values() if recipe is not None]
         try:
-            return super().forward(*args, **kwargs)
+            with recomputed(made):
+                return super().forward(*args, **kwargs)
         finally:
             _here.weights = before
 

@@ -53,6 +53,13 @@ NAMES = by_name(
         without="an error where a model on which rows() was used computes with gradients",
     ),
     PrivateName(
+        "torch._C._autograd:_top_saved_tensors_default_hooks",
+        since="2.6",
+        why="whether something else decides what is kept for backward: hooks within hooks would "
+        "take that from gradient checkpointing",
+        without="the adapted experts of a mixture are kept for backward, once more in memory",
+    ),
+    PrivateName(
         "torch._subclasses.fake_tensor:FakeTensorMode",
         since="1.13",
         why="a training step is planned on tensors without memory",
@@ -201,6 +208,14 @@ def in_backward() -> bool:
     if _graph_task is None:
         raise NAMES["_current_graph_task_id"].missing()
     return _graph_task() != -1
+
+
+_top_hooks: Callable[[bool], object] | None = NAMES["_top_saved_tensors_default_hooks"].find()
+
+
+def has_saved_tensors_hooks() -> bool:
+    """Whether hooks of `torch.autograd.graph` are in force here."""
+    return _top_hooks is None or _top_hooks(True) is not None
 
 
 _readings = count()

@@ -55,6 +55,8 @@ def with_stacked_experts(model: nn.Module, bundle: AdapterBundle) -> AdapterBund
         assert isinstance(site, ParameterSite)
         adapters = [[bundle.adapters[name] for name in names] for names in parts]
         problem = _problem(adapters, site)
+        if parameter in bundle.adapters:
+            problem = "the file adapts it as well, beside its experts one by one"
         if problem is None:
             made[parameter] = _stacked(adapters, site)
         else:
