@@ -70,6 +70,7 @@ def test_inject_starts_at_the_base_s_output() -> None:
     assert_close(moe.logits(model), before, **EXACT)
     assert report.trainable_parameters == 2 * 4 * 2 * ((16 + 48) + (24 + 16))
     assert [layer.weight_shape for layer in report.layers[:2]] == [(4, 48, 16), (4, 16, 24)]
+    assert {layer.type for layer in report.layers} == {"MixtralExperts"}
     assert not any("experts" in name for name in report.uncovered)
 
 

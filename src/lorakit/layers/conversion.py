@@ -153,6 +153,14 @@ def original_class(layer: AdapterLayer) -> type[nn.Module]:
     return (record.original_class if record is not None else None) or layer.torch_class
 
 
+def class_name(module: nn.Module) -> str:
+    """The name of the class that the module has without LoRA; of a parameter its module's."""
+    if isinstance(module, ModuleParameter):
+        return type(module.owner).__name__
+    kind = original_class(module) if isinstance(module, AdapterLayer) else type(module)
+    return kind.__name__
+
+
 def require_plain_form(layers: Iterable[AdapterLayer]) -> None:
     """Raises TargetError if `restore` cannot make plain modules of these layers."""
     for layer in layers:

@@ -13,7 +13,7 @@ from lorakit.injection import trained_copies
 from lorakit.injection.selection.naming import ranges, without_indices
 from lorakit.injection.selection.vocabulary import new_rows
 from lorakit.layers.base import AdapterLayer
-from lorakit.layers.conversion import lora_layers, original_class
+from lorakit.layers.conversion import class_name, lora_layers
 from lorakit.surgery.additions import added_names
 from lorakit.surgery.ties import tied_names
 from lorakit.text import table
@@ -179,7 +179,7 @@ def _frozen_size(layer: AdapterLayer) -> int:
 def _adapted(name: str, layer: AdapterLayer) -> AdaptedLayer:
     return AdaptedLayer(
         name=name,
-        type=original_class(layer).__name__,
+        type=class_name(layer),
         weight_shape=tuple(layer.base_weight.shape),
         r=layer.r,
         scaling=layer.scaling,

@@ -87,7 +87,7 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
         reason = reason or reader_problem(model.get_submodule(parent), child)
         reason = reason or conversion.site_of(module).rank_problem(r)
         if reason is None:
-            kind = type(module.owner if isinstance(module, ModuleParameter) else module).__name__
+            kind = conversion.class_name(module)
             key = (without_indices(name), kind, conversion.site_of(module))
             members.setdefault(key, []).append(name)
         else:

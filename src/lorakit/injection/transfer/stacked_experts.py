@@ -100,7 +100,9 @@ def _problem(parts: Sequence[Sequence[ModuleAdapter]], site: ParameterSite) -> s
             f"{' and '.join(str(len(part)) for part in parts)} of them"
         )
     if other := next((x for x in adapters if x.spec.variant != "lora"), None):
-        return f"its experts have {other.variant.title}, whose update depends on each weight"
+        return f"its experts have {other.variant.title}, which {other.variant.beyond_product}"
+    if any(x.site is not None and type(x.site) is not LinearSite for x in adapters):
+        return "its experts have adapters that are not of whole linear layers"
     if any(len({x.spec.r for x in part}) > 1 for part in parts):
         return "its experts have adapters of several ranks"
     if len({x.spec.scaling for x in adapters}) > 1:
