@@ -20,7 +20,7 @@ from lorakit.adapters.catalogue import (
     require_summable,
     weights_of,
 )
-from lorakit.adapters.choices import BASE, One, Sum
+from lorakit.adapters.choices import BASE, default_of, is_one
 from lorakit.adapters.intake import Intake
 from lorakit.adapters.layouts import cuts_rows
 from lorakit.adapters.loaded import Loaded
@@ -230,13 +230,11 @@ class AdapterSet:
         self._require_open()
         weights = weights_of(name)
         require_known(weights, self._store.members)
-        is_one = list(weights.values()) == [1.0]
-        if not is_one:
+        if not is_one(weights):
             require_summable(weights, self._store.members)
         with self._store.holding(weights, "active", "activate()") as members:
             slabs = [member.slab for member in members.values() if member.slab is not None]
-            choice = One(next(iter(weights)), slabs[0]) if is_one else Sum(weights, slabs)
-            self._routing.default = choice if slabs else BASE
+            self._routing.default = default_of(weights, slabs)
 
     def deactivate(self) -> None:
         """Choose the base: every forward that `rows` does not rule computes without an adapter."""

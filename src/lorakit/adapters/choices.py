@@ -141,3 +141,15 @@ class Sum(Choice):
 
 
 BASE = Choice()
+
+
+def is_one(weights: Mapping[str, float]) -> bool:
+    """Whether these choose one adapter as it is."""
+    return list(weights.values()) == [1.0]
+
+
+def default_of(weights: Mapping[str, float], slabs: Sequence[Slab]) -> Choice:
+    """The choice of these adapters, for all rows."""
+    if not slabs:
+        return BASE
+    return One(next(iter(weights)), slabs[0]) if is_one(weights) else Sum(weights, slabs)
