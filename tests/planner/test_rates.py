@@ -19,8 +19,8 @@ SMALL = LlamaConfig(
 
 @pytest.fixture
 def known(monkeypatch):
-    monkeypatch.setattr(rates, "product_rate", lambda dtype: {torch.float32: 100.0}[dtype])
-    monkeypatch.setattr(rates, "bandwidth", lambda nbytes, allocates: 10.0)
+    monkeypatch.setattr(rates, "product_rate", lambda dtype, flops: {torch.float32: 100.0}[dtype])
+    monkeypatch.setattr(rates, "bandwidth", lambda: 10.0)
     monkeypatch.setattr(rates, "least_seconds", lambda: 0.5)
 
 
@@ -34,19 +34,34 @@ def known(monkeypatch):
     ],
 )
 def test_operation_takes_the_longest_of_its_times(known, flops, nbytes, dtype, seconds):
-    work = Work(Counter({Operation(flops, nbytes, True, dtype): 3}))
+    work = Work(Counter({Operation(flops, nbytes, dtype): 3}))
     assert rates.seconds_of(work) == 3 * seconds
 
 
 def test_rates_are_measured_once():
     def all_rates() -> list[float]:
-        sizes = (1, 10**6, 10**8)
-        found = [rates.bandwidth(size, new) for size in sizes for new in (True, False)]
-        return [*found, rates.product_rate(torch.float32), rates.least_seconds()]
+        products = [rates.product_rate(torch.float32, flops) for flops in (1, 10**7, 10**8)]
+        return [*products, rates.bandwidth(), rates.least_seconds()]
 
     first = all_rates()
     assert all_rates() == first
     assert min(first) > 0
+
+
+def test_products_that_take_long_are_not_measured(monkeypatch):
+    sizes = []
+
+    def slow(run):
+        sizes.append(len(run.args[0]))
+        return 2 * sizes[-1] ** 3 / 1e7
+
+    monkeypatch.setattr(rates, "_median", slow)
+    rates._square_rate.cache_clear()
+    try:
+        assert rates.product_rate(torch.float16, 10**15) == 1e7
+    finally:
+        rates._square_rate.cache_clear()
+    assert sizes == [64]
 
 
 def test_estimate_grows_with_the_step():

@@ -23,8 +23,6 @@ class Operation(NamedTuple):
     """Multiplications and additions of products, attention and convolutions; else 0."""
     nbytes: int
     """Read and written."""
-    allocates: bool
-    """Whether it writes to new memory."""
     dtype: torch.dtype
     """Of what it reads first."""
 
@@ -63,7 +61,6 @@ def _operation(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: An
     return Operation(
         flops=0 if formula is None else formula(*args, **kwargs, out_val=out),
         nbytes=_moved(name, read, written),
-        allocates=not _are_in(written, read),
         dtype=read[0].dtype if read else torch.get_default_dtype(),
     )
 

@@ -15,10 +15,10 @@ import torch
 from lorakit.planner.arithmetic import Operation, Work
 from lorakit.timing import measure, warmed_up
 
-_SECONDS, _MOST_CALLS = 0.1, 20
+_SECONDS, _MOST_CALLS = 0.05, 20
 """For each rate."""
-_PRODUCT_SECONDS, _PRODUCT_SIZES = 0.01, (256, 512, 1024, 2048, 4096, 8192)
-_LEAST_POWER, _MOST_POWER = 18, 28
+_LONGEST = 0.3
+_LEAST_SIZE, _MOST_SIZE = 64, 4096
 
 
 def seconds_of(work: Work) -> float:
@@ -28,32 +28,33 @@ def seconds_of(work: Work) -> float:
 
 def _seconds(operation: Operation) -> float:
     """The longest of three times: of its arithmetic, of its bytes, and that any operation takes."""
-    arithmetic = operation.flops / product_rate(operation.dtype) if operation.flops else 0.0
-    movement = operation.nbytes / bandwidth(operation.nbytes, operation.allocates)
-    return max(arithmetic, movement, least_seconds())
+    flops = operation.flops
+    arithmetic = flops / product_rate(operation.dtype, flops) if flops else 0.0
+    return max(arithmetic, operation.nbytes / bandwidth(), least_seconds())
+
+
+def product_rate(dtype: torch.dtype, flops: int) -> float:
+    """FLOPs a second of a product of square matrices that takes about as many."""
+    size: int = 2 ** round(((flops // 2).bit_length()) / 3)
+    return _square_rate(dtype, min(max(size, _LEAST_SIZE), _MOST_SIZE))
 
 
 @cache
-def product_rate(dtype: torch.dtype) -> float:
-    """FLOPs a second of a product of square matrices, large enough to take a while."""
-    for size in _PRODUCT_SIZES:
-        a, b = (torch.ones(size, size, dtype=dtype, device=_device()) for _ in range(2))
-        product = partial(torch.matmul, a, b)
-        if warmed_up(product, _device()) >= _PRODUCT_SECONDS:
-            break
-    return 2 * size**3 / _median(product)
-
-
-def bandwidth(nbytes: int, allocates: bool) -> float:
-    """Bytes a second of an operation that moves as many: few come from caches and known memory."""
-    return _bandwidth(min(max(nbytes.bit_length(), _LEAST_POWER), _MOST_POWER), allocates)
+def _square_rate(dtype: torch.dtype, size: int) -> float:
+    """Of matrices of this size, or of the largest that do not take long."""
+    if size > _LEAST_SIZE:
+        smaller = _square_rate(dtype, size // 2)
+        if 2 * size**3 / smaller > _LONGEST:
+            return smaller
+    a, b = (torch.ones(size, size, dtype=dtype, device=_device()) for _ in range(2))
+    return 2 * size**3 / _median(partial(torch.matmul, a, b))
 
 
 @cache
-def _bandwidth(power: int, allocates: bool) -> float:
-    """Of a sum that moves 2**power bytes, into new memory or one of its terms."""
-    a, b = (torch.ones(2**power // 12, device=_device()) for _ in range(2))
-    return 3 * a.nbytes / _median(partial(a.add if allocates else a.add_, b))
+def bandwidth() -> float:
+    """Bytes a second of a sum of what is in no cache."""
+    a, b, out = (torch.ones(2**24, device=_device()) for _ in range(3))
+    return 3 * a.nbytes / _median(partial(torch.add, a, b, out=out))
 
 
 @cache
