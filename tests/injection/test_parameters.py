@@ -217,3 +217,13 @@ def test_targets_lists_experts_for_target_parameters() -> None:
     assert lora.inject(model, config).trainable_parameters == counted
     assert "for target_parameters:" in str(found)
     assert not any("Experts" in why for why in found.refused.values())
+
+
+def test_compiled_code_is_one_graph() -> None:
+    model = adapted()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    assert_close(compiled(X), model(X), **MODEL)
+    compiled(X).sum().backward()
+    assert all(p.grad is not None for n, p in model.named_parameters() if "lora_" in n)
+    with lora.disabled(model):
+        assert_close(compiled(X), toy()(X), **EXACT)

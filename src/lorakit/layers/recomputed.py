@@ -78,8 +78,10 @@ class _Read:
 
 def recomputed(made: Iterable[tuple[Tensor, Recipe]]) -> AbstractContextManager[Any]:
     """Inside, autograd keeps the recipes of these weights in their place."""
+    if torch.compiler.is_compiling() or has_saved_tensors_hooks():
+        return nullcontext()
     recipes = {id(w.untyped_storage()): recipe for w, recipe in made if w.requires_grad}
-    if not recipes or torch.compiler.is_compiling() or has_saved_tensors_hooks():
+    if not recipes:
         return nullcontext()
     versions = {place: recipe.versions for place, recipe in recipes.items()}
 
