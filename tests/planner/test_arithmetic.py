@@ -173,3 +173,11 @@ def test_bytes_are_those_that_are_read_and_written(case):
         compute()
     last = list(recorder.work["forward"].operations)[-1]
     assert (last.nbytes, last.flops) == (nbytes, 0)
+
+
+def test_random_numbers_are_those_of_dropout():
+    recorder = Recorder()
+    recorder.phase = "forward"
+    with recorder:
+        torch.nn.functional.dropout(FLOATS, 0.5)
+    assert sum(found.drawn for found in recorder.work["forward"].operations) == 8

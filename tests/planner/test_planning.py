@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import Adafactor
-from transformers import BertConfig, GPT2Config, LlamaConfig, T5Config
+from transformers import BertConfig, GPT2Config, LlamaConfig, MixtralConfig, T5Config
 
 import lorakit as lora
 from lorakit.errors import ConfigError, StateError
@@ -82,6 +82,15 @@ def test_peak_is_a_real_steps_in_every_cell(
     config = LORA if method == "lora" else None
     settings = StepSettings(method, config, batch, length, dtype, checkpointing=checkpointing)
     assert over_measured(name, settings) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize(("method", "dtype"), [("full", "fp32"), ("lora", "bf16")])
+def test_peak_is_a_real_steps_of_experts(method, dtype):
+    config = MixtralConfig(**SMALL["llama"].to_diff_dict(), num_local_experts=4)
+    settings = StepSettings(method, LORA if method == "lora" else None, 4, 64, dtype)
+    meta = model_on_meta(config)
+    measured = measured_peak(type(meta)(config), settings)
+    assert plan_step(meta, settings).peak_bytes == pytest.approx(measured, rel=0.05)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw_unfused", "sgd", "momentum", "rmsprop"])

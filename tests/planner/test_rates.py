@@ -21,27 +21,29 @@ SMALL = LlamaConfig(
 def known(monkeypatch):
     monkeypatch.setattr(rates, "product_rate", lambda dtype, flops: {torch.float32: 100.0}[dtype])
     monkeypatch.setattr(rates, "bandwidth", lambda: 10.0)
+    monkeypatch.setattr(rates, "random_rate", lambda: 4.0)
     monkeypatch.setattr(rates, "least_seconds", lambda: 0.5)
 
 
 @pytest.mark.parametrize(
-    ("flops", "nbytes", "dtype", "seconds"),
+    ("flops", "nbytes", "drawn", "dtype", "seconds"),
     [
-        (1000, 10, torch.float32, 10.0),
-        (1000, 400, torch.float32, 40.0),
-        (0, 0, torch.float32, 0.5),
-        (0, 20, torch.int64, 2.0),
+        (1000, 10, 0, torch.float32, 10.0),
+        (1000, 400, 0, torch.float32, 40.0),
+        (0, 0, 0, torch.float32, 0.5),
+        (0, 20, 0, torch.int64, 2.0),
+        (0, 20, 12, torch.float32, 3.0),
     ],
 )
-def test_operation_takes_the_longest_of_its_times(known, flops, nbytes, dtype, seconds):
-    work = Work(Counter({Operation(flops, nbytes, dtype): 3}))
+def test_operation_takes_the_longest_of_its_times(known, flops, nbytes, drawn, dtype, seconds):
+    work = Work(Counter({Operation(flops, nbytes, drawn, dtype): 3}))
     assert rates.seconds_of(work) == 3 * seconds
 
 
 def test_rates_are_measured_once():
     def all_rates() -> list[float]:
         products = [rates.product_rate(torch.float32, flops) for flops in (1, 10**7, 10**8)]
-        return [*products, rates.bandwidth(), rates.least_seconds()]
+        return [*products, rates.bandwidth(), rates.random_rate(), rates.least_seconds()]
 
     first = all_rates()
     assert all_rates() == first

@@ -105,9 +105,12 @@ def plan(
     """Predict the memory and time of a training step, method by method, without allocating it.
 
     A real step runs on tensors that have shapes and no memory, and every storage is followed from
-    its birth to its death. An encoder is planned as a classifier, a decoder as a language model.
+    its birth to its death. An encoder is planned as a classifier, a decoder as a language model; a
+    recipe with its own data and loss.
 
     Example: `lorakit plan llama-3-8b --method lora,full --batch 4 --length 1024 --checkpointing`
+
+    Of a recipe: `lorakit plan glue-roberta-base --set task=mrpc --method lora,full`
     """
     from lorakit.planner.bases import config_of, model_on_meta
     from lorakit.planner.page import plan_page

@@ -23,6 +23,8 @@ class Operation(NamedTuple):
     """Multiplications and additions of products, attention and convolutions; else 0."""
     nbytes: int
     """Read and written."""
+    drawn: int
+    """Random numbers, such as dropout's."""
     dtype: torch.dtype
     """Of what it reads first."""
 
@@ -58,9 +60,11 @@ def _operation(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: An
     written = list(tensors(out))
     name = str(func.overloadpacket)
     formula = formulas().get(name)
+    draws = formula is None and torch.Tag.nondeterministic_seeded in func.tags
     return Operation(
         flops=0 if formula is None else formula(*args, **kwargs, out_val=out),
         nbytes=_moved(name, read, written),
+        drawn=sum(tensor.numel() for tensor in written) if draws else 0,
         dtype=read[0].dtype if read else torch.get_default_dtype(),
     )
 

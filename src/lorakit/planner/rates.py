@@ -27,10 +27,11 @@ def seconds_of(work: Work) -> float:
 
 
 def _seconds(operation: Operation) -> float:
-    """The longest of three times: of its arithmetic, of its bytes, and that any operation takes."""
-    flops = operation.flops
+    """The longest of its times: of arithmetic, bytes, random numbers, and of any operation."""
+    flops, drawn = operation.flops, operation.drawn
     arithmetic = flops / product_rate(operation.dtype, flops) if flops else 0.0
-    return max(arithmetic, operation.nbytes / bandwidth(), least_seconds())
+    drawing = drawn / random_rate() if drawn else 0.0
+    return max(arithmetic, operation.nbytes / bandwidth(), drawing, least_seconds())
 
 
 def product_rate(dtype: torch.dtype, flops: int) -> float:
@@ -55,6 +56,13 @@ def bandwidth() -> float:
     """Bytes a second of a sum of what is in no cache."""
     a, b, out = (torch.ones(2**24, device=_device()) for _ in range(3))
     return 3 * a.nbytes / _median(partial(torch.add, a, b, out=out))
+
+
+@cache
+def random_rate() -> float:
+    """Random numbers a second."""
+    mask = torch.empty(2**20, device=_device())
+    return mask.numel() / _median(partial(mask.bernoulli_, 0.9))
 
 
 @cache

@@ -62,6 +62,8 @@ def make_trainer(
 ) -> LoraTrainer:
     """A LoraTrainer with the recipe's settings, checks and checkpoints, and with these callbacks.
 
+    Without `places_model` the model stays on the device that it is on.
+
     Raises ConfigError for a dtype that this machine cannot train in, a loss that cannot be used
     with the task or model, a tokenizer that cannot pad, texts that the head cannot read, and a
     pattern that matches nothing that trains.
