@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lorakit.planner.devices.division import Division, Formula
+from lorakit.planner.devices.division import Division, Formula, Sharing
 from lorakit.planner.devices.parallels import PARALLELS
 from lorakit.planner.formula import formula
 from lorakit.planner.optimizers import OPTIMIZERS
@@ -73,7 +73,9 @@ def plan_device(
     devices, parallel = settings.devices, settings.parallelism
     if devices == 1:
         return None
-    division = PARALLELS[parallel].divide(model, devices, settings.reshard_after_forward)
+    tokens = settings.rows * settings.length
+    sharing = Sharing(devices, tokens, settings.reshard_after_forward)
+    division = PARALLELS[parallel].divide(model, sharing)
     kept = _kept(model, settings.optimizer, division)
     whole = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
 

@@ -23,17 +23,26 @@ LORA = lora.LoraConfig(r=3, target_modules="all-linear")
 def cells() -> dict[str, StepSettings]:
     """What is measured in real processes, by name."""
     kinds = {"ddp": ("ddp", True), "fsdp": ("fsdp", True), "fsdp_kept": ("fsdp", False)}
-    return {
-        f"{method}_{name}": StepSettings(
-            method,
-            config,
-            8,
-            64,
-            "fp32",
-            devices=2,
-            parallel=parallel,
-            reshard_after_forward=reshard,
-        )
+    sharing_rows = {
+        f"{method}_{name}": _cell(method, config, "adamw", parallel, reshard)
         for name, (parallel, reshard) in kinds.items()
         for method, config in (("full", None), ("lora", LORA))
     }
+    # transformers' parallel modules are no plain ones, and fused AdamW takes no part of a model
+    return {**sharing_rows, "full_tp": _cell("full", None, "adamw_unfused", "tp", True)}
+
+
+def _cell(
+    method: str, config: lora.LoraConfig | None, optimizer: str, parallel: str, reshard: bool
+) -> StepSettings:
+    return StepSettings(
+        method,
+        config,
+        8,
+        64,
+        "fp32",
+        optimizer,
+        devices=2,
+        parallel=parallel,
+        reshard_after_forward=reshard,
+    )

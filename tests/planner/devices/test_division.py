@@ -10,6 +10,7 @@ import lorakit as lora
 from lorakit.errors import ConfigError
 from lorakit.planner.bases import model_on_meta
 from lorakit.planner.devices.ddp import ddp
+from lorakit.planner.devices.division import Sharing
 from lorakit.planner.devices.fsdp import fsdp
 from lorakit.planner.devices.tp import tp
 from lorakit.planner.recording import GRADIENTS, Block
@@ -47,7 +48,7 @@ def communication(division, phase: str, gradients: int = 0) -> int:
 def test_ddp_keeps_all_and_a_bucket_for_each_gradient():
     model = model_on_meta(SMALL)
     model.lm_head.requires_grad_(False)
-    division = ddp(model, 4, True)
+    division = ddp(model, Sharing(4, 1))
     parameters = 3 * 20_832 + 2 * 333 * 48 + 48
     assert kept(division, model) == parameters
     assert communication(division, "optimizer") == 4 * (parameters - 333 * 48)
@@ -57,15 +58,15 @@ def test_fsdp_keeps_padded_rows_of_every_parameter():
     # of 48, 24, 96 and 333 rows five devices keep 10, 5, 20 and 67
     block = 480 + 240 + 240 + 480 + 960 + 960 + 960 + 10 + 10
     root = 2 * 67 * 48 + 10
-    assert kept(fsdp(model := model_on_meta(SMALL), 5, True), model) == 3 * block + root
+    assert kept(fsdp(model := model_on_meta(SMALL), Sharing(5, 1)), model) == 3 * block + root
 
 
 @pytest.mark.parametrize(
-    ("reshard", "forward", "backward", "ends"),
-    [(True, 128_840 + 2 * 86_800, 2 * 86_800, 0), (False, 128_840 + 4 * 86_800, 3 * 86_800, 0)],
+    (("reshard", "forward", "backward")),
+    [(True, 128_840 + 2 * 86_800, 2 * 86_800), (False, 128_840 + 4 * 86_800, 3 * 86_800)],
 )
-def test_fsdp_gathers_the_root_and_two_blocks_or_all(reshard, forward, backward, ends):
-    division = fsdp(model_on_meta(SMALL), 5, reshard)
+def test_fsdp_gathers_the_root_and_two_blocks_or_all(reshard, forward, backward):
+    division = fsdp(model_on_meta(SMALL), Sharing(5, 1, reshard))
     root, block = 5 * 6_442 * 4, 5 * 4_340 * 4
     assert (root, block) == (128_840, 86_800)
     assert communication(division, "forward") == forward
@@ -73,29 +74,29 @@ def test_fsdp_gathers_the_root_and_two_blocks_or_all(reshard, forward, backward,
     assert communication(division, "backward", 1_000) == root + backward + 3 * 1_000
     all_there = root + backward + root + 2 * block
     assert communication(division, "backward", 10**6) == all_there
-    assert communication(division, "optimizer") == ends
+    assert communication(division, "optimizer") == 0
 
 
 def test_fsdp_of_a_model_without_blocks_gathers_all_of_it():
     model = nn.Linear(6, 5)  # 5 rows and 5 biases, for two devices 6
-    assert communication(fsdp(model, 2, True), "forward") == 4 * (6 * 6 + 6)
+    assert communication(fsdp(model, Sharing(2, 1)), "forward") == 4 * (6 * 6 + 6)
 
 
 def test_tp_cuts_what_transformers_plan_says():
     block = 24 * 48 + 2 * 12 * 48 + 48 * 24 + 3 * 48 * 48 + 2 * 48
     ends = 2 * 167 * 48 + 48
-    assert kept(tp(model := model_on_meta(SMALL), 2, True), model) == 3 * block + ends
+    assert kept(tp(model := model_on_meta(SMALL), Sharing(2, 7)), model) == 3 * block + ends
 
 
 def test_tp_cuts_an_update_on_the_side_of_its_weight():
     model = model_on_meta(SMALL)
-    whole = kept(tp(model, 2, True), model)
+    whole = kept(tp(model, Sharing(2, 7)), model)
     lora.inject(model, LORA)
     query, key, value = 3 * 48 + 24 * 3, 3 * 48 + 12 * 3, 3 * 48 + 12 * 3
     gate, up = 3 * 48 + 48 * 3, 3 * 48 + 48 * 3
     output, down = 3 * 24 + 48 * 3, 3 * 48 + 48 * 3
     added = 3 * (query + key + value + output + gate + up + down)
-    assert kept(tp(model, 2, True), model) == whole + added
+    assert kept(tp(model, Sharing(2, 7)), model) == whole + added
 
 
 def test_tp_cuts_gpt2_as_megatron_does():
@@ -103,7 +104,7 @@ def test_tp_cuts_gpt2_as_megatron_does():
     mlp = 48 * 96 + 96 + 96 * 48 + 48
     rest = 167 * 48 + 32 * 48 + 2 * 48
     expected = 2 * (attention + mlp + 4 * 48) + rest
-    assert kept(tp(model := model_on_meta(GPT2), 2, True), model) == expected
+    assert kept(tp(model := model_on_meta(GPT2), Sharing(2, 7)), model) == expected
 
 
 def test_tp_cuts_roberta_as_megatron_does():
@@ -112,7 +113,7 @@ def test_tp_cuts_roberta_as_megatron_does():
     embeddings = 167 * 48 + 34 * 48 + 48 + 2 * 48
     head = 48 * 48 + 48 + 2 * 48 + 2
     expected = 2 * (attention + mlp + 4 * 48) + embeddings + head
-    assert kept(tp(model := model_on_meta(ROBERTA), 2, True), model) == expected
+    assert kept(tp(model := model_on_meta(ROBERTA), Sharing(2, 7)), model) == expected
 
 
 @pytest.mark.parametrize(
@@ -135,8 +136,16 @@ def test_tp_cuts_roberta_as_megatron_does():
     ],
 )
 def test_tp_cuts_activations_inside_attention_and_mlp(config, module, size):
-    division = tp(model_on_meta(config), 2, True)
+    division = tp(model_on_meta(config), Sharing(2, 7))
     assert division.local_bytes(Block(101, module=module)) == size
+
+
+@pytest.mark.parametrize("config", [SMALL, GPT2])
+def test_tp_has_a_part_of_the_logits_and_the_whole(config):
+    division = tp(model_on_meta(config), Sharing(2, 7))
+    assert communication(division, "forward") == 4 * 7 * 167
+    assert communication(division, "backward") == 4 * 7 * 167
+    assert communication(division, "optimizer") == 0
 
 
 @pytest.mark.parametrize(
@@ -183,4 +192,4 @@ def test_experts_are_cut_by_the_names_of_their_parameters():
     attention, router, norms = 4 * 8 * 16, 4 * 16, 3 * 16
     experts = 4 * 32 * 16 + 4 * 16 * 16  # gate and up, and down
     expected = attention + router + norms + experts + 2 * 4 * 16
-    assert kept(tp(model, 2, True), model) == expected
+    assert kept(tp(model, Sharing(2, 7)), model) == expected

@@ -1,13 +1,14 @@
-"""One of two processes that train a model together on gloo: `python -m ... RANK DIRECTORY`.
+"""One of two processes that train a model together on gloo: `torchrun ... DIRECTORY`.
 
 It writes what it holds of each cell, by category and at the peak of a step, to DIRECTORY/RANK.json.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,10 +16,11 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers.distributed import DistributedConfig
 
-from benchmarks.allocations import held, highest
+from benchmarks.allocations import highest
 from lorakit.methods.blocks import stacks
-from lorakit.planner.bases import model_on_meta
 from lorakit.planner.inputs import fake_inputs, loss_in
 from lorakit.planner.optimizers import OPTIMIZERS
 from lorakit.planner.planning import prepare
@@ -28,35 +30,54 @@ from lorakit.planner.step import state_tensors
 from tests.planner.devices.models import SMALL, cells
 
 
-def _fsdp(reshard: bool, model: nn.Module) -> nn.Module:
+def _ddp(settings: StepSettings, directory: Path) -> nn.Module:
+    return DistributedDataParallel(_prepared(settings))
+
+
+def _fsdp(settings: StepSettings, directory: Path) -> nn.Module:
+    model = _prepared(settings)
     for block in (block for stack in stacks(model) for block in stack.blocks):
-        fully_shard(block.module, reshard_after_forward=reshard)
+        fully_shard(block.module, reshard_after_forward=settings.reshard_after_forward)
     return fully_shard(model)
 
 
-def _wrapper(settings: StepSettings):
-    reshard = settings.reshard_after_forward
-    return {"ddp": DistributedDataParallel, "fsdp": partial(_fsdp, reshard)}[settings.parallel]
+def _tp(settings: StepSettings, directory: Path) -> nn.Module:
+    model = AutoModelForCausalLM.from_pretrained(
+        directory, distributed_config=DistributedConfig(tp_size=2, tp_plan="auto")
+    )
+    return model.train()
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def _prepared(settings: StepSettings) -> nn.Module:
+    model = LlamaForCausalLM(SMALL)
+    prepare(model, settings)
+    return model
+
+
+MAKE = {"ddp": _ddp, "fsdp": _fsdp, "tp": _tp}
 
 
 def _held(tensors) -> int:
-    return held(t.to_local() if isinstance(t, DTensor) else t for t in tensors)
+    local = (t.to_local() if isinstance(t, DTensor) else t for t in tensors)
+    return sum(tensor.numel() * tensor.element_size() for tensor in local)
 
 
-def measured(settings: StepSettings) -> dict[str, int]:
+def measured(settings: StepSettings, directory: Path) -> dict[str, int]:
     """Bytes that this process holds of a training."""
-    model = type(model_on_meta(SMALL))(SMALL)
-    prepare(model, settings)
-    wrapped = _wrapper(settings)(model)
+    model = MAKE[settings.parallel](settings, directory)
     trained = [p for p in model.parameters() if p.requires_grad]
     frozen = [p for p in model.parameters() if not p.requires_grad]
     optimizer = OPTIMIZERS[settings.optimizer](trained)
-    batch = fake_inputs(model, settings.batch, settings.length)
+    batch = fake_inputs(_plain(model), settings.batch, settings.length)
     loss = loss_in(settings.dtype)
     gradients = []
 
     def step() -> None:
-        loss(wrapped, batch).backward()
+        loss(model, batch).backward()
         gradients.append(_held(p.grad for p in trained))
         optimizer.step()
         optimizer.zero_grad()
@@ -67,18 +88,34 @@ def measured(settings: StepSettings) -> dict[str, int]:
         TRAINED: _held(trained),
         STATE: _held(state_tensors(optimizer)),
     }
-    peak = sum(found.values()) + _held(batch.values()) + highest(step)
+    peak = sum(found.values()) + _held(batch.values()) + _highest_without_cycles(step)
     return found | {GRADIENTS: gradients[0], "peak": peak}
 
 
-def main(rank: int, directory: Path) -> None:
+def _highest_without_cycles(step: Callable[[], None]) -> int:
+    """`highest`, where what is in a cycle does not live until Python chances to look for it."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50, 1, 1)
+    try:
+        return highest(step)
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+def main(directory: Path) -> None:
     torch.set_num_threads(1)
-    address = f"file://{directory / 'rendezvous'}"
-    torch.distributed.init_process_group("gloo", address, rank=rank, world_size=2)
-    found = {name: measured(settings) for name, settings in cells().items()}
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
+    if rank == 0:
+        LlamaForCausalLM(SMALL).save_pretrained(directory)
+    torch.distributed.barrier()
+    found = {name: measured(settings, directory) for name, settings in cells().items()}
     (directory / f"{rank}.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]))

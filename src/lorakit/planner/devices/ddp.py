@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lorakit.planner.devices.division import Division, Formula
+from lorakit.planner.devices.division import Division, Formula, Sharing
 
 
-def ddp(model: nn.Module, devices: int, reshard_after_forward: bool) -> Division:
+def ddp(model: nn.Module, sharing: Sharing) -> Division:
     """torch's DistributedDataParallel, as transformers' Trainer makes it."""
     buckets = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     return Division(

@@ -13,6 +13,17 @@ from lorakit.planner.timeline import Point
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """What is known of devices that do a step together."""
+
+    devices: int
+    tokens: int
+    """Of a micro-batch, on each device."""
+    reshard_after_forward: bool = True
+    """Whether gathered weights are freed after the forward of their block."""
+
+
+@dataclass(frozen=True)
 class Formula:
     """One rule of a division, in words, and who says so."""
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from lorakit.errors import TargetError
 from lorakit.injection.selection.naming import within
 from lorakit.methods.blocks import stacks
-from lorakit.planner.devices.division import Division, Formula, divided
+from lorakit.planner.devices.division import Division, Formula, Sharing, divided
 from lorakit.planner.recording import GRADIENTS
 from lorakit.planner.timeline import Point
 
@@ -34,9 +34,9 @@ _TORCH = "torch.distributed.fsdp.fully_shard"
 _ROOT = ""
 
 
-def fsdp(model: nn.Module, devices: int, reshard_after_forward: bool) -> Division:
+def fsdp(model: nn.Module, sharing: Sharing) -> Division:
     """torch's FSDP2, fully_shard on every block and on the model."""
-    forward, backward = ("2 U", "2 U") if reshard_after_forward else ("S + U", "S")
+    forward, backward = ("2 U", "2 U") if sharing.reshard_after_forward else ("S + U", "S")
     return Division(
         formulas=(
             Formula(
@@ -50,8 +50,8 @@ def fsdp(model: nn.Module, devices: int, reshard_after_forward: bool) -> Divisio
                 f"{_TORCH}; Zhao et al., arXiv 2304.11277",
             ),
         ),
-        local_shape=partial(_shard, devices),
-        communication=_communication(model, devices, reshard_after_forward),
+        local_shape=partial(_shard, sharing.devices),
+        communication=_communication(model, sharing),
     )
 
 
@@ -59,8 +59,8 @@ def _shard(devices: int, _: str, parameter: Tensor) -> list[int]:
     return divided(parameter.shape, 0, devices) if parameter.ndim else []
 
 
-def _communication(model: nn.Module, devices: int, reshard: bool) -> Callable[[Point], int]:
-    units = _units(model)
+def _communication(model: nn.Module, sharing: Sharing) -> Callable[[Point], int]:
+    units, devices = _units(model), sharing.devices
     weights = {name: _gathered(unit, devices) for name, unit in units.items()}
     trained = {
         name: _gathered([p for p in unit if p.requires_grad], devices)
@@ -68,8 +68,9 @@ def _communication(model: nn.Module, devices: int, reshard: bool) -> Callable[[P
     }
     root, root_trained = weights.pop(_ROOT), trained.pop(_ROOT)
     block, block_trained = (max(of.values(), default=0) for of in (weights, trained))
-    ahead = 2 * block if reshard else sum(weights.values())
-    forward = ahead if reshard else ahead + block
+    reshards = sharing.reshard_after_forward
+    ahead = 2 * block if reshards else sum(weights.values())
+    forward = ahead if reshards else ahead + block
 
     def buffers(point: Point) -> int:
         if point.phase == "forward":

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from lorakit.planner.devices.ddp import ddp
-from lorakit.planner.devices.division import Division
+from lorakit.planner.devices.division import Division, Sharing
 from lorakit.planner.devices.fsdp import fsdp
 from lorakit.planner.devices.tp import tp, tp_problems
 
@@ -22,8 +22,8 @@ def _none(_: Any, __: int) -> list[str]:
 class Parallel:
     """A kind of parallelism."""
 
-    divide: Callable[[nn.Module, int, bool], Division]
-    """From the prepared model, the number of devices, and whether to reshard after forward."""
+    divide: Callable[[nn.Module, Sharing], Division]
+    """From the prepared model."""
     problems: Callable[[Any, int], list[str]] = _none
     """Why this model cannot be divided over so many devices."""
 

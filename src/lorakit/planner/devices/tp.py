@@ -4,6 +4,7 @@ As Megatron-LM (Shoeybi et al., arXiv 1909.08053): the first product of the atte
 is cut in its outputs, so what lies between is too, and the second in its inputs. Block inputs,
 norms, residual sums and dropouts are whole on every device (Korthikanti et al., arXiv 2205.05198,
 section 4.1), and so is here what nothing is known of, and what the backward makes for a moment.
+Logits are cut and then gathered, and so are their gradients the other way.
 """
 
 from __future__ import annotations
@@ -14,20 +15,30 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lorakit.planner.devices.division import Division, Formula, divided
-from lorakit.planner.devices.tp_plans import COLUMNS, CUTS, ROWS, styles, tp_plan
+from lorakit.planner.devices.division import Division, Formula, Sharing, divided
+from lorakit.planner.devices.tp_plans import COLUMNS, CUTS, GATHERED, ROWS, styles, tp_plan
 from lorakit.planner.recording import Block
+from lorakit.planner.timeline import Point
 
 _MEGATRON = "Megatron-LM, Shoeybi et al., arXiv 1909.08053, section 3"
 
 
-def tp(model: nn.Module, devices: int, reshard_after_forward: bool) -> Division:
+def tp(model: nn.Module, sharing: Sharing) -> Division:
     """Weights cut as transformers' `tp_plan` of the model says, or as Megatron-LM does."""
-    named = styles(model)
+    named, devices = styles(model), sharing.devices
     inside = _inside(model, named)
+    gathered = sum(
+        math.prod(_local_shape(named, devices, f"{name}.weight", module.weight)[:-1])
+        * module.weight.element_size()
+        for name, module in model.named_modules()
+        if named.get(name) in GATHERED
+    )
 
     def local_bytes(block: Block) -> int:
         return math.ceil(block.nbytes / devices) if inside.get(block.module) else block.nbytes
+
+    def communication(point: Point) -> int:
+        return gathered * sharing.tokens if point.phase in ("forward", "backward") else 0
 
     return Division(
         formulas=(
@@ -37,13 +48,18 @@ def tp(model: nn.Module, devices: int, reshard_after_forward: bool) -> Division:
                 f"transformers' tp_plan; {_MEGATRON}",
             ),
             Formula(
-                "activations: 1 / n of those inside attention and MLP, the rest whole; each is "
-                "summed in place",
+                "activations: 1 / n of those inside attention and MLP, the rest whole",
                 "Korthikanti et al., arXiv 2205.05198, section 4.1",
+            ),
+            Formula(
+                "communication: 1 / n of the logits, or of their gradients, from which all are "
+                "gathered; other sums are made in place",
+                "transformers' tp_plan, colwise_gather_output",
             ),
         ),
         local_shape=partial(_local_shape, named, devices),
         local_bytes=local_bytes,
+        communication=communication,
     )
 
 

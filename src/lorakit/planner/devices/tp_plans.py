@@ -28,6 +28,8 @@ A low-rank update is cut as its weight: A and B have a side of it each, and r is
 """
 COLUMNS = {"colwise", "packed_colwise", "conv1d_colwise"}
 """The styles whose output stays cut."""
+GATHERED = {"colwise_gather_output", "colwise_rep"}
+"""Those whose output is put together again."""
 ROWS = {style for style, cut in CUTS.items() if cut.get("lora_A")}
 """Those whose output is summed over the devices, and whole."""
 
@@ -45,6 +47,7 @@ _GPT2 = {
     "attn.c_proj": "conv1d_rowwise",
     "mlp.c_fc": "conv1d_colwise",
     "mlp.c_proj": "conv1d_rowwise",
+    "lm_head": "colwise_gather_output",
 }
 _MEGATRON: dict[str, Mapping[str, str]] = {
     **dict.fromkeys(["bert", "roberta", "xlm-roberta", "deberta-v2", "electra"], _BERT),
