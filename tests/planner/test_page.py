@@ -9,6 +9,7 @@ from transformers import LlamaConfig
 
 from lorakit.pages import Figure, Page, Table, write_page
 from lorakit.planner.bases import model_on_meta
+from lorakit.planner.claims import Claim, claims_section
 from lorakit.planner.module_kinds import module_kinds
 from lorakit.planner.page import plan_page
 from lorakit.planner.settings import StepSettings
@@ -83,6 +84,15 @@ def test_devices_are_labelled_by_formula_with_sources(page: Page) -> None:
 def test_page_of_one_device_has_no_section_for_several() -> None:
     plans = plan_methods(model_on_meta(SMALL), StepSettings(batch=1, length=8), {"lora": None})
     assert len(plan_page(plans, ()).sections) == 3
+
+
+def test_claims_are_a_section_at_the_end(plans: PlanTable) -> None:
+    claim = Claim("checkpoint", "350 GB to 35 MB", "349.2 GB to 37.7 MB", "2 bytes a parameter")
+    last = plan_page(plans, (), [claims_section([claim])]).sections[-1]
+    assert last.title == "The paper's claims"
+    assert last.parts[0].rows == [
+        ["checkpoint", "350 GB to 35 MB", "349.2 GB to 37.7 MB", "2 bytes a parameter"]
+    ]
 
 
 def test_page_is_good_in_a_browser(page: Page, tab: Browser, tmp_path: Path) -> None:

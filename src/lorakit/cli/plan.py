@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -124,7 +125,7 @@ def plan(
     if is_recipe(base):
         found = plan_recipe(context, base, methods, set_ or (), json)
     elif claims:
-        _show_claims(base, batch, length, json)
+        _show_claims(base, batch, length, html, json)
         return
     else:
         configs = method_configs(methods or ("lora", "full"), set_ or ())
@@ -145,12 +146,13 @@ def plan(
     write_html(html, partial(plan_page, found))
 
 
-def _show_claims(base: str, batch: int, length: int, json: bool) -> None:
+def _show_claims(base: str, batch: int, length: int, html: Path | None, json: bool) -> None:
     from dataclasses import asdict
 
     from lorakit.errors import ConfigError
     from lorakit.planner import claims
     from lorakit.planner.bases import config_of, model_on_meta
+    from lorakit.planner.page import plan_page
     from lorakit.planner.settings import StepSettings
     from lorakit.planner.table import plan_methods
 
@@ -161,3 +163,4 @@ def _show_claims(base: str, batch: int, length: int, json: bool) -> None:
     found = claims.claims(plans)
     values = {**plans.to_dict(), "claims": [asdict(claim) for claim in found]}
     show(values if json else f"{plans}\n\n{claims.claims_text(found)}", json)
+    write_html(html, partial(plan_page, plans, more=[claims.claims_section(found)]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lorakit.config import LoraConfig
+from lorakit.pages import Section, Table
 from lorakit.planner.plan import Plan
 from lorakit.planner.recording import BASE, STATE, TRAINED
 from lorakit.planner.table import PlanTable
@@ -81,6 +82,18 @@ def claims(plans: PlanTable) -> list[Claim]:
     ]
 
 
+TITLE = "The paper's claims: LoRA with r=4 on query and value, Adam, base weights in fp16"
+
+
+def claims_section(found: list[Claim]) -> Section:
+    """The claims as a part of a page."""
+    rows = [[claim.of, claim.paper, claim.plan, claim.assumes] for claim in found]
+    return Section(
+        "The paper's claims",
+        [Table(f"{TITLE}.", ["of", "the paper", "the plan", "assumed"], rows)],
+    )
+
+
 def claims_text(found: list[Claim]) -> str:
     """The claims as a table, the assumptions below it."""
     rows = [
@@ -88,7 +101,7 @@ def claims_text(found: list[Claim]) -> str:
     ]
     return "\n".join(
         [
-            "The paper's claims: LoRA with r=4 on query and value, Adam, base weights in fp16",
+            TITLE,
             *table([("", "of", "the paper", "the plan"), *rows]),
             *(f"{number}: {claim.assumes}" for number, claim in enumerate(found, 1)),
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from lorakit.pages import Cell, Note, Page, Section, Table, number
 from lorakit.planner.module_kinds import module_kinds
@@ -15,8 +15,10 @@ _KINDS = 15
 """How many kinds of modules are shown of each method."""
 
 
-def plan_page(table: PlanTable, provenance: tuple[tuple[str, str], ...]) -> Page:
-    """The page; `provenance` says what made it."""
+def plan_page(
+    table: PlanTable, provenance: tuple[tuple[str, str], ...], more: Sequence[Section] = ()
+) -> Page:
+    """The page, with `more` sections at its end; `provenance` says what made it."""
     plans = table.plans
     first = next(iter(plans.values()))
     found = "; ".join(f"{name} {size_text(plan.peak_bytes)}" for name, plan in plans.items())
@@ -35,6 +37,7 @@ def plan_page(table: PlanTable, provenance: tuple[tuple[str, str], ...]) -> Page
             Section("Over the step", [curves({name: plan.memory for name, plan in plans.items()})]),
             Section("By module", [_modules(name, plan) for name, plan in plans.items()]),
             *_devices(plans),
+            *more,
         ],
         notes=[
             Note(
