@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from multiprocessing import get_context
@@ -18,6 +18,9 @@ from benchmarks.gpu import records
 from benchmarks.planned_peaks_cells import CELLS, QUICK, Cell, built, config_of
 from benchmarks.planned_peaks_worker import measured
 from benchmarks.registry import Row, Settings
+
+Bytes = dict[str, int]
+"""What `measured` gives, by name."""
 
 DONE = provenance.ROOT / "runs" / "planned_peaks.jsonl"
 """The cells that a full run has measured; without it, all are measured again."""
@@ -60,9 +63,9 @@ def check(settings: Settings) -> None:
 
 def rows(settings: Settings) -> Iterator[Row]:
     cells = QUICK if settings.quick else CELLS
-    found = dict(real_steps(cells, {} if settings.quick else done(), keep=not settings.quick))
-    for cell in cells:
-        predicted, real = planned(cell), found[cell]
+    known = {} if settings.quick else done()
+    for cell, real in real_steps(cells, known, keep=not settings.quick):
+        predicted = planned(cell)
         yield {
             "model": cell.model,
             "method": cell.method,
@@ -78,27 +81,32 @@ def rows(settings: Settings) -> Iterator[Row]:
         }
 
 
-def done() -> dict[Cell, dict[str, int]]:
+def done() -> dict[Cell, Bytes]:
     return {Cell(**cell): real for _, (cell, real) in records.read(DONE)}
 
 
 def real_steps(
-    cells: list[Cell], known: Mapping[Cell, dict[str, int]], keep: bool
-) -> Iterator[tuple[Cell, dict[str, int]]]:
-    """What is measured of each cell, one at a time; `keep`: what is new is written to `DONE`."""
-    yield from known.items()
-    missing = [cell for cell in cells if cell not in known]
-    if not missing:
-        return
-    DONE.parent.mkdir(exist_ok=True)
-    write = records.writer(DONE)
+    cells: Sequence[Cell], known: Mapping[Cell, Bytes], keep: bool
+) -> Iterator[tuple[Cell, Bytes]]:
+    """What is measured of each cell; `keep`: what is not known yet is written to `DONE`."""
+    new = measuring([cell for cell in cells if cell not in known])
+    for cell in cells:
+        if cell in known:
+            yield cell, known[cell]
+            continue
+        real = next(new)
+        if keep:
+            DONE.parent.mkdir(exist_ok=True)
+            records.writer(DONE)("cell", (asdict(cell), real))
+        yield cell, real
+
+
+def measuring(cells: Sequence[Cell]) -> Iterator[Bytes]:
+    """Each cell in a process of its own, one at a time, while the caller plans others."""
     processes = get_context("forkserver")
     processes.set_forkserver_preload([measured.__module__])
     with processes.Pool(1, maxtasksperchild=1) as pool:
-        for cell, real in zip(missing, pool.imap(measured, missing, chunksize=1), strict=True):
-            if keep:
-                write("cell", (asdict(cell), real))
-            yield cell, real
+        yield from pool.imap(measured, cells)
 
 
 def planned(cell: Cell) -> int:

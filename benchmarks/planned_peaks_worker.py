@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,36 +27,60 @@ _RESET_PEAK = "5"
 def measured(cell: Cell) -> dict[str, int]:
     """Bytes at the peak of a step: those that torch allocates, and those of the process.
 
-    `beside` is what the process has before the step that is no tensor of it. A tiny step comes
-    first, so that the optimizer has its state as in all later ones.
+    `beside` is what the process has before the step that is no tensor of it.
     """
-    torch.manual_seed(0)
-    model = prepared(cell)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, fused=True)
-
-    def step(batch: dict[str, Tensor]) -> None:
-        with autocast(torch.device("cpu"), cell.dtype):
-            loss = model(**batch).loss
-        loss.backward()
-        del loss
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-
-    step(inputs(model, 2, 8))
+    training = Training(cell)
+    batch = training.inputs(cell.batch, cell.length)
+    before = held([*training.tensors(), *batch.values()])
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # gives back what is free, in which the step would else live
-    batch = inputs(model, cell.batch, cell.length)
-    before = held([*model.parameters(), *model.buffers(), *batch.values(), *state(optimizer)])
     beside = process_bytes("VmRSS") - before
     Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
-    allocated = before + highest(lambda: step(batch))
+    allocated = before + highest(lambda: training.step(batch))
     return {"allocated": allocated, "process": process_bytes("VmHWM"), "beside": beside}
 
 
+class Training:
+    """A model with random weights, prepared as lorakit's training does, after one tiny step.
+
+    So the optimizer has its state, as in all later ones.
+    """
+
+    def __init__(self, cell: Cell, device: str = "cpu") -> None:
+        torch.manual_seed(0)
+        self.device, self.dtype = torch.device(device), cell.dtype
+        with self.device:
+            self.model = prepared(cell)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, fused=True)
+        self.step(self.inputs(2, 8))
+
+    def step(self, batch: dict[str, Tensor]) -> None:
+        with autocast(self.device, self.dtype):
+            loss = self.model(**batch).loss
+        loss.backward()
+        del loss
+        torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def inputs(self, rows: int, length: int) -> dict[str, Tensor]:
+        """Random tokens, the first row a token shorter; a label for each token, or each row."""
+        ids = torch.randint(self.model.config.vocab_size, (rows, length), device=self.device)
+        mask = torch.ones_like(ids)
+        mask[0, -1] = 0
+        each_token = hasattr(self.model, "lm_head")
+        labels = ids.clone() if each_token else torch.zeros_like(ids[:, 0])
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that lives from step to step."""
+        yield from (*self.model.parameters(), *self.model.buffers())
+        for values in self.optimizer.state.values():
+            yield from (value for value in values.values() if isinstance(value, Tensor))
+
+
 def prepared(cell: Cell) -> Any:
-    """The model with random weights, as a training of lorakit prepares it."""
     model = built(cell.model)
     heads = {id(module) for module in head_modules(model)}
     method = METHODS[cell.method]
@@ -66,20 +90,6 @@ def prepared(cell: Cell) -> Any:
     if cell.checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     return model.train()
-
-
-def inputs(model: Any, rows: int, length: int) -> dict[str, Tensor]:
-    """Random tokens, the first row a token shorter; a label for each token, or for each row."""
-    ids = torch.randint(model.config.vocab_size, (rows, length))
-    mask = torch.ones_like(ids)
-    mask[0, -1] = 0
-    labels = ids.clone() if hasattr(model, "lm_head") else torch.zeros(rows, dtype=torch.int64)
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
-
-
-def state(optimizer: torch.optim.Optimizer) -> Iterable[Tensor]:
-    for values in optimizer.state.values():
-        yield from (value for value in values.values() if isinstance(value, Tensor))
 
 
 def process_bytes(name: str) -> int:

@@ -58,6 +58,7 @@ PARTS = (
     benchmark("steps", "Training steps over the frozen floor", "gpu.steps", 90),
     benchmark("kept_bytes", "What q, k and v keep for backward", "kept_bytes", 30),
     benchmark("memory", "Peak memory of a whole step with AdamW", "gpu.memory", 60),
+    benchmark("planned", "The peak that a plan predicts", "gpu.planned", 90),
     benchmark("kernels", "Where the time of a step goes", "gpu.kernels", 40),
     benchmark("compiled", "The same steps with torch.compile", "gpu.compiled", 110),
     benchmark("decoding", "Tokens a second of generate", "gpu.decoding", 50),

@@ -12,7 +12,8 @@ from torch import nn
 from torch.profiler import ProfilerActivity
 
 from benchmarks import accelerator, inputs, provenance
-from benchmarks.gpu import kernels, memory, shapes, steps
+from benchmarks.gpu import kernels, memory, planned, shapes, steps
+from benchmarks.planned_peaks_cells import MODELS, Cell
 from benchmarks.registry import Settings, Unavailable
 from lorakit import timing
 
@@ -75,6 +76,18 @@ def test_the_floor_to_compile_trains_a_bias_of_the_first_q_and_v(model):
     ids = shapes.batch(QUICK, model, 16)
     output, expected = (m.eval()(input_ids=ids).last_hidden_state for m in (floor, base))
     assert torch.equal(output, expected)
+
+
+def test_a_plan_is_beside_the_peak_of_an_accelerator(monkeypatch):
+    with pytest.raises(Unavailable, match="accelerators only"):
+        planned.check(QUICK)
+    monkeypatch.setattr(torch.accelerator, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.accelerator, "max_memory_allocated", lambda: 2 * 2**20)
+    tiny = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    monkeypatch.setitem(MODELS, "tiny", ("bert", {**tiny, "intermediate_size": 64}))
+    row = planned.row(QUICK, Cell("tiny", "full", "bf16", False, 2, 16))
+    assert row["measured"] == 2
+    assert row["predicted / measured"] == row["predicted"] / 2 > 1
 
 
 def test_peak_memory_is_that_of_an_accelerator(monkeypatch):
