@@ -3,6 +3,9 @@
 A dispatch mode sees each tensor that an operation returns, real or fake, and follows its storage by
 a weak reference. What a storage is for is often known only later (a gradient becomes one when it is
 accumulated), so births and deaths are kept as events, and bytes are added up at the end.
+
+Autograd adds a tensor's second gradient to its first in place where nothing else has that one's
+storage, but never while a dispatch mode looks; so there the first one dies before the sum is born.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lorakit.errors import PlanError
 from lorakit.planner.arithmetic import Work, tensors
 from lorakit.planner.stand_ins import run
-from lorakit.private.torch_names import NEEDS_VALUES, TorchDispatchMode
+from lorakit.private.torch_names import NEEDS_VALUES, TorchDispatchMode, in_backward
 from lorakit.text import duration_text
 
 BASE, TRAINED, GRADIENTS, STATE, ACTIVATIONS, TEMPORARY = CATEGORIES = (
@@ -58,6 +62,9 @@ class Block:
     weight: LinearWeight | None = None
     """Of a weight that could be quantised, and of what an operation that reads it would then need
     for a moment: that block has no bytes."""
+    has_views: bool = False
+    addend: Block | None = None
+    """Of a sum in the backward: what autograd would have added to in place."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +104,9 @@ class Recorder(TorchDispatchMode):
         self.events: list[Event] = []
         self.work: defaultdict[str, Work] = defaultdict(Work)
         self.phase, self.module = "", ""
-        self._blocks: dict[int, tuple[Any, Block]] = {}
-        """By the id of a storage that is alive: a weak reference to it, and its block."""
+        self._blocks: dict[int, tuple[Any, Block, Any]] = {}
+        """By the id of a storage that is alive: a weak reference to it, its block, and a weak
+        reference to the tensor that it was born with."""
         self._weights: dict[int, LinearWeight] = {}
         """By the id of their storage, what could be quantised."""
 
@@ -113,8 +121,10 @@ class Recorder(TorchDispatchMode):
         self.events += (Event(block, True, self.phase) for block in reads)
         if self.phase:
             self.work[self.phase].add(func, args, kwargs or {}, out)
-        for tensor in tensors(out):
-            self.block(tensor)
+        blocks = [self.block(tensor) for tensor in tensors(out)]
+        if func is torch.ops.aten.add.Tensor and not self.module and in_backward():
+            first = self.block(args[0])
+            blocks[0].addend = None if first.has_views else first
         self.events += (Event(block, False, self.phase) for block in reads)
         return out
 
@@ -140,15 +150,18 @@ class Recorder(TorchDispatchMode):
         storage = tensor.untyped_storage()
         known = self._blocks.get(id(storage))
         if known is not None:
+            known[1].has_views |= tensor is not known[2]()
             return known[1]
         block = Block(storage.nbytes(), module=self.module)
         key = id(storage)
 
         def die(_: object) -> None:
             del self._blocks[key]
-            self.events.append(Event(block, False, self.phase))
+            last = self.events[-1]
+            in_place = last.born and last.block.addend is block
+            self.events.insert(len(self.events) - in_place, Event(block, False, self.phase))
 
-        self._blocks[key] = weakref.ref(storage, die), block
+        self._blocks[key] = weakref.ref(storage, die), block, weakref.ref(tensor)
         self.events.append(Event(block, True, self.phase))
         return block
 
