@@ -72,7 +72,8 @@ def review_rows() -> list[dict[str, Any]]:
 
 
 def plan_rows(predicted: float) -> list[dict[str, Any]]:
-    others = {"measured": 100.0, "estimate-memory": 363.0, "4 x weights": 363.0}
+    others = {"measured": 100.0, "process": 120.0, "estimate-memory": 363.0}
+    others |= {"4 x weights": 363.0}
     return [
         {"predicted": value, "predicted / measured": value / 100, **others}
         for value in (99.0, 101.0, 100.0, predicted)
