@@ -27,6 +27,15 @@ ROBERTA = RobertaConfig(
     max_position_embeddings=34,
     type_vocab_size=1,
 )
+MIXTRAL = MixtralConfig(
+    hidden_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    num_key_value_heads=2,
+    intermediate_size=32,
+    num_local_experts=4,
+    vocab_size=8,
+)
 
 
 def kept(division, model: nn.Module) -> int:
@@ -133,6 +142,7 @@ def test_tp_cuts_roberta_as_megatron_does():
         (ROBERTA, "roberta.encoder.layer.1.intermediate.intermediate_act_fn", 51),
         (ROBERTA, "roberta.encoder.layer.1.attention.output.LayerNorm", 101),
         (ROBERTA, "classifier.dense", 101),
+        (MIXTRAL, "model.layers.0.mlp.experts", 101),
     ],
 )
 def test_tp_cuts_activations_inside_attention_and_mlp(config, module, size):
@@ -179,16 +189,7 @@ def test_parallel_without_devices_is_refused():
 
 
 def test_experts_are_cut_by_the_names_of_their_parameters():
-    config = MixtralConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        intermediate_size=32,
-        num_local_experts=4,
-        vocab_size=8,
-    )
-    model = model_on_meta(config)
+    model = model_on_meta(MIXTRAL)
     attention, router, norms = 4 * 8 * 16, 4 * 16, 3 * 16
     experts = 4 * 32 * 16 + 4 * 16 * 16  # gate and up, and down
     expected = attention + router + norms + experts + 2 * 4 * 16

@@ -94,9 +94,10 @@ def _local_shape(named: dict[str, str], devices: int, name: str, parameter: Tens
 
 def _inside(model: nn.Module, named: dict[str, str]) -> dict[str, bool]:
     """Of each module: whether its forward computes with a part of the heads or of the MLP."""
+    # The attention and the MLP; a block that calls its products itself does more than these.
     parents = {
-        name.rpartition(".")[0] for name, style in named.items() if style in COLUMNS
-    }  # the attention, the MLP; a block that calls its products itself does more than them
+        name.rpartition(".")[0] for name, _ in model.named_modules() if named.get(name) in COLUMNS
+    }
     parents = {name for name in parents if name and not name.rpartition(".")[2].isdecimal()}
     found: dict[str, bool] = {}
     for name, module in model.named_modules():
