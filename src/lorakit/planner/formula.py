@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.planner.recording import BASE, GRADIENTS, STATE, TRAINED
-from lorakit.planner.step import state_tensors
+from lorakit.planner.step import make_state, state_tensors
 from lorakit.text import size_text
 
 
@@ -19,9 +19,7 @@ def formula(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, int
     The optimizer takes a step, with gradients that are the size of what trains.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
-    for parameter in trained:
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
+    make_state(trained, optimizer)
     kept = {id(parameter) for parameter in trained}
     rest = (t for t in chain(model.parameters(), model.buffers()) if id(t) not in kept)
     return {

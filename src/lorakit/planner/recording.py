@@ -173,6 +173,11 @@ class Recorder(TorchDispatchMode):
                 block.category = category
                 block.module = block.module if module is None else module
 
+    def forget(self, tensors: Iterable[Tensor]) -> None:
+        """Let these tensors' storages count as if there had never been any."""
+        for tensor in tensors:
+            self.block(tensor).nbytes = 0
+
     def quantisable(self, weights: Mapping[Tensor, LinearWeight]) -> None:
         """Say which tensors could be stored quantised; they live as long as the recorder."""
         for tensor, weight in weights.items():

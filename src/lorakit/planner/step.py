@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -40,12 +41,12 @@ def record_step(
     quantisable: Mapping[Tensor, LinearWeight] | None = None,
     seconds: float = math.inf,
 ) -> Recording:
-    """The events and the work of the second of two training steps on this micro-batch.
+    """The events and the work of a training step on this micro-batch, as all but the first are.
 
-    The second is what all later ones are like: the optimizer has its state. Events before it are
-    in the phase "", so the bytes that are alive when it begins are their sum. `accumulates`: it is
-    the last of several micro-batches, so the gradients of the others are there when it begins.
-    Where `quantisable` weights are read is recorded too.
+    So the optimizer has its state, of what gets a gradient. Events before the step are in the phase
+    "": the bytes that are alive when it begins are their sum. `accumulates`: it is the last of
+    several micro-batches, so the gradients of the others are there when it begins. Where
+    `quantisable` weights are read is recorded too.
 
     Raises PlanError for a step that needs values, or whose recording takes longer than `seconds`.
     """
@@ -57,24 +58,45 @@ def record_step(
     recorder.quantisable(quantisable or {})
     no_readers = NoReaders(recorder.needs_values)
     gradients = _gradients(trained, recorder, owners)
-    with _modules(model, recorder), gradients, recorder, no_readers:
-        for phases in (("",) * 4, PHASES):
-            recorder.phase = phases[0]
-            with torch.autograd.graph.saved_tensors_hooks(_keeper(recorder), _same):
-                value = loss(model, batch)
-            recorder.phase = phases[1]
-            value.backward()
-            del value
-            recorder.phase = phases[2]
-            if max_norm is not None:
-                clip_grad_norm_(trained, max_norm)
-            recorder.phase = phases[3]
-            optimizer.step()
-            for parameter, values in optimizer.state.items():
-                recorder.mark(_tensors_in(values), STATE, owners[id(parameter)])
-            if not accumulates:
-                optimizer.zero_grad()
-    return Recording(recorder.events, recorder.work)
+    with _modules(model, recorder), gradients as received, recorder, no_readers:
+        make_state(trained, optimizer)
+        for parameter in trained:
+            state, gradient = _made(parameter, optimizer)
+            recorder.mark(state, STATE, owners[id(parameter)])
+            recorder.mark(gradient, GRADIENTS, owners[id(parameter)])
+        if not accumulates:
+            optimizer.zero_grad()
+        del gradient
+        recorder.phase = PHASES[0]
+        with torch.autograd.graph.saved_tensors_hooks(_keeper(recorder), _same):
+            value = loss(model, batch)
+        recorder.phase = PHASES[1]
+        value.backward()
+        del value
+        for parameter in set(trained) - received:  # nor would these in any other step
+            recorder.forget(chain(*_made(parameter, optimizer)))
+            parameter.grad = None
+        recorder.phase = PHASES[2]
+        if max_norm is not None:
+            clip_grad_norm_(trained, max_norm)
+        recorder.phase = PHASES[3]
+        optimizer.step()
+    events = list(recorder.events)  # what dies later is not in the step
+    return Recording(events, recorder.work)
+
+
+def make_state(trained: Iterable[Tensor], optimizer: torch.optim.Optimizer) -> None:
+    """Let the optimizer make its state, by a step with gradients as large as what trains."""
+    for parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+
+
+def _made(parameter: Tensor, optimizer: torch.optim.Optimizer) -> tuple[list[Tensor], list[Tensor]]:
+    """What `make_state` made for one parameter: state, and the gradient, if it is still there."""
+    gradient = parameter.grad
+    state = list(_tensors_in(optimizer.state[parameter]))
+    return state, [] if gradient is None else [gradient]
 
 
 def _keeper(recorder: Recorder) -> Callable[[Tensor], Tensor]:
@@ -114,14 +136,18 @@ def _mark_weights(model: nn.Module, recorder: Recorder) -> None:
 @contextmanager
 def _gradients(
     trained: Sequence[Tensor], recorder: Recorder, owners: Mapping[int, str]
-) -> Iterator[None]:
+) -> Iterator[set[Tensor]]:
+    """Inside, gradients are marked; gives the parameters that got one."""
+    received: set[Tensor] = set()
+
     def accumulated(parameter: Tensor) -> None:
+        received.add(parameter)
         if parameter.grad is not None:
             recorder.mark([parameter.grad], GRADIENTS, owners[id(parameter)])
 
     handles = [p.register_post_accumulate_grad_hook(accumulated) for p in trained]
     try:
-        yield
+        yield received
     finally:
         for handle in handles:
             handle.remove()
