@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from lorakit.merging import subtract as subtract
     from lorakit.methods.files import load_adapter as load_adapter
     from lorakit.methods.files import save_adapter as save_adapter
+    from lorakit.planner.fit import plan_to_fit as plan_to_fit
     from lorakit.planner.planning import plan as plan
 
 _HOME = {
@@ -74,6 +75,7 @@ _HOME = {
     "merge_files": "lorakit.merging",
     "merged": "lorakit.injection.modes",
     "plan": "lorakit.planner.planning",
+    "plan_to_fit": "lorakit.planner.fit",
     "refresh": "lorakit.injection.modes",
     "resize": "lorakit.algebra",
     "save_adapter": "lorakit.methods.files",

@@ -101,6 +101,27 @@ def test_step_is_what_the_options_say(run, base, config):
     assert words in out
 
 
+def test_fit_names_changes_and_what_they_cost(run, base, config):
+    options = ("--batch", "8", "--length", "64", "--dtype", "fp32", "--fit", "1MB")
+    code, out, _ = run("plan", base, *options)
+    assert code == 0
+    head, columns, *rows = out.splitlines()
+    assert "8 x 64 tokens in fp32 with adamw" in head
+    assert head.endswith("too much for 1.00 MB")
+    assert columns.split() == ["what", "fits", "peak", "time", "effect"]
+    assert rows[0].startswith("micro-batches of ")
+    code, out, _ = run("plan", base, *options, "--json")
+    found = lora.plan_to_fit(config, "1MB", batch=8, length=64, dtype="fp32")
+    assert json.loads(out) == found.to_dict()
+
+
+def test_fit_that_is_impossible_says_by_how_much(run, base):
+    code, _, err = run("plan", base, "--batch", "2", "--length", "16", "--fit", "10kB")
+    assert code == 1
+    assert "the smallest peak that was found is" in err
+    assert "too much" in err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -112,6 +133,10 @@ def test_step_is_what_the_options_say(run, base, config):
         (("--optimizer", "adam"), "optimizer is 'adam'; it must be one of adamw"),
         (("--length", "4096"), "length is 4096, and LlamaForCausalLM has 2048 positions"),
         (("--method", "full", "--quantised", "nf4"), "there are none with full"),
+        (("--fit", "16 gibs"), "'16 gibs' is no size"),
+        (("--fit", "1GB", "--method", "lora,full"), "--fit is for one method, and --method has 2"),
+        (("--fit", "1GB", "--claims"), "--fit and --claims are two questions"),
+        (("--fit", "1GB", "--html", "plan.html"), "--fit and --html are two questions"),
         (("--claims",), "the claims are of gpt3-175b"),
         (("--set", "lora.rank=4"), "unknown setting lora.rank"),
     ],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +14,9 @@ from lorakit.cli import options
 from lorakit.cli.html_page import Html, require_place, write_html
 from lorakit.cli.output import Json, quiet_libraries, show
 from lorakit.cli.plan_recipe import is_recipe, plan_recipe
+
+if TYPE_CHECKING:
+    from lorakit.planner.settings import StepSettings
 
 
 def plan(
@@ -30,7 +35,7 @@ def plan(
         typer.Option(
             metavar="NAME,NAME,...",
             help="Methods, as a recipe's `method` has them.",
-            show_default="lora,full; a recipe's own",
+            show_default="lora,full; with --fit lora; a recipe's own",
         ),
     ] = None,
     batch: Annotated[int, typer.Option(metavar="N", help="Rows of a step.")] = 8,
@@ -82,6 +87,12 @@ def plan(
         Literal["int8", "nf4", "nf4_double"] | None,
         typer.Option(help="How the base's linear layers are stored, by formula."),
     ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="What to change so that a step fits into this memory: 16GiB, 80GB."
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -112,7 +123,11 @@ def plan(
     Example: `lorakit plan llama-3-8b --method lora,full --batch 4 --length 1024 --checkpointing`
 
     Of a recipe: `lorakit plan glue-roberta-base --set task=mrpc --method lora,full`
+
+    With `--fit` it searches micro-batches, checkpointing, precision, quantisation, length and rank,
+    and names the cheapest changes that fit, with what each costs in time.
     """
+    from lorakit.cli.sizes import parse_size
     from lorakit.planner.bases import config_of, model_on_meta
     from lorakit.planner.page import plan_page
     from lorakit.planner.settings import StepSettings
@@ -121,14 +136,15 @@ def plan(
 
     require_place(html, overwrite)
     quiet_libraries(json)
+    memory = None if fit is None else parse_size(fit)
     methods = [name.strip() for name in (method or "").split(",") if name.strip()]
     if is_recipe(base):
         found = plan_recipe(context, base, methods, set_ or (), json)
-    elif claims:
+    elif claims and memory is None:
         _show_claims(base, batch, length, html, json)
         return
     else:
-        configs = method_configs(methods or ("lora", "full"), set_ or ())
+        configs = method_configs(methods or (["lora"] if fit else ["lora", "full"]), set_ or ())
         settings = StepSettings(
             batch=batch,
             length=length,
@@ -141,9 +157,35 @@ def plan(
             parallel=parallel,
             reshard_after_forward=reshard_after_forward,
         )
-        found = plan_methods(model_on_meta(config_of(base, revision), base), settings, configs)
+        model = model_on_meta(config_of(base, revision), base)
+        if memory is not None:
+            _require_fit_alone(configs, {"--claims": claims, "--html": html is not None})
+            (one,) = configs
+            _show_fit(model, replace(settings, method=one, config=configs[one]), memory, json)
+            return
+        found = plan_methods(model, settings, configs)
     show(found.to_dict() if json else found, json)
     write_html(html, partial(plan_page, found))
+
+
+def _require_fit_alone(methods: Mapping[str, Any], others: Mapping[str, bool]) -> None:
+    from lorakit.errors import require
+
+    checks = {
+        f"--fit and {name} are two questions; ask one at a time": not asked
+        for name, asked in others.items()
+    }
+    several = f"--fit is for one method, and --method has {len(methods)}"
+    require({**checks, several: len(methods) == 1})
+
+
+def _show_fit(model: Any, asked: StepSettings, memory: int, json: bool) -> None:
+    from lorakit.cli.count_bar import count_bar
+    from lorakit.planner.fit import fit_step
+
+    with count_bar(" plans", "what fits") as made:
+        found = fit_step(model, asked, memory, made)
+    show(found.to_dict() if json else found, json)
 
 
 def _show_claims(base: str, batch: int, length: int, html: Path | None, json: bool) -> None:

@@ -1,0 +1,173 @@
+"""What makes a training step smaller: six settings, each with its values from mild to strong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Any
+
+from lorakit.config import LoraConfig
+from lorakit.methods.bottleneck import BottleneckConfig
+from lorakit.methods.lora_prefix import LoraPrefixConfig
+from lorakit.planner.quantised import Quantised
+from lorakit.planner.settings import StepSettings
+from lorakit.text import plural
+
+EFFECTS = ("the same result", "rounds", "learns less")
+"""What a change does to what is trained, the mildest first."""
+SAME, ROUNDS, LESS = range(len(EFFECTS))
+_SHORTEST = 16
+"""Tokens of a row, below which none is shortened."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that memory depends on."""
+
+    effect: int
+    """An index of `EFFECTS`."""
+    value: Callable[[StepSettings], Any]
+    smaller: Callable[[StepSettings], Sequence[StepSettings]]
+    """The same step with other values of the setting, each with less memory than the one before."""
+    words: Callable[[StepSettings], str]
+    recipe: Callable[[StepSettings], str | None] = lambda _: None
+    """The setting of a recipe."""
+
+    def levels(self, settings: StepSettings) -> list[StepSettings]:
+        """The step as it is, and with each smaller value."""
+        return [settings, *self.smaller(settings)]
+
+
+def with_rows(settings: StepSettings, rows: int) -> StepSettings:
+    """The step in micro-batches of so many rows at most."""
+    return replace(settings, token_budget=rows * settings.length if rows < settings.batch else None)
+
+
+def _fewer_rows(settings: StepSettings) -> list[StepSettings]:
+    """In 2, 3, ... micro-batches."""
+    counts = {math.ceil(settings.batch / number) for number in range(1, settings.batch + 1)}
+    smaller = (with_rows(settings, rows) for rows in sorted(counts, reverse=True))
+    return [step for step in smaller if step.rows < settings.rows]
+
+
+def _shorter(settings: StepSettings) -> list[StepSettings]:
+    """7/8, 6/8, ... 1/8 of the length, then halves of that; of as many rows."""
+    eighths = [settings.length * part // 8 for part in range(7, 0, -1)]
+    lengths = [*eighths, *_halves(eighths[-1])]
+    rows = settings.rows
+    return [with_rows(replace(settings, length=n), rows) for n in lengths if n >= _SHORTEST]
+
+
+def _halves(number: int) -> Iterator[int]:
+    while number > 1:
+        number //= 2
+        yield number
+
+
+_RANKS = ((LoraPrefixConfig, "lora"), (LoraConfig, "r"), (BottleneckConfig, "bottleneck"))
+"""Where a method's config has the size of what trains."""
+
+
+def _rank(config: Any) -> tuple[str, int] | None:
+    """Its name in the config, and the number."""
+    for kind, name in _RANKS:
+        if isinstance(config, kind):
+            value = getattr(config, name)
+            inner = _rank(value) if is_dataclass(value) else None
+            return (f"{name}.{inner[0]}", inner[1]) if inner else (name, value)
+    return None
+
+
+def _lower(config: Any) -> list[Any]:
+    """The config with half of its rank, a quarter, ... 1."""
+    for kind, name in _RANKS:
+        if isinstance(config, kind):
+            value = getattr(config, name)
+            smaller = _lower(value) if is_dataclass(value) else _halves(value)
+            return [_with(config, name, one) for one in smaller]
+    return []
+
+
+def _with(config: Any, name: str, value: Any) -> Any:
+    return replace(config, **{name: value})
+
+
+def _rank_words(settings: StepSettings) -> str:
+    found = _rank(settings.method_config)
+    return "" if found is None else f"{settings.method}.{found[0]}={found[1]}"
+
+
+_WAYS: tuple[Quantised | None, ...] = (None, "int8", "nf4", "nf4_double")
+"""To store the base, the most bytes first."""
+
+
+def _more_quantised(settings: StepSettings) -> list[StepSettings]:
+    if settings.devices > 1:
+        return []
+    later = _WAYS[_WAYS.index(settings.quantised) + 1 :]
+    return [replace(settings, quantised=way) for way in later]
+
+
+CHANGES = {
+    "micro-batches": Change(
+        SAME,
+        lambda step: step.rows,
+        _fewer_rows,
+        lambda step: f"micro-batches of {plural(step.rows, 'row')}",
+        lambda step: f"training.token_budget: {step.token_budget}",
+    ),
+    "checkpointing": Change(
+        SAME,
+        lambda step: bool(step.checkpointing),
+        lambda step: [] if step.checkpointing else [replace(step, checkpointing=True)],
+        lambda step: "checkpointing",
+        lambda step: "training.gradient_checkpointing: true",
+    ),
+    "precision": Change(
+        ROUNDS,
+        lambda step: step.dtype,
+        lambda step: [replace(step, dtype="bf16")] if step.dtype == "fp32" else [],
+        lambda step: step.dtype,
+        lambda step: f"training.dtype: {step.dtype}",
+    ),
+    "quantisation": Change(
+        ROUNDS,
+        lambda step: step.quantised,
+        _more_quantised,
+        lambda step: f"base in {step.quantised} by formula",
+    ),
+    "length": Change(
+        LESS,
+        lambda step: step.length,
+        _shorter,
+        lambda step: f"rows of {step.length} tokens",
+        lambda step: f"data.max_length: {step.length}",
+    ),
+    "rank": Change(
+        LESS,
+        lambda step: _rank(step.method_config),
+        lambda step: [replace(step, config=config) for config in _lower(step.method_config)],
+        _rank_words,
+        lambda step: _rank_words(step).replace("=", ": "),
+    ),
+}
+"""By name."""
+
+
+def changed(settings: StepSettings, asked: StepSettings) -> list[Change]:
+    """In which of the settings one step differs from another."""
+    return [one for one in CHANGES.values() if one.value(settings) != one.value(asked)]
+
+
+def strength(settings: StepSettings) -> tuple[float, ...]:
+    """How strong each change is in a step, as numbers that can be compared with another step's."""
+    rank = _rank(settings.method_config)
+    return (
+        -settings.rows,
+        bool(settings.checkpointing),
+        settings.dtype != "fp32",
+        _WAYS.index(settings.quantised),
+        -settings.length,
+        -rank[1] if rank else 0,
+    )
