@@ -158,6 +158,16 @@ def test_impossible_memory_names_the_smallest_peak_and_what_is_missing(model):
     )
 
 
+def test_model_without_checkpointing_is_not_asked_for_it(monkeypatch):
+    model = model_on_meta(TINY)
+    monkeypatch.setattr(type(model), "supports_gradient_checkpointing", False)
+    with pytest.raises(PlanError, match="smallest peak") as error:
+        fit_step(model, ASKED, 100_000)
+    assert "checkpointing" not in str(error.value)
+    with pytest.raises(ConfigError, match="checkpointing is True, and this model has none"):
+        plan_step(model, replace(ASKED, checkpointing=True))
+
+
 def test_full_fine_tuning_is_not_quantised(model):
     asked = StepSettings("full", None, 8, 64)
     found = fit_step(model, asked, plan_step(model, asked).peak_bytes - 1)

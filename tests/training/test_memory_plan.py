@@ -7,6 +7,8 @@ import json
 import pytest
 import torch
 
+from lorakit.errors import PlanError
+from lorakit.text import size_text
 from lorakit.training import largest_step, memory_plan, train
 from lorakit.training.micro_batches import largest_batch
 from tests.training import tiny
@@ -33,19 +35,40 @@ def test_line_comes_before_training_and_the_result_has_both_peaks(run, tmp_path)
     assert written["planned_peak_bytes"] == result.planned_peak_bytes
 
 
-def test_too_little_memory_is_said_with_what_to_change(run, monkeypatch):
-    monkeypatch.setattr(memory_plan, "available_memory", lambda: 1000)
-    result, (_, warning) = run(dtype="fp32")
-    assert "1.0 kB are available" in warning
-    for change in ("token_budget (now", "gradient_checkpointing to true", "dtype to bf16"):
-        assert f"training.{change}" in warning
+def test_too_little_memory_is_said_with_what_is_enough(run, monkeypatch):
+    needed = []
+    beside = memory_plan._beside_weights
+    monkeypatch.setattr(
+        memory_plan, "_beside_weights", lambda plan: needed.append(beside(plan)) or needed[-1]
+    )
+    monkeypatch.setattr(memory_plan, "_SECONDS", 600.0)
+    monkeypatch.setattr(memory_plan, "available_memory", lambda: needed[0] - 1)
+    result, (_, warning) = run(dtype="fp32", token_budget=64)
+    assert f"{size_text(needed[0] - 1)} are available; enough is training.token_budget" in warning
+    assert "(now 64)" in warning
+    assert min(needed) < needed[0]
     assert result.steps == 1
 
 
-def test_advice_is_what_can_still_be_changed(run, monkeypatch):
+def test_memory_that_nothing_is_enough_for_is_said_with_the_least(run, monkeypatch):
+    monkeypatch.setattr(memory_plan, "_SECONDS", 600.0)
     monkeypatch.setattr(memory_plan, "available_memory", lambda: 1000)
-    _, (_, warning) = run(dtype="bf16", gradient_checkpointing=True, token_budget=1)
-    assert warning.endswith("; shorten rows by data.max_length")
+    _, (_, warning) = run(dtype="fp32")
+    assert "1.0 kB are available; the least that was found is" in warning
+    assert warning.endswith("set training.dtype to bf16, or shorten rows by data.max_length")
+
+
+def test_what_to_change_is_named_where_planning_it_takes_too_long(run, monkeypatch):
+    monkeypatch.setattr(memory_plan, "available_memory", lambda: 1000)
+
+    def too_slow(*_):
+        raise PlanError("Planning takes longer than 10 s.")
+
+    monkeypatch.setattr(memory_plan, "advice", too_slow)
+    _, (_, warning) = run(dtype="bf16", gradient_checkpointing=True, token_budget=64)
+    assert warning.endswith(
+        "; lower training.token_budget (now 64), or shorten rows by data.max_length"
+    )
 
 
 def test_run_whose_plan_takes_too_long_trains_and_says_so(run, monkeypatch):

@@ -23,6 +23,11 @@ def kind_of(checkpointing: Checkpointing) -> Checkpointing:
     return "non_reentrant" if checkpointing is True else checkpointing
 
 
+def can_checkpoint(model: Any) -> bool:
+    """Whether transformers can turn gradient checkpointing on for this model."""
+    return bool(getattr(model, "supports_gradient_checkpointing", False))
+
+
 def checkpoint(model: Any, checkpointing: Checkpointing = True) -> None:
     """Turn transformers' gradient checkpointing on."""
     enable = getattr(model, "activation_checkpointing_enable", None)  # since transformers 5.23

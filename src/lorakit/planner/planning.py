@@ -14,7 +14,7 @@ from lorakit.methods.registry import METHODS
 from lorakit.models.dtypes import Dtype, compute_in
 from lorakit.models.fp32_head import head_names
 from lorakit.planner.bases import model_on_meta
-from lorakit.planner.checkpointing import Checkpointing, checkpoint
+from lorakit.planner.checkpointing import Checkpointing, can_checkpoint, checkpoint
 from lorakit.planner.device_plan import DevicePlan, plan_device
 from lorakit.planner.devices.parallels import PARALLELS
 from lorakit.planner.fakes import fake_copy
@@ -150,6 +150,8 @@ def record(model: nn.Module, settings: StepSettings) -> Recorded:
 
 def _require_fit(model: Any, settings: StepSettings) -> None:
     problems = input_problems(model, settings.length)
+    if settings.checkpointing and not can_checkpoint(model):
+        problems.append(f"checkpointing is {settings.checkpointing}, and this model has none")
     if settings.devices > 1:
         problems += PARALLELS[settings.parallelism].problems(model, settings.devices)
     if problems:

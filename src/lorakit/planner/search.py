@@ -13,6 +13,7 @@ from dataclasses import replace
 from torch import nn
 
 from lorakit.planner.changes import CHANGES, strength
+from lorakit.planner.checkpointing import can_checkpoint
 from lorakit.planner.device_plan import DevicePlan
 from lorakit.planner.plan import Plan
 from lorakit.planner.planning import record
@@ -58,8 +59,8 @@ class Search:
     def smallest(self) -> Plan:
         """The plan with the least memory, all changes made as far as they go among the plans."""
         step = replace(self.asked.settings, quantised=self._ways[-1])
-        for name, change in CHANGES.items():
-            step = step if name == "quantisation" else change.levels(step)[-1]
+        for name in CHANGES:
+            step = step if name == "quantisation" else self._levels(name, step)[-1]
         self._plan(step)
         return min(self._plans, key=lambda plan: on_device(plan).peak_bytes)
 
@@ -70,14 +71,20 @@ class Search:
         """
         for way in self._ways:
             step = replace(self.asked.settings, quantised=way)
-            for one in CHANGES["checkpointing"].levels(step):
-                for precise in CHANGES["precision"].levels(one):
-                    yield (batches := CHANGES["micro-batches"].levels(precise))
+            for one in self._levels("checkpointing", step):
+                for precise in self._levels("precision", one):
+                    yield (batches := self._levels("micro-batches", precise))
             if not any(plan.settings.quantised == way for plan in self._found):
-                yield (lengths := CHANGES["length"].levels(batches[-1]))
-                yield CHANGES["rank"].levels(lengths[-1])
+                yield (lengths := self._levels("length", batches[-1]))
+                yield self._levels("rank", lengths[-1])
         for name in ("length", "rank"):
-            yield CHANGES[name].levels(self.asked.settings)
+            yield self._levels(name, self.asked.settings)
+
+    def _levels(self, name: str, step: StepSettings) -> list[StepSettings]:
+        """Of one change, from mild to strong, as far as the model takes them."""
+        if name == "checkpointing" and not can_checkpoint(self._model):
+            return [step]
+        return CHANGES[name].levels(step)
 
     def _mildest(self, levels: Sequence[StepSettings]) -> Plan | None:
         """The first that fits, and changes something less than each that was found before."""

@@ -19,7 +19,7 @@ from lorakit.private.torch_names import FakeTensorMode
 from lorakit.recipe.training_config import TrainingConfig
 from lorakit.tasks.batching import length
 from lorakit.training.micro_batches import largest_batch
-from lorakit.training.trainer import LoraTrainer
+from lorakit.training.trainer import LoraTrainer, budget_of_rows
 
 _LENGTHS = ("input_ids", "decoder_attention_mask")
 
@@ -44,10 +44,14 @@ def record_largest_step(
 ) -> LargestStep:
     """The run's largest step, with its own loss, uncompiled, of a prepared fake model in its mode.
 
+    Of `training` count token budget, checkpointing, dtype and clipping.
+
     Raises PlanError as `record_prepared` does, and whatever the model has against fake tensors.
     """
     rows = math.ceil(trainer.total_batch / trainer.args.world_size)
-    examples = _largest(trainer, rows)
+    budget = budget_of_rows(training.token_budget, trainer.consistency)
+    table: Any = trainer.train_dataset
+    examples = [table[i] for i in largest_batch(row_lengths(trainer), rows, budget)]
     batch = trainer.data_collator(examples)
     dtype = resolve_dtype(training.dtype)
 
@@ -71,8 +75,8 @@ def record_largest_step(
     return LargestStep(tuple(batch["input_ids"].shape), rows, recording)
 
 
-def _largest(trainer: LoraTrainer, rows: int) -> list[dict[str, Any]]:
+def row_lengths(trainer: LoraTrainer) -> list[int]:
+    """The tokens of each row that a run trains on."""
     table: Any = trainer.train_dataset
     columns = [name for name in _LENGTHS if name in table.column_names]
-    lengths = [length(row) for row in table.select_columns(columns)]
-    return [table[i] for i in largest_batch(lengths, rows, trainer.token_budget)]
+    return [length(row) for row in table.select_columns(columns)]

@@ -6,18 +6,22 @@ loss, by a step on tensors without memory (`lorakit.planner`). A run goes on wit
 
 from __future__ import annotations
 
+from dataclasses import replace
+from time import perf_counter
+
 from lorakit.errors import PlanError
-from lorakit.models.dtypes import resolve_dtype
+from lorakit.planner.checkpointing import can_checkpoint
 from lorakit.planner.fakes import fake_copy
 from lorakit.planner.recording import BASE, TRAINED
 from lorakit.planner.timeline import Timeline, timeline
 from lorakit.private.torch_names import FakeTensorMode
 from lorakit.recipe.data import Log
-from lorakit.recipe.training_config import TrainingConfig
 from lorakit.text import size_text
-from lorakit.training.largest_step import record_largest_step
+from lorakit.training.largest_step import record_largest_step, row_lengths
 from lorakit.training.memory import available_memory
+from lorakit.training.memory_advice import Settings, advice, untried
 from lorakit.training.preparation import Prepared
+from lorakit.training.trainer import budget_of_rows
 
 _SECONDS = 10.0
 
@@ -42,25 +46,34 @@ def planned_peak(run: Prepared, log: Log) -> int | None:
     memory = timeline(step.recording.events)
     shape, peak = " x ".join(map(str, step.shape)), memory.peak.total
     log(f"memory: {size_text(peak)} predicted at the peak of a step, for {shape} tokens")
-    if warning := too_little(memory, available_memory(), training, step.shape[0]):
-        log(warning)
+    needed, available = _beside_weights(memory), available_memory()
+    if needed > available:
+        log(
+            f"memory: a step is predicted to need {size_text(needed)} beside the weights, and "
+            f"{size_text(available)} are available; {_what_to_change(run, available)}"
+        )
     return peak
 
 
-def too_little(memory: Timeline, available: int, training: TrainingConfig, rows: int) -> str | None:
-    """What to change where a step needs more than is available; the weights are there already."""
-    weights = memory.peak.bytes_by[BASE] + memory.peak.bytes_by[TRAINED]
-    needed = memory.peak.total - weights
-    if needed <= available:
-        return None
-    ways = {
-        f"lower training.token_budget (now {training.token_budget})": rows > 1,
-        "shorten rows by data.max_length": rows == 1,
-        "set training.gradient_checkpointing to true": not training.gradient_checkpointing,
-        "set training.dtype to bf16": resolve_dtype(training.dtype) == "fp32",
-    }
-    advice = ", or ".join(way for way, helps in ways.items() if helps)
-    return (
-        f"memory: a step is predicted to need {size_text(needed)} beside the weights, and "
-        f"{size_text(available)} are available; {advice}"
-    )
+def _what_to_change(run: Prepared, available: int) -> str:
+    """Planned for as many seconds as the step itself may take."""
+    training, end = run.recipe.training, perf_counter() + _SECONDS
+    passes = training.token_budget // budget_of_rows(training.token_budget, run.trainer.consistency)
+    longest = passes * max(row_lengths(run.trainer))
+
+    def needs(settings: Settings) -> int:
+        token_budget, checkpointing = settings
+        changed = replace(training, token_budget=token_budget, gradient_checkpointing=checkpointing)
+        model = fake_copy(run.model, mode := FakeTensorMode())
+        step = record_largest_step(model, mode, run.trainer, changed, end - perf_counter())
+        return _beside_weights(timeline(step.recording.events))
+
+    try:
+        return advice(needs, available, training, longest, can_checkpoint(run.model))
+    except Exception:  # it takes too long, or checkpointing has something against fake tensors
+        return untried(training, can_checkpoint(run.model))
+
+
+def _beside_weights(memory: Timeline) -> int:
+    """The weights are there already."""
+    return memory.peak.total - memory.peak.bytes_by[BASE] - memory.peak.bytes_by[TRAINED]

@@ -40,6 +40,11 @@ from lorakit.training.divergence import (
 from lorakit.training.step_trainer import StepTrainer
 
 
+def budget_of_rows(token_budget: int, consistency: ConsistencyLoss | None) -> int:
+    """The tokens of a micro-batch's rows at most; such a loss reads each of them twice."""
+    return max(1, token_budget // (1 if consistency is None else 2))
+
+
 class LoraTrainer(AdapterCheckpoints, StepTrainer):
     """Trains `task` on tokenized examples, exactly `total_batch` of them in each step."""
 
@@ -62,7 +67,7 @@ class LoraTrainer(AdapterCheckpoints, StepTrainer):
         super().__init__(
             model,
             total_batch=total_batch,
-            token_budget=max(1, token_budget // (1 if consistency is None else 2)),
+            token_budget=budget_of_rows(token_budget, consistency),
             data_collator=self._collate,
             weight=task.weight,
             processing_class=tokenizer,
