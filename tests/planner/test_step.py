@@ -29,14 +29,14 @@ def test_output_that_its_own_graph_keeps_dies_with_it():
 @pytest.mark.parametrize("accumulates", [False, True])
 def test_what_gets_no_gradient_has_no_state(accumulates):
     model = nn.ModuleDict({"linear": nn.Linear(8, 4), "unused": nn.Linear(256, 256)})
-    events = record_step(
+    recording = record_step(
         model,
         {"x": torch.zeros(2, 8)},
         torch.optim.AdamW(model.parameters()),
         lambda model, batch: model["linear"](batch["x"]).sum(),
         accumulates=accumulates,
     )
-    live = [point.bytes_by for point in moments(events)]
+    live = [point.bytes_by for point in moments(recording.events)]
     gradients = sum(p.nbytes for p in model["linear"].parameters())
     steps = 2 * 4  # a counter for each parameter
     assert {point[STATE] for point in live} == {2 * gradients + steps}
