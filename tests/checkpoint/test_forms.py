@@ -209,6 +209,17 @@ def test_loralib_refuses_what_its_layers_do_not_have(tmp_path: Path) -> None:
         write(AdapterBundle(), tmp_path / "lora.safetensors", "loralib")
 
 
+@pytest.mark.parametrize("format", ["peft", "portable", "lorakit", "diffusers"])
+def test_directory_is_not_written_over_a_file(tmp_path: Path, format: str) -> None:
+    (tmp_path / "adapter").write_text("keep me")
+    bundle = AdapterBundle(
+        LoraConfig(target_modules=["unet.m"]), {"unet.m": adapter(LinearSite(3, 4))}
+    )
+    with pytest.raises(SaveError, match=f"The format {format} is a directory; .*adapter is a file"):
+        write(bundle, tmp_path / "adapter", format)
+    assert (tmp_path / "adapter").read_text() == "keep me"
+
+
 def test_bias_of_a_convolution_stands_where_loralib_keeps_it(tmp_path: Path) -> None:
     pair = {"m": adapter(ConvSite((4, 3, 3, 3)))}
     bundle = AdapterBundle(LoraConfig(target_modules=["m"]), pair, {"m.bias": torch.ones(4)})

@@ -230,6 +230,15 @@ def test_kohyas_file_of_one_part_loads_onto_it(tmp_path: Path) -> None:
         assert_close(output(ours), expected, **MODEL)
 
 
+@pytest.mark.parametrize("format", ["diffusers", "kohya"])
+def test_adapter_of_some_blocks_is_read_back_as_one_of_these(tmp_path: Path, format: str) -> None:
+    bundle, expected = adapted(unet(), target_modules=r"down_blocks.*attn1\.to_q")
+    target = tmp_path / ("a" if format == "diffusers" else "a.safetensors")
+    ours = unet()
+    lora.load_adapter(ours, write(bundle, target, format))
+    assert_close(output(ours), expected, **MODEL)
+
+
 def test_what_the_formats_cannot_hold_is_refused_by_name(tmp_path: Path) -> None:
     dora, _ = adapted(unet(), use_dora=True)
     with pytest.raises(SaveError, match="has DoRA, which diffusers does not read in these files"):

@@ -98,6 +98,20 @@ def test_portable_is_the_same_function_for_a_reader_of_r_and_alpha_alone(
     assert {layer.scaling["default"] for layer in layers} == {1.0}
 
 
+@pytest.mark.parametrize("format", ["peft", "portable", "vllm", "gguf", "mlx", "lorakit"])
+def test_adapter_of_some_layers_is_read_back_as_one_of_these(
+    base: Path, tmp_path: Path, format: str
+) -> None:
+    adapted = model(base)
+    names = SETTINGS[adapted.config.model_type]["target_modules"]
+    settings = {"target_modules": names, "layers_to_transform": [0], "init_lora_weights": False}
+    lora.inject(adapted, lora.LoraConfig(r=2, **settings))
+    adapter = lora.save_adapter(adapted, tmp_path / "adapter")
+    target = tmp_path / ("out.gguf" if format == "gguf" else "out")
+    convert(str(adapter), target, format, base=str(base))
+    assert_close(with_adapter(base, target), logits(adapted), **MODEL)
+
+
 def test_vllm_form_says_the_rank_to_serve_it_with(adapter: Path, tmp_path: Path) -> None:
     report = convert(str(adapter), tmp_path / "vllm", "vllm")
     assert report.reader_options == {"max_lora_rank": 8}

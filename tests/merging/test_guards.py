@@ -107,6 +107,20 @@ def test_directory_that_holds_no_model_is_not_replaced(
     assert (tmp_path / "mine" / "letter.txt").read_text() == "keep me"
 
 
+@pytest.mark.parametrize("other", ["notes.txt", "README.md", ".git/HEAD", "checkpoint-5/a.pt"])
+def test_model_with_other_files_beside_it_is_not_replaced(
+    base: Path, adapter: Path, tmp_path: Path, other: str
+) -> None:
+    mine = models.save(models.llama, tmp_path / "mine")
+    (mine / other).parent.mkdir(exist_ok=True)
+    (mine / other).write_text("keep me")
+    before = {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()}
+    with pytest.raises(SaveError, match="more than a model is in it") as caught:
+        lora.merge_files(adapter, base, mine, overwrite=True)
+    assert caught.value.problems == (Path(other).parts[0],)
+    assert {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()} == before
+
+
 def test_base_with_an_adapter_in_its_directory_is_refused(
     base: Path, adapter: Path, tmp_path: Path
 ) -> None:

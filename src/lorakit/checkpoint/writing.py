@@ -46,6 +46,8 @@ def write(
             f"The format {codec.name} is one file, whose name ends in "
             f"{' or '.join(codec.suffixes)}; {path} is none."
         )
+    if not codec.suffixes and path.is_file():
+        raise SaveError(f"The format {codec.name} is a directory; {path} is a file.")
     if broken := not_finite(bundle):
         raise SaveError("This adapter contains NaN or infinite values, so it is not saved:", broken)
     if others := [name for name, other in FORMATS.items() if _is_of(other, path, codec)]:

@@ -26,7 +26,12 @@ from lorakit.locks import new_directory
 from lorakit.merging.adapters import Opened, Weighted, open_adapters
 from lorakit.merging.changes import total_share
 from lorakit.merging.companions import Companions, settle
-from lorakit.merging.places import base_directory, base_of, require_place
+from lorakit.merging.places import (
+    base_directory,
+    base_of,
+    require_only_a_model,
+    require_place,
+)
 from lorakit.merging.plan import Plan, blocks_of, plan_tensors, usual_dtype
 from lorakit.merging.preparation import Prepared, prepare
 from lorakit.merging.report import MergedFiles
@@ -64,8 +69,9 @@ def merge_files(
     says so. `lora_alpha`, `check_base`, `revision` and `subfolder` are those of
     `lorakit.load_adapter`, for each adapter.
 
-    `output` must not exist or be empty; with `overwrite` it may hold a model, which stays until the
-    new one is whole. It appears complete or not at all. `bar` shows the bytes that are written.
+    `output` must not exist or be empty; with `overwrite` it may hold a model and nothing else,
+    which stays until the new one is whole. It appears complete or not at all. `bar` shows the bytes
+    that are written.
 
     Raises what reading and loading raise, ConfigError if no base is named, TargetError for what no
     weight can hold, FormatError for NaN in the base, SaveError for an output that cannot be
@@ -86,8 +92,9 @@ def merge_files(
     companions = settle(prepared[0].model, name, base_revision, directory, beside, own)
     cut = _cut(checkpoint, plan, max_shard_size)
     with new_directory(output, overwrite) as new:
-        size = _write(new, cut, plan, bar)
         companions.write(new, usual_dtype(checkpoint), bool(plan.untied))
+        require_only_a_model(output, new)
+        size = _write(new, cut, plan, bar)
     return _report(output, name, opened, prepared, plan, companions, list(cut), size)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from lorakit.base_checkpoints.layout import ADAPTER_CONFIG
@@ -10,12 +11,17 @@ from lorakit.errors import ConfigError, FormatError, SaveError
 from lorakit.foreign_files import local_path
 from lorakit.merging.adapters import Opened
 from lorakit.models.loading import load_config
-from lorakit.models.small_files import download
+from lorakit.models.small_files import TEMPLATES, TOKENIZER, download
 from lorakit.runs.directory import ADAPTER, RECIPE
 
 _WEIGHTS, _PICKLES = "model*.safetensors", "pytorch_model*.bin"
 """transformers' names; repositories may hold other copies of the weights beside them."""
 _BESIDE = ("*.json", "*.txt", "*.model", "*.jinja", "LICENSE*", "NOTICE*")
+_OF_A_MODEL = (
+    *(_WEIGHTS, _PICKLES, "*.index.json", "config.json", "generation_config.json"),
+    *(*TOKENIZER, *TEMPLATES),
+)
+"""What any model's directory may have, also where the new one has not."""
 
 
 def base_of(adapters: Sequence[Opened], base: str | None) -> tuple[str, str | None]:
@@ -98,3 +104,24 @@ def require_place(
             raise SaveError(f"{output} holds {what} that is merged; pass another --output.")
         if there in here.parents and what == "the base":
             raise SaveError(f"{output} is inside the base {place}; pass another --output.")
+
+
+def require_only_a_model(output: Path, new: Path) -> None:
+    """Raise SaveError that lists what `output` has and the model in `new` does not replace.
+
+    `new` has all of that model but its weights.
+    """
+    written = {path.relative_to(new) for path in new.rglob("*")}
+    folders = [Path(), *(path for path in written if (new / path).is_dir())]
+    found = [path for folder in folders for path in (output / folder).glob("*")]
+    others = {path.relative_to(output) for path in found if not _is_of_a_model(path)} - written
+    if others:
+        raise SaveError(
+            f"{output} is not replaced, as more than a model is in it; move that away, or pass a "
+            "new directory with --output:",
+            sorted(map(str, others)),
+        )
+
+
+def _is_of_a_model(path: Path) -> bool:
+    return path.is_file() and any(fnmatch(path.name, pattern) for pattern in _OF_A_MODEL)

@@ -62,11 +62,11 @@ def read_facts(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def with_facts(bundle: AdapterBundle, table: Mapping[str, Any]) -> AdapterBundle:
-    """The bundle with what `read_facts` found."""
+    """The bundle with what `read_facts` found; where that names the modules, they are stated."""
     facts = {name: table[name] for name in _FACTS if table.get(name) is not None}
     if "base_class" in facts:
         facts["base_class"] = tuple(facts["base_class"])
-    return replace(bundle, **facts)
+    return replace(bundle, targets_stated=bundle.targets_stated or "modules" in table, **facts)
 
 
 def in_own_names(found: Mapping[str, T], table: Mapping[str, Any], file: Path) -> dict[str, T]:
