@@ -74,6 +74,18 @@ def test_the_same_values_cannot_be_weighted() -> None:
     assert refused((one, 0.5))[1].endswith("add up to 1, not 0.5")
 
 
+def test_copies_of_the_bases_table_do_not_bind_the_weights() -> None:
+    table = {"embed.weight": torch.ones(9, 4)}
+    one, other = (
+        bundle({"embed": adapter(EmbeddingSite(9, 4), 2)}, trained=dict(table)) for _ in range(2)
+    )
+    total = lora.combine([(one, 0.7), (other, 0.5)])
+    assert torch.equal(total.bundle.trained["embed.weight"], table["embed.weight"])
+    another = replace(other, trained={"embed.weight": torch.zeros(9, 4)})
+    (problem,) = refused((one, 0.7), (another, 0.5))
+    assert problem.startswith("embed.weight differs between adapter 1 and adapter 2")
+
+
 def test_rows_with_other_values_or_beside_a_whole_table_are_refused() -> None:
     one, other = (bundle({"embed": tokens([1, 4])}) for _ in range(2))
     (problem,) = refused((one, 0.5), (other, 0.5))

@@ -112,6 +112,20 @@ def test_adapter_of_some_layers_is_read_back_as_one_of_these(
     assert_close(with_adapter(base, target), logits(adapted), **MODEL)
 
 
+@pytest.mark.parametrize("name", ["out", "out.gguf"])
+def test_table_of_the_base_in_a_file_of_peft_is_left_out(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    base, target = tmp_path / "base", tmp_path / name
+    AutoModelForCausalLM.from_config(LLAMA).save_pretrained(base)
+    config = peft.LoraConfig(r=2, target_modules=["embed_tokens"], init_lora_weights=False)
+    theirs = peft.get_peft_model(model(base), config)
+    theirs.save_pretrained(tmp_path / "theirs", save_embedding_layers=True)
+    assert read(tmp_path / "theirs").trained
+    convert(str(tmp_path / "theirs"), target, target.suffix[1:] or "peft", base=str(base))
+    assert not read(target).trained
+    assert_close(with_adapter(base, target), logits(theirs), **MODEL)
+
+
 def test_vllm_form_says_the_rank_to_serve_it_with(adapter: Path, tmp_path: Path) -> None:
     report = convert(str(adapter), tmp_path / "vllm", "vllm")
     assert report.reader_options == {"max_lora_rank": 8}

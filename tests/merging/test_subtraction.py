@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.testing import assert_close
 from transformers import PreTrainedModel
 
 import lorakit as lora
-from lorakit.errors import TargetError
+from lorakit.errors import MismatchError, TargetError
 from tests.merging.models import IDS, gpt2, llama
 from tests.tolerances import MODEL
 
@@ -94,6 +97,28 @@ def test_what_cannot_be_taken_off_is_named_and_nothing_is_written(config, tmp_pa
     with pytest.raises(TargetError, match=r"DoRA|trained in full"):
         lora.subtract(base, adapter, tmp_path / "off")
     assert not (tmp_path / "off").exists()
+
+
+def test_embedding_of_peft_is_taken_off_though_its_file_has_the_bases_table(tmp_path: Path) -> None:
+    model = llama()
+    base, adapter = saved(model, tmp_path / "base"), tmp_path / "adapter"
+    config = peft.LoraConfig(
+        r=2, target_modules=["q_proj", "embed_tokens"], init_lora_weights=False
+    )
+    peft.get_peft_model(model, config).save_pretrained(adapter, save_embedding_layers=True)
+    lora.merge_files(adapter, base, tmp_path / "merged")
+    lora.subtract(tmp_path / "merged", adapter, tmp_path / "off")
+    found = weights(tmp_path / "off", type(model))
+    for name, value in weights(base, type(model)).items():
+        assert_close(found[name], value, **MODEL)
+    table = load_file(base / "model.safetensors")
+    table["model.embed_tokens.weight"] += 1
+    save_file(table, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        MismatchError, match=r"embed_tokens\.weight is the base weight of an adapted"
+    ):
+        lora.merge_files(adapter, base, tmp_path / "other")
+    lora.merge_files(adapter, base, tmp_path / "other", check_base=False)
 
 
 def test_rows_of_tokens_cannot_be_taken_off(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def _trained_problems(addends: Iterable[Addend]) -> list[str]:
         first = those[0].bundle.trained[name]
         if not all(_equal({"": x.bundle.trained[name]}, {"": first}) for x in those):
             found.append(f"{name} differs between {labels}; {_REPLACED}")
-        else:
+        elif any(name not in addend.bundle.base_copies for addend in those):
             weights = [addend.weight for addend in those]
             found += [f"{name}: {why}" for why in _weight_problems(weights, labels)]
     return found

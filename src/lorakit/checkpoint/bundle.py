@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lorakit.config import LoraConfig
 from lorakit.functional.finite import is_finite
-from lorakit.variants import ModuleAdapter
+from lorakit.variants import ModuleAdapter, RowsSite
 
 _FACTOR_TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -69,6 +69,13 @@ class AdapterBundle:
         for name, adapter in self.adapters.items():
             result |= {f"{name}.{leaf}": tensor for leaf, tensor in adapter.tensors.items()}
         return result | dict(self.trained)
+
+    @property
+    def base_copies(self) -> dict[str, Tensor]:
+        """Weights of the base itself, which PEFT's files have of adapted embeddings."""
+        owners = {n: x for n, x in self.adapters.items() if not isinstance(x.site, RowsSite)}
+        weights = {f"{name}.weight" for name in owners}
+        return {name: tensor for name, tensor in self.trained.items() if name in weights}
 
 
 def not_finite(bundle: AdapterBundle) -> list[str]:

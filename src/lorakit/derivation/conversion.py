@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,6 +110,7 @@ def convert(
     if codec.needs_base:
         config = load_config(_required(name, source)).to_dict()
         codec = codec.for_base(config)
+    bundle = bundle if config is None else _without_base_copies(bundle, config)
     require_free(target, overwrite, config)
     with undone_on_error(local_path(target)):
         write(bundle, target, format, base=config)
@@ -120,6 +122,13 @@ def _needs_base(bundle: AdapterBundle, codec: Codec) -> bool:
     if bundle.format == codec.name:
         return False
     return bundle.spelling is not None or any(x.site is None for x in bundle.adapters.values())
+
+
+def _without_base_copies(bundle: AdapterBundle, config: Mapping[str, Any]) -> AdapterBundle:
+    """The bundle without tables of the base that are as large as the base's own."""
+    sizes = {part.get("vocab_size") for part in (config, config.get("text_config") or {})}
+    copies = {n for n, table in bundle.base_copies.items() if len(table) in sizes}
+    return replace(bundle, trained={n: t for n, t in bundle.trained.items() if n not in copies})
 
 
 def _required(base: str | None, source: str) -> str:

@@ -104,7 +104,7 @@ def _require_sums(opened: Sequence[Opened]) -> None:
         (name, f"{one.source} was trained in full there, which a negative weight cannot take back")
         for one in opened
         if one.weight < 0
-        for name in one.bundle.trained
+        for name in one.bundle.trained.keys() - one.bundle.base_copies.keys()
     ]
     if problems:
         raise TargetError(

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lorakit.base_checkpoints import BaseCheckpoint
@@ -19,6 +20,7 @@ from lorakit.checkpoint.late_names import in_model_names
 from lorakit.errors import MismatchError
 from lorakit.injection.folding import require_weights_hold
 from lorakit.injection.transfer.loading import another_base
+from lorakit.injection.transfer.trained_tensors import ANOTHER_WEIGHT
 from lorakit.layers.conversion import lora_layers
 from lorakit.merging.adapters import Opened
 from lorakit.merging.changes import Added, Change, Placed, adapted
@@ -80,9 +82,11 @@ def prepare(
     changes = _changes(model, tables)
     samples = _samples(model, names, checkpoint, tables)
     verified = _is_base(one.bundle, samples, report.renamed)
-    if check_base and verified is False:
-        headline = f"{one.source} does not fit the base {base}:"
-        raise MismatchError(headline, [another_base(one.bundle)])
+    if check_base:
+        problems = [] if verified is not False else [another_base(one.bundle)]
+        problems += _differing_copies(one.bundle, names, checkpoint)
+        if problems:
+            raise MismatchError(f"{one.source} does not fit the base {base}:", problems)
     return Prepared(model, shapes, ties, names, changes, tables, verified, report.renamed)
 
 
@@ -139,6 +143,21 @@ def _is_base(
     stored = bundle.fingerprint or {}
     before = {renamed.get(name, name): taken for name, taken in samples.items()}
     return compare_samples(stored, samples) or compare_samples(stored, before)
+
+
+def _differing_copies(
+    bundle: AdapterBundle, names: CheckpointNames, checkpoint: BaseCheckpoint
+) -> list[str]:
+    """The base's weights in an adapter's file that are not those of the checkpoint."""
+    keys = {name: key for key, name in names.of_key.items()}
+    problems = []
+    for name, copy in bundle.base_copies.items():
+        stored = checkpoint.tensors.get(keys.get(name, ""))
+        if stored is None or stored.shape != tuple(copy.shape):
+            continue
+        if not torch.equal(checkpoint.read(keys[name]), copy.to(stored.dtype)):
+            problems.append(f"{name} {ANOTHER_WEIGHT}")
+    return problems
 
 
 def _samples(

@@ -33,11 +33,7 @@ def place_trained(
         tensors = {**module._parameters, **module._buffers} if module is not None else {}
         here = tensors.get(leaf)
         if owner in bundle.adapters and not is_bias(leaf):
-            text = (
-                "is the base weight of an adapted module and differs from this model's; load the "
-                "base that the adapter was trained on, with the same resized vocabulary"
-            )
-            problems.append((name, text))
+            problems.append((name, ANOTHER_WEIGHT))
         elif module is None or here is None:
             text = f"is unexpected: the model has no such parameter{hints.get(owner, '')}"
             problems.append((name, f"{text}; load a base with that head"))
@@ -50,6 +46,12 @@ def place_trained(
             places[name] = module, leaf
     problems += one_of_one_module(places, bundle.trained)
     return places, problems + _missing_saved_tensors(modules, bundle)
+
+
+ANOTHER_WEIGHT = (
+    "is the base weight of an adapted module and differs from this model's; load the base that the "
+    "adapter was trained on, with the same resized vocabulary"
+)
 
 
 def closest(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, str]:
