@@ -261,7 +261,7 @@ def test_no_adapter_at_all_is_refused(base: Path, tmp_path: Path) -> None:
 def test_dora_is_merged_alone(base: Path, adapter: Path, tmp_path: Path) -> None:
     config = {"target_modules": ["q_proj"], "use_dora": True}
     dora = models.adapt(base, LlamaForCausalLM, tmp_path / "dora", **config)
-    match = r"merged alone.*\n.*dora has DoRA, whose update depends on the base"
+    match = r"merged alone.*\n.*dora has DoRA, which changes the base weight itself"
     refused(TargetError, match, [(adapter, 0.5), (dora, 0.5)], base, tmp_path / "merged")
     refused(TargetError, match, [(dora, 0.5)], base, tmp_path / "merged")
 
