@@ -209,6 +209,19 @@ def test_loralib_refuses_what_its_layers_do_not_have(tmp_path: Path) -> None:
         write(AdapterBundle(), tmp_path / "lora.safetensors", "loralib")
 
 
+def test_loralib_refuses_the_bases_table_beside_its_adapter(tmp_path: Path) -> None:
+    pair = {"e": adapter(EmbeddingSite(9, 4))}
+    config = LoraConfig(target_modules=["e"])
+    with pytest.raises(SaveError) as caught:
+        write(
+            AdapterBundle(config, pair, {"e.weight": torch.ones(9, 4)}),
+            tmp_path / "l.pt",
+            "loralib",
+        )
+    assert [problem.split()[0] for problem in caught.value.problems] == ["e.weight"]
+    assert not (tmp_path / "l.pt").exists()
+
+
 @pytest.mark.parametrize("format", ["peft", "portable", "lorakit", "diffusers"])
 def test_directory_is_not_written_over_a_file(tmp_path: Path, format: str) -> None:
     (tmp_path / "adapter").write_text("keep me")

@@ -28,7 +28,12 @@ def unsupported(bundle: AdapterBundle) -> list[str]:
     """What of the bundle loralib's layers do not have."""
     if bundle.method != "lora":
         return [f"its method is {bundle.method}; loralib's files have LoRA"]
-    return list(_unsupported_adapters(bundle))
+    copies = [
+        f"{name} is the base's own weight beside its adapter; where it is as large as the base's, "
+        "lorakit convert --base MODEL leaves it out"
+        for name in bundle.base_copies
+    ]
+    return copies + list(_unsupported_adapters(bundle))
 
 
 def _unsupported_adapters(bundle: AdapterBundle) -> Iterator[str]:
