@@ -232,7 +232,7 @@ def test_kohyas_file_of_one_part_loads_onto_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", ["diffusers", "kohya"])
 def test_adapter_of_some_blocks_is_read_back_as_one_of_these(tmp_path: Path, format: str) -> None:
-    bundle, expected = adapted(unet(), target_modules=r"down_blocks.*attn1\.to_q")
+    bundle, expected = adapted(unet(), target_modules=r"down_blocks.*attn1\.to_[qk]")
     target = tmp_path / ("a" if format == "diffusers" else "a.safetensors")
     ours = unet()
     lora.load_adapter(ours, write(bundle, target, format))

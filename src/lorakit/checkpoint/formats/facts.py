@@ -27,6 +27,7 @@ from lorakit.checkpoint.header import (
     table_of,
     type_problems,
 )
+from lorakit.checkpoint.settings import targets_of
 from lorakit.errors import FormatError
 
 T = TypeVar("T")
@@ -66,7 +67,10 @@ def with_facts(bundle: AdapterBundle, table: Mapping[str, Any]) -> AdapterBundle
     facts = {name: table[name] for name in _FACTS if table.get(name) is not None}
     if "base_class" in facts:
         facts["base_class"] = tuple(facts["base_class"])
-    return replace(bundle, targets_stated=bundle.targets_stated or "modules" in table, **facts)
+    if "modules" in table:
+        facts["config"] = bundle.config.replace(**targets_of(bundle.adapters))
+        facts["targets_stated"] = True
+    return replace(bundle, **facts)
 
 
 def in_own_names(found: Mapping[str, T], table: Mapping[str, Any], file: Path) -> dict[str, T]:
