@@ -18,6 +18,7 @@ import lorakit as lora
 from lorakit.checkpoint import read, write
 from lorakit.errors import FormatError, SaveError
 from lorakit.injection.transfer.saving import bundle_of
+from tests.checkpoint.bundles import assert_equal_tensors
 from tests.tolerances import EXACT, MODEL
 
 FILE = "adapter_model.safetensors"
@@ -214,3 +215,15 @@ def test_loralib_file_of_a_compiled_model_is_read(tmp_path: Path) -> None:
     again = Net().eval()
     lora.load_adapter(again, tmp_path / "lora.pt", lora_alpha=8)
     assert_close(again(IDS), model(IDS), **EXACT)
+
+
+def test_dora_of_layers_that_lorakit_does_not_adapt_is_written_as_it_was_read(
+    tmp_path: Path,
+) -> None:
+    model = nn.ModuleDict({"table": nn.Embedding(9, 4), "conv": nn.Conv2d(3, 4, 3)})
+    config = peft.LoraConfig(r=2, target_modules=["table", "conv"], use_dora=True)
+    theirs = peft.get_peft_model(model, config)
+    theirs.save_pretrained(tmp_path / "theirs", save_embedding_layers=False)
+    write(read(tmp_path / "theirs"), tmp_path / "ours")
+    expected, found = (load_file(tmp_path / name / FILE) for name in ("theirs", "ours"))
+    assert_equal_tensors(found, expected)

@@ -48,10 +48,12 @@ def encode(bundle: AdapterBundle) -> PeftFiles:
     outer = _outer_names(portable) | file_names(portable) | outer_names(rows)
     tensors, listed = encode_rows(rows)
     for name, adapter in portable.items():
-        suffixes = EMBEDDING_FACTORS if kinds[name] == "embedding" else FACTORS
-        for suffix, leaf in suffixes.items():
-            if leaf in adapter.tensors:
-                tensors[PREFIX + outer[name] + suffix] = adapter.tensors[leaf]
+        known = FACTORS | (EMBEDDING_FACTORS if kinds[name] == "embedding" else {})
+        suffixes = {
+            leaf: suffix for suffix, leaf in known.items()
+        }  # an embedding's in place of A's
+        for leaf, tensor in adapter.tensors.items():
+            tensors[PREFIX + outer[name] + suffixes[leaf]] = tensor
     for name, tensor in bundle.trained.items():
         tensors[PREFIX + trained_names.encoded(name, outer)] = tensor
     tensors = for_safetensors({key: tensors[key] for key in sorted(tensors)})
