@@ -204,6 +204,13 @@ def test_curve_holds_the_peak_and_modules_their_share():
     assert {point.phase for point in plan.memory.curve} >= {"forward", "backward"}
 
 
+def test_weights_and_state_are_there_at_the_end_of_the_curve():
+    plan = lora.plan(SMALL["llama"], "full", batch=2, length=16)
+    last = plan.memory.curve[-1].bytes_by
+    for kind in ("base weights", "trained weights", "optimizer state"):
+        assert last[kind] == plan.bytes_by[kind]
+
+
 def test_impossible_settings_are_listed_at_once():
     with pytest.raises(ConfigError, match="batch is 0") as error:
         lora.plan(
