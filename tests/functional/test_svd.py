@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +34,23 @@ def test_decomposition_is_that_of_the_dense_product(
     for columns in (found.left_OK, found.right_IK):
         assert_close(columns.t() @ columns, torch.eye(k, dtype=torch.float64), **CLOSE)
     assert_close(svd.singular_values(a, b, s), found.values_K, **CLOSE)
+
+
+@pytest.mark.parametrize("case", ["dependent", "graded", "nearly cancelling", "zero"])
+def test_first_vectors_of_a_hard_product_are_as_exact_as_those_of_the_dense_one(case: str) -> None:
+    (a, b), kept = factors(o=60, r=8, i=50, seed=0), 5
+    if case == "graded":
+        a = torch.logspace(0, -12, 8, dtype=a.dtype)[:, None] * a
+    else:
+        less = {"dependent": 1.0, "nearly cancelling": -1 + 1e-6, "zero": -1.0}[case]
+        a, b = torch.cat([a, a]), torch.cat([b, less * b], dim=1)
+    found, dense = svd.decompose(a, b, 2.0, kept), 2.0 * b @ a
+    u, values, vt = torch.linalg.svd(dense, full_matrices=False)
+    best = (u[:, :kept] * values[:kept]) @ vt[:kept]
+    assert_close((found.left_OK * found.values_K[:kept]) @ found.right_IK.t(), best, **CLOSE)
+    assert_close(found.values_K[:8], values[:8], **CLOSE)
+    for columns in (found.left_OK, found.right_IK):
+        assert_close(columns.t() @ columns, torch.eye(kept, dtype=torch.float64), **CLOSE)
 
 
 def test_singular_values_of_bfloat16_factors_are_float32() -> None:

@@ -35,13 +35,15 @@ def approximate(adapter: ModuleAdapter, size: Size | None, dtype: torch.dtype) -
     """The adapter, whose factors are float64, in this size and dtype; its scale stays."""
     site, scale, rank = _site(adapter), adapter.spec.scaling, adapter.spec.r
     pairs = list(site.pairs(adapter.tensors["lora_A"], adapter.tensors["lora_B"]))
-    norm = abs(scale) * math.hypot(*(float(svd.product_norm(a, b)) for a, b in pairs))
-    if not math.isfinite(norm):
-        return Approximation(adapter, math.inf, norm)
+    if not math.isfinite(abs(scale) * math.hypot(*(_norm(a) * _norm(b) for a, b in pairs))):
+        return Approximation(adapter, math.inf, math.inf)
     parts: list[Svd] = []
     if size is not None and (size.rank is None or size.rank < rank):
         vectors = None if size.rank is None else site.pair_rank(size.rank)
         parts = [svd.decompose(a, b, scale, vectors) for a, b in pairs]
+    norms = [_norm(part.values_K) for part in parts] or [
+        abs(scale) * float(svd.product_norm(a, b)) for a, b in pairs
+    ]
     wanted = rank if size is None else size.rank_of(site, [x.values_K for x in parts], rank)
     within = site.pair_rank(wanted)
     if wanted < rank:
@@ -53,7 +55,7 @@ def approximate(adapter: ModuleAdapter, size: Size | None, dtype: torch.dtype) -
     both = zip(pairs, site.pairs(near.tensors["lora_A"], near.tensors["lora_B"]), strict=True)
     rounding = [abs(scale) * float(_difference(*pair)) for pair in both]
     # The rounding is at a right angle to what was cut, or as good as.
-    return Approximation(near, math.hypot(cut, *rounding), norm)
+    return Approximation(near, math.hypot(cut, *rounding), math.hypot(*norms))
 
 
 def from_matrices(

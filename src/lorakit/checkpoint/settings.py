@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lorakit.config import LoraConfig
-from lorakit.variants import ModuleAdapter
+from lorakit.variants import AdapterSpec, ModuleAdapter
 from lorakit.variants.parameter_site import parameters_of
 from lorakit.variants.trainable_tokens import rows_of
 
@@ -17,24 +17,31 @@ def with_settings_of(config: LoraConfig, adapters: Mapping[str, ModuleAdapter]) 
     rows = rows_of(adapters)
     others = {name: adapter for name, adapter in adapters.items() if name not in rows}
     specs = {name: adapter.spec for name, adapter in others.items()}
-    first = next(iter(specs.values()), None)
-    if first is not None:
-        config = config.replace(
-            r=first.r,
-            lora_alpha=first.lora_alpha,
-            lora_dropout=max(spec.lora_dropout for spec in specs.values()),
-            use_rslora=first.use_rslora,
-            variant=first.variant,
-        )
     sites = {name: adapter.site for name, adapter in others.items()}
     return config.replace(
-        rank_pattern={_exactly(n): x.r for n, x in specs.items() if x.r != config.r},
-        alpha_pattern={
-            _exactly(n): x.lora_alpha for n, x in specs.items() if x.lora_alpha != config.lora_alpha
-        },
+        **_settings_of(specs),
         slices={n: x.slices for n, x in sites.items() if x is not None and x.slices is not None},
         trainable_token_indices=rows or None,
     )
+
+
+def _settings_of(specs: Mapping[str, AdapterSpec]) -> dict[str, Any]:
+    """Those of the first, and patterns for the others; without any the config's own stay."""
+    if not specs:
+        return {"rank_pattern": {}, "alpha_pattern": {}}
+    first = next(iter(specs.values()))
+    alpha = first.lora_alpha
+    return {
+        "r": first.r,
+        "lora_alpha": alpha,
+        "lora_dropout": max(spec.lora_dropout for spec in specs.values()),
+        "use_rslora": first.use_rslora,
+        "variant": first.variant,
+        "rank_pattern": {_exactly(n): x.r for n, x in specs.items() if x.r != first.r},
+        "alpha_pattern": {
+            _exactly(n): x.lora_alpha for n, x in specs.items() if x.lora_alpha != alpha
+        },
+    }
 
 
 def targets_of(adapters: Mapping[str, ModuleAdapter]) -> dict[str, Any]:

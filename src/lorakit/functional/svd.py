@@ -4,7 +4,8 @@
     s B A = (Q_b u) diag(sigma) (Q_a v)^T
 
 Shapes: A (R, I), B (O, R); sigma (K,), Q_b u (O, K), Q_a v (I, K) with K = min(O, R, I). It costs
-about (O + I) R^2 operations, and no matrix of size (O, I) is formed.
+about (O + I) R^2 operations, and no matrix of size (O, I) is formed. Nor is Q: its Householder
+reflections are applied to the columns of u and v that are wanted.
 
 The first R singular values and vectors are the best approximation of rank R in the Frobenius norm,
 and what it misses is the root of the sum of squares of the other values (Eckart and Young, 1936).
@@ -39,10 +40,28 @@ def decompose(a_RI: Tensor, b_OR: Tensor, s: float, vectors: int | None = None) 
     >>> decompose(torch.tensor([[0.0, 3.0]]), torch.tensor([[2.0], [0.0]]), s=0.5).values_K
     tensor([3.])
     """
-    left_OR, upper_b = torch.linalg.qr(_wide(b_OR))
-    right_IR, upper_a = torch.linalg.qr(_wide(a_RI).t())
-    u, values_K, vt = torch.linalg.svd(upper_b @ upper_a.t() * s, full_matrices=False)
-    return Svd(left_OR @ u[:, :vectors], values_K, right_IR @ vt[:vectors].t())
+    left, right = _qr(_wide(b_OR)), _qr(_wide(a_RI).t())
+    u, values_K, vt = torch.linalg.svd(left.upper @ right.upper.t() * s, full_matrices=False)
+    return Svd(left.times(u[:, :vectors]), values_K, right.times(vt[:vectors].t()))
+
+
+class _Qr(NamedTuple):
+    """Q R: R, and Q (M, K) as the reflections that it is made of."""
+
+    reflections_MK: Tensor
+    tau_K: Tensor
+    upper: Tensor
+
+    def times(self, x_KN: Tensor) -> Tensor:
+        """Q x."""
+        padded_MN = F.pad(x_KN, (0, 0, 0, len(self.reflections_MK) - len(x_KN)))
+        return torch.ormqr(self.reflections_MK, self.tau_K, padded_MN)
+
+
+def _qr(matrix: Tensor) -> _Qr:
+    packed, tau_K = torch.geqrf(matrix)
+    k = len(tau_K)
+    return _Qr(packed[:, :k], tau_K, packed[:k].triu())
 
 
 def singular_values(a_RI: Tensor, b_OR: Tensor, s: float) -> Tensor:
