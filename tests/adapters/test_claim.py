@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,3 +64,16 @@ def test_a_set_that_is_gone_or_of_the_original_does_not_have_it(tmp_path: Path) 
     again.activate("a")
     expected = output(alone(zoo.llama, path), **CASE.batch())
     assert_close(output(model, **CASE.batch()), expected, **MODEL)
+
+
+def test_a_model_is_in_memory_no_longer_than_its_user_has_it(tmp_path: Path) -> None:
+    """The choice of the base is that of all sets."""
+    path, model = save(zoo.llama, tmp_path, r=2, target_modules=["q_proj"]), zoo.llama()
+    adapters = AdapterSet(model)
+    adapters.load("a", path)
+    output(model, **CASE.batch())
+    adapters.close()
+    module = weakref.ref(model.get_submodule("model.layers.0.self_attn.q_proj"))
+    del adapters, model
+    gc.collect()
+    assert module() is None

@@ -160,6 +160,47 @@ def test_dropout_drops_the_same_in_backward() -> None:
     assert_close((x * x.grad).sum(), y.sum(), **MODEL)
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["train", "eval"])
+def test_a_backward_pass_is_in_the_mode_of_its_forward(before: bool) -> None:
+    adapters = set_of(["a"], lora_dropout=0.5)
+    layer: Any = adapters.model.train(before).get_submodule("3")
+    torch.nn.init.zeros_(layer.bias)
+    x = torch.randn(2, 3, 12, requires_grad=True)
+    with adapters.rows(["a", None]):
+        y = torch.compile(layer, fullgraph=True, backend="aot_eager")(x)
+        adapters.model.train(not before)
+        y.sum().backward()
+    assert x.grad is not None
+    assert_close((x * x.grad).sum(), y.sum(), **MODEL)
+    assert layer.training is not before
+
+
+def test_adapters_that_change_before_their_backward_are_an_error() -> None:
+    """Outside of a graph autograd says so."""
+    adapters = set_of(["a", "b"])
+    compiled, optimizer = compiled_of(adapters), torch.optim.SGD(adapters.parameters("a"), lr=1)
+    with adapters.rows(MIXED):
+        first, second = (compiled(X).square().sum() for _ in range(2))
+    with adapters.rows(["b"] * 4):
+        third = compiled(X).square().sum()
+    first.backward()
+    optimizer.step()
+    with pytest.raises(StateError, match=r"3 have changed in place.*call backward"):
+        second.backward()
+    third.backward()
+
+
+@pytest.mark.parametrize("shape", [(12,), (0, 12)], ids=str)
+def test_an_active_adapter_takes_any_input_in_a_graph_too(shape: tuple[int, ...]) -> None:
+    adapters, x = set_of(["a"]), torch.randn(shape)
+    adapters.activate("a")
+    layer: Any = adapters.model.get_submodule("3")
+    expected = layer(x)
+    found = torch.compile(layer, fullgraph=True, backend="aot_eager")(x)
+    assert_close(found, expected, **MODEL)
+    found.sum().backward()
+
+
 def test_without_one_that_learns_only_the_input_has_a_gradient(tmp_path: Path) -> None:
     adapters, x = set_of([]), X.clone().requires_grad_()
     adapters.model.requires_grad_(False)

@@ -210,3 +210,7 @@ def test_an_input_without_rows_is_an_error(tmp_path: Path) -> None:
     adapters = loaded_set(model, {"a": save(build, tmp_path, r=1, target_modules=["0"])})
     with adapters.rows(["a", None]), pytest.raises(StateError, match="of one dimension"):
         model(torch.randn(4))
+    for name in "bc":
+        adapters.add(name, lorakit.LoraConfig(r=1, target_modules=["0"]))
+    with adapters.rows(["b", "c"]), pytest.raises(StateError, match="of one dimension"):
+        model(torch.randn(4))

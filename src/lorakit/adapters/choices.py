@@ -43,7 +43,7 @@ class Place(Protocol):
 
 
 class Choice:
-    """What each place runs, found when it is first asked; by itself the base everywhere."""
+    """What each place runs, found when it is first asked."""
 
     count: int | None = None
     """How many rows were named; None where that does not matter."""
@@ -91,6 +91,11 @@ class Choice:
     def entries(self, place: Place) -> Sequence[Entry | None]:
         """What each row has at this place, or what all have; nothing for the base."""
         return ()
+
+    def learning(self, place: Place) -> list[Tensor]:
+        """The Parameters of its adapters at this place."""
+        found = (slab.entries.get(place.name) for slab in {*self._slabs} if slab is not None)
+        return [t for entry in found if entry is not None and entry.trains for t in entry.tensors]
 
     def forget(self, place: Place) -> None:
         """Find this plan anew: the module has changed."""
@@ -140,7 +145,17 @@ class Sum(Choice):
         return (Entry(weighted_sum(values)),) if values else ()
 
 
-BASE = Choice()
+class Base(Choice):
+    """No adapter. All sets have this one choice, so it remembers no place."""
+
+    def plan(self, place: Place) -> Plan | None:
+        return None
+
+    def plan_in_graph(self, place: Place) -> Plan | None:
+        return None
+
+
+BASE = Base()
 
 
 def is_one(weights: Mapping[str, float]) -> bool:

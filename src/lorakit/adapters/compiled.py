@@ -24,9 +24,13 @@ class Writer(Protocol):
     """A module of a set."""
 
     module: nn.Module
+    name: str
 
     def plan_in_graph(self) -> Callable[[Tensor], Tensor] | None:
         """What runs here and now where there are gradients; None for the base."""
+
+    def learning(self) -> list[Tensor]:
+        """The Parameters of the adapters that run here and now."""
 
     def write(self, input: Tensor, output: Tensor) -> None:
         """Turn the base's output for this input into that of the chosen adapter, in place."""

@@ -23,10 +23,13 @@ from torch import Tensor
 
 from lorakit.adapters.compiled import Writer, as_traced, writer_of
 from lorakit.adapters.trained import Segments
+from lorakit.errors import StateError
+from lorakit.private.torch_names import version_of
 
 _FORWARD, _BACKWARD = "lorakit::with_adapter", "lorakit::with_adapter_backward"
 
-LEARNING, RESTING = torch.zeros((), requires_grad=True), torch.zeros(())
+LEARNING = torch.zeros((), device="cpu", requires_grad=True)
+RESTING = torch.zeros((), device="cpu")
 """An input of the operation: where adapters learn, it has a backward even if the module's input
 needs no gradient. Its own gradient is 0."""
 
@@ -37,8 +40,10 @@ class Step(bytearray):
     def __init__(self, number: int, place: Writer, device: torch.device) -> None:
         super().__init__(number.to_bytes(8, sys.byteorder, signed=True))
         self.module: Any = place.module
+        self._name, self._training = place.name, self.module.training
         self._plan = place.plan_in_graph()
-        self._random = _random_state(device) if place.module.training else None
+        self._random = _random_state(device) if self._training else None
+        self._learning = [(tensor, version_of(tensor)) for tensor in place.learning()]
 
     def output(self, input: Tensor, base: Tensor) -> Tensor:
         """The output with the adapters, where `base` is that without; never the same memory."""
@@ -47,12 +52,21 @@ class Step(bytearray):
         return base.clone() if self._plan is None else self._plan(input)
 
     def backward(self, gradient: Tensor, input: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients of input and base; the adapters' go where theirs are collected."""
+        """The gradients of input and base; the adapters' go where theirs are collected.
+
+        Raises StateError for adapters that have changed in place since the forward.
+        """
+        if any(version_of(tensor) != version for tensor, version in self._learning):
+            raise StateError(
+                f"The adapters of {self._name} have changed in place, as by an optimizer's step, "
+                "between a forward and its backward, which needs them as they were; call "
+                "backward() before."
+            )
         if self._plan is None:
             return torch.zeros_like(input), gradient.clone()
         x = input.detach().requires_grad_(input.is_floating_point())
         base = gradient.new_zeros(()).expand_as(gradient)
-        with as_traced(self.module, input, gradient):
+        with as_traced(self.module, input, gradient), _in_mode(self.module, self._training):
             if isinstance(self._plan, Segments) and self._plan.scales_rows:
                 base = self.module.base_forward(x.detach()).requires_grad_()
             with torch.enable_grad(), _again(self._random, input.device):
@@ -90,7 +104,7 @@ def _forward(input: Tensor, base: Tensor, anchor: Tensor, writer: int) -> tuple[
 
 def _backward(gradient: Tensor, input: Tensor, ticket: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     to_input, to_base = _steps[int(ticket)].backward(gradient, input)
-    return to_input.contiguous(), to_base.contiguous(), torch.zeros(())
+    return to_input.contiguous(), to_base.contiguous(), torch.zeros((), device="cpu")
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Any) -> None:
@@ -133,6 +147,16 @@ _define(
     ),
 )
 torch.library.register_autograd(_FORWARD, _differentiate, setup_context=_keep)
+
+
+@contextmanager
+def _in_mode(module: Any, training: bool) -> Iterator[None]:
+    """Inside, the module trains or not, whatever was chosen since its forward."""
+    before, module.training = module.training, training
+    try:
+        yield
+    finally:
+        module.training = before
 
 
 def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:

@@ -72,6 +72,11 @@ class Place:
         choice = self._choice()
         return None if choice is None else choice.plan_in_graph(self)
 
+    def learning(self) -> list[Tensor]:
+        """The Parameters of the adapters that are chosen here and now."""
+        choice = self._choice()
+        return [] if choice is None else choice.learning(self)
+
     def _choice(self) -> Choice | None:
         """What is chosen here and now; None where the module is disabled."""
         if here.disabled and is_disabled(self.module):

@@ -33,6 +33,13 @@ def members_of(rows: Sequence[int], times: int) -> list[int]:
     return [row * times + n for row in rows for n in range(times)]
 
 
+def linear_repeats(place: str, rows: int, input: Tensor) -> int:
+    """`repeats` of what a linear layer takes, whose last dimension is not that of rows."""
+    if (times := repeats(place, rows, input)) and input.ndim == 1:
+        raise StateError(f"{place} has an input of one dimension, which has no rows.")
+    return times
+
+
 class Counted:
     """One adapter for all rows, of which there have to be as many as were named."""
 
@@ -72,8 +79,7 @@ class ByRows:
 
     def _added(self, input: Tensor, y: Tensor) -> Tensor:
         """The output, where y is the base's; without gradients y may be written to."""
-        if repeats(self._place, self._rows, input) and input.ndim == 1:
-            raise StateError(f"{self._place} has an input of one dimension, which has no rows.")
+        linear_repeats(self._place, self._rows, input)
         if self._beside is not None and not self._beside.matches(self._module.base_weight):
             self._begin()
         bias = self._module.base_bias

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lorakit.adapters.batch import repeats
-from lorakit.adapters.plans import in_rows, members_of
+from lorakit.adapters.plans import in_rows, linear_repeats, members_of
 from lorakit.functional import dora
 from lorakit.functional.dropout import draw_seed
 from lorakit.functional.fused import Form
@@ -53,6 +52,8 @@ class Segments:
 
     def added(self, input: Tensor, output: Tensor) -> Tensor:
         """The same from the base's output, in operations that each have a gradient of their own."""
+        if input.ndim == 1 and self._rows == 1:
+            return self.added(input.unsqueeze(0), output.unsqueeze(0)).squeeze(0)
         order, segments = self._laid_out(input)
         u = add_to(_taken(input, order), _taken(output, order), segments)
         return _given_back(self._scaled(u), order)
@@ -64,7 +65,9 @@ class Segments:
 
     def _laid_out(self, input: Tensor) -> tuple[Tensor | None, list[Segment]]:
         """The order of the input's rows by groups, None if they have it, and the segments then."""
-        times, order = repeats(self._place, self._rows, input), None
+        # of one adapter for all rows, as by `activate`, there may be any number, none too
+        times = len(input) if self._rows == 1 else linear_repeats(self._place, self._rows, input)
+        order = None
         if self._order is not None:
             order = torch.tensor(members_of(self._order, times), device=input.device)
         segments, start = [], 0
