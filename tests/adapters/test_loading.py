@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import lorakit
 from lorakit import AdapterSet
 from lorakit.adapters import loading
 from lorakit.checkpoint import read
@@ -93,6 +94,20 @@ def test_a_base_that_has_changed_is_matched_again(
     with pytest.raises(MismatchError, match="base weights differ"):
         adapters.load("after", path)
     assert [loaded.name for loaded in adapters.list()] == ["before"]
+
+
+def test_refresh_has_a_base_matched_again_whose_change_nothing_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "COMPARED", 1)
+    path, model = save(zoo.llama, tmp_path, **QV), zoo.llama()
+    adapters = AdapterSet(model)
+    adapters.load("before", path)
+    model.get_parameter("model.layers.1.self_attn.v_proj.weight").data.mul_(2)
+    adapters.load("not seen", path)
+    lorakit.refresh(model)
+    with pytest.raises(MismatchError, match="base weights differ"):
+        adapters.load("after", path)
 
 
 def test_an_adapter_for_another_base_stays_refused_after_it_was_allowed(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class Intake:
 
     def __init__(self, model: nn.Module, routing: Routing, budget: Budget) -> None:
         self._model, self._routing = model, routing
-        self._loader = Loader(model)
+        self._loader = Loader(model, lambda: routing.changes)
         self._places: dict[str, Place] = {}
         self._frozen: list[nn.Parameter] = []
         self.store = Store(routing, budget, self._fetch)

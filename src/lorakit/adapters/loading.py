@@ -6,7 +6,7 @@ was: to match names, shapes and base weights takes several times as long as to r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -46,6 +46,8 @@ class Known(NamedTuple):
     modules: Mapping[str, tuple[AdapterSpec, Site | None, torch.dtype]]
     beside: Sequence[tuple[nn.Module, WeightMark]]
     """The modules with these base weights."""
+    changes: int
+    """How many changes the model was said to have had."""
 
     @property
     def is_valid(self) -> bool:
@@ -62,10 +64,13 @@ REMEMBERED = 16
 
 
 class Loader:
-    """Matches bundles with one model."""
+    """Matches bundles with one model.
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    `changes` counts what it was told of changes that a look at its weights may not show.
+    """
+
+    def __init__(self, model: nn.Module, changes: Callable[[], int]) -> None:
+        self._model, self._changes = model, changes
         self._known: list[tuple[Likeness, Known]] = []
 
     def fitted(
@@ -108,7 +113,7 @@ class Loader:
         if at is None:
             return None
         known = self._known.pop(at)[1]
-        if not known.is_valid:
+        if known.changes != self._changes() or not known.is_valid:
             return None
         self._remember(alike, known)
         return known
@@ -128,7 +133,7 @@ class Loader:
             (module, WeightMark.of(base_weight(module), with_numbers=n % apart == 0))
             for n, module in enumerate(beside)
         ]
-        return Known(placement.config, placement.base_verified, modules, marks)
+        return Known(placement.config, placement.base_verified, modules, marks, self._changes())
 
 
 def likeness(bundle: AdapterBundle) -> Likeness | None:

@@ -49,6 +49,8 @@ class Routing:
         """Whether an adapter that trains ever came."""
         self.slabs: set[Slab] = set()
         """What is beside the base, and goes where its modules go."""
+        self.changes = 0
+        """How often modules were said to have changed, by a move or by `lorakit.refresh`."""
         self._recent: dict[tuple[Slab | None, ...], Rows] = {}
         self._computed: dict[bool, set[object]] = {True: set(), False: set()}
         """Keys of what forwards have had, in training and in evaluation; two of each are enough."""
@@ -71,6 +73,7 @@ class Routing:
 
     def forget(self, place: Place) -> None:
         """Find the plans of this place anew: its module has changed."""
+        self.changes += 1
         self._recent.clear()
         self.default.forget(place)
         self.choice().forget(place)

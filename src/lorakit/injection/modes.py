@@ -153,7 +153,7 @@ def refresh(model: nn.Module) -> None:
     """Drop every cached merged weight of `model`, after changes that cannot be detected.
 
     Needed in eval mode after writing to W, A or B through `.data`, numpy or a raw pointer
-    when no optimizer step, mode change, load or move follows.
+    when no optimizer step, mode change, load or move follows. An AdapterSet looks at its base anew.
     """
     for layer in require_adapters(model):
         layer.drop_cache()
