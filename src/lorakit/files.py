@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EACCES
 from pathlib import Path
+from shutil import copy2
 from threading import get_ident
 
 
@@ -68,24 +69,33 @@ def directory_for_writing(directory: Path) -> Iterator[None]:
 def undone_on_error(path: Path) -> Iterator[None]:
     """What is at `path`, a file or files in a directory, is as before if the block fails.
 
-    The block replaces files, as `atomic_write` does: what they were has a second name meanwhile.
+    The block replaces files, as `atomic_write` does: what they were has a second name meanwhile, or
+    a copy where the file system gives a file one name only. Raises OSError where neither succeeds,
+    before the block.
     """
     missing, before = _missing(path), _stamps(path)
     kept = {file: temporary_path(file.with_name(f"{file.name}.before")) for file in before}
     try:
         for file, name in kept.items():
-            with suppress(OSError):  # not all file systems give a file two names
-                os.link(file, name)
+            _keep(file, name)
         yield
     except BaseException:
         now = _stamps(path)
         discard(now.keys() - before.keys() - set(kept.values()))
         for file in (file for file, stamp in before.items() if now.get(file) != stamp):
-            os.replace(kept[file], file) if kept[file].is_file() else discard([file])
+            os.replace(kept[file], file)
         _remove_empty(missing)
         raise
     finally:
         discard(kept.values())
+
+
+def _keep(file: Path, name: Path) -> None:
+    """Let `name` be this file whatever replaces it."""
+    try:
+        os.link(file, name)
+    except OSError:  # not all file systems give a file two names
+        copy2(file, name)
 
 
 def _stamps(path: Path) -> dict[Path, tuple[int, int]]:
