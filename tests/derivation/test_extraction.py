@@ -26,7 +26,6 @@ from lorakit.algebra import differences
 from lorakit.base_checkpoints import BaseCheckpoint
 from lorakit.checkpoint import write
 from lorakit.errors import ConfigError, FormatError, MismatchError
-from tests.merging.models import mixtral
 from tests.tolerances import MODEL
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 40}
@@ -281,16 +280,12 @@ def test_weights_are_read_some_rows_at_a_time_and_the_bar_sees_all_of_them(
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
-def test_experts_in_one_tensor_are_named_and_never_guessed(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = mixtral()
-    base = save(model, tmp_path / "base")
-    tuned = save(disturbed(model, lambda name: "q_proj" in name), tmp_path / "attention")
-    assert len(lora.extract(base, tuned, rank=2).bundle.adapters) == 1
-    tuned = save(disturbed(model, lambda name: "experts" in name), tmp_path / "experts")
-    for keep_rest in (False, True):
-        with pytest.raises(MismatchError, match=r"experts\.\w+ has changed, and is stored in"):
-            lora.extract(base, tuned, rank=2, keep_rest=keep_rest)
+def test_hub_id_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    base = save(llama(), tmp_path / "base")
+    match = r"org/name is not there.*hf download org/name --local-dir DIR"
+    for pair in ((base, "org/name"), ("org/name", base)):
+        with pytest.raises(FormatError, match=match):
+            lora.extract(*pair, rank=4)
 
 
 def test_the_base_in_another_precision_is_no_change(tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ class CheckpointPair:
             raise FormatError(f"{name} has NaN or infinite values, or its difference has.")
         return found
 
+    def of_base(self, name: str) -> Tensor:
+        """The tensor before tuning."""
+        key = self.keys[name].base
+        assert key is not None
+        return self.base.read(key)
+
     def of_tuned(self, name: str) -> Tensor:
         """The tensor after tuning."""
         key = self.keys[name].tuned
@@ -76,8 +82,14 @@ class CheckpointPair:
         """What a fingerprint takes of the tensor before tuning."""
         key = self.keys[name].base
         assert key is not None
-        shape = self.base.tensors[key].shape
+        shape = self.shape(name)
         return Sample(shape, self.base.read_elements(key, places(math.prod(shape))))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """That of the tensor in the base."""
+        key = self.keys[name].base
+        assert key is not None
+        return self.base.tensors[key].shape
 
     def bytes(self, name: str) -> int:
         """How many of the tuned checkpoint it takes."""

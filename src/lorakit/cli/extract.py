@@ -37,8 +37,8 @@ def extract(
     """Find the adapter that is nearest to what full fine-tuning changed.
 
     Both are directories of transformers models (safetensors or .bin, in shards or not), and are
-    read tensor by tensor. Each linear layer whose weight changed gets an adapter; the error of each
-    and of all together is printed.
+    read tensor by tensor. Each linear layer and stack of experts whose weight changed gets an
+    adapter; the error of each and of all together is printed.
 
     Example: `lorakit extract ./base ./tuned --rank 16 --output ./adapter`
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -15,22 +15,21 @@ from lorakit.algebra.size import Size
 from lorakit.base_checkpoints import BaseCheckpoint, Progress, open_checkpoint
 from lorakit.base_checkpoints.layout import ADAPTER_CONFIG
 from lorakit.checkpoint import AdapterBundle
-from lorakit.checkpoint.fingerprint import fingerprint_of
+from lorakit.checkpoint.fingerprint import Sample, fingerprint_of
 from lorakit.checkpoint.settings import with_settings_of
 from lorakit.config import LoraConfig
+from lorakit.derivation.adaptable import Adaptable, adaptable
 from lorakit.derivation.kept_whole import KeptWhole, keep_whole
 from lorakit.derivation.structure import Names, require_one_architecture
 from lorakit.errors import FormatError, MismatchError
 from lorakit.foreign_files import local_path
 from lorakit.injection.selection.naming import shortest_suffixes
 from lorakit.injection.transfer.base_facts import base_facts
-from lorakit.layers.conversion import site_of
-from lorakit.layers.refusals import refusal
 from lorakit.models.checkpoint_names import checkpoint_names
 from lorakit.models.loading import meta_model
 from lorakit.models.weightless import counterpart
 from lorakit.surgery.ties import tied_names
-from lorakit.variants import Site
+from lorakit.variants.parameter_site import parameters_of
 
 Bar = Callable[[int], AbstractContextManager[Progress | None]]
 """From all bytes to a context in which those that are done are told."""
@@ -47,12 +46,12 @@ def extract(
     """A LoRA whose update is the best of its rank of the difference of two checkpoints.
 
     `base_dir` and `tuned_dir` are directories of transformers models; one tensor is in memory at a
-    time. Each linear layer and convolution whose weight changed gets an adapter of `rank`, or of
-    the rank that a share `energy` of its difference takes. What else changed (embeddings, norms,
-    biases, a head that only the tuned model has) has no low rank: it is an error that lists it, or
-    with `keep_rest` it is saved whole, as `modules_to_save` and `bias` do. A tuned
-    tensor that is the base's in its own precision has not changed. `bar` is told the bytes that are
-    done.
+    time, or one stack of experts. Each linear layer, convolution and stack of experts whose weight
+    changed gets an adapter of `rank`, or of the rank that a share `energy` of its difference takes.
+    What else changed (embeddings, norms, biases, a head that only the tuned model has) has no low
+    rank: it is an error that lists it, or with `keep_rest` it is saved whole, as `modules_to_save`
+    and `bias` do. A tuned tensor that is the base's in its own precision has not changed. `bar` is
+    told the bytes that are done.
 
     Raises FormatError for damaged checkpoints, MismatchError that lists by what tensors their
     architectures differ, before a value is read, what differs and cannot be extracted, or where
@@ -64,25 +63,31 @@ def extract(
     names = checkpoint_names(model, base.tensors), checkpoint_names(model, tuned.tensors)
     pair, mixed = _pair(model, base, tuned, names)
     require_one_architecture(model, counterpart(model, str(base_dir)), pair.keys, names)
-    sites = _sites(model, pair)
-    rest = _rest(pair, [f"{name}.weight" for name in sites], mixed)
-    kept = keep_whole(pair, rest, list(sites)) if keep_rest else KeptWhole(problems=rest)
+    weights = adaptable(model, pair, mixed)
+    rest = _rest(pair, weights, mixed)
+    kept = keep_whole(pair, rest, list(weights)) if keep_rest else KeptWhole(problems=rest)
     problems = [f"{name} {why}" for name, why in kept.problems.items()]
-    problems += [f"{name} {why}" for name, why in _rank_problems(sites, size)]
+    problems += [f"{name} {why}" for name, why in _rank_problems(weights, size)]
     if problems:
         raise MismatchError(
             f"{tuned_dir} differs from {base_dir} in what has no low rank"
             + (":" if keep_rest else "; --keep-rest (keep_rest=True) saves it whole:"),
             problems,
         )
-    parts = _extracted(pair, sites, size, bar)
+    parts = _extracted(pair, weights, size, bar)
     if not parts and not kept.tensors:
         raise MismatchError(f"{tuned_dir} and {base_dir} have the same weights.")
-    return _outcome(model, str(base_dir), pair, parts, kept)
+    samples = {name: weights[name].sample_of_base(pair) for name in parts}
+    return _outcome(model, str(base_dir), samples, parts, kept)
 
 
 def _open(directory: Path) -> BaseCheckpoint:
-    """Raises FormatError also for a directory whose adapter transformers would apply."""
+    """Raises FormatError also for a hub id, and where transformers would apply an adapter."""
+    if not directory.exists():
+        raise FormatError(
+            f"{directory} is not there. What is read are directories; if it is a model of the "
+            f"Hub, download it (hf download {directory} --local-dir DIR) and pass that directory."
+        )
     if (directory / ADAPTER_CONFIG).is_file():
         raise FormatError(
             f"{directory} holds an adapter ({ADAPTER_CONFIG}), which would be left out; merge it "
@@ -115,25 +120,14 @@ def _mixed(found: Names) -> dict[str, tuple[str, ...]]:
     return {name: parts for name, parts in tuned.items() if base.get(name) == parts}
 
 
-def _sites(model: nn.Module, pair: CheckpointPair) -> dict[str, Site]:
-    """The layers that can have an adapter, with weights of their own that both checkpoints have."""
-    found = {}
-    shared = {name for group in tied_names(model) for name in group}
-    for name, module in model.named_modules():
-        weight = f"{name}.weight"
-        known = weight in pair.keys and weight not in shared and pair.are_alike(weight)
-        if known and refusal(module) is None:
-            site = site_of(module)
-            if site.kind in ("linear", "conv"):
-                found[name] = site
-    return found
-
-
 def _rest(
-    pair: CheckpointPair, weights: Iterable[str], mixed: Mapping[str, tuple[str, ...]]
+    pair: CheckpointPair,
+    weights: Mapping[str, Adaptable],
+    mixed: Mapping[str, tuple[str, ...]],
 ) -> dict[str, str]:
     """What else differs, by name, and how."""
-    skipped = {*weights, *(key for parts in mixed.values() for key in parts)}
+    skipped = {name for weight in weights.values() for name in weight.names}
+    skipped |= {key for parts in mixed.values() for key in parts}
     found = {}
     for name, (base, tuned) in pair.keys.items():
         if name in skipped or tuned is None:
@@ -146,42 +140,50 @@ def _rest(
         elif pair.is_changed(name):
             found[name] = "has changed"
     for name, parts in mixed.items():
-        if any(pair.is_changed(key) for key in parts):
-            found[name] = f"has changed, and is stored in {len(parts)} tensors"
+        if name not in weights and any(pair.is_changed(key) for key in parts):
+            found[name] = (
+                f"has changed, and is stored in {len(parts)} tensors, which do not just stand in "
+                "it one after the other; save both models with save_pretrained(directory, "
+                "save_original_format=False), which writes it as one"
+            )
     return found
 
 
-def _rank_problems(sites: Mapping[str, Site], size: Size) -> list[tuple[str, str]]:
+def _rank_problems(weights: Mapping[str, Adaptable], size: Size) -> list[tuple[str, str]]:
     if size.rank is None:
         return []
+    sites = {name: weight.site for name, weight in weights.items()}
     found = {name: site.rank_problem(min(size.rank, site.max_rank)) for name, site in sites.items()}
     return [(name, problem) for name, problem in found.items() if problem]
 
 
 def _extracted(
-    pair: CheckpointPair, sites: Mapping[str, Site], size: Size, bar: Bar
+    pair: CheckpointPair, weights: Mapping[str, Adaptable], size: Size, bar: Bar
 ) -> dict[str, Approximation]:
     parts = {}
-    with bar(sum(pair.bytes(f"{name}.weight") for name in sites)) as progress:
-        for name, site in sites.items():
-            weight = f"{name}.weight"
-            if (difference := pair.difference(weight)) is not None:
-                parts[name] = extract_adapter(difference, site, size)
+    sizes = {name: sum(map(pair.bytes, weight.names)) for name, weight in weights.items()}
+    with bar(sum(sizes.values())) as progress:
+        for name, weight in weights.items():
+            if (difference := weight.difference(pair)) is not None:
+                parts[name] = extract_adapter(difference, weight.site, size)
             if progress is not None:
-                progress(pair.bytes(weight))
+                progress(sizes[name])
     return parts
 
 
 def _outcome(
     model: nn.Module,
     base: str,
-    pair: CheckpointPair,
+    samples: Mapping[str, Sample],
     parts: Mapping[str, Approximation],
     kept: KeptWhole,
 ) -> Outcome:
     adapters = {name: part.adapter for name, part in parts.items()}
+    parameters = parameters_of(adapters)
+    modules = [name for name in adapters if name not in parameters]
     config = LoraConfig(
-        target_modules=shortest_suffixes(model, list(adapters)) if adapters else None,
+        target_modules=shortest_suffixes(model, modules) if modules else [] if parameters else None,
+        target_parameters=parameters or None,
         modules_to_save=kept.modules or None,
         bias=kept.bias_of(adapters),
     )
@@ -189,7 +191,7 @@ def _outcome(
         config=with_settings_of(config, adapters),
         adapters=adapters,
         trained=kept.tensors,
-        fingerprint=fingerprint_of({n: pair.sample_of_base(f"{n}.weight") for n in adapters}),
+        fingerprint=fingerprint_of(samples),
         **base_facts(model, kept.modules) | {"base_model": base},
     )
     return Outcome(bundle, Deviation.of(parts))
