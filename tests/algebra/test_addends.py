@@ -156,3 +156,10 @@ def test_invalid_input_is_refused(name: str) -> None:
     terms, options, message = INVALID[name]
     with pytest.raises(ConfigError, match=message):
         lora.combine(terms, **options)
+
+
+@pytest.mark.parametrize("size", [{}, {"rank": 1}])
+def test_layers_with_one_problem_are_one_line(size: dict[str, int]) -> None:
+    many = bundle({f"h.{n}.{name}": dora() for n in range(32) for name in ("q", "k")})
+    problems = refused((many, 0.5), **size)
+    assert [problem.partition(":")[0] for problem in problems] == ["h.{0-31}.q", "h.{0-31}.k"]

@@ -150,3 +150,11 @@ def test_what_has_no_rank_cannot_be_resized() -> None:
 def test_invalid_sizes_are_refused(options) -> None:
     with pytest.raises(ConfigError, match="This size of an adapter cannot be used"):
         lora.resize(bundle({"q": adapter(LinearSite(7, 5), 2)}), **options)
+
+
+def test_layers_with_one_problem_are_one_line() -> None:
+    value = adapter(LinearSite(7, 5), 2, variant="dora")
+    with pytest.raises(MismatchError, match="cannot be resized") as caught:
+        lora.resize(bundle({f"h.{n}.q": value for n in range(32)}), rank=1)
+    (problem,) = caught.value.problems
+    assert problem.startswith("h.{0-31}.q is adapted by DoRA")

@@ -14,6 +14,8 @@ from lorakit import methods
 from lorakit.checkpoint import write
 from lorakit.errors import MismatchError, SaveError
 from lorakit.injection.transfer.saving import bundle_of
+from lorakit.variants import ConvSite
+from tests.algebra.adapters import adapter, bundle
 from tests.tolerances import EXACT
 
 X = torch.linspace(-1, 1, 10).reshape(2, 5)
@@ -120,3 +122,12 @@ def test_scale_that_takes_B_out_of_its_range_is_not_saved(
         write(bundle, tmp_path / "new", format)
     assert not (tmp_path / "new").exists()
     write(bundle, tmp_path / "new", "peft")
+
+
+def test_layers_with_one_problem_are_one_line(tmp_path: Path) -> None:
+    convolutions = {f"h.{n}.conv": adapter(ConvSite((6, 4, 3)), 2) for n in range(32)}
+    for format in ("portable", "vllm", "loralib"):
+        with pytest.raises(SaveError) as caught:
+            write(bundle(convolutions), tmp_path / f"{format}.pt", format)
+        (problem,) = caught.value.problems
+        assert problem.startswith("h.{0-31}.conv ")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from torch import nn
 
 from lorakit.errors import TargetError
-from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.selection.trained_in_full import Slot
+from lorakit.layer_groups import group_layers
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_class_of
 from lorakit.layers.readers import reader_of

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Set
 from lorakit.adapters.member import Member
 from lorakit.config import is_number
 from lorakit.errors import SUGGESTIONS, StateError, suggest
-from lorakit.injection.selection.naming import group_layers
+from lorakit.layer_groups import group_layers
 from lorakit.variants import VARIANTS
 
 

@@ -9,7 +9,7 @@ from lorakit.adapters.entry import Entry, Parts
 from lorakit.adapters.layouts import mixed_up
 from lorakit.errors import TargetError
 from lorakit.injection import trained_copies
-from lorakit.injection.selection.naming import group_layers
+from lorakit.layer_groups import group_layers
 from lorakit.layers.conversion import lora_layers
 from lorakit.layers.readers import reader_of
 from lorakit.variants import RowsSite

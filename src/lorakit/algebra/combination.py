@@ -18,6 +18,7 @@ from lorakit.algebra.size import Size, size_of
 from lorakit.checkpoint import AdapterBundle
 from lorakit.config import is_number
 from lorakit.errors import ConfigError, MismatchError, suggest
+from lorakit.layer_groups import group_sentences
 from lorakit.variants import AdapterSpec, ModuleAdapter, RowsSite
 from lorakit.variants.combination import on_one_site, weighted_sum
 
@@ -61,7 +62,7 @@ def combine(
         alone = addends[0].bundle
         return Outcome(alone, Deviation()) if size is None else resize(alone, rank, energy)
     if wrong := problems(addends, size, computed=elementwise is not None):
-        raise MismatchError("These adapters cannot be combined:", wrong)
+        raise MismatchError("These adapters cannot be combined:", group_sentences(wrong))
     modules = by_module(addends)
     if elementwise is None:
         return assemble(addends, *_sums(modules, size))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lorakit.checkpoint import AdapterBundle
 from lorakit.errors import MismatchError
 from lorakit.functional.finite import is_finite
+from lorakit.layer_groups import group_sentences
 from lorakit.text import plural, table
 from lorakit.variants import ModuleAdapter
 
@@ -43,7 +44,7 @@ def require_finite(parts: Mapping[str, Approximation]) -> None:
         raise MismatchError(
             "The result leaves the range of its type; use smaller weights or scales, or adapters "
             "in float32:",
-            problems,
+            group_sentences(problems),
         )
 
 

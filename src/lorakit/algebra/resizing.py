@@ -11,6 +11,7 @@ from lorakit.algebra.size import Size
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.settings import with_settings_of
 from lorakit.errors import MismatchError
+from lorakit.layer_groups import group_sentences
 from lorakit.variants import ModuleAdapter
 from lorakit.variants.trainable_tokens import rows_of
 
@@ -34,7 +35,7 @@ def resize(bundle: AdapterBundle, rank: int | None = None, energy: float | None 
     rows = rows_of(bundle.adapters)
     others = {name: x for name, x in bundle.adapters.items() if name not in rows}
     if problems := _problems(bundle, others, size):
-        raise MismatchError("This adapter cannot be resized:", problems)
+        raise MismatchError("This adapter cannot be resized:", group_sentences(problems))
     parts = {name: _resized(adapter, size) for name, adapter in others.items()}
     require_finite(parts)
     adapters = {n: parts[n].adapter if n in parts else x for n, x in bundle.adapters.items()}

@@ -10,7 +10,7 @@ import torch
 from lorakit.analysis.parts import Part
 from lorakit.analysis.subspaces import Control, control, similarity
 from lorakit.errors import MismatchError
-from lorakit.injection.selection.naming import group_layers
+from lorakit.layer_groups import group_layers
 from lorakit.variants import ModuleAdapter
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from lorakit.injection.selection.naming import joined, without_indices
+from lorakit.layer_groups import joined, without_indices
 
 T = TypeVar("T")
 

@@ -11,7 +11,8 @@ import torch
 from lorakit.analysis.comparison import Comparison, Similarity
 from lorakit.analysis.matrices import MatrixAnalysis
 from lorakit.analysis.tables import ALL_RANKS, few_ranks
-from lorakit.injection.selection.naming import layer_index, without_indices
+from lorakit.injection.selection.naming import layer_index
+from lorakit.layer_groups import without_indices
 from lorakit.pages import Figure
 from lorakit.pages.figures import Axis, Panel, Point, Series, heat_map, lines
 

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from lorakit.checkpoint import AdapterBundle
 from lorakit.errors import ConfigError, suggest
-from lorakit.injection.selection.naming import group_layers, names_by_suffix
+from lorakit.injection.selection.naming import names_by_suffix
+from lorakit.layer_groups import group_layers
 from lorakit.variants import VARIANTS, ModuleAdapter
 
 

@@ -12,6 +12,7 @@ from lorakit.checkpoint.formats.codec import Codec, Decoder
 from lorakit.checkpoint.formats.registry import FORMATS, NATIVE
 from lorakit.errors import ConfigError, FormatError, SaveError, suggest
 from lorakit.foreign_files import local_path
+from lorakit.layer_groups import group_sentences
 
 
 def write(
@@ -40,7 +41,8 @@ def write(
     codec = _default_for(bundle) if format is None else codec_named(format)
     codec = codec if base is None else codec.for_base(base)
     if problems := _problems(codec, bundle):
-        raise SaveError(f"This adapter cannot be saved in the format {codec.name}:", problems)
+        headline = f"This adapter cannot be saved in the format {codec.name}:"
+        raise SaveError(headline, group_sentences(problems))
     if codec.suffixes and (path.suffix not in codec.suffixes or path.is_dir()):
         raise SaveError(
             f"The format {codec.name} is one file, whose name ends in "

@@ -25,6 +25,7 @@ from lorakit.errors import FormatError, MismatchError
 from lorakit.foreign_files import local_path
 from lorakit.injection.selection.naming import shortest_suffixes
 from lorakit.injection.transfer.base_facts import base_facts
+from lorakit.layer_groups import group_layers
 from lorakit.models.checkpoint_names import checkpoint_names
 from lorakit.models.loading import meta_model
 from lorakit.models.weightless import counterpart
@@ -66,8 +67,7 @@ def extract(
     weights = adaptable(model, pair, mixed)
     rest = _rest(pair, weights, mixed)
     kept = keep_whole(pair, rest, list(weights)) if keep_rest else KeptWhole(problems=rest)
-    problems = [f"{name} {why}" for name, why in kept.problems.items()]
-    problems += [f"{name} {why}" for name, why in _rank_problems(weights, size)]
+    problems = group_layers([*kept.problems.items(), *_rank_problems(weights, size)])
     if problems:
         raise MismatchError(
             f"{tuned_dir} differs from {base_dir} in what has no low rank"

@@ -12,7 +12,7 @@ from torch import nn
 
 from lorakit.algebra.differences import Keys
 from lorakit.errors import MismatchError
-from lorakit.injection.selection.naming import group_layers
+from lorakit.layer_groups import group_layers
 from lorakit.models.checkpoint_names import CheckpointNames
 from lorakit.models.weightless import vocabulary_tensors
 from lorakit.private.transformers_names import may_be_missing

@@ -15,7 +15,7 @@ from lorakit.injection.declared_ties import take_back
 from lorakit.injection.installation import close
 from lorakit.injection.modes import MergeReport, merge_report
 from lorakit.injection.record import require_whole
-from lorakit.injection.selection.naming import group_layers
+from lorakit.layer_groups import group_layers
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers, require_plain_form, restoration
 from lorakit.layers.embedding import Embedding

@@ -9,7 +9,7 @@ from pathlib import Path
 from lorakit.checkpoint import AdapterBundle
 from lorakit.config import is_number
 from lorakit.errors import ConfigError, TargetError
-from lorakit.injection.selection.naming import group_layers
+from lorakit.layer_groups import group_layers
 from lorakit.runs.adapter_place import AdapterPlace, place_of
 
 Weighted = Sequence[tuple[str | Path, float]]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lorakit.base_checkpoints import BaseCheckpoint, StoredTensor
 from lorakit.errors import MismatchError
-from lorakit.injection.selection.naming import group_layers
+from lorakit.layer_groups import group_layers
 from lorakit.merging.changes import Adapted, Merger, Placed, Rounding, Terms
 from lorakit.merging.finite import COMPUTED, require_finite_base, require_finite_sum
 from lorakit.merging.preparation import Prepared

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from lorakit.errors import TargetError
-from lorakit.injection.selection.naming import group_layers
+from lorakit.layer_groups import group_layers
 from lorakit.layers.refusals import weight_refusal
 
 _MODULES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")

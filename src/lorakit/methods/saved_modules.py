@@ -17,14 +17,10 @@ from lorakit.errors import TargetError, require, suggest
 from lorakit.injection import trained_copies
 from lorakit.injection.installation import install
 from lorakit.injection.record import require_enabled
-from lorakit.injection.selection.naming import (
-    ending_in_any,
-    group_layers,
-    names_by_suffix,
-    within_any,
-)
+from lorakit.injection.selection.naming import ending_in_any, names_by_suffix, within_any
 from lorakit.injection.selection.selected import Selection
 from lorakit.injection.selection.trained_in_full import newly_initialized
+from lorakit.layer_groups import group_layers
 from lorakit.surgery.additions import Addition
 
 

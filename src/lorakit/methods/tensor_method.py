@@ -22,11 +22,11 @@ from lorakit.checkpoint.fingerprint import compare, fingerprint
 from lorakit.errors import FormatError, LorakitError, MismatchError, StateError
 from lorakit.injection.inspection.health import mark_training_start
 from lorakit.injection.inspection.report import Report, describe, factor_names
-from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.transfer.base_facts import base_facts
 from lorakit.injection.transfer.loading import LoadReport, another_base, fill
 from lorakit.injection.transfer.placement import place
 from lorakit.injection.transfer.untying import require_apart, trained_as_one
+from lorakit.layer_groups import group_layers
 from lorakit.methods.applied import Applied, applied_to, forget, remember, require_plain
 from lorakit.methods.base import Config, Method
 from lorakit.methods.saved_modules import saved_names

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from lorakit.injection.selection.naming import without_indices
+from lorakit.layer_groups import without_indices
 from lorakit.text import size_text, table
 
 THE_MODEL = "(the model itself)"

@@ -18,7 +18,7 @@ from lorakit.digests import SHA256
 from lorakit.errors import FormatError, StateError
 from lorakit.files import atomic_write_text
 from lorakit.foreign_files import read_json
-from lorakit.injection.selection.naming import group_layers
+from lorakit.layer_groups import group_layers
 from lorakit.text import to_json
 
 ORIGIN = "origin.json"

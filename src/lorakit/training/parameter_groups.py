@@ -25,7 +25,8 @@ from torch import nn
 
 from lorakit.config.patterns import Pattern
 from lorakit.errors import SUGGESTIONS, ConfigError, suggest
-from lorakit.injection.selection.naming import within_any, without_indices
+from lorakit.injection.selection.naming import within_any
+from lorakit.layer_groups import without_indices
 from lorakit.recipe.training_config import TrainingConfig
 from lorakit.text import plural
 

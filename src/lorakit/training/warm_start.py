@@ -21,8 +21,8 @@ from lorakit.checkpoint.fingerprint import compare
 from lorakit.checkpoint.late_names import in_model_names
 from lorakit.errors import FormatError, MismatchError, MissingAlphaError
 from lorakit.injection import trained_copies
-from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.transfer.loading import fill
+from lorakit.layer_groups import group_layers
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.methods import find

@@ -18,7 +18,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 import lorakit as lora
 from lorakit.checkpoint import read
 from lorakit.errors import ConfigError, FormatError, LorakitError, MismatchError, StateError
-from lorakit.injection.selection.naming import group_layers
+from lorakit.layer_groups import group_layers
 from tests.tolerances import EXACT, TOLERANCES
 
 SMALL = BertConfig(

@@ -10,8 +10,8 @@ from torch import nn
 
 from lorakit.functional.slices import Slices
 from lorakit.injection import trained_copies
-from lorakit.injection.selection.naming import ranges, without_indices
 from lorakit.injection.selection.vocabulary import new_rows
+from lorakit.layer_groups import ranges, without_indices
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import class_name, lora_layers
 from lorakit.surgery.additions import added_names

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from lorakit.injection.selection.naming import without_indices
+from lorakit.layer_groups import without_indices
 from lorakit.layers import conversion, refusals
 from lorakit.layers.parameter import ModuleParameter
 from lorakit.layers.readers import reader_problem

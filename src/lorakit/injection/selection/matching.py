@@ -26,12 +26,10 @@ from lorakit.injection.selection.architectures import (
 )
 from lorakit.injection.selection.naming import (
     ending_in_any,
-    group_layers,
     layer_index,
     names_by_suffix,
     within,
     within_any,
-    without_indices,
 )
 from lorakit.injection.selection.parameters import parameter_targets, twice
 from lorakit.injection.selection.selected import Selection, Target
@@ -39,6 +37,7 @@ from lorakit.injection.selection.sites import site_of
 from lorakit.injection.selection.token_rows import token_targets
 from lorakit.injection.selection.trained_in_full import newly_initialized, tensors_in_full
 from lorakit.injection.selection.vocabulary import new_rows, output_embeddings
+from lorakit.layer_groups import group_layers, without_indices
 from lorakit.layers import conversion, refusals
 from lorakit.layers.parameter import ModuleParameter
 from lorakit.layers.readers import reader_problem

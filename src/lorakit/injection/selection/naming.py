@@ -8,6 +8,8 @@ from itertools import chain
 
 from torch import nn
 
+from lorakit.layer_groups import is_index
+
 
 def matches_suffix(name: str, suffix: str) -> bool:
     """Whether `suffix` is the name or its end after a dot."""
@@ -71,63 +73,10 @@ def layer_index(name: str, lists: Iterable[str] | None = None) -> int | None:
     """
     parts = name.split(".")
     if lists is None:
-        return next((int(part) for part in parts if _is_index(part)), None)
-    places = [(i, ".".join(parts[:i])) for i, part in enumerate(parts[:-1]) if _is_index(part)]
+        return next((int(part) for part in parts if is_index(part)), None)
+    places = [(i, ".".join(parts[:i])) for i, part in enumerate(parts[:-1]) if is_index(part)]
     found = (i for owner in lists for i, before in places if matches_suffix(before, owner))
     return next((int(parts[i]) for i in found), None)
-
-
-def _is_index(part: str) -> bool:
-    """Whether a part of a name is a number, as short as those of layers."""
-    return part.isdecimal() and len(part) < 10
-
-
-def without_indices(name: str) -> str:
-    """A name with its layer numbers replaced, to group layers that differ in nothing else.
-
-    >>> without_indices("encoder.layer.3.attention.query")
-    'encoder.layer.*.attention.query'
-    """
-    return ".".join("*" if _is_index(part) else part for part in name.split("."))
-
-
-def group_layers(problems: Iterable[tuple[str, str]]) -> list[str]:
-    """(name, what is wrong) pairs as sentences; one for all layers that have the same problem.
-
-    >>> group_layers([(f"layer.{n}.q", "is missing") for n in (10, 2, 1, 0)])
-    ['layer.{0-2,10}.q is missing']
-    """
-    groups: dict[tuple[str, str], list[str]] = {}
-    for name, text in problems:
-        groups.setdefault((without_indices(name), text), []).append(name)
-    return [f"{joined(names)} {text}" for (_, text), names in groups.items()]
-
-
-def joined(names: list[str]) -> str:
-    """Names that differ in one number as one, with all of its values; else a list."""
-    columns = [
-        list(dict.fromkeys(parts)) for parts in zip(*(n.split(".") for n in names), strict=True)
-    ]
-    if len(names) == 1 or sum(len(column) > 1 for column in columns) != 1:
-        return ", ".join(names)
-    return ".".join(c[0] if len(c) == 1 else f"{{{ranges(map(int, c))}}}" for c in columns)
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Numbers in order, three or more in a row as first-last.
-
-    >>> ranges([40, 41, 42, 7])
-    '7,40-42'
-    """
-    runs: list[list[int]] = []
-    for number in sorted(numbers):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ",".join(
-        f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs
-    )
 
 
 def shortest_suffixes(model: nn.Module, names: list[str]) -> list[str] | str:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable
 from torch import nn
 
 from lorakit.errors import SUGGESTIONS, suggest
-from lorakit.injection.selection.naming import ending_in_any, names_by_suffix, without_indices
+from lorakit.injection.selection.naming import ending_in_any, names_by_suffix
+from lorakit.layer_groups import without_indices
 from lorakit.layers.parameter import ModuleParameter
 
 

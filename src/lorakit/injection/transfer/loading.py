@@ -20,7 +20,6 @@ from lorakit.injection.inspection.report import Report, describe
 from lorakit.injection.installation import install
 from lorakit.injection.modes import merge_report
 from lorakit.injection.record import require_enabled
-from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.selection.selected import Selection, Target
 from lorakit.injection.transfer.moved_names import in_present_names
 from lorakit.injection.transfer.placement import Placement, place
@@ -29,6 +28,7 @@ from lorakit.injection.transfer.stacked_experts import with_routers, with_stacke
 from lorakit.injection.transfer.token_rows import without_tables
 from lorakit.injection.transfer.trained_tensors import without_base_copies
 from lorakit.injection.transfer.untying import trained_as_one, untie
+from lorakit.layer_groups import group_layers
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped
 from lorakit.text import settings

@@ -14,7 +14,6 @@ from lorakit.functional.initialise import adapter_dtype
 from lorakit.injection import trained_copies
 from lorakit.injection.selection.architectures import unloaded
 from lorakit.injection.selection.matching import target_names
-from lorakit.injection.selection.naming import without_indices
 from lorakit.injection.selection.parameters import as_layers
 from lorakit.injection.selection.token_rows import rows_refusal
 from lorakit.injection.selection.trained_in_full import Slot
@@ -22,6 +21,7 @@ from lorakit.injection.transfer.resolution import format_shapes, resolve_adapter
 from lorakit.injection.transfer.size_hints import SizeHints
 from lorakit.injection.transfer.token_rows import contrary_rows, with_tied_rows
 from lorakit.injection.transfer.trained_tensors import closest, place_trained
+from lorakit.layer_groups import without_indices
 from lorakit.layers import conversion, refusals
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.readers import reader_problem

@@ -14,15 +14,11 @@ from lorakit.config import Bias, LoraConfig, is_bias, is_number
 from lorakit.errors import SaveError, StateError
 from lorakit.injection import trained_copies
 from lorakit.injection.record import Injection, injection_of, injections, require_enabled
-from lorakit.injection.selection.naming import (
-    ending_in_any,
-    group_layers,
-    shortest_suffixes,
-    within_any,
-)
+from lorakit.injection.selection.naming import ending_in_any, shortest_suffixes, within_any
 from lorakit.injection.transfer.base_facts import base_facts
 from lorakit.injection.transfer.resolution import format_shapes
 from lorakit.injection.transfer.untying import require_apart
+from lorakit.layer_groups import group_layers
 from lorakit.layers.base import AdapterLayer
 from lorakit.layers.conversion import lora_layers
 from lorakit.surgery.wrappers import unwrapped

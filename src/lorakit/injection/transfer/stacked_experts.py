@@ -26,8 +26,8 @@ from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.settings import targets_of, with_settings_of
 from lorakit.config import alpha_for
 from lorakit.errors import MismatchError
-from lorakit.injection.selection.naming import joined
 from lorakit.injection.selection.parameters import as_layers
+from lorakit.layer_groups import joined
 from lorakit.layers import conversion
 from lorakit.private.transformers_names import stacked_weights
 from lorakit.variants import LinearSite, ModuleAdapter, ParameterSite

@@ -13,10 +13,11 @@ from lorakit.checkpoint import AdapterBundle
 from lorakit.config import is_bias
 from lorakit.errors import SUGGESTIONS, suggest
 from lorakit.injection import trained_copies
-from lorakit.injection.selection.naming import ending_in_any, within_any, without_indices
+from lorakit.injection.selection.naming import ending_in_any, within_any
 from lorakit.injection.selection.trained_in_full import Slot
 from lorakit.injection.transfer.size_hints import SizeHints
 from lorakit.injection.transfer.untying import one_of_one_module
+from lorakit.layer_groups import without_indices
 
 
 def place_trained(

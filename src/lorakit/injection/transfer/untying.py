@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from lorakit.errors import StateError
 from lorakit.injection import trained_copies
 from lorakit.injection.declared_ties import take_back_until_eject
-from lorakit.injection.selection.naming import group_layers
 from lorakit.injection.selection.trained_in_full import Slot
+from lorakit.layer_groups import group_layers
 from lorakit.surgery.alteration import alteration, altered
 from lorakit.surgery.parameters import parameter_like
 from lorakit.surgery.ties import storage_key

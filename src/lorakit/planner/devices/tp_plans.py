@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from lorakit.injection.selection.naming import matches_suffix, without_indices
+from lorakit.injection.selection.naming import matches_suffix
+from lorakit.layer_groups import without_indices
 
 _COLUMNS = {"weight": -2, "bias": -1, "lora_B": -2, "lora_magnitude_vector": -1}
 _ROWS = {"weight": -1, "lora_A": -1}
