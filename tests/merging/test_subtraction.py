@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from transformers import PreTrainedModel
 
 import lorakit as lora
-from lorakit.errors import MismatchError, TargetError
+from lorakit.errors import LorakitWarning, MismatchError, TargetError
 from tests.merging.models import IDS, gpt2, llama
 from tests.tolerances import MODEL
 
@@ -128,4 +128,13 @@ def test_rows_of_tokens_cannot_be_taken_off(tmp_path: Path) -> None:
         base, model, ["q_proj"], tmp_path / "adapter", trainable_token_indices=[3, 5]
     )
     with pytest.raises(TargetError, match="embed_tokens"):
+        lora.subtract(base, adapter, tmp_path / "off")
+
+
+def test_subtraction_from_the_plain_base_is_said(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = llama()
+    base = saved(model, tmp_path / "base")
+    adapter = adapter_of(base, model, ["q_proj"], tmp_path / "adapter")
+    with pytest.warns(LorakitWarning, match="base has the weights that .* was trained on, so it"):
         lora.subtract(base, adapter, tmp_path / "off")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from functools import reduce
 
 import torch
@@ -15,6 +16,7 @@ from lorakit.algebra.methods import DENSITY, LINEAR, METHODS, Elementwise
 from lorakit.algebra.outcome import Approximation, Deviation, Outcome
 from lorakit.algebra.resizing import resize
 from lorakit.algebra.size import Size, size_of
+from lorakit.base_checkpoints import Bar, told
 from lorakit.checkpoint import AdapterBundle
 from lorakit.config import is_number
 from lorakit.errors import ConfigError, MismatchError, suggest
@@ -30,6 +32,7 @@ def combine(
     method: str = LINEAR,
     density: float | None = None,
     seed: int = 0,
+    bar: Bar = lambda size: nullcontext(),
 ) -> Outcome:
     """One adapter whose update is the weighted sum of those of all: sum of w_i s_i B_i A_i.
 
@@ -44,7 +47,8 @@ def combine(
     ranks.
 
     What replaces the base's own numbers (heads, biases, rows of tokens) can only be taken whole: it
-    has to be the same in all that have it, and their weights have to add up to 1.
+    has to be the same in all that have it, and their weights have to add up to 1. `bar` is told the
+    bytes that are done.
 
     Raises ConfigError for what is no adapter, and weights, a size or a method that cannot be used;
     MismatchError that lists all that cannot be added (other bases, sizes or variants, DoRA, heads
@@ -60,14 +64,14 @@ def combine(
     ]
     if elementwise is None and len(addends) == 1 and addends[0].weight == 1:
         alone = addends[0].bundle
-        return Outcome(alone, Deviation()) if size is None else resize(alone, rank, energy)
+        return Outcome(alone, Deviation()) if size is None else resize(alone, rank, energy, bar)
     if wrong := problems(addends, size, computed=elementwise is not None):
         raise MismatchError("These adapters cannot be combined:", group_sentences(wrong))
     modules = by_module(addends)
     if elementwise is None:
-        return assemble(addends, *_sums(modules, size))
+        return assemble(addends, *_sums(modules, size, bar))
     share = DENSITY if density is None else density
-    return assemble(addends, *_merged(modules, size, elementwise, share, seed))
+    return assemble(addends, *_merged(modules, size, elementwise, share, seed, bar))
 
 
 def _method(name: str, density: float | None) -> Elementwise | None:
@@ -92,7 +96,7 @@ Parts = tuple[dict[str, Approximation], dict[str, ModuleAdapter]]
 """What was computed, and what stays as it is, by module."""
 
 
-def _sums(modules: Mapping[str, Terms], size: Size | None) -> Parts:
+def _sums(modules: Mapping[str, Terms], size: Size | None, bar: Bar) -> Parts:
     """The weighted sum of each module."""
     kept = {
         name: terms[0][1]
@@ -100,23 +104,26 @@ def _sums(modules: Mapping[str, Terms], size: Size | None) -> Parts:
         if _has_rows(terms) or (size is None and is_kept(terms))
     }
     sums = {}
-    for name, terms in modules.items():
-        if name not in kept:
-            total = weighted_sum([(exact(adapter), weight) for _, adapter, weight in terms])
-            sums[name] = approximate(total, size, _dtype(terms))
+    for name, terms in told(_without(modules, kept), _bytes, bar):
+        total = weighted_sum([(exact(adapter), weight) for _, adapter, weight in terms])
+        sums[name] = approximate(total, size, _dtype(terms))
     return sums, kept
 
 
 def _merged(
-    modules: Mapping[str, Terms], size: Size | None, method: Elementwise, density: float, seed: int
+    modules: Mapping[str, Terms],
+    size: Size | None,
+    method: Elementwise,
+    density: float,
+    seed: int,
+    bar: Bar,
 ) -> Parts:
     """What a method on the numbers of the updates makes of each module, one after the other."""
     draws = torch.Generator().manual_seed(seed)
     kept = {name: terms[0][1] for name, terms in modules.items() if _has_rows(terms)}
     merged = {
         name: _elementwise(terms, size, method, density, draws)
-        for name, terms in sorted(modules.items())
-        if name not in kept
+        for name, terms in told(dict(sorted(_without(modules, kept).items())), _bytes, bar)
     }
     return {name: merged[name] for name in modules if name in merged}, kept
 
@@ -135,6 +142,14 @@ def _elementwise(
     matrices = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
     form = ModuleAdapter(spec, {}, site)
     return from_matrices(form, matrices, size or Size(rank=most), _dtype(terms))
+
+
+def _without(modules: Mapping[str, Terms], kept: Mapping[str, object]) -> dict[str, Terms]:
+    return {name: terms for name, terms in modules.items() if name not in kept}
+
+
+def _bytes(terms: Terms) -> int:
+    return sum(adapter.bytes for _, adapter, _ in terms)
 
 
 def _has_rows(terms: Terms) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 from lorakit.algebra.approximation import approximate, exact
 from lorakit.algebra.given import require_adapter
 from lorakit.algebra.outcome import Approximation, Deviation, Outcome, require_finite
 from lorakit.algebra.size import Size
+from lorakit.base_checkpoints import Bar, told
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.settings import with_settings_of
 from lorakit.errors import MismatchError
@@ -16,14 +18,19 @@ from lorakit.variants import ModuleAdapter
 from lorakit.variants.trainable_tokens import rows_of
 
 
-def resize(bundle: AdapterBundle, rank: int | None = None, energy: float | None = None) -> Outcome:
+def resize(
+    bundle: AdapterBundle,
+    rank: int | None = None,
+    energy: float | None = None,
+    bar: Bar = lambda size: nullcontext(),
+) -> Outcome:
     """The adapter `bundle` at `rank`, or each module at the least rank that keeps its `energy`.
 
     A higher rank is filled up with zeros: the function is the same to the bit, and the new
     directions do not train. A lower one is the best of its rank: the first singular values and
     vectors of dW (Eckart and Young). By `energy` a module keeps the fewest of them whose squares
     are this share of all, and gets no higher rank than it has. The scale stays, alpha follows.
-    Rows of tokens, heads and biases have no rank and stay.
+    Rows of tokens, heads and biases have no rank and stay. `bar` is told the bytes that are done.
 
     Raises ConfigError unless one of the two is given and valid, and for what is no adapter;
     MismatchError that lists each module that cannot be resized: DoRA's update depends on the base
@@ -36,7 +43,8 @@ def resize(bundle: AdapterBundle, rank: int | None = None, energy: float | None 
     others = {name: x for name, x in bundle.adapters.items() if name not in rows}
     if problems := _problems(bundle, others, size):
         raise MismatchError("This adapter cannot be resized:", group_sentences(problems))
-    parts = {name: _resized(adapter, size) for name, adapter in others.items()}
+    each = told(others, lambda adapter: adapter.bytes, bar)
+    parts = {name: _resized(adapter, size) for name, adapter in each}
     require_finite(parts)
     adapters = {n: parts[n].adapter if n in parts else x for n, x in bundle.adapters.items()}
     config = with_settings_of(bundle.config, adapters)

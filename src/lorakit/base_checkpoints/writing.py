@@ -17,13 +17,12 @@ import torch
 from torch import Tensor
 
 from lorakit.base_checkpoints.layout import SAFETENSORS, SAFETENSORS_INDEX
+from lorakit.base_checkpoints.progress import Progress
 from lorakit.base_checkpoints.shard_files import LENGTH
 from lorakit.base_checkpoints.sharding import Cut
 from lorakit.base_checkpoints.stored import NAMES, StoredTensor
 from lorakit.errors import SaveError
 
-Progress = Callable[[int], None]
-"""Called with the bytes that were written since the last call."""
 Blocks = Callable[[str], Iterable[Tensor]]
 """From the name of a tensor to its rows, in one block or several."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from lorakit.cli import options
+from lorakit.cli.byte_bar import byte_bar
 from lorakit.cli.derived_options import SIZE, Energy, Output, Overwrite, Rank
 from lorakit.cli.output import Json, show
 
@@ -69,7 +71,13 @@ def combine(
     bundles = [source.bundle for source in sources]
     weights = [weight for _, weight in terms]
     outcome = combined(
-        list(zip(bundles, weights, strict=True)), rank, energy, method, density, seed
+        list(zip(bundles, weights, strict=True)),
+        rank,
+        energy,
+        method,
+        density,
+        seed,
+        partial(byte_bar, what="combining"),
     )
     directories = [source.directory for source in sources]
     show(write_derived(outcome, directories, output), json)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from lorakit.cli import options
+from lorakit.cli.byte_bar import byte_bar
 from lorakit.cli.derived_options import Energy, Output, Overwrite, Rank
 from lorakit.cli.output import Json, show
 
@@ -32,5 +35,5 @@ def resize(
 
     require_free(output, overwrite)
     found = open_source(source, lora_alpha, revision, subfolder)
-    outcome = resized(found.bundle, rank, energy)
+    outcome = resized(found.bundle, rank, energy, partial(byte_bar, what="resizing"))
     show(write_derived(outcome, [found.directory], output), json)

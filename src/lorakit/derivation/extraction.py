@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from torch import nn
@@ -12,7 +12,7 @@ from lorakit.algebra.differences import CheckpointPair, Keys
 from lorakit.algebra.extraction import extract_adapter
 from lorakit.algebra.outcome import Approximation, Deviation, Outcome
 from lorakit.algebra.size import Size
-from lorakit.base_checkpoints import BaseCheckpoint, Progress, open_checkpoint
+from lorakit.base_checkpoints import Bar, BaseCheckpoint, open_checkpoint, told
 from lorakit.base_checkpoints.layout import ADAPTER_CONFIG
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.fingerprint import Sample, fingerprint_of
@@ -31,9 +31,6 @@ from lorakit.models.loading import meta_model
 from lorakit.models.weightless import counterpart
 from lorakit.surgery.ties import tied_names
 from lorakit.variants.parameter_site import parameters_of
-
-Bar = Callable[[int], AbstractContextManager[Progress | None]]
-"""From all bytes to a context in which those that are done are told."""
 
 
 def extract(
@@ -161,13 +158,9 @@ def _extracted(
     pair: CheckpointPair, weights: Mapping[str, Adaptable], size: Size, bar: Bar
 ) -> dict[str, Approximation]:
     parts = {}
-    sizes = {name: sum(map(pair.bytes, weight.names)) for name, weight in weights.items()}
-    with bar(sum(sizes.values())) as progress:
-        for name, weight in weights.items():
-            if (difference := weight.difference(pair)) is not None:
-                parts[name] = extract_adapter(difference, weight.site, size)
-            if progress is not None:
-                progress(sizes[name])
+    for name, weight in told(weights, lambda weight: sum(map(pair.bytes, weight.names)), bar):
+        if (difference := weight.difference(pair)) is not None:
+            parts[name] = extract_adapter(difference, weight.site, size)
     return parts
 
 

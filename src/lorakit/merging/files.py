@@ -7,15 +7,15 @@ names and shapes and no weights; so all that loading checks is checked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from lorakit.base_checkpoints import (
+    Bar,
     BaseCheckpoint,
     Cut,
-    Progress,
     cut_again,
     cut_alike,
     open_checkpoint,
@@ -36,9 +36,6 @@ from lorakit.merging.plan import Plan, blocks_of, plan_tensors, usual_dtype
 from lorakit.merging.preparation import Prepared, prepare
 from lorakit.merging.report import MergedFiles
 from lorakit.runs.beside import load_own_tokenizer
-
-Bar = Callable[[int], AbstractContextManager[Progress | None]]
-"""From all bytes to a context in which those that are written are told."""
 
 
 def merge_files(

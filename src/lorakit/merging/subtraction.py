@@ -6,14 +6,17 @@ again. What either loses is at most half a unit in the last place of W's dtype.
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from lorakit.algebra import Deviation
+from lorakit.base_checkpoints import Bar
 from lorakit.checkpoint import AdapterBundle
+from lorakit.errors import LorakitWarning
 from lorakit.merging.adapters import open_adapters
-from lorakit.merging.files import Bar, merge_files
+from lorakit.merging.files import merge_files
 from lorakit.merging.report import MergedFiles
 
 
@@ -50,7 +53,8 @@ def subtract(
         W' = round(W - dW)
 
     `adapter` had been merged into that model (a directory or hub id), which therefore no longer has
-    the weights that its fingerprint is of. Everything else is as for a merge: `lora_alpha`,
+    the weights that its fingerprint is of; where it has them, it is written with a LorakitWarning.
+    Everything else is as for a merge: `lora_alpha`,
     `revision`, `subfolder`, `max_shard_size`, `overwrite` and `bar` are those of
     `lorakit.merging.merge_files`.
 
@@ -70,5 +74,12 @@ def subtract(
         overwrite=overwrite,
         bar=bar,
     )
+    if report.base_verified:
+        warnings.warn(
+            f"{base_dir} has the weights that {adapter} was trained on, so it does not seem to be "
+            f"merged into it: {output} is that base with the update taken off once.",
+            LorakitWarning,
+            stacklevel=2,
+        )
     error = Deviation(report.total_rounding, report.rounding)
     return Subtraction(opened.bundle, error, report)

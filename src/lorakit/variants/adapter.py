@@ -57,6 +57,11 @@ class ModuleAdapter:
         """How many numbers the tensors hold."""
         return sum(tensor.numel() for tensor in self.tensors.values())
 
+    @property
+    def bytes(self) -> int:
+        """How much memory the tensors take."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
     def with_factors(self, a: Tensor, b: Tensor, **changes: Any) -> ModuleAdapter:
         """The same with another A and B, and with other fields changed."""
         return replace(self, tensors={**self.tensors, "lora_A": a, "lora_B": b}, **changes)
