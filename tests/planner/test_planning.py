@@ -93,6 +93,19 @@ def test_peak_is_a_real_steps_of_experts(method, dtype):
     assert plan_step(meta, settings).peak_bytes == pytest.approx(measured, rel=0.05)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_peak_is_a_real_steps_of_adapted_experts(checkpointing):
+    """Whose weights are not kept for the backward, which forms them again."""
+    config = MixtralConfig(**SMALL["llama"].to_diff_dict(), num_local_experts=4)
+    adapted = lora.LoraConfig(
+        r=4, target_modules=["q_proj"], target_parameters=["gate_up_proj", "down_proj"]
+    )
+    settings = StepSettings("lora", adapted, 4, 64, "bf16", checkpointing=checkpointing)
+    meta = model_on_meta(config)
+    measured = measured_peak(type(meta)(config), settings)
+    assert plan_step(meta, settings).peak_bytes == pytest.approx(measured, rel=0.01)
+
+
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_second_gradient_of_a_tied_weight_is_added_as_autograd_does(dtype, monkeypatch):
     """In bf16 in place, in fp32 not: there the first one is a view."""

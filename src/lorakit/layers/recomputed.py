@@ -3,14 +3,14 @@
 An operation with W' = W + s * B A keeps W' for the gradient of its input: in training the weights
 of all experts once more. Here it keeps what W' is made of, and which part of it it read; backward
 then computes the experts in that part again, for as long as it needs them. Where other hooks decide
-what is kept, such as those of gradient checkpointing, they do.
+what is kept, such as those of gradient checkpointing, they do; a `Watcher` decides nothing.
 
 Source: https://pytorch.org/docs/stable/autograd.html#saved-tensors-default-hooks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lorakit.functional import experts
-from lorakit.private.torch_names import has_saved_tensors_hooks, version_of
+from lorakit.private.torch_names import pack_hook, version_of
 from lorakit.variants import ParameterSite
 
 
@@ -76,9 +76,23 @@ class _Read:
         return block.as_strided(self.size, self.stride, self.offset - first * matrix)
 
 
+@dataclass(frozen=True)
+class Watcher:
+    """A hook that packs a tensor as itself, and sees so what autograd keeps."""
+
+    see: Callable[[Tensor], Tensor]
+    """Gives what is kept: the tensor, or another one of its storage."""
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        return self.see(tensor)
+
+
 def recomputed(made: Iterable[tuple[Tensor, Recipe]]) -> AbstractContextManager[Any]:
     """Inside, autograd keeps the recipes of these weights in their place."""
-    if torch.compiler.is_compiling() or has_saved_tensors_hooks():
+    if torch.compiler.is_compiling():
+        return nullcontext()
+    outer = pack_hook()
+    if not isinstance(outer, Watcher | None):
         return nullcontext()
     recipes = {id(w.untyped_storage()): recipe for w, recipe in made if w.requires_grad}
     if not recipes:
@@ -88,7 +102,7 @@ def recomputed(made: Iterable[tuple[Tensor, Recipe]]) -> AbstractContextManager[
     def pack(tensor: Tensor) -> Tensor | _Read:
         place = id(tensor.untyped_storage())
         if place not in recipes or 0 in tensor.shape:
-            return tensor
+            return tensor if outer is None else outer(tensor)
         size, stride, offset = tensor.size(), tensor.stride(), int(tensor.storage_offset())
         return _Read(recipes[place], versions[place], size, stride, offset)
 

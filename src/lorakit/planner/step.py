@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from lorakit.layers.recomputed import Watcher
 from lorakit.planner.recording import (
     ACTIVATIONS,
     BASE,
@@ -99,12 +100,12 @@ def _made(parameter: Tensor, optimizer: torch.optim.Optimizer) -> tuple[list[Ten
     return state, [] if gradient is None else [gradient]
 
 
-def _keeper(recorder: Recorder) -> Callable[[Tensor], Tensor]:
+def _keeper(recorder: Recorder) -> Watcher:
     def keep(tensor: Tensor) -> Tensor:
         recorder.mark([tensor], ACTIVATIONS)
         return tensor.detach()  # an output that its own graph keeps would outlive the step
 
-    return keep
+    return Watcher(keep)
 
 
 def _same(tensor: Tensor) -> Tensor:

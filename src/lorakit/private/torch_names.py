@@ -210,12 +210,16 @@ def in_backward() -> bool:
     return _graph_task() != -1
 
 
-_top_hooks: Callable[[bool], object] | None = NAMES["_top_saved_tensors_default_hooks"].find()
+_UNKNOWN_HOOKS = (object(), object())
+_top_hooks: Callable[[bool], tuple[object, object] | None] = NAMES[
+    "_top_saved_tensors_default_hooks"
+].find() or (lambda _: _UNKNOWN_HOOKS)
 
 
-def has_saved_tensors_hooks() -> bool:
-    """Whether hooks of `torch.autograd.graph` are in force here."""
-    return _top_hooks is None or _top_hooks(True) is not None
+def pack_hook() -> object | None:
+    """What packs the tensors that autograd saves here; None: they are kept as they are."""
+    hooks = _top_hooks(True)
+    return None if hooks is None else hooks[0]
 
 
 _readings = count()
