@@ -40,7 +40,7 @@ def test_modules_that_hold_most_stand_below(run, base):
 
 
 def test_page_is_written_and_none_is_replaced(run, base, tmp_path):
-    page = tmp_path / "plan.html"
+    page = tmp_path / "pages" / "plan.html"
     command = ("plan", base, "--method", "lora", "--length", "8", "--html", page)
     assert run(*command)[0] == 0
     assert "The memory of a step of LlamaForCausalLM" in page.read_text()

@@ -36,10 +36,11 @@ def require_place(html: Path | None, overwrite: bool) -> None:
 
 def write_html(html: Path | None, page: Callable[[Provenance], Page]) -> None:
     """Write what `page` makes of this command's provenance, if a page is asked for."""
+    from lorakit.files import directory_for_writing
     from lorakit.pages import provenance, write_page
     from lorakit.runs.writing import writing
 
     if html is not None:
         command = shlex.join(["lorakit", *sys.argv[1:]])
-        with writing(html):
+        with writing(html), directory_for_writing(html.parent):
             write_page(page(provenance(command)), html)
