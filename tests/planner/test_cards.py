@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lorakit.errors import FormatError
+from lorakit.planner import bases
 from lorakit.planner.bases import config_of, model_on_meta
 from lorakit.planner.cards import CARDS
 
@@ -50,3 +51,8 @@ def test_directory_comes_before_a_card_of_its_name(tmp_path, monkeypatch):
 def test_unknown_base_names_the_cards():
     with pytest.raises(FormatError, match="did you mean 'llama-3-8b'"):
         config_of("lama-3-8b")
+
+
+def test_revision_is_of_the_hub_and_of_no_card(monkeypatch):
+    monkeypatch.setattr(bases, "load_config", lambda *asked: asked)
+    assert bases.config_of("gpt2", "v1") == ("gpt2", "v1")

@@ -19,7 +19,7 @@ _CONFIG_FILE = "config.json"
 def config_of(name: str, revision: str | None = None) -> Any:
     """transformers' config of a directory, its config.json, a card, or a hub id, in this order.
 
-    Where the Hub does not answer, a card of that very model does.
+    Where the Hub does not answer, a card of that very model does. A revision is one of the Hub's.
 
     Raises FormatError if there is none.
     """
@@ -28,7 +28,7 @@ def config_of(name: str, revision: str | None = None) -> Any:
     place = local_path(name)
     if place.name == _CONFIG_FILE and place.is_file():
         return load_config(str(place.parent))
-    if not place.exists() and name in CARDS:
+    if revision is None and not place.exists() and name in CARDS:
         kind, settings = CARDS[name]
         return transformers.AutoConfig.for_model(kind, **settings)
     try:
