@@ -12,7 +12,7 @@ from lorakit.errors import ConfigError, PlanError
 from lorakit.planner import search
 from lorakit.planner.bases import config_of, model_on_meta
 from lorakit.planner.changes import EFFECTS, strength
-from lorakit.planner.fit import fit_step
+from lorakit.planner.fit import Answer, Fit, fit_step
 from lorakit.planner.planning import plan_step
 from lorakit.planner.settings import StepSettings
 from lorakit.text import size_text
@@ -122,6 +122,15 @@ def test_all_changes_are_made_where_nothing_less_fits(model):
         "lora.r: 4",
     ]
     assert answer.effect == "learns less"
+
+
+def test_recipe_is_that_of_the_first_answer_that_a_recipe_can_say(model):
+    """Part of the changes alone would not fit."""
+    asked = plan_step(model, ASKED)
+    steps = (replace(ASKED, token_budget=64, quantised="nf4"), replace(ASKED, length=32))
+    answers = tuple(Answer(plan_step(model, step), asked) for step in steps)
+    text = str(Fit(asked.peak_bytes - 1, asked, answers))
+    assert text.endswith("\nthe first that a recipe can say: data.max_length: 32")
 
 
 def test_lower_rank_is_found_where_it_alone_is_enough(model):

@@ -10,7 +10,7 @@ from typing import Any
 from lorakit.config import LoraConfig
 from lorakit.methods.bottleneck import BottleneckConfig
 from lorakit.methods.lora_prefix import LoraPrefixConfig
-from lorakit.planner.quantised import Quantised
+from lorakit.planner.quantised import QUANTISATIONS
 from lorakit.planner.settings import StepSettings
 from lorakit.text import plural
 
@@ -98,7 +98,7 @@ def _rank_words(settings: StepSettings) -> str:
     return "" if found is None else f"{settings.method}.{found[0]}={found[1]}"
 
 
-_WAYS: tuple[Quantised | None, ...] = (None, "int8", "nf4", "nf4_double")
+_WAYS = (None, *QUANTISATIONS)
 """To store the base, the most bytes first."""
 
 

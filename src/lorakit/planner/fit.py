@@ -107,12 +107,13 @@ class Fit:
             )
             for answer in self.answers
         ]
-        settings = "; ".join(self.answers[0].recipe)
+        trainable = (one.recipe for one in self.answers if len(one.recipe) == len(one.changes))
+        settings = "; ".join(next(trainable, []))
         return [
             *table([("what fits", "peak", "time", "effect"), *rows]),
             "time: of all rows of the step over that of the step as asked for, an estimate from "
             "arithmetic",
-            *([f"the first in a recipe: {settings}"] if settings else []),
+            *([f"the first that a recipe can say: {settings}"] if settings else []),
         ]
 
 

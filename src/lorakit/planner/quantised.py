@@ -60,7 +60,7 @@ def _scales(weight: LinearWeight) -> int:
     return -(-weight.parameters // _BLOCK)
 
 
-QUANTISATIONS: dict[str, Quantisation] = {
+QUANTISATIONS: dict[Quantised, Quantisation] = {
     "int8": Quantisation(_int8),
     "nf4": Quantisation(_nf4),
     "nf4_double": Quantisation(_nf4_double, lambda weight: 4 * _scales(weight)),
