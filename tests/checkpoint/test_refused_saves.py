@@ -131,3 +131,15 @@ def test_layers_with_one_problem_are_one_line(tmp_path: Path) -> None:
             write(bundle(convolutions), tmp_path / f"{format}.pt", format)
         (problem,) = caught.value.problems
         assert problem.startswith("h.{0-31}.conv ")
+
+
+@pytest.mark.parametrize("format", ["portable", "vllm", "loralib", "diffusers", "kohya"])
+def test_a_linear_weight_as_parameter_is_refused_with_what_to_do(
+    format: str, tmp_path: Path
+) -> None:
+    model = nn.ModuleDict({"h": nn.ModuleDict({"q": nn.Linear(5, 5)})})
+    lora.inject(model, lora.LoraConfig(r=2, target_modules=[], target_parameters=["q.weight"]))
+    with pytest.raises(SaveError) as caught:
+        write(bundle_of(model), tmp_path / "adapter.pt", format)
+    (problem,) = [p for p in caught.value.problems if p.startswith("h.q.weight is a parameter")]
+    assert problem.endswith("where that is a linear layer, train it by target_modules instead")

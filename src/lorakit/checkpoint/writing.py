@@ -13,6 +13,7 @@ from lorakit.checkpoint.formats.registry import FORMATS, NATIVE
 from lorakit.errors import ConfigError, FormatError, SaveError, suggest
 from lorakit.foreign_files import local_path
 from lorakit.layer_groups import group_sentences
+from lorakit.variants import ParameterSite
 
 
 def write(
@@ -94,7 +95,17 @@ def _problems(codec: Codec, bundle: AdapterBundle) -> list[str]:
             f"its module names are those of the format {bundle.format}, and converting them takes "
             "the model; load it onto one and save it from there"
         ]
-    return codec.problems(bundle)
+    matrices = {
+        name
+        for name, adapter in bundle.adapters.items()
+        if isinstance(adapter.site, ParameterSite) and not adapter.site.experts
+    }
+    return [
+        f"{problem}; where that is a linear layer, train it by target_modules instead"
+        if problem.partition(" ")[0] in matrices
+        else problem
+        for problem in codec.problems(bundle)
+    ]
 
 
 def _vanished(bundle: AdapterBundle, form: AdapterBundle) -> list[str]:
