@@ -163,3 +163,15 @@ def test_layers_with_one_problem_are_one_line(size: dict[str, int]) -> None:
     many = bundle({f"h.{n}.{name}": dora() for n in range(32) for name in ("q", "k")})
     problems = refused((many, 0.5), **size)
     assert [problem.partition(":")[0] for problem in problems] == ["h.{0-31}.q", "h.{0-31}.k"]
+
+
+def test_adapters_are_called_by_their_names() -> None:
+    one, other = bundle({"h.q": dora()}), bundle({"h.q": adapter(LinearSite(9, 5), 2)})
+    problems = refused((one, 0.5), (other, 0.5), names=["runs/legal", "runs/medical"])
+    assert problems[0].startswith("h.q: DoRA of runs/legal changes the base weight itself")
+    sizes = "linear (5, 7) in runs/legal, linear (5, 9) in runs/medical"
+    assert f"h.q: sizes differ: {sizes}" in problems
+    problems = refused((one, 0.5), (one, 0.5), names=["same", "same"])
+    assert problems[0].startswith("h.q: DoRA of same (adapter 1) changes")
+    with pytest.raises(ConfigError, match="There are 1 adapters and 2 names for them"):
+        lora.combine([(one, 1)], names=["a", "b"])

@@ -48,6 +48,15 @@ def test_combine_writes_the_sum_and_its_error(run, files, tmp_path):
     assert float(error) < 1e-6
 
 
+def test_refused_combination_has_the_adapters_own_names(run, files, tmp_path):
+    other = write(bundle({"a.q": adapter(LinearSite(9, 20), 2)}), tmp_path / "other")
+    terms = [f"{files['legal']}=0.7", f"{other}=0.3"]
+    code, _, message = run("combine", *terms, "--output", tmp_path / "both")
+    assert code == 1
+    sizes = f"linear (20, 20) in {files['legal']}, linear (20, 9) in {other}"
+    assert f"a.q: sizes differ: {sizes}" in message
+
+
 def test_combine_has_the_methods(run, files, tmp_path):
     terms = [f"{files['legal']}=1", f"{files['medical']}=1"]
     options = ["--method", "dare_ties", "--density", 0.5, "--seed", 3, "--rank", 5]

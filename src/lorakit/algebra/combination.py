@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import reduce
 
@@ -32,6 +32,7 @@ def combine(
     method: str = LINEAR,
     density: float | None = None,
     seed: int = 0,
+    names: Sequence[str] | None = None,
     bar: Bar = lambda size: nullcontext(),
 ) -> Outcome:
     """One adapter whose update is the weighted sum of those of all: sum of w_i s_i B_i A_i.
@@ -47,21 +48,18 @@ def combine(
     ranks.
 
     What replaces the base's own numbers (heads, biases, rows of tokens) can only be taken whole: it
-    has to be the same in all that have it, and their weights have to add up to 1. `bar` is told the
-    bytes that are done.
+    has to be the same in all that have it, and their weights have to add up to 1. `names` are
+    what messages call the adapters, by default by their places. `bar` is told the bytes that are
+    done.
 
     Raises ConfigError for what is no adapter, and weights, a size or a method that cannot be used;
     MismatchError that lists all that cannot be added (other bases, sizes or variants, DoRA, heads
     or rows that differ), and for NaN or infinite values, in an adapter or in the sum.
     """
-    given = require_terms(terms)
+    given = require_terms(terms, names)
     size = size_of(rank, energy)
     elementwise = _method(method, density)
-    addends = [
-        Addend(f"adapter {n}", bundle, float(weight))
-        for n, (bundle, weight) in enumerate(given, 1)
-        if weight
-    ]
+    addends = [Addend(*term) for term in given if term[2]]
     if elementwise is None and len(addends) == 1 and addends[0].weight == 1:
         alone = addends[0].bundle
         return Outcome(alone, Deviation()) if size is None else resize(alone, rank, energy, bar)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.bundle import not_finite
 from lorakit.config import is_number
 from lorakit.errors import ConfigError, MismatchError
+from lorakit.text import repeated
 
 _HEADLINE = "These adapters cannot be combined:"
 
 
-def require_terms(terms: object) -> list[tuple[AdapterBundle, float]]:
-    """The (adapter, weight) pairs of a sum.
+def require_terms(
+    terms: object, names: Sequence[str] | None = None
+) -> list[tuple[str, AdapterBundle, float]]:
+    """(label, adapter, weight) of each term of a sum; messages have the label.
 
     Raises ConfigError that lists what is no pair, no adapter or no weight; MismatchError for NaN or
     infinite values in an adapter whose weight is not 0.
@@ -22,7 +25,9 @@ def require_terms(terms: object) -> list[tuple[AdapterBundle, float]]:
     given: list[Any] = [terms]
     if isinstance(terms, Iterable) and not isinstance(terms, str):
         given = list(terms)
-    problems = [text for n, term in enumerate(given, 1) for text in _term_problems(n, term)]
+    labels = _labels(names, len(given))
+    pairs = list(zip(labels, given, strict=True))
+    problems = [text for label, term in pairs for text in _term_problems(label, term)]
     if not given:
         problems.append("there are none; pass at least one (adapter, weight)")
     elif not problems and not any(weight for _, weight in given):
@@ -30,13 +35,27 @@ def require_terms(terms: object) -> list[tuple[AdapterBundle, float]]:
     if problems:
         raise ConfigError(_HEADLINE, problems)
     if broken := [
-        f"adapter {n}: {text}"
-        for n, (bundle, weight) in enumerate(given, 1)
+        f"{label}: {text}"
+        for label, (bundle, weight) in pairs
         if weight
         for text in not_finite(bundle)
     ]:
         raise MismatchError(_HEADLINE, broken)
-    return given
+    return [(label, bundle, float(weight)) for label, (bundle, weight) in pairs]
+
+
+def _labels(names: Sequence[str] | None, count: int) -> list[str]:
+    """What messages call the adapters: each by its own name, or by its place."""
+    places = [f"adapter {n}" for n in range(1, count + 1)]
+    if names is None:
+        return places
+    if len(names) != count:
+        raise ConfigError(f"There are {count} adapters and {len(names)} names for them.")
+    several = repeated(names)
+    return [
+        f"{name} ({place})" if name in several else name
+        for name, place in zip(names, places, strict=True)
+    ]
 
 
 def require_adapter(bundle: object) -> None:
@@ -47,15 +66,15 @@ def require_adapter(bundle: object) -> None:
         raise MismatchError("This adapter cannot be resized:", broken)
 
 
-def _term_problems(n: int, term: object) -> Iterator[str]:
+def _term_problems(label: str, term: object) -> Iterator[str]:
     if not isinstance(term, tuple | list) or len(term) != 2:
-        yield f"adapter {n} is a {type(term).__name__}; pass a pair (adapter, weight)"
+        yield f"{label} is a {type(term).__name__}; pass a pair (adapter, weight)"
         return
     bundle, weight = term
     if not isinstance(bundle, AdapterBundle):
-        yield f"adapter {n} {_no_adapter(bundle)}"
+        yield f"{label} {_no_adapter(bundle)}"
     if not is_number(weight):
-        yield f"the weight of adapter {n} is {weight!r}; it must be a finite number"
+        yield f"the weight of {label} is {weight!r}; it must be a finite number"
 
 
 def _no_adapter(value: object) -> str:

@@ -77,6 +77,7 @@ def combine(
         method,
         density,
         seed,
+        [str(name) for name, _ in terms],
         partial(byte_bar, what="combining"),
     )
     directories = [source.directory for source in sources]
