@@ -138,6 +138,8 @@ def test_fit_that_is_impossible_says_by_how_much(run, base):
         (("--fit", "1GB", "--claims"), "--fit and --claims are two questions"),
         (("--fit", "1GB", "--html", "plan.html"), "--fit and --html are two questions"),
         (("--claims",), "the claims are of gpt3-175b"),
+        (("--claims", "--dtype", "fp32"), "--dtype is given"),
+        (("--claims", "--set", "lora.r=8"), "--set is given"),
         (("--set", "lora.rank=4"), "unknown setting lora.rank"),
     ],
 )

@@ -13,7 +13,7 @@ import typer
 from lorakit.cli import options
 from lorakit.cli.html_page import Html, require_place, write_html
 from lorakit.cli.output import Json, quiet_libraries, show
-from lorakit.cli.plan_recipe import is_recipe, plan_recipe
+from lorakit.cli.plan_recipe import is_recipe, options_beside, plan_recipe
 
 if TYPE_CHECKING:
     from lorakit.planner.settings import StepSettings
@@ -141,6 +141,7 @@ def plan(
     if is_recipe(base):
         found = plan_recipe(context, base, methods, set_ or (), json)
     elif claims and memory is None:
+        _require_no_options_of_claims(context)
         _show_claims(base, batch, length, html, json)
         return
     else:
@@ -186,6 +187,15 @@ def _show_fit(model: Any, asked: StepSettings, memory: int, json: bool) -> None:
     with count_bar(" plans", "what fits") as made:
         found = fit_step(model, asked, memory, made)
     show(found.to_dict() if json else found, json)
+
+
+def _require_no_options_of_claims(context: typer.Context) -> None:
+    from lorakit.errors import require
+
+    taken = ("base", "claims", "batch", "length", "html", "overwrite", "json")
+    given = options_beside(context, taken)
+    refused = {f"--{name.strip('_').replace('_', '-')} is given": False for name in given}
+    require(refused, "--claims has the paper's methods and precision; these have no effect:")
 
 
 def _show_claims(base: str, batch: int, length: int, html: Path | None, json: bool) -> None:

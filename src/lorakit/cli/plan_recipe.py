@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -69,8 +69,7 @@ def plan_recipe(
 def _require_no_options(context: typer.Context) -> None:
     from lorakit.errors import ConfigError
 
-    given = [name for name in context.params if name not in _TAKEN and _is_given(context, name)]
-    if given:
+    if given := options_beside(context, _TAKEN):
         raise ConfigError(
             "With a recipe these options are its own settings, or have no effect:",
             [
@@ -79,6 +78,11 @@ def _require_no_options(context: typer.Context) -> None:
                 for name in given
             ],
         )
+
+
+def options_beside(context: typer.Context, taken: Collection[str]) -> list[str]:
+    """The options on the command line that are none of those that are taken."""
+    return [name for name in context.params if name not in taken and _is_given(context, name)]
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
