@@ -236,7 +236,7 @@ def test_what_is_held_is_released_where_it_cannot_come_in(
 ) -> None:
     adapters = limited(paths, 2 * ONE)
 
-    def fail(self: Slab) -> Slab:
+    def fail(self: Slab, device_of: object) -> Slab:
         raise torch.OutOfMemoryError
 
     with monkeypatch.context() as patch:
@@ -257,6 +257,18 @@ def test_one_without_a_file_stays_in_host_memory(
     assert where(adapters) == {"a": "host", "b": "disk", "c": "device"}
     adapters.activate("a")
     assert_close(output(adapters.model, **TEXT), expected["a"], **MODEL)
+
+
+def test_one_in_host_memory_comes_in_where_its_modules_are_now(paths: dict[str, Path]) -> None:
+    adapters = AdapterSet(zoo.llama(), ONE)
+    adapters.load_bundle("a", read(paths["a"]), "a bundle")
+    adapters.load("b", paths["b"])
+    assert where(adapters) == {"a": "host", "b": "device"}
+    adapters.model.to("meta")
+    adapters.activate("a")
+    slab = adapters._store.members["a"].slab
+    assert slab is not None
+    assert {t.device.type for entry in slab.entries.values() for t in entry.tensors} == {"meta"}
 
 
 @pytest.mark.parametrize(

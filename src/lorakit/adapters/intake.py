@@ -43,7 +43,7 @@ class Intake:
         self._loader = Loader(model, lambda: routing.changes)
         self._places: dict[str, Place] = {}
         self._frozen: list[nn.Parameter] = []
-        self.store = Store(routing, budget, self._fetch)
+        self.store = Store(routing, budget, self._fetch, self._device_of)
 
     def matched(self, name: str, bundle: AdapterBundle, source: str, check_base: bool) -> Matched:
         """What each module gets of a bundle; neither the model nor the store is changed."""

@@ -13,14 +13,14 @@ import torch
 from lorakit.adapters.budget import Budget
 from lorakit.adapters.member import Member
 from lorakit.adapters.routing import Routing
-from lorakit.adapters.slab import Slab
+from lorakit.adapters.slab import DeviceOf, Slab
 
 
 class Memory:
     """The adapters that are in it, those that were used last at the end."""
 
-    def __init__(self, routing: Routing, budget: Budget) -> None:
-        self._routing, self._budget = routing, budget
+    def __init__(self, routing: Routing, budget: Budget, device_of: DeviceOf) -> None:
+        self._routing, self._budget, self._device_of = routing, budget, device_of
         self._beside: dict[Member, None] = {}
         self._on_host: dict[Member, None] = {}
 
@@ -44,7 +44,7 @@ class Memory:
                 return False
             self._keep_on_host(idle, self._let_go(idle))
         with torch.inference_mode(False), torch.no_grad():
-            member.slab = slab if member.trains else slab.beside()
+            member.slab = slab if member.trains else slab.beside(self._device_of)
         member.arrivals += 1
         self._routing.slabs.add(member.slab)
         self._beside[member] = None

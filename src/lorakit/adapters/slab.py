@@ -25,6 +25,9 @@ class Kind(NamedTuple):
     """That of the modules beside which they stand."""
 
 
+DeviceOf = Callable[[str], torch.device]
+"""Where the module of this name is now."""
+
 _numbers = count()
 
 
@@ -50,18 +53,12 @@ class Slab:
         self._computed: dict[Kind, Computed | None] = {}
 
     @classmethod
-    def packed(cls, parts: Parts, device_of: Callable[[str], torch.device]) -> Slab:
-        """A copy of these tensors, in pieces on the device where they are.
-
-        `device_of` a module is the one to which `beside` moves them.
-        """
-        kinds, groups = [], dict[Kind, list[Tensor]]()
-        for module, entry in parts.items():
-            device = device_of(module)
-            for tensor in entry.tensors:
-                kind = Kind(tensor.dtype, device)
-                kinds.append(kind)
-                groups.setdefault(kind, []).append(tensor.reshape(-1))
+    def packed(cls, parts: Parts, device_of: DeviceOf) -> Slab:
+        """A copy of these tensors, in pieces on the device where they are, for those modules."""
+        kinds, groups = _kinds_of(parts, device_of), dict[Kind, list[Tensor]]()
+        tensors = [tensor for entry in parts.values() for tensor in entry.tensors]
+        for kind, tensor in zip(kinds, tensors, strict=True):
+            groups.setdefault(kind, []).append(tensor.reshape(-1))
         pieces = {kind: _joined(group, kind.device) for kind, group in groups.items()}
         return cls._cut(parts, kinds, pieces)
 
@@ -87,8 +84,10 @@ class Slab:
             return sum(piece.nbytes for piece in self._pieces.values())
         return sum(tensor.nbytes for entry in self.entries.values() for tensor in entry.tensors)
 
-    def beside(self) -> Slab:
+    def beside(self, device_of: DeviceOf) -> Slab:
         """The same on the devices of the modules; on CUDA on its way there, see `let_use`."""
+        if self._kinds != _kinds_of(self.entries, device_of):  # they have moved since
+            return self.packed(self.entries, device_of).beside(device_of)
         assert self._pieces is not None
         if all(piece.device == kind.device for kind, piece in self._pieces.items()):
             return self
@@ -122,6 +121,12 @@ class Slab:
             self.let_use()
             self.entries[module] = entry.mapped(fn)
             self._pieces, self._computed = None, {}
+
+
+def _kinds_of(parts: Parts, device_of: DeviceOf) -> list[Kind]:
+    """Of each tensor, in the order of the entries."""
+    devices = ((entry, device_of(module)) for module, entry in parts.items())
+    return [Kind(tensor.dtype, device) for entry, device in devices for tensor in entry.tensors]
 
 
 _streams: dict[torch.device, torch.cuda.Stream] = {}

@@ -19,7 +19,7 @@ from lorakit.adapters.loaded import Loaded
 from lorakit.adapters.member import STAY, Holder, Member
 from lorakit.adapters.memory import Memory, bytes_of
 from lorakit.adapters.routing import Routing
-from lorakit.adapters.slab import Slab
+from lorakit.adapters.slab import DeviceOf, Slab
 from lorakit.adapters.waiting import Waiter, never_let_go
 from lorakit.errors import StateError
 
@@ -30,12 +30,12 @@ Fetch = Callable[[Member], Slab]
 class Store:
     """The adapters of a set, and what makes them come in and stay."""
 
-    def __init__(self, routing: Routing, budget: Budget, fetch: Fetch) -> None:
+    def __init__(self, routing: Routing, budget: Budget, fetch: Fetch, device_of: DeviceOf) -> None:
         self.members: dict[str, Member] = {}
         self.changed = Condition(RLock())
         """Held while names come and go and adapters move; forwards need it not."""
         self._budget, self._fetch = budget, fetch
-        self._memory = Memory(routing, budget)
+        self._memory = Memory(routing, budget, device_of)
         self._held: dict[Member, None] = {}
         self._waiting: list[Waiter] = []
         self._pool: ThreadPoolExecutor | None = None
