@@ -190,6 +190,23 @@ def test_adapters_that_change_before_their_backward_are_an_error() -> None:
     third.backward()
 
 
+def test_hooks_that_copy_what_a_graph_keeps_are_named() -> None:
+    adapters = set_of(["a"])
+    compiled = compiled_of(adapters)
+    adapters.activate("a")
+    expected = gradients(adapters, adapters.model)
+    hooks = torch.autograd.graph.saved_tensors_hooks
+    with hooks(torch.clone, lambda tensor: tensor):
+        loss = compiled(X).square().sum()
+    with pytest.raises(StateError, match=r"saved_tensors_hooks, save_on_cpu"):
+        loss.backward()
+    kept = torch.int64
+    with hooks(lambda x: x if x.dtype == kept else x.clone(), lambda tensor: tensor):
+        loss = compiled(X).square().sum()
+    loss.backward()
+    assert_close(collected(adapters), expected, **MODEL)
+
+
 @pytest.mark.parametrize("shape", [(12,), (0, 12)], ids=str)
 def test_an_active_adapter_takes_any_input_in_a_graph_too(shape: tuple[int, ...]) -> None:
     adapters, x = set_of(["a"]), torch.randn(shape)

@@ -103,7 +103,15 @@ def _forward(input: Tensor, base: Tensor, anchor: Tensor, writer: int) -> tuple[
 
 
 def _backward(gradient: Tensor, input: Tensor, ticket: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    to_input, to_base = _steps[int(ticket)].backward(gradient, input)
+    step = _steps.get(int(ticket))
+    if step is None:
+        raise StateError(
+            "The backward pass of a compiled model does not find the adapters of its forward: "
+            "hooks of saved tensors (torch.autograd.graph.saved_tensors_hooks, save_on_cpu) gave "
+            "it a copy of the tensor by which it does. Run the forward outside of these hooks, or "
+            "let them return tensors of int64 as they are."
+        )
+    to_input, to_base = step.backward(gradient, input)
     return to_input.contiguous(), to_base.contiguous(), torch.zeros((), device="cpu")
 
 
