@@ -78,3 +78,20 @@ def test_a_prefetch_that_comes_late_moves_nothing(
     late.result()
     assert beside(adapters) == {"c", "d"}
     assert reads == ["a", "b", "c", "d"]
+
+
+def test_one_that_is_unloaded_after_prefetch_is_not_read(
+    paths: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file may be gone; the others come in."""
+    adapters, go = limited(paths, 2 * ONE), Event()
+    adapters.prefetch(["c"]).result()
+    pool: Any = adapters._store._pool
+    pool.submit(go.wait, 30)
+    reads = read_by(adapters, monkeypatch)
+    late = adapters.prefetch(["a", "b"])
+    adapters.unload("a")
+    go.set()
+    late.result()
+    assert reads == ["b"]
+    assert "b" in beside(adapters)

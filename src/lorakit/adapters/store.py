@@ -170,20 +170,22 @@ class Store:
             return self._pool.submit(self._prefetch, [(m, m.arrivals) for m in members])
 
     def _prefetch(self, asked: Iterable[tuple[Member, int]]) -> None:
-        """Bring these in, but for those that have come in since they were asked for: who needed one
-        was faster, and it may have left again for others."""
+        """Bring these in, but for those that are gone or have come in since they were asked for:
+        who needed one was faster, and it may have left again for others."""
         for member, arrivals in asked:
             with member.reading:  # who reads it just now is waited for
-                slab = self._slab_of(member) if member.arrivals == arrivals else None
+                slab = self._slab_of(member) if self._is_awaited(member, arrivals) else None
             with self.changed:
-                if slab is None or member.arrivals != arrivals:
-                    continue
-                if self.members.get(member.name) is not member:
+                if slab is None or not self._is_awaited(member, arrivals):
                     continue
                 if member.slab is not None:
                     self._memory.touch(member)
                 else:
                     self._memory.put(member, slab)
+
+    def _is_awaited(self, member: Member, arrivals: int) -> bool:
+        """Whether it is in the set, and has come in no more often than so."""
+        return self.members.get(member.name) is member and member.arrivals == arrivals
 
     # --- under the lock
 
