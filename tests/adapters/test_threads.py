@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from lorakit.adapters.choices import BASE, Choice
+from lorakit.adapters.routing import Routing
 from tests.adapters.files import loaded_set, output, row_by_row, save_all
 from tests.injection import zoo
 from tests.tolerances import EXACT, MODEL
@@ -94,6 +96,16 @@ def test_a_thread_inherits_rows_in_a_copy_of_the_context_alone(
             thread.join()
     assert_close(found["new"], base, **EXACT)
     assert_close(found["copied"], expected[2], **MODEL)
+
+
+def test_a_context_that_outlives_its_set_chooses_nothing_for_another() -> None:
+    """Whatever address the other has."""
+    gone = Routing()
+    with gone.held(Choice()):
+        copied = contextvars.copy_context()
+    del gone
+    others = [Routing() for _ in range(100)]
+    assert all(copied.run(other.choice) is BASE for other in others)
 
 
 def test_the_default_is_for_all_threads(paths: dict[str, Path]) -> None:

@@ -21,16 +21,16 @@ from lorakit.adapters.choices import BASE, Choice, Place, Rows
 from lorakit.adapters.slab import Slab
 from lorakit.errors import StateError
 
-_NONE: Mapping[int, Choice] = MappingProxyType({})
-_IN_CONTEXT: ContextVar[Mapping[int, Choice]] = ContextVar("AdapterSet.rows", default=_NONE)
-"""The choices of the sets, by the number of their routing; replaced and never changed."""
-_FORWARDS: ContextVar[tuple[tuple[int, Mapping[int, Choice]], ...]] = ContextVar(
+_NONE: Mapping[object, Choice] = MappingProxyType({})
+_IN_CONTEXT: ContextVar[Mapping[object, Choice]] = ContextVar("AdapterSet.rows", default=_NONE)
+"""The choices of the sets, by the key of their routing; replaced and never changed."""
+_FORWARDS: ContextVar[tuple[tuple[object, Mapping[object, Choice]], ...]] = ContextVar(
     "AdapterSet.forwards", default=()
 )
-"""The forwards that run here, each inside of the one before: the number of their routing, and what
-was chosen before."""
-_CARRIED: ContextVar[frozenset[int]] = ContextVar("AdapterSet.context_fn", default=frozenset())
-"""The routings whose choice gradient checkpointing has carried here."""
+"""The forwards that run here, each inside of the one before: the key of their routing, and what was
+chosen before."""
+_CARRIED: ContextVar[frozenset[object]] = ContextVar("AdapterSet.context_fn", default=frozenset())
+"""The keys of those whose choice gradient checkpointing has carried here."""
 
 RECENT = 4
 """Compositions of a batch whose plans are kept, so that a loop over batches finds them again."""
@@ -40,6 +40,8 @@ class Routing:
     """The default choice of a set, and those of contexts."""
 
     def __init__(self, in_pieces: bool = False) -> None:
+        self.key = object()
+        """By which contexts know it. A context may outlive it, and no other ever has this key."""
         self._in_pieces = in_pieces
         """Whether the model cuts rows into pieces, see `layouts`."""
         self.default: Choice = BASE
@@ -81,7 +83,7 @@ class Routing:
     def choice(self) -> Choice:
         """What is chosen here and now."""
         chosen = _IN_CONTEXT.get()
-        return chosen.get(id(self), self.default) if chosen else self.default
+        return chosen.get(self.key, self.default) if chosen else self.default
 
     def begin(self, _: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Before a forward of the model: the default of now is its to the end.
@@ -90,7 +92,7 @@ class Routing:
         """
         if torch.compiler.is_compiling():
             return
-        chosen, me = _IN_CONTEXT.get(), id(self)
+        chosen, me = _IN_CONTEXT.get(), self.key
         _FORWARDS.set((*_FORWARDS.get(), (me, chosen)))
         if me not in chosen:
             default = self.default
@@ -103,8 +105,8 @@ class Routing:
         """After it: what was chosen before is again."""
         if torch.compiler.is_compiling():
             return
-        forwards, me = _FORWARDS.get(), id(self)
-        if forwards and forwards[-1][0] == me:
+        forwards, me = _FORWARDS.get(), self.key
+        if forwards and forwards[-1][0] is me:
             before = forwards[-1][1]
             _FORWARDS.set(forwards[:-1])
             _IN_CONTEXT.set(before)
@@ -115,7 +117,7 @@ class Routing:
     def held(self, choice: Choice) -> Iterator[None]:
         """Inside, in this context, `choice` is chosen."""
         choice.let_use()
-        before = _IN_CONTEXT.set({**_IN_CONTEXT.get(), id(self): choice})
+        before = _IN_CONTEXT.set({**_IN_CONTEXT.get(), self.key: choice})
         try:
             with batch.unknown():
                 yield
@@ -136,7 +138,7 @@ class Routing:
 
     def require_carried(self, place: str) -> None:
         """Raise StateError if this choice was not carried into the backward pass that asks."""
-        if id(self) not in _CARRIED.get():
+        if self.key not in _CARRIED.get():
             raise StateError(
                 f"{place} is recomputed by gradient checkpointing, which does not know the "
                 "adapters of its forward, and there were others. Pass them on: checkpoint(..., "
@@ -156,7 +158,7 @@ class Carried:
     def __enter__(self) -> None:
         stack = ExitStack()
         stack.enter_context(self._routing.held(self._choice))
-        before = _CARRIED.set(_CARRIED.get() | {id(self._routing)})
+        before = _CARRIED.set(_CARRIED.get() | {self._routing.key})
         stack.callback(_CARRIED.reset, before)
         self._open.append(stack)
 
