@@ -73,6 +73,16 @@ def test_only_so_many_ways_of_placing_are_remembered(
     assert len(adapters._intake._loader._known) == 2
 
 
+@pytest.mark.parametrize(("most", "compared"), [(1, 1), (3, 3), (4, 4), (9, 4)])
+def test_numbers_of_so_many_base_weights_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, compared: int
+) -> None:
+    monkeypatch.setattr(loading, "COMPARED", most)
+    adapters = loaded_set(zoo.llama(), {"a": save(zoo.llama, tmp_path, **QV)})
+    (_, known) = adapters._intake._loader._known[0]
+    assert [mark.numbers is not None for _, mark in known.beside].count(True) == compared
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -128,9 +128,9 @@ class Loader:
             master = next(iter(adapter.tensors.values())).dtype
             modules[name] = adapter.spec, adapter.site, master
         beside = [self._model.get_submodule(name) for name in modules]
-        apart = max(1, len(beside) // COMPARED)
+        compared = {n * len(beside) // COMPARED for n in range(COMPARED)}
         marks = [
-            (module, WeightMark.of(base_weight(module), with_numbers=n % apart == 0))
+            (module, WeightMark.of(base_weight(module), with_numbers=n in compared))
             for n, module in enumerate(beside)
         ]
         return Known(placement.config, placement.base_verified, modules, marks, self._changes())
