@@ -173,5 +173,7 @@ def test_adapters_are_called_by_their_names() -> None:
     assert f"h.q: sizes differ: {sizes}" in problems
     problems = refused((one, 0.5), (one, 0.5), names=["same", "same"])
     assert problems[0].startswith("h.q: DoRA of same (adapter 1) changes")
-    with pytest.raises(ConfigError, match="There are 1 adapters and 2 names for them"):
+    (problem,) = refused((one, 0.5), names=["alone"])
+    assert problem.endswith("(weight 0.5, 1 adapter)")
+    with pytest.raises(ConfigError, match="names has 2 of them for 1 adapter"):
         lora.combine([(one, 1)], names=["a", "b"])

@@ -214,11 +214,15 @@ def test_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("inside", [False, True], ids=["the path", "its parent"])
-def test_path_that_is_a_file_is_refused(inside: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("inside", "why"),
+    [(False, r"is a directory; .*file is a file"), (True, r"file.*(exists|Not a directory)")],
+    ids=["the path", "its parent"],
+)
+def test_path_that_is_a_file_is_refused(inside: bool, why: str, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
-    with pytest.raises(SaveError, match=r"file.*(exists|Not a directory)"):
+    with pytest.raises(SaveError, match=why):
         write(bundle(2), file / "below" if inside else file)
     assert snapshot(tmp_path) == {"file": b"mine"}
 

@@ -14,6 +14,7 @@ from lorakit.algebra.bases import base_problems, listed
 from lorakit.algebra.resizing import UNKNOWN_LAYER
 from lorakit.algebra.size import Size
 from lorakit.checkpoint import AdapterBundle
+from lorakit.text import plural
 from lorakit.variants import ConvSite, ModuleAdapter, ParameterSite, RowsSite, Site
 
 
@@ -76,7 +77,7 @@ def _module_problems(terms: Terms, size: Size | None) -> Iterator[str]:
             yield (
                 f"{adapter.variant.title} of {label} {adapter.variant.beyond_product}, so its "
                 "update cannot be added, weighted or resized "
-                f"(weight {weight:g}, {len(terms)} adapters)"
+                f"(weight {weight:g}, {plural(len(terms), 'adapter')})"
             )
     shapes = {_geometry(x.site): label for label, x, _ in terms if x.site is not None}
     if len(shapes) > 1:

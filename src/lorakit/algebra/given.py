@@ -9,7 +9,7 @@ from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.bundle import not_finite
 from lorakit.config import is_number
 from lorakit.errors import ConfigError, MismatchError
-from lorakit.text import repeated
+from lorakit.text import plural, repeated
 
 _HEADLINE = "These adapters cannot be combined:"
 
@@ -50,7 +50,7 @@ def _labels(names: Sequence[str] | None, count: int) -> list[str]:
     if names is None:
         return places
     if len(names) != count:
-        raise ConfigError(f"There are {count} adapters and {len(names)} names for them.")
+        raise ConfigError(f"names has {len(names)} of them for {plural(count, 'adapter')}.")
     several = repeated(names)
     return [
         f"{name} ({place})" if name in several else name

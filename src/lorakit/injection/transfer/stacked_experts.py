@@ -27,7 +27,7 @@ from lorakit.checkpoint.settings import targets_of, with_settings_of
 from lorakit.config import alpha_for
 from lorakit.errors import MismatchError
 from lorakit.injection.selection.parameters import as_layers
-from lorakit.layer_groups import joined
+from lorakit.layer_groups import group_sentences, joined
 from lorakit.layers import conversion
 from lorakit.private.transformers_names import stacked_weights
 from lorakit.variants import LinearSite, ModuleAdapter, ParameterSite
@@ -65,7 +65,7 @@ def with_stacked_experts(model: nn.Module, bundle: AdapterBundle) -> AdapterBund
         raise MismatchError(
             "The adapter is of experts that were modules of their own, and are parts of one "
             "parameter in this model; it cannot be put together:",
-            problems,
+            group_sentences(problems),
         )
     return _with(bundle, made, groups)
 
