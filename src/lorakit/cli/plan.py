@@ -127,6 +127,7 @@ def plan(
     With `--fit` it searches micro-batches, checkpointing, precision, quantisation, length and rank,
     and names the cheapest changes that fit, with what each costs in time.
     """
+    from lorakit.cli.count_bar import count_bar
     from lorakit.cli.sizes import parse_size
     from lorakit.planner.bases import config_of, model_on_meta
     from lorakit.planner.page import plan_page
@@ -164,7 +165,8 @@ def plan(
             (one,) = configs
             _show_fit(model, replace(settings, method=one, config=configs[one]), memory, json)
             return
-        found = plan_methods(model, settings, configs)
+        with count_bar(" methods", "planned") as made:
+            found = plan_methods(model, settings, configs, made)
     show(found.to_dict() if json else found, json)
     write_html(html, partial(plan_page, found))
 
@@ -201,6 +203,7 @@ def _require_no_options_of_claims(context: typer.Context) -> None:
 def _show_claims(base: str, batch: int, length: int, html: Path | None, json: bool) -> None:
     from dataclasses import asdict
 
+    from lorakit.cli.count_bar import count_bar
     from lorakit.errors import ConfigError
     from lorakit.planner import claims
     from lorakit.planner.bases import config_of, model_on_meta
@@ -211,7 +214,9 @@ def _show_claims(base: str, batch: int, length: int, html: Path | None, json: bo
     if base != claims.CARD:
         raise ConfigError(f"--claims is given for {base}; the claims are of {claims.CARD}.")
     settings = StepSettings(batch=batch, length=length, dtype="fp16")
-    plans = plan_methods(model_on_meta(config_of(base), base), settings, claims.CONFIGS)
+    model = model_on_meta(config_of(base), base)
+    with count_bar(" methods", "planned") as made:
+        plans = plan_methods(model, settings, claims.CONFIGS, made)
     found = claims.claims(plans)
     values = {**plans.to_dict(), "claims": [asdict(claim) for claim in found]}
     show(values if json else f"{plans}\n\n{claims.claims_text(found)}", json)

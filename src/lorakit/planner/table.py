@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,10 +77,22 @@ class PlanTable:
         return next(iter(values.values())) if len(values) == 1 else {"plans": values}
 
 
-def plan_methods(model: nn.Module, settings: StepSettings, configs: Mapping[str, Any]) -> PlanTable:
-    """The plan of each method with its config; of the settings all but these two count."""
-    steps = {name: replace(settings, method=name, config=one) for name, one in configs.items()}
-    return PlanTable({name: plan_step(model, step) for name, step in steps.items()})
+def plan_methods(
+    model: nn.Module,
+    settings: StepSettings,
+    configs: Mapping[str, Any],
+    progress: Callable[[], None] | None = None,
+) -> PlanTable:
+    """The plan of each method with its config; of the settings all but these two count.
+
+    `progress` is called with every plan.
+    """
+    plans = {}
+    for name, config in configs.items():
+        plans[name] = plan_step(model, replace(settings, method=name, config=config))
+        if progress is not None:
+            progress()
+    return PlanTable(plans)
 
 
 def _seconds(seconds: float) -> str:
