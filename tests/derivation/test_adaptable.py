@@ -33,6 +33,8 @@ def test_experts_stored_one_by_one_become_an_adapter_of_their_parameter(
     names = {name for name, p in model.named_parameters() if p.ndim == 3}
     assert set(found.bundle.adapters) == names
     assert found.error.whole < 1e-5
+    by_energy = lora.extract(base, tuned, energy=0.999999).bundle.adapters
+    assert {x.spec.r for x in by_energy.values()} == {4}
     write(found.bundle, tmp_path / "adapter", "peft")
     assert lora.load_adapter(again, tmp_path / "adapter").base_verified
     torch.testing.assert_close(again(IDS).logits, model(IDS).logits, **MODEL)

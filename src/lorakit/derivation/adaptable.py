@@ -7,7 +7,7 @@ A checkpoint has each expert of a mixture by itself, and the model all of them i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,23 +42,29 @@ class Adaptable:
         """tuned - base in float32; None where no tensor has changed. Raises as the pair's does."""
         if len(self.names) == 1:
             return pair.difference(self.names[0])
-        found = {name: pair.difference(name) for name in self.names}
-        if all(difference is None for difference in found.values()):
-            return None
-        return self._stacked(lambda name: _or_zeros(found[name], pair, name))
+        stack, is_changed = torch.zeros(self.site.weight_shape), False
+        for place, name in self._places(pair):
+            if (difference := pair.difference(name)) is not None:
+                stack[place], is_changed = difference, True
+        return stack if is_changed else None
 
     def sample_of_base(self, pair: CheckpointPair) -> Sample:
         """What a fingerprint takes of the weight before tuning."""
         if len(self.names) == 1:
             return pair.sample_of_base(self.names[0])
-        return sample(self._stacked(pair.of_base))
+        dtype = pair.of_base(self.names[0]).dtype
+        stack = torch.empty(self.site.weight_shape, dtype=dtype)
+        for place, name in self._places(pair):
+            stack[place] = pair.of_base(name)
+        return sample(stack)
 
-    def _stacked(self, read: Callable[[str], Tensor]) -> Tensor:
-        return torch.cat([torch.stack([read(n) for n in names]) for names in self.parts], dim=1)
-
-
-def _or_zeros(difference: Tensor | None, pair: CheckpointPair, name: str) -> Tensor:
-    return torch.zeros(pair.shape(name)) if difference is None else difference
+    def _places(self, pair: CheckpointPair) -> Iterator[tuple[tuple[int, slice], str]]:
+        """(expert, rows) of each tensor in the stack."""
+        start = 0
+        for part in self.parts:
+            stop = start + pair.shape(part[0])[0]
+            yield from (((expert, slice(start, stop)), name) for expert, name in enumerate(part))
+            start = stop
 
 
 def adaptable(
