@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lorakit.errors import FormatError
+from lorakit.errors import ConfigError, FormatError
 from lorakit.planner import bases
 from lorakit.planner.bases import config_of, model_on_meta
 from lorakit.planner.cards import CARDS
@@ -56,3 +56,9 @@ def test_unknown_base_names_the_cards():
 def test_revision_is_of_the_hub_and_of_no_card(monkeypatch):
     monkeypatch.setattr(bases, "load_config", lambda *asked: asked)
     assert bases.config_of("gpt2", "v1") == ("gpt2", "v1")
+
+
+@pytest.mark.parametrize("base", ["gpt2", None])
+def test_what_is_neither_model_nor_config_is_refused(base):
+    with pytest.raises(ConfigError, match="pass a transformers model or its config"):
+        bases.model_of(base)

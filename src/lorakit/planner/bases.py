@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lorakit.errors import FormatError, suggest
+from lorakit.errors import ConfigError, FormatError, suggest
 from lorakit.foreign_files import local_path
 from lorakit.models.buildable import require_buildable
 from lorakit.models.loading import load_config
@@ -38,6 +38,23 @@ def config_of(name: str, revision: str | None = None) -> Any:
             return config_of(HUB_IDS[name])
         cards = f"Cards that need no download{suggest(name, CARDS)}: {', '.join(CARDS)}"
         raise FormatError(f"{error} {cards}.") from error
+
+
+def model_of(model_or_config: Any) -> Any:
+    """A model as it is, and of a config its model on meta.
+
+    Raises ConfigError for anything else, and as `model_on_meta`.
+    """
+    import transformers
+
+    if isinstance(model_or_config, torch.nn.Module):
+        return model_or_config
+    if isinstance(model_or_config, transformers.PretrainedConfig):
+        return model_on_meta(model_or_config)
+    raise ConfigError(
+        f"{model_or_config!r} cannot be planned: pass a transformers model or its config, such as "
+        "AutoConfig.from_pretrained gives; `lorakit plan` takes names."
+    )
 
 
 def model_on_meta(config: Any, name: str | None = None) -> Any:

@@ -10,7 +10,7 @@ from torch import nn
 
 from lorakit.adapters.budget import Size, size_of
 from lorakit.errors import PlanError
-from lorakit.planner.bases import model_on_meta
+from lorakit.planner.bases import model_of
 from lorakit.planner.changes import EFFECTS, SAME, changed
 from lorakit.planner.plan import Plan
 from lorakit.planner.relative_time import relative_time
@@ -138,9 +138,8 @@ def plan_to_fit(
     >>> plan_to_fit(small, "40MB", batch=8, length=32).answers[0].changes
     []
     """
-    is_model = isinstance(model_or_config, nn.Module)
-    model = model_or_config if is_model else model_on_meta(model_or_config)
-    return fit_step(model, StepSettings(method, config, **step), size_of("memory", memory))
+    asked = StepSettings(method, config, **step)
+    return fit_step(model_of(model_or_config), asked, size_of("memory", memory))
 
 
 def fit_step(

@@ -13,7 +13,7 @@ from lorakit.injection.inspection.report import Report
 from lorakit.methods.registry import METHODS
 from lorakit.models.dtypes import Dtype, compute_in
 from lorakit.models.fp32_head import head_names
-from lorakit.planner.bases import model_on_meta
+from lorakit.planner.bases import model_of
 from lorakit.planner.checkpointing import Checkpointing, can_checkpoint, checkpoint
 from lorakit.planner.device_plan import DevicePlan, plan_device
 from lorakit.planner.devices.parallels import PARALLELS
@@ -83,9 +83,7 @@ def plan(
         parallel=parallel,
         reshard_after_forward=reshard_after_forward,
     )
-    is_model = isinstance(model_or_config, nn.Module)
-    model = model_or_config if is_model else model_on_meta(model_or_config)
-    return plan_step(model, settings)
+    return plan_step(model_of(model_or_config), settings)
 
 
 @dataclass(frozen=True)
