@@ -134,7 +134,10 @@ def test_fit_that_is_impossible_says_by_how_much(run, base):
         (("--length", "4096"), "length is 4096, and LlamaForCausalLM has 2048 positions"),
         (("--method", "full", "--quantised", "nf4"), "there are none with full"),
         (("--fit", "16 gibs"), "'16 gibs' is no size"),
-        (("--fit", "1GB", "--method", "lora,full"), "--fit is for one method, and --method has 2"),
+        (
+            ("--fit", "1GB", "--method", "lora,full"),
+            "--fit is for one method, and here are 2",
+        ),
         (("--fit", "1GB", "--claims"), "--fit and --claims are two questions"),
         (("--fit", "1GB", "--html", "plan.html"), "--fit and --html are two questions"),
         (("--claims",), "the claims are of gpt3-175b"),

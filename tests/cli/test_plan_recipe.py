@@ -77,6 +77,52 @@ def test_settings_of_the_recipe_count(run, write):
     assert settings["max_grad_norm"] == 0
 
 
+def test_devices_divide_the_rows_of_a_recipe(run, write):
+    options = ("--devices", "2", "--parallel", "fsdp", "--json")
+    found = json.loads(run("plan", write(), *options)[1])
+    assert found["settings"]["batch"] == 4
+    assert (found["device"]["devices"], found["device"]["parallel"]) == (2, "fsdp")
+    of_tp = json.loads(run("plan", write(), "--devices", "2", "--parallel", "tp", "--json")[1])
+    assert of_tp["settings"]["batch"] == 8
+    code, _, err = run("plan", write(), "--devices", "3", "--parallel", "tp")
+    assert code == 1
+    assert "not divisible" in err
+
+
+def test_base_of_a_recipe_is_quantised_by_formula(run, write):
+    plain, small = (
+        json.loads(run("plan", write(), *options, "--json")[1])
+        for options in ((), ("--quantised", "nf4"))
+    )
+    assert small["settings"]["quantised"] == "nf4"
+    assert small["bytes_by"]["base weights"] < plain["bytes_by"]["base weights"]
+
+
+def test_answers_of_fit_are_settings_of_the_recipe(run, write):
+    file = write()
+    peak = json.loads(run("plan", file, "--json")[1])["peak_bytes"]
+    code, out, _ = run("plan", file, "--fit", f"{peak * 8 // 10_000}kB", "--json")
+    assert code == 0
+    answers = json.loads(out)["answers"]
+    for answer in (one for one in answers if one["plan"]["settings"]["quantised"] is None):
+        settings = [one.replace(": ", "=") for one in answer["recipe"]]
+        assert settings
+        options = (part for one in settings for part in ("--set", one))
+        planned = json.loads(run("plan", file, *options, "--json")[1])
+        assert planned["peak_bytes"] == answer["plan"]["peak_bytes"]
+    code, _, err = run("plan", file, "--fit", "1GB", "--method", "lora,full")
+    assert code == 1
+    assert "--fit is for one method, and here are 2: lora, full" in err
+
+
+def test_json_says_what_stands_in_for_missing_data(run, write):
+    file = write(data={"train": "missing.csv", "text": "text", "label": "label"})
+    found = json.loads(run("plan", file, "--json")[1])
+    assert "rows as long as the recipe allows" in found["assumed"]
+    assert "missing.csv does not exist" in found["assumed"]
+    assert "assumed" not in json.loads(run("plan", write(), "--json")[1])
+
+
 MISTAKES = {
     "unknown setting": ({"training": {"learning_rat": 1}}, ()),
     "unknown method": ({"method": "lorra"}, ()),

@@ -8,12 +8,12 @@ from transformers import GPT2Config
 from lorakit.planner.bases import config_of, model_on_meta
 from lorakit.planner.claims import CARD, CONFIGS, claims, claims_text
 from lorakit.planner.settings import StepSettings
-from lorakit.planner.table import plan_methods
+from lorakit.planner.table import method_steps, plan_steps
 
 
 def claims_of(config) -> tuple[dict[str, str], str]:
     settings = StepSettings(batch=1, length=16, dtype="fp16")
-    found = claims(plan_methods(model_on_meta(config), settings, CONFIGS))
+    found = claims(plan_steps(method_steps(model_on_meta(config), settings, CONFIGS)))
     return {claim.of: claim.plan for claim in found}, claims_text(found)
 
 
@@ -37,7 +37,7 @@ def test_speed_is_the_ratio_of_the_arithmetic():
     config = GPT2Config(n_embd=512, n_layer=2, n_head=4, vocab_size=50_000)
     found, text = claims_of(config)
     settings = StepSettings(batch=1, length=16, dtype="fp16")
-    plans = plan_methods(model_on_meta(config), settings, CONFIGS).plans
+    plans = plan_steps(method_steps(model_on_meta(config), settings, CONFIGS)).plans
     ratio = plans["full"].flops_per_token / plans["lora"].flops_per_token
     assert found["speed"] == f"{ratio - 1:.0%} faster by arithmetic"
     assert 1.4 < ratio < 1.6

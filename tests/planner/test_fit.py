@@ -9,11 +9,11 @@ from transformers import LlamaConfig
 
 import lorakit as lora
 from lorakit.errors import ConfigError, PlanError
-from lorakit.planner import search
+from lorakit.planner import planning
 from lorakit.planner.bases import config_of, model_on_meta
 from lorakit.planner.changes import EFFECTS, strength
 from lorakit.planner.fit import Answer, Fit, fit_step
-from lorakit.planner.planning import plan_step
+from lorakit.planner.planning import model_step, plan_step
 from lorakit.planner.settings import StepSettings
 from lorakit.text import size_text
 
@@ -41,7 +41,7 @@ def peak(model):
 @pytest.fixture(scope="module")
 def found(model, peak):
     """For half of what the step takes."""
-    return fit_step(model, ASKED, peak // 2)
+    return fit_step(model_step(model, ASKED), peak // 2)
 
 
 def test_answers_fit_and_are_plans_of_their_settings(found, model):
@@ -81,7 +81,7 @@ def test_changes_are_settings_of_a_recipe(found):
 
 
 def test_step_that_fits_is_not_changed(model):
-    found = fit_step(model, ASKED, 10**9)
+    found = fit_step(model_step(model, ASKED), 10**9)
     assert [answer.changes for answer in found.answers] == [[]]
     assert found.answers[0].time == 1
     assert "to spare of 1,000.00 MB" in str(found)
@@ -89,23 +89,25 @@ def test_step_that_fits_is_not_changed(model):
 
 def test_few_plans_are_made(model, monkeypatch):
     made = []
-    record = search.record
+    record = planning.record
 
     def counted(*args):
         made.append(args)
         return record(*args)
 
-    monkeypatch.setattr(search, "record", counted)
+    monkeypatch.setattr(planning, "record", counted)
     bf16 = StepSettings("lora", LORA, 8, 64)
     calls = []
-    fit_step(model, bf16, plan_step(model, bf16).peak_bytes // 2, lambda: calls.append(1))
+    fit_step(
+        model_step(model, bf16), plan_step(model, bf16).peak_bytes // 2, lambda: calls.append(1)
+    )
     assert len(made) == len(calls) <= 16
     settings = [step for _, step in made]
     assert all(one not in settings[:n] for n, one in enumerate(settings))
 
 
 def test_all_changes_are_made_where_nothing_less_fits(model):
-    found = fit_step(model, ASKED, 200_000)
+    found = fit_step(model_step(model, ASKED), 200_000)
     (answer,) = found.answers
     assert answer.changes == [
         "micro-batches of 1 row",
@@ -136,20 +138,20 @@ def test_recipe_is_that_of_the_first_answer_that_a_recipe_can_say(model):
 def test_lower_rank_is_found_where_it_alone_is_enough(model):
     wide = lora.LoraConfig(r=256, target_modules="all-linear")
     asked = StepSettings("lora", wide, 1, 8, checkpointing=True)
-    found = fit_step(model, asked, plan_step(model, asked).peak_bytes // 2)
+    found = fit_step(model_step(model, asked), plan_step(model, asked).peak_bytes // 2)
     assert ["lora.r=64"] in [answer.changes for answer in found.answers]
 
 
 def test_rank_of_other_methods_is_their_size(model):
     houlsby = lora.methods.METHODS["houlsby"].config_type(bottleneck=2048)
     asked = StepSettings("houlsby", houlsby, 1, 8)
-    found = fit_step(model, asked, plan_step(model, asked).peak_bytes // 2)
+    found = fit_step(model_step(model, asked), plan_step(model, asked).peak_bytes // 2)
     assert ["houlsby.bottleneck=512"] in [answer.changes for answer in found.answers]
 
 
 def test_impossible_memory_names_the_smallest_peak_and_what_is_missing(model):
     with pytest.raises(PlanError, match=r"fits into 0\.10 MB: the smallest peak") as error:
-        fit_step(model, ASKED, 100_000)
+        fit_step(model_step(model, ASKED), 100_000)
     smallest = replace(
         ASKED,
         config=replace(LORA, r=1),
@@ -171,7 +173,7 @@ def test_model_without_checkpointing_is_not_asked_for_it(monkeypatch):
     model = model_on_meta(TINY)
     monkeypatch.setattr(type(model), "supports_gradient_checkpointing", False)
     with pytest.raises(PlanError, match="smallest peak") as error:
-        fit_step(model, ASKED, 100_000)
+        fit_step(model_step(model, ASKED), 100_000)
     assert "checkpointing" not in str(error.value)
     with pytest.raises(ConfigError, match="checkpointing is True, and this model has none"):
         plan_step(model, replace(ASKED, checkpointing=True))
@@ -179,14 +181,14 @@ def test_model_without_checkpointing_is_not_asked_for_it(monkeypatch):
 
 def test_full_fine_tuning_is_not_quantised(model):
     asked = StepSettings("full", None, 8, 64)
-    found = fit_step(model, asked, plan_step(model, asked).peak_bytes - 1)
+    found = fit_step(model_step(model, asked), plan_step(model, asked).peak_bytes - 1)
     assert all(answer.plan.settings.quantised is None for answer in found.answers)
 
 
 def test_devices_each_fit(model):
     asked = StepSettings("full", None, 8, 64, devices=2, parallel="fsdp")
     peak = plan_step(model, asked).device.peak_bytes
-    found = fit_step(model, asked, peak - 1)
+    found = fit_step(model_step(model, asked), peak - 1)
     assert all(answer.plan.device.peak_bytes < peak for answer in found.answers)
     assert f"{peak / 1e6:,.2f} MB at the peak" in str(found)
 

@@ -13,7 +13,7 @@ from lorakit.planner.claims import Claim, claims_section
 from lorakit.planner.module_kinds import module_kinds
 from lorakit.planner.page import plan_page
 from lorakit.planner.settings import StepSettings
-from lorakit.planner.table import PlanTable, plan_methods
+from lorakit.planner.table import PlanTable, method_steps, plan_steps
 from tests.browser.assertions import assert_good_page
 from tests.browser.chromium import Browser
 from tests.pages.figures.shapes import texts
@@ -30,7 +30,7 @@ SMALL = LlamaConfig(
 @pytest.fixture(scope="module")
 def plans() -> PlanTable:
     settings = StepSettings(batch=2, length=8, devices=2, parallel="fsdp")
-    return plan_methods(model_on_meta(SMALL), settings, {"lora": None, "full": None})
+    return plan_steps(method_steps(model_on_meta(SMALL), settings, {"lora": None, "full": None}))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,9 @@ def test_devices_are_labelled_by_formula_with_sources(page: Page) -> None:
 
 
 def test_page_of_one_device_has_no_section_for_several() -> None:
-    plans = plan_methods(model_on_meta(SMALL), StepSettings(batch=1, length=8), {"lora": None})
+    plans = plan_steps(
+        method_steps(model_on_meta(SMALL), StepSettings(batch=1, length=8), {"lora": None})
+    )
     assert len(plan_page(plans, ()).sections) == 3
 
 

@@ -6,7 +6,7 @@ from transformers import LlamaConfig
 
 from lorakit.planner.bases import model_on_meta
 from lorakit.planner.settings import StepSettings
-from lorakit.planner.table import plan_methods
+from lorakit.planner.table import method_steps, plan_steps
 
 TINY = LlamaConfig(
     hidden_size=32,
@@ -21,6 +21,6 @@ def test_progress_is_told_of_every_method():
     told: list[int] = []
     configs = {"lora": None, "full": None}
     step = StepSettings(batch=1, length=8)
-    table = plan_methods(model_on_meta(TINY), step, configs, lambda: told.append(1))
+    table = plan_steps(method_steps(model_on_meta(TINY), step, configs), lambda: told.append(1))
     assert list(table.plans) == ["lora", "full"]
     assert len(told) == 2

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from lorakit.cli import options
 from lorakit.cli.html_page import Html, require_place, write_html
 from lorakit.cli.output import Json, quiet_libraries, show
-from lorakit.cli.plan_recipe import is_recipe, options_beside, plan_recipe
+from lorakit.cli.plan_recipe import is_recipe, options_beside, read_recipes, require_no_settings
 
 if TYPE_CHECKING:
-    from lorakit.planner.settings import StepSettings
+    from lorakit.planner.planning import Step
 
 
 def plan(
@@ -132,62 +131,75 @@ def plan(
     from lorakit.planner.bases import config_of, model_on_meta
     from lorakit.planner.page import plan_page
     from lorakit.planner.settings import StepSettings
-    from lorakit.planner.table import plan_methods
+    from lorakit.planner.table import method_steps, plan_steps
     from lorakit.recipe.method_configs import method_configs
+    from lorakit.training.recipe_step import recipe_steps
+
+    def log(text: str) -> None:
+        if not json:
+            print(text)
 
     require_place(html, overwrite)
     quiet_libraries(json)
     memory = None if fit is None else parse_size(fit)
     methods = [name.strip() for name in (method or "").split(",") if name.strip()]
-    if is_recipe(base):
-        found = plan_recipe(context, base, methods, set_ or (), json)
+    if of_recipe := is_recipe(base):
+        require_no_settings(context)
     elif claims and memory is None:
         _require_no_options_of_claims(context)
         _show_claims(base, batch, length, html, json)
         return
-    else:
-        configs = method_configs(methods or (["lora"] if fit else ["lora", "full"]), set_ or ())
-        settings = StepSettings(
-            batch=batch,
-            length=length,
-            dtype=dtype,
-            optimizer=optimizer,
-            checkpointing="reentrant" if reentrant else checkpointing,
-            token_budget=token_budget,
-            quantised=quantised,
-            devices=devices,
-            parallel=parallel,
-            reshard_after_forward=reshard_after_forward,
-        )
-        model = model_on_meta(config_of(base, revision), base)
-        if memory is not None:
-            _require_fit_alone(configs, {"--claims": claims, "--html": html is not None})
-            (one,) = configs
-            _show_fit(model, replace(settings, method=one, config=configs[one]), memory, json)
-            return
-        with count_bar(" methods", "planned") as made:
-            found = plan_methods(model, settings, configs, made)
+    settings = StepSettings(
+        batch=batch,
+        length=length,
+        dtype=dtype,
+        optimizer=optimizer,
+        checkpointing="reentrant" if reentrant else checkpointing,
+        token_budget=token_budget,
+        quantised=quantised,
+        devices=devices,
+        parallel=parallel,
+        reshard_after_forward=reshard_after_forward,
+    )
+    configs = (
+        read_recipes(base, methods, set_ or (), log)
+        if of_recipe
+        else method_configs(methods or (["lora"] if fit else ["lora", "full"]), set_ or ())
+    )
+    if memory is not None:
+        _require_fit_alone(list(configs), {"--claims": claims, "--html": html is not None})
+    steps = (
+        recipe_steps(configs, log, settings)
+        if of_recipe
+        else method_steps(model_on_meta(config_of(base, revision), base), settings, configs)
+    )
+    if memory is not None:
+        (step,) = steps.values()
+        _show_fit(step, memory, json)
+        return
+    with count_bar(" methods", "planned") as made:
+        found = plan_steps(steps, made)
     show(found.to_dict() if json else found, json)
     write_html(html, partial(plan_page, found))
 
 
-def _require_fit_alone(methods: Mapping[str, Any], others: Mapping[str, bool]) -> None:
+def _require_fit_alone(methods: Sequence[str], others: Mapping[str, bool]) -> None:
     from lorakit.errors import require
 
     checks = {
         f"--fit and {name} are two questions; ask one at a time": not asked
         for name, asked in others.items()
     }
-    several = f"--fit is for one method, and --method has {len(methods)}"
+    several = f"--fit is for one method, and here are {len(methods)}: {', '.join(methods)}"
     require({**checks, several: len(methods) == 1})
 
 
-def _show_fit(model: Any, asked: StepSettings, memory: int, json: bool) -> None:
+def _show_fit(step: Step, memory: int, json: bool) -> None:
     from lorakit.cli.count_bar import count_bar
     from lorakit.planner.fit import fit_step
 
     with count_bar(" plans", "what fits") as made:
-        found = fit_step(model, asked, memory, made)
+        found = fit_step(step, memory, made)
     show(found.to_dict() if json else found, json)
 
 
@@ -209,14 +221,14 @@ def _show_claims(base: str, batch: int, length: int, html: Path | None, json: bo
     from lorakit.planner.bases import config_of, model_on_meta
     from lorakit.planner.page import plan_page
     from lorakit.planner.settings import StepSettings
-    from lorakit.planner.table import plan_methods
+    from lorakit.planner.table import method_steps, plan_steps
 
     if base != claims.CARD:
         raise ConfigError(f"--claims is given for {base}; the claims are of {claims.CARD}.")
     settings = StepSettings(batch=batch, length=length, dtype="fp16")
     model = model_on_meta(config_of(base), base)
     with count_bar(" methods", "planned") as made:
-        plans = plan_methods(model, settings, claims.CONFIGS, made)
+        plans = plan_steps(method_steps(model, settings, claims.CONFIGS), made)
     found = claims.claims(plans)
     values = {**plans.to_dict(), "claims": [asdict(claim) for claim in found]}
     show(values if json else f"{plans}\n\n{claims.claims_text(found)}", json)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from lorakit.planner.table import PlanTable
+    from lorakit.recipe.data import Log
+    from lorakit.recipe.schema import Recipe
 
 _OF_A_RECIPE = {
     "batch": "training.total_batch",
@@ -19,7 +20,10 @@ _OF_A_RECIPE = {
     "revision": "revision",
 }
 """Options by what a recipe has in their place."""
-_TAKEN = ("base", "method", "set_", "html", "overwrite", "json")
+_TAKEN = (
+    *("base", "method", "set_", "html", "overwrite", "json", "fit", "quantised"),
+    *("devices", "parallel", "reshard_after_forward"),
+)
 
 
 def is_recipe(name: str) -> bool:
@@ -31,17 +35,12 @@ def is_recipe(name: str) -> bool:
     return place.suffix in (".yaml", ".yml") or (not place.exists() and name in recipe_files())
 
 
-def plan_recipe(
-    context: typer.Context,
-    name: str,
-    methods: Sequence[str],
-    settings: Sequence[str],
-    json: bool,
-) -> PlanTable:
-    """The plans of a recipe with these methods, or its own; says how data was read.
+def read_recipes(
+    name: str, methods: Sequence[str], settings: Sequence[str], log: Log
+) -> dict[str, Recipe]:
+    """A recipe with each of these methods, or its own; of one with `adapters:` each adapter's.
 
-    A recipe with `adapters:` is planned adapter by adapter. Raises ConfigError for options that a
-    recipe has settings for, or cannot be planned with.
+    Raises ConfigError as `train` does.
     """
     from lorakit.errors import ConfigError
     from lorakit.recipe.adapter_recipes import adapter_recipes
@@ -49,24 +48,18 @@ def plan_recipe(
     from lorakit.recipe.method_recipes import method_recipes
     from lorakit.recipe.schema import ADAPTERS
     from lorakit.recipe.yaml_file import load_recipe, with_settings
-    from lorakit.training import recipe_plan
 
-    _require_no_options(context)
     mapping = with_settings(load_recipe(recipe_file(name)), settings)
-
-    def log(text: str) -> None:
-        if not json:
-            print(text)
-
     if ADAPTERS not in mapping:
-        return recipe_plan.plan_recipes(method_recipes(mapping, methods, settings), log)
+        return method_recipes(mapping, methods, settings)
     if methods:
         raise ConfigError(f"--method is given, and {name} has a method for each of its adapters.")
     log("Each adapter by itself; in one run they share the base's frozen weights.")
-    return recipe_plan.plan_recipes(adapter_recipes(mapping, settings), log)
+    return dict(adapter_recipes(mapping, settings))
 
 
-def _require_no_options(context: typer.Context) -> None:
+def require_no_settings(context: typer.Context) -> None:
+    """Raise ConfigError for options that a recipe has settings for, or that have no effect."""
     from lorakit.errors import ConfigError
 
     if given := options_beside(context, _TAKEN):

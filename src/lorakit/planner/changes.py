@@ -115,14 +115,16 @@ CHANGES = {
         lambda step: step.rows,
         _fewer_rows,
         lambda step: f"micro-batches of {plural(step.rows, 'row')}",
-        lambda step: f"training.token_budget: {step.token_budget}",
+        lambda step: (
+            None if step.token_budget is None else f"training.token_budget: {step.token_budget}"
+        ),
     ),
     "checkpointing": Change(
         SAME,
         lambda step: bool(step.checkpointing),
         lambda step: [] if step.checkpointing else [replace(step, checkpointing=True)],
         lambda step: "checkpointing",
-        lambda step: "training.gradient_checkpointing: true",
+        lambda step: f"training.gradient_checkpointing: {str(bool(step.checkpointing)).lower()}",
     ),
     "precision": Change(
         ROUNDS,

@@ -11,8 +11,9 @@ from torch import nn
 from lorakit.adapters.budget import Size, size_of
 from lorakit.errors import PlanError
 from lorakit.planner.bases import model_of
-from lorakit.planner.changes import EFFECTS, SAME, changed
+from lorakit.planner.changes import CHANGES, EFFECTS, SAME, changed
 from lorakit.planner.plan import Plan
+from lorakit.planner.planning import Step, model_step
 from lorakit.planner.relative_time import relative_time
 from lorakit.planner.search import Search, on_device
 from lorakit.planner.settings import StepSettings
@@ -40,9 +41,9 @@ class Answer:
     @property
     def recipe(self) -> list[str]:
         """The changes as settings of a recipe, as far as it has them."""
-        step = self.plan.settings
-        settings = [one.recipe(step) for one in changed(step, self.asked.settings)]
-        return [setting for setting in settings if setting is not None]
+        step, asked = self.plan.settings, self.asked.settings
+        settings = [(one.recipe(step), one.recipe(asked)) for one in CHANGES.values()]
+        return [new for new, old in settings if new is not None and new != old]
 
     @property
     def effect(self) -> str:
@@ -139,17 +140,12 @@ def plan_to_fit(
     []
     """
     asked = StepSettings(method, config, **step)
-    return fit_step(model_of(model_or_config), asked, size_of("memory", memory))
+    return fit_step(model_step(model_of(model_or_config), asked), size_of("memory", memory))
 
 
-def fit_step(
-    model: nn.Module,
-    asked: StepSettings,
-    memory: int,
-    progress: Callable[[], None] | None = None,
-) -> Fit:
-    """`plan_to_fit` for a model and settings; `progress` is called with every plan."""
-    search = Search(model, asked, memory, progress)
+def fit_step(step: Step, memory: int, progress: Callable[[], None] | None = None) -> Fit:
+    """`plan_to_fit` for a step; `progress` is called with every one that is recorded."""
+    search = Search(step, memory, progress)
     answers = [Answer(plan, search.asked) for plan in search.found()]
     if not answers:
         raise _nothing_fits(Answer(search.smallest(), search.asked), memory)

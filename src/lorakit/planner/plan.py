@@ -33,6 +33,8 @@ class Plan:
     """Of a micro-batch, by phase."""
     device: DevicePlan | None = None
     """What each of several devices holds, by formula."""
+    assumed: str | None = None
+    """What stands in for data that could not be read, and why."""
 
     @property
     def flops_per_token(self) -> float:
@@ -77,8 +79,10 @@ class Plan:
         settings = asdict(replace(self.settings, config=None))
         del settings["config"]
         device = {"device": self.device.to_dict()} if self.device else {}
+        assumed = {"assumed": self.assumed} if self.assumed else {}
         return {
             **values,
+            **assumed,
             "peak_phase": self.memory.peak.phase,
             "modules": [kind.to_dict() for kind in module_kinds(self.memory.modules)],
             **device,

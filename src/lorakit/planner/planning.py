@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -95,7 +96,9 @@ class Recorded:
     trainable_parameters: int
     recording: Recording
     can_be_quantised: bool
+    can_checkpoint: bool
     device: DevicePlan | None
+    assumed: str | None = None
 
     def plan(self, settings: StepSettings) -> Plan:
         """The plan of the settings that were recorded, or of these with `quantised`.
@@ -115,12 +118,30 @@ class Recorded:
             memory=timeline(quantise(self.recording.events, settings.quantised)),
             work=self.recording.work,
             device=self.device,
+            assumed=self.assumed,
         )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that was asked for, and what records it with other settings."""
+
+    settings: StepSettings
+    record: Callable[[StepSettings], Recorded]
+
+    def plan(self) -> Plan:
+        """The plan of the step as it was asked for."""
+        return self.record(self.settings).plan(self.settings)
+
+
+def model_step(model: nn.Module, settings: StepSettings) -> Step:
+    """A step of a plain model."""
+    return Step(settings, partial(record, model))
 
 
 def plan_step(model: nn.Module, settings: StepSettings) -> Plan:
     """`plan` for a model and settings; raises as it does."""
-    return record(model, settings).plan(settings)
+    return model_step(model, settings).plan()
 
 
 def record(model: nn.Module, settings: StepSettings) -> Recorded:
@@ -143,7 +164,8 @@ def record(model: nn.Module, settings: StepSettings) -> Recorded:
         )
         device = plan_device(faked, settings, recording.events)
     trains = sum(p.numel() for p in faked.parameters() if p.requires_grad)
-    return Recorded(type(model).__name__, report, trains, recording, bool(frozen), device)
+    name, checkpoints = type(model).__name__, can_checkpoint(model)
+    return Recorded(name, report, trains, recording, bool(frozen), checkpoints, device)
 
 
 def _require_fit(model: Any, settings: StepSettings) -> None:

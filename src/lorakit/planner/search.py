@@ -10,13 +10,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from torch import nn
-
 from lorakit.planner.changes import CHANGES, strength
-from lorakit.planner.checkpointing import can_checkpoint
 from lorakit.planner.device_plan import DevicePlan
 from lorakit.planner.plan import Plan
-from lorakit.planner.planning import record
+from lorakit.planner.planning import Step
 from lorakit.planner.recording import BASE
 from lorakit.planner.settings import StepSettings
 
@@ -27,20 +24,15 @@ def on_device(plan: Plan) -> Plan | DevicePlan:
 
 
 class Search:
-    """Plans of the steps of one model, each made once, and which of them fit."""
+    """Plans of the steps of one model, each recorded once, and which of them fit."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        asked: StepSettings,
-        memory: int,
-        progress: Callable[[], None] | None = None,
-    ) -> None:
-        self._model, self.memory, self._progress = model, memory, progress
+    def __init__(self, step: Step, memory: int, progress: Callable[[], None] | None = None) -> None:
+        self._record, self.memory, self._progress = step.record, memory, progress
+        self._can_checkpoint = False
         self._plans: list[Plan] = []
         self._found: list[Plan] = []
-        self._ways = [step.quantised for step in CHANGES["quantisation"].levels(asked)]
-        self.asked = self._plan(asked)
+        self._ways = [one.quantised for one in CHANGES["quantisation"].levels(step.settings)]
+        self.asked = self._plan(step.settings)
         self._ways = [plan.settings.quantised for plan in self._plans]
 
     def found(self) -> list[Plan]:
@@ -82,7 +74,7 @@ class Search:
 
     def _levels(self, name: str, step: StepSettings) -> list[StepSettings]:
         """Of one change, from mild to strong, as far as the model takes them."""
-        if name == "checkpointing" and not can_checkpoint(self._model):
+        if name == "checkpointing" and not self._can_checkpoint:
             return [step]
         return CHANGES[name].levels(step)
 
@@ -113,7 +105,8 @@ class Search:
         known = next((plan for plan in self._plans if plan.settings == step), None)
         if known is not None:
             return known
-        recorded = record(self._model, step)
+        recorded = self._record(step)
+        self._can_checkpoint = recorded.can_checkpoint
         if self._progress is not None:
             self._progress()
         ways = self._ways if recorded.can_be_quantised else [step.quantised]

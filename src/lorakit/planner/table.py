@@ -10,7 +10,7 @@ from torch import nn
 
 from lorakit.planner.module_kinds import kinds_lines
 from lorakit.planner.plan import Plan
-from lorakit.planner.planning import plan_step
+from lorakit.planner.planning import Step, model_step
 from lorakit.planner.recording import CATEGORIES
 from lorakit.planner.settings import StepSettings
 from lorakit.text import count_text, size_text, table
@@ -77,22 +77,22 @@ class PlanTable:
         return next(iter(values.values())) if len(values) == 1 else {"plans": values}
 
 
-def plan_methods(
-    model: nn.Module,
-    settings: StepSettings,
-    configs: Mapping[str, Any],
-    progress: Callable[[], None] | None = None,
-) -> PlanTable:
-    """The plan of each method with its config; of the settings all but these two count.
-
-    `progress` is called with every plan.
-    """
+def plan_steps(steps: Mapping[str, Step], progress: Callable[[], None] | None = None) -> PlanTable:
+    """The plan of each step, by its name; `progress` is called with every one."""
     plans = {}
-    for name, config in configs.items():
-        plans[name] = plan_step(model, replace(settings, method=name, config=config))
+    for name, step in steps.items():
+        plans[name] = step.plan()
         if progress is not None:
             progress()
     return PlanTable(plans)
+
+
+def method_steps(
+    model: nn.Module, settings: StepSettings, configs: Mapping[str, Any]
+) -> dict[str, Step]:
+    """A step with each method and its config; of the settings all but these two count."""
+    steps = {name: replace(settings, method=name, config=one) for name, one in configs.items()}
+    return {name: model_step(model, step) for name, step in steps.items()}
 
 
 def _seconds(seconds: float) -> str:

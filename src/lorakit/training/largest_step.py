@@ -31,7 +31,7 @@ class LargestStep:
     shape: tuple[int, ...]
     """Of the token ids: (rows, length), or (rows, choices, length)."""
     rows: int
-    """Of the step, in this process; as many micro-batches as it takes."""
+    """Of the step, on one device; as many micro-batches as it takes."""
     recording: Recording
 
 
@@ -40,15 +40,18 @@ def record_largest_step(
     mode: FakeTensorMode,
     trainer: LoraTrainer,
     training: TrainingConfig,
-    seconds: float = math.inf,
+    *,
+    shares: int | None = None,
+    **options: Any,
 ) -> LargestStep:
     """The run's largest step, with its own loss, uncompiled, of a prepared fake model in its mode.
 
-    Of `training` count token budget, checkpointing, dtype and clipping.
+    Of `training` count token budget, checkpointing, dtype and clipping. Its rows are divided over
+    `shares` devices, by default the run's processes; `options` are those of `record_step`.
 
     Raises PlanError as `record_prepared` does, and whatever the model has against fake tensors.
     """
-    rows = math.ceil(trainer.total_batch / trainer.args.world_size)
+    rows = math.ceil(trainer.total_batch / (shares or trainer.args.world_size))
     budget = budget_of_rows(training.token_budget, trainer.consistency)
     table: Any = trainer.train_dataset
     examples = [table[i] for i in largest_batch(row_lengths(trainer), rows, budget)]
@@ -70,7 +73,7 @@ def record_largest_step(
             loss_of,
             max_norm=training.max_grad_norm or None,
             accumulates=len(examples) < rows,
-            seconds=seconds,
+            **options,
         )
     return LargestStep(tuple(batch["input_ids"].shape), rows, recording)
 

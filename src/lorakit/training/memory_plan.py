@@ -36,7 +36,7 @@ def planned_peak(run: Prepared, log: Log) -> int | None:
         return None
     try:
         model, training = fake_copy(run.model, mode := FakeTensorMode()), run.recipe.training
-        step = record_largest_step(model, mode, run.trainer, training, _SECONDS)
+        step = record_largest_step(model, mode, run.trainer, training, seconds=_SECONDS)
     except PlanError as error:
         log("memory: not predicted. " + " ".join([error.headline, *error.problems[-1:]]))
         return None
@@ -65,7 +65,8 @@ def _what_to_change(run: Prepared, available: int) -> str:
         token_budget, checkpointing = settings
         changed = replace(training, token_budget=token_budget, gradient_checkpointing=checkpointing)
         model = fake_copy(run.model, mode := FakeTensorMode())
-        step = record_largest_step(model, mode, run.trainer, changed, end - perf_counter())
+        left = end - perf_counter()
+        step = record_largest_step(model, mode, run.trainer, changed, seconds=left)
         return _beside_weights(timeline(step.recording.events))
 
     try:

@@ -26,7 +26,13 @@ class Parallel:
     """From the prepared model."""
     problems: Callable[[Any, int], list[str]] = _none
     """Why this model cannot be divided over so many devices."""
+    divides_rows: bool = True
+    """Whether each device has rows of its own."""
 
 
-PARALLELS = {"ddp": Parallel(ddp), "fsdp": Parallel(fsdp), "tp": Parallel(tp, tp_problems)}
+PARALLELS = {
+    "ddp": Parallel(ddp),
+    "fsdp": Parallel(fsdp),
+    "tp": Parallel(tp, tp_problems, divides_rows=False),
+}
 """By name."""

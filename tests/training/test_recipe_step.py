@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from lorakit.errors import ConfigError
+from lorakit.planner.table import plan_steps
 from lorakit.training import train
-from lorakit.training.recipe_plan import plan_recipes
+from lorakit.training.recipe_step import recipe_steps
 from tests.training import tiny
 
 
 def plan_of(recipe):
     said: list[str] = []
-    table = plan_recipes({recipe.method: recipe}, said.append)
+    table = plan_steps(recipe_steps({recipe.method: recipe}, said.append))
     return table.plans[recipe.method], said
 
 
@@ -69,12 +70,12 @@ def test_what_is_said_of_all_methods_is_said_once(encoder, reviews, tmp_path):
         name: tiny.recipe(encoder, reviews, tmp_path, method=name) for name in ("full", "head")
     }
     said: list[str] = []
-    table = plan_recipes(recipes, said.append)
+    table = plan_steps(recipe_steps(recipes, said.append))
     assert list(table.plans) == ["full", "head"]
     assert len(said) == len(set(said))
 
 
 def test_base_without_a_limit_needs_one(encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr("lorakit.training.recipe_plan.position_limit", lambda model: None)
+    monkeypatch.setattr("lorakit.training.recipe_step.position_limit", lambda model: None)
     with pytest.raises(ConfigError, match=r"set data\.max_length"):
         plan_of(tiny.recipe(encoder, tmp_path / "missing.csv", tmp_path))
