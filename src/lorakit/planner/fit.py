@@ -46,6 +46,12 @@ class Answer:
         return [new for new, old in settings if new is not None and new != old]
 
     @property
+    def has_recipe(self) -> bool:
+        """Whether a recipe has all of the changes."""
+        step = self.plan.settings
+        return all(one.recipe(step) for one in changed(step, self.asked.settings))
+
+    @property
     def effect(self) -> str:
         """What the changes do to what is learned, by the strongest: one of `EFFECTS`."""
         return EFFECTS[self._effect]
@@ -108,7 +114,7 @@ class Fit:
             )
             for answer in self.answers
         ]
-        trainable = (one.recipe for one in self.answers if len(one.recipe) == len(one.changes))
+        trainable = (one.recipe for one in self.answers if one.has_recipe)
         settings = "; ".join(next(trainable, []))
         return [
             *table([("what fits", "peak", "time", "effect"), *rows]),

@@ -3,7 +3,9 @@
 Quantised are the frozen weights of linear layers, as transformers does it with bitsandbytes. What
 trains, embeddings, the output embeddings, heads, norms, biases and experts that are one tensor stay
 as they are. A product reads a copy in the type of the weight, which lives as long as the product,
-in the forward and in the backward; int8's forward, which multiplies in int8, takes less.
+in the forward and in the backward. bitsandbytes' forward of int8 makes no copy: it multiplies in
+int8 (Dettmers et al., arXiv 2208.07339, 3.1), into an int32 for each output of each token. That is
+planned as the copy, and is more than it where tokens are more than half of the inputs.
 """
 
 from __future__ import annotations
