@@ -30,8 +30,9 @@ demo: ## Train on real reviews: LoRA next to a trained head (FULL=1: and full fi
 demo-generate: $(INSTALLED) ## Adapt SmolLM2 to a part of E2E, and print texts before and after (E2E=FOLDER)
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m demo.generate $(if $(E2E),--data $(E2E))
 
-test: $(INSTALLED) ## Run the tests that are not slow on all cores, and hold coverage to 95%
-	$(PYTHON) -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --cov --cov-fail-under=95
+test: $(INSTALLED) ## Run the tests that are not slow on all cores (COVERAGE=1: and hold it to 95%)
+	$(PYTHON) -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile \
+		$(if $(COVERAGE),--cov --cov-fail-under=95)
 
 test-slow: $(INSTALLED) ## Run the slow tests
 	$(PYTHON) -m pytest -m slow

@@ -237,7 +237,7 @@ def test_a_method_without_adapters_is_refused_with_those_that_can_be(method: str
         chosen(bundle, "runs/other")
     assert str(refused.value) == (
         f"runs/other was trained with the method {method}, whose file has no low-rank updates to "
-        "analyse; those of LoRA, DoRA, trainable tokens are."
+        "analyse; those of LoRA, DoRA, LoRA with a bias, trainable tokens are."
     )
 
 

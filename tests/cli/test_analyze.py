@@ -142,7 +142,7 @@ def test_analyze_refuses_another_method_and_says_what_can_be_analysed(run, tmp_p
     code, _, err = run("analyze", tmp_path / "full")
     assert code == 1
     assert "was trained with the method full" in err
-    assert "those of LoRA, DoRA, trainable tokens are" in err
+    assert "those of LoRA, DoRA, LoRA with a bias, trainable tokens are" in err
 
 
 def test_analyze_refuses_a_base_that_does_not_fit(run, adapter, minilm):

@@ -288,7 +288,9 @@ def fresh_compiler() -> Any:
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("name", ["bert", "fused", pytest.param("gpt2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["fused", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bert", "gpt2"))]
+)
 def test_a_compiled_model_has_one_graph_and_equals_eager(name: str) -> None:
     case, model = adapted(name)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")

@@ -70,7 +70,14 @@ def test_a_run_that_makes_nothing_leaves_room_for_a_corrected_recipe(
     train(tiny.recipe(encoder, reviews, tmp_path / "run", training={"max_steps": 1}), silent)
 
 
-@pytest.mark.parametrize("text", ["", '{"method": "lo', "[]", "null", '{"steps": 4}', "[" * 90000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"method": "lo',
+        '{"steps": 4}',
+        *(pytest.param(text, marks=pytest.mark.slow) for text in ("", "[]", "null", "[" * 90000)),
+    ],
+)
 def test_a_result_that_cannot_be_read_is_said_and_made_again(text, encoder, reviews, tmp_path):
     recipe = tiny.recipe(encoder, reviews, tmp_path, training={"max_steps": 4})
     first = train(recipe, silent)

@@ -217,7 +217,13 @@ RUNS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "task"), RUNS)
+QUICK = {("glue-roberta-base", "stsb"), ("glue-deberta-v2-xxlarge", "mnli.rdrop")}
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [run if run in QUICK else pytest.param(*run, marks=pytest.mark.slow) for run in RUNS],
+)
 def test_every_recipe_trains_and_its_adapter_reads_back(name, task, trained, folder):
     directory = trained(name, task)
     result = json.loads((directory / "result.json").read_text())

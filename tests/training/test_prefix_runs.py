@@ -31,7 +31,13 @@ def completions(tmp_path_factory) -> Path:
     return tiny.save_completions(tmp_path_factory.mktemp("data") / "completions.csv", 16)
 
 
-@pytest.mark.parametrize("method", SETTINGS)
+@pytest.mark.parametrize(
+    "method",
+    [
+        "lora_prefix",
+        *(pytest.param(m, marks=pytest.mark.slow) for m in SETTINGS if m != "lora_prefix"),
+    ],
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(method, encoder, reviews, tmp_path):
     settings = {"method": method, method: SETTINGS[method]}
     whole = trained(tiny.recipe(encoder, reviews, tmp_path / "whole", **settings))

@@ -28,7 +28,13 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+QUICK = ("two passes", "smoothed labels", "small micro-batches")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CHANGES],
+)
 def test_peak_is_the_one_that_the_run_predicts(change, encoder, reviews, tmp_path):
     settings = {"method": "full", "training": {"max_steps": 1}, **CHANGES[change]}
     recipe = tiny.recipe(encoder, reviews, tmp_path / "run", **settings)

@@ -77,7 +77,9 @@ def test_evaluation_has_one_pass(encoder, reviews, tmp_path, monkeypatch):
         trainer.train_from(None)
 
 
-@pytest.mark.parametrize("kind", ["cutoff_token", "cutoff_feature"])
+@pytest.mark.parametrize(
+    "kind", ["cutoff_token", pytest.param("cutoff_feature", marks=pytest.mark.slow)]
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(kind, encoder, reviews, tmp_path):
     loss = {"kind": kind}
     whole = trained(tiny.recipe(encoder, reviews, tmp_path / "whole", loss=loss))

@@ -96,7 +96,7 @@ def test_a_disk_that_is_full_after_training_is_told(
     assert "resuming from" in " ".join(assert_goes_on(recipe, expected))
 
 
-@pytest.mark.parametrize("step", [1, 4, 11])
+@pytest.mark.parametrize("step", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 11))])
 def test_an_output_that_is_deleted_is_told_and_not_made_again(
     step, encoder, reviews, tmp_path, expected, monkeypatch
 ):

@@ -133,7 +133,8 @@ def plan_to_fit(
 ) -> Fit:
     """What to change so that a training step fits into `memory`, such as "16GiB": cheapest first.
 
-    `step` is as in `lora.plan`. Searched are micro-batches, checkpointing, precision, quantisation,
+    `model_or_config`, `method`, `config` and the settings of the `step` are as in `lora.plan`, and
+    say what is wanted. Searched are micro-batches, checkpointing, precision, quantisation,
     length and rank: of each combination the mildest values that fit, of which none stands there
     that is stronger in everything than another. Cheapest is what does not change the result, then
     what rounds, then what learns of shorter rows or with a lower rank; and then the time.
