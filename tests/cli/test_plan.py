@@ -115,6 +115,14 @@ def test_fit_names_changes_and_what_they_cost(run, base, config):
     assert json.loads(out) == found.to_dict()
 
 
+def test_page_of_fit_has_the_answers(run, base, tmp_path):
+    options = ("--batch", "8", "--length", "64", "--dtype", "fp32", "--fit", "1MB")
+    assert run("plan", base, *options, "--html", tmp_path / "fit.html")[0] == 0
+    page = (tmp_path / "fit.html").read_text(encoding="utf-8")
+    assert "What fits into 1.00 MB" in page
+    assert "micro-batches of" in page
+
+
 def test_fit_that_is_impossible_says_by_how_much(run, base):
     code, _, err = run("plan", base, "--batch", "2", "--length", "16", "--fit", "10kB")
     assert code == 1
@@ -139,7 +147,6 @@ def test_fit_that_is_impossible_says_by_how_much(run, base):
             "--fit is for one method, and here are 2",
         ),
         (("--fit", "1GB", "--claims"), "--fit and --claims are two questions"),
-        (("--fit", "1GB", "--html", "plan.html"), "--fit and --html are two questions"),
         (("--claims",), "the claims are of gpt3-175b"),
         (("--claims", "--dtype", "fp32"), "--dtype is given"),
         (("--claims", "--set", "lora.r=8"), "--set is given"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -167,7 +167,7 @@ def plan(
         else method_configs(methods or (["lora"] if fit else ["lora", "full"]), set_ or ())
     )
     if memory is not None:
-        _require_fit_alone(list(configs), {"--claims": claims, "--html": html is not None})
+        _require_fit_alone(list(configs), claims)
     steps = (
         recipe_steps(configs, log, settings)
         if of_recipe
@@ -175,7 +175,7 @@ def plan(
     )
     if memory is not None:
         (step,) = steps.values()
-        _show_fit(step, memory, json)
+        _show_fit(step, memory, html, json)
         return
     with count_bar(" methods", "planned") as made:
         found = plan_steps(steps, made)
@@ -183,24 +183,25 @@ def plan(
     write_html(html, partial(plan_page, found))
 
 
-def _require_fit_alone(methods: Sequence[str], others: Mapping[str, bool]) -> None:
+def _require_fit_alone(methods: Sequence[str], claims: bool) -> None:
     from lorakit.errors import require
 
-    checks = {
-        f"--fit and {name} are two questions; ask one at a time": not asked
-        for name, asked in others.items()
-    }
     several = f"--fit is for one method, and here are {len(methods)}: {', '.join(methods)}"
-    require({**checks, several: len(methods) == 1})
+    two = "--fit and --claims are two questions; ask one at a time"
+    require({two: not claims, several: len(methods) == 1})
 
 
-def _show_fit(step: Step, memory: int, json: bool) -> None:
+def _show_fit(step: Step, memory: int, html: Path | None, json: bool) -> None:
     from lorakit.cli.count_bar import count_bar
     from lorakit.planner.fit import fit_step
+    from lorakit.planner.page import fit_section, plan_page
+    from lorakit.planner.table import PlanTable
 
     with count_bar(" plans", "what fits") as made:
         found = fit_step(step, memory, made)
     show(found.to_dict() if json else found, json)
+    asked = PlanTable({step.settings.method: found.asked})
+    write_html(html, partial(plan_page, asked, more=[fit_section(found)]))
 
 
 def _require_no_options_of_claims(context: typer.Context) -> None:

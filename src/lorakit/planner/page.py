@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from lorakit.pages import Cell, Note, Page, Section, Table, number
+from lorakit.planner.fit import Fit
 from lorakit.planner.module_kinds import module_kinds
 from lorakit.planner.pictures import curves, peaks
 from lorakit.planner.plan import Plan
@@ -48,6 +49,21 @@ def plan_page(
         ],
         provenance=provenance,
     )
+
+
+def fit_section(fit: Fit) -> Section:
+    """What makes the step fit, the cheapest first."""
+    rows: list[list[Cell | str]] = [
+        [
+            ", ".join(answer.changes) or "as it is",
+            _megabytes(answer.peak_bytes),
+            number(answer.time, ".2f"),
+            answer.effect,
+        ]
+        for answer in fit.answers
+    ]
+    caption = f"What fits into {size_text(fit.memory)}: peak in MB; time as a share of the step's."
+    return Section("What fits", [Table(caption, ["what", "peak", "time", "effect"], rows)])
 
 
 def _methods(plans: Mapping[str, Plan]) -> Table:
