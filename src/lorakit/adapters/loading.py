@@ -152,7 +152,11 @@ def _placed_as(known: Known, bundle: AdapterBundle) -> Parts:
 
 
 def _as_kept(tensors: Mapping[str, Tensor], master: torch.dtype) -> dict[str, Tensor]:
-    return {leaf: t.detach().to(_kept(leaf, t.dtype, master)) for leaf, t in tensors.items()}
+    kept = {leaf: _kept(leaf, t.dtype, master) for leaf, t in tensors.items()}
+    return {
+        leaf: t.detach() if t.dtype == kept[leaf] else t.detach().to(kept[leaf])
+        for leaf, t in tensors.items()
+    }
 
 
 def _parts(placement: Placement, bundle: AdapterBundle) -> Parts:

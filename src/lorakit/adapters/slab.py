@@ -27,6 +27,8 @@ class Kind(NamedTuple):
 
 DeviceOf = Callable[[str], torch.device]
 """Where the module of this name is now."""
+Devices = Mapping[str, torch.device]
+_NOWHERE: Devices = {}
 
 _numbers = count()
 
@@ -41,6 +43,7 @@ class Slab:
         self,
         entries: Parts,
         kinds: Sequence[Kind] = (),
+        devices: Devices = _NOWHERE,
         pieces: Mapping[Kind, Tensor] | None = None,
     ) -> None:
         self.entries: dict[str, Entry] = dict(entries)
@@ -48,6 +51,8 @@ class Slab:
         """That of no other, at any time."""
         self._kinds = kinds
         """Of each tensor, in the order of the entries."""
+        self._devices = devices
+        """Where each module is for which the pieces were made."""
         self._pieces = pieces
         """None where the tensors are apart."""
         self._computed: dict[Kind, Computed | None] = {}
@@ -55,19 +60,19 @@ class Slab:
     @classmethod
     def packed(cls, parts: Parts, device_of: DeviceOf) -> Slab:
         """A copy of these tensors, in pieces on the device where they are, for those modules."""
-        kinds, groups = _kinds_of(parts, device_of), dict[Kind, list[Tensor]]()
+        devices, groups = {name: device_of(name) for name in parts}, dict[Kind, list[Tensor]]()
+        kinds = [Kind(x.dtype, devices[name]) for name, e in parts.items() for x in e.tensors]
         tensors = [tensor for entry in parts.values() for tensor in entry.tensors]
         for kind, tensor in zip(kinds, tensors, strict=True):
             groups.setdefault(kind, []).append(tensor.reshape(-1))
         pieces = {kind: _joined(group, kind.device) for kind, group in groups.items()}
-        return cls._cut(parts, kinds, pieces)
+        return cls(parts, kinds, devices)._cut(pieces)
 
-    @classmethod
-    def _cut(cls, like: Parts, kinds: Sequence[Kind], pieces: Mapping[Kind, Tensor]) -> Slab:
-        """Views of the pieces, in the order and the shapes of these tensors."""
-        following, sizes = iter(kinds), dict[Kind, list[int]]()
-        tensors = [tensor for entry in like.values() for tensor in entry.tensors]
-        for kind, tensor in zip(kinds, tensors, strict=True):
+    def _cut(self, pieces: Mapping[Kind, Tensor]) -> Slab:
+        """Views of the pieces, in the order and the shapes of its tensors."""
+        following, sizes = iter(self._kinds), dict[Kind, list[int]]()
+        tensors = [tensor for entry in self.entries.values() for tensor in entry.tensors]
+        for kind, tensor in zip(self._kinds, tensors, strict=True):
             sizes.setdefault(kind, []).append(tensor.numel())
         cut = {kind: iter(piece.split(sizes[kind])) for kind, piece in pieces.items()}
 
@@ -75,7 +80,8 @@ class Slab:
             piece: Tensor = next(cut[next(following)])
             return piece.view(tensor.shape)
 
-        return cls({name: entry.mapped(view) for name, entry in like.items()}, kinds, pieces)
+        entries = {name: entry.mapped(view) for name, entry in self.entries.items()}
+        return Slab(entries, self._kinds, self._devices, pieces)
 
     @property
     def nbytes(self) -> int:
@@ -86,15 +92,15 @@ class Slab:
 
     def beside(self, device_of: DeviceOf) -> Slab:
         """The same on the devices of the modules; on CUDA on its way there, see `let_use`."""
-        if self._kinds != _kinds_of(self.entries, device_of):  # they have moved since
+        has_moved = any(device_of(name) != device for name, device in self._devices.items())
+        if self._pieces is None or has_moved:
             return self.packed(self.entries, device_of).beside(device_of)
-        assert self._pieces is not None
         if all(piece.device == kind.device for kind, piece in self._pieces.items()):
             return self
         pieces, computed = {}, {}
         for kind, piece in self._pieces.items():
             pieces[kind], computed[kind] = _brought(piece, kind.device)
-        made = self._cut(self.entries, self._kinds, pieces)
+        made = self._cut(pieces)
         made._computed = computed
         return made
 
@@ -103,7 +109,7 @@ class Slab:
         self.let_use()
         whole = self if self._pieces is not None else self.packed(self.entries, self._device_of)
         pieces = {kind: _on_host(piece) for kind, piece in (whole._pieces or {}).items()}
-        return self._cut(whole.entries, whole._kinds, pieces)
+        return whole._cut(pieces)
 
     def let_use(self) -> None:
         """Let the current CUDA streams compute with it, once it has arrived."""
@@ -121,12 +127,6 @@ class Slab:
             self.let_use()
             self.entries[module] = entry.mapped(fn)
             self._pieces, self._computed = None, {}
-
-
-def _kinds_of(parts: Parts, device_of: DeviceOf) -> list[Kind]:
-    """Of each tensor, in the order of the entries."""
-    devices = ((entry, device_of(module)) for module, entry in parts.items())
-    return [Kind(tensor.dtype, device) for entry, device in devices for tensor in entry.tensors]
 
 
 _streams: dict[torch.device, torch.cuda.Stream] = {}
