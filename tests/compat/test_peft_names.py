@@ -97,7 +97,7 @@ def test_head_that_peft_cannot_name_is_refused_at_save(
     model = ours(Net(head, nested), target_modules=["body"], modules_to_save=[head])
     lora.save_adapter(ours(Net(), target_modules=["body"]), tmp_path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    said = f"{model.path}.1.weight has a name that means something else in PEFT's files"
+    said = f"{model.path}.{{0,1}}.weight has a name that means something else in PEFT's files"
     with pytest.raises(SaveError, match=re.escape(said)):
         lora.save_adapter(model, tmp_path)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
@@ -110,7 +110,8 @@ def test_head_that_peft_cannot_name_is_refused_at_save(
 @pytest.mark.parametrize("head", ["lora_head", "base_layer", "token_adapter"])
 def test_bias_that_would_be_refused_at_load_is_refused_at_save(head: str, tmp_path: Path) -> None:
     model = ours(Net(head), target_modules=["body"], bias="all")
-    with pytest.raises(SaveError, match=f"{head}.1.bias has a name that means something else"):
+    said = f"{head}.{{0,1}}.bias has a name that means something else"
+    with pytest.raises(SaveError, match=re.escape(said)):
         lora.save_adapter(model, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

@@ -143,7 +143,7 @@ def plan_to_fit(
 
     >>> from transformers import LlamaConfig
     >>> small = LlamaConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4)
-    >>> plan_to_fit(small, "40MB", batch=8, length=32).answers[0].changes
+    >>> plan_to_fit(small, "200MB", batch=8, length=32).answers[0].changes
     []
     """
     asked = StepSettings(method, config, **step)
