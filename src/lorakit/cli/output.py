@@ -12,7 +12,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Annotated, Any, TextIO
 
@@ -57,6 +57,11 @@ def show(value: Any, as_json: bool) -> None:
         _print_object(dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value)  # type: ignore[arg-type]
     else:
         print(value)
+
+
+def line_log(as_json: bool) -> Callable[[str], None]:
+    """Prints each line of a long work at once; with JSON, which is one object, none."""
+    return lambda text: None if as_json else print(text, flush=True)
 
 
 def print_part(text: str) -> None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from lorakit.cli import options
-from lorakit.cli.html_page import Html, require_place, write_html
-from lorakit.cli.output import Json, quiet_libraries, show
-from lorakit.cli.plan_recipe import is_recipe, options_beside, read_recipes, require_no_settings
-
-if TYPE_CHECKING:
-    from lorakit.planner.planning import Step
+from lorakit.cli.html_page import Html, require_place
+from lorakit.cli.output import Json, line_log, quiet_libraries
+from lorakit.cli.plan_answers import (
+    require_fit_alone,
+    require_no_options_of_claims,
+    show_claims,
+    show_fit,
+    show_plans,
+)
+from lorakit.cli.plan_recipe import is_recipe, read_recipes, require_no_settings
 
 
 def plan(
@@ -126,19 +127,14 @@ def plan(
     With `--fit` it searches micro-batches, checkpointing, precision, quantisation, length and rank,
     and names the cheapest changes that fit, with what each costs in time.
     """
-    from lorakit.cli.count_bar import count_bar
     from lorakit.cli.sizes import parse_size
     from lorakit.planner.bases import config_of, model_on_meta
-    from lorakit.planner.page import plan_page
     from lorakit.planner.settings import StepSettings
-    from lorakit.planner.table import method_steps, plan_steps
+    from lorakit.planner.table import method_steps
     from lorakit.recipe.method_configs import method_configs
     from lorakit.training.recipe_step import recipe_steps
 
-    def log(text: str) -> None:
-        if not json:
-            print(text)
-
+    log = line_log(json)
     require_place(html, overwrite)
     quiet_libraries(json)
     memory = None if fit is None else parse_size(fit)
@@ -146,8 +142,8 @@ def plan(
     if of_recipe := is_recipe(base):
         require_no_settings(context)
     elif claims and memory is None:
-        _require_no_options_of_claims(context)
-        _show_claims(base, batch, length, html, json)
+        require_no_options_of_claims(context)
+        show_claims(base, batch, length, html, json)
         return
     settings = StepSettings(
         batch=batch,
@@ -167,70 +163,14 @@ def plan(
         else method_configs(methods or (["lora"] if fit else ["lora", "full"]), set_ or ())
     )
     if memory is not None:
-        _require_fit_alone(list(configs), claims)
+        require_fit_alone(list(configs), claims)
     steps = (
         recipe_steps(configs, log, settings)
         if of_recipe
         else method_steps(model_on_meta(config_of(base, revision), base), settings, configs)
     )
-    if memory is not None:
+    if memory is None:
+        show_plans(steps, html, json)
+    else:
         (step,) = steps.values()
-        _show_fit(step, memory, html, json)
-        return
-    with count_bar(" methods", "planned") as made:
-        found = plan_steps(steps, made)
-    show(found.to_dict() if json else found, json)
-    write_html(html, partial(plan_page, found))
-
-
-def _require_fit_alone(methods: Sequence[str], claims: bool) -> None:
-    from lorakit.errors import require
-
-    several = f"--fit is for one method, and here are {len(methods)}: {', '.join(methods)}"
-    two = "--fit and --claims are two questions; ask one at a time"
-    require({two: not claims, several: len(methods) == 1})
-
-
-def _show_fit(step: Step, memory: int, html: Path | None, json: bool) -> None:
-    from lorakit.cli.count_bar import count_bar
-    from lorakit.planner.fit import fit_step
-    from lorakit.planner.page import fit_section, plan_page
-    from lorakit.planner.table import PlanTable
-
-    with count_bar(" plans", "what fits") as made:
-        found = fit_step(step, memory, made)
-    show(found.to_dict() if json else found, json)
-    asked = PlanTable({step.settings.method: found.asked})
-    write_html(html, partial(plan_page, asked, more=[fit_section(found)]))
-
-
-def _require_no_options_of_claims(context: typer.Context) -> None:
-    from lorakit.errors import require
-
-    taken = ("base", "claims", "batch", "length", "html", "overwrite", "json")
-    given = options_beside(context, taken)
-    refused = {f"--{name.strip('_').replace('_', '-')} is given": False for name in given}
-    require(refused, "--claims has the paper's methods and precision; these have no effect:")
-
-
-def _show_claims(base: str, batch: int, length: int, html: Path | None, json: bool) -> None:
-    from dataclasses import asdict
-
-    from lorakit.cli.count_bar import count_bar
-    from lorakit.errors import ConfigError
-    from lorakit.planner import claims
-    from lorakit.planner.bases import config_of, model_on_meta
-    from lorakit.planner.page import plan_page
-    from lorakit.planner.settings import StepSettings
-    from lorakit.planner.table import method_steps, plan_steps
-
-    if base != claims.CARD:
-        raise ConfigError(f"--claims is given for {base}; the claims are of {claims.CARD}.")
-    settings = StepSettings(batch=batch, length=length, dtype="fp16")
-    model = model_on_meta(config_of(base), base)
-    with count_bar(" methods", "planned") as made:
-        plans = plan_steps(method_steps(model, settings, claims.CONFIGS), made)
-    found = claims.claims(plans)
-    values = {**plans.to_dict(), "claims": [asdict(claim) for claim in found]}
-    show(values if json else f"{plans}\n\n{claims.claims_text(found)}", json)
-    write_html(html, partial(plan_page, plans, more=[claims.claims_section(found)]))
+        show_fit(step, memory, html, json)

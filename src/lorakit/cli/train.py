@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorakit.cli import completion
-from lorakit.cli.output import INTERRUPTED, Json, print_error, quiet_libraries, show
+from lorakit.cli.output import INTERRUPTED, Json, line_log, print_error, quiet_libraries, show
 
 if TYPE_CHECKING:
     from lorakit.recipe.schema import Recipe
@@ -106,7 +106,7 @@ def train(
         show_preview(checked, json)
         return
     try:
-        result = training.train(checked, log=lambda text: None if json else print(text, flush=True))
+        result = training.train(checked, log=line_log(json))
     except KeyboardInterrupt:
         print_error(f"Interrupted; the same command resumes the run in {checked.output}.", json)
         raise typer.Exit(INTERRUPTED) from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from lorakit.cli.output import INTERRUPTED, print_error, show
+from lorakit.cli.output import INTERRUPTED, line_log, print_error, show
 
 if TYPE_CHECKING:
     from lorakit.recipe.schema import Recipe
@@ -24,9 +24,7 @@ def train_adapters(recipes: Mapping[str, Recipe], dry_run: bool, as_json: bool) 
         _show_previews(recipes, as_json)
         return
     try:
-        results = train_together(
-            recipes, log=lambda text: None if as_json else print(text, flush=True)
-        )
+        results = train_together(recipes, log=line_log(as_json))
     except KeyboardInterrupt:
         print_error("Interrupted; the same command resumes all runs.", as_json)
         raise typer.Exit(INTERRUPTED) from None
