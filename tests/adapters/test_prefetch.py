@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -30,6 +32,19 @@ def read_by(adapters: AdapterSet, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(adapters._store, "_fetch", counted)
     return reads
+
+
+@contextmanager
+def slow_thread(adapters: AdapterSet) -> Iterator[None]:
+    """Inside, what is prefetched waits and does not begin to come in."""
+    go = Event()
+    adapters.prefetch(["c"]).result()
+    pool: Any = adapters._store._pool
+    pool.submit(go.wait, 30)
+    try:
+        yield
+    finally:
+        go.set()
 
 
 def test_prefetched_ones_are_there(
@@ -65,16 +80,14 @@ def test_a_prefetch_that_comes_late_moves_nothing(
     paths: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever needed the adapter was faster, and others have taken its place since."""
-    adapters, go = limited(paths, 2 * ONE), Event()
-    adapters.prefetch(["c"]).result()
-    pool: Any = adapters._store._pool
-    pool.submit(go.wait, 30)
-    reads = read_by(adapters, monkeypatch)
-    late = adapters.prefetch(["a", "b"])
-    for names in (["a", "b"], ["c", "d"]):
-        with adapters.rows(names):
-            pass
-    go.set()
+    adapters = limited(paths, 2 * ONE)
+    with slow_thread(adapters):
+        reads = read_by(adapters, monkeypatch)
+        late = adapters.prefetch(["a", "b"])
+        for names in (["a", "b"], ["c", "d"]):
+            with adapters.rows(names):
+                pass
+        assert not late.done()
     late.result()
     assert beside(adapters) == {"c", "d"}
     assert reads == ["a", "b", "c", "d"]
@@ -84,14 +97,11 @@ def test_one_that_is_unloaded_after_prefetch_is_not_read(
     paths: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its file may be gone; the others come in."""
-    adapters, go = limited(paths, 2 * ONE), Event()
-    adapters.prefetch(["c"]).result()
-    pool: Any = adapters._store._pool
-    pool.submit(go.wait, 30)
-    reads = read_by(adapters, monkeypatch)
-    late = adapters.prefetch(["a", "b"])
-    adapters.unload("a")
-    go.set()
+    adapters = limited(paths, 2 * ONE)
+    with slow_thread(adapters):
+        reads = read_by(adapters, monkeypatch)
+        late = adapters.prefetch(["a", "b"])
+        adapters.unload("a")
     late.result()
     assert reads == ["b"]
     assert "b" in beside(adapters)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Thread
+from typing import TypeVar
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from lorakit.adapters.choices import BASE, Choice
@@ -18,6 +21,7 @@ from tests.adapters.files import loaded_set, output, row_by_row, save_all
 from tests.injection import zoo
 from tests.tolerances import EXACT, MODEL
 
+T = TypeVar("T")
 BATCH = zoo.CASES["llama"].batch()
 CONFIGS = {
     name: {"r": rank, "target_modules": ["q_proj", "v_proj", "up_proj"]}
@@ -141,20 +145,32 @@ def test_rows_nest(paths: dict[str, Path], expected: list[torch.Tensor]) -> None
         assert_close(output(model, **BATCH), expected[2], **MODEL)
 
 
+def within_a_forward(model: nn.Module, run: Callable[[], T]) -> tuple[torch.Tensor, T]:
+    """The output of a forward, between whose layers this runs once, and what that gave."""
+    found = []
+
+    def inside(*_: object) -> None:
+        handle.remove()
+        found.append(run())
+
+    handle = model.get_submodule("model.layers.1").register_forward_pre_hook(inside)
+    outer = output(model, **BATCH)
+    (given,) = found
+    return outer, given
+
+
 def test_a_forward_inside_of_a_forward_leaves_the_rows_around_it(
     paths: dict[str, Path], expected: list[torch.Tensor]
 ) -> None:
     model = zoo.llama()
-    adapters, found = loaded_set(model, paths), []
+    adapters = loaded_set(model, paths)
     adapters.activate("a")
 
-    def inside(*_: object) -> None:
-        handle.remove()
+    def inside() -> list[torch.Tensor]:
         with adapters.rows(COMPOSITIONS[1]):
-            found.extend(output(model, **BATCH) for _ in range(2))
+            return [output(model, **BATCH) for _ in range(2)]
 
-    handle = model.get_submodule("model.layers.1").register_forward_pre_hook(inside)
-    outer = output(model, **BATCH)
+    outer, found = within_a_forward(model, inside)
     for result in found:
         assert_close(result, expected[1], **MODEL)
     assert_close(outer, expected[0], **MODEL)
@@ -164,16 +180,14 @@ def test_a_forward_inside_of_a_forward_leaves_the_default_of_that(
     paths: dict[str, Path], expected: list[torch.Tensor]
 ) -> None:
     model = zoo.llama()
-    adapters, found = loaded_set(model, paths), []
+    adapters = loaded_set(model, paths)
     adapters.activate("a")
 
-    def inside(*_: object) -> None:
-        handle.remove()
-        found.append(output(model, **BATCH))
+    def inside() -> torch.Tensor:
+        result = output(model, **BATCH)
         adapters.activate("b")
+        return result
 
-    handle = model.get_submodule("model.layers.1").register_forward_pre_hook(inside)
-    found.append(output(model, **BATCH))
-    for result in found:
+    for result in within_a_forward(model, inside):
         assert_close(result, expected[0], **MODEL)
     assert_close(output(model, **BATCH), expected[1], **MODEL)

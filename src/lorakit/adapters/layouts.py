@@ -45,7 +45,10 @@ _IN_PIECES = frozenset(
 )
 """Classes that cut each row into as many pieces, such as windows of an image, one after another."""
 
-_RELATIVE = {False: "pos_proj pos_q_proj pos_key_proj pos_query_proj", True: "query_proj key_proj"}
+_RELATIVE = {
+    False: ("pos_proj", "pos_q_proj", "pos_key_proj", "pos_query_proj"),
+    True: ("query_proj", "key_proj"),
+}
 """Children of DeBERTa's attention that read relative positions; where they share weights or not."""
 
 
@@ -61,7 +64,7 @@ def mixed_up(model: nn.Module, name: str) -> str | None:
     for module in parents:
         if _is_one_of(module, _SEQUENCE_FIRST) or _is_sequence_first(module):
             return f"is in {type(module).__name__}, whose first dimension is the tokens'"
-    if _reads_positions(parents[-2] if path[-1] else model, path[-1]):
+    if _reads_positions(parents[-2], path[-1]):
         return "is given relative positions too, which all rows share"
     if not {"expert", "experts"}.isdisjoint(path):
         return "is an expert's, which is given tokens of any rows"
@@ -86,4 +89,4 @@ def _reads_positions(parent: nn.Module, child: str) -> bool:
     if type(parent).__name__ != "DisentangledSelfAttention":
         return False
     shares = bool(getattr(parent, "share_att_key", False))
-    return bool(getattr(parent, "relative_attention", False)) and child in _RELATIVE[shares].split()
+    return bool(getattr(parent, "relative_attention", False)) and child in _RELATIVE[shares]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock, get_ident
 
@@ -86,3 +86,8 @@ def member_of(
         origin,
         mixed_up,
     )
+
+
+def bytes_of(members: Iterable[Member]) -> int:
+    """What they take together."""
+    return sum(member.nbytes for member in members)

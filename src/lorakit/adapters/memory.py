@@ -6,12 +6,10 @@ holds. All here is done under the lock of the `Store`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 
 from lorakit.adapters.budget import Budget
-from lorakit.adapters.member import Member
+from lorakit.adapters.member import Member, bytes_of
 from lorakit.adapters.routing import Routing
 from lorakit.adapters.slab import DeviceOf, Slab
 
@@ -84,8 +82,3 @@ class Memory:
             if bytes_of(self._on_host) <= self._budget.on_host:
                 break
             self._leave_host(oldest)
-
-
-def bytes_of(members: Iterable[Member]) -> int:
-    """What they take together."""
-    return sum(member.nbytes for member in members)

@@ -16,8 +16,8 @@ from weakref import ref
 from lorakit.adapters.budget import Budget, too_small
 from lorakit.adapters.catalogue import require_known
 from lorakit.adapters.loaded import Loaded
-from lorakit.adapters.member import STAY, Holder, Member
-from lorakit.adapters.memory import Memory, bytes_of
+from lorakit.adapters.member import STAY, Holder, Member, bytes_of
+from lorakit.adapters.memory import Memory
 from lorakit.adapters.routing import Routing
 from lorakit.adapters.slab import DeviceOf, Slab
 from lorakit.adapters.waiting import Waiter, never_let_go
@@ -209,10 +209,10 @@ class Store:
             if budget is None:
                 return members
             wanted = {*members.values()}
-            held = {m for m in self._held if any(not h == holder == "active" for h in m.holders)}
+            me = Waiter(wanted, holder)
+            held = {m for m in self._held if any(not me.replaces(h) for h in m.holders)}
             if bytes_of(wanted | held) <= budget:
                 return members
-            me = Waiter(wanted, holder)
             stays = never_let_go(me, self._waiting, self._held, budget)
             if stays is not None:
                 raise too_small(_needs(what, wanted), bytes_of(wanted), budget, bytes_of(stays))

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from threading import get_ident
 
-from lorakit.adapters.member import STAY, Holder, Member, Use
+from lorakit.adapters.member import STAY, Holder, Member, Use, bytes_of
 
 _AROUND: ContextVar[frozenset[Use]] = ContextVar("AdapterSet.uses", default=frozenset())
 """The `rows` that are entered in this context, or in the one that it is a copy of."""
@@ -29,10 +29,14 @@ class Waiter:
     """What has to have room, and what does not leave as long as it has none."""
 
     wanted: Collection[Member]
-    replaces: Holder
-    """What it takes the place of: those that are "active", where it is to be."""
+    holder: Holder
+    """As what it is to have it."""
     around: frozenset[Use] = field(default_factory=_AROUND.get)
     thread: int = field(default_factory=get_ident)
+
+    def replaces(self, holder: Holder) -> bool:
+        """Whether this holder makes way for it: what is to be active takes the place of what is."""
+        return holder == self.holder == "active"
 
     def keeps(self, holder: Holder) -> bool:
         """Whether this holder has to wait for it; another thread may wait in a copy of a context,
@@ -52,7 +56,7 @@ def never_let_go(
         ready = []
         for waiter in waiting:
             kept = {m for m in held if any(_stays(h, waiter, waiting) for h in m.holders)}
-            if sum(member.nbytes for member in {*waiter.wanted, *kept}) <= budget:
+            if bytes_of({*waiter.wanted, *kept}) <= budget:
                 ready.append(waiter)
             elif waiter is me:
                 in_the_way = kept.difference(me.wanted)
@@ -65,5 +69,5 @@ def never_let_go(
 
 def _stays(holder: Holder, waiter: Waiter, waiting: Sequence[Waiter]) -> bool:
     if holder in STAY:
-        return not holder == waiter.replaces == "active"
+        return not waiter.replaces(holder)
     return any(other.keeps(holder) for other in waiting)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lorakit.errors import ConfigError, LorakitError
+from lorakit.errors import ConfigError
 from lorakit.inference.many.mixing import Described
+from lorakit.inference.many.problems import noted
 from lorakit.inference.session import evaluation_tables
 from lorakit.tables.joining import joined
 from lorakit.tables.progress import progress_bars
@@ -20,12 +21,11 @@ def own_tables(described: Described) -> dict[str, dict[str, Any]]:
 
     Raises ConfigError that lists the adapters without one, and those whose files cannot be read.
     """
-    found, problems = {}, []
+    found: dict[str, dict[str, Any]] = {}
+    problems: list[str] = []
     for name, one in described.items():
-        try:
+        with noted(problems, name):
             found[name] = evaluation_tables(one, None)
-        except LorakitError as error:
-            problems.append(f"{name}: {error}".replace("\n", "\n  "))
     if problems:
         raise ConfigError("These adapters have no test set that can be read:", problems)
     return found

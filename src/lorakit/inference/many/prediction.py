@@ -11,6 +11,7 @@ from lorakit.errors import ConfigError
 from lorakit.inference.many.forward import Read, outputs
 from lorakit.inference.many.names import Names
 from lorakit.inference.many.parts import Part, parts_of
+from lorakit.inference.many.problems import noted
 from lorakit.inference.many.sessions import Sessions, title_of
 from lorakit.inference.prediction import Predictions, answers_of, require_predicting
 from lorakit.inference.scoring import own_logits
@@ -63,11 +64,9 @@ def predict_parts(
 
 def require_predictions(opened: Mapping[Any, Opened], probabilities: bool = False) -> None:
     """Raise ConfigError that lists the adapters which predict nothing, or no probabilities."""
-    problems = []
+    problems: list[str] = []
     for name, one in opened.items():
-        try:
+        with noted(problems, title_of(name)):
             require_predicting(one, probabilities)
-        except ConfigError as error:
-            problems.append(f"{title_of(name)}: {error}")
     if problems:
         raise ConfigError("These adapters cannot predict that:", problems)

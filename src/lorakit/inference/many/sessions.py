@@ -12,7 +12,7 @@ import torch
 
 from lorakit.adapters import AdapterSet
 from lorakit.digests import tensors_digest
-from lorakit.errors import ConfigError, LorakitError
+from lorakit.errors import ConfigError
 from lorakit.inference.description import Description, LoadOptions, describe
 from lorakit.inference.many.heads import with_head_of
 from lorakit.inference.many.mixing import (
@@ -22,6 +22,7 @@ from lorakit.inference.many.mixing import (
     require_one_base,
     require_one_padding,
 )
+from lorakit.inference.many.problems import noted
 from lorakit.inference.session import Session, on_accelerator, settled
 from lorakit.models.dtypes import autocast, compute_in
 from lorakit.models.loading import load_for_task, load_tokenizer
@@ -122,10 +123,8 @@ def _each(sources: Sources, options: LoadOptions, default_task: str | None) -> D
     problems = [f"{name!r} names several adapters" for name in repeated(name for name, _ in pairs)]
     found: dict[str, Description] = {}
     for name, source in pairs:
-        try:
+        with noted(problems, name):
             found[name] = describe(source, options, default_task)
-        except LorakitError as error:
-            problems.append(f"{name}: {error}".replace("\n", "\n  "))
     if problems or not found:
         problems = problems or ["there are none; name one at least"]
         raise ConfigError("These adapters cannot be opened:", problems)
