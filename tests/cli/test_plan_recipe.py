@@ -104,7 +104,9 @@ def test_answers_of_fit_are_settings_of_the_recipe(run, write):
     code, out, _ = run("plan", file, "--fit", f"{peak * 8 // 10_000}kB", "--json")
     assert code == 0
     answers = json.loads(out)["answers"]
-    for answer in (one for one in answers if one["plan"]["settings"]["quantised"] is None):
+    trainable = [one for one in answers if one["plan"]["settings"]["quantised"] is None]
+    assert trainable
+    for answer in trainable:
         settings = [one.replace(": ", "=") for one in answer["recipe"]]
         assert settings
         options = (part for one in settings for part in ("--set", one))
