@@ -64,7 +64,7 @@ def test_experts_that_make_no_stack_are_refused_with_what_to_do(
     model = mixtral()
     base = save(model, tmp_path / "base")
     tuned = save(disturbed(model, lambda name: "experts" in name), tmp_path / "tuned")
-    monkeypatch.setattr(adaptable, "stacks_of", lambda model, names: ({}, names))
+    monkeypatch.setattr(adaptable, "stacked_keys", lambda model, keys: {})
     match = r"experts\.\w+ has changed, and is stored in .*save_original_format=False"
     for keep_rest in (False, True):
         with pytest.raises(MismatchError, match=match):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from functools import reduce
 
 import torch
@@ -11,12 +10,12 @@ import torch
 from lorakit.algebra.addends import Addend, Terms, by_module, is_kept, problems
 from lorakit.algebra.approximation import approximate, exact, from_matrices
 from lorakit.algebra.assembly import assemble
-from lorakit.algebra.given import require_terms
+from lorakit.algebra.given import HEADLINE, require_terms
 from lorakit.algebra.methods import DENSITY, LINEAR, METHODS, Elementwise
 from lorakit.algebra.outcome import Approximation, Deviation, Outcome
 from lorakit.algebra.resizing import resize
 from lorakit.algebra.size import Size, size_of
-from lorakit.base_checkpoints import Bar, told
+from lorakit.base_checkpoints import Bar, told, untold
 from lorakit.checkpoint import AdapterBundle
 from lorakit.config import is_number
 from lorakit.errors import ConfigError, MismatchError, suggest
@@ -33,7 +32,7 @@ def combine(
     density: float | None = None,
     seed: int = 0,
     names: Sequence[str] | None = None,
-    bar: Bar = lambda size: nullcontext(),
+    bar: Bar = untold,
 ) -> Outcome:
     """One adapter whose update is the weighted sum of those of all: sum of w_i s_i B_i A_i.
 
@@ -64,7 +63,7 @@ def combine(
         alone = addends[0].bundle
         return Outcome(alone, Deviation()) if size is None else resize(alone, rank, energy, bar)
     if wrong := problems(addends, size, computed=elementwise is not None):
-        raise MismatchError("These adapters cannot be combined:", group_sentences(wrong))
+        raise MismatchError(HEADLINE, group_sentences(wrong))
     modules = by_module(addends)
     if elementwise is None:
         return assemble(addends, *_sums(modules, size, bar))
@@ -86,7 +85,7 @@ def _method(name: str, density: float | None) -> Elementwise | None:
     if density is not None and not (is_number(density) and 0 < density <= 1):
         found.append(f"density is {density!r}; it must be above 0 and at most 1")
     if found:
-        raise ConfigError("These adapters cannot be combined:", found)
+        raise ConfigError(HEADLINE, found)
     return METHODS.get(name)
 
 

@@ -53,9 +53,7 @@ class CheckpointPair:
 
         Raises FormatError for values that are NaN or infinite.
         """
-        key = self.keys[name].base
-        assert key is not None
-        found = torch.empty(self.base.tensors[key].shape)
+        found = torch.empty(self.shape(name))
         changed = False
         for here, there, start, stop in self._blocks(name):
             changed |= not _is_kept(here, there)
@@ -68,9 +66,7 @@ class CheckpointPair:
 
     def of_base(self, name: str) -> Tensor:
         """The tensor before tuning."""
-        key = self.keys[name].base
-        assert key is not None
-        return self.base.read(key)
+        return self.base.read(self._in_base(name))
 
     def of_tuned(self, name: str) -> Tensor:
         """The tensor after tuning."""
@@ -80,21 +76,23 @@ class CheckpointPair:
 
     def sample_of_base(self, name: str) -> Sample:
         """What a fingerprint takes of the tensor before tuning."""
-        key = self.keys[name].base
-        assert key is not None
         shape = self.shape(name)
-        return Sample(shape, self.base.read_elements(key, places(math.prod(shape))))
+        numbers = self.base.read_elements(self._in_base(name), places(math.prod(shape)))
+        return Sample(shape, numbers)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """That of the tensor in the base."""
-        key = self.keys[name].base
-        assert key is not None
-        return self.base.tensors[key].shape
+        return self.base.tensors[self._in_base(name)].shape
 
     def bytes(self, name: str) -> int:
         """How many of the tuned checkpoint it takes."""
         key = self.keys[name].tuned
         return 0 if key is None else self.tuned.tensors[key].bytes
+
+    def _in_base(self, name: str) -> str:
+        key = self.keys[name].base
+        assert key is not None
+        return key
 
     def _blocks(self, name: str) -> Iterator[tuple[Tensor, Tensor, int, int]]:
         base, tuned = self.keys[name]

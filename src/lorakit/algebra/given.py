@@ -11,7 +11,7 @@ from lorakit.config import is_number
 from lorakit.errors import ConfigError, MismatchError
 from lorakit.text import plural, repeated
 
-_HEADLINE = "These adapters cannot be combined:"
+HEADLINE = "These adapters cannot be combined:"
 
 
 def require_terms(
@@ -33,14 +33,14 @@ def require_terms(
     elif not problems and not any(weight for _, weight in given):
         problems.append("every weight is 0, so nothing would be left of them")
     if problems:
-        raise ConfigError(_HEADLINE, problems)
+        raise ConfigError(HEADLINE, problems)
     if broken := [
         f"{label}: {text}"
         for label, (bundle, weight) in pairs
         if weight
         for text in not_finite(bundle)
     ]:
-        raise MismatchError(_HEADLINE, broken)
+        raise MismatchError(HEADLINE, broken)
     return [(label, bundle, float(weight)) for label, (bundle, weight) in pairs]
 
 

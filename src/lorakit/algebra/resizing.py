@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 from lorakit.algebra.approximation import approximate, exact
 from lorakit.algebra.given import require_adapter
 from lorakit.algebra.outcome import Approximation, Deviation, Outcome, require_finite
 from lorakit.algebra.size import Size
-from lorakit.base_checkpoints import Bar, told
+from lorakit.base_checkpoints import Bar, told, untold
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.settings import with_settings_of
 from lorakit.errors import MismatchError
@@ -22,7 +21,7 @@ def resize(
     bundle: AdapterBundle,
     rank: int | None = None,
     energy: float | None = None,
-    bar: Bar = lambda size: nullcontext(),
+    bar: Bar = untold,
 ) -> Outcome:
     """The adapter `bundle` at `rank`, or each module at the least rank that keeps its `energy`.
 

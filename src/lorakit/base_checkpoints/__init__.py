@@ -4,7 +4,7 @@ A checkpoint is a directory with one file of weights or an index and several (sh
 transformers saves and reads them; config and tokenizer beside them are no concern of this room.
 """
 
-from lorakit.base_checkpoints.progress import Bar, Progress, told
+from lorakit.base_checkpoints.progress import Bar, Progress, told, untold
 from lorakit.base_checkpoints.reading import BaseCheckpoint, open_checkpoint
 from lorakit.base_checkpoints.sharding import Cut, cut_again, cut_alike
 from lorakit.base_checkpoints.stored import StoredTensor
@@ -20,5 +20,6 @@ __all__ = [
     "cut_alike",
     "open_checkpoint",
     "told",
+    "untold",
     "write_checkpoint",
 ]

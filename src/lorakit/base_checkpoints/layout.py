@@ -13,6 +13,8 @@ from lorakit.foreign_files import local_path, read_json
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
+WEIGHTS, PICKLES = "model*.safetensors", "pytorch_model*.bin"
+"""Patterns of transformers' names; there may be other copies of the weights beside them."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 Progress = Callable[[int], None]
@@ -11,6 +11,11 @@ Progress = Callable[[int], None]
 Bar = Callable[[int], AbstractContextManager[Progress | None]]
 """From all bytes to a context in which those that are done are told."""
 _Part = TypeVar("_Part")
+
+
+def untold(size: int) -> AbstractContextManager[None]:
+    """A bar that tells nobody."""
+    return nullcontext()
 
 
 def told(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from lorakit.checkpoint.bundle import AdapterBundle
-from lorakit.checkpoint.settings import targets_of
+from lorakit.checkpoint.settings import selecting
 from lorakit.config.bounded import bounded_problem
 from lorakit.errors import ConfigError, FormatError
 from lorakit.text import plural
@@ -32,13 +32,7 @@ def rename_modules(bundle: AdapterBundle, names: Mapping[str, str]) -> AdapterBu
     if twice:
         raise FormatError("Renaming gives two modules one name:", twice)
     adapters = {new[name]: adapter for name, adapter in bundle.adapters.items()}
-    config = bundle.config.replace(
-        **targets_of(adapters),
-        exclude_modules=None,
-        layers_to_transform=None,
-        layers_pattern=None,
-        slices={},
-    )
+    config = selecting(bundle.config.replace(slices={}), adapters)
     before = bundle.renamed
     changed = {n: before.get(old, old) for old, n in new.items() if n != old or old in before}
     return replace(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from lorakit.config import LoraConfig
+from lorakit.config import Bias, LoraConfig
 from lorakit.variants import AdapterSpec, ModuleAdapter
 from lorakit.variants.parameter_site import parameters_of
 from lorakit.variants.trainable_tokens import rows_of
@@ -44,24 +44,51 @@ def _settings_of(specs: Mapping[str, AdapterSpec]) -> dict[str, Any]:
     }
 
 
+def selecting(config: LoraConfig, adapters: Mapping[str, ModuleAdapter]) -> LoraConfig:
+    """`config`, which selects exactly these, by whole names."""
+    return config.replace(
+        **targets_of(adapters),
+        exclude_modules=None,
+        layers_to_transform=None,
+        layers_pattern=None,
+    )
+
+
 def targets_of(adapters: Mapping[str, ModuleAdapter]) -> dict[str, Any]:
     """The fields `target_modules` and `target_parameters` of a config, by whole names.
 
     Rows of tokens have a setting of their own, and an attention's output projection goes by the
     name of the attention.
     """
-    parameters = parameters_of(adapters)
-    apart = {*rows_of(adapters), *parameters}
+    sites = {name: adapters[name].site for name in modules_of(adapters)}
     names = [
-        name.removesuffix(".out_proj") if x.site is not None and x.site.kind == "out_proj" else name
-        for name, x in adapters.items()
-        if name not in apart
+        name.removesuffix(".out_proj") if site is not None and site.kind == "out_proj" else name
+        for name, site in sites.items()
     ]
-    modules = list(dict.fromkeys(names))
+    return target_fields(list(dict.fromkeys(names)), parameters_of(adapters))
+
+
+def target_fields(
+    modules: Sequence[str] | str | None, parameters: Sequence[str] | None
+) -> dict[str, Any]:
+    """The fields for these; beside parameters no modules are none, and not the default ones."""
     return {
         "target_modules": modules or ([] if parameters else None),
         "target_parameters": parameters or None,
     }
+
+
+def bias_of(owners: Collection[str], adapted: Iterable[str]) -> Bias:
+    """The field `bias` that trains those of these modules, where `adapted` have adapters."""
+    if not owners:
+        return "none"
+    return "lora_only" if set(owners) <= set(adapted) else "all"
+
+
+def modules_of(adapters: Mapping[str, ModuleAdapter]) -> list[str]:
+    """The names of those that `target_modules` selects."""
+    apart = {*rows_of(adapters), *parameters_of(adapters)}
+    return [name for name in adapters if name not in apart]
 
 
 def _exactly(name: str) -> str:

@@ -16,13 +16,11 @@ from torch import Tensor, nn
 from lorakit.algebra.differences import CheckpointPair
 from lorakit.checkpoint.fingerprint import Sample, sample
 from lorakit.injection.selection.parameters import as_layers
-from lorakit.injection.transfer.stacked_experts import Parts, stacks_of
+from lorakit.injection.transfer.stacked_experts import Parts, stacked_keys
 from lorakit.layers.conversion import site_of
 from lorakit.layers.refusals import refusal
 from lorakit.surgery.ties import tied_names
 from lorakit.variants import Site
-
-_WEIGHT = ".weight"
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def _layers(model: nn.Module, pair: CheckpointPair) -> dict[str, Adaptable]:
     found = {}
     shared = {name for group in tied_names(model) for name in group}
     for name, module in model.named_modules():
-        weight = f"{name}{_WEIGHT}"
+        weight = f"{name}.weight"
         known = weight in pair.keys and weight not in shared and pair.are_alike(weight)
         if known and refusal(module) is None:
             site = site_of(module)
@@ -93,13 +91,11 @@ def _layers(model: nn.Module, pair: CheckpointPair) -> dict[str, Adaptable]:
 def _experts(
     model: nn.Module, pair: CheckpointPair, mixed: Mapping[str, Iterable[str]]
 ) -> dict[str, Adaptable]:
-    keys = [key for own in mixed.values() for key in own if key.endswith(_WEIGHT)]
-    groups, _ = stacks_of(model, [key.removesuffix(_WEIGHT) for key in keys])
+    groups = stacked_keys(model, [key for own in mixed.values() for key in own])
     found = {}
     for name, layer in as_layers(model, groups).items():
-        parts = [[f"{stem}{_WEIGHT}" for stem in stems] for stems in groups[name]]
-        if refusal(layer) is None and _make(pair, parts, site_of(layer)):
-            found[name] = Adaptable(site_of(layer), parts)
+        if refusal(layer) is None and _make(pair, groups[name], site_of(layer)):
+            found[name] = Adaptable(site_of(layer), groups[name])
     return found
 
 

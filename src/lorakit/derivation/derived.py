@@ -13,6 +13,7 @@ from typing import Any
 
 from lorakit.algebra import Deviation, Outcome
 from lorakit.algebra.outcome import describe
+from lorakit.base_checkpoints.layout import PICKLES, WEIGHTS
 from lorakit.checkpoint import AdapterBundle, read, write
 from lorakit.checkpoint.formats.registry import FORMATS
 from lorakit.errors import FormatError, MissingAlphaError, SaveError
@@ -95,14 +96,10 @@ def _require_adapter(output: Path, place: Path, base: Mapping[str, Any] | None) 
 def _is_model(place: Path) -> bool:
     """Whether this is a file with a model's weights, or a directory with one and no adapter's."""
     files = [place] if place.is_file() else place.glob("*")
-    if not any(fnmatch(file.name, weights) for file in files for weights in _WEIGHTS):
+    if not any(fnmatch(file.name, weights) for file in files for weights in (WEIGHTS, PICKLES)):
         return False
     names = {name for format in FORMATS.values() for name in format.files}
     return not any((place / name).is_file() for name in names)
-
-
-_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
-"""transformers' names."""
 
 
 def write_derived(outcome: Outcome, directories: Sequence[Path | None], output: Path) -> Derived:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 
 from torch import nn
@@ -12,11 +11,11 @@ from lorakit.algebra.differences import CheckpointPair, Keys
 from lorakit.algebra.extraction import extract_adapter
 from lorakit.algebra.outcome import Approximation, Deviation, Outcome
 from lorakit.algebra.size import Size
-from lorakit.base_checkpoints import Bar, BaseCheckpoint, open_checkpoint, told
+from lorakit.base_checkpoints import Bar, BaseCheckpoint, open_checkpoint, told, untold
 from lorakit.base_checkpoints.layout import ADAPTER_CONFIG
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.fingerprint import Sample, fingerprint_of
-from lorakit.checkpoint.settings import with_settings_of
+from lorakit.checkpoint.settings import bias_of, modules_of, target_fields, with_settings_of
 from lorakit.config import LoraConfig
 from lorakit.derivation.adaptable import Adaptable, adaptable
 from lorakit.derivation.kept_whole import KeptWhole, keep_whole
@@ -39,7 +38,7 @@ def extract(
     rank: int | None = None,
     energy: float | None = None,
     keep_rest: bool = False,
-    bar: Bar = lambda size: nullcontext(),
+    bar: Bar = untold,
 ) -> Outcome:
     """A LoRA whose update is the best of its rank of the difference of two checkpoints.
 
@@ -172,13 +171,13 @@ def _outcome(
     kept: KeptWhole,
 ) -> Outcome:
     adapters = {name: part.adapter for name, part in parts.items()}
-    parameters = parameters_of(adapters)
-    modules = [name for name in adapters if name not in parameters]
+    modules = modules_of(adapters)
     config = LoraConfig(
-        target_modules=shortest_suffixes(model, modules) if modules else [] if parameters else None,
-        target_parameters=parameters or None,
+        **target_fields(
+            shortest_suffixes(model, modules) if modules else None, parameters_of(adapters)
+        ),
         modules_to_save=kept.modules or None,
-        bias=kept.bias_of(adapters),
+        bias=bias_of(kept.bias_owners, adapters),
     )
     bundle = AdapterBundle(
         config=with_settings_of(config, adapters),

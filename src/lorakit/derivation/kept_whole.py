@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from lorakit.algebra.differences import CheckpointPair
-from lorakit.config import Bias, is_bias
+from lorakit.config import is_bias
 from lorakit.injection.selection.naming import within, within_any
 
 
@@ -24,10 +24,10 @@ class KeptWhole:
     problems: Mapping[str, str] = field(default_factory=dict)
     """What cannot be kept, and why."""
 
-    def bias_of(self, adapted: Collection[str]) -> Bias:
-        """Which biases of a model these are, of which `adapted` have adapters."""
-        owners = {name.rpartition(".")[0] for name in self.biases}
-        return "none" if not owners else "lora_only" if owners <= set(adapted) else "all"
+    @property
+    def bias_owners(self) -> set[str]:
+        """The modules of these biases."""
+        return {name.rpartition(".")[0] for name in self.biases}
 
 
 def keep_whole(

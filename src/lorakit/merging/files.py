@@ -8,7 +8,6 @@ names and shapes and no weights; so all that loading checks is checked.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from lorakit.base_checkpoints import (
     cut_again,
     cut_alike,
     open_checkpoint,
+    untold,
     write_checkpoint,
 )
 from lorakit.errors import ConfigError, MismatchError
@@ -49,7 +49,7 @@ def merge_files(
     subfolder: str | None = None,
     max_shard_size: int | None = None,
     overwrite: bool = False,
-    bar: Bar = lambda size: nullcontext(),
+    bar: Bar = untold,
 ) -> MergedFiles:
     """Write the model that `adapters` make of `base` into the directory `output`.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from lorakit.base_checkpoints.layout import ADAPTER_CONFIG
+from lorakit.base_checkpoints.layout import ADAPTER_CONFIG, PICKLES, WEIGHTS
 from lorakit.errors import ConfigError, FormatError, SaveError
 from lorakit.foreign_files import local_path
 from lorakit.merging.adapters import Opened
@@ -14,11 +14,9 @@ from lorakit.models.loading import load_config
 from lorakit.models.small_files import TEMPLATES, TOKENIZER, download
 from lorakit.runs.directory import ADAPTER, RECIPE
 
-_WEIGHTS, _PICKLES = "model*.safetensors", "pytorch_model*.bin"
-"""transformers' names; repositories may hold other copies of the weights beside them."""
 _BESIDE = ("*.json", "*.txt", "*.model", "*.jinja", "LICENSE*", "NOTICE*")
 _OF_A_MODEL = (
-    *(_WEIGHTS, _PICKLES, "*.index.json", "config.json", "generation_config.json"),
+    *(WEIGHTS, PICKLES, "*.index.json", "config.json", "generation_config.json"),
     *(*TOKENIZER, *TEMPLATES),
 )
 """What any model's directory may have, also where the new one has not."""
@@ -55,9 +53,9 @@ def base_directory(base: str, revision: str | None) -> Path:
         _require_no_adapter(base, directory)
     load_config(base, revision)
     if not directory.exists():
-        directory = download(base, (*_BESIDE, _WEIGHTS), revision)
-        if not any(directory.glob(_WEIGHTS)):
-            directory = download(base, (_PICKLES,), revision)
+        directory = download(base, (*_BESIDE, WEIGHTS), revision)
+        if not any(directory.glob(WEIGHTS)):
+            directory = download(base, (PICKLES,), revision)
         _require_no_adapter(base, directory)
     return directory
 

@@ -81,6 +81,7 @@ class _Planner:
                 self.terms[name] = [*self.terms.get(name, ()), (change, weight)]
         converted = self.names.converted
         self.stacked = stacked_changes(self.model, checkpoint, converted, self.shapes, self.terms)
+        self.taken_apart = {parameter for parameter, _ in self.stacked.values()}
         self.problems: list[tuple[str, str]] = []
 
     def plan(self) -> Plan:
@@ -187,7 +188,7 @@ class _Planner:
         )
 
     def _refuse_converted(self, name: str) -> None:
-        if name in self.terms and name not in {parameter for parameter, _ in self.stacked.values()}:
+        if name in self.terms and name not in self.taken_apart:
             count = len(self.names.converted[name])
             self.problems.append(
                 (

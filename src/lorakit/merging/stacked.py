@@ -13,11 +13,9 @@ from itertools import accumulate
 from torch import nn
 
 from lorakit.base_checkpoints import BaseCheckpoint
-from lorakit.injection.transfer.stacked_experts import stacks_of
+from lorakit.injection.transfer.stacked_experts import stacked_keys
 from lorakit.merging.changes import Adapted, Change, Merger, Placed, Rounding, Terms
 from lorakit.variants import LinearSite, ParameterSite
-
-_WEIGHT = ".weight"
 
 
 def stacked_changes(
@@ -33,10 +31,9 @@ def stacked_changes(
     changes. A parameter that cannot be taken apart has none.
     """
     keys = [key for name, own in converted.items() if name in terms for key in own]
-    stems = [key.removesuffix(_WEIGHT) for key in keys if key.endswith(_WEIGHT)]
     found: dict[str, tuple[str, Merger]] = {}
-    for name, parts in stacks_of(model, stems)[0].items():
-        heights = [checkpoint.tensors[f"{part[0]}{_WEIGHT}"].shape[0] for part in parts if part]
+    for name, parts in stacked_keys(model, keys).items():
+        heights = [checkpoint.tensors[part[0]].shape[0] for part in parts if part]
         stops = list(accumulate(heights))
         stacked = (len(parts[0]), stops[-1], *shapes[name][2:]) if len(stops) == len(parts) else ()
         taken_apart = all(_is_matrices(change) for change, _ in terms.get(name, ()))
@@ -44,9 +41,9 @@ def stacked_changes(
             continue
         rounding = Rounding()
         for part, stop, height in zip(parts, stops, heights, strict=True):
-            for expert, stem in enumerate(part):
+            for expert, key in enumerate(part):
                 own = [(_part(c, expert, stop - height, stop), w) for c, w in terms[name]]
-                found[f"{stem}{_WEIGHT}"] = name, Merger(own, rounding)
+                found[key] = name, Merger(own, rounding)
     return found
 
 
@@ -63,8 +60,9 @@ def _part(change: Change, expert: int, start: int, stop: int) -> Change:
     if isinstance(change, Placed):
         return Placed(change.value[expert, start:stop])
     assert isinstance(change, Adapted)
-    adapter = change.adapter
-    assert adapter.site is not None
-    a, b = list(adapter.site.pairs(adapter.tensors["lora_A"], adapter.tensors["lora_B"]))[expert]
-    site = LinearSite(adapter.site.in_features, stop - start)
-    return replace(change, adapter=adapter.with_factors(a, b[start:stop], site=site))
+    matrix = change.adapter.block(expert, expert + 1)
+    assert matrix is not None
+    assert matrix.site is not None
+    a, b = matrix.tensors["lora_A"], matrix.tensors["lora_B"][start:stop]
+    site = LinearSite(matrix.site.in_features, stop - start)
+    return replace(change, adapter=matrix.with_factors(a, b, site=site))

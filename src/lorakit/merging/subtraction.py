@@ -7,12 +7,11 @@ again. What either loses is at most half a unit in the last place of W's dtype.
 from __future__ import annotations
 
 import warnings
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from lorakit.algebra import Deviation
-from lorakit.base_checkpoints import Bar
+from lorakit.base_checkpoints import Bar, untold
 from lorakit.checkpoint import AdapterBundle
 from lorakit.errors import LorakitWarning
 from lorakit.merging.adapters import open_adapters
@@ -46,7 +45,7 @@ def subtract(
     subfolder: str | None = None,
     max_shard_size: int | None = None,
     overwrite: bool = False,
-    bar: Bar = lambda size: nullcontext(),
+    bar: Bar = untold,
 ) -> Subtraction:
     """Write the model of `base_dir` without the update of `adapter` into `output`.
 
@@ -54,9 +53,8 @@ def subtract(
 
     `adapter` had been merged into that model (a directory or hub id), which therefore no longer has
     the weights that its fingerprint is of; where it has them, it is written with a LorakitWarning.
-    Everything else is as for a merge: `lora_alpha`,
-    `revision`, `subfolder`, `max_shard_size`, `overwrite` and `bar` are those of
-    `lorakit.merging.merge_files`.
+    Everything else is as for a merge: `lora_alpha`, `revision`, `subfolder`, `max_shard_size`,
+    `overwrite` and `bar` are those of `lorakit.merging.merge_files`.
 
     Raises what merging raises; TargetError that lists what no subtraction takes back: DoRA, and
     heads, biases and rows of tokens, which had replaced the base's own.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
+from lorakit.injection.selection.naming import last_parts
 from lorakit.layer_groups import without_indices
 from lorakit.layers import conversion, refusals
 from lorakit.layers.parameter import ModuleParameter
@@ -123,7 +124,7 @@ def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def _ending(name: str, site: Site) -> str:
     """The last part of a name, of a parameter with that of its module."""
-    return ".".join(name.split(".")[-2 if isinstance(site, ParameterSite) else -1 :])
+    return last_parts(name, 2 if isinstance(site, ParameterSite) else 1)
 
 
 def _is_stack(parameter: nn.Parameter) -> bool:

@@ -21,6 +21,15 @@ def within(name: str, container: str) -> bool:
     return name == container or name.startswith(f"{container}.")
 
 
+def last_parts(name: str, count: int) -> str:
+    """The end of a name.
+
+    >>> last_parts("model.layers.0.mlp.experts.down_proj", 2)
+    'experts.down_proj'
+    """
+    return ".".join(name.split(".")[-count:])
+
+
 def names_by_suffix(names: Iterable[str], suffixes: Iterable[str]) -> dict[str, list[str]]:
     """The names that each suffix matches; in linear time, since a file may list a suffix a module.
 

@@ -9,12 +9,17 @@ from torch import Tensor, nn
 
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.fingerprint import fingerprint
-from lorakit.checkpoint.settings import with_settings_of
+from lorakit.checkpoint.settings import bias_of, modules_of, target_fields, with_settings_of
 from lorakit.config import Bias, LoraConfig, is_bias, is_number
 from lorakit.errors import SaveError, StateError
 from lorakit.injection import trained_copies
 from lorakit.injection.record import Injection, injection_of, injections, require_enabled
-from lorakit.injection.selection.naming import ending_in_any, shortest_suffixes, within_any
+from lorakit.injection.selection.naming import (
+    ending_in_any,
+    last_parts,
+    shortest_suffixes,
+    within_any,
+)
 from lorakit.injection.transfer.base_facts import base_facts
 from lorakit.injection.transfer.resolution import format_shapes
 from lorakit.injection.transfer.untying import require_apart
@@ -215,13 +220,12 @@ def config_of(
     trained: Mapping[str, Tensor],
 ) -> LoraConfig:
     """`config`, which selects exactly these adapters of the model's modules again."""
-    parameters = parameters_of(adapters)
-    apart = {*rows_of(adapters), *parameters}
-    sites = [name for name in adapters if name not in apart]
-    none = () if parameters else None
+    sites, parameters = modules_of(adapters), parameters_of(adapters)
     return with_settings_of(config, adapters).replace(
-        target_modules=_target_modules(model, sites) if sites else none,
-        target_parameters=_target_parameters(model, parameters) if parameters else None,
+        **target_fields(
+            _target_modules(model, sites) if sites else None,
+            _target_parameters(model, parameters) if parameters else None,
+        ),
         exclude_modules=None,
         layers_to_transform=None,
         layers_pattern=None,
@@ -238,7 +242,7 @@ def _bias(adapted: Iterable[str], saved: Sequence[str], trained: Mapping[str, Te
         for module, _, leaf in (name.rpartition(".") for name in trained)
         if is_bias(leaf) and not f"{module}.".startswith(inside or ("\0",))
     }
-    return "none" if not owners else "lora_only" if owners <= set(adapted) else "all"
+    return bias_of(owners, adapted)
 
 
 def _target_modules(model: nn.Module, layers: Iterable[str]) -> list[str] | str:
@@ -254,10 +258,5 @@ def _target_modules(model: nn.Module, layers: Iterable[str]) -> list[str] | str:
 def _target_parameters(model: nn.Module, names: list[str]) -> list[str]:
     """`target_parameters` that match these and no others: the shortest endings, or their names."""
     everything = [name for name, _ in model.named_parameters(remove_duplicate=False)]
-    endings = list(dict.fromkeys(_of_owner(name) for name in names))
+    endings = list(dict.fromkeys(last_parts(name, 2) for name in names))
     return endings if set(ending_in_any(everything, endings)) == set(names) else names
-
-
-def _of_owner(name: str) -> str:
-    """The end of a parameter's name with its module's: `experts.down_proj`."""
-    return ".".join(name.split(".")[-2:])

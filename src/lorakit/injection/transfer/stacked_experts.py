@@ -16,14 +16,14 @@ A router was a linear layer too, and now has its weight itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import nn
 
 from lorakit.checkpoint import AdapterBundle
-from lorakit.checkpoint.settings import targets_of, with_settings_of
+from lorakit.checkpoint.settings import selecting, with_settings_of
 from lorakit.config import alpha_for
 from lorakit.errors import MismatchError
 from lorakit.injection.selection.parameters import as_layers
@@ -34,6 +34,7 @@ from lorakit.variants import LinearSite, ModuleAdapter, ParameterSite
 
 Parts = list[list[str]]
 """For each of the weights above one another the names of all experts' modules, in their order."""
+_WEIGHT = ".weight"
 
 
 def with_stacked_experts(model: nn.Module, bundle: AdapterBundle) -> AdapterBundle:
@@ -84,6 +85,15 @@ def stacks_of(model: nn.Module, names: Sequence[str]) -> tuple[dict[str, Parts],
             parts = groups.setdefault(place.parameter, [[] for _ in range(place.parts)])
             parts[place.part].append(name)
     return groups, [name for name, place in places.items() if place is None]
+
+
+def stacked_keys(model: nn.Module, keys: Iterable[str]) -> dict[str, Parts]:
+    """For each parameter that stacks weights of a checkpoint their keys, which are among these."""
+    stems = [key.removesuffix(_WEIGHT) for key in keys if key.endswith(_WEIGHT)]
+    return {
+        parameter: [[f"{stem}{_WEIGHT}" for stem in part] for part in parts]
+        for parameter, parts in stacks_of(model, stems)[0].items()
+    }
 
 
 def _naturally(name: str) -> list[tuple[int, str]]:
@@ -169,11 +179,10 @@ def _undropped(adapter: ModuleAdapter) -> ModuleAdapter:
 def _with_adapters(
     bundle: AdapterBundle, adapters: Mapping[str, ModuleAdapter], renamed: Mapping[str, str]
 ) -> AdapterBundle:
-    config = with_settings_of(bundle.config.replace(**targets_of(adapters)), adapters)
     kept = {name: old for name, old in bundle.renamed.items() if name in adapters}
     return replace(
         bundle,
-        config=config.replace(exclude_modules=None, layers_to_transform=None, layers_pattern=None),
+        config=with_settings_of(selecting(bundle.config, adapters), adapters),
         adapters=adapters,
         renamed={**kept, **renamed},
         fingerprint=None,  # of the weights by themselves

@@ -34,7 +34,7 @@ from lorakit.checkpoint.formats.pipelines import (
     unnamed,
 )
 from lorakit.checkpoint.formats.tensor_files import load_safetensors, save_safetensors
-from lorakit.checkpoint.settings import targets_of
+from lorakit.checkpoint.settings import selecting, targets_of
 from lorakit.config import LoraConfig
 from lorakit.errors import FormatError, MissingAlphaError
 from lorakit.files import atomic_write
@@ -110,12 +110,7 @@ def _split(bundle: AdapterBundle, names: Mapping[str, str]) -> Iterator[tuple[st
         part, _, rest = there.partition(".")
         by_part.setdefault(part, {})[rest] = bundle.adapters[name]
     for part, adapters in by_part.items():
-        config = bundle.config.replace(
-            **targets_of(adapters),
-            exclude_modules=None,
-            layers_to_transform=None,
-            layers_pattern=None,
-        )
+        config = selecting(bundle.config, adapters)
         own = replace(bundle, config=config, base_class=None, base_model=None)
         yield part, forms.with_adapters(own, adapters)
 
