@@ -19,10 +19,9 @@ from lorakit.layers.conversion import lora_layers
 from tests.injection import moe
 from tests.tolerances import MODEL
 
-pytestmark = (
-    pytest.mark.filterwarnings(  # PEFT looks for them among modules alone, and applies them
-        "ignore:The following (rank|alpha)_pattern keys did not match:RuntimeWarning"
-    )
+# PEFT looks for them among modules alone, and applies them.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The following (rank|alpha)_pattern keys did not match:RuntimeWarning"
 )
 
 CASES: dict[str, dict[str, Any]] = {

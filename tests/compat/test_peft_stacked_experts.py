@@ -19,10 +19,9 @@ from lorakit.injection.transfer.stacked_experts import stacks_of
 from tests.injection import moe
 from tests.tolerances import MODEL
 
-pytestmark = (
-    pytest.mark.filterwarnings(  # PEFT looks for them among modules alone, and applies them
-        "ignore:The following (rank|alpha)_pattern keys did not match:RuntimeWarning"
-    )
+# PEFT looks for them among modules alone, and applies them.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The following (rank|alpha)_pattern keys did not match:RuntimeWarning"
 )
 
 OLD = {

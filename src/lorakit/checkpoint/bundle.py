@@ -73,8 +73,8 @@ class AdapterBundle:
     @property
     def base_copies(self) -> dict[str, Tensor]:
         """Weights of the base itself, which PEFT's files have of adapted embeddings."""
-        owners = {n: x for n, x in self.adapters.items() if not isinstance(x.site, RowsSite)}
-        weights = {f"{name}.weight" for name in owners}
+        adapters = self.adapters.items()
+        weights = {f"{name}.weight" for name, x in adapters if not isinstance(x.site, RowsSite)}
         return {name: tensor for name, tensor in self.trained.items() if name in weights}
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -70,15 +70,19 @@ class Adapted:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """Other values in place of the base's: of a head, a bias, a norm that was trained."""
+class _Values:
+    """One value for each number of the tensor."""
 
     value: Tensor
-    is_blockwise: bool = True
+    is_blockwise: ClassVar[bool] = True
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         return (self.value,)
+
+
+class Placed(_Values):
+    """Other values in place of the base's: of a head, a bias, a norm that was trained."""
 
     def delta(self, weight: Tensor, start: int, stop: int) -> Tensor:
         wide = torch.promote_types(weight.dtype, torch.float32)
@@ -91,16 +95,8 @@ class Placed:
         return self.value[start:stop] if self.value.ndim else self.value
 
 
-@dataclass(frozen=True)
-class Added:
+class Added(_Values):
     """A vector that is added to a layer's bias."""
-
-    value: Tensor
-    is_blockwise: bool = True
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        return (self.value,)
 
     def delta(self, weight: Tensor, start: int, stop: int) -> Tensor:
         return self.value[start:stop]

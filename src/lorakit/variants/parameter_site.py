@@ -39,7 +39,8 @@ class ParameterSite(Site):
     @property
     def weight_shape(self) -> Shape:
         matrix = self.out_features, self.in_features
-        return (self.experts, *(matrix[::-1] if self.transposed else matrix))[not self.experts :]
+        matrix = matrix[::-1] if self.transposed else matrix
+        return (self.experts, *matrix) if self.experts else matrix
 
     def factor_shapes(self, r: int) -> tuple[Shape, Shape]:
         return (r * self.count, self.in_features), (self.out_features, r * self.count)

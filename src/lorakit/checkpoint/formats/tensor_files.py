@@ -108,9 +108,7 @@ def load_pickle(file: Path, mapped: bool = False) -> Any:
         ) from error
     except FormatError:
         raise
-    except (
-        Exception
-    ) as error:  # torch's unpickler and zipfile may raise anything for a corrupted file
+    except Exception as error:  # torch's unpickler and zipfile may raise any for a corrupted file
         raise FormatError(f"{file} is corrupted or not a file of torch.save: {error}") from error
 
 

@@ -27,9 +27,13 @@ from lorakit.checkpoint.formats.peft.parameters import parameter_names
 from lorakit.checkpoint.formats.peft.token_rows import FIELD, decode_rows, split_tensors
 from lorakit.checkpoint.formats.raw_keys import plain_keys
 from lorakit.checkpoint.settings import targets_of
+from lorakit.config import LoraConfig
 from lorakit.errors import ConfigError, FormatError
-from lorakit.variants import adapter_specs
+from lorakit.variants import ModuleAdapter, adapter_specs
 from lorakit.variants.lora_bias import OFFSET, LoRABias
+
+Pairs = dict[str, tuple[dict[str, Tensor], str]]
+"""(A, B and m by name, kind of site) by module."""
 
 
 def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
@@ -48,32 +52,11 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
     tensors, key_problems = plain_keys(files.tensors)
     rows, tensors, twice = split_tensors(tensors)
     pairs, trained, tensor_problems = _decode_tensors(tensors, config.modules_to_save or ())
-    parameters, unclear = parameter_names(pairs, config)
-    unclear += [
-        f"{name} is adapted twice, as a module and as a parameter"
-        for name in pairs.keys() & set(parameters.values())
-    ]
-    pairs = {
-        parameters.get(name, name): (factors, "parameter" if name in parameters else kind)
-        for name, (factors, kind) in pairs.items()
-    }
+    pairs, unclear = _with_parameters(pairs, config)
     adapters, row_problems = decode_rows(rows, files.config)
-    problems += [*key_problems, *twice, *tensor_problems, *unclear, *row_problems]
-    modules = (files.header or {}).get("modules") or {}
-    known = {name: named_in_config(name, kind) for name, (_, kind) in pairs.items()}
-    try:
-        specs = adapter_specs(config, list(dict.fromkeys(known.values())))
-    except ConfigError as error:
-        raise FormatError(f"Invalid adapter_config.json: {error}") from error
-    for name, (factors, kind) in pairs.items():
-        try:
-            spec, saved = specs[known[name]], modules.get(name, {})
-            turned = kind in _TURNED and _is_transposed(name, kind, files)
-            adapters[name] = decode_adapter(factors, kind, spec, saved, turned)
-        except FormatError as error:
-            problems.append(f"{name}: {error.headline}")
-    problems += _magnitude_problems(pairs, modules, config.use_dora)
-    problems += _offset_problems(pairs, config.variant == LoRABias.name)
+    others, pair_problems = _decode_pairs(pairs, config, files)
+    problems += [*key_problems, *twice, *tensor_problems, *unclear, *row_problems, *pair_problems]
+    adapters |= others
     if not files.tensors:
         problems.append("it contains no tensors")
     if problems:
@@ -96,6 +79,29 @@ def decode(files: PeftFiles, lora_alpha: float | None = None) -> AdapterBundle:
         unknown_settings=unknown_settings(files.config),
         checksum=files.checksum,
     )
+
+
+def _decode_pairs(
+    pairs: Pairs, config: LoraConfig, files: PeftFiles
+) -> tuple[dict[str, ModuleAdapter], list[str]]:
+    """The adapters, and all problems; raises FormatError for a rank or alpha that cannot be."""
+    modules = (files.header or {}).get("modules") or {}
+    known = {name: named_in_config(name, kind) for name, (_, kind) in pairs.items()}
+    try:
+        specs = adapter_specs(config, list(dict.fromkeys(known.values())))
+    except ConfigError as error:
+        raise FormatError(f"Invalid adapter_config.json: {error}") from error
+    adapters, problems = {}, []
+    for name, (factors, kind) in pairs.items():
+        try:
+            spec, saved = specs[known[name]], modules.get(name, {})
+            turned = kind in _TURNED and _is_transposed(name, kind, files)
+            adapters[name] = decode_adapter(factors, kind, spec, saved, turned)
+        except FormatError as error:
+            problems.append(f"{name}: {error.headline}")
+    problems += _magnitude_problems(pairs, modules, config.use_dora)
+    problems += _offset_problems(pairs, config.variant == LoRABias.name)
+    return adapters, problems
 
 
 def _is_transposed(module: str, kind: str, files: PeftFiles) -> bool:
@@ -131,10 +137,6 @@ def _header_problems(files: PeftFiles) -> list[str]:
     ]
 
 
-Pairs = dict[str, tuple[dict[str, Tensor], str]]
-"""(A, B and m by name, kind of site) by module."""
-
-
 def _decode_tensors(
     tensors: Mapping[str, Tensor], saved: Sequence[str]
 ) -> tuple[Pairs, dict[str, Tensor], list[str]]:
@@ -161,6 +163,20 @@ def _decode_tensors(
         trained,
         problems,
     )
+
+
+def _with_parameters(pairs: Pairs, config: LoraConfig) -> tuple[Pairs, list[str]]:
+    """The pairs, those of parameters under the names of these, and what cannot be told."""
+    parameters, problems = parameter_names(pairs, config)
+    problems += [
+        f"{name} is adapted twice, as a module and as a parameter"
+        for name in pairs.keys() & set(parameters.values())
+    ]
+    named = {
+        parameters.get(name, name): (factors, "parameter" if name in parameters else kind)
+        for name, (factors, kind) in pairs.items()
+    }
+    return named, problems
 
 
 def _split_factors(

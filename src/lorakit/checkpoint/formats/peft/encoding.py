@@ -48,10 +48,9 @@ def encode(bundle: AdapterBundle) -> PeftFiles:
     outer = _outer_names(portable) | file_names(portable) | outer_names(rows)
     tensors, listed = encode_rows(rows)
     for name, adapter in portable.items():
+        # An embedding's are in place of A's and B's.
         known = FACTORS | (EMBEDDING_FACTORS if kinds[name] == "embedding" else {})
-        suffixes = {
-            leaf: suffix for suffix, leaf in known.items()
-        }  # an embedding's in place of A's
+        suffixes = {leaf: suffix for suffix, leaf in known.items()}
         for leaf, tensor in adapter.tensors.items():
             tensors[PREFIX + outer[name] + suffixes[leaf]] = tensor
     for name, tensor in bundle.trained.items():
