@@ -136,17 +136,24 @@ def said(found: AdapterBundle) -> str:
 
 def outcome(written: Written, whole: str) -> str:
     """ "same", "another" or "refused" by one clear error, in bounded time."""
-    start, message = time.monotonic(), ""
+    found = read_or_refuse(written)
+    if found is None:
+        return "refused"
+    return "same" if said(found) == whole else "another"
+
+
+def read_or_refuse(written: Written) -> AdapterBundle | None:
+    """What is read, of finite numbers; None for one clear error. Both in bounded time."""
+    start, found, message = time.monotonic(), None, ""
     try:
         found = written.read()
         assert str(summarise(found))
+        assert all(tensor.isfinite().all() for tensor in found.tensors.values())
     except LorakitError as error:
-        message = str(error)
+        found, message = None, str(error)
     assert time.monotonic() - start < SECONDS
     assert len(message) < 200_000
-    if message:
-        return "refused"
-    return "same" if said(found) == whole else "another"
+    return found
 
 
 def flips(content: bytes, count: int, seed: str) -> Iterator[bytes]:

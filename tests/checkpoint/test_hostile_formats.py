@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from pathlib import Path
 
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lorakit.checkpoint import read
-from lorakit.checkpoint.summary import summarise
-from lorakit.errors import LorakitError
-from tests.checkpoint.format_files import FILES
+from tests.checkpoint.format_files import FILES, read_or_refuse
 from tests.checkpoint.test_hostile_files import HOSTILE, changed, odd_tensors, places
 
 
@@ -32,7 +28,7 @@ def test_hostile_header_or_config_is_refused_or_read(
     format: str, count: int, tmp_path: Path
 ) -> None:
     written = FILES[format](tmp_path)
-    file, target = written.file, written.target
+    file = written.file
     tensors, metadata = load_file(file), metadata_of(file)
     draw = random.Random(format)
     texts = [key for key in metadata if key.startswith("lora")]
@@ -45,35 +41,23 @@ def test_hostile_header_or_config_is_refused_or_read(
         if key == "config":
             whole = config.read_text()
             config.write_text(text)
-            _read_or_refuse(target)
+            read_or_refuse(written)
             config.write_text(whole)
         else:
             save_file(tensors, file, metadata={**metadata, key: text})
-            _read_or_refuse(target)
+            read_or_refuse(written)
     save_file(tensors, file, metadata=metadata)
-    read(target)
+    written.read()
 
 
 @pytest.mark.parametrize("format", ["diffusers", "kohya", "mlx"])
 def test_odd_tensor_is_refused_or_read(format: str, tmp_path: Path) -> None:
     written = FILES[format](tmp_path)
-    file, target = written.file, written.target
+    file = written.file
     tensors, metadata = load_file(file), metadata_of(file)
     for key in list(tensors)[:3]:
         for odd in odd_tensors(tensors[key]):
             save_file({**tensors, key: odd}, file, metadata=metadata)
-            _read_or_refuse(target)
+            read_or_refuse(written)
         save_file({k: t for k, t in tensors.items() if k != key}, file, metadata=metadata)
-        _read_or_refuse(target)
-
-
-def _read_or_refuse(target: Path) -> None:
-    start, message = time.monotonic(), ""
-    try:
-        bundle = read(target)
-        assert str(summarise(bundle))
-        assert all(tensor.isfinite().all() for tensor in bundle.tensors.values())
-    except LorakitError as error:
-        message = str(error)
-    assert time.monotonic() - start < 10
-    assert len(message) < 200_000
+        read_or_refuse(written)

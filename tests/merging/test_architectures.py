@@ -9,7 +9,7 @@ from typing import Any
 import peft
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 from transformers import (
     AutoModel,
@@ -283,8 +283,6 @@ def test_other_head_of_the_base_is_left_out_and_said(tmp_path: Path) -> None:
 def test_what_the_model_does_not_load_stays_in_a_checkpoint_of_its_class(tmp_path: Path) -> None:
     """Other tools may: DeepSeek's checkpoints have layers that transformers passes over."""
     base = models.save(models.llama, tmp_path / "base")
-    from safetensors.torch import save_file
-
     more = {**load_file(base / "model.safetensors"), "mtp.extra.weight": torch.ones(3)}
     save_file(more, base / "model.safetensors", metadata={"format": "pt"})
     adapter = models.adapt(base, LlamaForCausalLM, tmp_path / "adapter", **EVERYTHING)

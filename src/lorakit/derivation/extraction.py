@@ -99,7 +99,7 @@ def _pair(
 
     A file has one of the names of a tied weight; here it has all of them.
     """
-    before, after = ({name: key for key, name in names.of_key.items()} for names in found)
+    before, after = (names.key_of for names in found)
     for group in tied_names(model):
         for keys_of in (before, after):
             key = next((keys_of[name] for name in group if name in keys_of), None)

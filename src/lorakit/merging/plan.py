@@ -73,7 +73,7 @@ class _Planner:
         self.checkpoint, first = checkpoint, prepared[0]
         self.names, self.shapes, self.tables = first.names, first.shapes, first.tables
         self.model = first.model
-        self.keys = {name: key for key, name in self.names.of_key.items()}
+        self.keys = self.names.key_of
         self.groups = {name: group for group in first.ties for name in group}
         self.terms: dict[str, Terms] = {}
         for one, weight in zip(prepared, weights, strict=True):

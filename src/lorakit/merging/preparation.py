@@ -107,7 +107,7 @@ def _resized(
     named, _ = in_model_names(bundle, (name for name, _ in model.named_modules()))
     if new_size(model, named, tokenizer) is None:
         return {}
-    keys = {name: key for key, name in names.of_key.items()}
+    keys = names.key_of
     held = {name: keys[name] for name in vocabulary_tensors(model) if name in keys}
     give_values(model, {name: checkpoint.read(key) for name, key in held.items()})
     fit_vocabulary(model, bundle, tokenizer)
@@ -149,7 +149,7 @@ def _differing_copies(
     bundle: AdapterBundle, names: CheckpointNames, checkpoint: BaseCheckpoint
 ) -> list[str]:
     """The base's weights in an adapter's file that are not those of the checkpoint."""
-    keys = {name: key for key, name in names.of_key.items()}
+    keys = names.key_of
     problems = []
     for name, copy in bundle.base_copies.items():
         stored = checkpoint.tensors.get(keys.get(name, ""))
@@ -167,7 +167,7 @@ def _samples(
     tables: Mapping[str, Tensor],
 ) -> dict[str, Sample]:
     """Of the weights that a fingerprint is of, in the checkpoint; empty where one is not there."""
-    keys = {name: key for key, name in names.of_key.items()}
+    keys = names.key_of
     samples = {}
     for called, name in _fingerprinted(model).items():
         if name in tables:

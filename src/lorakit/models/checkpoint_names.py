@@ -30,6 +30,11 @@ class CheckpointNames:
     spelled: Mapping[str, str]
     """Keys whose prefix is not the model's, and the same with it."""
 
+    @property
+    def key_of(self) -> dict[str, str]:
+        """The key of each tensor that is there as it is in the model, by the model's name."""
+        return {name: key for key, name in self.of_key.items()}
+
 
 def checkpoint_names(model: Any, keys: Iterable[str]) -> CheckpointNames:
     """Match the keys of a checkpoint with a transformers model, which may be on the meta device.
