@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -71,6 +72,19 @@ def test_what_to_change_is_named_where_planning_it_takes_too_long(run, monkeypat
     )
 
 
+def test_what_planning_a_change_raised_is_named(run, monkeypatch):
+    monkeypatch.setattr(memory_plan, "available_memory", lambda: 1000)
+
+    def fails(*_):
+        raise KeyError("rows")
+
+    monkeypatch.setattr(memory_plan, "advice", fails)
+    result, (_, warning) = run(dtype="bf16", gradient_checkpointing=True, token_budget=64)
+    assert "; lower training.token_budget (now 64), or shorten rows" in warning
+    assert warning.endswith("not tried, as a step cannot run without values: KeyError: 'rows'")
+    assert result.steps == 1
+
+
 def test_run_whose_plan_takes_too_long_trains_and_says_so(run, monkeypatch):
     monkeypatch.setattr(memory_plan, "_SECONDS", 0.0)
     result, (line,) = run()
@@ -82,7 +96,8 @@ def test_run_whose_plan_takes_too_long_trains_and_says_so(run, monkeypatch):
 def test_run_that_cannot_be_planned_trains_and_says_so(run, monkeypatch):
     monkeypatch.setattr(largest_step, "fake_batch", lambda batch: batch)  # values among fakes
     result, (line,) = run()
-    assert line.startswith("memory: not predicted, as a step cannot run without values")
+    reason = "memory: not predicted, as a step cannot run without values: "
+    assert re.match(rf"{reason}\w+: .", line)
     assert result.planned_peak_bytes is None
 
 

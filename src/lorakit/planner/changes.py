@@ -27,7 +27,8 @@ class Change:
 
     effect: int
     """An index of `EFFECTS`."""
-    value: Callable[[StepSettings], Any]
+    strength: Callable[[StepSettings], float]
+    """How strong it is in a step: more for a value with less memory."""
     smaller: Callable[[StepSettings], Sequence[StepSettings]]
     """The same step with other values of the setting, each with less memory than the one before."""
     words: Callable[[StepSettings], str]
@@ -69,33 +70,35 @@ _RANKS = ((LoraPrefixConfig, "lora"), (LoraConfig, "r"), (BottleneckConfig, "bot
 """Where a method's config has the size of what trains."""
 
 
-def _rank(config: Any) -> tuple[str, int] | None:
-    """Its name in the config, and the number."""
-    for kind, name in _RANKS:
-        if isinstance(config, kind):
-            value = getattr(config, name)
-            inner = _rank(value) if is_dataclass(value) else None
-            return (f"{name}.{inner[0]}", inner[1]) if inner else (name, value)
-    return None
+def _rank(config: Any) -> tuple[str, int]:
+    """Its name in the config, and the number; 0 of a method without one."""
+    name = _rank_field(config)
+    if name is None:
+        return "", 0
+    value = getattr(config, name)
+    if not is_dataclass(value):
+        return name, value
+    inner, number = _rank(value)
+    return f"{name}.{inner}", number
 
 
 def _lower(config: Any) -> list[Any]:
     """The config with half of its rank, a quarter, ... 1."""
-    for kind, name in _RANKS:
-        if isinstance(config, kind):
-            value = getattr(config, name)
-            smaller = _lower(value) if is_dataclass(value) else _halves(value)
-            return [_with(config, name, one) for one in smaller]
-    return []
+    name = _rank_field(config)
+    if name is None:
+        return []
+    value = getattr(config, name)
+    smaller = _lower(value) if is_dataclass(value) else _halves(value)
+    return [replace(config, **{name: one}) for one in smaller]
 
 
-def _with(config: Any, name: str, value: Any) -> Any:
-    return replace(config, **{name: value})
+def _rank_field(config: Any) -> str | None:
+    return next((name for kind, name in _RANKS if isinstance(config, kind)), None)
 
 
 def _rank_words(settings: StepSettings) -> str:
-    found = _rank(settings.method_config)
-    return "" if found is None else f"{settings.method}.{found[0]}={found[1]}"
+    name, number = _rank(settings.method_config)
+    return f"{settings.method}.{name}={number}" if name else ""
 
 
 _WAYS = (None, *QUANTISATIONS)
@@ -112,7 +115,7 @@ def _more_quantised(settings: StepSettings) -> list[StepSettings]:
 CHANGES = {
     "micro-batches": Change(
         SAME,
-        lambda step: step.rows,
+        lambda step: -step.rows,
         _fewer_rows,
         lambda step: f"micro-batches of {plural(step.rows, 'row')}",
         lambda step: (
@@ -128,27 +131,27 @@ CHANGES = {
     ),
     "precision": Change(
         ROUNDS,
-        lambda step: step.dtype,
+        lambda step: step.dtype != "fp32",
         lambda step: [replace(step, dtype="bf16")] if step.dtype == "fp32" else [],
         lambda step: step.dtype,
         lambda step: f"training.dtype: {step.dtype}",
     ),
     "quantisation": Change(
         ROUNDS,
-        lambda step: step.quantised,
+        lambda step: _WAYS.index(step.quantised),
         _more_quantised,
         lambda step: f"base in {step.quantised} by formula",
     ),
     "length": Change(
         LESS,
-        lambda step: step.length,
+        lambda step: -step.length,
         _shorter,
         lambda step: f"rows of {step.length} tokens",
         lambda step: f"data.max_length: {step.length}",
     ),
     "rank": Change(
         LESS,
-        lambda step: _rank(step.method_config),
+        lambda step: -_rank(step.method_config)[1],
         lambda step: [replace(step, config=config) for config in _lower(step.method_config)],
         _rank_words,
         lambda step: _rank_words(step).replace("=", ": "),
@@ -159,17 +162,9 @@ CHANGES = {
 
 def changed(settings: StepSettings, asked: StepSettings) -> list[Change]:
     """In which of the settings one step differs from another."""
-    return [one for one in CHANGES.values() if one.value(settings) != one.value(asked)]
+    return [one for one in CHANGES.values() if one.strength(settings) != one.strength(asked)]
 
 
 def strength(settings: StepSettings) -> tuple[float, ...]:
     """How strong each change is in a step, as numbers that can be compared with another step's."""
-    rank = _rank(settings.method_config)
-    return (
-        -settings.rows,
-        bool(settings.checkpointing),
-        settings.dtype != "fp32",
-        _WAYS.index(settings.quantised),
-        -settings.length,
-        -rank[1] if rank else 0,
-    )
+    return tuple(one.strength(settings) for one in CHANGES.values())

@@ -77,7 +77,7 @@ def plan_device(
     sharing = Sharing(devices, tokens, settings.reshard_after_forward)
     division = PARALLELS[parallel].divide(model, sharing)
     kept = _kept(model, settings.optimizer, division)
-    whole = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    whole = sum(p.nbytes for p in model.parameters() if p.requires_grad)
 
     def part(size: int) -> int:
         return math.ceil(size * kept[TRAINED] / whole) if whole else size

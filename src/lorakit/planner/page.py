@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from lorakit.pages import Cell, Note, Page, Section, Table, number
+from lorakit.planner.device_plan import DevicePlan
 from lorakit.planner.fit import Fit
 from lorakit.planner.module_kinds import module_kinds
 from lorakit.planner.pictures import curves, peaks
@@ -37,7 +38,7 @@ def plan_page(
             ),
             Section("Over the step", [curves({name: plan.memory for name, plan in plans.items()})]),
             Section("By module", [_modules(name, plan) for name, plan in plans.items()]),
-            *_devices(plans),
+            *_devices(table.devices),
             *more,
         ],
         notes=[
@@ -111,8 +112,7 @@ def _modules(name: str, plan: Plan) -> Table:
     )
 
 
-def _devices(plans: Mapping[str, Plan]) -> list[Section]:
-    found = {name: plan.device for name, plan in plans.items() if plan.device}
+def _devices(found: Mapping[str, DevicePlan]) -> list[Section]:
     if not found:
         return []
     first = next(iter(found.values()))

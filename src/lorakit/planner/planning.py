@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from lorakit.planner.inputs import fake_inputs, input_problems, loss_in
 from lorakit.planner.optimizers import OPTIMIZERS
 from lorakit.planner.plan import Plan
 from lorakit.planner.quantised import Quantised, linear_weights, quantisable, quantise
-from lorakit.planner.recording import Recording
+from lorakit.planner.recording import LinearWeight, Recording
 from lorakit.planner.settings import StepSettings
 from lorakit.planner.step import Loss, record_step
 from lorakit.planner.timeline import timeline
@@ -91,7 +91,6 @@ def plan(
 class Recorded:
     """A recorded step, of which plans with the base stored in any way are made."""
 
-    model: str
     report: Report
     trainable_parameters: int
     recording: Recording
@@ -99,6 +98,25 @@ class Recorded:
     can_checkpoint: bool
     device: DevicePlan | None
     assumed: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        settings: StepSettings,
+        report: Report,
+        recording: Recording,
+        quantised: Mapping[Tensor, LinearWeight],
+    ) -> Recorded:
+        """Of a recording of this prepared fake model, in its mode; with what could be quantised."""
+        return cls(
+            report,
+            sum(p.numel() for p in model.parameters() if p.requires_grad),
+            recording,
+            bool(quantised),
+            can_checkpoint(model),
+            plan_device(model, settings, recording.events),
+        )
 
     def plan(self, settings: StepSettings) -> Plan:
         """The plan of the settings that were recorded, or of these with `quantised`.
@@ -110,7 +128,7 @@ class Recorded:
         require({f"quantised is {settings.quantised}; {nothing} with {settings.method}": fits})
         saved = self.report.trainable_parameters + self.report.frozen_adapter_parameters
         return Plan(
-            model=self.model,
+            model=self.report.model,
             settings=settings,
             trainable_parameters=self.trainable_parameters,
             total_parameters=self.report.total_parameters,
@@ -162,18 +180,25 @@ def record(model: nn.Module, settings: StepSettings) -> Recorded:
             accumulates=settings.rows < settings.batch,
             quantisable=frozen,
         )
-        device = plan_device(faked, settings, recording.events)
-    trains = sum(p.numel() for p in faked.parameters() if p.requires_grad)
-    name, checkpoints = type(model).__name__, can_checkpoint(model)
-    return Recorded(name, report, trains, recording, bool(frozen), checkpoints, device)
+        return Recorded.of(faked, settings, report, recording, frozen)
 
 
 def _require_fit(model: Any, settings: StepSettings) -> None:
     problems = input_problems(model, settings.length)
     if settings.checkpointing and not can_checkpoint(model):
         problems.append(f"checkpointing is {settings.checkpointing}, and this model has none")
+    require_divisible(model, settings, problems)
+
+
+def require_divisible(
+    model: nn.Module, settings: StepSettings, problems: Sequence[str] = ()
+) -> None:
+    """Raise ConfigError with these problems, and those of dividing a model over several devices."""
     if settings.devices > 1:
-        problems += PARALLELS[settings.parallelism].problems(model, settings.devices)
+        problems = [
+            *problems,
+            *PARALLELS[settings.parallelism].problems(model, settings.devices),
+        ]
     if problems:
         raise ConfigError(f"This step of {type(model).__name__} cannot be planned:", problems)
 

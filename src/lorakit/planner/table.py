@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from lorakit.planner.device_plan import DevicePlan
 from lorakit.planner.module_kinds import kinds_lines
 from lorakit.planner.plan import Plan
 from lorakit.planner.planning import Step, model_step
@@ -31,6 +32,11 @@ class PlanTable:
         steps = {plan.settings.step for plan in self.plans.values()}
         return steps.pop() if len(steps) == 1 else "each"
 
+    @property
+    def devices(self) -> dict[str, DevicePlan]:
+        """What each of several devices holds, by name; empty for one device."""
+        return {name: plan.device for name, plan in self.plans.items() if plan.device}
+
     def __str__(self) -> str:
         first = next(iter(self.plans.values()))
         differ = self.step != first.settings.step
@@ -53,17 +59,15 @@ class PlanTable:
                 *table([head, *rows]),
                 "",
                 *kinds_lines({name: plan.memory.modules for name, plan in self.plans.items()}),
-                *self._devices(),
+                *self._device_lines(),
             ]
         )
 
-    def _devices(self) -> list[str]:
-        """What each of several devices holds."""
-        found = {name: plan.device for name, plan in self.plans.items() if plan.device}
-        if not found:
+    def _device_lines(self) -> list[str]:
+        if not self.devices:
             return []
-        first = next(iter(found.values()))
-        rows = [(name, *_sizes(device.bytes_by)) for name, device in found.items()]
+        first = next(iter(self.devices.values()))
+        rows = [(name, *_sizes(device.bytes_by)) for name, device in self.devices.items()]
         return [
             "",
             first.headline,

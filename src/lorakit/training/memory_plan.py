@@ -21,7 +21,7 @@ from lorakit.training.largest_step import record_largest_step, row_lengths
 from lorakit.training.memory import available_memory
 from lorakit.training.memory_advice import Settings, advice, untried
 from lorakit.training.preparation import Prepared
-from lorakit.training.trainer import budget_of_rows
+from lorakit.training.trainer import passes_of
 
 _SECONDS = 10.0
 
@@ -41,7 +41,7 @@ def planned_peak(run: Prepared, log: Log) -> int | None:
         log("memory: not predicted. " + " ".join([error.headline, *error.problems[-1:]]))
         return None
     except Exception as error:  # a model's forward raises whatever it has against fake tensors
-        log(f"memory: not predicted, as a step cannot run without values: {error}")
+        log(f"memory: not predicted, as {_unrunnable(error)}")
         return None
     memory = timeline(step.recording.events)
     shape, peak = " x ".join(map(str, step.shape)), memory.peak.total
@@ -58,8 +58,7 @@ def planned_peak(run: Prepared, log: Log) -> int | None:
 def _what_to_change(run: Prepared, available: int) -> str:
     """Planned for as many seconds as the step itself may take."""
     training, end = run.recipe.training, perf_counter() + _SECONDS
-    passes = training.token_budget // budget_of_rows(training.token_budget, run.trainer.consistency)
-    longest = passes * max(row_lengths(run.trainer))
+    longest = passes_of(run.trainer.consistency) * max(row_lengths(run.trainer))
 
     def needs(settings: Settings) -> int:
         token_budget, checkpointing = settings
@@ -71,8 +70,14 @@ def _what_to_change(run: Prepared, available: int) -> str:
 
     try:
         return advice(needs, available, training, longest, can_checkpoint(run.model))
-    except Exception:  # it takes too long, or checkpointing has something against fake tensors
+    except PlanError:  # it takes too long, or needs values
         return untried(training, can_checkpoint(run.model))
+    except Exception as error:  # checkpointing raises whatever it has against fake tensors
+        return f"{untried(training, can_checkpoint(run.model))}; not tried, as {_unrunnable(error)}"
+
+
+def _unrunnable(error: Exception) -> str:
+    return f"a step cannot run without values: {type(error).__name__}: {error}"
 
 
 def _beside_weights(memory: Timeline) -> int:

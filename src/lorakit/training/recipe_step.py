@@ -20,11 +20,9 @@ from lorakit.models.fp32_head import head_names
 from lorakit.models.loading import dropout_off
 from lorakit.models.positions import UNLIMITED, position_limit
 from lorakit.planner import bases
-from lorakit.planner.checkpointing import can_checkpoint
-from lorakit.planner.device_plan import plan_device
 from lorakit.planner.devices.parallels import PARALLELS
 from lorakit.planner.fakes import fake_copy
-from lorakit.planner.planning import Recorded, Step, record
+from lorakit.planner.planning import Recorded, Step, record, require_divisible
 from lorakit.planner.quantised import linear_weights, quantisable
 from lorakit.planner.settings import StepSettings
 from lorakit.private.torch_names import FakeTensorMode
@@ -101,7 +99,7 @@ class _RecipeStep:
         """Of a recipe whose section `training` has these settings."""
         length = recipe.data.max_length
         if length not in self._reads:
-            self._reads[length] = self._read(recipe)
+            self._reads[length] = self._read_or_assume(recipe)
         read = self._reads[length]
         known = recipe if isinstance(read, str) else read.recipe
         changed = replace(
@@ -112,8 +110,8 @@ class _RecipeStep:
             return settings, replace(recorded, assumed=read)
         return _record_data(replace(read, recipe=changed), self._devices, self._log)
 
-    def _read(self, recipe: Recipe) -> _Read | str:
-        """Or what stands in for it."""
+    def _read_or_assume(self, recipe: Recipe) -> _Read | str:
+        """Or what stands in for what cannot be read, and why."""
         try:
             return _read(recipe, self._log)
         except FormatError as error:
@@ -134,10 +132,9 @@ def _read(recipe: Recipe, log: Log) -> _Read:
 def _record_data(read: _Read, devices: StepSettings, log: Log) -> tuple[StepSettings, Recorded]:
     recipe, encoded = read.recipe, {"train": read.train}
     model = model_on_meta(recipe, read.task)
-    name = type(model).__name__
     if too_few_rows(model, read.tokenizer, encoded) is not None:
         model.resize_token_embeddings(len(read.tokenizer), mean_resizing=False)
-    _require_divisible(model, devices)
+    require_divisible(model, devices)
     mode = FakeTensorMode()
     model = fake_copy(model, mode)
     weights = linear_weights(model)
@@ -160,12 +157,7 @@ def _record_data(read: _Read, devices: StepSettings, log: Log) -> tuple[StepSett
         )
     settings = _settings(recipe, step.rows, step.shape, devices)
     with mode:
-        device = plan_device(model, settings, step.recording.events)
-    trains = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    recorded = Recorded(
-        name, report, trains, step.recording, bool(frozen), can_checkpoint(model), device
-    )
-    return settings, recorded
+        return settings, Recorded.of(model, settings, report, step.recording, frozen)
 
 
 def _record_sizes(recipe: Recipe, devices: StepSettings) -> tuple[StepSettings, Recorded]:
@@ -197,13 +189,6 @@ def _longest(recipe: Recipe, positions: int | None) -> int:
 def _shares(devices: StepSettings) -> int:
     """How many devices the rows of a step are divided over."""
     return devices.devices if PARALLELS[devices.parallelism].divides_rows else 1
-
-
-def _require_divisible(model: Any, devices: StepSettings) -> None:
-    if devices.devices == 1:
-        return
-    if problems := PARALLELS[devices.parallelism].problems(model, devices.devices):
-        raise ConfigError(f"This step of {type(model).__name__} cannot be planned:", problems)
 
 
 def _settings(

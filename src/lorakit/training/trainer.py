@@ -40,9 +40,14 @@ from lorakit.training.divergence import (
 from lorakit.training.step_trainer import StepTrainer
 
 
+def passes_of(consistency: ConsistencyLoss | None) -> int:
+    """How often the loss reads a row."""
+    return 1 if consistency is None else 2
+
+
 def budget_of_rows(token_budget: int, consistency: ConsistencyLoss | None) -> int:
-    """The tokens of a micro-batch's rows at most; such a loss reads each of them twice."""
-    return max(1, token_budget // (1 if consistency is None else 2))
+    """The tokens of a micro-batch's rows at most, each as often as the loss reads it."""
+    return max(1, token_budget // passes_of(consistency))
 
 
 class LoraTrainer(AdapterCheckpoints, StepTrainer):

@@ -9,7 +9,7 @@ from lorakit.planner.devices.division import Division, Formula, Sharing
 
 def ddp(model: nn.Module, sharing: Sharing) -> Division:
     """torch's DistributedDataParallel, as transformers' Trainer makes it."""
-    buckets = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    buckets = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     return Division(
         formulas=(
             Formula(
