@@ -73,7 +73,7 @@ def least_seconds() -> float:
 
 
 def _device() -> str:
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    found = torch.accelerator.current_accelerator(check_available=True)
     return "cpu" if found is None else found.type
 
 
