@@ -153,6 +153,7 @@ def read_or_refuse(written: Written) -> AdapterBundle | None:
         found, message = None, str(error)
     assert time.monotonic() - start < SECONDS
     assert len(message) < 200_000
+    assert message or found is not None
     return found
 
 

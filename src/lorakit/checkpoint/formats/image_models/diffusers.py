@@ -71,14 +71,14 @@ class Diffusers(Codec):
         return with_facts(forms.with_adapters(bundle, adapters), facts)
 
     def problems(self, bundle: AdapterBundle) -> list[str]:
-        trained = [f"{name} is trained in full" for name in bundle.trained]
-        trained += [
+        found = [f"{name} is trained in full" for name in bundle.trained]
+        found += [
             f"{name} has {adapter.variant.title}"
             for name, adapter in bundle.adapters.items()
             if adapter.variant.changes_bias
         ]
-        trained += [f"{n} {ParameterSite.description}" for n in parameters_of(bundle.adapters)]
-        return [*unsupported(bundle), *trained, *unnamed(names_in_pipeline(bundle))]
+        found += [f"{n} {ParameterSite.description}" for n in parameters_of(bundle.adapters)]
+        return [*unsupported(bundle), *found, *unnamed(names_in_pipeline(bundle))]
 
     def in_form(self, bundle: AdapterBundle) -> AdapterBundle:
         whole = {name: forms.whole(adapter) for name, adapter in bundle.adapters.items()}
