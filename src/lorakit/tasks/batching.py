@@ -23,6 +23,10 @@ TOKENS, ROWS = 4096, 128
 Features = Mapping[str, Any]
 
 
+LENGTH_COLUMNS = ("input_ids", "decoder_attention_mask")
+"""What `length` reads of an example, as far as it is there."""
+
+
 def length(example: Features) -> int:
     """Tokens of one example; of multiple choice: of all choices, padded to the longest.
 

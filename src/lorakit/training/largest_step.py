@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,9 @@ from lorakit.planner.planning import record_prepared
 from lorakit.planner.recording import Recording
 from lorakit.private.torch_names import FakeTensorMode
 from lorakit.recipe.training_config import TrainingConfig
-from lorakit.tasks.batching import length
+from lorakit.tasks.batching import LENGTH_COLUMNS, length
 from lorakit.training.micro_batches import largest_batch
 from lorakit.training.trainer import LoraTrainer, budget_of_rows
-
-_LENGTHS = ("input_ids", "decoder_attention_mask")
 
 
 @dataclass(frozen=True)
@@ -40,13 +38,15 @@ def record_largest_step(
     mode: FakeTensorMode,
     trainer: LoraTrainer,
     training: TrainingConfig,
+    lengths: Sequence[int],
     *,
     shares: int | None = None,
     **options: Any,
 ) -> LargestStep:
     """The run's largest step, with its own loss, uncompiled, of a prepared fake model in its mode.
 
-    Of `training` count token budget, checkpointing, dtype and clipping. Its rows are divided over
+    Of `training` count token budget, checkpointing, dtype and clipping; `lengths` are the
+    `row_lengths`, which are the same for each `training`. Its rows are divided over
     `shares` devices, by default the run's processes; `options` are those of `record_step`.
 
     Raises PlanError as `record_prepared` does, and whatever the model has against fake tensors.
@@ -54,7 +54,7 @@ def record_largest_step(
     rows = math.ceil(trainer.total_batch / (shares or trainer.args.world_size))
     budget = budget_of_rows(training.token_budget, trainer.consistency)
     table: Any = trainer.train_dataset
-    examples = [table[i] for i in largest_batch(row_lengths(trainer), rows, budget)]
+    examples = [table[i] for i in largest_batch(lengths, rows, budget)]
     batch = trainer.data_collator(examples)
     dtype = resolve_dtype(training.dtype)
 
@@ -81,5 +81,5 @@ def record_largest_step(
 def row_lengths(trainer: LoraTrainer) -> list[int]:
     """The tokens of each row that a run trains on."""
     table: Any = trainer.train_dataset
-    columns = [name for name in _LENGTHS if name in table.column_names]
+    columns = [name for name in LENGTH_COLUMNS if name in table.column_names]
     return [length(row) for row in table.select_columns(columns)]

@@ -6,6 +6,7 @@ loss, by a step on tensors without memory (`lorakit.planner`). A run goes on wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 
@@ -16,8 +17,9 @@ from lorakit.planner.recording import BASE, TRAINED
 from lorakit.planner.timeline import Timeline, timeline
 from lorakit.private.torch_names import FakeTensorMode
 from lorakit.recipe.data import Log
+from lorakit.recipe.training_config import TrainingConfig
 from lorakit.text import size_text
-from lorakit.training.largest_step import record_largest_step, row_lengths
+from lorakit.training.largest_step import LargestStep, record_largest_step, row_lengths
 from lorakit.training.memory import available_memory
 from lorakit.training.memory_advice import Settings, advice, untried
 from lorakit.training.preparation import Prepared
@@ -35,8 +37,8 @@ def planned_peak(run: Prepared, log: Log) -> int | None:
     if run.trainer.shared is not None:
         return None
     try:
-        model, training = fake_copy(run.model, mode := FakeTensorMode()), run.recipe.training
-        step = record_largest_step(model, mode, run.trainer, training, seconds=_SECONDS)
+        lengths = row_lengths(run.trainer)
+        step = _record(run, run.recipe.training, lengths, _SECONDS)
     except PlanError as error:
         log("memory: not predicted. " + " ".join([error.headline, *error.problems[-1:]]))
         return None
@@ -50,22 +52,20 @@ def planned_peak(run: Prepared, log: Log) -> int | None:
     if needed > available:
         log(
             f"memory: a step is predicted to need {size_text(needed)} beside the weights, and "
-            f"{size_text(available)} are available; {_what_to_change(run, available)}"
+            f"{size_text(available)} are available; {_what_to_change(run, lengths, available)}"
         )
     return peak
 
 
-def _what_to_change(run: Prepared, available: int) -> str:
+def _what_to_change(run: Prepared, lengths: Sequence[int], available: int) -> str:
     """Planned for as many seconds as the step itself may take."""
     training, end = run.recipe.training, perf_counter() + _SECONDS
-    longest = passes_of(run.trainer.consistency) * max(row_lengths(run.trainer))
+    longest = passes_of(run.trainer.consistency) * max(lengths)
 
     def needs(settings: Settings) -> int:
         token_budget, checkpointing = settings
         changed = replace(training, token_budget=token_budget, gradient_checkpointing=checkpointing)
-        model = fake_copy(run.model, mode := FakeTensorMode())
-        left = end - perf_counter()
-        step = record_largest_step(model, mode, run.trainer, changed, seconds=left)
+        step = _record(run, changed, lengths, end - perf_counter())
         return _beside_weights(timeline(step.recording.events))
 
     try:
@@ -74,6 +74,13 @@ def _what_to_change(run: Prepared, available: int) -> str:
         return untried(training, can_checkpoint(run.model))
     except Exception as error:  # checkpointing raises whatever it has against fake tensors
         return f"{untried(training, can_checkpoint(run.model))}; not tried, as {_unrunnable(error)}"
+
+
+def _record(
+    run: Prepared, training: TrainingConfig, lengths: Sequence[int], seconds: float
+) -> LargestStep:
+    model = fake_copy(run.model, mode := FakeTensorMode())
+    return record_largest_step(model, mode, run.trainer, training, lengths, seconds=seconds)
 
 
 def _unrunnable(error: Exception) -> str:

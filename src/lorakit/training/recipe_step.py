@@ -32,7 +32,7 @@ from lorakit.recipe.schema import Recipe
 from lorakit.recipe.settled import settled
 from lorakit.tasks.base import Task
 from lorakit.training.arguments import make_trainer
-from lorakit.training.largest_step import record_largest_step
+from lorakit.training.largest_step import record_largest_step, row_lengths
 from lorakit.training.model import adapt_model, model_on_meta, too_few_rows
 
 
@@ -153,7 +153,13 @@ def _record_data(read: _Read, devices: StepSettings, log: Log) -> tuple[StepSett
             places_model=False,
         )
         step = record_largest_step(
-            model, mode, trainer, recipe.training, shares=_shares(devices), quantisable=frozen
+            model,
+            mode,
+            trainer,
+            recipe.training,
+            row_lengths(trainer),
+            shares=_shares(devices),
+            quantisable=frozen,
         )
     settings = _settings(recipe, step.rows, step.shape, devices)
     with mode:
