@@ -2,7 +2,12 @@
 
 A pass is a product with each weight: forward, gradients of the inputs, gradients of what trains,
 and with checkpointing the forward again. A micro-batch costs `OVERHEAD` tokens more than it has,
-and where the base is quantised each pass that reads a weight makes a copy of it first.
+and where the base is quantised each pass that reads a weight makes a copy of it first. In tokens of
+one pass, for m micro-batches of B L tokens in all, where a share t of the parameters trains:
+
+    (p + t) (B L + OVERHEAD m) + p UNPACKING m
+
+with p = 2, or 3 with checkpointing, and the last term for a quantised base alone.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Search:
     """Plans of the steps of one model, each recorded once, and which of them fit."""
 
     def __init__(self, step: Step, memory: int, progress: Callable[[], None] | None = None) -> None:
-        self._record, self.memory, self._progress = step.record, memory, progress
+        self._record, self._memory, self._progress = step.record, memory, progress
         self._can_checkpoint = False
         self._plans: list[Plan] = []
         self._found: list[Plan] = []
@@ -37,7 +37,7 @@ class Search:
 
     def found(self) -> list[Plan]:
         """Those that fit, without one that changes everything as much as another, or more."""
-        if on_device(self.asked).peak_bytes <= self.memory:
+        if on_device(self.asked).peak_bytes <= self._memory:
             return [self.asked]
         for levels in self._kinds():
             if (plan := self._mildest(levels)) is not None:
@@ -90,12 +90,12 @@ class Search:
         return self._plan(new[bisect_left(new, True, key=self._fits)])
 
     def _fits(self, step: StepSettings) -> bool:
-        return on_device(self._plan(step)).peak_bytes <= self.memory
+        return on_device(self._plan(step)).peak_bytes <= self._memory
 
     def _base_is_too_large(self, step: StepSettings) -> bool:
         """Whether the base alone takes too much, as far as plans say."""
         return any(
-            on_device(plan).bytes_by[BASE] > self.memory
+            on_device(plan).bytes_by[BASE] > self._memory
             for plan in self._plans
             if plan.settings.dtype == step.dtype and plan.settings.quantised == step.quantised
         )
