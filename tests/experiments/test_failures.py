@@ -185,3 +185,16 @@ def test_a_disk_that_is_full_elsewhere_fails_that_run_alone(tmp_path: Path) -> N
     table = run(sweep(tmp_path), runs)
     assert len(runs.names) == 8
     assert len(table.failures) == 4
+
+
+def test_a_seed_whose_metric_is_not_finite_ends_neither_the_sweep_nor_its_table(tmp_path) -> None:
+    def diverges(recipe: Mapping[str, Any]) -> Mapping[str, float]:
+        seed = recipe["training"]["seed"]
+        return {"accuracy": math.nan if recipe["method"] == "lora" and seed else 0.5}
+
+    runs, mapping = Runs(diverges), sweep(tmp_path, tasks=["one"])
+    table = run(mapping, runs)
+    assert len(runs.names) == 4
+    assert [row.cells[0].is_best for row in table.rows] == [True, False]
+    assert "nan" in (tmp_path / "table.txt").read_text()
+    sweep_page(planned(mapping), table)

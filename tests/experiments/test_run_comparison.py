@@ -139,3 +139,13 @@ def test_what_a_method_trains_is_told_apart_from_the_head(tmp_path: Path) -> Non
     shown = RENDERERS["txt"](table)
     assert "73,728 + 1,538" in shown
     assert "trainable parameters: the method's + those of heads" in shown
+
+
+def test_the_standard_error_is_that_of_the_best_finite_score(tmp_path: Path) -> None:
+    runs = [
+        made(tmp_path / "a", "lora.r=2", metrics={"accuracy": None}),
+        made(tmp_path / "b", "lora.r=4", value=0.5),
+    ]
+    said = "classification: 100 test rows, the standard error is 5.0 or more"
+    for order in (runs, runs[::-1]):
+        assert said in compare(order).notes

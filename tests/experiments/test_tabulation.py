@@ -145,6 +145,20 @@ def test_a_loss_that_is_not_finite_is_never_the_best() -> None:
     assert by["full"].is_best
 
 
+@pytest.mark.parametrize(
+    ("statistic", "spread"), [("mean", "std"), ("mean", "ci95"), ("median", "std")]
+)
+def test_a_seed_that_is_not_finite_leaves_its_cell_without_a_number(statistic, spread) -> None:
+    found = runs(LORA, [0.4, math.nan, 0.9]) + runs(FULL, [0.1, 0.2, 0.3])
+    style = Style(statistic, spread, reference="lora")
+    by = cells(tabulate(found, [LORA, FULL], ["one"], style))
+    assert math.isnan(by["lora"].center)
+    assert by["lora"].spread is None
+    assert by["full"].spread > 0
+    assert [cell.p_value for cell in by.values()] == [None, None]
+    assert [cell.is_best for cell in by.values()] == [False, True]
+
+
 def test_what_is_missing_and_what_failed_is_counted() -> None:
     missing = Measurement(LORA, "one", 8, None, "here")
     failed = replace(missing, seed=9, error="no room")

@@ -177,8 +177,9 @@ def _notes(runs: Sequence[_Run], table: Table) -> list[str]:
     sizes = {run.result["task"]: run.result["examples"]["test"] for run in reversed(runs)}
     notes = []
     for place, column in enumerate(table.columns):
-        centers = [c for row in table.rows if (c := row.cells[place].center) is not None]
-        best = max(centers, default=math.nan)
+        centers = [row.cells[place].center for row in table.rows]
+        known = [c for c in centers if c is not None and math.isfinite(c)]
+        best = max(known, default=math.nan)
         if column.metric == "accuracy" and sizes[column.task] and 0 <= best <= 1:
             rows = sizes[column.task]
             error = column.shown.text((best * (1 - best) / rows) ** 0.5)

@@ -8,6 +8,7 @@ test   Welch's t-test of two means, two-sided: runs of one seed share the order 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 
@@ -19,7 +20,7 @@ TEST = "Welch's t-test, two-sided, 5%, not corrected for the number of compariso
 
 Values = Sequence[float]
 
-CENTERS: dict[Statistic, Callable[[Values], float]] = {
+_CENTERS: dict[Statistic, Callable[[Values], float]] = {
     "mean": statistics.fmean,
     "median": statistics.median,
 }
@@ -36,19 +37,28 @@ SPREAD_TITLES: dict[str, str] = {
     "std": "standard deviation",
     "ci95": "95% interval (t distribution)",
 }
-SPREADS: dict[Spread, Callable[[Values], float]] = {"std": statistics.stdev, "ci95": _interval}
-"""Each needs two values."""
+_SPREADS: dict[Spread, Callable[[Values], float]] = {"std": statistics.stdev, "ci95": _interval}
+
+
+def center(kind: Statistic, values: Values) -> float:
+    """The mean or median; NaN where a value is not finite, as of a run that diverged."""
+    return _CENTERS[kind](values) if all(map(math.isfinite, values)) else math.nan
+
+
+def spread(kind: Spread, values: Values) -> float | None:
+    """None where there is but one value, or one is not finite."""
+    return _SPREADS[kind](values) if _have_spread(values) else None
 
 
 def p_value(one: Values, other: Values) -> float | None:
-    """That of the test; None where a side has but one value.
+    """That of the test; None where a side has but one value, or one that is not finite.
 
     >>> round(p_value([1.0, 2.0, 3.0], [2.0, 3.0, 4.0]), 3), p_value([1.0, 2.0], [3.0])
     (0.288, None)
     """
     from scipy.stats import ttest_ind_from_stats
 
-    if min(len(one), len(other)) < 2:
+    if not (_have_spread(one) and _have_spread(other)):
         return None
     means = [statistics.fmean(values) for values in (one, other)]
     deviations = [statistics.stdev(values) for values in (one, other)]
@@ -57,3 +67,7 @@ def p_value(one: Values, other: Values) -> float | None:
     sides = zip(means, deviations, (len(one), len(other)), strict=True)
     numbers = [number for side in sides for number in side]
     return float(ttest_ind_from_stats(*numbers, equal_var=False).pvalue)
+
+
+def _have_spread(values: Values) -> bool:
+    return len(values) > 1 and all(map(math.isfinite, values))

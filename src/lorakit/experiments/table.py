@@ -46,14 +46,14 @@ class Cell:
     values: tuple[float, ...] = ()
     """Of the metric, seed by seed."""
     center: float | None = None
-    """Their mean or median."""
+    """Their mean or median; NaN where one of them is not finite."""
     spread: float | None = None
-    """None: there is but one value."""
+    """None: there is but one value, or one is not finite."""
     is_best: bool = False
     """Whether no row of the same base has a better center."""
     p_value: float | None = None
     """Of the difference from the row that differences are tested against; None: it is that row, or
-    there is no test with so few runs."""
+    there is no test of so few runs or of values that are not finite."""
     is_noise: bool = False
     """Whether noise could explain that difference."""
     missing: int = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lorakit.experiments.headlines import headlines
-from lorakit.experiments.statistics import CENTERS, LEVEL, SPREADS, p_value
+from lorakit.experiments.statistics import LEVEL, center, p_value, spread
 from lorakit.experiments.sweep import Spread, Statistic
 from lorakit.experiments.table import AVERAGE, Cell, Column, Failure, Published, Row, Table
 from lorakit.metrics.glue import AVERAGED, glue_headline
@@ -153,8 +153,8 @@ def _cell(name: RowName, runs: Sequence[Measurement], column: Column, style: Sty
     return Cell(
         seeds=tuple(seed for seed, _ in values),
         values=numbers,
-        center=CENTERS[style.statistic](numbers) if numbers else None,
-        spread=SPREADS[style.spread](numbers) if len(numbers) > 1 else None,
+        center=center(style.statistic, numbers) if numbers else None,
+        spread=spread(style.spread, numbers),
         missing=sum(run.result is None and run.error is None for run in own),
         failed=sum(run.error is not None for run in own),
         published=style.published.get((name, column.task, column.metric)),
@@ -171,7 +171,7 @@ def _with_average(row: Row, runs: Sequence[Measurement], style: Style) -> Row:
         if run.result is not None and (task := run.result["task"]) in AVERAGED:
             value = glue_headline(task, run.result["metrics"])[1]
             found.setdefault(task, []).append(value)
-    centers = [CENTERS[style.statistic](values) for values in found.values()]
+    centers = [center(style.statistic, values) for values in found.values()]
     cell = Cell(
         center=statistics.fmean(centers) if len(centers) == len(AVERAGED) else None,
         published=style.published.get((RowName(row.base, row.name), AVERAGE.task, AVERAGE.metric)),
