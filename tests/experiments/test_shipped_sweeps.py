@@ -231,6 +231,17 @@ def test_a_shipped_sweep_takes_a_part_of_its_tasks_and_methods():
     }
 
 
+@pytest.mark.parametrize("settings", [(), ("base=/models/mine",)])
+def test_a_shipped_sweep_takes_a_part_of_its_grid(settings):
+    """As the header of its file says."""
+    plan = plan_of("which-rank-nlg", "grid.lora.r=[1, 8, 64]", *settings)
+    problems: list[str] = []
+    found = published_figures(plan, problems)
+    assert problems == recipe_problems(plan) == []
+    rows = ["LoRA, lora.r=1", "LoRA, lora.r=8", "LoRA, lora.r=64"]
+    assert [row.name for row, _, _ in found] == [variant.name for variant in plan.variants] == rows
+
+
 def test_the_papers_table_shows_its_averages_with_their_source():
     table = sweep_table(plan_of("glue-paper"))
     assert table.columns[-1] == AVERAGE

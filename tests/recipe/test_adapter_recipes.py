@@ -66,6 +66,11 @@ def test_settings_of_an_adapter_are_a_mapping() -> None:
         adapter_recipes(file(a=3, b={}))
 
 
+def test_a_setting_of_an_adapter_stands_once() -> None:
+    with pytest.raises(ConfigError, match=r"adapters.a: it has \['lora.r'\] twice"):
+        adapter_recipes(file(a={"lora": {"r": 2}, "lora.r": 3}, b={}))
+
+
 def test_the_shipped_one_is_of_four_tasks() -> None:
     mapping = load_recipe(recipe_file("four-tasks"))
     found = adapter_recipes(with_settings(mapping, ["adapters.reviews.data.train=mine.csv"]))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from lorakit.experiments.entry import OF_METHODS, Entry, below, named, read_entry, read_settings
+from lorakit.experiments.entry import Entry, below, named, read_entry, read_settings
 from lorakit.experiments.method_entries import method_entries
 from lorakit.experiments.sweep import Sweep
 
@@ -26,7 +26,7 @@ class Entries:
 
 def entries_of(sweep: Sweep, problems: list[str]) -> Entries:
     """The entries of a sweep that can be read; what is wrong is appended to `problems`."""
-    shared = read_settings("settings", sweep.settings, OF_METHODS, problems)
+    shared = read_settings("settings", sweep.settings, problems)
     bases = named("bases", {} if sweep.base else sweep.bases, problems)
     tasks = named("tasks", sweep.tasks, problems)
     return Entries(

@@ -8,6 +8,7 @@ from typing import Any
 
 from lorakit.experiments.sweep import Settings
 from lorakit.field_types import fits, type_text
+from lorakit.recipe.dotted_names import dotted
 
 LISTS = ("choose", "grid")
 """Of methods: values of which the best is chosen, and of which each is a row."""
@@ -18,9 +19,17 @@ _OWN: dict[str, dict[str, Any]] = {
     "methods": {LIKE: str},
 }
 """What an entry may hold beside settings of recipes; those of methods also `LISTS`."""
-_FIXED = {"output": "output", "base": "bases", "training.seed": "seeds", "tasks": "tasks"}
-OF_METHODS = {"method": "methods"}
-"""What an entry of methods alone may set."""
+_FIXED = {
+    "output": "output",
+    "base": "bases",
+    "task": "tasks",
+    "tasks": "tasks",
+    "method": "methods",
+    "training.seed": "seeds",
+}
+"""Settings of recipes, by what of the sweep sets them."""
+_MAY_SET = {"tasks": "task", "methods": "method"}
+"""The one of them that an entry of these may have."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +43,6 @@ class Entry:
     """What is not a setting of recipes."""
     places: Mapping[str, str] = field(default_factory=dict)
     """Where in the sweep each setting stands, also those that are chosen or varied."""
-
-
-def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by dotted names, of which some may stand in sections.
-
-    >>> flat({"lora": {"r": 4}, "training.seed": 1, "method": "lora"})
-    {'lora.r': 4, 'training.seed': 1, 'method': 'lora'}
-    """
-    values: dict[str, Any] = {}
-    for name, value in settings.items():
-        section = isinstance(value, Mapping) and "." not in name
-        values |= {f"{name}.{leaf}": v for leaf, v in value.items()} if section else {name: value}
-    return values
 
 
 def named(kind: str, entries: Any, problems: list[str]) -> dict[str, Mapping[str, Any]]:
@@ -71,25 +67,26 @@ def read_entry(kind: str, name: str, value: Mapping[str, Any], problems: list[st
     own = {key: value[key] for key in types if key in value}
     for key in [key for key in own if not fits(types[key], own[key])]:
         problems.append(f"{place}.{key} is {own.pop(key)!r}; it must be {type_text(types[key])}")
-    is_method = kind == "methods"
-    known = (*types, *LISTS) if is_method else types
+    known = (*types, *LISTS) if kind == "methods" else types
     given = {key: part for key, part in value.items() if key not in known}
-    settings = read_settings(place, given, {} if is_method else OF_METHODS, problems)
+    settings = read_settings(place, given, problems, _MAY_SET.get(kind))
     return Entry(name, settings, own, below(place, settings))
 
 
 def read_settings(
-    place: str, given: Mapping[Any, Any], more: Mapping[str, str], problems: list[str]
+    place: str, given: Mapping[Any, Any], problems: list[str], may: str | None = None
 ) -> dict[str, Any]:
-    """The settings by dotted names, without those that a sweep says elsewhere: `_FIXED`, `more`."""
-    fixed, found = {**_FIXED, **more}, {}
+    """The settings by dotted names, without those of `_FIXED` but for the one that may be there."""
+    found: dict[str, Any] = {}
     strings = {name: value for name, value in given.items() if isinstance(name, str)}
     nameless = [name for name in given if name not in strings]
-    for name, value in flat(strings).items():
+    for name, value in dotted(strings):
         if not all(name.split(".")):
             nameless.append(name)
-        elif name in fixed:
-            problems.append(f"{place}.{name} is set by the sweep's {fixed[name]}; leave it out")
+        elif name in _FIXED and name != may:
+            problems.append(f"{place}.{name} is set by the sweep's {_FIXED[name]}; leave it out")
+        elif name in found:
+            problems.append(f"{place} has {name} twice")
         else:
             found[name] = value
     problems += [f"{place} has {name!r}, which is not the name of a setting" for name in nameless]

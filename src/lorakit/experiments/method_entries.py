@@ -6,16 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lorakit.errors import suggest
-from lorakit.experiments.entry import (
-    LIKE,
-    LISTS,
-    OF_METHODS,
-    Entry,
-    below,
-    named,
-    read_entry,
-    read_settings,
-)
+from lorakit.experiments.entry import LIKE, LISTS, Entry, below, named, read_entry, read_settings
 from lorakit.experiments.sweep import Settings, Sweep, applies
 from lorakit.methods.registry import METHODS
 
@@ -114,7 +105,7 @@ def _lists(place: str, value: Any, problems: list[str]) -> dict[str, list[Any]]:
         problems.append(f"{place} is {value!r}; it must be a mapping of settings to lists")
         return {}
     found = {}
-    for name, values in read_settings(place, value, OF_METHODS, problems).items():
+    for name, values in read_settings(place, value, problems).items():
         if not isinstance(values, list | tuple) or not values:
             problems.append(f"{place}.{name} is {values!r}; it must be a list of values")
         elif any(value in values[:count] for count, value in enumerate(values)):

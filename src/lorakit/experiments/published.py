@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from lorakit.errors import suggest
@@ -50,35 +50,18 @@ def published_figures(plan: Plan, problems: list[str]) -> Figures:
 
 
 def left_figures(
-    figures: Sequence[Any], before: Mapping[str, Any], after: Mapping[str, Any]
+    figures: Sequence[Any], rows: Collection[str], tasks: Collection[str]
 ) -> list[Any]:
-    """The entries of a sweep's file but for tasks and methods that it has and the sweep has not."""
-    tasks, methods = _names(before, "tasks"), _names(before, "methods")
-    gone = tasks - _names(after, "tasks"), methods - _names(after, "methods")
+    """The entries of a sweep's file without the figures of these rows and of these tasks."""
     found: list[Any] = []
     for entry in figures:
-        if not any(gone) or not isinstance(entry, Mapping) or not _values(entry):
+        values = entry.get("values") if isinstance(entry, Mapping) else None
+        if not values or not isinstance(values, Mapping):  # which is named with other mistakes
             found.append(entry)
-        elif _method(str(entry.get("method")), methods) not in gone[1]:
-            left = {task: of for task, of in _values(entry).items() if str(task) not in gone[0]}
+        elif str(entry.get("method")) not in rows:
+            left = {task: of for task, of in values.items() if str(task) not in tasks}
             found += [{**entry, "values": left}] if left else []
     return found
-
-
-def _names(sweep: Mapping[str, Any], kind: str) -> set[str]:
-    entries = sweep.get(kind)
-    return {*map(str, entries)} if isinstance(entries, Mapping | list) else set()
-
-
-def _values(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    values = entry.get("values")
-    return values if isinstance(values, Mapping) else {}
-
-
-def _method(row: str, methods: Iterable[str]) -> str | None:
-    """The method that a row is of, with values of a grid behind its name."""
-    of = [name for name in methods if row == name or row.startswith(f"{name}, ")]
-    return max(of, key=len, default=None)
 
 
 def _base(plan: Plan, entry: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from lorakit.experiments.requirements import Requirements
 from lorakit.experiments.sweep import Sweep, mistakes
 from lorakit.foreign_files import local_path
 from lorakit.recipe.validation import build, unknown_names
-from lorakit.recipe.yaml_file import load_mapping, with_settings
+from lorakit.recipe.yaml_file import load_mapping, with_settings_of
 from lorakit.recipe_files import sweep_files
 
 COPY = "sweep.yaml"
@@ -34,16 +34,23 @@ def load_sweep(file: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
     """The mapping in a file, with settings such as `seeds=[0, 1]` applied.
 
     `base=MODEL` stands in place of all of several bases, without their settings: its runs start
-    from the sweep's `recipe`. Published figures of tasks and methods that settings take away are
-    left out.
+    from the sweep's `recipe`. Published figures of rows and tasks that settings take away are left
+    out.
     """
     mapping = load_mapping(file, "sweep")
-    changed = with_settings(mapping, settings)
+    changed = with_settings_of("sweep", mapping, settings)
     if changed.get("base") != mapping.get("base"):
         changed.pop("bases", None)
     if isinstance(figures := changed.get("published"), list):
-        changed["published"] = left_figures(figures, mapping, changed)
+        (rows, tasks), (left_rows, left_tasks) = _names(mapping), _names(changed)
+        changed["published"] = left_figures(figures, rows - left_rows, tasks - left_tasks)
     return changed
+
+
+def _names(mapping: Mapping[str, Any]) -> tuple[set[str], set[str]]:
+    """The rows and the tasks of what can be read of a sweep, whatever its bases are."""
+    plan, _ = _read({**mapping, "base": "any", "bases": {}})
+    return {variant.name for variant in plan.variants}, {task.name for task in plan.entries.tasks}
 
 
 def planned(mapping: Mapping[str, Any]) -> Plan:

@@ -17,8 +17,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorakit.errors import ConfigError
+from lorakit.recipe.dotted_names import dotted
 from lorakit.recipe.schema import ADAPTERS, Recipe, from_mapping
 from lorakit.recipe.yaml_file import with_settings, with_values
+from lorakit.text import repeated
 
 _OF_THE_FILE = ("output", ADAPTERS)
 """Settings of the whole file, which are not set again for each adapter."""
@@ -65,15 +67,7 @@ def _recipe(common: Mapping[str, Any], name: Any, changes: Any, settings: Sequen
         raise ConfigError(f"its settings are {changes!r}; they must be a mapping, or {{}}")
     output = common.get("output")
     here = {**common, "output": f"{output}/{name}"} if isinstance(output, str) else common
-    return from_mapping(with_settings(with_values(here, _dotted(changes)), settings), settings)
-
-
-def _dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Sections as dotted names; deeper mappings are values."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and not prefix and "." not in str(name):
-            found |= _dotted(value, f"{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
-    return found
+    own = list(dotted(changes))
+    if again := repeated([name for name, _ in own]):
+        raise ConfigError(f"it has {again} twice")
+    return from_mapping(with_settings(with_values(here, dict(own)), settings), settings)

@@ -13,6 +13,7 @@ from lorakit.losses import LOSSES, LossConfig
 from lorakit.methods.registry import METHODS, find, unknown, with_adapters
 from lorakit.recipe.data_config import DataConfig
 from lorakit.recipe.decoding import DecodingConfig, decoding_defaults
+from lorakit.recipe.dotted_names import dotted
 from lorakit.recipe.former_settings import with_present_names
 from lorakit.recipe.method_sections import read_sections, relevant_settings, without_effect
 from lorakit.recipe.task_settings import TASKS, task_choice_problem, with_first_task
@@ -161,12 +162,4 @@ def as_mapping(recipe: Recipe, methods: Iterable[str]) -> dict[str, Any]:
 
 def flat_settings(recipe: Recipe, methods: Iterable[str]) -> dict[str, Any]:
     """The recipe's settings by their dotted names, with those of each of these methods."""
-    return _flat(as_mapping(recipe, methods))
-
-
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in mapping.items():
-        section = isinstance(value, Mapping) and not prefix
-        flat |= _flat(value, f"{name}.") if section else {f"{prefix}{name}": value}
-    return flat
+    return dict(dotted(as_mapping(recipe, methods)))

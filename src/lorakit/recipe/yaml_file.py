@@ -18,6 +18,7 @@ import yaml
 from lorakit.errors import ConfigError, FormatError
 from lorakit.foreign_files import read_bytes
 from lorakit.methods.registry import find
+from lorakit.recipe.dotted_names import merged
 from lorakit.recipe.list_settings import takes_list
 from lorakit.recipe.schema import Recipe, as_mapping
 from lorakit.recipe.task_settings import TASK, settings_of, shared, with_task_name
@@ -151,6 +152,23 @@ def with_settings(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[s
     >>> with_settings({"training": {"seed": 0}}, ["training.seed=3", "data.text=a,b"])
     {'training': {'seed': 3}, 'data': {'text': ['a', 'b']}}
     """
+    values, problems = _read_settings(settings)
+    chosen, conflicts = _for_task(mapping, values.get(TASK, mapping.get(TASK)))
+    if chosen is not mapping:
+        values.pop(TASK, None)
+    return _applied(chosen, values, "recipe", problems + conflicts)
+
+
+def with_settings_of(
+    kind: str, mapping: Mapping[str, Any], settings: Sequence[str]
+) -> dict[str, Any]:
+    """The same of another kind of file, which an error names and in which nothing is chosen."""
+    values, problems = _read_settings(settings)
+    return _applied(mapping, values, kind, problems)
+
+
+def _read_settings(settings: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The values by their dotted names, and what is wrong with others."""
     values: dict[str, Any] = {}
     problems = []
     for setting in settings:
@@ -164,13 +182,7 @@ def with_settings(mapping: Mapping[str, Any], settings: Sequence[str]) -> dict[s
             problems.append(
                 f"{setting!r}: {text!r} is not a valid YAML value; put strings in quotes"
             )
-    chosen, own_conflicts = _for_task(mapping, values.get(TASK, mapping.get(TASK)))
-    if chosen is not mapping:
-        values.pop(TASK, None)
-    result, conflicts = _merged(chosen, values)
-    if problems := problems + own_conflicts + conflicts:
-        raise ConfigError("These settings cannot be applied to the recipe:", problems)
-    return result
+    return values, problems
 
 
 def _list_in(name: str, text: str) -> list[Any] | None:
@@ -190,36 +202,23 @@ def _for_task(mapping: Mapping[str, Any], name: Any) -> tuple[Mapping[str, Any],
     settings = settings_of(mapping, name)
     if settings is None:
         return mapping, []
-    result, conflicts = _merged(shared(mapping), settings)
+    result, conflicts = merged(shared(mapping), settings)
     return with_task_name(result, name), conflicts
 
 
 def with_values(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """The mapping with the value of each dotted name replaced, just as it is."""
-    result, conflicts = _merged(mapping, values)
-    if conflicts:
-        raise ConfigError("These settings cannot be applied to the recipe:", conflicts)
+    return _applied(mapping, values, "recipe", [])
+
+
+def _applied(
+    mapping: Mapping[str, Any], values: Mapping[str, Any], kind: str, problems: Sequence[str]
+) -> dict[str, Any]:
+    """The mapping with the values; raises ConfigError that lists these problems and its own."""
+    result, conflicts = merged(mapping, values)
+    if found := [*problems, *conflicts]:
+        raise ConfigError(f"These settings cannot be applied to the {kind}:", found)
     return result
-
-
-def _merged(
-    mapping: Mapping[str, Any], values: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
-    result: dict[str, Any] = _copy(mapping)
-    conflicts = []
-    for name, value in values.items():
-        *parents, leaf = name.split(".")
-        target: Any = result
-        for parent in parents:
-            if target.get(parent) is None:
-                target[parent] = {}
-            target = target[parent]
-            if not isinstance(target, dict):
-                conflicts.append(f"{name}: {parent} is a value, not a section of settings")
-                break
-        else:
-            target[leaf] = value
-    return result, conflicts
 
 
 def _read(text: str) -> Any:
@@ -230,7 +229,3 @@ def _lists(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _lists(part) for key, part in value.items()}
     return [_lists(part) for part in value] if isinstance(value, list | tuple) else value
-
-
-def _copy(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in mapping.items()}
