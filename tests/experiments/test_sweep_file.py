@@ -8,7 +8,7 @@ import pytest
 from transformers import GPT2Config
 
 from lorakit import errors
-from lorakit.experiments.sweep_file import load_sweep, planned, runnable, sweep_file
+from lorakit.experiments.sweep_file import load_sweep, runnable, sweep_file
 from lorakit.recipe.yaml_file import mapping_text
 from lorakit.recipe_files import sweep_files
 from tests.experiments.sweeps import T, sweep, tiny_base
@@ -63,6 +63,21 @@ BAD = [
     ),
     ({"settings": {"method": "full"}}, "settings.method is set by the sweep's methods;"),
     ({"tasks": {"one": {"method": "full"}}}, "tasks.one.method is set by the sweep's methods;"),
+    *(
+        (changes, f"{place}.task is set by the sweep's tasks; leave it out")
+        for place, changes in {
+            "settings": {"settings": {"task": "mrpc"}},
+            "grid": {"grid": {"task": ["mrpc", "rte"]}},
+            "choose": {"choose": {"task": ["mrpc", "rte"]}},
+            "bases.a": {"base": None, "bases": {"a": {"base": "b", "task": "mrpc"}}},
+            "methods.lora": {"methods": {"lora": {"task": "mrpc"}}},
+            "methods.lora.grid": {"methods": {"lora": {"grid": {"task": ["mrpc", "rte"]}}}},
+        }.items()
+    ),
+    (
+        {"settings": {"training": {"epochs": 3}, "training.epochs": 4}},
+        "settings has training.epochs twice",
+    ),
     ({"methods": ["lora", "lora"]}, "methods has ['lora'] twice"),
     ({"tasks": ["one", "one"]}, "tasks has ['one'] twice"),
     ({"grid": {"lora.r": 4}}, "grid.lora.r is 4; it must be a list of values"),
@@ -141,9 +156,33 @@ def test_two_cells_of_one_directory_are_named(tmp_path: Path) -> None:
     lora = {"method": "lora", "lora.r": 4}
     (problem,) = problems(sweep(tmp_path, methods={"a/b": lora, "a_b": lora}, tasks=["one"]))
     assert problem == (
-        "tiny/one/a/b seed 0 and tiny/one/a_b seed 0 would be written to one directory; rename one "
-        "of them"
+        "tiny/one/a/b seed 0 and tiny/one/a_b seed 0 would be written to one directory; rename or "
+        "change one of them"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "row"),
+    [
+        (
+            {
+                "methods": {
+                    "lora": {"grid": {"lora.r": [4]}},
+                    "lora, lora.r=4": {"method": "lora", "lora.r": 8},
+                }
+            },
+            "lora, lora.r=4",
+        ),
+        (
+            {"methods": ["lora"], "grid": {"lora.target_modules": ["query", ["query"]]}},
+            "lora, lora.target_modules=query",
+        ),
+    ],
+)
+def test_two_rows_of_one_name_are_named(tmp_path: Path, changes, row: str) -> None:
+    *_, problem = problems(sweep(tmp_path, tasks=["one"], **changes))
+    name = f"tiny/one/{row} seed 0"
+    assert problem.startswith(f"{name} and {name} would be written to one directory;")
 
 
 def test_bases_of_one_name_are_told_apart_by_the_names_in_the_sweep(tmp_path: Path) -> None:
@@ -193,26 +232,6 @@ def test_a_task_without_a_name_in_a_file_is_not_taken_for_the_task_to_run(tmp_pa
     file.write_text(mapping_text(sweep(tmp_path, tasks={"one": None, None: {}})))
     (problem,) = problems(load_sweep(file))
     assert problem == "tasks has None, which is no name; name each of them"
-
-
-def test_settings_change_the_sweep(tmp_path: Path) -> None:
-    file = tmp_path / "s.yaml"
-    file.write_text(mapping_text(sweep(tmp_path)))
-    changed = load_sweep(file, ["seeds=[3]", "settings.training.max_steps=7", "base=./other"])
-    assert changed["seeds"] == [3]
-    assert changed["base"] == "./other"
-    assert changed["settings"]["training"] == {"max_steps": 7}
-
-
-def test_another_base_takes_the_place_of_several_without_their_settings(tmp_path: Path) -> None:
-    file = tmp_path / "s.yaml"
-    bases = {"small": {"base": "b/small", "recipe": "reviews"}, "large": {"base": "b/large"}}
-    file.write_text(mapping_text(sweep(tmp_path, base=None, bases=bases, recipe="glue")))
-    changed = load_sweep(file, ["base=models/mine"])
-    assert "bases" not in changed
-    (base,) = planned(changed).entries.bases
-    assert (base.name, base.own, base.settings) == ("mine", {"base": "models/mine"}, {})
-    assert changed["recipe"] == "glue"
 
 
 def test_a_sweep_is_found_by_path_by_name_and_by_its_directory(tmp_path: Path) -> None:

@@ -91,6 +91,15 @@ class Plan:
         """Each variant with each task."""
         return product(self.variants, self.entries.tasks)
 
+    @property
+    def every_run(self) -> Iterator[PlannedRun]:
+        """The candidates, and all runs that could be chosen by them."""
+        for variant, task in self.cells:
+            candidates = self.candidates(variant, task)
+            yield from candidates
+            for chosen in [run.chosen for run in candidates] or [self.only_choice(variant)]:
+                yield from self.runs(variant, task, chosen)
+
     def candidates(self, variant: Variant, task: Entry) -> list[PlannedRun]:
         """The runs to choose by; none where there is but one combination."""
         values = list(_combinations(variant.method.own["choose"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lorakit.errors import LorakitError
@@ -34,16 +34,18 @@ Lacking = Callable[[PlannedRun, Recipe], Sequence[str]]
 def recipe_problems(plan: Plan, lacking: Lacking = lambda run, recipe: ()) -> list[str]:
     """What is wrong with the recipes of all runs that may be made, and with their places."""
     problems: dict[str, list[str]] = {}
-    places: dict[str, dict[str, None]] = {}
-    for run in _one_of_each(plan):
-        places.setdefault(str(run.directory).casefold(), {})[run.name] = None
+    names: dict[str, list[str]] = {}
+    for run in plan.every_run:
+        if run.seed != plan.sweep.seeds[0]:  # which has the same recipe but for its seed
+            continue
+        names.setdefault(str(run.directory).casefold(), []).append(run.name)
         places_of_run = setting_places(plan, run)
         for problem in _problems(plan, run, lacking):
             problems.setdefault(placed(problem, places_of_run), []).append(run.place)
-    return [f"{problem} (in {first_of(names)})" for problem, names in problems.items()] + [
-        f"{' and '.join(names)} would be written to one directory; rename one of them"
-        for names in places.values()
-        if len(names) > 1
+    return [f"{problem} (in {first_of(places)})" for problem, places in problems.items()] + [
+        f"{' and '.join(of_one)} would be written to one directory; rename or change one of them"
+        for of_one in names.values()
+        if len(of_one) > 1
     ]
 
 
@@ -52,16 +54,6 @@ def _problems(plan: Plan, run: PlannedRun, lacking: Lacking) -> Sequence[str]:
         return lacking(run, recipe_of(plan, run))
     except LorakitError as error:
         return error.problems or [str(error)]
-
-
-def _one_of_each(plan: Plan) -> Iterator[PlannedRun]:
-    """Every candidate, and of every cell one run with each of the values it may have."""
-    for variant, task in plan.cells:
-        candidates = plan.candidates(variant, task)
-        yield from candidates
-        choices = [run.chosen for run in candidates] or [plan.only_choice(variant)]
-        for chosen in choices:
-            yield from plan.runs(variant, task, chosen)[:1]
 
 
 def _begin(plan: Plan, run: PlannedRun) -> Mapping[str, Any]:

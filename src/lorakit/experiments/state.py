@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def require_unchanged(plan: Plan) -> tuple[int, list[PlannedRun]]:
     Raises StateError that names all others which were.
     """
     kept, anew, changed = 0, [], []
-    for run in every_run(plan):
+    for run in plan.every_run:
         if not (run.directory / RECIPE).exists():
             continue
         found = _changes(run, recipe_of(plan, run))
@@ -63,18 +63,9 @@ def require_unchanged(plan: Plan) -> tuple[int, list[PlannedRun]]:
 
 def leftovers(plan: Plan) -> list[Path]:
     """The finished runs of a sweep in the output that are none of this one's."""
-    known = {run.directory for run in every_run(plan)}
+    known = {run.directory for run in plan.every_run}
     found = {file.parent for file in plan.output.rglob(RESULT)}
     return sorted(path for path in found - known if Job("", "", path).recipe.is_file())
-
-
-def every_run(plan: Plan) -> Iterator[PlannedRun]:
-    """The candidates, and all runs that could be chosen by them."""
-    for variant, task in plan.cells:
-        candidates = plan.candidates(variant, task)
-        yield from candidates
-        for chosen in [run.chosen for run in candidates] or [plan.only_choice(variant)]:
-            yield from plan.runs(variant, task, chosen)
 
 
 def _changes(run: PlannedRun, recipe: Recipe) -> list[str]:
