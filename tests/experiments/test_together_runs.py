@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lorakit.cli.machines import Machines
 from lorakit.errors import ConfigError
-from lorakit.experiments.jobs import Job
+from lorakit.experiments.jobs import Job, Outcome
 from lorakit.experiments.local_runs import local_runs
-from lorakit.experiments.together_runs import MOST, groups_of, together_runs
+from lorakit.experiments.progress import Progress
+from lorakit.experiments.together_runs import MOST, groups_of, recipe_of_all, together_runs
+from lorakit.recipe.adapter_recipes import adapter_recipes
 from tests.experiments import quick_program
 from tests.experiments.sweeps import run, sweep
 from tests.training import tiny
@@ -48,7 +52,7 @@ def test_a_group_has_a_limit(tmp_path: Path) -> None:
 
 def test_a_sweep_is_made_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick_program.install(tmp_path, monkeypatch)
-    run(sweep(tmp_path), together_runs(local_runs(1)))
+    run(sweep(tmp_path), together_runs(local_runs(1), 1))
     assert len(list(tmp_path.rglob("result.json"))) == 8
     made = {log.parent.parent.name for log in tmp_path.rglob("*.log")}
     assert len(list(tmp_path.rglob("*.log"))) == 1 + 4, made  # one of all LoRA runs, and the heads'
@@ -57,13 +61,35 @@ def test_a_sweep_is_made_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_one_that_fails_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick_program.install(tmp_path, monkeypatch)
     monkeypatch.setenv("PROGRAM", "if recipe['training']['seed']: sys.exit('diverged')")
-    table = run(sweep(tmp_path, methods=["lora"], tasks=["one"]), together_runs(local_runs(1)))
+    table = run(sweep(tmp_path, methods=["lora"], tasks=["one"]), together_runs(local_runs(1), 1))
     (error,) = tmp_path.rglob("*.error")
     assert error.read_text() == "diverged"
     assert table.failures
     monkeypatch.setenv("PROGRAM", "")
-    run(sweep(tmp_path, methods=["lora"], tasks=["one"]), together_runs(local_runs(1)))
+    run(sweep(tmp_path, methods=["lora"], tasks=["one"]), together_runs(local_runs(1), 1))
     assert not list(tmp_path.rglob("*.error"))
+
+
+def test_jobs_of_a_group_have_names_of_their_own_that_are_directories(tmp_path: Path) -> None:
+    called = ["sst2 small/LoRA", "sst2/small LoRA", r"one/lora, lora.target_modules=.*\.q seed 0"]
+    jobs = [replace(job(tmp_path, f"j{n}"), name=name) for n, name in enumerate(called)]
+    mapping = yaml.safe_load(recipe_of_all(jobs))
+    found = adapter_recipes(mapping)
+    assert [recipe.output for recipe in found.values()] == [str(job.directory) for job in jobs]
+
+
+def test_a_group_holds_up_the_sweep_for_its_own_time_however_many_run_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(group: list[Job], *_: object) -> list[Outcome]:
+        return [Outcome(job, None, 10.0 / len(group)) for job in group]
+
+    monkeypatch.setattr("lorakit.experiments.together_runs.run_jobs", slow)
+    jobs = [job(tmp_path, name) for name in "abcd"]
+    progress = Progress(at_once=4, left=dict.fromkeys(jobs))
+    outcomes = together_runs(local_runs(4), 4)(jobs, progress.start)
+    progress.end(next(outcomes))
+    assert progress.seconds_left() == pytest.approx(3 / 4 * 10)
 
 
 @pytest.mark.slow
@@ -79,7 +105,7 @@ def test_results_are_those_of_one_run_each(tmp_path: Path) -> None:
     tables = []
     for place, execute in {
         "alone": local_runs(1),
-        "together": together_runs(local_runs(1)),
+        "together": together_runs(local_runs(1), 1),
     }.items():
         mapping = {
             "output": str(tmp_path / place),

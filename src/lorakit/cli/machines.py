@@ -61,5 +61,5 @@ class Machines:
         if self.together:
             from lorakit.experiments.together_runs import together_runs
 
-            execute = together_runs(execute)
+            execute = together_runs(execute, at_once)
         return nullcontext((execute, at_once))

@@ -53,7 +53,7 @@ class Outcome:
     error: str | None
     """Why it failed; None: it has a result."""
     seconds: float
-    """How long it took, with its start."""
+    """How long it took, with its start, as one of those that run at a time."""
 
 
 Outcomes = Generator[Outcome, None, None]
