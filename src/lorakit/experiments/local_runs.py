@@ -10,7 +10,7 @@ from threading import Event
 from lorakit.experiments.job_process import run_job, thread_variables
 from lorakit.experiments.jobs import Executor, Job, Outcome, Outcomes
 
-_MEMORY_OF_A_RUN = 4e9
+_MEMORY_OF_A_RUN = 4_000_000_000
 """Bytes to allow for, where nobody says how many runs there may be at a time."""
 
 
@@ -24,16 +24,18 @@ def local_runs(at_once: int) -> Executor:
 
 
 def default_at_once() -> int:
-    """One with an accelerator, which a run fills; else as many as there are cores and memory for.
+    """One with an accelerator, which a run fills; else as many as cores and free memory allow.
 
     A run of a small model gains little from a second core, so that many small runs are faster than
     few large ones.
     """
     import torch
 
+    from lorakit.training.memory import available_memory
+
     if torch.accelerator.is_available():
         return 1
-    return max(1, min(cores(), int(_memory() // _MEMORY_OF_A_RUN)))
+    return max(1, min(cores(), available_memory() // _MEMORY_OF_A_RUN))
 
 
 def _run(jobs: Sequence[Job], started: Callable[[Job], None], at_once: int) -> Outcomes:
@@ -59,11 +61,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _memory() -> float:
-    """Bytes of the machine; without bound where the system does not say."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):
-        return float("inf")
