@@ -126,6 +126,13 @@ def test_the_shipped_sweeps_are_found_by_name(run) -> None:
     assert "nowhere/at-all" in err
 
 
+@pytest.mark.parametrize("options", [(), ("--dry-run",), ("--set", "seeds=[1]"), ("--jobs", "2")])
+def test_a_misspelt_sweep_is_named_so_whatever_the_options(run, options) -> None:
+    code, _, err = run("compare", "glue-redme", *options)
+    assert code == 1
+    assert err.startswith("glue-redme is neither a directory nor a sweep (did you mean 'glue-rea")
+
+
 @pytest.fixture
 def real(small_bert: Path, tmp_path: Path) -> Path:
     """A sweep that trains: two methods, two seeds each, a choice for one."""

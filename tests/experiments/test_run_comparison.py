@@ -59,6 +59,11 @@ def test_runs_that_differ_in_their_seed_share_a_row(tmp_path: Path) -> None:
             "lora.target_modules=[query]",
             ["LoRA, lora.target_modules=query+value", "LoRA, lora.target_modules=query"],
         ),
+        (
+            "training.warmup_steps=0",
+            "lora.r=8",
+            ["LoRA, training.warmup_steps=0", "LoRA"],
+        ),
         ("method=full", "lora.r=8", ["full fine-tuning", "LoRA"]),
     ],
 )

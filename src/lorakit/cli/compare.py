@@ -103,6 +103,7 @@ def compare(
 
     Example: `lorakit compare runs/head runs/lora`
     """
+    from lorakit.experiments.run_comparison import require_existing
     from lorakit.experiments.sweep_file import sweep_file
     from lorakit.foreign_files import local_path
 
@@ -111,6 +112,7 @@ def compare(
     files = {source: sweep_file(source) for source in sources}
     found = [file for file in files.values() if file is not None]
     if not found:
+        require_existing(sources)
         _require_unset(set_, machines, dry_run)
         _show_runs(sources, reference or [], html, json)
         return

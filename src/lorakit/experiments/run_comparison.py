@@ -55,6 +55,7 @@ def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Table:
     as a run's result.json.
     Raises FormatError for a path without a finished run, ConfigError if there is no run.
     """
+    require_existing(runs)
     directories = [path for name in runs for path in _directories(local_path(name))]
     if not directories:
         raise ConfigError(
@@ -79,6 +80,17 @@ def compare(runs: Sequence[str], references: Sequence[str] = ()) -> Table:
         rows=tuple(rows),
         notes=(*table.notes, *_notes(found, table)),
     )
+
+
+def require_existing(runs: Sequence[str]) -> None:
+    """Raise FormatError for a path that is not there, which may be the name of a sweep misspelt."""
+    for path in map(local_path, runs):
+        if not path.exists():
+            shipped = sweep_files()
+            raise FormatError(
+                f"{path} is neither a directory nor a sweep{suggest(str(path), shipped)}; the "
+                f"shipped sweeps are {', '.join(shipped) or 'none'}."
+            )
 
 
 def _apart(names: Sequence[RowName], runs: Sequence[_Run]) -> list[RowName]:
@@ -106,12 +118,6 @@ def _unlike(names: Sequence[RowName], runs: int) -> list[RowName]:
 
 
 def _directories(path: Path) -> list[Path]:
-    if not path.exists():
-        shipped = sweep_files()
-        raise FormatError(
-            f"{path} is neither a directory nor a sweep{suggest(str(path), shipped)}; the shipped "
-            f"sweeps are {', '.join(shipped) or 'none'}."
-        )
     if (path / RESULT).is_file():
         return [path]
     inside = sorted(file.parent for file in path.glob(f"*/{RESULT}"))
@@ -147,7 +153,9 @@ def _name(run: _Run, group: Sequence[_Run]) -> str:
         name: value
         for name, value in run.settings.items()
         if name not in _SAME
-        and value not in (None, False, _KINDS.get(name))
+        and value is not None
+        and value is not False
+        and value != _KINDS.get(name)
         and (_differs(name, group) or _is_telling(name, value, method))
     }
     return ", ".join(filter(None, [title, settings_text(told)]))
