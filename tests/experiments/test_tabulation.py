@@ -249,6 +249,17 @@ def test_the_average_takes_both_sets_of_mnli_and_one_number_of_each_task() -> No
     assert cells(table, -1)["lora"].center == pytest.approx((0.7 + 7 * 0.5) / 8)
 
 
+def test_the_average_takes_no_other_column_of_a_task() -> None:
+    results = {task: {"task": task, "metrics": {"accuracy": 0.5}} for task in AVERAGED}
+    results["cola"]["metrics"] = {"matthews_correlation": 0.5}
+    results["stsb"]["metrics"] = {"pearson": 0.5}
+    found = [Measurement(LORA, task, 0, result, "") for task, result in results.items()]
+    small = {"task": "mnli", "metrics": {"accuracy": 0.1}}
+    found.append(Measurement(LORA, "mnli small", 0, small, "small"))
+    table = tabulate(found, [LORA], [*AVERAGED, "mnli small"], Style())
+    assert cells(table, -1)["lora"].center == pytest.approx(0.5)
+
+
 @given(st.lists(numbers, min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_the_order_of_the_runs_changes_nothing(groups, order: random.Random) -> None:
     rows = [RowName("base", str(place)) for place in range(len(groups))]

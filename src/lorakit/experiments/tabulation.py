@@ -164,13 +164,14 @@ def _cell(name: RowName, runs: Sequence[Measurement], column: Column, style: Sty
 def _with_average(row: Row, runs: Sequence[Measurement], style: Style) -> Row:
     """Further the average of GLUE's eight tasks, if the row has all of them.
 
-    Of a task it takes the headline, whichever metrics the table shows.
+    Of a task it takes the headline, whichever metrics the table shows, and the runs of the column
+    that is called as it is.
     """
     found: dict[str, list[float]] = {}
     for run in runs:
-        if run.result is not None and (task := run.result["task"]) in AVERAGED:
-            value = glue_headline(task, run.result["metrics"])[1]
-            found.setdefault(task, []).append(value)
+        if run.result is not None and run.task in AVERAGED and run.task == run.result["task"]:
+            value = glue_headline(run.task, run.result["metrics"])[1]
+            found.setdefault(run.task, []).append(value)
     centers = [center(style.statistic, values) for values in found.values()]
     cell = Cell(
         center=statistics.fmean(centers) if len(centers) == len(AVERAGED) else None,
