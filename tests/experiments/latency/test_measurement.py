@@ -165,6 +165,10 @@ def test_a_model_that_reads_no_tokens_is_refused(tmp_path):
         measure_latency(study_of(str(tmp_path)), str)
 
 
+def test_a_cpu_with_a_number_is_the_cpu(model_of):
+    assert measure_latency(study_of(model_of("bert"), device="cpu:0"), str).device == "cpu"
+
+
 def test_no_model_and_no_device_are_errors(model_of):
     with pytest.raises(FormatError, match="No transformers model found at /nowhere/m"):
         measure_latency(study_of("/nowhere/m"), str)

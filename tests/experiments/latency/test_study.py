@@ -30,5 +30,11 @@ def test_sizes_below_one_are_named_at_once():
         "batch is 0; it must be at least 1",
         "length is -1; it must be at least 1",
         "rounds is 0; it must be at least 1",
-        "seconds is 0; it must be above 0",
+        "seconds is 0; it must be above 0 and finite",
     )
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -1.0])
+def test_seconds_without_end_are_refused(seconds):
+    with pytest.raises(ConfigError, match=f"seconds is {seconds}; it must be above 0 and finite"):
+        LatencyStudy("m", {}, seconds=seconds)

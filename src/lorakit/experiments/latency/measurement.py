@@ -86,7 +86,8 @@ def _device(name: str | None) -> str:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts that it has it
         raise ConfigError(f"There is no device {name} here.") from error
-    return name
+    kind = torch.device(name).type
+    return kind if kind == "cpu" else name  # cpu:0 has no clock of its own either
 
 
 def _base(study: LatencyStudy, device: str) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,5 +42,9 @@ class LatencyStudy:
                 for name, values in sizes.items()
                 for size in values
             }
-            | {f"seconds is {self.seconds}; it must be above 0": self.seconds > 0}
+            | {
+                f"seconds is {self.seconds}; it must be above 0 and finite": (
+                    0 < self.seconds < math.inf
+                )
+            }
         )
