@@ -97,6 +97,24 @@ def test_a_folded_narrow_base_is_plain_and_narrow(dtype: torch.dtype) -> None:
     assert_close(outputs(CASE, model), expected, **TOLERANCES[dtype])
 
 
+@pytest.mark.parametrize("bias", ["none", "lora_only", "all"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_learned_offset_is_folded_into_the_bias_as_it_trains(
+    dtype: torch.dtype, bias: Any
+) -> None:
+    """Rounded once, from the float32 bias where that trains."""
+    model = nn.Sequential(nn.Linear(4, 4)).to(dtype)
+    fields = {"target_modules": ["0"], "variant": "lora_bias", "bias": bias}
+    lora.inject(model, lora.LoraConfig(r=1, lora_alpha=2, **fields))
+    bias_before = model[0]._parameters["bias"]
+    with torch.no_grad():
+        bias_before.fill_(0.0234)  # which the dtype rounds, and the sum then, otherwise
+        model[0].lora_offset.fill_(1)
+    lora.fold(model)
+    assert type(model[0]) is nn.Linear
+    assert_close(model[0].bias.detach(), (bias_before.detach().float() + 2).to(dtype), **EXACT)
+
+
 def test_tied_copies_of_a_narrow_base_are_folded_into_one() -> None:
     model = zoo.gpt2().bfloat16()
     tied = ["wte", "lm_head"]

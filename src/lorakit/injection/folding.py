@@ -53,9 +53,9 @@ def fold(model: nn.Module) -> MergeReport:
         biases = _folded_biases(layers.values())
     complete(
         [
+            partial(store, rounded_parameters(model)),  # first: some have to be folded, too
             *(restoration(layer, weight) for layer, weight in weights.items()),
             *(partial(layer._parameters.update, bias=bias) for layer, bias in biases.items()),
-            partial(store, rounded_parameters(model)),
             partial(trained_copies.forget, model),
             partial(close, model),
             partial(_untie_all, model, before),
@@ -79,7 +79,7 @@ def require_weights_hold(model: nn.Module) -> None:
     problems += group_layers(
         (name, f"has {layer.variant.title}, and no bias of its own that could hold it")
         for name, layer in lora_layers(model)
-        if layer.variant.changes_bias and layer.base_bias is None
+        if layer.variant.changes_bias and layer._parameters.get("bias") is None
     )
     if problems:
         raise TargetError("Some of what was learned cannot be merged into weights:", problems)
@@ -99,12 +99,12 @@ def _folded_weights(layers: Iterable[AdapterLayer]) -> dict[AdapterLayer, nn.Par
 
 
 def _folded_biases(layers: Iterable[AdapterLayer]) -> dict[AdapterLayer, nn.Parameter]:
-    """The new bias of each layer whose adapter changes it."""
+    """The new bias of each layer whose adapter changes it, in the dtype that it reads in."""
     biases = {}
     for layer in layers:
-        delta, old = layer.bias_delta(), layer.base_bias
-        if delta is not None and old is not None:
-            biases[layer] = parameter_like(old, merge(old, delta))
+        delta, stored, read = layer.bias_delta(), layer._parameters.get("bias"), layer.base_bias
+        if delta is not None and stored is not None and read is not None:
+            biases[layer] = parameter_like(stored, merge(stored, delta).to(read.dtype))
     return biases
 
 
