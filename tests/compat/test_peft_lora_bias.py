@@ -10,6 +10,7 @@ import peft
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils import prune
 from torch.testing import assert_close
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
@@ -98,6 +99,20 @@ def test_folded_and_merged_it_is_what_peft_merges(name: str, tmp_path: Path) -> 
     assert_close(logits(merged), logits(theirs), **MODEL)
 
 
+def test_a_trained_bias_is_merged_with_what_is_added_to_it(tmp_path: Path) -> None:
+    model = bert()
+    model.save_pretrained(tmp_path / "base")
+    fields = {"target_modules": ["query"], "variant": "lora_bias", "bias": "lora_only"}
+    lora.inject(model, lora.LoraConfig(r=2, **fields))
+    with torch.no_grad():
+        for parameter in filter(lambda p: p.requires_grad, model.parameters()):
+            parameter.normal_()
+    lora.save_adapter(model, tmp_path / "adapter")
+    lora.merge_files(tmp_path / "adapter", tmp_path / "base", tmp_path / "merged")
+    merged = type(model).from_pretrained(tmp_path / "merged").eval()
+    assert_close(logits(merged), logits(model), **MODEL)
+
+
 def test_training_starts_at_the_base_and_moves_the_bias() -> None:
     model = bert()
     before = logits(model)
@@ -129,8 +144,16 @@ def test_algebra_refuses_it_by_name(tmp_path: Path) -> None:
             refused()
 
 
-def test_a_layer_without_a_bias_cannot_be_folded() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(3, 3, bias=False))
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.nn.Linear(3, 3, bias=False),
+        lambda: prune.l1_unstructured(torch.nn.Linear(3, 3), "bias", 0.5),
+    ],
+    ids=["none", "pruned"],
+)
+def test_a_layer_without_a_bias_cannot_be_folded(make: Any) -> None:
+    model = torch.nn.Sequential(make())
     lora.inject(model, lora.LoraConfig(r=2, target_modules=["0"], variant="lora_bias"))
     with pytest.raises(TargetError, match="0 has LoRA with a bias, and no bias of its own"):
         lora.fold(model)

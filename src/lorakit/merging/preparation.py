@@ -118,18 +118,19 @@ def _resized(
 def _changes(model: nn.Module, tables: Mapping[str, Tensor]) -> dict[str, Change]:
     """What the loaded adapter changes: where it has values, and the base's are not there."""
     changes: dict[str, Change] = {}
-    factors, added = set(), {}
+    factors, offsets = set(), {}
     for name, layer in lora_layers(model):
         factors |= {f"{name}.{leaf}" for leaf in layer.tensor_names}
         if layer.tensor_names:
             changes[layer.weight_path(name)] = adapted(_detached(layer.adapter), name)
         if (offset := layer.bias_delta()) is not None:
-            added[f"{name}.bias"] = Added(offset.detach())
+            offsets[f"{name}.bias"] = offset.detach()
+    changes |= {name: Added(offset) for name, offset in offsets.items()}
     for name, tensor in model.state_dict().items():
         kept = name in tables and storage_key(tables[name]) == storage_key(tensor)
         if not (tensor.is_meta or kept or name in factors):
-            changes[name] = Placed(tensor)
-    return changes | added
+            changes[name] = Placed(tensor + offsets[name] if name in offsets else tensor)
+    return changes
 
 
 def _detached(adapter: ModuleAdapter) -> ModuleAdapter:
