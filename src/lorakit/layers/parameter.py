@@ -131,6 +131,15 @@ class ReadsAdapted(nn.Module):
         found = _here.weights.get((id(self), name))
         return super().__getattr__(name) if found is None else found
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As torch, but a new Parameter leaves the layer of its name where it is."""
+        layer = _layers(self).get(name)
+        if layer is None or not isinstance(value, nn.Parameter):
+            super().__setattr__(name, value)
+        else:
+            self.register_parameter(name, value)
+            layer.drop_cache()
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """As the layers do it by themselves, whose weights are moved after them."""
         waiting = [
