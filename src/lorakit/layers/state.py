@@ -16,14 +16,16 @@ def mark_only_lora_as_trainable(model: nn.Module, bias: Bias = "none") -> None:
     """Freeze all of `model` but A, B (DoRA's m, ...) and the biases asked for, which then train.
 
     `bias` is "none", "all" (every parameter called bias) or "lora_only" (of adapted layers).
-    A head stays frozen: unfreeze it afterwards.
+    A head stays frozen: unfreeze it afterwards. A tied tensor trains if one of its names does.
 
     Raises ConfigError for another `bias`, before anything is frozen.
     Source: loralib's function of that name.
     """
     wanted = _lora_names(model, bias, _trained_names)
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        parameter.requires_grad_(name in wanted)
+    named = list(model.named_parameters(remove_duplicate=False))
+    trained = {id(parameter) for name, parameter in named if name in wanted}
+    for _, parameter in named:
+        parameter.requires_grad_(id(parameter) in trained)
 
 
 def lora_state_dict(model: nn.Module, bias: Bias = "none") -> dict[str, Tensor]:
