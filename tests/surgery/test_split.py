@@ -172,8 +172,21 @@ def test_everything_that_is_not_linear_is_listed_and_nothing_is_split():
         split_linear(model, "x", PARTS)
     assert len(caught.value.problems) == 2
     assert "b.x has type Embedding" in caught.value.problems[0]
-    assert "c.x has type Linear" in caught.value.problems[1]
+    assert "c.x is adapted" in caught.value.problems[1]
     assert list(model.modules()) == before
+
+
+@pytest.mark.parametrize("kind", ["linear", "Conv1D"])
+def test_a_layer_that_is_adapted_or_trained_is_split_once_it_is_plain_again(kind):
+    model = blocks(kind)
+    config = lora.LoraConfig(r=2, target_modules=["0.qkv"], modules_to_save=["1.qkv"])
+    lora.inject(model, config)
+    with pytest.raises(TargetError) as caught:
+        split_linear(model, "qkv", PARTS)
+    why = "is adapted or trained in full; call lorakit.eject or lorakit.fold first"
+    assert list(caught.value.problems) == [f"0.qkv {why}", f"1.qkv {why}"]
+    lora.fold(model)
+    assert split_linear(model, "qkv", PARTS) == ["0.qkv", "1.qkv"]
 
 
 @pytest.mark.parametrize(

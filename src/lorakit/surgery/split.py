@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.errors import ConfigError, TargetError, suggest
+from lorakit.surgery.alteration import alteration
 from lorakit.surgery.parameters import parameter_like
 
 
@@ -34,8 +35,8 @@ def split_linear(
     weights are copied; outputs are the same to rounding. Returns the names of the layers replaced.
     Works on nn.Linear and on GPT-2's Conv1D.
 
-    Raises TargetError if no layer has that name or one is not linear, ConfigError if the names
-    cannot be those of modules or the sizes do not add up; nothing is replaced then.
+    Raises TargetError if no layer has that name or one is not linear, or is adapted, ConfigError if
+    the names cannot be those of modules or the sizes do not add up; nothing is replaced then.
     Source: microsoft/LoRA's README, on breaking up a fused qkv projection.
 
     >>> block = nn.Sequential()
@@ -50,11 +51,8 @@ def split_linear(
     if not found:
         near = suggest(name, filter(None, modules))
         raise TargetError(f"The model has no module named {name!r}{near}.")
-    problems = [
-        f"{key} has type {type(modules[key]).__name__}"
-        for key in found
-        if _weight_OI(modules[key]) is None
-    ]
+    reasons = {key: _refusal(modules[key]) for key in found}
+    problems = [f"{key} {reason}" for key, reason in reasons.items() if reason is not None]
     if problems:
         raise TargetError("Only nn.Linear and GPT-2's Conv1D can be split:", problems)
     fused = {modules[key] for key in found}
@@ -113,6 +111,13 @@ def _split(module: nn.Module, into: Sequence[str], sizes: Sequence[int] | None) 
             linear.bias = parameter_like(bias, part_bias.clone())
         result.add_module(name, linear)
     return result.train(module.training)
+
+
+def _refusal(module: nn.Module) -> str | None:
+    """Why this module cannot be split; None if it can."""
+    if alteration(module) is not None or "lora_A" in module._parameters:
+        return "is adapted or trained in full; call lorakit.eject or lorakit.fold first"
+    return f"has type {type(module).__name__}" if _weight_OI(module) is None else None
 
 
 def _weight_OI(module: nn.Module) -> Tensor | None:
