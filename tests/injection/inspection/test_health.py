@@ -117,6 +117,30 @@ def test_two_elements_that_change_places_count():
     assert list(check_training(model).stuck) == ["first.lora_B"]
 
 
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+@pytest.mark.parametrize("inside", [True, False], ids=["inject, wrap", "wrap, inject"])
+def test_a_wrapped_model_is_checked_as_the_plain_one(wrap, inside):
+    model = Net()
+    wrapped = wrap(model)
+    config = lora.LoraConfig(r=2, target_modules=["first"])
+    lora.inject(model if inside else wrapped, config)
+    stuck = check_training(wrapped).stuck
+    assert sorted(stuck) == ["first.lora_A", "first.lora_B"]
+    assert check_training(model).stuck == stuck
+
+
+def test_calls_within_a_wrapper_are_recorded_by_the_plain_names():
+    model = adapted(["first", "idle"])
+    wrapped = nn.DataParallel(model)
+    with recording_calls(wrapped) as called:
+        wrapped(torch.randn(8, 4))
+    assert called == {"first"}
+    assert sorted(check_training(wrapped, frozenset(called)).stuck) == [
+        "first.lora_A",
+        "first.lora_B",
+    ]
+
+
 def test_a_model_without_a_mark_has_nothing_to_say():
     model = Net()
     assert check_training(model).stuck == {}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lorakit.private.torch_names import is_fake
 from lorakit.surgery.additions import added_names, owners
 from lorakit.surgery.alteration import alteration, altered
+from lorakit.surgery.wrappers import unwrapped
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class TrainingCheck:
 
 def mark_training_start(model: nn.Module) -> None:
     """Store a digest of every trainable tensor, for `check_training` to compare with."""
+    model = unwrapped(model)
     altered(model).training_start = _digests(
         {
             name: parameter
@@ -46,7 +48,8 @@ def check_training(model: nn.Module, called: frozenset[str] | None = None) -> Tr
     Call it after some optimizer steps. lora_A does not change in the very first step, since its
     gradient is a multiple of lora_B, which is zero at first. `called` names the modules whose
     forward ran, where that is known; other modules are not checked, unless they were added to one
-    that its parent never called although the parent ran.
+    that its parent never called although the parent ran. Names are those within torch.compile's,
+    DataParallel's and DistributedDataParallel's wrappers.
 
     >>> from lorakit.config import LoraConfig
     >>> from lorakit.injection.adaptation import inject
@@ -55,6 +58,7 @@ def check_training(model: nn.Module, called: frozenset[str] | None = None) -> Tr
     >>> sorted(check_training(model).stuck)[0]
     '0.lora_A'
     """
+    model = unwrapped(model)
     record = alteration(model)
     before = (record.training_start if record is not None else None) or {}
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -82,6 +86,7 @@ def recording_calls(model: nn.Module) -> Iterator[set[str]]:
     Of those that have a trainable parameter, that something was added to, or that contain one such.
     """
     called: set[str] = set()
+    model = unwrapped(model)
     watched = {name for owner, _ in owners(model) for name in (owner, _parent(owner))}
 
     def hook_for(name: str) -> Callable[..., None]:
