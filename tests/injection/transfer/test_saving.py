@@ -34,6 +34,7 @@ from lorakit.checkpoint import read
 from lorakit.errors import SaveError, StateError
 from lorakit.injection.selection.naming import shortest_suffixes
 from lorakit.injection.transfer.saving import bundle_of
+from tests.injection import zoo
 from tests.tolerances import EXACT
 
 ENCODER = {
@@ -280,8 +281,10 @@ def test_base_model_and_task_are_named(minilm: Path, tmp_path: Path) -> None:
             {"target_modules": ["q_proj"]},
             None,
         ),
+        (zoo.llava, {"target_modules": ["q_proj"]}, "CAUSAL_LM"),
+        (zoo.t5, {"target_modules": ["q"]}, "SEQ_2_SEQ_LM"),
     ],
-    ids=["no head", "sequences", "tokens", "images"],
+    ids=["no head", "sequences", "tokens", "images", "images and text", "encoder-decoder"],
 )  # fmt: skip
 def test_task_is_named_where_peft_has_a_model_for_it(
     model: Any, changes: dict[str, Any], task: str | None, tmp_path: Path

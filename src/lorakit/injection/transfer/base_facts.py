@@ -7,12 +7,6 @@ from typing import Any
 
 from torch import nn
 
-_TASK_TYPES = {
-    "ForCausalLM": "CAUSAL_LM",
-    "LMHeadModel": "CAUSAL_LM",
-    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
-}
-
 
 def base_facts(model: nn.Module, trained: Sequence[str]) -> dict[str, Any]:
     """An AdapterBundle's base_model, base_class, task_type and num_labels.
@@ -46,9 +40,11 @@ def _task_type(model: nn.Module, trained: Sequence[str]) -> str | None:
     if getattr(model, "main_input_name", None) != "input_ids":
         return None
     name = type(model).__name__
-    for ending, task in _TASK_TYPES.items():
-        if name.endswith(ending):
-            return task
+    if name.endswith(("ForCausalLM", "LMHeadModel")):
+        return "CAUSAL_LM"
+    if name.endswith("ForConditionalGeneration"):
+        encodes = getattr(getattr(model, "config", None), "is_encoder_decoder", True)
+        return "SEQ_2_SEQ_LM" if encodes else "CAUSAL_LM"  # which reads images beside the text
     has_head = any(part in ("classifier", "score") for part in trained)
     if name.endswith("ForSequenceClassification") and has_head:
         return "SEQ_CLS"
