@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils.parametrize import ParametrizationList
 
 from lorakit.injection.selection.naming import last_parts
 from lorakit.layer_groups import without_indices
@@ -65,6 +66,8 @@ class Targets:
 
 
 _PARAMETERS = "target_parameters"
+_LAYERS = (*conversion.ADAPTED, nn.ConvTranspose1d, ParametrizationList)
+"""Modules of which a weight of three dimensions is a kernel, and no stack of matrices."""
 
 
 def targets(model: nn.Module, r: int = 8) -> Targets:
@@ -114,7 +117,7 @@ def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, module in model.named_modules():
         own = module._parameters
         stacks = [leaf for leaf, p in own.items() if p is not None and _is_stack(p)]
-        if name and stacks and conversion.lora_class_of(module) is None:
+        if name and stacks and not isinstance(module, _LAYERS):
             for leaf in stacks:
                 if leaf not in module._modules:  # else the layer there is one of the modules
                     yield f"{name}.{leaf}", ModuleParameter(module, leaf)
