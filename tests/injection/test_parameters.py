@@ -27,6 +27,7 @@ class Experts(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(2, 3, 4))
         self.scale = nn.Parameter(torch.ones(3))
+        self.register_parameter("bias", None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.einsum("eoi,ti->to", self.weight, x) * self.scale
@@ -80,6 +81,18 @@ def test_state_dict_keeps_its_names_and_has_the_factors_under_the_parameter_s() 
     assert added == ["0.weight.lora_A", "0.weight.lora_B"]
     assert_close(model[0].weight, plain[0].weight, **EXACT)
     model.load_state_dict(copy.deepcopy(model.state_dict()))
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["of the base", "of all"])
+def test_a_state_that_is_assigned_leaves_the_adapter(whole: bool) -> None:
+    model = adapted()
+    expected = model(X)
+    assert not torch.equal(expected, toy()(X))
+    state = copy.deepcopy((model if whole else toy()).state_dict())
+    model.load_state_dict(state, strict=whole, assign=True)
+    assert list(dict(lora_layers(model))) == ["0.weight"]
+    assert model.state_dict()["0.weight"].data_ptr() == state["0.weight"].data_ptr()
+    assert_close(model(X), expected, **EXACT)
 
 
 def test_eject_gives_everything_back() -> None:
@@ -163,8 +176,20 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     assert_close(other(X), model(X), **EXACT)
 
 
+def test_what_is_saved_in_full_is_not_adapted_too(tmp_path: Path) -> None:
+    model = toy()
+    fields = {"target_modules": ["1"], "target_parameters": ["0.weight"], "modules_to_save": ["0"]}
+    report = lora.inject(model, config(**fields))
+    assert [layer.name for layer in report.layers] == ["1"]
+    lora.save_adapter(model, tmp_path)
+    other = toy()
+    lora.load_adapter(other, tmp_path)
+    assert_close(other(X), model(X), **EXACT)
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no match": ({"target_parameters": ["weihgt"]}, "'weihgt' matches no parameter"),
+    "absent": ({"target_parameters": ["weight", "0.bias"]}, r"'0\.bias' matches no parameter"),
     "a vector": ({"target_parameters": ["scale"]}, r"0\.scale has the shape \(3,\)"),
     "dropout": ({"lora_dropout": 0.1}, "has no input that could be dropped"),
     "twice": ({"target_modules": ["1"]}, r"1\.weight is a parameter of a Linear in target_modules"),

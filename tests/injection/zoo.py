@@ -106,7 +106,7 @@ def t5(**settings: Any) -> nn.Module:
     return _build("T5Config", "T5ForConditionalGeneration", **T5_SIZES | settings)
 
 
-def bart(**settings: Any) -> nn.Module:
+def bart(model: str = "BartForConditionalGeneration", **settings: Any) -> nn.Module:
     sizes = {
         "d_model": 16,
         "encoder_layers": 2,
@@ -119,7 +119,22 @@ def bart(**settings: Any) -> nn.Module:
         "max_position_embeddings": 16,
         "init_std": _SPREAD,
     }
-    return _build("BartConfig", "BartForConditionalGeneration", **sizes | settings)
+    return _build("BartConfig", model, **sizes | settings)
+
+
+def llava() -> nn.Module:
+    """A decoder of text that sees images."""
+    sight = {
+        "model_type": "clip_vision_model",
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "image_size": 8,
+        "patch_size": 4,
+    }
+    parts = {"vision_config": sight, "text_config": {"model_type": "llama", **_DECODER}}
+    return _build("LlavaConfig", "LlavaForConditionalGeneration", **parts)
 
 
 def vit(**settings: Any) -> nn.Module:

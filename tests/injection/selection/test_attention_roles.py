@@ -44,6 +44,12 @@ def test_each_role_of_a_known_architecture_names_as_many_layers(model_type):
     assert all(re.search(r"att|\.q_lin|\.[kvo]\w*_lin", name, re.IGNORECASE) for name in together)
 
 
+def test_roles_leave_out_the_head_of_a_transformers_model():
+    found = names_of(zoo.bart("BartForSequenceClassification"), "attention:o")
+    assert len(found) == 2 + 2 * 2
+    assert all(name.endswith("attn.out_proj") for name in found)
+
+
 def names_of(model: nn.Module, targets: str) -> list[str]:
     names, problems = target_names(model, lora.LoraConfig(target_modules=targets))
     assert problems == []

@@ -169,6 +169,15 @@ def test_no_target_modules_means_the_q_and_v_slices_of_gpt2() -> None:
     assert {target.site.slices for target in targets} == {((16, True), (16, False), (16, True))}
 
 
+@pytest.mark.parametrize("suffix", ["c_attn", "attn.c_attn", "h.0.attn.c_attn"])
+def test_slices_that_are_given_come_before_the_architecture_s(suffix: str) -> None:
+    config = lora.LoraConfig(r=4, slices={suffix: [True] * 3})
+    first, second = select(zoo.gpt2(), config).targets
+    assert first.site.slices == ((16, True),) * 3
+    default = ((16, True), (16, False), (16, True))
+    assert second.site.slices == (default if suffix.startswith("h.0") else first.site.slices)
+
+
 @pytest.mark.parametrize(
     ("build", "what"),
     [
@@ -278,6 +287,10 @@ class OwnLinear(nn.Linear):
     """What its forward computes, nobody can know."""
 
 
+class OwnConv(nn.Conv1d):
+    """Nor here."""
+
+
 def _int8() -> nn.Module:
     layer = nn.Linear(4, 4)
     layer.weight = nn.Parameter(torch.ones(4, 4, dtype=torch.int8), requires_grad=False)
@@ -308,6 +321,15 @@ UNADAPTABLE = {
         lambda: nn.ConvTranspose2d(4, 4, 3),
         "has type ConvTranspose2d; transposed convolutions are not supported",
     ),
+    "transposed in one dimension": (
+        lambda: nn.ConvTranspose1d(4, 4, 3),
+        "has type ConvTranspose1d; transposed convolutions are not supported",
+    ),
+    "subclass of a convolution": (
+        lambda: OwnConv(4, 4, 3),
+        "has type OwnConv, an unregistered subclass of Conv1d; if its forward computes the same "
+        "function, register the subclass with lorakit.layers.register",
+    ),
     "subclass": (
         lambda: OwnLinear(4, 4),
         "has type OwnLinear, an unregistered subclass of Linear; if its forward computes the same "
@@ -328,6 +350,10 @@ UNADAPTABLE = {
     ),
     "parametrised": (
         lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)),
+        "is parametrized; call torch.nn.utils.parametrize.remove_parametrizations first",
+    ),
+    "parametrised convolution": (
+        lambda: nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 4, 3)),
         "is parametrized; call torch.nn.utils.parametrize.remove_parametrizations first",
     ),
     "pruned": (
@@ -359,7 +385,7 @@ def test_a_module_that_cannot_be_adapted_is_refused_by_name(name: str) -> None:
 def test_targets_says_why_a_weight_has_no_adapter(name: str) -> None:
     build, reason = UNADAPTABLE[name]
     found = lora.targets(nn.ModuleDict({"bad": build()}))
-    if name == "parametrised":  # the weight is in a child that torch adds
+    if name.startswith("parametrised"):  # the weight is in a child that torch adds
         assert found.groups == ()
     else:
         assert found.refused["bad"] == reason

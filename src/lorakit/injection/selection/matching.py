@@ -119,9 +119,7 @@ class _Finder:
 
     def target_names(self) -> list[str]:
         self.saved = self._saved_names()
-        saved = set(self.saved)
-        names = [name for name in self._included() if not within_any(name, saved)]
-        names = self._with_out_proj(names)
+        names = self._with_out_proj(self._not_saved(self._included()))
         if self.config.exclude_modules is not None:
             everything = [name for name in self.modules if self._has_weight(name)]
             given = self.config.exclude_modules
@@ -136,8 +134,14 @@ class _Finder:
         endings = self.config.target_parameters or ()
         found, problems = parameter_targets(self.model, endings)
         self.problems += problems
-        self.modules |= found
-        return list(found)
+        names = self._not_saved(found)
+        self.modules |= {name: found[name] for name in names}
+        return names
+
+    def _not_saved(self, names: Iterable[str]) -> list[str]:
+        """Those that are not in `modules_to_save`, where they train in full."""
+        saved = set(self.saved)
+        return [name for name in names if not within_any(name, saved)]
 
     def _included(self) -> list[str]:
         patterns = self.config.target_modules
@@ -156,15 +160,15 @@ class _Finder:
                 "(`lorakit.targets(model)` lists the candidates)"
             )
             return []
-        return self._matching("target_modules", self.attention.modules, list(self.modules))
+        return self._matching("target_modules", self.attention.modules, self._in_backbone())
+
+    def _in_backbone(self) -> list[str]:
+        """The names of all modules, without the head of a transformers model."""
+        body = backbone(self.model)
+        return [name for name in self.modules if body is None or within(name, body)]
 
     def _all_linear(self) -> list[str]:
-        body = backbone(self.model)
-        names = [
-            name
-            for name, module in self.modules.items()
-            if conversion.is_linear(module) and (body is None or within(name, body))
-        ]
+        names = [n for n in self._in_backbone() if conversion.is_linear(self.modules[n])]
         head = output_embeddings(self.model)
         names = [name for name in names if self.modules[name] is not head]
         if not names:
@@ -226,9 +230,9 @@ class _Finder:
     # --- settings
 
     def specify(self, names: list[str]) -> list[Target]:
-        by_role = self.attention if self.by_role else None
+        by_role = self.attention.slices if self.by_role and self.attention else {}
         given = cast("Mapping[str, Parts]", self.config.slices)
-        parts = {**(by_role.slices if by_role else {}), **given}
+        parts = {**given, **by_role, **given}  # the first key that fits counts
         self.problems += [
             f"{field}: {key!r} matches none of the target modules"
             for field, key in self.config.unmatched_keys(names)

@@ -19,8 +19,8 @@ def parameter_targets(
     names = [
         f"{name}.{leaf}"
         for name, module in model.named_modules()
-        for leaf in module._parameters
-        if name
+        for leaf, parameter in module._parameters.items()
+        if name and parameter is not None
     ]
     hits = names_by_suffix(names, endings)
     known = sorted({without_indices(name) for name in names})
