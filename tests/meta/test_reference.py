@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 
 import lorakit
@@ -91,6 +92,13 @@ def test_each_parameter_is_explained(name: str) -> None:
     value = resolve(name)
     missing = sorted(parameters(value) - explained(value))
     assert missing == [], f"the docstring of {name} does not explain {', '.join(missing)}"
+
+
+def test_the_fields_that_peft_s_config_lacks_are_named() -> None:
+    page = next(page for page in PAGES if page.name == "config.md").read_text("utf-8")
+    (named,) = re.findall(r"meanings; ([^;.]+)\sare\slorakit's own", page)
+    theirs = {field.name for field in dataclasses.fields(peft.LoraConfig)}
+    assert set(re.findall(r"`(\w+)`", named)) == parameters(lorakit.LoraConfig) - theirs
 
 
 def test_a_parameter_without_a_word_is_found() -> None:
