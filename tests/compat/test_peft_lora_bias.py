@@ -102,7 +102,7 @@ def test_folded_and_merged_it_is_what_peft_merges(name: str, tmp_path: Path) -> 
 def test_a_trained_bias_is_merged_with_what_is_added_to_it(tmp_path: Path) -> None:
     model = bert()
     model.save_pretrained(tmp_path / "base")
-    fields = {"target_modules": ["query"], "variant": "lora_bias", "bias": "lora_only"}
+    fields = {"target_modules": ["dense"], "variant": "lora_bias", "bias": "lora_only"}
     lora.inject(model, lora.LoraConfig(r=2, **fields))
     with torch.no_grad():
         for parameter in filter(lambda p: p.requires_grad, model.parameters()):
