@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lorakit.errors import ConfigError
+from lorakit.foreign_files import local_path
 from lorakit.inference.description import Description, LoadOptions, describe
 from lorakit.methods import load
 from lorakit.models.dtypes import Dtype, compute_in
@@ -16,6 +17,7 @@ from lorakit.models.vocabulary import fit_vocabulary
 from lorakit.recipe.data import split, tested
 from lorakit.recipe.schema import Recipe
 from lorakit.runs.beside import settle_tokens
+from lorakit.runs.origin import require_same_rows
 from lorakit.tasks.base import Task
 from lorakit.tasks.batching import TOKENS
 from lorakit.tasks.padding import require_padding
@@ -74,10 +76,13 @@ def open_session(
 def evaluation_tables(opened: Opened, data: str | None) -> dict[str, Any]:
     """The tables to evaluate on: `data`, else a run's test rows, else the task's own test set.
 
-    Raises ConfigError for an adapter alone whose task has no test set.
+    Raises ConfigError for an adapter alone whose task has no test set, StateError for a run whose
+    test rows are no longer those that it was begun with.
     """
     if data is None and opened.recipe is not None:
-        return tested(split(opened.recipe.data))
+        tables = tested(split(opened.recipe.data))
+        require_same_rows(local_path(opened.source), tables, opened.task.known_columns)
+        return tables
     source = data or opened.spec.hub
     if source is None:
         raise ConfigError(

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lorakit.digests import SHA256
+from lorakit.digests import SHA256, values_digest
 from lorakit.errors import FormatError, StateError
 from lorakit.files import atomic_write_text
 from lorakit.foreign_files import read_json
@@ -26,6 +26,7 @@ ORIGIN = "origin.json"
 Facts = Mapping[str, Mapping[str, Any]]
 """Values by section and name; long ones as `lorakit.digests` has them."""
 
+_ROWS = 1000
 _MAY_GROW = ("task", "config")
 """Sections that a newer version may have more names in."""
 
@@ -43,6 +44,41 @@ def require_same_origin(output: Path, facts: Facts) -> None:
         raise StateError(
             f"The run in {output} was begun with something else, and would go on with a mixture; "
             "bring back what it was begun with, or choose another output:",
+            changed,
+        )
+
+
+def row_facts(tables: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    """Of each table its number of rows, and the digest of each of these columns that it has."""
+    facts: dict[str, Any] = {}
+    for name, table in tables.items():
+        facts[f"{name}: rows"] = len(table)
+        for column in columns:
+            if column in table.column_names:
+                facts[f"{name}: column {column}"] = rows_digest(table.select_columns([column]))
+    return facts
+
+
+def rows_digest(table: Any) -> str:
+    """The digest of a table's rows, in their order."""
+    return values_digest(table.iter(_ROWS))
+
+
+def require_same_rows(run: Path, tables: Mapping[str, Any], columns: Sequence[str]) -> None:
+    """Raise StateError if these tables of a run are not those that it began with.
+
+    It names what has changed. A run that did not write down what it began with passes.
+    """
+    if not (run / ORIGIN).exists():
+        return
+    there, here = _read(run)["facts"].get("data", {}), row_facts(tables, columns)
+    known = [name for name in here if name in there]
+    old, new = ({"data": {name: facts[name] for name in known}} for facts in (there, here))
+    if changed := group_layers(_changes(old, new)):
+        raise StateError(
+            f"The rows of the run in {run} are no longer those that it was begun with, so its test "
+            "rows may be among those that it has learned; bring its data back, or pass --data FILE "
+            "with rows to measure it on:",
             changed,
         )
 

@@ -12,10 +12,9 @@ from torch import nn
 
 from lorakit.digests import tensors_digest, values_digest
 from lorakit.injection.selection.naming import within
-from lorakit.runs.origin import Facts
+from lorakit.runs.origin import Facts, row_facts, rows_digest
 from lorakit.tasks.base import Task
 
-_ROWS = 1000
 _VOLATILE = ("transformers_version",)
 """Entries of a config that say who wrote it."""
 
@@ -29,15 +28,9 @@ def origin_of(
     head: Sequence[str],
 ) -> Facts:
     """What a run on these tables begins with; `model` is the base, `head` what is new in it."""
-    rows: dict[str, Any] = {}
-    for name, table in tables.items():
-        rows[f"{name}: rows"] = len(table)
-        for column in task.known_columns:
-            if column in table.column_names:
-                rows[f"{name}: column {column}"] = _rows_digest(table.select_columns([column]))
-        rows[f"{name}: tokens and labels"] = _rows_digest(encoded[name])
+    tokens = {f"{name}: tokens and labels": rows_digest(rows) for name, rows in encoded.items()}
     return {
-        "data": rows,
+        "data": {**row_facts(tables, task.known_columns), **tokens},
         "task": json.loads(json.dumps({"name": task.name, **asdict(task)}, default=str)),
         "tokenizer": _tokenizer_facts(tokenizer),
         "config": _config_facts(model),
@@ -54,10 +47,6 @@ def weight_digests(model: nn.Module, but: Sequence[str] = ()) -> dict[str, str]:
     }
     with ThreadPoolExecutor() as threads:  # hashing lets other threads run
         return dict(zip(state, threads.map(tensors_digest, state.values()), strict=True))
-
-
-def _rows_digest(table: Any) -> str:
-    return values_digest(table.iter(_ROWS))
 
 
 def _tokenizer_facts(tokenizer: Any) -> dict[str, Any]:
