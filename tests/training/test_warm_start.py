@@ -120,6 +120,15 @@ def test_a_head_for_other_labels_is_new_though_as_many(encoder, reviews, source,
     assert any("pooler" in name for name in kept["loaded"])
 
 
+def test_the_labels_of_a_run_on_the_hub_are_known(source, monkeypatch, tmp_path):
+    def snapshot_download(hub_id: str, **_: Any) -> str:
+        return str(source / "adapter")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    assert module.source_labels("user/run") == ("neg", "pos")
+
+
 def test_the_result_says_what_was_taken(encoder, ratings, source, tmp_path):
     said: list[str] = []
     recipe = tiny.recipe(

@@ -33,7 +33,6 @@ def finished_run(source: str, revision: str | None = None) -> FinishedRun | None
         raise ConfigError(
             f"revision={revision!r} is for an adapter on the Hub, and {directory} is a run."
         )
-    recipe = from_mapping(load_recipe(directory / RECIPE))
     if not (directory / ADAPTER).is_dir():
         raise FormatError(missing_adapter(directory))
-    return FinishedRun(recipe, directory / ADAPTER)
+    return FinishedRun(from_mapping(load_recipe(directory / RECIPE)), directory / ADAPTER)

@@ -114,7 +114,7 @@ def _warm_start(recipe: Recipe, model: Any, task: Task, place: Workplace) -> War
         return None
     with place.process.main_process_first():  # it may be downloaded
         bundle = read_source(recipe.init_adapter, recipe.lora.lora_alpha)
-    there = source_labels(recipe.init_adapter)
+        there = source_labels(recipe.init_adapter)
     start = warm_start(model, bundle, recipe.init_adapter, task.class_names, there)
     if {*output_layer(dict(model.named_parameters()))} & {*start.loaded}:
         unfold_units(model, task)

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from lorakit.checkpoint import AdapterBundle, read
+from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.fingerprint import compare
 from lorakit.checkpoint.late_names import in_model_names
 from lorakit.errors import FormatError, MismatchError, MissingAlphaError
@@ -28,8 +27,8 @@ from lorakit.layers.conversion import lora_layers
 from lorakit.methods import find
 from lorakit.methods.registry import with_adapters
 from lorakit.models.heads import output_layer
-from lorakit.runs.directory import ADAPTER, RECIPE, missing_adapter
-from lorakit.tasks.task_file import load_task
+from lorakit.runs.adapter_place import place_of
+from lorakit.runs.beside import stored_task
 from lorakit.variants import ModuleAdapter, RowsSite, Site
 from lorakit.variants.trainable_tokens import rows_of
 
@@ -57,8 +56,7 @@ class WarmStart:
 
 def source_labels(source: str) -> tuple[str, ...]:
     """The class names of the source, in the order of the logits; empty if it has none."""
-    run = Path(source)
-    task = load_task(run / ADAPTER if (run / RECIPE).is_file() else run)
+    task = stored_task(place_of(source).directory())
     return () if task is None else task.class_names
 
 
@@ -68,15 +66,11 @@ def read_source(source: str, lora_alpha: float) -> AdapterBundle:
     Raises FormatError if there is none, the run is not finished, or its method is not one whose
     adapters can be taken.
     """
-    path: str | Path = source
-    if (Path(source) / RECIPE).is_file():
-        path = Path(source) / ADAPTER
-        if not path.is_dir():
-            raise FormatError(missing_adapter(Path(source)))
+    place = place_of(source)
     try:
-        bundle = read(path)
+        bundle = place.read()
     except MissingAlphaError:
-        bundle = read(path, lora_alpha)
+        bundle = place.read(lora_alpha)
     if not find(bundle.method).has_adapters:
         raise FormatError(
             f"{source} was trained with the method {bundle.method}, and init_adapter takes the "
