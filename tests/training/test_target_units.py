@@ -23,6 +23,7 @@ from lorakit.tasks.regression import Regression
 from lorakit.training import train
 from lorakit.training.target_units import fold_units, unfold_units
 from tests.training import tiny
+from tests.training.printed import run_lines
 
 PRICES = {"good": 1234.56, "bad": 1198.07}
 TRAINING = {"max_steps": 40, "evaluations": 1, "learning_rate": 0.01}
@@ -96,7 +97,11 @@ def test_a_head_without_a_bias_leaves_the_mean_with_the_task(decoder, tmp_path):
     assert all(1100 < value < 1300 for value in found)
     merged = merge_files(f"{recipe.output}/adapter", None, tmp_path / "merged")
     assert f"the number is the model's logit + {mean}" in str(merged)
-    assert f"# the number is the logit + {mean}" in usage(recipe.output)
+    printed = usage(recipe.output)
+    assert f"# the number is the logit + {mean}" in printed
+    for tool in ("lorakit", "peft"):
+        logits = logits_of(run_lines(printed, tool)["model"], session, rows)
+        assert [logit + mean for logit in logits] == pytest.approx(found, abs=0.01)
 
 
 def test_an_interrupted_run_ends_with_the_same_head(encoder, tmp_path):

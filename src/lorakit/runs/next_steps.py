@@ -78,8 +78,8 @@ def python_lines(
         f'model = {auto_class}.from_pretrained("{base}"{_arguments(recipe, task)})',
         *(_RESIZING if resized else []),
         *([stop] if generates else []),
-        f'lora.load_adapter(model, "{adapter}")',
         *([f"# the number is the logit + {mean}"] if (mean := _mean(task)) else []),
+        f'lora.load_adapter(model, "{adapter}")',
     ]
 
 
