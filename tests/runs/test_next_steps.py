@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from lorakit.recipe.schema import Recipe
 from lorakit.recipe.yaml_file import to_yaml
+from lorakit.runs.directory import missing_adapter
 from lorakit.runs.next_steps import usage
 from lorakit.training import train
 from tests.training import tiny
@@ -40,3 +42,18 @@ def test_without_a_revision_none_is_printed(recipe: Recipe, tmp_path: Path) -> N
     (tmp_path / "run/recipe.yaml").write_text(to_yaml(replace(recipe, revision=None)))
     assert "revision=" not in (printed := usage(str(tmp_path / "run")))
     assert "--revision" not in printed
+
+
+def test_what_is_printed_runs_for_a_place_with_spaces_and_quotes(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    place = Path(shutil.copytree(recipe.output, tmp_path / 'my "first" run'))
+    printed = usage(str(place))
+    assert run_lines(printed)["model"].name_or_path == recipe.base
+    (generate,) = [line for line in printed.splitlines() if "lorakit generate" in line]
+    assert shlex.split(generate) == ["lorakit", "generate", str(place), "--prompt", "..."]
+    served = shlex.split(printed.splitlines()[-1])
+    assert served[-2:] == ["--lora-modules", f'my "first" run={place}/adapter']
+    (place / "result.json").unlink()
+    again = shlex.split(missing_adapter(place).partition("with: ")[2])
+    assert again == ["lorakit", "train", f"{place}/recipe.yaml", "--output", str(place)]

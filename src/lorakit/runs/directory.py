@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -122,7 +123,7 @@ def result_content(file: Path, required: Collection[str] | None = None) -> dict[
 
 def missing_adapter(directory: Path) -> str:
     """Why a run has no adapter, and what to do."""
-    again = f"lorakit train {directory / RECIPE} --output {directory}"
+    again = shlex.join(["lorakit", "train", str(directory / RECIPE), "--output", str(directory)])
     if not (directory / RESULT).exists():
         return (
             f"{directory} is an unfinished run, which has no adapter yet; finish it first with: "

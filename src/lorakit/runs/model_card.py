@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def _use(run: SharedRun) -> list[str]:
     columns = len(run.recipe.data.text or ())
     commands = command_lines(run.repo, run.task.generates, columns)
     if run.base is None:
-        commands = [f"{command} --base {run.base_name}" for command in commands]
+        commands = [f"{command} --base {shlex.quote(run.base_name)}" for command in commands]
     code = python_lines(
         run.directory, run.recipe, run.bundle, run.task, adapter=run.repo, base=run.base_name
     )

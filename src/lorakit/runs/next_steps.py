@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 
 from lorakit.checkpoint import AdapterBundle, read, vllm
@@ -36,6 +38,7 @@ def usage(output: str) -> str:
 
 def command_lines(source: str, generates: bool, columns: int) -> list[str]:
     """The commands that use a run or an adapter; `columns` are those that its task reads."""
+    source = shlex.quote(source)
     if generates:
         return [f'lorakit generate {source} --prompt "..."']
     from_texts = [f'lorakit predict {source} --text "..."'] if columns == 1 else []
@@ -66,21 +69,26 @@ def python_lines(
     model = meta_model(recipe.base, recipe.revision, auto_class)
     resized = new_size(model, bundle, load_tokenizer(run / ADAPTER)) is not None
     names = [auto_class, "AutoTokenizer", *(["GenerationConfig"] if generates else [])]
-    adapter, base = adapter or f"{run}/{ADAPTER}", base or recipe.base
+    adapter, base = _literal(adapter or f"{run}/{ADAPTER}"), _literal(base or recipe.base)
     continues = isinstance(task, CausalTask) and task.text_model.continues_prompt
     side = ', padding_side="left"' if continues else ""
-    stop = f'model.generation_config = GenerationConfig.from_pretrained("{adapter}")'
+    stop = f"model.generation_config = GenerationConfig.from_pretrained({adapter})"
     return [
         *(["import torch"] if resized else []),
         "import lorakit as lora",
         f"from transformers import {', '.join(names)}",
-        f'tokenizer = AutoTokenizer.from_pretrained("{adapter}"{side})',
-        f'model = {auto_class}.from_pretrained("{base}"{_arguments(recipe, task)})',
+        f"tokenizer = AutoTokenizer.from_pretrained({adapter}{side})",
+        f"model = {auto_class}.from_pretrained({base}{_arguments(recipe, task)})",
         *(_RESIZING if resized else []),
         *([stop] if generates else []),
         *([f"# the number is the logit + {mean}"] if (mean := _mean(task)) else []),
-        f'lora.load_adapter(model, "{adapter}")',
+        f"lora.load_adapter(model, {adapter})",
     ]
+
+
+def _literal(text: str | None) -> str:
+    """The string as Python writes it, with double quotes around it."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _mean(task: Task | None) -> float:
@@ -93,7 +101,7 @@ def _arguments(recipe: Recipe, task: Task | None) -> str:
     has_head = task is not None and not task.generates
     labels = task.head().get("num_labels") if task is not None else None
     arguments = {
-        f'revision="{recipe.revision}"': recipe.revision is not None,
+        f"revision={_literal(recipe.revision)}": recipe.revision is not None,
         f"num_labels={labels}": labels is not None,
         "pad_token_id=tokenizer.pad_token_id": has_head,
         f"adapter_kwargs={WITHOUT_ADAPTER}": holds_adapter(recipe.base, recipe.revision),
@@ -105,7 +113,7 @@ def peft_lines(adapter: str) -> list[str]:
     """The same in PEFT, instead of the last line of `python_lines`."""
     return [
         "from peft import PeftModel",
-        f'model = PeftModel.from_pretrained(model, "{adapter}")',
+        f"model = PeftModel.from_pretrained(model, {_literal(adapter)})",
     ]
 
 
@@ -113,10 +121,9 @@ def _in_vllm(recipe: Recipe, output: str, bundle: AdapterBundle, generates: bool
     if obstacles := vllm.obstacles(bundle):
         return f"vLLM cannot serve this adapter: {'; '.join(obstacles)}."
     adapter = f"{output}/{ADAPTER}"
-    served = f"--generation-config {adapter}" if generates else "--runner pooling"
-    base = recipe.base if recipe.revision is None else f"{recipe.base} --revision {recipe.revision}"
-    return (
-        "In vLLM, where it supports LoRA for this architecture:\n"
-        f"  vllm serve {base} {served} --enable-lora --max-lora-rank {vllm.max_rank(bundle)} "
-        f"--lora-modules {Path(output).name}={adapter}"
-    )
+    revision = [] if recipe.revision is None else ["--revision", recipe.revision]
+    served = ["--generation-config", adapter] if generates else ["--runner", "pooling"]
+    served += ["--enable-lora", "--max-lora-rank", str(vllm.max_rank(bundle))]
+    named = f"{Path(output).name}={adapter}"
+    command = ["vllm", "serve", recipe.base, *revision, *served, "--lora-modules", named]
+    return f"In vLLM, where it supports LoRA for this architecture:\n  {shlex.join(command)}"
