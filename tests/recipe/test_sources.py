@@ -162,6 +162,14 @@ def test_what_names_no_files_is_refused(train: Any, message: str) -> None:
         recipe(train)
 
 
+def test_weights_that_leave_no_row_are_refused(two: tuple[str, str]) -> None:
+    said = r"The weights of data\.train leave no row for training; raise them\."
+    with pytest.raises(ConfigError, match=said):
+        tables_of({two[0]: 0.01})
+    with pytest.raises(ConfigError, match=said):  # of 40 rows one, of the 10 that are left none
+        tables_of({two[0]: 0.02}, test=30)
+
+
 def test_files_and_weights_are_set_and_saved(tmp_path: Path) -> None:
     plain = {"base": "b", "output": "o"}
     listed = from_mapping(with_settings(plain, ["data.train=a.csv,b.csv"]))

@@ -22,6 +22,7 @@ from lorakit.recipe.schema import Recipe
 from lorakit.recipe.sources import (
     Source,
     mixed_table,
+    seen_rows,
     set_apart,
     shares_text,
     whole_table,
@@ -183,7 +184,7 @@ def with_guesses(recipe: Recipe, log: Log) -> Recipe:
     if len(sources) > 1 or any(source.weight != 1 for source in sources):
         log(f"an epoch sees, but for the rows that are set apart: {shares_text(sources)}")
     left = remaining_rows(data, _test(data), len(table)) / len(table)
-    seen = sum(source.rows() for source in sources) / len(table)
+    seen = seen_rows(sources) / len(table)
     pieces = learned.example_count(table, columns.text or (), data.max_length)
     rows = max(1, round(left * seen * len(table)))
     examples = math.ceil(left * seen * pieces * drawn_size(data, rows) / rows)

@@ -47,8 +47,16 @@ def whole_table(sources: Sequence[Source]) -> Any:
     return joined({source.name: source.table for source in sources})
 
 
+def seen_rows(sources: Sequence[Source]) -> int:
+    """How many rows an epoch sees of all files; raises ConfigError for none."""
+    if rows := sum(source.rows() for source in sources):
+        return rows
+    raise ConfigError("The weights of data.train leave no row for training; raise them.")
+
+
 def mixed_table(sources: Sequence[Source], seed: int) -> Any:
-    """All rows as often as an epoch sees them."""
+    """All rows as often as an epoch sees them; raises ConfigError for none."""
+    seen_rows(sources)
     return joined({source.name: source.weighted(seed) for source in sources})
 
 
@@ -58,7 +66,7 @@ def shares_text(sources: Sequence[Source]) -> str:
     >>> shares_text([Source("a.csv", range(100)), Source("b.csv", range(50), 2)])
     'a.csv 100 of 100 rows (50%), b.csv 100 of 50 rows (50%)'
     """
-    whole = sum(source.rows() for source in sources)
+    whole = seen_rows(sources)
     return ", ".join(
         f"{source.name} {source.rows():,} of {plural(len(source.table), 'row')} "
         f"({source.rows() / whole:.0%})"
