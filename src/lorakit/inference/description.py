@@ -33,7 +33,8 @@ class LoadOptions:
     """What the caller knows about an adapter; None: as in its files."""
 
     base: str | None = None
-    """Directory or hub id of the base model."""
+    """Directory or hub id of the base model; another one than a run's is read at its newest
+    revision."""
     lora_alpha: float | None = None
     """For files that do not store it (loralib's)."""
     revision: str | None = None
@@ -113,15 +114,15 @@ def _of_run(
     source: str, run: FinishedRun, bundle: AdapterBundle, options: LoadOptions
 ) -> Description:
     adapter, base = run.adapter, options.base or run.recipe.base
-    recipe = replace(run.recipe, base=base)
+    revision = run.recipe.revision if base == run.recipe.base else None
+    recipe = replace(run.recipe, base=base, revision=revision)
     stored = load_task(adapter) or _task_again(recipe, bundle)
     task = _deciding(_adopted(stored, options, source), options)
     own = load_own_tokenizer(adapter)
     spec = task_spec(options.task or recipe.data.task or task.name)
     dtype = inference_dtype(recipe.training.dtype)
-    revision, file = recipe.revision, str(adapter)
     return Description(
-        source, base, revision, bundle, file, adapter, own, task, spec, recipe, dtype
+        source, base, revision, bundle, str(adapter), adapter, own, task, spec, recipe, dtype
     )
 
 

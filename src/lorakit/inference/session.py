@@ -103,7 +103,7 @@ def settled(described: Description, model: Any) -> Session:
     Raises ConfigError for a tokenizer that cannot pad, FormatError for damaged files.
     """
     own, task = described.tokenizer, described.task
-    tokenizer = load_tokenizer(described.base) if own is None else own
+    tokenizer = load_tokenizer(described.base, described.revision) if own is None else own
     settle_tokens(model, tokenizer, task, described.directory)
     require_padding(tokenizer, task)
     return Session(

@@ -110,11 +110,12 @@ def read_many(
     a base.
     """
     described = _each(sources, options or LoadOptions(), default_task)
-    bases = {found.base for found in described.values() if found.tokenizer is None}
-    of_bases = {base: load_tokenizer(base) for base in bases}
-    require_one_base(
-        described, {n: found.tokenizer or of_bases[found.base] for n, found in described.items()}
-    )
+    bases = {(one.base, one.revision) for one in described.values() if one.tokenizer is None}
+    of_bases = {base: load_tokenizer(*base) for base in bases}
+    tokenizers = {
+        name: one.tokenizer or of_bases[one.base, one.revision] for name, one in described.items()
+    }
+    require_one_base(described, tokenizers)
     return described
 
 
@@ -193,7 +194,8 @@ def _base_alone(described: Described) -> Description | None:
     alike = all(_reading(found.task) == _reading(task) for found in described.values())
     if not isinstance(task, CausalTask) or not alike:
         return None
-    limit = text_limit(load_tokenizer(first.base), first.base, first.revision)
+    tokenizer = load_tokenizer(first.base, first.revision)
+    limit = text_limit(tokenizer, first.base, first.revision)
     task = replace(task, max_length=limit, end_token=None)
     return replace(first, source=first.base, directory=None, tokenizer=None, recipe=None, task=task)
 
