@@ -34,7 +34,9 @@ def test_each_adapter_becomes_a_run(run, recipe, tmp_path):
     assert code == 0, err
     assert "small: step 4 of 4" in out
     assert "large: step 6 of 6" in out
-    assert f"adapters  {tmp_path}/runs/NAME/adapter" in out
+    for name in ("small", "large"):
+        (line,) = [line for line in out.splitlines() if line.startswith(f"{name} ")]
+        assert line.endswith(f"  {tmp_path}/runs/{name}/adapter")
     for name, steps in {"small": 4, "large": 6}.items():
         result = json.loads((tmp_path / "runs" / name / "result.json").read_text())
         assert result["steps"] == steps
@@ -44,6 +46,19 @@ def test_each_adapter_becomes_a_run(run, recipe, tmp_path):
     code, out, _ = run("train", recipe, "--set", "training.warmup_ratio=0", "--json")
     assert code == 0
     assert list(json.loads(out)) == ["small", "large"]
+
+
+def test_each_adapter_has_an_output_of_its_own(run, recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = "  one: {{ output: here/deep/one }}\n  two: {{ output: {there}/two }}\n"
+    text = recipe.read_text()
+    head = text[: text.index("  small:")]
+    recipe.write_text(head + one.format(there=tmp_path))
+    code, out, err = run("train", recipe, "--set", "training.max_steps=1")
+    assert code == 0, err
+    ends = [line.rpartition("  ")[2] for line in out.splitlines()[-2:]]
+    assert ends == ["here/deep/one/adapter", f"{tmp_path}/two/adapter"]
+    assert all((tmp_path / end / "adapter_config.json").is_file() for end in ends)
 
 
 def test_a_dry_run_shows_each_and_writes_nothing(run, recipe, tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from os.path import commonpath
 from typing import TYPE_CHECKING
 
 import typer
@@ -47,7 +46,7 @@ def _show_previews(recipes: Mapping[str, Recipe], as_json: bool) -> None:
 
 
 def _closing(results: Mapping[str, RunResult]) -> str:
-    """The end of the output for people: a line of metrics for each, and where they are."""
+    """The end of the output for people: a line of metrics for each, and where its adapter is."""
     from lorakit.runs.directory import ADAPTER
     from lorakit.text import table
 
@@ -56,6 +55,7 @@ def _closing(results: Mapping[str, RunResult]) -> str:
         for name, result in results.items()
     ]
     width = max(map(len, rows))
-    lines = table([*row, *[""] * (width - len(row))] for row in rows)
-    where = commonpath([result.output for result in results.values()])
-    return "\n".join(["", *lines, "", f"adapters  {where}/NAME/{ADAPTER}"])
+    places = [f"{result.output}/{ADAPTER}" for result in results.values()]
+    padded = ([*row, *[""] * (width - len(row))] for row in rows)
+    lines = table([*row, place] for row, place in zip(padded, places, strict=True))
+    return "\n".join(["", *lines])
