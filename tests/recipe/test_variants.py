@@ -35,6 +35,19 @@ def test_a_name_with_a_dot_is_built_on_the_one_before_it():
     assert (recipe.training.learning_rate, recipe.training.seed) == (5e-4, 42)
 
 
+@pytest.mark.parametrize(
+    ("train", "expected"),
+    [
+        (["{task}.csv", "more.csv"], ("rte.csv", "more.csv")),
+        ({"{task}.csv": 2, "more.csv": 0.5}, {"rte.csv": 2, "more.csv": 0.5}),
+    ],
+)
+def test_the_name_of_a_task_stands_in_lists_and_keys_too(train, expected):
+    data = {"train": train, "text": ["{task}_text"], "task": "classification"}
+    recipe = from_mapping(with_settings({**FILE, "data": data}, ["task=rte"]))
+    assert (recipe.data.train, recipe.data.text) == (expected, ("rte_text",))
+
+
 def test_the_file_itself_may_choose_and_the_choice_leaves_the_file_as_it_was():
     before = {**FILE, "tasks": dict(FILE["tasks"])}
     mapping = with_settings({**FILE, "task": "rte"}, [])

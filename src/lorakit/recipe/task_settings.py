@@ -35,9 +35,11 @@ def settings_of(mapping: Mapping[str, Any], name: Any) -> dict[str, Any] | None:
 
 
 def with_task_name(value: Any, name: object) -> Any:
-    """The value with `{task}` replaced by the task's name."""
+    """The value with `{task}` replaced by the task's name, in strings, lists and keys."""
     if isinstance(value, Mapping):
-        return {key: with_task_name(part, name) for key, part in value.items()}
+        return {with_task_name(k, name): with_task_name(part, name) for k, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_task_name(part, name) for part in value]
     return value.replace(_PLACE, str(name)) if isinstance(value, str) else value
 
 
