@@ -65,7 +65,8 @@ def evaluate(
     session = open_session(source, loading)
     tables = evaluation_tables(session, data)
     options.say_reading(tables["test"], data, json)
-    name = data or ("its test set" if session.recipe is not None else str(session.spec.hub))
+    recipe = session.recipe
+    name = data or (f"its {recipe.data.measured_on} set" if recipe else str(session.spec.hub))
     show(evaluate_tables(session, tables, name, options.shows_progress(json)), json)
 
 

@@ -111,7 +111,7 @@ def train(
         print_error(f"Interrupted; the same command resumes the run in {checked.output}.", json)
         raise typer.Exit(INTERRUPTED) from None
     if is_first_process():
-        show(result if json else _closing(result), json)
+        show(result if json else _closing(result, checked.data.measured_on), json)
 
 
 def _one_or_all(files: list[str] | None) -> str | list[str] | None:
@@ -132,7 +132,7 @@ def show_preview(recipe: Recipe, as_json: bool) -> None:
         print_preview(found)
 
 
-def _closing(result: RunResult) -> str:
+def _closing(result: RunResult, measured_on: str) -> str:
     """The end of the output for people: metrics, files, and how to use the run."""
     from lorakit.inference.prediction import metric_lines
     from lorakit.runs.directory import ADAPTER, CURVE
@@ -144,7 +144,7 @@ def _closing(result: RunResult) -> str:
     return "\n".join(
         [
             "",
-            f"{result.examples['test']:,} test rows after {result.steps:,} steps, "
+            f"{result.examples['test']:,} {measured_on} rows after {result.steps:,} steps, "
             f"{result.seconds:,.0f} s, {result.trainable_parameters:,} trainable parameters:",
             *metric_lines({**result.metrics, **trivial}),
             "",

@@ -40,7 +40,7 @@ class RunResult:
     task: str
     """The task's name."""
     metrics: dict[str, float]
-    """On the test set, by name."""
+    """On the set that `data.measured_on` names, by name."""
     trainable_parameters: int
     """Numbers that were trained, those of a head too."""
     adapter_bytes: int
@@ -74,7 +74,7 @@ class RunResult:
     dtype: str | None = None
     """fp32, bf16 or fp16, with `auto` resolved."""
     baseline: dict[str, Any] | None = None
-    """`Baseline`: what an answer that looks at no text scores on the test set."""
+    """`Baseline`: what an answer that looks at no text scores on that set."""
     remarks: list[str] = field(default_factory=list)
     """Sentences about a run that learned nothing."""
 

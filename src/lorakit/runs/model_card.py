@@ -99,7 +99,8 @@ def _metrics(run: SharedRun) -> list[str]:
     if trivial := run.result.baseline:
         values[f"{trivial['metric']} of the {trivial['answer']}"] = trivial["value"]
     rows = [f"| {name} | {value:.4g} |" for name, value in values.items()]
-    return [f"| {run.result.examples['test']:,} test rows | |", "|---|---|", *rows, ""]
+    measured = f"{run.result.examples['test']:,} {run.recipe.data.measured_on} rows"
+    return [f"| {measured} | |", "|---|---|", *rows, ""]
 
 
 def _use(run: SharedRun) -> list[str]:
@@ -119,7 +120,9 @@ def _use(run: SharedRun) -> list[str]:
 
 
 def _training(run: SharedRun, method: str) -> list[str]:
-    training, examples = run.recipe.training, run.result.examples
+    training, examples = run.recipe.training, dict(run.result.examples)
+    if run.recipe.data.measured_on != "test":
+        del examples["test"]  # the same rows under another name
     rows = ", ".join(f"{count:,} {name}" for name, count in examples.items())
     lines = [
         f"Data: `{run.data_name}`, rows: {rows}",
