@@ -12,10 +12,9 @@ from transformers import TrainingArguments as Arguments
 
 from lorakit.errors import TrainingError
 from lorakit.injection.inspection.health import check_training, mark_training_start, recording_calls
+from lorakit.runs.curve import FOLLOWED
 
 CHECKED_STEPS = 3
-_FOLLOWED = ("loss", "accuracy", "f1_micro", "overall_f1", "pearson")
-"""Metrics of the validation part that progress shows."""
 
 
 class HealthCheck(TrainerCallback):
@@ -138,6 +137,6 @@ def format_metrics(numbers: dict[str, Any]) -> str:
     followed = {
         name.replace("eval_", "validation "): value
         for name, value in numbers.items()
-        if name in ("loss", *(f"eval_{metric}" for metric in _FOLLOWED))
+        if name in ("loss", *(f"eval_{metric}" for metric in FOLLOWED))
     }
     return ", ".join(f"{name} {value:.4g}" for name, value in followed.items())
