@@ -97,6 +97,20 @@ def test_rows_of_a_file_keep_their_order(run, base, adapter, tmp_path):
     ).texts
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_column_of_predictions_is_in_the_way_of_a_file_alone(run, base, adapter, tmp_path, several):
+    data = tmp_path / "prompts.jsonl"
+    data.write_text(json.dumps({"q": PROMPTS[0], "prediction": "old", "adapter": "a"}) + "\n")
+    source = ["--adapter", f"a={adapter}"] if several else [adapter]
+    asked = (*source, "--base", base, "--data", data, "--column", "q", "--max-new-tokens", 5)
+    code, out, err = run("generate", *asked, "--json")
+    assert code == 0, err
+    assert len(json.loads(out)["generated"]) == 1
+    code, _, err = run("generate", *asked, "--output", tmp_path / "out.jsonl")
+    assert code == 1
+    assert "has a column 'prediction' already" in err
+
+
 def test_drawing_repeats_with_the_seed(base, adapter):
     saved = open_session(str(adapter), LoadOptions(base=str(base)), default_task="generation")
     draw = [generate_texts(saved, PROMPTS, DecodingConfig(8, 1.5, seed=s)).texts for s in (1, 1, 2)]

@@ -160,7 +160,8 @@ def _generate(
     else:
         table = evaluation_tables(session, data)["test"]
         options.say_reading(table, data, as_json)
-        check_columns(table.column_names)
+        if output is not None:
+            check_columns(table.column_names)
         found = generate_rows(session, table, data or "test", decoding, progress, output)
     if output is not None:
         write_predictions(output, table, found.texts)
@@ -194,7 +195,8 @@ def _generate_many(
         found = generate_texts(several.load(), names, texts, settings, progress)
     elif data is not None:
         table, rows, names = several.rows(data, as_json)
-        check_columns(table.column_names)
+        if output is not None:
+            check_columns(table.column_names)
         found = generate_rows(several.load(), names, rows, data, settings, progress, output)
     else:
         own, table = several.own_rows()
