@@ -136,6 +136,7 @@ def test_what_a_tracker_wrote_of_a_failed_run_refuses_no_corrected_recipe(
         ({"tensorboard": True}, ("tensorboard",)),
         ({"tensorboard": False}, ()),
         ({"tensorboard": True, "report_to": "wandb"}, ("wandb", "tensorboard")),
+        ({"tensorboard": True, "report_to": None}, ("tensorboard",)),
         ({"report_to": "wandb"}, ("wandb",)),
         ({"report_to": ["wandb", "mlflow"]}, ("wandb", "mlflow")),
     ],
@@ -143,3 +144,10 @@ def test_what_a_tracker_wrote_of_a_failed_run_refuses_no_corrected_recipe(
 def test_a_recipe_with_the_former_setting_reads_as_one_with_names(training, expected):
     mapping = {"base": "b", "data": {"train": "t.csv"}, "output": "o", "training": training}
     assert from_mapping(mapping).training.report_to == expected
+
+
+def test_former_setting_beside_what_is_no_name_is_refused_by_its_type():
+    training = {"tensorboard": True, "report_to": 3}
+    mapping = {"base": "b", "data": {"train": "t.csv"}, "output": "o", "training": training}
+    with pytest.raises(ConfigError, match=r"report_to is 3; it must be a list of strings"):
+        from_mapping(mapping)

@@ -18,7 +18,8 @@ def with_present_names(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(training, Mapping) or not isinstance(training.get(_TENSORBOARD), bool):
         return mapping
     rest = {name: value for name, value in training.items() if name != _TENSORBOARD}
-    if training[_TENSORBOARD]:
-        named = rest.get("report_to", [])
-        rest["report_to"] = [*([named] if isinstance(named, str) else named), _TENSORBOARD]
+    named = rest.get("report_to")
+    named = [] if named is None else [named] if isinstance(named, str) else named
+    if training[_TENSORBOARD] and isinstance(named, list | tuple):  # others are refused as such
+        rest["report_to"] = [*named, _TENSORBOARD]
     return {**mapping, "training": rest}
