@@ -19,8 +19,24 @@ from lorakit.training import train
 from tests.training import tiny
 
 
+class Client:
+    """Stands for W&B's package, which has one run in a process."""
+
+    def __init__(self) -> None:
+        self.run: object | None = None
+        self.begun = 0
+
+    def init(self) -> None:
+        self.run, self.begun = object(), self.begun + 1
+
+    def finish(self) -> None:
+        self.run = None
+
+
 class Keeper(TrainerCallback):
-    """Stands for the client of a tracker: what it was told, in order."""
+    """Stands for W&B's callback, which goes on with an open run: what it was told, in order."""
+
+    wandb: ClassVar[Client]
 
     told: ClassVar[list[tuple[str, Any]]] = []
 
@@ -28,6 +44,8 @@ class Keeper(TrainerCallback):
         self.told.append(("made", os.environ.get("WANDB_DIR")))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.wandb.run is None:
+            self.wandb.init()
         self.told.append(("config", {**args.to_dict(), "run_name": args.run_name}))
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -38,7 +56,16 @@ class Keeper(TrainerCallback):
 
 
 @pytest.fixture
-def keeper(monkeypatch: pytest.MonkeyPatch) -> type[Keeper]:
+def wandb(monkeypatch: pytest.MonkeyPatch) -> Client:
+    """What the name of W&B's package imports."""
+    client = Client()
+    monkeypatch.setattr(Keeper, "wandb", client, raising=False)
+    monkeypatch.setattr("lorakit.training.trackers.import_module", {"wandb": client}.__getitem__)
+    return client
+
+
+@pytest.fixture
+def keeper(monkeypatch: pytest.MonkeyPatch, wandb: Client) -> type[Keeper]:
     """transformers' own table, in which W&B is the keeper."""
     monkeypatch.setattr(Keeper, "told", [])
     monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "wandb", Keeper)
@@ -88,6 +115,34 @@ def test_two_runs_of_one_program_have_files_of_their_own(encoder, reviews, tmp_p
     for name in ("one", "two"):
         run(encoder, reviews, tmp_path / name, ["tensorboard"])
         assert len(list((tmp_path / name / "tensorboard").glob("events.*"))) == 1
+
+
+@pytest.mark.usefixtures("keeper")
+def test_two_runs_of_one_program_are_two_of_a_tracker(encoder, reviews, tmp_path, wandb):
+    for name in ("one", "two"):
+        run(encoder, reviews, tmp_path / name, ["wandb"])
+        assert wandb.run is None
+    assert wandb.begun == 2
+
+
+@pytest.mark.usefixtures("keeper")
+def test_a_trackers_run_of_the_users_own_stays_open(encoder, reviews, tmp_path, wandb):
+    wandb.init()
+    own = wandb.run
+    run(encoder, reviews, tmp_path / "run", ["wandb"])
+    assert (wandb.run, wandb.begun) == (own, 1)
+
+
+def test_trackers_of_a_run_that_fails_end(encoder, reviews, tmp_path, keeper, wandb):
+    def stop() -> None:
+        raise TrainingError("stopped")
+
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.do_at_step(patch, 1, stop)
+        with pytest.raises(TrainingError, match="stopped"):
+            run(encoder, reviews, tmp_path / "run", ["wandb"])
+    assert [event for event, _ in keeper.told][-1] == "end"
+    assert wandb.run is None
 
 
 def test_a_place_that_the_environment_names_counts(encoder, reviews, tmp_path, monkeypatch):

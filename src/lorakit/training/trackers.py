@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,18 @@ class Trackers:
 
     def __init__(self, callbacks: Sequence[Any] = ()) -> None:
         self.callbacks = callbacks
+        self._ending: Callable[[], None] | None = None
+        """How those that have begun end; None: none is open."""
 
     def __getattr__(self, event: str) -> Callable[..., None]:
         if not event.startswith("on_"):
             raise AttributeError(event)
         return partial(self._each, event)
+
+    def on_train_begin(self, *place: Any, **told: Any) -> None:
+        """They begin."""
+        self._ending = partial(self._each, "on_train_end", *place, **told)
+        self._each("on_train_begin", *place, **told)
 
     def on_predict(self, *args: Any, **kwargs: Any) -> None:
         """What was measured is logged."""
@@ -48,8 +56,15 @@ class Trackers:
         """Log the metrics at the last step, and end."""
         told = {"model": trainer.model, "processing_class": trainer.processing_class}
         place = trainer.args, trainer.state, trainer.control
+        self._ending = partial(self._each, "on_train_end", *place, **told)
         self._each("on_log", *place, logs=dict(metrics), **told)
-        self._each("on_train_end", *place, **told)
+        self.end()
+
+    def end(self) -> None:
+        """End those that are open, with what they have."""
+        ending, self._ending = self._ending, None
+        if ending is not None:
+            ending()
 
     def _each(self, event: str, *args: Any, **kwargs: Any) -> None:
         for callback in self.callbacks:
@@ -60,7 +75,8 @@ class Trackers:
 def trackers(names: Sequence[str], output: Path) -> Iterator[Trackers]:
     """The trackers of these names; inside, files of theirs go to the run's directory.
 
-    A variable of the environment that says where they go otherwise counts.
+    What begins inside ends there, in a run that fails too; a tracker's run that was there before
+    stays open. A variable of the environment that says where files go otherwise counts.
 
     Raises ConfigError for a name that transformers does not know, MissingDependencyError for one
     whose package is not installed or set up.
@@ -68,8 +84,32 @@ def trackers(names: Sequence[str], output: Path) -> Iterator[Trackers]:
     _require_known(names)
     wanted = [_LOCATIONS[name] for name in names if name in _LOCATIONS]
     run = output.absolute()
-    with _environment({variable: value.format(run=run) for variable, value in wanted}):
-        yield Trackers(_callbacks(names))
+    where = {variable: value.format(run=run) for variable, value in wanted}
+    with _environment(where), ExitStack() as stack:
+        made = Trackers(_callbacks(names))
+        for name in _RUNS.keys() & names:
+            stack.enter_context(_own_run(name))
+        stack.callback(made.end)
+        yield made
+
+
+_RUNS: Mapping[str, Callable[[Any], Any]] = {
+    "wandb": lambda wandb: wandb.run,
+    "swanlab": lambda swanlab: swanlab.get_run(),
+}
+"""The open run of each tracker whose callback goes on with one that is open, and ends none."""
+
+
+@contextmanager
+def _own_run(name: str) -> Iterator[None]:
+    """A tracker's run that is begun inside ends there."""
+    package = import_module(name)
+    there = _RUNS[name](package)
+    try:
+        yield
+    finally:
+        if there is None and _RUNS[name](package) is not None:
+            package.finish()
 
 
 def _require_known(names: Sequence[str]) -> None:
