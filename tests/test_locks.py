@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from lorakit.errors import SaveError
-from lorakit.locks import LOCK_FILES, exclusive, new_directory
+from lorakit.locks import LOCK_FILES, exclusive, new_directory, reserved
 
 FORK = multiprocessing.get_context("fork")
 
@@ -79,6 +79,27 @@ def test_a_second_thread_is_refused(tmp_path: Path) -> None:
         thread.join()
     assert len(said) == 1
     assert said[0].startswith(f"the model is being written by process {os.getpid()} on ")
+
+
+def test_a_reserved_directory_is_held_through_what_takes_it_again(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def second() -> None:
+        try:
+            with exclusive(tmp_path):
+                said.append("both hold it")
+        except SaveError as error:
+            said.append(str(error))
+
+    with reserved(tmp_path):
+        with exclusive(tmp_path) as require_held:
+            require_held()
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    assert len(said) == 1
+    assert f"{tmp_path} is being written by process {os.getpid()}" in said[0]
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_block_that_fails_lets_go(tmp_path: Path) -> None:

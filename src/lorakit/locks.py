@@ -15,16 +15,22 @@ import os
 import shutil
 import socket
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from lorakit.errors import LorakitWarning, SaveError
 from lorakit.files import directory_for_writing, discard, flush_directory, flush_tree
 
 LOCK, NOTE = ".lorakit.lock", ".lorakit.lock.json"
 _REPLACED = ".replaced"
+_RESERVED: ContextVar[Mapping[Path, Callable[[], None]]] = ContextVar(
+    "reserved", default=MappingProxyType({})
+)
+"""The directories that are `reserved` around here, and their checks."""
 LOCK_FILES = (LOCK, NOTE)
 """The names of the files that stand in a directory while it is held, and after a kill."""
 
@@ -39,8 +45,25 @@ def exclusive(directory: Path, place: Path | None = None) -> Iterator[Callable[[
 
     Raises SaveError that names the holder if it is held already, OSError if it cannot be written.
     """
+    if (require_held := _RESERVED.get().get(directory)) is not None:
+        yield require_held
+        return
     with directory_for_writing(directory), _locked(directory, place or directory) as require_held:
         yield require_held
+
+
+@contextmanager
+def reserved(directory: Path) -> Iterator[None]:
+    """Hold a directory, as `exclusive` does, for whatever takes it by `exclusive` in this block.
+
+    So several things are written as one. Raises as `exclusive` does.
+    """
+    with exclusive(directory) as require_held:
+        token = _RESERVED.set({**_RESERVED.get(), directory: require_held})
+        try:
+            yield
+        finally:
+            _RESERVED.reset(token)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lorakit.config import LoraConfig
 from lorakit.functional.finite import is_finite
+from lorakit.text import settings
 from lorakit.variants import ModuleAdapter, RowsSite
 
 _FACTOR_TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -103,3 +104,8 @@ def missing_factors(module: str, found: Collection[str]) -> str | None:
         return None
     verb = "is" if len(missing) == 1 else "are"
     return f"{module}: {' and '.join(missing)} {verb} missing (found {', '.join(found)})"
+
+
+def unknown_text(unknown: Mapping[str, Any]) -> str:
+    """A bundle's `unknown_settings`, of which there are some, in a line of a report."""
+    return f"unknown settings of the adapter: {settings(unknown)}"

@@ -39,7 +39,7 @@ def write(
         path = local_path(path)
     except FormatError as error:
         raise SaveError(f"The adapter could not be saved: {error}") from error
-    codec = _default_for(bundle) if format is None else codec_named(format)
+    codec = default_codec(bundle) if format is None else codec_named(format)
     codec = codec if base is None else codec.for_base(base)
     if problems := _problems(codec, bundle):
         headline = f"This adapter cannot be saved in the format {codec.name}:"
@@ -128,6 +128,7 @@ def _writable() -> dict[str, Codec]:
     return {name: codec for name, codec in FORMATS.items() if isinstance(codec, Codec)}
 
 
-def _default_for(bundle: AdapterBundle) -> Codec:
+def default_codec(bundle: AdapterBundle) -> Codec:
+    """The format in which this bundle is written where none is named."""
     chosen = (codec for codec in _writable().values() if codec.is_default_for(bundle))
     return next(chosen, NATIVE)

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from lorakit.checkpoint import AdapterBundle, read, write
+from lorakit.checkpoint.bundle import unknown_text
 from lorakit.checkpoint.formats.codec import Codec
 from lorakit.checkpoint.renaming import renamed_by, renaming_text
 from lorakit.checkpoint.writing import codec_named
 from lorakit.derivation.derived import require_free
+from lorakit.derivation.replacement import replacement
 from lorakit.errors import ConfigError, SaveError
-from lorakit.files import undone_on_error
 from lorakit.foreign_files import local_path
 from lorakit.injection.transfer.loading import fit
 from lorakit.models.loading import load_config, meta_model
@@ -59,6 +60,8 @@ class Conversion:
     """What has to be passed to whatever reads it, by its name there."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Name of a module -> its name in the source, where that is another one."""
+    unknown_settings: Mapping[str, Any] = field(default_factory=dict)
+    """Those in the source that lorakit does not know, and has not written."""
 
     def __str__(self) -> str:
         lines = [
@@ -71,6 +74,8 @@ class Conversion:
             lines.append(renaming_text(self.renamed))
         if self.not_stored:
             lines.append(f"not in this format: {', '.join(self.not_stored)}")
+        if self.unknown_settings:
+            lines.append(unknown_text(self.unknown_settings))
         if self.reader_options:
             options = ", ".join(f"{name} {value:g}" for name, value in self.reader_options.items())
             lines.append(f"to be passed to whatever reads it: {options}")
@@ -97,7 +102,8 @@ def convert(
 
     Raises FormatError for the source, ConfigError for a missing `base`, MismatchError for one that
     the adapter does not fit, SaveError for what the format cannot hold and for a `target` that
-    exists without `overwrite`, or holds a model.
+    exists without `overwrite`, holds a model, cannot be written, or is being written by another
+    process or thread.
     """
     codec = codec_named(format)
     place = place_of(source, revision, subfolder)
@@ -112,7 +118,7 @@ def convert(
         codec = codec.for_base(config)
     bundle = bundle if config is None else _without_base_copies(bundle, config)
     require_free(target, overwrite, config)
-    with undone_on_error(local_path(target)):
+    with replacement(local_path(target), codec):
         write(bundle, target, format, base=config)
         return _report(bundle, codec, target)
 
@@ -172,6 +178,7 @@ def _report(bundle: AdapterBundle, codec: Codec, target: Path) -> Conversion:
         not_stored=lost,
         reader_options=options,
         renamed=bundle.renamed,
+        unknown_settings=bundle.unknown_settings,
     )
 
 

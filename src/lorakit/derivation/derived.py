@@ -6,7 +6,7 @@ Tokenizer, task and stop tokens come along where all that have such a file have 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,13 @@ from lorakit.algebra import Deviation, Outcome
 from lorakit.algebra.outcome import describe
 from lorakit.base_checkpoints.layout import PICKLES, WEIGHTS
 from lorakit.checkpoint import AdapterBundle, read, write
+from lorakit.checkpoint.bundle import unknown_text
 from lorakit.checkpoint.formats.registry import FORMATS
+from lorakit.checkpoint.writing import default_codec
+from lorakit.derivation.replacement import replacement
 from lorakit.errors import FormatError, MissingAlphaError, SaveError
-from lorakit.files import atomic_write, undone_on_error
-from lorakit.foreign_files import local_path
+from lorakit.files import atomic_write
+from lorakit.foreign_files import local_path, read_bytes
 from lorakit.runs.adapter_place import place_of
 from lorakit.runs.directory import ADAPTER, BESIDE, RECIPE
 
@@ -41,9 +44,15 @@ class Derived:
     parameters: int
     """In the adapter."""
     error: Deviation
+    unknown_settings: Mapping[str, Any] = field(default_factory=dict)
+    """Those in the files of its sources that lorakit does not know, and has not written."""
 
     def __str__(self) -> str:
-        return f"{self.output}: {self.parameters:,} parameters, " + describe(self.error, self.ranks)
+        made = describe(self.error, self.ranks)
+        lines = [f"{self.output}: {self.parameters:,} parameters, {made}"]
+        if self.unknown_settings:
+            lines.append(unknown_text(self.unknown_settings))
+        return "\n".join(lines)
 
 
 def open_source(
@@ -103,9 +112,13 @@ def _is_model(place: Path) -> bool:
 
 
 def write_derived(outcome: Outcome, directories: Sequence[Path | None], output: Path) -> Derived:
-    """Write the adapter and what stands in the directories of those that it is made of."""
+    """Write the adapter and what stands in the directories of those that it is made of.
+
+    Raises FormatError for a file there that cannot be read, SaveError if it cannot be written or
+    another process or thread writes there; what was there stays.
+    """
     common = _common_files(directories)
-    with undone_on_error(local_path(output)):
+    with replacement(local_path(output), default_codec(outcome.bundle)):
         path = write(outcome.bundle, output)
         for name in {file.name for file in _beside(path)} - common.keys():
             (path / name).unlink()  # of the adapter that was replaced
@@ -118,6 +131,7 @@ def write_derived(outcome: Outcome, directories: Sequence[Path | None], output: 
         ranks={name: adapter.spec.r for name, adapter in adapters.items()},
         parameters=sum(adapter.parameters for adapter in adapters.values()),
         error=outcome.error,
+        unknown_settings=outcome.bundle.unknown_settings,
     )
 
 
@@ -126,7 +140,10 @@ def _common_files(directories: Iterable[Path | None]) -> dict[str, bytes]:
     found: dict[str, set[bytes]] = {}
     for directory in directories:
         for file in [] if directory is None else _beside(directory):
-            found.setdefault(file.name, set()).add(file.read_bytes())
+            try:
+                found.setdefault(file.name, set()).add(read_bytes(file))
+            except OSError as error:
+                raise FormatError(f"{file} cannot be read: {error}") from error
     return {name: contents.pop() for name, contents in found.items() if len(contents) == 1}
 
 

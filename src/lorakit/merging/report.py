@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lorakit.checkpoint.bundle import unknown_text
 from lorakit.checkpoint.fingerprint import verdict
 from lorakit.checkpoint.renaming import renaming_text
-from lorakit.text import plural, settings, table
+from lorakit.text import plural, table
 
 _LISTED = 12
 """Layers in the printed table, those that lost most; JSON has all of them."""
@@ -80,7 +81,7 @@ class MergedFiles:
         if self.renamed_modules:
             lines.append(renaming_text(self.renamed_modules))
         if self.unknown_settings:
-            lines.append(f"unknown settings of the adapter: {settings(self.unknown_settings)}")
+            lines.append(unknown_text(self.unknown_settings))
         if self.added_mean:
             lines.append(f"the number is the model's logit + {self.added_mean}")
         return lines
