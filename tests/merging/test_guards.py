@@ -79,6 +79,16 @@ def test_output_that_holds_or_is_in_what_is_merged_is_refused(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_output_that_holds_the_file_of_the_adapter_is_refused(
+    base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    mine = models.save(models.llama, tmp_path / "mine")
+    alone = shutil.copy(adapter / "adapter_model.safetensors", mine / "model_lora.safetensors")
+    match = "mine holds an adapter that is merged; pass another --output"
+    refused(SaveError, match, alone, base, mine, overwrite=True)
+    assert alone.read_bytes() == (adapter / "adapter_model.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize("kind", ["empty", "dangling"])
 def test_link_stays_and_what_it_leads_to_is_written(
     base: Path, adapter: Path, tmp_path: Path, kind: str

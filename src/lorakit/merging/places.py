@@ -93,9 +93,11 @@ def require_place(
             "directory with --output."
         )
     here = output.resolve()
+    sources = [local_path(one.source) for one in adapters]
+    beside = [one.beside for one in adapters if one.beside is not None]
     for what, place in (
         ("the base", base),
-        *(("an adapter", one.beside) for one in adapters if one.beside is not None),
+        *(("an adapter", place) for place in (*sources, *beside) if place.exists()),
     ):
         there = place.resolve()
         if here == there or here in there.parents:
