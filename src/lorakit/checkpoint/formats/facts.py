@@ -2,10 +2,11 @@
 
     {"version": 1, "base_model": ..., "base_class": [...], "task_type": ..., "fingerprint": {...},
      "num_labels": ..., "modules": {name in the file: name in the model}, "heads": {name: number},
-     "transposed": [name]}
+     "transposed": [name], "scale": number}
 
 `modules` is there where the format has other names, `heads` where it has the rows of some in
-another order, `transposed` where it does not say how a weight is stored. Others pass it by.
+another order, `transposed` where it does not say how a weight is stored, `scale` where another file
+has it, which has to be of the same save. Others pass it by.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from lorakit.checkpoint.header import (
     type_problems,
 )
 from lorakit.checkpoint.settings import targets_of
+from lorakit.config import is_number
 from lorakit.errors import FormatError
 
 T = TypeVar("T")
@@ -39,6 +41,7 @@ _TYPES: dict[str, Check] = {
     "modules": ("a dict of strings", table_of(str)),
     "heads": ("a dict of integers", table_of(int)),
     "transposed": ("a list of names", is_names),
+    "scale": ("a number", is_number),
     **BASE_TYPES,
 }
 _FACTS = ("base_model", "base_class", "task_type", "fingerprint", "num_labels")

@@ -31,7 +31,7 @@ from lorakit.checkpoint.formats.tensor_files import (
 from lorakit.checkpoint.settings import targets_of
 from lorakit.config import LARGEST_RANK, LoraConfig, alpha_for, is_number
 from lorakit.errors import FormatError
-from lorakit.files import atomic_write
+from lorakit.files import atomic_write, undone_on_error
 from lorakit.foreign_files import read_json
 from lorakit.locks import exclusive
 from lorakit.variants import AdapterSpec, EmbeddingSite, LinearSite, ModuleAdapter, SlicedSite
@@ -72,6 +72,7 @@ class Mlx(Codec):
         variant = _KINDS[said.get("fine_tune_type", "lora")]
         settings = said["lora_parameters"]
         adapters = _adapters(tensors, variant, settings, facts.get("transposed") or (), problems)
+        problems += _scale_problems(settings["scale"], facts.get("scale"))
         if problems:
             raise FormatError(f"{directory} cannot be loaded:", problems)
         if self.base is not None and "modules" not in facts:
@@ -116,12 +117,15 @@ class Mlx(Codec):
             n for n, m in own.items() if getattr(bundle.adapters[m].site, "transposed", False)
         ]
         renamed = {"modules": own} if any(n != module for n, module in own.items()) else {}
-        metadata = facts_text(bundle, transposed=turned, **renamed)
-        text = json.dumps(_config(bundle, own), indent=4, sort_keys=True)
-        with (
+        said = _config(bundle, own)
+        scale = said["lora_parameters"]["scale"]
+        metadata = facts_text(bundle, transposed=turned, scale=scale, **renamed)
+        text = json.dumps(said, indent=4, sort_keys=True)
+        with (  # the tensors are replaced before the config: they say which scale is theirs
             exclusive(path),
-            atomic_write(path / TENSORS_NAME) as file,
+            undone_on_error(path / TENSORS_NAME),
             atomic_write(path / CONFIG_NAME) as config,
+            atomic_write(path / TENSORS_NAME) as file,
         ):
             save_safetensors(tensors, file, metadata)
             config.write_text(text, encoding="utf-8")
@@ -185,6 +189,16 @@ def _config_problems(said: Any) -> list[str]:
         or not 0 <= dropout < 1,
     }
     return [problem for problem, holds in checks.items() if holds]
+
+
+def _scale_problems(scale: float, saved: float | None) -> list[str]:
+    """Whether the config's scale is another one than lorakit wrote beside the tensors."""
+    if saved in (None, scale):
+        return []
+    return [
+        f"scale is {scale!r} in {CONFIG_NAME}, and was {saved!r} when the tensors were saved; if "
+        "that save was interrupted, save the adapter again"
+    ]
 
 
 def _adapters(
