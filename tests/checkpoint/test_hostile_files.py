@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 import lorakit as lora
 from lorakit.checkpoint import AdapterBundle, read, write
 from lorakit.checkpoint.summary import summarise
-from lorakit.errors import LorakitError
+from lorakit.errors import FormatError, LorakitError
 
 SECONDS = 10
 RAW = {
@@ -232,4 +233,16 @@ def test_a_kind_of_adapter_that_is_no_text_is_refused(kind: object, tmp_path: Pa
     save_file({"a": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": kind}))
     with pytest.raises(LorakitError, match="peft_type is"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [("F8_E8M0", [1]), ("F4", [2])])
+def test_a_type_that_torch_does_not_read_is_refused(
+    dtype: str, shape: list[int], tmp_path: Path
+) -> None:
+    entry = {"q.lora_A.weight": {"dtype": dtype, "shape": shape, "data_offsets": [0, 1]}}
+    text = json.dumps(entry).encode()
+    content = struct.pack("<Q", len(text)) + text + b"\1"
+    (tmp_path / "adapter_model.safetensors").write_bytes(content)
+    with pytest.raises(FormatError, match=f"has tensors of dtype {dtype}, which"):
         read(tmp_path)
