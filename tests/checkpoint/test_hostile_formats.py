@@ -10,6 +10,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from lorakit.errors import FormatError
 from tests.checkpoint.format_files import FILES, read_or_refuse
 from tests.checkpoint.test_hostile_files import HOSTILE, changed, odd_tensors, places
 
@@ -61,3 +62,11 @@ def test_odd_tensor_is_refused_or_read(format: str, tmp_path: Path) -> None:
             read_or_refuse(written)
         save_file({k: t for k, t in tensors.items() if k != key}, file, metadata=metadata)
         read_or_refuse(written)
+
+
+@pytest.mark.parametrize("format", ["peft", "lorakit", "diffusers", "mlx"])
+def test_file_without_tensors_is_refused(format: str, tmp_path: Path) -> None:
+    written = FILES[format](tmp_path)
+    save_file({}, written.file, metadata=metadata_of(written.file))
+    with pytest.raises(FormatError, match="it contains no tensors"):
+        written.read()

@@ -52,6 +52,8 @@ def decode(
     codec = codec if base is None else codec.for_base(base)
     with checked_beside():
         bundle = codec.decode(source.path, alpha)
+    if not bundle.tensors:
+        raise FormatError(f"{source.path} cannot be loaded: it contains no tensors.")
     if broken := not_finite(bundle):
         raise FormatError(f"{source.path} contains NaN or infinite values:", broken)
     return bundle if source.base_model is None else replace(bundle, base_model=source.base_model)

@@ -56,6 +56,8 @@ class Diffusers(Codec):
     def decode(self, path: Path, lora_alpha: float | None) -> AdapterBundle:
         file = path / DIFFUSERS_NAME if path.is_dir() else path
         tensors, metadata = load_safetensors(file)
+        if not tensors:
+            raise FormatError(f"{file} cannot be loaded: it contains no tensors.")
         if odd := [key for key in tensors if not _is_factor(key)]:
             whole = ", ".join(COMPONENTS)
             raise FormatError(
