@@ -21,6 +21,7 @@ from lorakit.checkpoint.bundle import AdapterBundle, type_problem
 from lorakit.checkpoint.formats.codec import Decoder
 from lorakit.checkpoint.formats.peft.layout import CONFIG_NAME, LEGACY_NAME, TENSORS_NAME
 from lorakit.checkpoint.formats.tensor_files import load_pickle, load_safetensors, plain_tensors
+from lorakit.checkpoint.header import Check, type_problems
 from lorakit.config.values import is_whole
 from lorakit.errors import FormatError
 from lorakit.foreign_files import read_json
@@ -29,6 +30,7 @@ PROMPT = "prompt_embeddings"
 """The file's only tensor, whose place depends on the model."""
 _PARTS = {"CAUSAL_LM": 1, "SEQ_2_SEQ_LM": 2}
 """The tasks whose prompts are read, and PEFT's default of `num_transformer_submodules`."""
+_TYPES: dict[str, Check] = {"base_model_name_or_path": ("a string", lambda x: isinstance(x, str))}
 _KINDS = {
     "PROMPT_TUNING": None,
     "PREFIX_TUNING": "it has keys and values of each layer, and prefix_layer trains the activations"
@@ -49,8 +51,7 @@ class PromptTuning(Decoder):
         return has_prompt(path)
 
     def decode(self, path: Path, lora_alpha: float | None) -> AdapterBundle:
-        path = _directory(path)
-        said = read_json(path / CONFIG_NAME)
+        said = read_json(_directory(path) / CONFIG_NAME)
         if reason := _KINDS[said["peft_type"]]:
             raise FormatError(
                 f"{path} is of PEFT's {said['peft_type']}, which is not read: {reason}."
@@ -73,10 +74,17 @@ class PromptTuning(Decoder):
 
 
 def has_prompt(path: Path) -> bool:
-    """Whether PEFT's config in this directory, or beside this file, is of a kind of prompt."""
+    """Whether PEFT's config in this directory, or beside this file, is of a kind of prompt.
+
+    A damaged one is of none, and is refused where the adapter is read.
+    """
     config = _directory(path) / CONFIG_NAME
-    is_pefts = path.is_dir() or path.name in (TENSORS_NAME, LEGACY_NAME)
-    said = read_json(config) if is_pefts and config.is_file() else None
+    if not config.is_file() or not (path.is_dir() or path.name in (TENSORS_NAME, LEGACY_NAME)):
+        return False
+    try:
+        said = read_json(config)
+    except FormatError:
+        return False
     return isinstance(said, Mapping) and said.get("peft_type") in tuple(_KINDS)
 
 
@@ -85,15 +93,19 @@ def _directory(path: Path) -> Path:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    if (path / TENSORS_NAME).is_file():
-        return load_safetensors(path / TENSORS_NAME)[0]
-    if (path / LEGACY_NAME).is_file():
-        return plain_tensors(load_pickle(path / LEGACY_NAME))
-    raise FormatError(f"{path} has neither {TENSORS_NAME} nor {LEGACY_NAME}.")
+    """Those of this file, or of the one in this directory."""
+    files = [path / TENSORS_NAME, path / LEGACY_NAME] if path.is_dir() else [path]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise FormatError(f"{path} has neither {TENSORS_NAME} nor {LEGACY_NAME}.")
+    if file.name == TENSORS_NAME:
+        return load_safetensors(file)[0]
+    return plain_tensors(load_pickle(file))
 
 
 def _problems(said: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
-    problems = [p for name, tensor in tensors.items() if (p := type_problem(name, tensor))]
+    problems = type_problems(said, _TYPES)
+    problems += [p for name, tensor in tensors.items() if (p := type_problem(name, tensor))]
     problems += [f"{name} is unexpected" for name in tensors if name != PROMPT]
     prompt = tensors.get(PROMPT)
     shape = None if prompt is None else tuple(prompt.shape)
@@ -106,7 +118,7 @@ def _problems(said: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[st
             f"{PROMPT} is {'missing' if shape is None else f'of shape {shape}'}; the config says "
             f"{count} virtual tokens of width {width}" + (f", {parts} times" if parts != 1 else "")
         )
-    if task not in _PARTS:
+    if task not in [*_PARTS]:  # it may be a list, which is in no dict
         problems.append(
             f"task_type is {task!r}; only {' and '.join(_PARTS)} are supported: of other models "
             "PEFT reads the output at the prompt"
