@@ -19,6 +19,8 @@ class Server(ThreadingHTTPServer):
     """After how many bytes each of the next answers breaks off."""
     ranges = True
     versions = True
+    chunked = False
+    """Whether an answer comes in chunks, without its length."""
     requests: list[str | None]
     """The Range of each request."""
 
@@ -62,15 +64,25 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, start: int) -> None:
         server, rest = self.server, self.server.content[start:]
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(rest)))
+        if server.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(len(rest)))
         if start:
             whole = len(server.content)
             self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
         if server.versions:
             self.send_header("ETag", server.tag)
         self.end_headers()
-        self.wfile.write(rest[: server.breaks.pop(0)] if server.breaks else rest)
+        sent = rest[: server.breaks.pop(0)] if server.breaks else rest
+        self.wfile.write(_in_chunks(sent, sent == rest) if server.chunked else sent)
         self.close_connection = True
+
+
+def _in_chunks(sent: bytes, is_whole: bool) -> bytes:
+    """A body in one chunk, and the chunk that ends it."""
+    chunk = b"%x\r\n%b\r\n" % (len(sent), sent) if sent else b""
+    return chunk + (b"0\r\n\r\n" if is_whole else b"")
 
 
 @contextmanager

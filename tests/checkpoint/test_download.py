@@ -64,6 +64,14 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_was(server, target):
     assert server.requests == [None, "bytes=1000-", "bytes=101000-", "bytes=101050-"]
 
 
+def test_an_answer_in_chunks_that_breaks_off_goes_on_where_it_was(server, target):
+    server.chunked = True
+    server.breaks = [1000, 100_000]
+    download(server.address, target)
+    assert_only(target)
+    assert server.requests == [None, "bytes=1000-", "bytes=101000-"]
+
+
 def test_another_call_continues(server, target):
     server.breaks = [1000, 0, 0, 0, 0, 0]
     with pytest.raises(FormatError, match="Run the command again to resume the download"):

@@ -13,7 +13,7 @@ import os
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def _transfer(address: str, part: Path, progress: Progress | None) -> bool:
         if not have:
             _remember(part, response.headers)
         with part.open("ab" if have else "wb") as file:
-            while chunk := _read(response):
+            for chunk in _chunks(response):
                 file.write(chunk)
                 have += len(chunk)
                 if progress is not None:
@@ -120,12 +120,14 @@ def _transfer(address: str, part: Path, progress: Progress | None) -> bool:
     return total is None or have == total
 
 
-def _read(response: Any) -> bytes:
+def _chunks(response: Any) -> Iterator[bytes]:
+    """What arrives of a body, to its last byte; raises IncompleteRead where it then breaks off."""
     try:
-        chunk: bytes = response.read(_CHUNK)
+        while chunk := response.read(_CHUNK):
+            yield chunk
     except http.client.IncompleteRead as error:
-        chunk = error.partial
-    return chunk
+        yield error.partial
+        raise
 
 
 def _range(part: Path, have: int) -> dict[str, str]:
