@@ -60,6 +60,17 @@ def test_the_same_rank_is_the_same_to_the_bit(name: str) -> None:
         assert_equal_tensors(outcome.bundle.tensors, given_.tensors)
 
 
+@pytest.mark.parametrize("narrow", ["lora_A", "lora_B"])
+def test_factors_of_two_types_are_resized_in_the_wider_one(narrow: str) -> None:
+    value = adapter(LinearSite(7, 5), 2)
+    mixed = replace(value, tensors={**value.tensors, narrow: value.tensors[narrow].bfloat16()})
+    outcome = lora.resize(bundle({"q": mixed}), rank=3)
+    found = outcome.bundle.adapters["q"].tensors
+    assert outcome.error.whole == 0
+    assert {tensor.dtype for tensor in found.values()} == {torch.float32}
+    assert torch.equal(found["lora_B"][:, :2], mixed.tensors["lora_B"].float())
+
+
 @given(seed=st.integers(0, 999), energy=st.sampled_from([0.3, 0.9, 0.99, 1.0]))
 def test_energy_takes_the_least_rank_that_keeps_it(seed: int, energy: float) -> None:
     torch.manual_seed(seed)

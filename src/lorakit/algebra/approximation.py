@@ -7,8 +7,9 @@ Everything is computed in float64 from the factors: QR of each and the SVD of th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,12 @@ def exact(adapter: ModuleAdapter) -> ModuleAdapter:
     """The same in float64."""
     a, b = (adapter.tensors[name].detach().double() for name in ("lora_A", "lora_B"))
     return adapter.with_factors(a, b)
+
+
+def widest(adapters: Iterable[ModuleAdapter]) -> torch.dtype:
+    """The dtype that holds the numbers of all their factors."""
+    dtypes = [x.tensors[name].dtype for x in adapters for name in ("lora_A", "lora_B")]
+    return reduce(torch.promote_types, dtypes)
 
 
 def approximate(adapter: ModuleAdapter, size: Size | None, dtype: torch.dtype) -> Approximation:

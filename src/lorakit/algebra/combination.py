@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
 
 import torch
 
 from lorakit.algebra.addends import Addend, Terms, by_module, is_kept, problems
-from lorakit.algebra.approximation import approximate, exact, from_matrices
+from lorakit.algebra.approximation import approximate, exact, from_matrices, widest
 from lorakit.algebra.assembly import assemble
 from lorakit.algebra.given import HEADLINE, require_terms
 from lorakit.algebra.methods import DENSITY, LINEAR, METHODS, Elementwise
@@ -103,7 +102,7 @@ def _sums(modules: Mapping[str, Terms], size: Size | None, bar: Bar) -> Parts:
     sums = {}
     for name, terms in told(_without(modules, kept), _bytes, bar):
         total = weighted_sum([(exact(adapter), weight) for _, adapter, weight in terms])
-        sums[name] = approximate(total, size, _dtype(terms))
+        sums[name] = approximate(total, size, widest(adapter for _, adapter, _ in terms))
     return sums, kept
 
 
@@ -138,7 +137,7 @@ def _elementwise(
     spec = AdapterSpec(most, lora_alpha=most, merge_weights=adapters[0].spec.merge_weights)
     matrices = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
     form = ModuleAdapter(spec, {}, site)
-    return from_matrices(form, matrices, size or Size(rank=most), _dtype(terms))
+    return from_matrices(form, matrices, size or Size(rank=most), widest(adapters))
 
 
 def _without(modules: Mapping[str, Terms], kept: Mapping[str, object]) -> dict[str, Terms]:
@@ -151,9 +150,3 @@ def _bytes(terms: Terms) -> int:
 
 def _has_rows(terms: Terms) -> bool:
     return isinstance(terms[0][1].site, RowsSite)
-
-
-def _dtype(terms: Terms) -> torch.dtype:
-    """The widest of the adapters' dtypes."""
-    dtypes = [x.tensors[name].dtype for _, x, _ in terms for name in ("lora_A", "lora_B")]
-    return reduce(torch.promote_types, dtypes)

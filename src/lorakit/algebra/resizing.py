@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lorakit.algebra.approximation import approximate, exact
+from lorakit.algebra.approximation import approximate, exact, widest
 from lorakit.algebra.given import require_adapter
 from lorakit.algebra.outcome import Approximation, Deviation, Outcome, require_finite
 from lorakit.algebra.size import Size
@@ -51,7 +51,7 @@ def resize(
 
 
 def _resized(adapter: ModuleAdapter, size: Size) -> Approximation:
-    return approximate(exact(adapter), size, adapter.tensors["lora_A"].dtype)
+    return approximate(exact(adapter), size, widest([adapter]))
 
 
 def _problems(bundle: AdapterBundle, adapters: dict[str, ModuleAdapter], size: Size) -> list[str]:
