@@ -148,6 +148,10 @@ INVALID: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "method": ([(PLAIN, 1)], {"method": "tie"}, "'tie' is unknown .*'ties'.*linear, ties"),
     "density": ([(PLAIN, 1)], {"method": "ties", "density": 0}, "density is 0; it must be above"),
     "linear": ([(PLAIN, 1)], {"density": 0.5}, "density has no effect with the method linear"),
+    "a seed of 65 bits": ([(PLAIN, 1)], {"seed": 2**64}, "seed is 18446744073709551616; it must"),
+    "a seed below 0": ([(PLAIN, 1)], {"method": "dare_ties", "seed": -1}, "seed is -1; it must be"),
+    "a text as seed": ([(PLAIN, 1)], {"seed": "x"}, "seed is 'x'; it must be an integer from 0"),
+    "a boolean as seed": ([(PLAIN, 1)], {"seed": True}, "seed is True; it must be an integer"),
 }
 
 

@@ -17,6 +17,7 @@ from lorakit.algebra.size import Size, size_of
 from lorakit.base_checkpoints import Bar, told, untold
 from lorakit.checkpoint import AdapterBundle
 from lorakit.config import is_number
+from lorakit.config.values import is_whole
 from lorakit.errors import ConfigError, MismatchError, suggest
 from lorakit.layer_groups import group_sentences
 from lorakit.variants import AdapterSpec, ModuleAdapter, RowsSite
@@ -56,7 +57,7 @@ def combine(
     """
     given = require_terms(terms, names)
     size = size_of(rank, energy)
-    elementwise = _method(method, density)
+    elementwise = _method(method, density, seed)
     addends = [Addend(*term) for term in given if term[2]]
     if elementwise is None and len(addends) == 1 and addends[0].weight == 1:
         alone = addends[0].bundle
@@ -70,8 +71,12 @@ def combine(
     return assemble(addends, *_merged(modules, size, elementwise, share, seed, bar))
 
 
-def _method(name: str, density: float | None) -> Elementwise | None:
-    """The method of this name; None for the weighted sum."""
+_SEEDS = 2**64
+"""How many torch's generators take."""
+
+
+def _method(name: str, density: float | None, seed: int) -> Elementwise | None:
+    """The method of this name, None for the weighted sum; raises ConfigError for its settings."""
     choices = (LINEAR, *METHODS)
     found = []
     if name not in choices:
@@ -83,6 +88,8 @@ def _method(name: str, density: float | None) -> Elementwise | None:
         found.append("density has no effect with the method linear; leave it out")
     if density is not None and not (is_number(density) and 0 < density <= 1):
         found.append(f"density is {density!r}; it must be above 0 and at most 1")
+    if not is_whole(seed, 0) or seed >= _SEEDS:
+        found.append(f"seed is {seed!r}; it must be an integer from 0 to {_SEEDS - 1}")
     if found:
         raise ConfigError(HEADLINE, found)
     return METHODS.get(name)
