@@ -233,10 +233,11 @@ def test_module_without_settings_is_refused(entry: object, tmp_path: Path) -> No
         read(file)
 
 
-def test_every_damage_of_a_header_is_listed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lora_alpha", [None, 5])
+def test_every_damage_of_a_header_is_listed(lora_alpha: float | None, tmp_path: Path) -> None:
     file = broken(tmp_path, {"base_model": 1, "new": 2}, drop=("method", "num_labels"))
     with pytest.raises(FormatError) as caught:
-        read(file)
+        read(file, lora_alpha)
     assert caught.value.problems == (
         "header field method is missing",
         "header field num_labels is missing",

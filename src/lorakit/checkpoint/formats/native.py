@@ -83,7 +83,7 @@ class Native(Codec):
         require_version(header)
         problems = _header_problems(header)
         bundle = AdapterBundle() if problems else _bundle(header, tensors, problems)
-        problems += _alpha_problem(bundle, lora_alpha)
+        problems = problems or _alpha_problem(bundle, lora_alpha)
         if problems:
             raise FormatError(f"{file} cannot be loaded:", problems)
         return replace(bundle, checksum=metadata.get(CHECKSUM))
