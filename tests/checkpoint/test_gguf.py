@@ -204,6 +204,7 @@ HOSTILE = {
     "an alignment of 0": hostile((0, 1), text(b"general.alignment") + struct.pack("<II", 4, 0)),
     "a huge tensor": hostile((1, 0), text(b"a") + struct.pack("<IQQIQ", 2, 2**40, 2**40, 0, 0)),
     "packed numbers": hostile((1, 0), text(b"a") + struct.pack("<IQIQ", 1, 32, 2, 0) + bytes(99)),
+    "no number": hostile((1, 0), text(b"a") + struct.pack("<IQQIQ", 2, 2**63, 0, 0, 0) + bytes(99)),
     "many sizes": hostile((1, 0), text(b"a") + struct.pack("<I", 2**31)),
     "version 9": b"GGUF" + struct.pack("<IQQ", 9, 0, 0),
 }

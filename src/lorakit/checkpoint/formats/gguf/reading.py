@@ -134,7 +134,7 @@ class _Reader:
         if begin + size > len(self.content):
             raise _Damaged(f"{name} ends after the file")
         if count == 0:
-            return torch.empty(shape, dtype=dtype)
+            raise _Damaged(f"{name} has no numbers")
         data = bytearray(self.content[begin : begin + size])
         return torch.frombuffer(data, dtype=dtype).reshape(shape)
 
