@@ -83,6 +83,11 @@ def test_file_reads_back_as_it_was(to: str, transposed: bool, tmp_path: Path) ->
     assert found.config.target_parameters == bundle.config.target_parameters
 
 
+def test_card_names_the_parameters_that_are_adapted(tmp_path: Path) -> None:
+    card = (checkpoint.write(bundle_of(2, 0), tmp_path, format="peft") / "README.md").read_text()
+    assert "- Adapted modules: 2 (experts.gate_up_proj, experts.down_proj)" in card.splitlines()
+
+
 @pytest.mark.parametrize("to", ["portable", "vllm", "loralib", "diffusers", "kohya"])
 def test_formats_without_experts_refuse_them_by_name(to: str, tmp_path: Path) -> None:
     with pytest.raises(SaveError, match=rf"{UP} is a parameter that its module reads itself"):

@@ -20,7 +20,8 @@ def model_card(bundle: AdapterBundle) -> str:
     trained = sum(tensor.numel() for tensor in bundle.trained.values())
     tokens = rows_of(bundle.adapters)
     targets = config.target_modules
-    names = targets if isinstance(targets, str) else ", ".join(targets or ())
+    modules = [targets] if isinstance(targets, str) else targets or ()
+    names = ", ".join([*modules, *(config.target_parameters or ())])
     front = ["library_name: peft", "tags:", "- lora", "- lorakit"]
     if bundle.base_model:
         front.insert(0, f"base_model: {base}")
