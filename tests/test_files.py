@@ -140,3 +140,18 @@ def test_what_a_whole_block_replaced_is_new(tmp_path: Path) -> None:
     with undone_on_error(file):
         atomic_write_text(file, "new")
     assert (os.listdir(tmp_path), file.read_text()) == (["a"], "new")
+
+
+def test_what_is_undone_may_be_a_part_of_what_is_undone(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_text("old")
+
+    def change_twice_and_crash() -> None:
+        with undone_on_error(tmp_path):
+            with undone_on_error(file):
+                atomic_write_text(file, "new")
+            raise Crash
+
+    with pytest.raises(Crash):
+        change_twice_and_crash()
+    assert (os.listdir(tmp_path), file.read_text()) == (["a"], "old")

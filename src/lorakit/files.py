@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EACCES
 from pathlib import Path
+from secrets import token_hex
 from shutil import copy2
 from threading import get_ident
 
@@ -74,7 +75,8 @@ def undone_on_error(path: Path) -> Iterator[None]:
     before the block.
     """
     missing, before = _missing(path), _stamps(path)
-    kept = {file: temporary_path(file.with_name(f"{file.name}.before")) for file in before}
+    ending = f"before-{token_hex(4)}"  # a block may be in another one
+    kept = {file: temporary_path(file.with_name(f"{file.name}.{ending}")) for file in before}
     try:
         for file, name in kept.items():
             _keep(file, name)

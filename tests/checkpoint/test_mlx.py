@@ -44,12 +44,12 @@ def test_failure_at_either_file_leaves_both(
     before = {} if is_new else content(save(6, path))
 
     def fail(source: Path, target: Path) -> None:
-        if target.name == name and ".before." not in source.name:
+        if target.name == name and ".before-" not in source.name:
             raise OSError(errno.ENOSPC, "No space left on device")
         rename(source, target)
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(SaveError, match="No space left.*Nothing there was changed"):
+    with pytest.raises(SaveError, match=r"No space left.*Nothing there was changed"):
         save(12, path)
     assert path.exists() != is_new
     assert (content(path) if path.exists() else {}) == before

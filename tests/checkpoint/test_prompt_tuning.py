@@ -26,7 +26,7 @@ def test_adapter_is_saved_over_a_damaged_config(text: str, tmp_path: Path) -> No
     write(bundle(), tmp_path)
     (tmp_path / CONFIG).write_text(text)
     for path in (tmp_path, tmp_path / SAFE):
-        with pytest.raises(FormatError, match="is not valid JSON|is nested too deeply"):
+        with pytest.raises(FormatError, match=r"is not valid JSON|is nested too deeply"):
             read(path)
     write(bundle(), tmp_path)
     assert read(tmp_path).config.r == 16
