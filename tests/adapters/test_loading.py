@@ -61,6 +61,28 @@ def test_only_an_adapter_unlike_those_before_is_matched(tmp_path: Path, matched:
     assert all(loaded.base_verified for loaded in adapters.list())
 
 
+def bare_llama() -> torch.nn.Module:
+    """The model of `zoo.llama` without its head, whose modules have shorter names."""
+    model = zoo.llama().model
+    assert isinstance(model, torch.nn.Module)
+    return model
+
+
+@pytest.mark.parametrize("budget", [None, 4 * 2 * (2 * (16 + 16) + 2 * (16 + 8))])
+def test_adapters_of_other_names_load_any_number_of_times(
+    tmp_path: Path, budget: int | None
+) -> None:
+    """As many as there are, or, where the budget has room for one, again from its file."""
+    paths = {name: save(zoo.llama, tmp_path / name, seed, **QV) for seed, name in enumerate("ab")}
+    model = bare_llama()
+    adapters = AdapterSet(model, budget)
+    for name, path in paths.items():
+        adapters.load(name, path)
+    for name in ("a", "b", "a"):
+        adapters.activate(name)
+        assert_close(output(model, **TEXT), output(alone(bare_llama, paths[name]), **TEXT), **MODEL)
+
+
 def test_only_so_many_ways_of_placing_are_remembered(
     tmp_path: Path, matched: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,8 @@
 """From a bundle to what each module of a model gets of it, once everything is known to fit.
 
 A bundle that is like one before, in everything but the numbers of A and B, is placed as that one
-was: to match names, shapes and base weights takes several times as long as to read the file.
+was: to match names, shapes and base weights takes several times as long as to read the file. One
+whose modules have other names here is matched each time.
 """
 
 from __future__ import annotations
@@ -99,7 +100,11 @@ class Loader:
             )
             parts = _parts(placement, bundle)
             config, verified = placement.config, placement.base_verified
-            if alike is not None and verified is not False:
+            if (
+                alike is not None
+                and verified is not False
+                and alike.modules.keys() == placement.adapters.keys()
+            ):
                 self._remember(alike, self._as_known(placement))
         else:
             parts, config, verified = _placed_as(known, bundle), known.config, known.base_verified
