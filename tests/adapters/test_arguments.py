@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.testing import assert_close
 
-from lorakit import AdapterSet
+from lorakit import AdapterSet, LoraConfig
 from lorakit.errors import ConfigError, StateError
 from tests.adapters.files import loaded_set, output, save
 from tests.injection import zoo
@@ -60,3 +61,24 @@ def test_activate_refuses_no_weights(tmp_path: Path) -> None:
 def test_what_is_no_model_is_refused(model: Any) -> None:
     with pytest.raises(ConfigError, match=r"takes a model, an nn\.Module, not "):
         AdapterSet(model)
+
+
+class Shifted(nn.Module):
+    """A layer that reads the rows, and one that reads a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.table = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rows(x) + self.table(torch.ones(3, 4)).sum(0)
+
+
+def test_a_batch_without_rows_needs_no_rows() -> None:
+    model, empty = Shifted(), torch.empty(0, 4)
+    adapters = AdapterSet(model)
+    adapters.add("a", LoraConfig(r=2, target_modules=["table"]))
+    adapters.activate("a")
+    assert output(model, x=empty).shape == (0, 4)
+    with adapters.rows(["a"]), pytest.raises(StateError, match="the model has an input of 0, and"):
+        output(model, x=empty)

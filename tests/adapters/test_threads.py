@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -190,4 +192,95 @@ def test_a_forward_inside_of_a_forward_leaves_the_default_of_that(
 
     for result in within_a_forward(model, inside):
         assert_close(result, expected[0], **MODEL)
+    assert_close(output(model, **BATCH), expected[1], **MODEL)
+
+
+def test_a_forward_in_a_copy_of_the_context_leaves_the_default_of_that_around_it(
+    paths: dict[str, Path], expected: list[torch.Tensor]
+) -> None:
+    """In another thread, on whose stack the outer one is not."""
+    model = zoo.llama()
+    adapters = loaded_set(model, paths)
+    adapters.activate("a")
+
+    def inside() -> torch.Tensor:
+        adapters.activate("b")
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(contextvars.copy_context().run, output, model, **BATCH).result()
+
+    for result in within_a_forward(model, inside):
+        assert_close(result, expected[0], **MODEL)
+
+
+def interrupt(model: nn.Module) -> None:
+    """Begin a forward, and end it as Ctrl-C does."""
+
+    def raises() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        within_a_forward(model, raises)
+
+
+def test_an_interrupted_forward_leaves_nothing_behind(
+    paths: dict[str, Path], expected: list[torch.Tensor]
+) -> None:
+    model = zoo.llama()
+    base, adapters = output(model, **BATCH), loaded_set(model, paths)
+    adapters.activate("a")
+    interrupt(model)
+    adapters.activate("b")
+    for _ in range(2):
+        assert_close(output(model, **BATCH), expected[1], **MODEL)
+    interrupt(model)
+    adapters.deactivate()
+    slab = adapters._store.members["b"].slab
+    assert slab is not None
+    gone = weakref.ref(slab)
+    del slab
+    adapters.unload("b")
+    gc.collect()
+    assert gone() is None
+    assert_close(output(model, **BATCH), base, **EXACT)
+
+
+def test_modules_by_themselves_have_the_default_after_an_interrupted_forward(
+    paths: dict[str, Path],
+) -> None:
+    model, x = zoo.llama(), torch.randn(2, 3, 16)
+    adapters, layer = loaded_set(model, paths), model.get_submodule("model.layers.0.mlp.up_proj")
+    base = output(layer, input=x)
+    adapters.activate("a")
+    interrupt(model)
+    adapters.deactivate()
+    assert_close(output(layer, input=x), base, **EXACT)
+
+
+def test_rows_around_an_interrupted_forward_and_after_it(
+    paths: dict[str, Path], expected: list[torch.Tensor]
+) -> None:
+    model = zoo.llama()
+    adapters = loaded_set(model, paths)
+    adapters.activate("a")
+    interrupt(model)
+    adapters.activate("b")
+    with adapters.rows(COMPOSITIONS[2]):
+        interrupt(model)
+        assert_close(output(model, **BATCH), expected[2], **MODEL)
+    assert_close(output(model, **BATCH), expected[1], **MODEL)
+
+
+def test_an_interrupted_forward_inside_of_a_forward_leaves_the_default_of_that(
+    paths: dict[str, Path], expected: list[torch.Tensor]
+) -> None:
+    model = zoo.llama()
+    adapters = loaded_set(model, paths)
+    adapters.activate("a")
+
+    def inside() -> None:
+        interrupt(model)
+        adapters.activate("b")
+
+    outer, _ = within_a_forward(model, inside)
+    assert_close(outer, expected[0], **MODEL)
     assert_close(output(model, **BATCH), expected[1], **MODEL)

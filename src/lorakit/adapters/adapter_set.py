@@ -184,7 +184,7 @@ class AdapterSet:
 
     def close(self) -> None:
         """Give the model back as it was, and forget all adapters; again it does nothing."""
-        self._routing.default = BASE
+        self._routing.choose(BASE)
         for hook in self._hooks:
             hook.remove()
         self._intake.close()
@@ -234,12 +234,12 @@ class AdapterSet:
             require_summable(weights, self._store.members)
         with self._store.holding(weights, "active", "activate()") as members:
             slabs = [member.slab for member in members.values() if member.slab is not None]
-            self._routing.default = default_of(weights, slabs)
+            self._routing.choose(default_of(weights, slabs))
 
     def deactivate(self) -> None:
         """Choose the base: every forward that `rows` does not rule computes without an adapter."""
         with self._store.holding((), "active", "deactivate()"):
-            self._routing.default = BASE
+            self._routing.choose(BASE)
 
     @contextmanager
     def rows(self, names: Iterable[str | None]) -> Iterator[None]:

@@ -6,9 +6,7 @@ and how many tokens, and an input that begins with neither is not told apart by 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from operator import mul
 from typing import Any, NamedTuple
@@ -38,8 +36,27 @@ class Batch(NamedTuple):
     """Tokens of a row; empty where that is not known."""
     in_pieces: bool
     """Whether the model cuts rows into pieces."""
-    outer: Batch | None
-    """Of the forward within which this one is."""
+
+    @classmethod
+    def of(cls, args: Sequence[Any], kwargs: Mapping[str, Any], in_pieces: bool) -> Batch | None:
+        """That of a forward with these arguments; None if there is no tensor among them."""
+        tensors = _tensors(args, kwargs)
+        if not tensors:
+            return None
+        main = tensors[0]
+        is_ids = not main.is_floating_point()
+        leading = main.shape[:-1] if is_ids else main.shape[:-3]
+        rows = [*accumulate(leading or main.shape[:1], mul)]
+        tokens = frozenset[int]()
+        if is_ids or main.ndim == 3:
+            lengths = (t.shape[1 if t.is_floating_point() else -1] for t in tensors if t.ndim > 1)
+            tokens = frozenset(lengths)
+        return cls(rows, tokens, in_pieces)
+
+    def require(self, count: int) -> None:
+        """Raise StateError if it is none of so many rows, each of them once or several times."""
+        if 0 in self.rows or all(number % count for number in self.rows):
+            raise _wrong_number("the model", min(self.rows), count)
 
     def has(self, input: Tensor) -> bool:
         """Whether this input of a module begins with the rows, or has one after another."""
@@ -54,56 +71,13 @@ class Batch(NamedTuple):
         return any(count == rows * tokens for rows in self.rows for tokens in self.tokens)
 
 
-_HERE: ContextVar[Batch | None] = ContextVar("AdapterSet.batch", default=None)
-
-
-def begin(count: int, args: Sequence[Any], kwargs: Mapping[str, Any], in_pieces: bool) -> None:
-    """A forward of the model begins, with these arguments and `count` rows named.
-
-    Raises StateError where that is no batch of these rows.
-    """
-    tensors = _tensors(args, kwargs)
-    main = next(iter(tensors), None)
-    outer = _HERE.get()
-    if main is None:
-        _HERE.set(Batch((), frozenset(), in_pieces, outer))
-        return
-    is_ids = not main.is_floating_point()
-    leading = main.shape[:-1] if is_ids else main.shape[:-3]
-    rows = [*accumulate(leading or main.shape[:1], mul)]
-    tokens = frozenset[int]()
-    if is_ids or main.ndim == 3:
-        lengths = (t.shape[1 if t.is_floating_point() else -1] for t in tensors if t.ndim > 1)
-        tokens = frozenset(lengths)
-    _HERE.set(Batch(rows, tokens, in_pieces, outer))
-    if all(number % count for number in rows):
-        raise _wrong_number("the model", rows[0], count)
-
-
-def end() -> None:
-    """It ends."""
-    if (batch := _HERE.get()) is not None:
-        _HERE.set(batch.outer)
-
-
-@contextmanager
-def unknown() -> Iterator[None]:
-    """Inside no forward has begun."""
-    before = _HERE.set(None)
-    try:
-        yield
-    finally:
-        _HERE.reset(before)
-
-
-def repeats(place: str, rows: int, input: Tensor) -> int:
-    """How many rows of the input belong to each of these rows.
+def repeats(batch: Batch | None, place: str, rows: int, input: Tensor) -> int:
+    """How many rows of the input of a module, in this batch, belong to each of these rows.
 
     Raises StateError for an input that is not made of the rows of the batch.
     """
     count = input.shape[0] if input.ndim else 0
-    batch = _HERE.get()
-    if count and batch is not None and batch.rows and not batch.has(input):
+    if count and batch is not None and not batch.has(input):
         shape = tuple(input.shape)
         raise StateError(
             f"{place} has an input of the shape {shape} in a batch of {batch.rows[0]} rows: its "

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lorakit.adapters.batch import repeats
+from lorakit.adapters import batch
+from lorakit.adapters.scopes import HERE
 from lorakit.errors import StateError
 from lorakit.functional import slices
 from lorakit.functional.rows import Pack, Part, gathered, is_segmented, pack, segmented
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 def members_of(rows: Sequence[int], times: int) -> list[int]:
     """The rows of an input that belong to these, of which each has `times`."""
     return [row * times + n for row in rows for n in range(times)]
+
+
+def repeats(place: str, rows: int, input: Tensor) -> int:
+    """`batch.repeats`, in the batch of here and now."""
+    return batch.repeats(HERE.get().batch, place, rows, input)
 
 
 def linear_repeats(place: str, rows: int, input: Tensor) -> int:

@@ -8,27 +8,20 @@ is run in a copy (`contextvars.copy_context().run`).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from lorakit.adapters import batch
+from lorakit.adapters.batch import Batch
 from lorakit.adapters.choices import BASE, Choice, Place, Rows
+from lorakit.adapters.scopes import HERE, Forward, Scope, settled
 from lorakit.adapters.slab import Slab
 from lorakit.errors import StateError
 
-_NONE: Mapping[object, Choice] = MappingProxyType({})
-_IN_CONTEXT: ContextVar[Mapping[object, Choice]] = ContextVar("AdapterSet.rows", default=_NONE)
-"""The choices of the sets, by the key of their routing; replaced and never changed."""
-_FORWARDS: ContextVar[tuple[tuple[object, Mapping[object, Choice]], ...]] = ContextVar(
-    "AdapterSet.forwards", default=()
-)
-"""The forwards that run here, each inside of the one before: the key of their routing, and what was
-chosen before."""
 _CARRIED: ContextVar[frozenset[object]] = ContextVar("AdapterSet.context_fn", default=frozenset())
 """The keys of those whose choice gradient checkpointing has carried here."""
 
@@ -69,6 +62,7 @@ class Routing:
 
     def drop(self, slab: Slab) -> None:
         """Forget it, and the batches that had it."""
+        settled()
         self.slabs.discard(slab)
         for key in [key for key in self._recent if slab in key]:
             self._recent.pop(key, None)
@@ -80,9 +74,15 @@ class Routing:
         self.default.forget(place)
         self.choice().forget(place)
 
+    def choose(self, default: Choice) -> None:
+        """Let this be the default of each forward that begins from now on."""
+        settled()
+        default.let_use()
+        self.default = default
+
     def choice(self) -> Choice:
         """What is chosen here and now."""
-        chosen = _IN_CONTEXT.get()
+        chosen = HERE.get().chosen
         return chosen.get(self.key, self.default) if chosen else self.default
 
     def begin(self, _: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -92,37 +92,32 @@ class Routing:
         """
         if torch.compiler.is_compiling():
             return
-        chosen, me = _IN_CONTEXT.get(), self.key
-        _FORWARDS.set((*_FORWARDS.get(), (me, chosen)))
-        if me not in chosen:
-            default = self.default
-            default.let_use()
-            _IN_CONTEXT.set({**chosen, me: default})
-        elif (count := chosen[me].count) is not None:
-            batch.begin(count, args, kwargs, self._in_pieces)
+        scope, choice, me = settled(), self.choice(), self.key
+        if me not in scope.chosen:
+            choice.let_use()
+        batch = scope.batch if choice.count is None else Batch.of(args, kwargs, self._in_pieces)
+        frame = sys._getframe(2)  # torch's own function around the forward and all of its hooks
+        HERE.set(Scope({**scope.chosen, me: choice}, batch, Forward(me, frame, scope)))
+        if choice.count is not None and batch is not None:
+            batch.require(choice.count)
 
     def end(self, *_: object) -> None:
         """After it: what was chosen before is again."""
         if torch.compiler.is_compiling():
             return
-        forwards, me = _FORWARDS.get(), self.key
-        if forwards and forwards[-1][0] is me:
-            before = forwards[-1][1]
-            _FORWARDS.set(forwards[:-1])
-            _IN_CONTEXT.set(before)
-            if me in before and before[me].count is not None:
-                batch.end()
+        forward = HERE.get().forward
+        if forward is not None and forward.key is self.key:
+            HERE.set(forward.before)
 
     @contextmanager
     def held(self, choice: Choice) -> Iterator[None]:
         """Inside, in this context, `choice` is chosen."""
         choice.let_use()
-        before = _IN_CONTEXT.set({**_IN_CONTEXT.get(), self.key: choice})
+        before = HERE.set(Scope({**settled().chosen, self.key: choice}))
         try:
-            with batch.unknown():
-                yield
+            yield
         finally:
-            _IN_CONTEXT.reset(before)
+            HERE.reset(before)
 
     def carried(self) -> Carried:
         """A context in which what is chosen here and now is chosen in a backward pass."""
