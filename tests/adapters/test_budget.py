@@ -11,7 +11,6 @@ import torch
 from torch.testing import assert_close
 
 from lorakit import AdapterSet, LoraConfig
-from lorakit.adapters.budget import size_of
 from lorakit.adapters.slab import Slab
 from lorakit.checkpoint import read
 from lorakit.errors import ConfigError, FormatError, StateError
@@ -269,13 +268,6 @@ def test_one_in_host_memory_comes_in_where_its_modules_are_now(paths: dict[str, 
     slab = adapters._store.members["a"].slab
     assert slab is not None
     assert {t.device.type for entry in slab.entries.values() for t in entry.tensors} == {"meta"}
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("2GiB", 2**31), ("1.5 kB", 1500), (17, 17), ("0B", 0), ("3 TiB", 3 * 2**40)]
-)
-def test_sizes_are_read(text: int | str, size: int) -> None:
-    assert size_of("budget", text) == size
 
 
 @pytest.mark.parametrize("wrong", ["2 gigs", "GiB", -1, True, 1.5, "", "-2GiB"])

@@ -12,8 +12,6 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
-from lorakit.cli.sizes import parse_size
-from lorakit.errors import ConfigError
 from tests.merging import models
 
 Run = Callable[..., tuple[int, str, str]]
@@ -90,9 +88,3 @@ def test_base_that_the_adapters_name_differently_has_to_be_given(
     assert code == 1
     assert "The adapters name several bases" in err
     assert "--base MODEL" in err
-
-
-@pytest.mark.parametrize("text", ["x", "2 apples", "-1GB", "", "1e3"])
-def test_size_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no size"):
-        parse_size(text)

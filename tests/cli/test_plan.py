@@ -141,7 +141,7 @@ def test_fit_that_is_impossible_says_by_how_much(run, base):
         (("--optimizer", "adam"), "optimizer is 'adam'; it must be one of adamw"),
         (("--length", "4096"), "length is 4096, and LlamaForCausalLM has 2048 positions"),
         (("--method", "full", "--quantised", "nf4"), "there are none with full"),
-        (("--fit", "16 gibs"), "'16 gibs' is no size"),
+        (("--fit", "16 gibs"), "--fit='16 gibs' is no number of bytes"),
         (
             ("--fit", "1GB", "--method", "lora,full"),
             "--fit is for one method, and here are 2",

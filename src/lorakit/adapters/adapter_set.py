@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from torch import nn
 
-from lorakit.adapters.budget import Size, budget_of
+from lorakit.adapters.budget import budget_of
 from lorakit.adapters.catalogue import (
     entries_of,
     require_apart,
@@ -33,6 +33,7 @@ from lorakit.checkpoint import AdapterBundle, write
 from lorakit.checkpoint.checksum import checked_beside
 from lorakit.checkpoint.reading import decode, find
 from lorakit.config import LoraConfig
+from lorakit.config.sizes import Size
 from lorakit.errors import ConfigError, StateError
 from lorakit.injection.record import Claim
 from lorakit.methods.applied import require_plain

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
+from lorakit.config.sizes import Size, size_of
 from lorakit.errors import ConfigError, StateError
-
-Size = int | str
-"""Bytes, or a text such as "2GiB"."""
-
-_UNITS = {
-    prefix + unit: base**power
-    for unit, base in (("B", 1000), ("iB", 1024))
-    for power, prefix in enumerate(("", "k", "M", "G", "T"))
-} | {"KB": 1000, "KiB": 1024}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
 
 
 class Budget(NamedTuple):
@@ -35,23 +25,6 @@ def budget_of(budget: Size | None, host_budget: Size) -> Budget:
         )
     beside = None if budget is None else size_of("budget", budget)
     return Budget(beside, size_of("host_budget", host_budget))
-
-
-def size_of(what: str, value: Size) -> int:
-    """A number of bytes.
-
-    >>> size_of("budget", "1.5GiB"), size_of("budget", 10)
-    (1610612736, 10)
-    """
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if found is None or found[2] not in _UNITS:
-        raise ConfigError(
-            f"{what}={value!r} is no number of bytes; give an int, or a text such as '2GiB' "
-            f"(units: {', '.join(_UNITS)})."
-        )
-    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def too_small(what: str, needed: int, budget: int, others: int) -> StateError:

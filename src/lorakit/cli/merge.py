@@ -47,11 +47,12 @@ def merge(
 
     Example: `lorakit merge runs/reviews --output ./merged`
     """
-    from lorakit.cli.sizes import parse_size
     from lorakit.cli.weighted import parse_weighted
+    from lorakit.config.sizes import size_of
     from lorakit.merging import merge_files
 
     quiet_libraries(json)
+    largest = None if max_shard_size is None else size_of("--max-shard-size", max_shard_size)
     report = merge_files(
         parse_weighted(sources),
         base,
@@ -60,7 +61,7 @@ def merge(
         check_base=check_base,
         revision=revision,
         subfolder=subfolder,
-        max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
+        max_shard_size=largest,
         overwrite=overwrite,
         bar=partial(byte_bar, what="merging"),
     )

@@ -127,7 +127,7 @@ def plan(
     With `--fit` it searches micro-batches, checkpointing, precision, quantisation, length and rank,
     and names the cheapest changes that fit, with what each costs in time.
     """
-    from lorakit.cli.sizes import parse_size
+    from lorakit.config.sizes import size_of
     from lorakit.planner.bases import config_of, model_on_meta
     from lorakit.planner.settings import StepSettings
     from lorakit.planner.table import method_steps
@@ -137,7 +137,7 @@ def plan(
     log = line_log(json)
     require_place(html, overwrite)
     quiet_libraries(json)
-    memory = None if fit is None else parse_size(fit)
+    memory = None if fit is None else size_of("--fit", fit)
     methods = [name.strip() for name in (method or "").split(",") if name.strip()]
     if of_recipe := is_recipe(base):
         require_no_settings(context)

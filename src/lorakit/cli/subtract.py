@@ -44,10 +44,11 @@ def subtract(
 
     Example: `lorakit subtract ./merged ./adapter --output ./base`
     """
-    from lorakit.cli.sizes import parse_size
+    from lorakit.config.sizes import size_of
     from lorakit.merging import subtract as subtracted
 
     quiet_libraries(json)
+    largest = None if max_shard_size is None else size_of("--max-shard-size", max_shard_size)
     found = subtracted(
         base,
         adapter,
@@ -55,7 +56,7 @@ def subtract(
         lora_alpha=lora_alpha,
         revision=revision,
         subfolder=subfolder,
-        max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
+        max_shard_size=largest,
         overwrite=overwrite,
         bar=partial(byte_bar, what="subtracting"),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from lorakit.adapters.budget import Size, size_of
+from lorakit.config.sizes import Size, size_of
 from lorakit.errors import PlanError
 from lorakit.planner.bases import model_of
 from lorakit.planner.changes import CHANGES, EFFECTS, SAME, changed
