@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from lorakit.checkpoint import read
 from tests.adapters.files import Build, alone, loaded_set, output, rewrite, row_by_row, save_all
 from tests.adapters.test_rows import NAMES, WORLDS, batch_of
 from tests.injection import zoo
-from tests.tolerances import EXACT, MODEL
+from tests.tolerances import EXACT, MODEL, TOLERANCES
 
 TYPES = {
     f"{file} on {base}": (getattr(torch, file), getattr(torch, base))
@@ -96,3 +97,25 @@ def test_a_sum_of_narrow_adapters_rounds_nothing(tmp_path: Path) -> None:
     adapters.activate(weights)
     loaded_set(other, widened).activate(weights)
     assert_close(output(model, **batch), output(other, **batch), **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("base", "default"), [(torch.float32, torch.bfloat16), (torch.float64, torch.float32)]
+)
+def test_scales_of_rows_are_not_rounded_to_the_default_type(
+    base: torch.dtype, default: torch.dtype, tmp_path: Path
+) -> None:
+    """One third has no end in any type."""
+
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(8, 8, dtype=base))
+
+    config = {"r": 3, "lora_alpha": 1, "target_modules": ["0"]}
+    paths = save_all(build, tmp_path, {"a": config, "b": config})
+    x = torch.randn(2, 5, 8, dtype=base)
+    expected = row_by_row(build, paths, ["a", "b"], input=x)
+    adapters = loaded_set(build(), paths)
+    torch.set_default_dtype(default)
+    with adapters.rows(["a", "b"]):
+        assert_close(output(adapters.model, input=x), expected, **TOLERANCES[base])

@@ -20,6 +20,7 @@ from lorakit.adapters import batch
 from lorakit.adapters.scopes import HERE
 from lorakit.errors import StateError
 from lorakit.functional import slices
+from lorakit.functional.initialise import adapter_dtype
 from lorakit.functional.rows import Pack, Part, gathered, is_segmented, pack, segmented
 from lorakit.layers.linear import Linear
 from lorakit.layers.weight_mark import WeightMark
@@ -153,7 +154,9 @@ def rows_part(module: Any, members: Members) -> Part:
     rows = [row for _, own in members for row in own]
     slots = [k for k, (_, own) in enumerate(members) for _ in own]
     a, b = ([adapter.tensors[x] for adapter, _ in members] for x in ("lora_A", "lora_B"))
-    s = torch.tensor([adapter.spec.scaling for adapter, _ in members], device=a[0].device)
+    scales = [adapter.spec.scaling for adapter, _ in members]
+    dtype = adapter_dtype(module.base_weight.dtype)
+    s = torch.tensor(scales, dtype=dtype, device=a[0].device)
     if site.slices is not None:
         blocks = [slices.as_block(*pair, site.slices) for pair in zip(a, b, strict=True)]
         a, b = ([pair[n] for pair in blocks] for n in range(2))
