@@ -9,15 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from lorakit.functional.rows import (
-    Part,
-    add_rows,
-    definition,
-    gathered,
-    is_segmented,
-    pack,
-    segmented,
-)
+from lorakit.functional.rows import Part, definition, gathered, is_segmented, pack, segmented
 from tests.tolerances import EXACT, TOLERANCES
 
 F64 = torch.float64
@@ -37,7 +29,7 @@ def by_packing(x: Tensor, y: Tensor, bias: Tensor | None, parts: list[Part]) -> 
     return gathered(x, y, bias, pack(len(x), parts, y.dtype))
 
 
-@pytest.mark.parametrize("form", [by_packing, segmented, add_rows])
+@pytest.mark.parametrize("form", [by_packing, segmented])
 @pytest.mark.parametrize("dora", [False, True])
 def test_each_form_is_the_definition_with_its_gradients(form: object, dora: bool) -> None:
     parts = [make_part(3, [1, 1, 2], [4, 0, 2]), make_part(2, [0], [5], dora)]

@@ -68,19 +68,6 @@ def definition(x_NTI: Tensor, y_NTO: Tensor, bias: Tensor | None, parts: Sequenc
     return torch.stack(z)
 
 
-def add_rows(x_NTI: Tensor, y_NTO: Tensor, bias: Tensor | None, parts: Sequence[Part]) -> Tensor:
-    """`definition` in the form that suits its shapes.
-
-    >>> ones = torch.ones(1, 1, 1)
-    >>> part = Part(ones, ones, torch.tensor([2.0]), slots=(0,), rows=(1,))
-    >>> add_rows(torch.ones(2, 1, 1), torch.zeros(2, 1, 1), None, [part]).flatten()
-    tensor([0., 2.])
-    """
-    if is_segmented(x_NTI, y_NTO, parts):
-        return segmented(x_NTI, y_NTO, bias, parts)
-    return gathered(x_NTI, y_NTO, bias, pack(len(x_NTI), parts, y_NTO.dtype))
-
-
 def is_segmented(x_NTI: Tensor, y_NTO: Tensor, parts: Sequence[Part]) -> bool:
     """Whether `segmented` costs less than `gathered` with a pack at hand."""
     n, tokens, inputs = x_NTI.shape
