@@ -57,6 +57,27 @@ def test_activate_refuses_no_weights(tmp_path: Path) -> None:
     assert adapters.active == {"a": 1.0}
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda adapters, path: adapters.pin(None),
+        lambda adapters, path: adapters.unpin(None),
+        lambda adapters, path: adapters.unload(None),
+        lambda adapters, path: adapters.save(None, path),
+        lambda adapters, path: list(adapters.parameters(None)),
+        lambda adapters, path: adapters.activate({None: 0.5, "a": 0.5}),
+        lambda adapters, path: adapters.pin(["a"]),
+    ],
+    ids=["pin", "unpin", "unload", "save", "parameters", "activate", "pin a list"],
+)
+def test_only_rows_may_name_the_base(call: Any, tmp_path: Path) -> None:
+    _, adapters = adapted(tmp_path)
+    with pytest.raises(StateError, match=r"which has 'a':\n  - (None|\['a'\])"):
+        call(adapters, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+
 @pytest.mark.parametrize("model", ["x", None, torch.zeros(1)])
 def test_what_is_no_model_is_refused(model: Any) -> None:
     with pytest.raises(ConfigError, match=r"takes a model, an nn\.Module, not "):

@@ -13,6 +13,7 @@ import torch
 from torch.testing import assert_close
 
 from lorakit import AdapterSet
+from lorakit.adapters.slab import Slab
 from tests.adapters.files import output
 from tests.adapters.test_budget import ONE, beside, expected, limited, paths, where
 from tests.adapters.test_rows import TEXT
@@ -105,3 +106,25 @@ def test_one_that_is_unloaded_after_prefetch_is_not_read(
     late.result()
     assert reads == ["b"]
     assert "b" in beside(adapters)
+
+
+def test_what_is_prefetched_is_read_once_and_may_name_the_base(paths: dict[str, Path]) -> None:
+    adapters = limited(paths, 2 * ONE)
+    assert beside(adapters) == {"c", "d"}
+    adapters.prefetch(iter(["a", None, "b", "a"])).result()
+    assert beside(adapters) == {"a", "b"}
+
+
+def test_whoever_reads_an_adapter_waits_until_it_has_arrived(
+    paths: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On CUDA, where it comes by a stream of its own."""
+    waited: list[Slab] = []
+    adapters = limited(paths, 2 * ONE)
+    adapters.prefetch(["a", "b"]).result()
+    a, b = (adapters._store.members[name].slab for name in ("a", "b"))
+    monkeypatch.setattr(Slab, "let_use", lambda slab: waited.append(slab))
+    adapters.save("a", tmp_path / "saved")
+    assert waited == [a]
+    adapters.activate({"a": 0.5, "b": 0.5})
+    assert waited == [a, a, b]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -168,8 +168,9 @@ class AdapterSet:
         self._require_open()
         require_known([name], self._store.members)
         member = self._store.members[name]
-        parts = self._store.slab_of(member).entries
-        return write(bundle_of_parts(self.model, parts, member.loaded.config), path)
+        slab = self._store.slab_of(member)
+        slab.let_use()
+        return write(bundle_of_parts(self.model, slab.entries, member.loaded.config), path)
 
     def unload(self, name: str) -> None:
         """Forget the adapter called `name`.
@@ -193,7 +194,7 @@ class AdapterSet:
 
     # --- with a budget
 
-    def prefetch(self, names: Sequence[str]) -> Future[None]:
+    def prefetch(self, names: Iterable[str | None]) -> Future[None]:
         """Let these adapters come in while others compute, for `rows` or `activate` soon after.
 
         In a thread of the set, and on CUDA on a stream of its own, from pinned memory. As many come
@@ -256,9 +257,10 @@ class AdapterSet:
         """
         self._require_open()
         names, use, store = entries_of(names), Use(), self._store
-        require_known(names, store.members)
-        require_apart(names, store.members)
-        with store.holding(names, use, "rows()") as members:
+        wanted = [name for name in names if name is not None]
+        require_known(wanted, store.members)
+        require_apart(wanted, store.members)
+        with store.holding(wanted, use, "rows()") as members:
             slabs = [None if name is None else members[name].slab for name in names]
             choice = self._routing.rows(slabs)
         try:

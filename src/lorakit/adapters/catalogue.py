@@ -23,9 +23,8 @@ def require_new(name: object, known: Collection[str]) -> None:
 
 
 def require_known(names: Iterable[object], known: Collection[str]) -> None:
-    """Raise StateError that lists every name that is none of these; None means the base."""
-    asked = (name for name in names if name is not None)
-    unknown = {repr(n): n for n in asked if not (isinstance(n, str) and n in known)}
+    """Raise StateError that lists every name that is none of these."""
+    unknown = {repr(n): n for n in names if not (isinstance(n, str) and n in known)}
     if not unknown:
         return
     there = ", ".join(map(repr, known)) if known else "none"
@@ -60,9 +59,9 @@ def weights_of(name: str | Mapping[str, float]) -> dict[str, float]:
     )
 
 
-def require_apart(names: Iterable[str | None], members: Mapping[str, Member]) -> None:
+def require_apart(names: Iterable[str], members: Mapping[str, Member]) -> None:
     """Raise StateError that lists the modules in which rows cannot have adapters of their own."""
-    found = (members.get(name) for name in dict.fromkeys(names) if name is not None)
+    found = (members.get(name) for name in dict.fromkeys(names))
     problems = dict.fromkeys(problem for member in found if member for problem in member.mixed_up)
     if problems:
         raise StateError(

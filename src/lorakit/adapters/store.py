@@ -102,7 +102,7 @@ class Store:
 
     @contextmanager
     def holding(
-        self, names: Iterable[str | None], holder: Holder, what: str
+        self, names: Iterable[str], holder: Holder, what: str
     ) -> Iterator[dict[str, Member]]:
         """Let the adapters of these names be beside the base until `release`; inside, locked.
 
@@ -112,7 +112,7 @@ class Store:
         Raises StateError for unknown names, or if the budget has no room for all of these, and
         FormatError if a file is gone or has changed; nothing is held then.
         """
-        wanted = list(dict.fromkeys(name for name in names if name is not None))
+        wanted = list(names)
         read: dict[Member, Slab] = {}
         while True:
             with self.changed:
@@ -159,11 +159,12 @@ class Store:
             if "pinned" in self.members[name].holders:
                 self.release([self.members[name]], "pinned")
 
-    def prefetch(self, names: Collection[str]) -> Future[None]:
+    def prefetch(self, names: Iterable[str | None]) -> Future[None]:
         """Let these come in while others compute, as far as there is room beside what is held."""
+        wanted = [name for name in names if name is not None]
         with self.changed:
-            require_known(names, self.members)
-            members = [self.members[name] for name in dict.fromkeys(names)]
+            require_known(wanted, self.members)
+            members = [self.members[name] for name in dict.fromkeys(wanted)]
             self._require(_needs("prefetch()", members), bytes_of(members), 0)
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(1, "lorakit-prefetch")
