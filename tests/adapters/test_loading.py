@@ -9,19 +9,23 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 import lorakit
 from lorakit import AdapterSet
 from lorakit.adapters import loading
-from lorakit.checkpoint import read
+from lorakit.checkpoint import read, write
 from lorakit.errors import MismatchError, StateError
 from tests.adapters.files import alone, loaded_set, output, save
 from tests.adapters.test_rows import TEXT
+from tests.checkpoint.test_gguf import without_header
 from tests.injection import zoo
 from tests.tolerances import MODEL
 
 QV = {"r": 2, "target_modules": ["q_proj", "v_proj"]}
+QV_BYTES = 4 * 2 * (2 * (16 + 16) + 2 * (16 + 8))
+"""Of one of these: two layers of 16, whose keys and values are half as wide, rank 2."""
 
 
 @pytest.fixture
@@ -61,14 +65,14 @@ def test_only_an_adapter_unlike_those_before_is_matched(tmp_path: Path, matched:
     assert all(loaded.base_verified for loaded in adapters.list())
 
 
-def bare_llama() -> torch.nn.Module:
+def bare_llama() -> nn.Module:
     """The model of `zoo.llama` without its head, whose modules have shorter names."""
     model = zoo.llama().model
-    assert isinstance(model, torch.nn.Module)
+    assert isinstance(model, nn.Module)
     return model
 
 
-@pytest.mark.parametrize("budget", [None, 4 * 2 * (2 * (16 + 16) + 2 * (16 + 8))])
+@pytest.mark.parametrize("budget", [None, QV_BYTES])
 def test_adapters_of_other_names_load_any_number_of_times(
     tmp_path: Path, budget: int | None
 ) -> None:
@@ -195,3 +199,27 @@ def test_a_bundle_that_was_read_loads_as_its_file(tmp_path: Path) -> None:
     assert_close(output(model, **TEXT), output(alone(zoo.llama, path), **TEXT), **MODEL)
     with pytest.raises(StateError, match="already in this set"):
         adapters.load_bundle("read", read(path), str(path))
+
+
+def test_of_several_places_renaming_says_which(tmp_path: Path) -> None:
+    """Also when an adapter comes back from its file."""
+    paths = {name: save(zoo.llama, tmp_path / name, seed, **QV) for seed, name in enumerate("ab")}
+    teacher = zoo.llama()
+    adapters = AdapterSet(nn.ModuleDict({"student": zoo.llama(), "teacher": teacher}), QV_BYTES)
+    with pytest.raises(MismatchError, match="in several places; say which with rename"):
+        adapters.load("a", paths["a"])
+    for name, path in paths.items():
+        adapters.load(name, path, rename={"^": "teacher."})
+    for name in ("a", "b", "a"):
+        adapters.activate(name)
+        expected = output(alone(zoo.llama, paths[name]), **TEXT)
+        assert_close(output(teacher, **TEXT), expected, **MODEL)
+
+
+def test_a_file_whose_names_depend_on_the_base_is_read_with_it(tmp_path: Path) -> None:
+    """Of llama.cpp's converter, which does not write the names of modules."""
+    path, model = save(zoo.llama, tmp_path / "a", **QV), zoo.llama()
+    config: Any = model.config
+    file = without_header(write(read(path), tmp_path / "a.gguf", "gguf", base=config.to_dict()))
+    loaded_set(model, {"a": file}).activate("a")
+    assert_close(output(model, **TEXT), output(alone(zoo.llama, path), **TEXT), **MODEL)

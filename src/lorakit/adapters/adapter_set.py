@@ -25,17 +25,17 @@ from lorakit.adapters.intake import Intake
 from lorakit.adapters.layouts import cuts_rows
 from lorakit.adapters.loaded import Loaded
 from lorakit.adapters.member import Use
-from lorakit.adapters.origin import origin_of
+from lorakit.adapters.origin import Reading
 from lorakit.adapters.routing import Routing
 from lorakit.adapters.saving import bundle_of_parts
 from lorakit.adapters.waiting import entered
 from lorakit.checkpoint import AdapterBundle, write
-from lorakit.checkpoint.checksum import checked_beside
-from lorakit.checkpoint.reading import decode, find
+from lorakit.checkpoint.reading import find
 from lorakit.config import LoraConfig
 from lorakit.config.sizes import Size
 from lorakit.errors import ConfigError, StateError
 from lorakit.injection.record import Claim
+from lorakit.injection.transfer.base_facts import base_config
 from lorakit.methods.applied import require_plain
 from lorakit.surgery.wrappers import unwrapped
 
@@ -89,27 +89,22 @@ class AdapterSet:
         *,
         revision: str | None = None,
         subfolder: str | None = None,
+        rename: Mapping[str, str] | None = None,
         check_base: bool = True,
     ) -> Loaded:
         """Load the adapter in `source` for inference, under this `name`.
 
-        `source`, `lora_alpha`, `revision`, `subfolder` and `check_base` are those of
-        `lorakit.load_adapter`, which is as strict.
+        All but the name are as `lorakit.load_adapter` has them, which is as strict.
 
-        Raises StateError for a name that is taken; FormatError, MissingAlphaError and MismatchError
-        as `load_adapter`, and TargetError for tensors that cannot differ by row. Nothing has
-        changed then.
+        Raises StateError for a name that is taken; ConfigError, FormatError, MissingAlphaError and
+        MismatchError as `load_adapter`, and TargetError for tensors that cannot differ by row.
+        Nothing has changed then.
         """
         self._require_open()
         require_new(name, self._store.members)
-        found = find(source, revision, subfolder)
-        with checked_beside():
-            bundle = decode(found, lora_alpha)
-            matched = self._intake.matched(name, bundle, str(source), check_base)
-        file = None
-        if self._store.is_limited:
-            file = origin_of(found, lora_alpha, check_base, bundle)
-        return self._intake.keep(matched, file)
+        found, base = find(source, revision, subfolder), base_config(self.model)
+        reading = Reading(found, lora_alpha, rename and dict(rename), check_base, base)
+        return self._intake.load(name, str(source), reading)
 
     def load_bundle(
         self, name: str, bundle: AdapterBundle, origin: str, check_base: bool = True
@@ -148,8 +143,7 @@ class AdapterSet:
 
     def named_parameters(self, name: str) -> Iterator[tuple[str, nn.Parameter]]:
         """(name in an adapted model's state_dict, Parameter) of the adapter `name` that trains."""
-        require_known([name], self._store.members)
-        member = self._store.members[name]
+        member = self._store.member(name)
         entries = member.slab.entries if member.trains and member.slab is not None else {}
         for module, entry in entries.items():
             for leaf, tensor in entry.named_tensors():
@@ -166,8 +160,7 @@ class AdapterSet:
         Raises StateError for an unknown name, and SaveError as `save_adapter`.
         """
         self._require_open()
-        require_known([name], self._store.members)
-        member = self._store.members[name]
+        member = self._store.member(name)
         slab = self._store.slab_of(member)
         slab.let_use()
         return write(bundle_of_parts(self.model, slab.entries, member.loaded.config), path)

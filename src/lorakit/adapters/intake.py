@@ -16,7 +16,7 @@ from lorakit.adapters.installation import route, unroute
 from lorakit.adapters.loaded import Loaded, describe
 from lorakit.adapters.loading import Loader
 from lorakit.adapters.member import Member, member_of
-from lorakit.adapters.origin import Origin, read_again
+from lorakit.adapters.origin import Origin, Reading, origin_of, read_again
 from lorakit.adapters.place import Place
 from lorakit.adapters.routing import Routing
 from lorakit.adapters.shared import parts_of
@@ -51,6 +51,13 @@ class Intake:
             loaded, parts = self._loader.fitted(name, bundle, source, check_base)
         with torch.inference_mode(False), torch.no_grad():
             return Matched(loaded, parts, Slab.packed(parts, self._device_of))
+
+    def load(self, name: str, source: str, reading: Reading) -> Loaded:
+        """Take in what is read so; `source` names it in messages."""
+        with checked_beside():
+            bundle = reading.bundle()
+            matched = self.matched(name, reading.renamed(bundle), source, reading.check_base)
+        return self.keep(matched, origin_of(reading, bundle) if self.store.is_limited else None)
 
     def keep(self, matched: Matched, origin: Origin | None = None) -> Loaded:
         """Take in what is matched; without an `origin` it cannot be read again."""
@@ -104,7 +111,8 @@ class Intake:
         assert origin is not None
         with checked_beside():
             bundle = read_again(loaded, origin)
-            return self.matched(loaded.name, bundle, str(loaded.source), origin.check_base).slab
+            check_base = origin.reading.check_base
+            return self.matched(loaded.name, bundle, str(loaded.source), check_base).slab
 
     def _freeze(self) -> None:
         """Let the base require no gradients, until `close`."""

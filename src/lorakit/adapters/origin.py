@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from lorakit.adapters.loaded import Loaded
 from lorakit.checkpoint import AdapterBundle
 from lorakit.checkpoint.reading import decode
+from lorakit.checkpoint.renaming import renamed_by
 from lorakit.checkpoint.source import Source
 from lorakit.config import LoraConfig
 from lorakit.digests import tensors_digest
 from lorakit.errors import FormatError
 
 
-class Origin(NamedTuple):
-    """Where an adapter was read, and what was found there."""
+class Reading(NamedTuple):
+    """How an adapter is read."""
 
     source: Source
     lora_alpha: float | None
+    rename: Mapping[str, str] | None
     check_base: bool
+    base: Mapping[str, Any] | None
+    """The config of the base, for formats whose names depend on it."""
+
+    def bundle(self) -> AdapterBundle:
+        """What is in the file, with its names there."""
+        return decode(self.source, self.lora_alpha, self.base)
+
+    def renamed(self, bundle: AdapterBundle) -> AdapterBundle:
+        """The same with the names that were asked for."""
+        return bundle if self.rename is None else renamed_by(bundle, self.rename)
+
+
+class Origin(NamedTuple):
+    """How an adapter was read, and what was found there."""
+
+    reading: Reading
     config: LoraConfig
     digest: str
     """Of its tensors, and of what the header says besides."""
 
 
-def origin_of(
-    source: Source, lora_alpha: float | None, check_base: bool, bundle: AdapterBundle
-) -> Origin:
+def origin_of(reading: Reading, bundle: AdapterBundle) -> Origin:
     """That of a bundle which was just read so."""
-    return Origin(source, lora_alpha, check_base, bundle.config, digest_of(bundle))
+    return Origin(reading, bundle.config, digest_of(bundle))
 
 
 def digest_of(bundle: AdapterBundle) -> str:
@@ -37,10 +54,10 @@ def digest_of(bundle: AdapterBundle) -> str:
 
 
 def read_again(loaded: Loaded, origin: Origin) -> AdapterBundle:
-    """The same bundle once more; raises FormatError if it is gone, or is another one."""
+    """The same bundle once more, renamed; raises FormatError if it is gone, or is another one."""
     again = f"unload({loaded.name!r}) and load it again"
     try:
-        bundle = decode(origin.source, origin.lora_alpha)
+        bundle = origin.reading.bundle()
     except FormatError as error:
         raise FormatError(
             f"The adapter {loaded.name!r} is not in memory, and {loaded.source} can no longer be "
@@ -52,4 +69,4 @@ def read_again(loaded: Loaded, origin: Origin) -> AdapterBundle:
             f"The adapter {loaded.name!r} is not in memory, and {loaded.source} has changed since "
             f"it was loaded (its checksum differs), so its answers would be others; {again}."
         )
-    return bundle
+    return origin.reading.renamed(bundle)

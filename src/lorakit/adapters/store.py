@@ -45,6 +45,11 @@ class Store:
         """Whether adapters may have to leave."""
         return self._budget.bytes is not None
 
+    def member(self, name: str) -> Member:
+        """The adapter called `name`; raises StateError if there is none."""
+        require_known([name], self.members)
+        return self.members[name]
+
     # --- come and go
 
     def require_fits(self, loaded: Loaded) -> None:
@@ -155,9 +160,9 @@ class Store:
     def unpin(self, name: str) -> None:
         """End what `pin` began, if it did."""
         with self.changed:
-            require_known([name], self.members)
-            if "pinned" in self.members[name].holders:
-                self.release([self.members[name]], "pinned")
+            member = self.member(name)
+            if "pinned" in member.holders:
+                self.release([member], "pinned")
 
     def prefetch(self, names: Iterable[str | None]) -> Future[None]:
         """Let these come in while others compute, as far as there is room beside what is held."""

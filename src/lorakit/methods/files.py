@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -12,6 +11,7 @@ from lorakit.checkpoint import AdapterBundle, read, write
 from lorakit.checkpoint.renaming import renamed_by
 from lorakit.errors import FormatError, MismatchError, StateError, suggest
 from lorakit.injection.record import require_no_set
+from lorakit.injection.transfer.base_facts import base_config
 from lorakit.injection.transfer.loading import LoadReport
 from lorakit.methods.registry import METHODS, method_of
 from lorakit.surgery.foreign import require_no_peft
@@ -70,17 +70,10 @@ def load_adapter(
     weights other than those that the adapter was trained on (`check_base=False` allows them);
     StateError for a model with PEFT's modules. Neither the model nor the disk has changed then.
     """
-    config = _config_of(model)
-    bundle = read(path, lora_alpha, revision, subfolder=subfolder, base=config)
+    base = base_config(model)
+    bundle = read(path, lora_alpha, revision, subfolder=subfolder, base=base)
     bundle = bundle if rename is None else renamed_by(bundle, rename)
     return load(model, bundle, str(path), check_base)
-
-
-def _config_of(model: nn.Module) -> Mapping[str, Any] | None:
-    """The config of a transformers model, for formats whose names depend on it."""
-    to_dict = getattr(getattr(model, "config", None), "to_dict", None)
-    config = to_dict() if callable(to_dict) else None
-    return config if isinstance(config, Mapping) else None
 
 
 def load(

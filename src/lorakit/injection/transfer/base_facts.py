@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -24,6 +24,13 @@ def base_facts(model: nn.Module, trained: Sequence[str]) -> dict[str, Any]:
 def _base_name(model: nn.Module) -> str | None:
     name = getattr(getattr(model, "config", None), "name_or_path", None)
     return name or None
+
+
+def base_config(model: nn.Module) -> Mapping[str, Any] | None:
+    """The config of a transformers model, for formats whose names depend on it."""
+    to_dict = getattr(getattr(model, "config", None), "to_dict", None)
+    config = to_dict() if callable(to_dict) else None
+    return config if isinstance(config, Mapping) else None
 
 
 def label_count(model: nn.Module) -> int | None:
