@@ -135,8 +135,8 @@ class AdapterSet:
     def share(self, name: str, source: nn.Module, config: LoraConfig) -> Loaded:
         """Let the adapter of another model of this base, made by `inject`, be one of the set's too.
 
-        Both have its Parameters. Raises StateError for a name that is taken, and TargetError for
-        what cannot differ from row to row.
+        Both have its Parameters. Raises StateError for a name that is taken, or a model without an
+        adapter, and TargetError that lists what does not fit, or cannot differ from row to row.
         """
         self._require_open()
         return self._intake.share(name, source, config)
