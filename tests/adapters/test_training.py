@@ -255,3 +255,19 @@ def test_a_head_of_a_16_bit_base_trains_in_float32() -> None:
     assert trained.dtype is torch.float32
     assert trained.grad is not None
     assert trained.grad.any()
+
+
+def test_what_trains_follows_the_model_and_stays_as_wide() -> None:
+    """Shared memory is a place to which a CPU moves, as a GPU is one."""
+    model = zoo.llama()
+    adapters = AdapterSet(model)
+    adapters.add("new", LoraConfig(r=2, **QV, modules_to_save=["lm_head"]))
+    adapters.activate("new")
+    model(IDS, labels=IDS).loss.backward()
+    parameters = [*adapters.parameters("new")]
+    model.share_memory()
+    assert all(p.is_shared() and p.grad is not None and p.grad.is_shared() for p in parameters)
+    model.to(torch.float64)
+    model(IDS, labels=IDS).loss.backward()
+    assert all(a is b for a, b in zip(parameters, adapters.parameters("new"), strict=True))
+    assert {p.dtype for p in parameters} == {torch.float32}

@@ -145,3 +145,15 @@ def test_a_compiled_step_has_eagers_gradients(device):
             for parameter in each:
                 parameter.grad = None
     torch.testing.assert_close(found[1], found[0], **MODEL)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_trains_goes_where_the_model_goes(name, device):
+    adapters, ids = learners(torch.device("cpu")), IDS.to(device)
+    parameters = [*adapters.parameters(name)]
+    adapters.model.to(device)
+    adapters.activate(name)
+    adapters.model(ids, labels=ids, use_cache=False).loss.backward()
+    assert all(a is b for a, b in zip(parameters, adapters.parameters(name), strict=True))
+    assert {p.device.type for p in parameters} == {device.type}
+    assert {p.grad.device.type for p in parameters} == {device.type}

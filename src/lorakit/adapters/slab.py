@@ -121,12 +121,28 @@ class Slab:
         return next(self.entries[module].tensors).device
 
     def apply(self, module: str, fn: Callable[[Tensor], Tensor]) -> None:
-        """Move or cast what stands beside this module, as the module's own tensors are."""
+        """Move or cast what stands beside this module, as the module's own tensors are.
+
+        What trains stays the same Parameters, of their type.
+        """
         entry = self.entries.get(module)
-        if entry is not None and not entry.trains:
-            self.let_use()
-            self.entries[module] = entry.mapped(fn)
-            self._pieces, self._computed = None, {}
+        if entry is None:
+            return
+        if entry.trains:
+            for tensor in entry.tensors:
+                _move(tensor, fn)
+            return
+        self.let_use()
+        self.entries[module] = entry.mapped(fn)
+        self._pieces, self._computed = None, {}
+
+
+def _move(parameter: Tensor, fn: Callable[[Tensor], Tensor]) -> None:
+    """Let it and its gradient be where this puts them, as `nn.Module.to` does."""
+    for tensor in (parameter, parameter.grad):
+        if tensor is not None:
+            data = fn(tensor.data)
+            tensor.data = data if data.dtype == tensor.dtype else tensor.data.to(data.device)
 
 
 _streams: dict[torch.device, torch.cuda.Stream] = {}
