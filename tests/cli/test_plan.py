@@ -133,11 +133,11 @@ def test_fit_that_is_impossible_says_by_how_much(run, base):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--devices", "0"), "devices is 0; it must be at least 1"),
+        (("--devices", "0"), "devices is 0; it must be a whole number of at least 1"),
         (("--devices", "3", "--parallel", "tp"), "num_attention_heads 2 is not divisible"),
         (("--devices", "2", "--parallel", "zero"), "must be one of ddp, fsdp, tp"),
         (("--method", "lorra"), "did you mean 'lora'?"),
-        (("--batch", "0"), "batch is 0; it must be at least 1"),
+        (("--batch", "0"), "batch is 0; it must be a whole number of at least 1"),
         (("--optimizer", "adam"), "optimizer is 'adam'; it must be one of adamw"),
         (("--length", "4096"), "length is 4096, and LlamaForCausalLM has 2048 positions"),
         (("--method", "full", "--quantised", "nf4"), "there are none with full"),

@@ -98,8 +98,16 @@ def test_base_of_a_recipe_is_quantised_by_formula(run, write):
     assert small["bytes_by"]["base weights"] < plain["bytes_by"]["base weights"]
 
 
-def test_answers_of_fit_are_settings_of_the_recipe(run, write):
-    file = write()
+TWO_PASSES = {
+    "loss": {"kind": "rdrop"},
+    "training": {"dtype": "fp32", "total_batch": 8, "token_budget": 256},
+}
+"""A loss that reads each row twice, in one micro-batch of 8 rows of 16 tokens."""
+
+
+@pytest.mark.parametrize("changes", [{}, TWO_PASSES], ids=["plain", "two passes"])
+def test_answers_of_fit_are_settings_of_the_recipe(changes, run, write):
+    file = write(**changes)
     peak = json.loads(run("plan", file, "--json")[1])["peak_bytes"]
     code, out, _ = run("plan", file, "--fit", f"{peak * 8 // 10_000}kB", "--json")
     assert code == 0
@@ -112,6 +120,8 @@ def test_answers_of_fit_are_settings_of_the_recipe(run, write):
         options = (part for one in settings for part in ("--set", one))
         planned = json.loads(run("plan", file, *options, "--json")[1])
         assert planned["peak_bytes"] == answer["plan"]["peak_bytes"]
+        budget = answer["plan"]["settings"]["token_budget"]
+        assert budget in (None, planned["settings"]["token_budget"])
     code, _, err = run("plan", file, "--fit", "1GB", "--method", "lora,full")
     assert code == 1
     assert "--fit is for one method, and here are 2: lora, full" in err

@@ -42,7 +42,8 @@ class Change:
 
 def with_rows(settings: StepSettings, rows: int) -> StepSettings:
     """The step in micro-batches of so many rows at most."""
-    return replace(settings, token_budget=rows * settings.length if rows < settings.batch else None)
+    budget = rows * settings.length * settings.passes
+    return replace(settings, token_budget=budget if rows < settings.batch else None)
 
 
 def _fewer_rows(settings: StepSettings) -> list[StepSettings]:

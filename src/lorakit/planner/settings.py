@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lorakit.config.values import is_whole
 from lorakit.errors import require, suggest
 from lorakit.methods.registry import METHODS, unknown
 from lorakit.models.dtypes import Dtype
@@ -38,6 +39,8 @@ class StepSettings:
     token_budget: int | None = None
     """Tokens of a micro-batch at most, as in a recipe; a longer row is one of its own. None: a step
     is one micro-batch."""
+    passes: int = 1
+    """How often the loss reads a row, which counts as often for `token_budget`."""
     quantised: Quantised | None = None
     """How the frozen weights of linear layers are stored, by formula."""
     max_grad_norm: float = 1.0
@@ -52,32 +55,36 @@ class StepSettings:
     def __post_init__(self) -> None:
         checks = {problem: False for problem in [unknown(self.method)] if problem}
         checks |= {
-            f"batch is {self.batch}; it must be at least 1": self.batch >= 1,
-            f"length is {self.length}; it must be at least 1": self.length >= 1,
             f"dtype is {self.dtype!r}; it must be fp32, bf16 or fp16": self.dtype
             in ("fp32", "bf16", "fp16"),
             f"optimizer is {self.optimizer!r}; it must be one of {', '.join(OPTIMIZERS)}"
-            f"{suggest(self.optimizer, OPTIMIZERS)}": self.optimizer in OPTIMIZERS,
+            f"{suggest(str(self.optimizer), OPTIMIZERS)}": self.optimizer in (*OPTIMIZERS,),
             f"checkpointing is {self.checkpointing!r}; it must be True, False or one of "
             f"{', '.join(map(str, KINDS))}": kind_of(self.checkpointing) in (False, *KINDS),
-            f"token_budget is {self.token_budget}; it must be at least 1": self.token_budget is None
-            or self.token_budget >= 1,
             f"quantised is {self.quantised!r}; it must be one of {', '.join(QUANTISATIONS)}": (
-                self.quantised is None or self.quantised in QUANTISATIONS
+                self.quantised in (None, *QUANTISATIONS)
             ),
         }
-        checks |= self._devices()
-        if self.config is not None and self.method in METHODS:
+        checks |= self._counts() | self._devices()
+        if self.config is not None and unknown(self.method) is None:
             kind = METHODS[self.method].config_type
             checks[
                 f"config is a {type(self.config).__name__}; {self.method} takes a {kind.__name__}"
             ] = isinstance(self.config, kind)
         require(checks, "This step cannot be planned:")
 
+    def _counts(self) -> dict[str, bool]:
+        values = {name: getattr(self, name) for name in ("batch", "length", "devices", "passes")}
+        if self.token_budget is not None:
+            values["token_budget"] = self.token_budget
+        return {
+            f"{name} is {value!r}; it must be a whole number of at least 1": is_whole(value, 1)
+            for name, value in values.items()
+        }
+
     def _devices(self) -> dict[str, bool]:
         fsdp, kinds = self.parallel == "fsdp", (None, *PARALLELS)
         return {
-            f"devices is {self.devices}; it must be at least 1": self.devices >= 1,
             f"parallel is {self.parallel!r}; it must be one of {', '.join(PARALLELS)}"
             f"{suggest(str(self.parallel), PARALLELS)}": self.parallel in kinds,
             f"parallel is {self.parallel}, and devices is 1; say how many": self.devices != 1
@@ -98,7 +105,7 @@ class StepSettings:
         """Of the largest micro-batch."""
         if self.token_budget is None:
             return self.batch
-        cuts = cut([self.length] * self.batch, self.token_budget)
+        cuts = cut([self.length] * self.batch, max(1, self.token_budget // self.passes))
         return max(stop - start for start, stop in cuts)
 
     @property

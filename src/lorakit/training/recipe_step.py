@@ -34,6 +34,7 @@ from lorakit.tasks.base import Task
 from lorakit.training.arguments import make_trainer
 from lorakit.training.largest_step import record_largest_step, row_lengths
 from lorakit.training.model import adapt_model, model_on_meta, too_few_rows
+from lorakit.training.trainer import passes_of
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def _record_data(read: _Read, devices: StepSettings, log: Log) -> tuple[StepSett
             shares=_shares(devices),
             quantisable=frozen,
         )
-    settings = _settings(recipe, step.rows, step.shape, devices)
+    settings = _settings(recipe, step.rows, step.shape, devices, passes_of(trainer.consistency))
     with mode:
         return settings, Recorded.of(model, settings, report, step.recording, frozen)
 
@@ -198,7 +199,7 @@ def _shares(devices: StepSettings) -> int:
 
 
 def _settings(
-    recipe: Recipe, rows: int, shape: tuple[int, ...], devices: StepSettings
+    recipe: Recipe, rows: int, shape: tuple[int, ...], devices: StepSettings, passes: int = 1
 ) -> StepSettings:
     """Of a step of `rows` rows whose largest micro-batch has this shape."""
     training = recipe.training
@@ -210,6 +211,7 @@ def _settings(
         length=shape[-1],
         dtype=resolve_dtype(training.dtype),
         checkpointing=training.gradient_checkpointing,
-        token_budget=math.prod(shape),
+        token_budget=math.prod(shape) * passes,
+        passes=passes,
         max_grad_norm=training.max_grad_norm,
     )
