@@ -271,3 +271,22 @@ def test_seven_billion_parameters_are_planned_without_memory():
     plan = lora.plan(config, "lora", LORA, batch=4, length=1024)
     assert plan.bytes_by["base weights"] == pytest.approx(2 * 6_738_415_616, rel=0.01)
     assert plan.peak_bytes > 20e9
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch": "8"}, "batch is '8'; it must be a whole number"),
+        ({"batch": 2.5}, "batch is 2.5; it must be a whole number"),
+        ({"batch": True}, "batch is True; it must be a whole number"),
+        ({"length": 8.0}, "length is 8.0; it must be a whole number"),
+        ({"devices": "2"}, "devices is '2'; it must be a whole number"),
+        ({"token_budget": "64"}, "token_budget is '64'; it must be a whole number"),
+        ({"optimizer": ["sgd"]}, r"optimizer is \['sgd'\]; it must be one of"),
+        ({"quantised": ["nf4"]}, r"quantised is \['nf4'\]; it must be one of"),
+        ({"checkpointing": ["reentrant"]}, "checkpointing is .*; it must be True, False or"),
+    ],
+)
+def test_settings_of_other_types_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        lora.plan(SMALL["llama"], **settings)

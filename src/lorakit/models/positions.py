@@ -26,7 +26,7 @@ def length_limit(name: str, revision: str | None = None) -> int | None:
 
 def position_limit(model: Any) -> int | None:
     """`length_limit` of a model, on any device."""
-    limit = _stated_positions(model.config)
+    limit = _stated_positions(model.config.get_text_config())
     if limit is None:
         return None
     tables = [

@@ -41,18 +41,21 @@ def config_of(name: str, revision: str | None = None) -> Any:
 
 
 def model_of(model_or_config: Any) -> Any:
-    """A model as it is, and of a config its model on meta.
+    """A transformers model as it is, and of a config its model on meta.
 
     Raises ConfigError for anything else, and as `model_on_meta`.
     """
     import transformers
 
-    if isinstance(model_or_config, torch.nn.Module):
+    is_module = isinstance(model_or_config, torch.nn.Module)
+    own = getattr(model_or_config, "config", None)
+    if is_module and isinstance(own, transformers.PretrainedConfig):
         return model_or_config
     if isinstance(model_or_config, transformers.PretrainedConfig):
         return model_on_meta(model_or_config)
+    found = f"A {type(model_or_config).__name__}" if is_module else repr(model_or_config)
     raise ConfigError(
-        f"{model_or_config!r} cannot be planned: pass a transformers model or its config, such as "
+        f"{found} cannot be planned: pass a transformers model or its config, such as "
         "AutoConfig.from_pretrained gives; `lorakit plan` takes names."
     )
 

@@ -60,9 +60,10 @@ def plan(
     several `devices` the plan's `device` says what each holds, by formula: `parallel` is ddp, fsdp
     (with `reshard_after_forward`, as torch's) or tp.
 
-    Raises ConfigError that lists every impossible setting, TargetError for a config of the method
-    that does not fit the model, StateError for a model that is already prepared, and PlanError for
-    one whose forward depends on values; it says where, and what the step holds by formula.
+    Raises ConfigError that lists every impossible setting, or for what is no model with a loss,
+    TargetError for a config of the method that does not fit the model, StateError for a model that
+    is already prepared, and PlanError for one whose forward depends on values; it says where, and
+    what the step holds by formula.
 
     >>> from lorakit import LoraConfig
     >>> from transformers import LlamaConfig
@@ -184,7 +185,7 @@ def record(model: nn.Module, settings: StepSettings) -> Recorded:
 
 
 def _require_fit(model: Any, settings: StepSettings) -> None:
-    problems = input_problems(model, settings.length)
+    problems = input_problems(model, settings)
     if settings.checkpointing and not can_checkpoint(model):
         problems.append(f"checkpointing is {settings.checkpointing}, and this model has none")
     require_divisible(model, settings, problems)

@@ -28,7 +28,7 @@ from lorakit.methods.base import Method
 from lorakit.methods.registry import METHODS
 from lorakit.models import loading
 from lorakit.models.dtypes import autocast, compute_in
-from lorakit.models.positions import stated_limit
+from lorakit.models.positions import position_limit
 from lorakit.timing import Times, interleave
 
 AGAIN = f"{BASE} again"
@@ -105,7 +105,7 @@ def _require_fitting(study: LatencyStudy, base: nn.Module) -> None:
     config: Any = base.config
     if getattr(config.get_text_config(), "vocab_size", None) is None:
         raise ConfigError(f"{study.model} is a {type(base).__name__}, which reads no tokens.")
-    limit = stated_limit(getattr(config, "max_position_embeddings", None))
+    limit = position_limit(base)
     require(
         {
             f"length is {length}, and {study.model} has {limit} positions": (
