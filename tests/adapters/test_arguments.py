@@ -77,7 +77,6 @@ def test_only_rows_may_name_the_base(call: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "saved").exists()
 
 
-
 @pytest.mark.parametrize("model", ["x", None, torch.zeros(1)])
 def test_what_is_no_model_is_refused(model: Any) -> None:
     with pytest.raises(ConfigError, match=r"takes a model, an nn\.Module, not "):

@@ -34,7 +34,7 @@ def test_a_shared_adapter_is_the_other_models() -> None:
 
 def test_a_model_without_an_adapter_shares_none() -> None:
     adapters = AdapterSet(zoo.llama())
-    with pytest.raises(StateError, match="has no adapter to share; call lorakit.inject first"):
+    with pytest.raises(StateError, match=r"has no adapter to share; call lorakit\.inject first"):
         adapters.share("a", zoo.llama(), QUERY)
     assert adapters.list() == []
 

@@ -40,7 +40,8 @@ class Forward(NamedTuple):
     """The scope in which it began."""
 
 
-HERE: ContextVar[Scope] = ContextVar("AdapterSet.scope", default=Scope())
+_OUTSIDE = Scope()
+HERE: ContextVar[Scope] = ContextVar("AdapterSet.scope", default=_OUTSIDE)
 
 
 def settled() -> Scope:

@@ -30,9 +30,9 @@ def parts_of(source: nn.Module, model: nn.Module) -> Parts:
         raise StateError(
             f"This {type(source).__name__} has no adapter to share; call lorakit.inject first."
         )
-    if problems := _misplaced(model, adapters, own):
+    if misplaced := _misplaced(model, adapters, own):
         here, there = type(model).__name__, type(source).__name__
-        raise TargetError(f"What the {there} trains has no place in this {here}:", problems)
+        raise TargetError(f"What the {there} trains has no place in this {here}:", misplaced)
     slots = {
         f"{n}.{leaf}": (model.get_submodule(n), leaf) for n, part in own.items() for leaf in part
     }
