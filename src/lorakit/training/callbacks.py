@@ -13,6 +13,7 @@ from transformers import TrainingArguments as Arguments
 from lorakit.errors import TrainingError
 from lorakit.injection.inspection.health import check_training, mark_training_start, recording_calls
 from lorakit.runs.curve import FOLLOWED
+from lorakit.surgery.wrappers import unwrapped
 
 CHECKED_STEPS = 3
 
@@ -53,7 +54,7 @@ class HealthCheck(TrainerCallback):
         self.steps += 1
         if self.steps < self.due:
             return
-        model: nn.Module = kwargs["model"]
+        model = unwrapped(kwargs["model"])  # the check's names are those within wrappers
         check = check_training(model, frozenset(self.called))
         cut_off = any(model.get_parameter(name).grad is None for name in check.stuck)
         if check.stuck and not cut_off and state.global_step < args.warmup_steps:
