@@ -25,12 +25,14 @@ class Client:
     def __init__(self) -> None:
         self.run: object | None = None
         self.begun = 0
+        self.exit_codes: list[int] = []
 
     def init(self) -> None:
         self.run, self.begun = object(), self.begun + 1
 
-    def finish(self) -> None:
+    def finish(self, exit_code: int) -> None:
         self.run = None
+        self.exit_codes.append(exit_code)
 
 
 class Keeper(TrainerCallback):
@@ -122,7 +124,7 @@ def test_two_runs_of_one_program_are_two_of_a_tracker(encoder, reviews, tmp_path
     for name in ("one", "two"):
         run(encoder, reviews, tmp_path / name, ["wandb"])
         assert wandb.run is None
-    assert wandb.begun == 2
+    assert (wandb.begun, wandb.exit_codes) == (2, [0, 0])
 
 
 @pytest.mark.usefixtures("keeper")
@@ -143,6 +145,7 @@ def test_trackers_of_a_run_that_fails_end(encoder, reviews, tmp_path, keeper, wa
             run(encoder, reviews, tmp_path / "run", ["wandb"])
     assert [event for event, _ in keeper.told][-1] == "end"
     assert wandb.run is None
+    assert wandb.exit_codes == [1]
 
 
 def test_a_place_that_the_environment_names_counts(encoder, reviews, tmp_path, monkeypatch):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -33,8 +34,8 @@ class Trackers:
 
     def __init__(self, callbacks: Sequence[Any] = ()) -> None:
         self.callbacks = callbacks
-        self._ending: Callable[[], None] | None = None
-        """How those that have begun end; None: none is open."""
+        self._endings: list[Callable[[], None]] = []
+        """How each that has begun, and not ended, ends."""
 
     def __getattr__(self, event: str) -> Callable[..., None]:
         if not event.startswith("on_"):
@@ -43,7 +44,7 @@ class Trackers:
 
     def on_train_begin(self, *place: Any, **told: Any) -> None:
         """They begin."""
-        self._ending = partial(self._each, "on_train_end", *place, **told)
+        self._endings = self._events("on_train_end", *place, **told)
         self._each("on_train_begin", *place, **told)
 
     def on_predict(self, *args: Any, **kwargs: Any) -> None:
@@ -56,27 +57,31 @@ class Trackers:
         """Log the metrics at the last step, and end."""
         told = {"model": trainer.model, "processing_class": trainer.processing_class}
         place = trainer.args, trainer.state, trainer.control
-        self._ending = partial(self._each, "on_train_end", *place, **told)
+        self._endings = self._events("on_train_end", *place, **told)
         self._each("on_log", *place, logs=dict(metrics), **told)
         self.end()
 
-    def end(self) -> None:
-        """End those that are open, with what they have."""
-        ending, self._ending = self._ending, None
-        if ending is not None:
-            ending()
+    def end(self, *unsaid: type[Exception]) -> None:
+        """End those that are open, with what they have; errors of the types `unsaid` stop none."""
+        while self._endings:
+            with suppress(*unsaid):
+                self._endings.pop(0)()
 
     def _each(self, event: str, *args: Any, **kwargs: Any) -> None:
-        for callback in self.callbacks:
-            getattr(callback, event)(*args, **kwargs)
+        for tell in self._events(event, *args, **kwargs):
+            tell()
+
+    def _events(self, event: str, *args: Any, **kwargs: Any) -> list[Callable[[], None]]:
+        return [partial(getattr(each, event), *args, **kwargs) for each in self.callbacks]
 
 
 @contextmanager
 def trackers(names: Sequence[str], output: Path) -> Iterator[Trackers]:
     """The trackers of these names; inside, files of theirs go to the run's directory.
 
-    What begins inside ends there, in a run that fails too; a tracker's run that was there before
-    stays open. A variable of the environment that says where files go otherwise counts.
+    What begins inside ends there: in a run that fails as a failed one, and what cannot end then
+    does not replace the error. A tracker's run that was there before stays open. A variable of the
+    environment that says where files go otherwise counts.
 
     Raises ConfigError for a name that transformers does not know, MissingDependencyError for one
     whose package is not installed or set up.
@@ -89,27 +94,68 @@ def trackers(names: Sequence[str], output: Path) -> Iterator[Trackers]:
         made = Trackers(_callbacks(names))
         for name in _RUNS.keys() & names:
             stack.enter_context(_own_run(name))
-        stack.callback(made.end)
-        yield made
+        try:
+            yield made
+        except BaseException:
+            made.end(Exception)
+            raise
 
 
-_RUNS: Mapping[str, Callable[[Any], Any]] = {
-    "wandb": lambda wandb: wandb.run,
-    "swanlab": lambda swanlab: swanlab.get_run(),
+@dataclass(frozen=True)
+class _Runs:
+    """The runs of a tracker's package, of which one is open at a time."""
+
+    current: Callable[[Any], Any]
+    """The open run; None where there is none."""
+    end: Callable[[Any, BaseException | None], None]
+    """End it, as one that failed with the error if there is one."""
+
+
+def _end_wandb(wandb: Any, error: BaseException | None) -> None:
+    wandb.finish(exit_code=int(error is not None))
+
+
+def _end_swanlab(swanlab: Any, error: BaseException | None) -> None:
+    if error is None:
+        swanlab.finish()
+    else:
+        swanlab.finish(state=swanlab.State.CRASHED, error=str(error))
+
+
+def _current_comet(comet_ml: Any) -> Any:
+    found = comet_ml.get_running_experiment()  # the last one, which may have ended
+    return None if found is None or found.ended else found
+
+
+def _end_comet(comet_ml: Any, error: BaseException | None) -> None:
+    comet_ml.get_running_experiment().end()  # which knows of no failure
+
+
+_RUNS: Mapping[str, _Runs] = {
+    "wandb": _Runs(lambda wandb: wandb.run, _end_wandb),
+    "swanlab": _Runs(lambda swanlab: swanlab.get_run(), _end_swanlab),
+    "comet_ml": _Runs(_current_comet, _end_comet),
 }
-"""The open run of each tracker whose callback goes on with one that is open, and ends none."""
+"""Those of each tracker whose callback goes on with a run that is open, and ends none."""
 
 
 @contextmanager
 def _own_run(name: str) -> Iterator[None]:
     """A tracker's run that is begun inside ends there."""
-    package = import_module(name)
-    there = _RUNS[name](package)
+    package, runs = import_module(name), _RUNS[name]
+    there = runs.current(package)
+
+    def end(error: BaseException | None) -> None:
+        if there is None and runs.current(package) is not None:
+            runs.end(package, error)
+
     try:
         yield
-    finally:
-        if there is None and _RUNS[name](package) is not None:
-            package.finish()
+    except BaseException as error:
+        with suppress(Exception):
+            end(error)
+        raise
+    end(None)
 
 
 def _require_known(names: Sequence[str]) -> None:
