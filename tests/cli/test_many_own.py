@@ -64,7 +64,7 @@ def test_evaluate_gives_each_the_metrics_of_its_own_test_rows(run, runs):
     code, out, err = run("evaluate", *named(runs), "--json")
     assert code == 0, err
     found = json.loads(out)
-    assert (found["rows"], found["data"]) == (4, "their own test sets")
+    assert (found["rows"], found["data"]) == (4, "their own sets")
     assert [one["adapter"] for one in found["adapters"]] == [*runs]
     for one in found["adapters"]:
         code, out, err = run("evaluate", one["source"], "--json")

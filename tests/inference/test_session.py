@@ -69,3 +69,10 @@ def test_a_revision_is_that_of_the_runs_own_base_alone(recipe: Recipe, tmp_path:
         assert (found.base, found.revision) == (base or recipe.base, revision)
         assert found.recipe is not None
         assert found.recipe.revision == revision
+
+
+def test_the_own_set_is_called_as_the_recipe_says(recipe: Recipe, tmp_path: Path) -> None:
+    session = saved_adapter(tiny_gpt2.save_gpt2(tmp_path / "base"), tmp_path / "adapter")
+    assert session.measured_on == "test"
+    data = replace(recipe.data, measured_on="validation")
+    assert replace(session, recipe=replace(recipe, data=data)).measured_on == "validation"

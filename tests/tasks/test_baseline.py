@@ -75,7 +75,7 @@ def test_the_baseline_of_choices_is_the_place_that_is_right_most_often() -> None
 
 def test_one_class_for_every_row_is_said() -> None:
     task, test = Classification(*COLUMNS, ("a", "b")), Dataset.from_dict({"label": ["a", "b"]})
-    assert task.sameness(["b", "b"], test) == "'b' is the prediction for 2 of 2 test rows."
+    assert task.sameness(["b", "b"], test) == "'b' is the prediction for 2 of 2 rows."
     assert task.sameness(["b", "a"], test) is None
     assert task.sameness(["a", "a"], Dataset.from_dict({"label": ["a", "a"]})) is None
 
@@ -83,14 +83,14 @@ def test_one_class_for_every_row_is_said() -> None:
 def test_numbers_without_spread_are_said() -> None:
     task, test = Regression(*COLUMNS), Dataset.from_dict({"label": [1.0, 5.0, 3.0]})
     said = task.sameness([2.5, 2.501, 2.5], test)
-    assert said == "2.5 is the prediction for each test row, or nearly."
+    assert said == "2.5 is the prediction for each row, or nearly."
     assert task.sameness([2.4, 2.5, 2.6], test) is None
 
 
 def test_the_same_or_an_empty_text_for_most_rows_is_said() -> None:
     test = Dataset.from_dict({"text": ["p", "q", "r", "s"], "label": ["a", "b", "c", "d"]})
     task = Generation(*COLUMNS)
-    assert task.sameness(["", "", "x", ""], test) == "'' is the prediction for 3 of 4 test rows."
+    assert task.sameness(["", "", "x", ""], test) == "'' is the prediction for 3 of 4 rows."
     assert task.sameness(["a", "b", "x", "y"], test) is None
     yes = Dataset.from_dict({"text": ["p", "q"], "label": ["yes", "yes"]})
     assert task.sameness(["yes", "yes"], yes) is None

@@ -208,7 +208,7 @@ def test_the_baseline_is_the_most_frequent_tag_in_the_metric_of_the_task() -> No
 def test_one_tag_for_every_word_is_said() -> None:
     test = Dataset.from_dict(COLUMNS)
     said = made().sameness([["O"] * 4, ["O"], ["O"] * 3], test)
-    assert said == "'O' is the prediction for 8 of 8 words of the test rows."
+    assert said == "'O' is the prediction for 8 of 8 words of the rows."
     assert made().sameness(TAGS, test) is None
 
 

@@ -162,7 +162,8 @@ def _generate(
         options.say_reading(table, data, as_json)
         if output is not None:
             check_columns(table.column_names)
-        found = generate_rows(session, table, data or "test", decoding, progress, output)
+        name = data or session.measured_on
+        found = generate_rows(session, table, name, decoding, progress, output)
     if output is not None:
         write_predictions(output, table, found.texts)
         remove_partial(output)

@@ -114,7 +114,8 @@ def generate_test_rows(
     mine = list(share(len(table)))
     texts: list[str] = []
     if mine:
-        texts = generate_rows(session, table.select(mine), "test", decoding, progress, output).texts
+        data = session.measured_on
+        texts = generate_rows(session, table.select(mine), data, decoding, progress, output).texts
     return [text for _, text in sorted(gathered(list(zip(mine, texts, strict=True))))]
 
 

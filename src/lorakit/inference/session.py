@@ -48,6 +48,11 @@ class Session:
     """A run's model computes in the dtype of its training, so its metrics stay what they were."""
 
     @property
+    def measured_on(self) -> str:
+        """What its own set is called: as a run's recipe says."""
+        return "test" if self.recipe is None else self.recipe.data.measured_on
+
+    @property
     def token_budget(self) -> int:
         """Tokens of a batch at most: a run's rows form the same batches as in its training."""
         return TOKENS if self.recipe is None else self.recipe.training.token_budget

@@ -55,12 +55,12 @@ def commonest_labels(rows: Sequence[Sequence[int]]) -> list[int]:
 
 
 def same_answer(
-    predictions: Sequence[Any], expected: Sequence[Any], share: float, what: str = "test rows"
+    predictions: Sequence[Any], expected: Sequence[Any], share: float, what: str = "rows"
 ) -> str | None:
     """A sentence about one answer to this share of the rows; None where as many rows expect one.
 
     >>> same_answer(["a", "a", "a"], ["a", "b", "a"], 1.0)
-    "'a' is the prediction for 3 of 3 test rows."
+    "'a' is the prediction for 3 of 3 rows."
     """
     if not predictions or _share(expected) >= share or _share(predictions) < share:
         return None
@@ -72,11 +72,11 @@ def without_spread(predictions: Sequence[float], expected: Sequence[float]) -> s
     """A sentence about numbers that are nearly one, where other ones are expected.
 
     >>> without_spread([2.0, 2.001], [1.0, 4.0])
-    '2 is the prediction for each test row, or nearly.'
+    '2 is the prediction for each row, or nearly.'
     """
     if not predictions or statistics.pstdev(predictions) >= 0.01 * statistics.pstdev(expected):
         return None
-    return f"{statistics.fmean(predictions):.4g} is the prediction for each test row, or nearly."
+    return f"{statistics.fmean(predictions):.4g} is the prediction for each row, or nearly."
 
 
 def _share(values: Sequence[Any]) -> float:

@@ -108,7 +108,7 @@ class TokenClassification(ClassHead):
     def sameness(self, predictions: Sequence[Any], test: Any) -> str | None:
         """About one tag for every word."""
         tags = [*chain.from_iterable(predictions)]
-        return same_answer(tags, [*tags_in(test[self.label])], 1.0, "words of the test rows")
+        return same_answer(tags, [*tags_in(test[self.label])], 1.0, "words of the rows")
 
     def text_problem(self, column: str, value: Any) -> str | None:
         return words_problem(value) if is_list(value) else super().text_problem(column, value)

@@ -72,7 +72,7 @@ def evaluate_own(sessions: Sessions, tables: Tables, progress: bool = False) -> 
     """
     started = time.perf_counter()
     parts = own_parts(sessions, tables, labelled=True)
-    return _evaluations(sessions, parts, "their own test sets", started, progress)
+    return _evaluations(sessions, parts, "their own sets", started, progress)
 
 
 def _evaluations(

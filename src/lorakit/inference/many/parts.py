@@ -63,11 +63,11 @@ def parts_of(sessions: Sessions, names: Names, table: Any, data: str, labelled: 
 def own_parts(sessions: Sessions, tables: Tables, labelled: bool) -> list[Part]:
     """The rows of all `tables`, table by table; raises as `parts_of` does."""
     given = [
-        _part(sessions, name, range(len(table)), table, f"the test set of {name}", which)
+        _part(sessions, name, range(len(table)), table, f"the own rows of {name}", which)
         for name, own in tables.items()
         for which, table in own.items()
     ]
-    return _checked(given, labelled, "The adapters cannot use their own test sets:")
+    return _checked(given, labelled, "The adapters cannot use their own rows:")
 
 
 def _part(
