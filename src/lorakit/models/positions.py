@@ -26,7 +26,7 @@ def length_limit(name: str, revision: str | None = None) -> int | None:
 
 def position_limit(model: Any) -> int | None:
     """`length_limit` of a model, on any device."""
-    limit = _stated_positions(model.config.get_text_config())
+    limit = _stated_positions(model.config)
     if limit is None:
         return None
     tables = [
@@ -39,7 +39,8 @@ def position_limit(model: Any) -> int | None:
 
 
 def _stated_positions(config: Any) -> int | None:
-    return stated_limit(getattr(config, "max_position_embeddings", None))
+    """Those of the text, of a config with several parts."""
+    return stated_limit(getattr(config.get_text_config(), "max_position_embeddings", None))
 
 
 def stated_limit(length: float | None) -> int | None:
