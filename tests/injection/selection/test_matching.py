@@ -18,6 +18,8 @@ from transformers.pytorch_utils import Conv1D
 import lorakit as lora
 from lorakit.errors import ConfigError, TargetError
 from lorakit.injection.selection.matching import select
+from lorakit.layers import conversion
+from lorakit.variants import ConvSite
 from tests.injection import zoo
 
 
@@ -389,6 +391,31 @@ def test_targets_says_why_a_weight_has_no_adapter(name: str) -> None:
         assert found.groups == ()
     else:
         assert found.refused["bad"] == reason
+
+
+class Kernel(nn.Module):
+    """A weight of three dimensions that is one kernel, in no class of torch's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 4, 3))
+
+
+class KernelLayer(lora.Conv1d):
+    torch_class = Kernel
+
+    @classmethod
+    def site_of(cls, module: nn.Module) -> ConvSite:
+        return ConvSite((4, 4, 3), 1)
+
+
+def test_a_layer_class_that_is_registered_later_is_listed_as_a_layer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conversion, "ADAPTED", dict(conversion.ADAPTED))
+    lora.layers.register(Kernel, KernelLayer)
+    (group,) = lora.targets(nn.ModuleDict({"kernel": Kernel()}), r=2).groups
+    assert (group.name, group.type, group.setting) == ("kernel", "Kernel", "target_modules")
 
 
 def test_a_registered_subclass_is_adapted() -> None:

@@ -66,8 +66,9 @@ class Targets:
 
 
 _PARAMETERS = "target_parameters"
-_LAYERS = (*conversion.ADAPTED, nn.ConvTranspose1d, ParametrizationList)
-"""Modules of which a weight of three dimensions is a kernel, and no stack of matrices."""
+_KERNELS = (nn.ConvTranspose1d, ParametrizationList)
+"""Modules beside the layers that can be adapted of which a weight of three dimensions is a kernel,
+and no stack of matrices."""
 
 
 def targets(model: nn.Module, r: int = 8) -> Targets:
@@ -114,10 +115,11 @@ def targets(model: nn.Module, r: int = 8) -> Targets:
 
 def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """What has a weight matrix; the stacks of matrices of a module that is no layer one by one."""
+    layers = (*conversion.ADAPTED, *_KERNELS)
     for name, module in model.named_modules():
         own = module._parameters
         stacks = [leaf for leaf, p in own.items() if p is not None and _is_stack(p)]
-        if name and stacks and not isinstance(module, _LAYERS):
+        if name and stacks and not isinstance(module, layers):
             for leaf in stacks:
                 if leaf not in module._modules:  # else the layer there is one of the modules
                     yield f"{name}.{leaf}", ModuleParameter(module, leaf)
