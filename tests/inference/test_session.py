@@ -62,6 +62,17 @@ def test_a_run_is_not_measured_on_rows_that_it_learned_where_its_data_file_grew(
     assert len(evaluation_tables(run, None)["test"]) == 12
 
 
+def test_a_run_with_a_damaged_origin_is_measured_on_a_file(recipe: Recipe, tmp_path: Path) -> None:
+    run = describe(with_recipe(recipe, tmp_path / "run"))
+    damaged = tmp_path / "run" / ORIGIN
+    damaged.write_text("{")
+    with pytest.raises(StateError, match="pass --data FILE") as caught:
+        evaluation_tables(run, None)
+    assert str(damaged) in str(caught.value)
+    assert "delete" not in str(caught.value)
+    assert len(evaluation_tables(run, recipe.data.train_name)["test"]) == 60
+
+
 def test_a_revision_is_that_of_the_runs_own_base_alone(recipe: Recipe, tmp_path: Path) -> None:
     source = with_recipe(replace(recipe, revision="refs/pr/7"), tmp_path / "run")
     for base, revision in {None: "refs/pr/7", recipe.base: "refs/pr/7", "other": None}.items():

@@ -82,7 +82,7 @@ def evaluation_tables(opened: Opened, data: str | None) -> dict[str, Any]:
     """The tables to evaluate on: `data`, else a run's test rows, else the task's own test set.
 
     Raises ConfigError for an adapter alone whose task has no test set, StateError for a run whose
-    test rows are no longer those that it was begun with.
+    test rows are no longer those that it was begun with, or that cannot tell.
     """
     if data is None and opened.recipe is not None:
         tables = tested(split(opened.recipe.data))

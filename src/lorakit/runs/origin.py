@@ -27,6 +27,7 @@ Facts = Mapping[str, Mapping[str, Any]]
 """Values by section and name; long ones as `lorakit.digests` has them."""
 
 _ROWS = 1000
+_BEGIN_ANEW = "delete that directory to begin anew, or choose another output"
 _MAY_GROW = ("task", "config")
 """Sections that a newer version may have more names in."""
 
@@ -67,11 +68,13 @@ def rows_digest(table: Any) -> str:
 def require_same_rows(run: Path, tables: Mapping[str, Any], columns: Sequence[str]) -> None:
     """Raise StateError if these tables of a run are not those that it began with.
 
-    It names what has changed. A run that did not write down what it began with passes.
+    It names what has changed. A run that did not write down what it began with passes, one whose
+    `origin.json` cannot be read does not.
     """
     if not (run / ORIGIN).exists():
         return
-    there, here = _read(run)["facts"].get("data", {}), row_facts(tables, columns)
+    began = _read(run, "pass --data FILE with rows to measure it on")["facts"]
+    there, here = began.get("data", {}), row_facts(tables, columns)
     known = [name for name in here if name in there]
     old, new = ({"data": {name: facts[name] for name in known}} for facts in (there, here))
     if changed := group_layers(_changes(old, new)):
@@ -88,7 +91,7 @@ def run_name(output: Path) -> str | None:
     return str(_read(output)["run"]) if (output / ORIGIN).exists() else None
 
 
-def _read(output: Path) -> dict[str, Any]:
+def _read(output: Path, advice: str = _BEGIN_ANEW) -> dict[str, Any]:
     file = output / ORIGIN
     try:
         content = read_json(file)
@@ -99,7 +102,7 @@ def _read(output: Path) -> dict[str, Any]:
         problem = str(error)
     raise StateError(
         f"{file} cannot be read, so it is not known what the run in {output} was begun with "
-        f"({problem}); delete {output} to begin anew, or choose another output."
+        f"({problem}); {advice}."
     )
 
 
