@@ -189,6 +189,17 @@ def test_a_layer_that_is_adapted_or_trained_is_split_once_it_is_plain_again(kind
     assert split_linear(model, "qkv", PARTS) == ["0.qkv", "1.qkv"]
 
 
+def test_a_layer_of_an_adapter_set_is_split_once_that_is_closed():
+    model = blocks()
+    adapters = lora.AdapterSet(model)
+    adapters.add("one", lora.LoraConfig(r=2, target_modules=["0.qkv"]))
+    with pytest.raises(TargetError) as caught:
+        split_linear(model, "qkv", PARTS)
+    assert list(caught.value.problems) == ["0.qkv is in an AdapterSet; call its close() first"]
+    adapters.close()
+    assert split_linear(model, "qkv", PARTS) == ["0.qkv", "1.qkv"]
+
+
 @pytest.mark.parametrize(
     ("into", "sizes", "problems"),
     [

@@ -115,7 +115,10 @@ def _split(module: nn.Module, into: Sequence[str], sizes: Sequence[int] | None) 
 
 def _refusal(module: nn.Module) -> str | None:
     """Why this module cannot be split; None if it can."""
-    if alteration(module) is not None or "lora_A" in module._parameters:
+    record = alteration(module)
+    if record is not None and record.shared is not None:
+        return "is in an AdapterSet; call its close() first"
+    if record is not None or "lora_A" in module._parameters:
         return "is adapted or trained in full; call lorakit.eject or lorakit.fold first"
     return f"has type {type(module).__name__}" if _weight_OI(module) is None else None
 
