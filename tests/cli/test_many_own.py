@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lorakit.runs.origin import begin
 from lorakit.tasks import Task
 from tests.inference.many.files import ROWS, TASKS, save_all, save_bert, save_run, write_rows
 from tests.inference.many.languages import PLAIN, save_llama, save_writers
@@ -97,8 +99,12 @@ def test_generate_writes_the_test_rows_of_each_with_its_name(run, writers, tmp_p
 def test_adapters_without_a_test_set_are_one_message(run, runs, tmp_path, monkeypatch):
     monkeypatch.setattr("lorakit.inference.many.sessions.load_for_task", None)
     alone = {name: f"{path}/adapter" for name, path in runs.items()}
-    code, _, err = run("evaluate", *named(alone | {"run": runs["pairs"]}))
+    grown = shutil.copytree(runs["pairs"], tmp_path / "grown")
+    begin(grown, {"data": {"test: rows": 1}})
+    code, _, err = run("evaluate", *named(alone | {"run": runs["pairs"], "grown": str(grown)}))
     assert code == 1
+    assert "These adapters cannot be measured on test sets of their own:" in err
+    assert f"grown: The rows of the run in {grown} are no longer" in " ".join(err.split())
     for name, path in alone.items():
         assert f"{name}: {path} is an adapter" in " ".join(err.split())
     assert "run:" not in err

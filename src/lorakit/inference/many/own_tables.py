@@ -19,7 +19,8 @@ Tables = Mapping[str, Mapping[str, Any]]
 def own_tables(described: Described) -> dict[str, dict[str, Any]]:
     """The test sets of each adapter: of its recipe, or of its task.
 
-    Raises ConfigError that lists the adapters without one, and those whose files cannot be read.
+    Raises ConfigError that lists the adapters without one, and those whose files cannot be read or
+    whose rows have changed.
     """
     found: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
@@ -27,7 +28,7 @@ def own_tables(described: Described) -> dict[str, dict[str, Any]]:
         with noted(problems, name):
             found[name] = evaluation_tables(one, None)
     if problems:
-        raise ConfigError("These adapters have no test set that can be read:", problems)
+        raise ConfigError("These adapters cannot be measured on test sets of their own:", problems)
     return found
 
 
