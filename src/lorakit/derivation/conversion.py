@@ -102,8 +102,8 @@ def convert(
 
     Raises FormatError for the source, ConfigError for a missing `base`, MismatchError for one that
     the adapter does not fit, SaveError for what the format cannot hold and for a `target` that
-    exists without `overwrite`, holds a model, cannot be written, or is being written by another
-    process or thread.
+    exists without `overwrite`, holds a model, cannot be written, or is a directory that another
+    process or thread writes.
     """
     codec = codec_named(format)
     place = place_of(source, revision, subfolder)
