@@ -29,6 +29,7 @@ from lorakit.planner.settings import StepSettings
 from lorakit.planner.step import Loss, record_step
 from lorakit.planner.timeline import timeline
 from lorakit.private.torch_names import FakeTensorMode
+from lorakit.surgery.foreign import require_no_peft
 
 
 def plan(
@@ -185,6 +186,7 @@ def record(model: nn.Module, settings: StepSettings) -> Recorded:
 
 
 def _require_fit(model: Any, settings: StepSettings) -> None:
+    require_no_peft(model)
     problems = input_problems(model, settings)
     if settings.checkpointing and not can_checkpoint(model):
         problems.append(f"checkpointing is {settings.checkpointing}, and this model has none")
