@@ -244,6 +244,21 @@ def test_an_interrupted_forward_leaves_nothing_behind(
     assert_close(output(model, **BATCH), base, **EXACT)
 
 
+def test_an_interrupted_forward_does_not_keep_its_model(paths: dict[str, Path]) -> None:
+    """Nor the functions that called it, which have the set."""
+
+    def interrupted() -> weakref.ref[nn.Module]:
+        model = zoo.llama()
+        adapters = loaded_set(model, paths)
+        adapters.activate("a")
+        interrupt(adapters.model)
+        return weakref.ref(model)
+
+    gone = interrupted()
+    gc.collect()
+    assert gone() is None
+
+
 def test_modules_by_themselves_have_the_default_after_an_interrupted_forward(
     paths: dict[str, Path],
 ) -> None:

@@ -2,11 +2,13 @@
 
 `rows` opens a scope, and so does each forward of a set's model, which a hook ends. torch calls that
 hook after an Exception too, but not after a KeyboardInterrupt, so such a scope outlives its forward
-until it is found that nothing runs there any more (`settled`).
+until it is found that nothing runs there any more (`settled`). Its frame keeps the model, and what
+called it; so each garbage collection looks for that too.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from contextvars import ContextVar
 from types import FrameType, MappingProxyType
@@ -51,6 +53,14 @@ def settled() -> Scope:
         scope = forward.before
         HERE.set(scope)
     return scope
+
+
+def _settle(*_: object) -> None:
+    """Before and after a collection."""
+    settled()
+
+
+gc.callbacks.append(_settle)
 
 
 def _runs(frame: FrameType) -> bool:
