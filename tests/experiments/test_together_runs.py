@@ -14,10 +14,11 @@ from lorakit.errors import ConfigError
 from lorakit.experiments.jobs import Job, Outcome
 from lorakit.experiments.local_runs import local_runs
 from lorakit.experiments.progress import Progress
+from lorakit.experiments.running import run_sweep
 from lorakit.experiments.together_runs import MOST, groups_of, recipe_of_all, together_runs
 from lorakit.recipe.adapter_recipes import adapter_recipes
 from tests.experiments import quick_program
-from tests.experiments.sweeps import run, sweep
+from tests.experiments.sweeps import Runs, run, sweep
 from tests.training import tiny
 
 
@@ -90,6 +91,25 @@ def test_a_group_holds_up_the_sweep_for_its_own_time_however_many_run_else(
     outcomes = together_runs(local_runs(4), 4)(jobs, progress.start)
     progress.end(next(outcomes))
     assert progress.seconds_left() == pytest.approx(3 / 4 * 10)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_results_of_groups_do_not_tell_how_long_the_rest_takes(
+    tmp_path: Path, together: bool
+) -> None:
+    """Their seconds are the group's, of which each has a share."""
+    mapping = sweep(tmp_path)
+    run(mapping, Runs())
+    (tmp_path / "tiny" / "one" / "lora" / "seed-0" / "result.json").unlink()
+    told: list[float | None] = []
+    run_sweep(
+        mapping,
+        Runs(),
+        1,
+        lambda progress, text: told.append(progress.seconds_left()),
+        together=together,
+    )
+    assert told[0] == (None if together else 2.0)
 
 
 @pytest.mark.slow

@@ -175,7 +175,7 @@ def _run_sweep(
     mapping = load_sweep(file, settings)
     try:
         with machines.executor() as (execute, at_once), sweep_progress(as_json) as show_progress:
-            table = run_sweep(mapping, execute, at_once, show_progress, publish)
+            table = run_sweep(mapping, execute, at_once, show_progress, publish, machines.together)
     except KeyboardInterrupt:
         print_error("Interrupted; the same command goes on with what is left.", as_json)
         raise typer.Exit(INTERRUPTED) from None

@@ -45,12 +45,14 @@ def run_sweep(
     at_once: int,
     show: Show,
     publish: Publish = lambda plan, table: None,
+    together: bool = False,
 ) -> Table:
     """Run what has no result yet, and write the tables; a run that fails stands there as failed.
 
     `mapping` is the content of a sweep's file. `execute` makes the runs, `at_once` at a time by
     which `show` is told how long the rest takes; it gets the state and what has happened. `publish`
-    gets the plan and the table when the sweep ends or is interrupted.
+    gets the plan and the table when the sweep ends or is interrupted. Runs that are made `together`
+    have results with the seconds of all of them, by which nothing is told.
 
     Raises ConfigError that lists every mistake, StateError that names the runs that were begun with
     other settings, SaveError if another process runs the sweep or its output cannot be written.
@@ -59,6 +61,8 @@ def run_sweep(
     kept, anew = require_unchanged(plan)
     progress = Progress(at_once)
     _survey(plan, set(), progress)
+    if not together:
+        progress.seconds = _recorded_seconds(plan)
     if kept:
         show(progress, f"{plural(kept, 'finished run')} of this sweep in {plan.output}")
     for directory in leftovers(plan):
@@ -190,9 +194,14 @@ def _survey(plan: Plan, done: set[Path], progress: Progress) -> None:
         result = result_of(run)
         if result is not None:
             progress.finished += 1
-            progress.seconds.setdefault(run.place, [result["seconds"]])
         elif run.directory not in done:
             progress.left[job_of(run)] = None
+
+
+def _recorded_seconds(plan: Plan) -> dict[str, list[float]]:
+    """How long a finished run of each kind took."""
+    results = [(run.place, result_of(run)) for run in _expected(plan)]
+    return {kind: [found["seconds"]] for kind, found in results if found is not None}
 
 
 def _expected(plan: Plan) -> list[PlannedRun]:
