@@ -154,3 +154,9 @@ def test_the_standard_error_is_that_of_the_best_finite_score(tmp_path: Path) -> 
     said = "classification: 100 test rows, the standard error is 5.0 or more"
     for order in (runs, runs[::-1]):
         assert said in compare(order).notes
+
+
+def test_the_standard_error_is_of_the_set_that_was_measured_on(tmp_path: Path) -> None:
+    run = made(tmp_path / "a", "data.measured_on=validation")
+    said = "classification: 100 validation rows, the standard error is 5.0 or more"
+    assert said in compare([run]).notes

@@ -181,16 +181,18 @@ def _tasks(runs: Iterable[_Run]) -> list[str]:
 
 
 def _notes(runs: Sequence[_Run], table: Table) -> list[str]:
-    """How far the accuracy of a test set of this size is from that of another one, at least."""
-    sizes = {run.result["task"]: run.result["examples"]["test"] for run in reversed(runs)}
+    """How far the accuracy of a set of this size is from that of another one, at least."""
+    first = {run.result["task"]: run for run in reversed(runs)}
     notes = []
     for place, column in enumerate(table.columns):
         centers = [row.cells[place].center for row in table.rows]
         known = [c for c in centers if c is not None and math.isfinite(c)]
         best = max(known, default=math.nan)
-        if column.metric == "accuracy" and sizes[column.task] and 0 <= best <= 1:
-            rows = sizes[column.task]
+        run = first[column.task]
+        rows = run.result["examples"]["test"]
+        if column.metric == "accuracy" and rows and 0 <= best <= 1:
             error = column.shown.text((best * (1 - best) / rows) ** 0.5)
-            said = f"{plural(rows, 'test row')}, the standard error is {error} or more"
+            kind = run.settings.get("data.measured_on", "test")
+            said = f"{plural(rows, f'{kind} row')}, the standard error is {error} or more"
             notes.append(f"{column.task}: {said}")
     return notes
