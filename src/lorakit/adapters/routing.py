@@ -8,7 +8,6 @@ is run in a copy (`contextvars.copy_context().run`).
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -18,7 +17,7 @@ import torch
 
 from lorakit.adapters.batch import Batch
 from lorakit.adapters.choices import BASE, Choice, Place, Rows
-from lorakit.adapters.scopes import HERE, Forward, Scope, settled
+from lorakit.adapters.scopes import HERE, Forward, Scope, caller, settled
 from lorakit.adapters.slab import Slab
 from lorakit.errors import StateError
 
@@ -96,8 +95,7 @@ class Routing:
         if me not in scope.chosen:
             choice.let_use()
         batch = scope.batch if choice.count is None else Batch.of(args, kwargs, self._in_pieces)
-        frame = sys._getframe(2)  # torch's own function around the forward and all of its hooks
-        HERE.set(Scope({**scope.chosen, me: choice}, batch, Forward(me, frame, scope)))
+        HERE.set(Scope({**scope.chosen, me: choice}, batch, Forward(me, caller(2), scope)))
         if choice.count is not None and batch is not None:
             batch.require(choice.count)
 

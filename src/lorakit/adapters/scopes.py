@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping
 from contextvars import ContextVar
+from inspect import currentframe
 from types import FrameType, MappingProxyType
 from typing import NamedTuple
 
@@ -36,14 +37,22 @@ class Forward(NamedTuple):
 
     key: object
     """Of the set's routing."""
-    frame: FrameType
-    """What runs it."""
+    frame: FrameType | None
+    """torch's function around it and its hooks; none where Python tells no frames."""
     before: Scope
     """The scope in which it began."""
 
 
 _OUTSIDE = Scope()
 HERE: ContextVar[Scope] = ContextVar("AdapterSet.scope", default=_OUTSIDE)
+
+
+def caller(depth: int) -> FrameType | None:
+    """The frame that is `depth` calls above the function which asks."""
+    frame = currentframe()
+    for _ in range(depth + 1):
+        frame = frame and frame.f_back
+    return frame
 
 
 def settled() -> Scope:
@@ -63,8 +72,10 @@ def _settle(*_: object) -> None:
 gc.callbacks.append(_settle)
 
 
-def _runs(frame: FrameType) -> bool:
+def _runs(frame: FrameType | None) -> bool:
     """Whether a function is not yet left, in whichever thread."""
+    if frame is None:
+        return True
     try:
         frame.clear()
     except RuntimeError:  # as it says of one that runs
