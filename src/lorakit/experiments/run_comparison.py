@@ -185,12 +185,14 @@ def _notes(runs: Sequence[_Run], table: Table) -> list[str]:
     first = {run.result["task"]: run for run in reversed(runs)}
     notes = []
     for place, column in enumerate(table.columns):
+        if column.metric != "accuracy":
+            continue
         centers = [row.cells[place].center for row in table.rows]
         known = [c for c in centers if c is not None and math.isfinite(c)]
         best = max(known, default=math.nan)
         run = first[column.task]
         rows = run.result["examples"]["test"]
-        if column.metric == "accuracy" and rows and 0 <= best <= 1:
+        if rows and 0 <= best <= 1:
             error = column.shown.text((best * (1 - best) / rows) ** 0.5)
             kind = run.settings.get("data.measured_on", "test")
             said = f"{plural(rows, f'{kind} row')}, the standard error is {error} or more"
