@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from lorakit.adapters import AdapterSet
 from lorakit.adapters.choices import BASE, Choice
 from lorakit.adapters.routing import Routing
 from tests.adapters.files import loaded_set, output, row_by_row, save_all
@@ -40,6 +41,14 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def expected(paths: dict[str, Path]) -> list[torch.Tensor]:
     return [row_by_row(zoo.llama, paths, names, **BATCH) for names in COMPOSITIONS]
+
+
+def activated(paths: dict[str, Path]) -> tuple[nn.Module, AdapterSet]:
+    """A model, and a set with adapter "a" for every forward that `rows` does not rule."""
+    model = zoo.llama()
+    adapters = loaded_set(model, paths)
+    adapters.activate("a")
+    return model, adapters
 
 
 def test_each_thread_has_the_rows_that_it_entered(
@@ -115,9 +124,7 @@ def test_a_context_that_outlives_its_set_chooses_nothing_for_another() -> None:
 
 
 def test_the_default_is_for_all_threads(paths: dict[str, Path]) -> None:
-    model = zoo.llama()
-    adapters = loaded_set(model, paths)
-    adapters.activate("a")
+    model, _ = activated(paths)
     right = output(model, **BATCH)
     with ThreadPoolExecutor(1) as pool:
         assert_close(pool.submit(output, model, **BATCH).result(), right, **EXACT)
@@ -164,9 +171,7 @@ def within_a_forward(model: nn.Module, run: Callable[[], T]) -> tuple[torch.Tens
 def test_a_forward_inside_of_a_forward_leaves_the_rows_around_it(
     paths: dict[str, Path], expected: list[torch.Tensor]
 ) -> None:
-    model = zoo.llama()
-    adapters = loaded_set(model, paths)
-    adapters.activate("a")
+    model, adapters = activated(paths)
 
     def inside() -> list[torch.Tensor]:
         with adapters.rows(COMPOSITIONS[1]):
@@ -181,9 +186,7 @@ def test_a_forward_inside_of_a_forward_leaves_the_rows_around_it(
 def test_a_forward_inside_of_a_forward_leaves_the_default_of_that(
     paths: dict[str, Path], expected: list[torch.Tensor]
 ) -> None:
-    model = zoo.llama()
-    adapters = loaded_set(model, paths)
-    adapters.activate("a")
+    model, adapters = activated(paths)
 
     def inside() -> torch.Tensor:
         result = output(model, **BATCH)
@@ -199,9 +202,7 @@ def test_a_forward_in_a_copy_of_the_context_leaves_the_default_of_that_around_it
     paths: dict[str, Path], expected: list[torch.Tensor]
 ) -> None:
     """In another thread, on whose stack the outer one is not."""
-    model = zoo.llama()
-    adapters = loaded_set(model, paths)
-    adapters.activate("a")
+    model, adapters = activated(paths)
 
     def inside() -> torch.Tensor:
         adapters.activate("b")
@@ -274,9 +275,7 @@ def test_modules_by_themselves_have_the_default_after_an_interrupted_forward(
 def test_rows_around_an_interrupted_forward_and_after_it(
     paths: dict[str, Path], expected: list[torch.Tensor]
 ) -> None:
-    model = zoo.llama()
-    adapters = loaded_set(model, paths)
-    adapters.activate("a")
+    model, adapters = activated(paths)
     interrupt(model)
     adapters.activate("b")
     with adapters.rows(COMPOSITIONS[2]):
@@ -288,9 +287,7 @@ def test_rows_around_an_interrupted_forward_and_after_it(
 def test_an_interrupted_forward_inside_of_a_forward_leaves_the_default_of_that(
     paths: dict[str, Path], expected: list[torch.Tensor]
 ) -> None:
-    model = zoo.llama()
-    adapters = loaded_set(model, paths)
-    adapters.activate("a")
+    model, adapters = activated(paths)
 
     def inside() -> None:
         interrupt(model)

@@ -102,21 +102,24 @@ def fail(names: list[str], output: Path, begin: Callable[[], None] = lambda: Non
         begin_and_stop()
 
 
+def fail_and_succeed(name: str, package: SwanLab | Comet, output: Path) -> None:
+    """A run that fails, and one that does not."""
+    fail([name], output, package.begin)
+    with trackers([name], output):
+        package.begin()
+
+
 def test_a_failed_run_of_swanlab_has_crashed(stands_for, tmp_path):
     package = SwanLab()
     stands_for("swanlab", package)
-    fail(["swanlab"], tmp_path, package.begin)
-    with trackers(["swanlab"], tmp_path):
-        package.begin()
+    fail_and_succeed("swanlab", package, tmp_path)
     assert package.ended == [("crashed", "stopped"), ("success", None)]
 
 
 def test_each_run_of_comet_ends(stands_for, tmp_path):
     package = Comet()
     stands_for("comet_ml", package)
-    fail(["comet_ml"], tmp_path, package.begin)
-    with trackers(["comet_ml"], tmp_path):
-        package.begin()
+    fail_and_succeed("comet_ml", package, tmp_path)
     assert [experiment.ended for experiment in package.begun] == [True, True]
 
 

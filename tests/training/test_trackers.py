@@ -81,6 +81,18 @@ def run(base: Path, data: Path, output: Path, report_to: Any, **training: Any) -
     return train(made, lambda text: None)
 
 
+def run_that_stops(base: Path, data: Path, output: Path, report_to: Any) -> None:
+    """The same, which fails after its first step."""
+
+    def stop() -> None:
+        raise TrainingError("stopped")
+
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.do_at_step(patch, 1, stop)
+        with pytest.raises(TrainingError, match="stopped"):
+            run(base, data, output, report_to)
+
+
 def test_tensorboard_has_config_metrics_by_step_and_those_of_the_test(encoder, reviews, tmp_path):
     result = run(encoder, reviews, tmp_path / "run", ["tensorboard"])
     events = EventAccumulator(str(tmp_path / "run/tensorboard"))
@@ -136,13 +148,7 @@ def test_a_trackers_run_of_the_users_own_stays_open(encoder, reviews, tmp_path, 
 
 
 def test_trackers_of_a_run_that_fails_end(encoder, reviews, tmp_path, keeper, wandb):
-    def stop() -> None:
-        raise TrainingError("stopped")
-
-    with pytest.MonkeyPatch.context() as patch:
-        tiny.do_at_step(patch, 1, stop)
-        with pytest.raises(TrainingError, match="stopped"):
-            run(encoder, reviews, tmp_path / "run", ["wandb"])
+    run_that_stops(encoder, reviews, tmp_path / "run", ["wandb"])
     assert [event for event, _ in keeper.told][-1] == "end"
     assert wandb.run is None
     assert wandb.exit_codes == [1]
@@ -175,15 +181,9 @@ def test_every_tracker_that_is_not_installed_is_told_first(encoder, reviews, tmp
 
 
 def test_what_a_tracker_wrote_of_a_failed_run_refuses_no_corrected_recipe(
-    encoder, reviews, tmp_path, monkeypatch
+    encoder, reviews, tmp_path
 ):
-    def stop() -> None:
-        raise TrainingError("stopped")
-
-    with pytest.MonkeyPatch.context() as patch:
-        tiny.do_at_step(patch, 1, stop)
-        with pytest.raises(TrainingError, match="stopped"):
-            run(encoder, reviews, tmp_path / "run", ["tensorboard"])
+    run_that_stops(encoder, reviews, tmp_path / "run", ["tensorboard"])
     assert list((tmp_path / "run/tensorboard").glob("events.*"))
     run(encoder, reviews, tmp_path / "run", ["tensorboard"], seed=1)
 

@@ -28,6 +28,7 @@ Facts = Mapping[str, Mapping[str, Any]]
 
 _ROWS = 1000
 _BEGIN_ANEW = "delete that directory to begin anew, or choose another output"
+_PASS_DATA = "pass --data FILE with rows to measure it on"
 _MAY_GROW = ("task", "config")
 """Sections that a newer version may have more names in."""
 
@@ -73,15 +74,14 @@ def require_same_rows(run: Path, tables: Mapping[str, Any], columns: Sequence[st
     """
     if not (run / ORIGIN).exists():
         return
-    began = _read(run, "pass --data FILE with rows to measure it on")["facts"]
+    began = _read(run, _PASS_DATA)["facts"]
     there, here = began.get("data", {}), row_facts(tables, columns)
     known = [name for name in here if name in there]
     old, new = ({"data": {name: facts[name] for name in known}} for facts in (there, here))
     if changed := group_layers(_changes(old, new)):
         raise StateError(
             f"The rows of the run in {run} are no longer those that it was begun with, so its test "
-            "rows may be among those that it has learned; bring its data back, or pass --data FILE "
-            "with rows to measure it on:",
+            f"rows may be among those that it has learned; bring its data back, or {_PASS_DATA}:",
             changed,
         )
 
